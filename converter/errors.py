@@ -1,0 +1,126 @@
+"""Everything that can go wrong, as types.
+
+Exception tree::
+
+    ConverterError              something the person at the keyboard can fix
+    ├── ConfigError             the configuration or the usage is wrong     → exit 2
+    ├── RunError                the run itself cannot go on                 → exit 3
+    └── StageError              one model failed in one stage               → a row of the manifest
+
+Anything else that is raised is a bug in the converter or in a model: the stage
+recorder turns it into a row, ``converter.cli`` into one line and a log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+
+
+class ExitCode(IntEnum):
+    """What the process tells the shell; DESIGN section 2 of ``docs/architecture.md``."""
+
+    OK = 0
+    MODELS_FAILED = 1
+    CONFIG = 2
+    RUN_FAILED = 3
+    REGRESSION = 4
+    INTERRUPTED = 130
+    TERMINATED = 143
+
+
+class Code(StrEnum):
+    """The closed list of ``error.code``; each has a section in ``docs/errors.md``."""
+
+    TARGET_DENIED = "TARGET_DENIED"
+    LOAD = "LOAD"
+    WEIGHTS_MISSING = "WEIGHTS_MISSING"
+    WEIGHTS_DOWNLOAD = "WEIGHTS_DOWNLOAD"
+    WEIGHTS_FORMAT = "WEIGHTS_FORMAT"
+    WEIGHTS_UNSAFE = "WEIGHTS_UNSAFE"
+    WEIGHTS_SIZE = "WEIGHTS_SIZE"
+    WEIGHTS_KEYS = "WEIGHTS_KEYS"
+    WEIGHTS_NONFINITE = "WEIGHTS_NONFINITE"
+    FORWARD = "FORWARD"
+    OUTPUT_STRUCTURE = "OUTPUT_STRUCTURE"
+    NONDETERMINISTIC = "NONDETERMINISTIC"
+    EXPORT_UNSUPPORTED = "EXPORT_UNSUPPORTED"
+    EXPORT = "EXPORT"
+    OPSET_MISMATCH = "OPSET_MISMATCH"
+    INPUT_DROPPED = "INPUT_DROPPED"
+    INPUT_MUTATED = "INPUT_MUTATED"
+    STATE_MUTATED = "STATE_MUTATED"
+    DIM_SPECIALISED = "DIM_SPECIALISED"
+    CHECKER = "CHECKER"
+    SIMPLIFY = "SIMPLIFY"
+    SESSION = "SESSION"
+    VERIFY_VALUE = "VERIFY_VALUE"
+    VERIFY_NONFINITE = "VERIFY_NONFINITE"
+    VERIFY_SHAPE = "VERIFY_SHAPE"
+    VERIFY_VACUOUS = "VERIFY_VACUOUS"
+    TRAINING_IGNORED = "TRAINING_IGNORED"
+    DEVICE_UNAVAILABLE = "DEVICE_UNAVAILABLE"
+    EP_UNAVAILABLE = "EP_UNAVAILABLE"
+    EXTERNAL_DATA = "EXTERNAL_DATA"
+    STDIN = "STDIN"
+    NO_RESULT = "NO_RESULT"
+    SIGNAL = "SIGNAL"
+    MEM_LIMIT = "MEM_LIMIT"
+    TIMEOUT = "TIMEOUT"
+    IO = "IO"
+    INPUT_CHANGED = "INPUT_CHANGED"
+    INTERNAL = "INTERNAL"
+
+
+class ConverterError(Exception):
+    """Base of every error whose message is meant for the user."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with a configuration.
+
+    Attributes:
+        key: the configuration key, dotted (``models.srcnn.opset``), or a file (``zoo.yaml:12``).
+        message: what was found and what was expected, in one line.
+        hint: what to do about it; may be empty.
+    """
+
+    key: str
+    message: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        text = f"{self.key}: {self.message}" if self.key else self.message
+        return f"{text} {self.hint}".rstrip()
+
+
+class ConfigError(ConverterError):
+    """The configuration or the usage is wrong; nothing was started. Carries all problems."""
+
+    def __init__(self, problems: Sequence[Problem] | Problem | str) -> None:
+        if isinstance(problems, str):
+            problems = Problem("", problems)
+        self.problems = (problems,) if isinstance(problems, Problem) else tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class RunError(ConverterError):
+    """The run itself cannot go on: output not writable, directory held by another run."""
+
+
+class StageError(ConverterError):
+    """A model failed; becomes the ``error`` of its row.
+
+    Args:
+        code: the entry of the closed list.
+        message: one line: what, which file or tensor, found and expected.
+        hint: one line: what to do; may be empty.
+    """
+
+    def __init__(self, code: Code, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.hint = hint

@@ -1,0 +1,241 @@
+"""What crosses the boundary between the runner and a worker: ``Job`` in, ``JobResult`` out.
+
+Both are frozen and survive JSON unchanged, so that an executor may run a job in a
+thread, a process or on another machine.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from converter.errors import Code
+from converter.spec import (
+    Checkpoint,
+    Device,
+    Expect,
+    ExportSpec,
+    Frozen,
+    InputSpec,
+    Source,
+    Training,
+    VerifySpec,
+)
+
+Status = Literal[
+    "ok", "failed", "crashed", "timeout", "oom", "skipped", "xfail", "xpass", "not_run"
+]
+StageName = Literal[
+    "load", "reference", "export", "check", "simplify", "verify", "benchmark", "publish"
+]
+StageStatus = Literal["ok", "failed", "skipped", "not_run", "not_requested"]
+STAGES: tuple[StageName, ...] = (
+    "load", "reference", "export", "check", "simplify", "verify", "benchmark", "publish",
+)  # fmt: skip
+
+
+class Job(Frozen):
+    """One model with everything resolved: no default is left to look up, all paths absolute.
+
+    Attributes:
+        dynamic_axes: input or output name → axis → symbol; the list form has been named.
+        exporters: to try, in order.
+        simplifier: ``None`` when simplification was not requested.
+        threads: intra-op threads that torch and ONNX Runtime may use.
+        trust: what ``CONVERTER_TRUST`` listed when the run started.
+        model_dir: where the published file, log and records of this model go.
+        staging_dir: on the same file system; only complete files leave it.
+    """
+
+    name: str
+    source: Source
+    kwargs: dict[str, Any] = Field(default_factory=dict)
+    weights: str | Checkpoint = "random"
+    inputs: dict[str, InputSpec]
+    constants: dict[str, Any] = Field(default_factory=dict)
+    outputs: list[str] = Field(default_factory=list)
+    dynamic_axes: dict[str, dict[int, str]] = Field(default_factory=dict)
+    opset: int | None
+    training: Training = "eval"
+    exporter: str = "auto"
+    exporters: list[str]
+    simplifier: str | None = None
+    device: Device = "auto"
+    seed: int = 0
+    export: ExportSpec = ExportSpec()
+    verify: VerifySpec = VerifySpec()
+    expect: Expect | None = None
+    tags: list[str] = Field(default_factory=list)
+    threads: int = 1
+    trust: list[str] = Field(default_factory=list)
+    model_dir: str
+    staging_dir: str
+
+
+class ErrorRecord(Frozen):
+    """Why a row is not ok.
+
+    Attributes:
+        type: the exception's class, or ``None`` where there was no exception.
+        log: path of the log, relative to the run directory.
+        fingerprint: equal for rows that failed for the same cause.
+    """
+
+    stage: StageName | None
+    code: Code
+    type: str | None = None
+    message: str
+    hint: str = ""
+    log: str | None = None
+    fingerprint: str = ""
+
+
+class StageRecord(Frozen):
+    status: StageStatus = "not_run"
+    seconds: float | None = None
+    peak_rss_bytes: int | None = None
+    warnings: list[str] = Field(default_factory=list)
+
+
+class ExporterAttempt(Frozen):
+    """One exporter of the order: what came of it."""
+
+    exporter: str
+    status: Literal["ok", "failed"]
+    code: Code | None = None
+    message: str | None = None
+
+
+class TensorInfo(Frozen):
+    """A graph input or output; a symbolic dimension is its name, an unknown one ``None``."""
+
+    name: str
+    dtype: str
+    shape: list[int | str | None]
+
+
+class FileInfo(Frozen):
+    path: str
+    bytes: int
+    sha256: str
+
+
+class SimplifyRecord(Frozen):
+    applied: bool
+    reverted_reason: str | None = None
+    nodes_before: int | None = None
+    nodes_after: int | None = None
+    ops_before: dict[str, int] = Field(default_factory=dict)
+    ops_after: dict[str, int] = Field(default_factory=dict)
+
+
+class Artifact(Frozen):
+    """The ONNX file; ``path`` is relative to the run directory once it is published."""
+
+    path: str
+    bytes: int
+    sha256: str
+    external_data: list[FileInfo] = Field(default_factory=list)
+    exporter: str
+    opset: int
+    opsets: dict[str, int]
+    ir_version: int
+    producer: str
+    parameters: int
+    inputs: list[TensorInfo]
+    outputs: list[TensorInfo]
+    nodes: int
+    ops: dict[str, int]
+    simplify: SimplifyRecord | None = None
+
+
+class OutputCheck(Frozen):
+    """One output of one case. Errors are against the PyTorch reference; ``None``: not computed."""
+
+    name: str
+    shape: list[int]
+    dtype: str
+    max_abs: float | None = None
+    max_rel: float | None = None
+    rel_l2: float | None = None
+    cosine: float | None = None
+    atol: float
+    rtol: float
+    passed: bool
+
+
+class CaseCheck(Frozen):
+    label: str
+    shapes: dict[str, list[int]]
+    provider: str
+    outputs: list[OutputCheck]
+
+
+class DynamicCheck(Frozen):
+    """A declared dynamic axis: is the final graph symbolic there, and right at other sizes?"""
+
+    input: str
+    axis: int
+    declared: str
+    symbolic: bool
+    sizes_tested: list[int]
+    passed: bool
+
+
+class Sensitivity(Frozen):
+    """How far the reference moves when the input does; the root mean square of its outputs."""
+
+    input_delta: float | None = None
+    output_rms: float | None = None
+
+
+class VerifyRecord(Frozen):
+    status: Literal["passed", "failed", "vacuous", "not_measured"] = "not_measured"
+    reason: str | None = None
+    guilty_stage: Literal["export", "simplify", "runtime"] | None = None
+    sensitivity: Sensitivity | None = None
+    cases: list[CaseCheck] = Field(default_factory=list)
+    dynamic: list[DynamicCheck] = Field(default_factory=list)
+
+
+class Latency(Frozen):
+    """Latency of one model on one execution provider; times in milliseconds."""
+
+    provider: str
+    status: Literal["measured", "unavailable", "failed", "not_requested"]
+    reason: str | None = None
+    shapes: dict[str, list[int]] = Field(default_factory=dict)
+    threads: int | None = None
+    io_binding: bool | None = None
+    warmup: int | None = None
+    iterations: int | None = None
+    stable: bool | None = None
+    mean_ms: float | None = None
+    std_ms: float | None = None
+    min_ms: float | None = None
+    p50_ms: float | None = None
+    p90_ms: float | None = None
+    p99_ms: float | None = None
+    throughput: float | None = None
+    session_load_ms: float | None = None
+    nodes_per_provider: dict[str, int] = Field(default_factory=dict)
+    torch_p50_ms: float | None = None
+    speedup: float | None = None
+
+
+class JobResult(Frozen):
+    """What became of a job: the worker's own account, or the supervisor's if it left none."""
+
+    name: str
+    status: Status
+    attempts: int = 1
+    error: ErrorRecord | None = None
+    stages: dict[StageName, StageRecord] = Field(default_factory=dict)
+    attempts_by_exporter: list[ExporterAttempt] = Field(default_factory=list)
+    artifact: Artifact | None = None
+    verify: VerifyRecord = VerifyRecord()
+    latency: list[Latency] = Field(default_factory=list)
+    device: str | None = None
+    weights_sha256: str | None = None
+    conditioned: bool | None = None
