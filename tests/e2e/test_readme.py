@@ -1,0 +1,99 @@
+"""What the README shows works as it stands."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.e2e
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+BUILDER = """
+from torch import nn
+
+
+def build(classes: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, classes)
+    )
+"""
+CHECKPOINT = """
+import sys, torch
+sys.path.insert(0, ".")
+from my_package.classifier import build
+torch.manual_seed(0)
+state = {f"module.{key}": value for key, value in build(12).state_dict().items()}
+torch.save({"state_dict": state}, "weights/classifier.pth")
+"""
+
+
+def section(title: str) -> str:
+    return README.split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def overrides_shown() -> list[str]:
+    """The run commands of "Say what to convert", without their comments."""
+    (block,) = blocks(section("Say what to convert"), "sh")
+    lines = [shlex.join(shlex.split(line, comments=True)[3:]) for line in block.splitlines()]
+    return [line for line in lines if not line.startswith("list")]
+
+
+@pytest.mark.parametrize("arguments", overrides_shown())
+def test_overrides_compose(converter_command: Command, arguments: str) -> None:
+    done = converter_command(*shlex.split(arguments), "--cfg", "job")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_users_own_model_converts(converter_command: Command, tmp_path: Path) -> None:
+    own = section("Your own models")
+    for text in blocks(own, "yaml"):
+        found = re.search(r"^# (my_zoo/\S+)$", text, re.MULTILINE)
+        assert found is not None
+        path = tmp_path / found[1]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    for folder in ("my_package", "weights"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "my_package" / "classifier.py").write_text(BUILDER)
+    subprocess.run([sys.executable, "-c", CHECKPOINT], cwd=tmp_path, check=True)
+    export, run = blocks(own, "sh")[0].splitlines()
+    trust = re.match(r"export CONVERTER_TRUST=(\S+)", export)
+    assert trust is not None
+    arguments = shlex.split(run)[3:]
+
+    denied = converter_command(*arguments)
+    assert denied.returncode == 1
+    assert export.split(" #")[0].strip() in denied.stdout + denied.stderr
+
+    done = converter_command(*arguments, CONVERTER_TRUST=trust[1])
+    assert done.returncode == 0, done.stdout + done.stderr
+    manifest = json.loads((tmp_path / "outputs/nightly/latest/manifest.json").read_text())
+    assert [(row["name"], row["status"]) for row in manifest["models"]] == [("classifier", "ok")]
+
+    show = blocks(section("What a run leaves"), "sh")[0].replace("zoo/latest", "nightly/latest")
+    listed = subprocess.run(
+        [sys.executable, *shlex.split(show)[1:]], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert listed.stdout.split() == ["ok", "classifier"]
+
+
+@pytest.mark.slow
+def test_the_first_command_converts_the_zoo(converter_command: Command, tmp_path: Path) -> None:
+    done = converter_command("+experiment=zoo", timeout=590)
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
+    manifest = json.loads((tmp_path / "outputs/zoo/latest/manifest.json").read_text())
+    assert set(manifest["run"]["counts"]) <= {"ok", "xfail", "skipped"}
