@@ -1,0 +1,25 @@
+"""Exporters: one file each, whose name is its configuration name.
+
+An exporter is a module with ``export(loaded, job, arguments, destination) -> None``. It writes
+``destination`` (and external data beside it) and raises ``StageError`` with
+EXPORT_UNSUPPORTED where the model has no ONNX form; what else it raises becomes EXPORT.
+What the exporters can do at which opset stands in ``converter.opsets``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from converter.job import Job
+    from converter.loading import Loaded
+
+
+class Exporter(Protocol):
+    """What a module in this package offers."""
+
+    def export(
+        self, loaded: Loaded, job: Job, arguments: tuple[Any, ...], destination: Path
+    ) -> None:
+        """Write the ONNX file; ``arguments`` are the tensors of the traced example."""

@@ -1,0 +1,74 @@
+"""The TorchScript exporter: ``torch.onnx.export(dynamo=False)``, by tracing or from a script."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.onnx import TrainingMode, errors
+
+from converter.errors import Code, StageError
+from converter.job import Job
+from converter.loading import Loaded
+
+
+def export(loaded: Loaded, job: Job, arguments: tuple[Any, ...], destination: Path) -> None:
+    """Write ``destination``; parameters over 2 GB go into files beside it.
+
+    Raises:
+        StageError: EXPORT_UNSUPPORTED, for an operator or a source without ONNX form here.
+    """
+    if loaded.kind == "exported_program":
+        raise StageError(
+            Code.EXPORT_UNSUPPORTED,
+            "the torchscript exporter does not take an exported program",
+            "use exporter: dynamo",
+        )
+    training = TrainingMode.TRAINING if job.training == "train" else TrainingMode.EVAL
+    # The fused attention of the eval fast path has no ONNX form; it is the same mathematics.
+    fastpath = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        torch.onnx.export(
+            loaded.model,
+            arguments,
+            destination,
+            kwargs=job.constants or None,
+            dynamo=False,
+            input_names=[*job.inputs, *job.export.parameter_names],
+            output_names=job.outputs or None,
+            opset_version=job.opset,
+            dynamic_axes=job.dynamic_axes or None,
+            training=training,
+            do_constant_folding=job.export.constant_folding,
+            export_params=job.export.export_params,
+            keep_initializers_as_inputs=job.export.keep_initializers_as_inputs,
+            custom_opsets=job.export.custom_opsets or None,
+        )
+    except (errors.UnsupportedOperatorError, errors.SymbolicValueError) as error:
+        raise StageError(
+            Code.EXPORT_UNSUPPORTED, _first_line(error), _advice(str(error), job)
+        ) from error
+    except RuntimeError as error:
+        if "Couldn't export Python operator" not in str(error):
+            raise
+        raise StageError(
+            Code.EXPORT_UNSUPPORTED,
+            _first_line(error),
+            "give the autograd function a `symbolic` method",
+        ) from error
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fastpath)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0].strip()
+
+
+def _advice(message: str, job: Job) -> str:
+    """Torch says which opset has the operator, where one has it."""
+    if "opset version" in message and "Support for this operator was added in version" in message:
+        version = message.split("was added in version")[1].split(",")[0].strip()
+        return f"opset {version} has it; this run asked for {job.opset}"
+    return "try exporter: dynamo, which knows other operators, or register a symbolic function"

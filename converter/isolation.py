@@ -1,0 +1,88 @@
+"""Run a function in a forked child, bounded in time and memory.
+
+For native code that may crash, hang or eat memory inside a job whose result does not
+depend on it: the job goes on, and knows why the child failed.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import select
+import signal
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+
+class ChildError(Exception):
+    """The child failed; the message says how, in one line."""
+
+
+def call(work: Callable[[], None], *, seconds: float, memory_bytes: int, log: Path) -> None:
+    """Run ``work`` in a child process; what it makes it must leave in a file.
+
+    Args:
+        work: called in the child.
+        seconds: after this time the child is killed.
+        memory_bytes: data segment that the child may add (RLIMIT_DATA; a limit on the
+            address space would stop a CUDA build of torch).
+        log: takes the child's standard error.
+
+    Raises:
+        ChildError: the child raised, was killed by a signal, or ran out of time.
+    """
+    child = os.fork()
+    if child == 0:
+        _in_child(work, memory_bytes, log)
+    watch = os.pidfd_open(child)
+    try:
+        ended = _wait(watch, time.monotonic() + seconds)
+        if not ended:
+            os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+    finally:
+        os.close(watch)
+    if not ended:
+        raise ChildError(f"took longer than {seconds:.0f} s")
+    code = os.waitstatus_to_exitcode(status)
+    if code < 0:
+        raise ChildError(f"crashed with {signal.Signals(-code).name}")
+    if code != 0:
+        lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+        raise ChildError(lines[-1] if lines else f"exited with {code}")
+
+
+def _wait(watch: int, deadline: float) -> bool:
+    poll = select.poll()
+    poll.register(watch, select.POLLIN)
+    return bool(poll.poll(max(0.0, deadline - time.monotonic()) * 1000))
+
+
+def _in_child(work: Callable[[], None], memory_bytes: int, log: Path) -> None:
+    """Never returns: the child must not run what its parent would do next."""
+    status = 1
+    try:
+        handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        os.dup2(handle, 2)
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        limit = _data_bytes() + memory_bytes
+        resource.setrlimit(
+            resource.RLIMIT_DATA,
+            (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard),
+        )
+        work()
+        status = 0
+    finally:
+        if status:
+            traceback.print_exc()
+        os._exit(status)
+
+
+def _data_bytes() -> int:
+    """Bytes of the data segment now, which a forked child starts with."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmData:"):
+            return int(line.split()[1]) * 1024
+    return 0

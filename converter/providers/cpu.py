@@ -1,0 +1,4 @@
+"""The default CPU execution provider of ONNX Runtime."""
+
+NAME = "CPUExecutionProvider"
+OPTIONS: dict[str, str] = {}

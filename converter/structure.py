@@ -1,0 +1,193 @@
+"""Structure of an ONNX model without its weights, and back.
+
+The checker, the simplifier and ONNX Runtime's type checks read the structure; for a
+large model nearly all of their time goes into copying weights. So initializers
+above a size are turned into graph inputs for those steps and put back afterwards
+(vit_b_16, 346 MB: checker 1.56 s → 0.015 s, onnxsim 2.68 s → 0.094 s).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import onnx
+from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto
+
+from converter.errors import Code, StageError
+from converter.job import TensorInfo
+from converter.spec import InputSpec
+
+# Shapes, axes and scales stay constants, since structure depends on their values.
+_SMALL = 1024
+
+
+def tensor_bytes(tensor: TensorProto) -> int:
+    """Bytes of a tensor's data, from its declared size."""
+    width = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    count = 1
+    for size in tensor.dims:
+        count *= size
+    return int(count * width)
+
+
+def weight_bytes(model: ModelProto) -> int:
+    """Bytes of all initializers of the main graph."""
+    return sum(tensor_bytes(tensor) for tensor in model.graph.initializer)
+
+
+def skeleton(model: ModelProto) -> ModelProto:
+    """A copy whose initializers above 1 KiB are graph inputs; ``model`` is not changed."""
+    bare = ModelProto()
+    for field, value in model.ListFields():
+        if field.name != "graph":
+            _copy(bare, field.name, value)
+    declared = {value.name for value in model.graph.input}
+    for field, value in model.graph.ListFields():
+        if field.name != "initializer":
+            _copy(bare.graph, field.name, value)
+    for tensor in model.graph.initializer:
+        if tensor_bytes(tensor) <= _SMALL:
+            bare.graph.initializer.append(tensor)
+        elif tensor.name not in declared:
+            bare.graph.input.append(
+                onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+            )
+    return bare
+
+
+def _copy(target: ModelProto | GraphProto, name: str, value: object) -> None:
+    if hasattr(value, "CopyFrom"):
+        getattr(target, name).CopyFrom(value)
+    elif isinstance(value, (str, int, bytes)):
+        setattr(target, name, value)
+    else:
+        getattr(target, name).extend(value)
+
+
+def graft(model: ModelProto, bare: ModelProto) -> ModelProto:
+    """Give ``model`` the processed structure ``bare``, keeping its weights where they are.
+
+    Weights are never copied: protobuf would hold both copies until the process ends.
+
+    Args:
+        model: the model that the skeleton came from; changed in place.
+        bare: the skeleton after processing.
+
+    Returns:
+        ``model``.
+
+    Raises:
+        ValueError: the processing changed a weight's shape.
+    """
+    declared = {value.name for value in model.graph.input}
+    weights = {t.name: t for t in model.graph.initializer if tensor_bytes(t) > _SMALL}
+    inputs = []
+    for value in bare.graph.input:
+        tensor = weights.get(value.name)
+        if tensor is None or value.name in declared:
+            inputs.append(value)
+        elif [dim.dim_value for dim in value.type.tensor_type.shape.dim] != list(tensor.dims):
+            raise ValueError(f"initializer {value.name} changed its shape")
+    used = set(references(bare.graph)) | declared
+    for index in reversed(range(len(model.graph.initializer))):
+        name = model.graph.initializer[index].name
+        if name not in weights or name not in used:
+            del model.graph.initializer[index]
+    model.graph.initializer.extend(bare.graph.initializer)
+    for field, value in bare.graph.ListFields():
+        if field.name not in ("initializer", "input"):
+            model.graph.ClearField(field.name)
+            _copy(model.graph, field.name, value)
+    model.graph.ClearField("input")
+    model.graph.input.extend(inputs)
+    for field, value in bare.ListFields():
+        if field.name != "graph":
+            model.ClearField(field.name)
+            _copy(model, field.name, value)
+    return model
+
+
+def references(graph: GraphProto) -> Iterator[str]:
+    """Every value name that a node (of a subgraph too) or a graph output reads."""
+    for node in graph.node:
+        yield from node.input
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from references(inner)
+    for value in graph.output:
+        yield value.name
+
+
+def nodes(graph: GraphProto) -> Iterator[onnx.NodeProto]:
+    """All nodes in order, those of subgraphs after the node that holds them."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from nodes(inner)
+
+
+def op_histogram(model: ModelProto) -> dict[str, int]:
+    """Operator → count, subgraphs included, most frequent first."""
+    found = Counter(
+        f"{node.domain}::{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type
+        for node in nodes(model.graph)
+    )
+    return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
+
+
+def opsets(model: ModelProto) -> dict[str, int]:
+    """Domain → version; the default domain is ``ai.onnx``."""
+    return {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
+
+
+def tensor_info(value: ValueInfoProto) -> TensorInfo:
+    """Name, dtype and shape of a graph input or output, symbols by name."""
+    kind = value.type.tensor_type
+    shape = [
+        dim.dim_value if dim.HasField("dim_value") else dim.dim_param or None
+        for dim in kind.shape.dim
+    ]
+    dtype = (
+        onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).name
+        if value.type.HasField("tensor_type")
+        else str(value.type.WhichOneof("value"))
+    )
+    return TensorInfo(name=value.name, dtype=dtype, shape=shape)
+
+
+def graph_inputs(model: ModelProto) -> list[TensorInfo]:
+    """All graph inputs, initializers that are also inputs included."""
+    return [tensor_info(value) for value in model.graph.input]
+
+
+def fed_inputs(model: ModelProto) -> list[TensorInfo]:
+    """Graph inputs that have no initializer: what a caller must feed."""
+    held = {tensor.name for tensor in model.graph.initializer}
+    return [tensor_info(value) for value in model.graph.input if value.name not in held]
+
+
+def graph_outputs(model: ModelProto) -> list[TensorInfo]:
+    return [tensor_info(value) for value in model.graph.output]
+
+
+def input_specs(model: ModelProto) -> dict[str, InputSpec]:
+    """Sample inputs for a file that nobody described: batch 2 where axis 0 is symbolic.
+
+    Raises:
+        StageError: LOAD, for a symbolic dimension elsewhere: its size cannot be guessed.
+    """
+    specs = {}
+    for value in fed_inputs(model):
+        shape: list[int] = []
+        for axis, size in enumerate(value.shape):
+            if not isinstance(size, int) and axis > 0:
+                raise StageError(
+                    Code.LOAD,
+                    f"input {value.name} has shape {value.shape}: the size of {size} is open",
+                    f"state inputs: {{{value.name}: {{shape: […]}}}}",
+                )
+            shape.append(size if isinstance(size, int) else 2)
+        specs[value.name] = InputSpec.model_validate({"shape": shape, "dtype": value.dtype})
+    return specs
