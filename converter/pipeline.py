@@ -132,7 +132,7 @@ def _convert(
         checking.check(model, job, done.exporter, set(parameters))
     if job.simplifier is not None:
         with recorder.stage("simplify"):
-            simplified = simplification.simplify(model, job.simplifier, folder)
+            simplified = simplification.simplify(model, job.simplifier, _declared(job), folder)
             simplify = simplified.record
             model = simplified.model or checking.load(raw)
     with recorder.stage("verify"):
@@ -144,6 +144,10 @@ def _convert(
             raise proof.verdict.error
     with recorder.stage("publish"):
         done.artifact = publishing.artifact(final, job, done.exporter, proof.simplify)
+
+
+def _declared(job: Job) -> set[str]:
+    return {symbol for axes in job.dynamic_axes.values() for symbol in axes.values()}
 
 
 def _parameters(loaded: Loaded, job: Job) -> dict[str, Array]:

@@ -34,12 +34,13 @@ class Simplified:
     record: SimplifyRecord
 
 
-def simplify(model: ModelProto, simplifier: str, scratch: Path) -> Simplified:
+def simplify(model: ModelProto, simplifier: str, declared: set[str], scratch: Path) -> Simplified:
     """Simplify ``model``, which may be emptied of its weights: load it again to use it.
 
     Args:
         model: checked; external data loaded.
         simplifier: name of a module of ``converter.simplifiers``.
+        declared: symbols that the configuration gave to dynamic axes: they must stay.
         scratch: folder for what passes between the processes.
     """
     before = _interface(model)
@@ -50,7 +51,7 @@ def simplify(model: ModelProto, simplifier: str, scratch: Path) -> Simplified:
         result = _run(simplifier, model if whole else structure.skeleton(model), scratch)
         if not whole:
             result = structure.graft(model, result)
-        changed = _difference(before, _interface(result))
+        changed = _difference(before, _interface(result), declared)
         if changed:
             raise ValueError(f"{simplifier} changed {changed}")
         onnx.checker.check_model(structure.skeleton(result))
@@ -119,7 +120,7 @@ def _interface(model: ModelProto) -> _Interface:
     )
 
 
-def _difference(before: _Interface, after: _Interface) -> str | None:
+def _difference(before: _Interface, after: _Interface, declared: set[str]) -> str | None:
     """What differs, in a few words, or ``None``."""
     if before.opsets != after.opsets:
         return f"the opset from {before.opsets} to {after.opsets}"
@@ -132,17 +133,18 @@ def _difference(before: _Interface, after: _Interface) -> str | None:
         for left, right in zip(old, new, strict=True):
             if left.name != right.name or left.dtype != right.dtype:
                 return f"{what}: {left.name} {left.dtype} became {right.name} {right.dtype}"
-            if not _same_dims(left, right):
+            if not _same_dims(left, right, declared):
                 return f"the shape of {left.name} from {left.shape} to {right.shape}"
     return None
 
 
-def _same_dims(before: TensorInfo, after: TensorInfo) -> bool:
-    """Symbols stay symbols of the same name; an unknown dimension may become known."""
+def _same_dims(before: TensorInfo, after: TensorInfo, declared: set[str]) -> bool:
+    """Sizes and declared symbols stay; one that an exporter made up may become a number."""
     if not before.shape:
         return True
     if len(before.shape) != len(after.shape):
         return False
     return all(
-        old == new or old is None for old, new in zip(before.shape, after.shape, strict=True)
+        old == new or old is None or (isinstance(old, str) and old not in declared)
+        for old, new in zip(before.shape, after.shape, strict=True)
     )
