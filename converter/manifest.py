@@ -235,10 +235,11 @@ def read(path: Path) -> Manifest:
 
 def append_result(directory: Path, row: Row) -> None:
     """Append one finished row to ``results.jsonl`` and force it to the disk."""
-    line = row.model_dump_json() + "\n"
+    data = memoryview(row.model_dump_json().encode() + b"\n")
     descriptor = os.open(directory / RESULTS, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     try:
-        os.write(descriptor, line.encode())
+        while data:  # a full disk first shortens a write, and refuses the next one
+            data = data[os.write(descriptor, data) :]
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

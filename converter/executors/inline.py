@@ -1,0 +1,38 @@
+"""Runs each job in this very process: for replay and debugging. No limits, no isolation."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Sequence
+
+from converter.delivery import clear_staging
+from converter.executors import Events, Executor, Finished, StageEntered, Started
+from converter.job import Job, StageName
+from converter.outcome import io_failure
+from converter.spec import ExecutorSpec
+
+
+class InlineExecutor:
+    """Args: entry: ``module:function`` of the pipeline."""
+
+    def __init__(self, entry: str = "converter.pipeline:run") -> None:
+        self._entry = entry
+
+    def run(self, jobs: Sequence[Job]) -> Events:
+        module, _, function = self._entry.partition(":")
+        for job in jobs:
+            yield Started(job.name, 1, os.getpid())
+            try:
+                clear_staging(job)
+            except OSError as error:
+                yield Finished(io_failure(job, error))
+                continue
+            stages: list[StageName] = []
+            result = getattr(importlib.import_module(module), function)(job, stages.append)
+            yield from (StageEntered(job.name, stage) for stage in stages)
+            yield Finished(result)
+
+
+def create(spec: ExecutorSpec) -> Executor:
+    return InlineExecutor()

@@ -1,0 +1,151 @@
+"""Runs each job in a process of its own, several at a time, bounded in time and memory."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import json
+import os
+import socket
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+
+from converter import environment, proctree
+from converter.errors import Code
+from converter.executors import Event, Events, Executor, Finished, StageEntered, Started, Tick
+from converter.forkserver import ForkServer
+from converter.job import Job, JobResult, StageName
+from converter.outcome import lost
+from converter.spec import ExecutorSpec
+from converter.supervisor import Limits
+
+_TICK_S = 0.2
+_CLOSE_S = 10.0
+_MIB = 1 << 20
+
+
+@dataclass
+class _Attempt:
+    job: Job
+    number: int
+    stages: list[StageName] = field(default_factory=list)
+
+
+class ProcessExecutor:
+    """Args: entry: ``module:function`` of the pipeline, importable in a worker."""
+
+    def __init__(self, spec: ExecutorSpec, entry: str = "converter.pipeline:run") -> None:
+        self._workers = environment.cores() if spec.workers == "auto" else spec.workers
+        self._limits = Limits(spec.timeout_s, spec.grace_s, _memory_limit(spec))
+        self._retries = spec.retries
+        self._entry = entry
+
+    def run(self, jobs: Sequence[Job]) -> Events:
+        waiting = deque(_Attempt(job, 1) for job in jobs)
+        running: dict[Connection, _Attempt] = {}
+        with _adopting_orphans():
+            try:
+                while waiting or running:
+                    while waiting and len(running) < self._workers:
+                        attempt = waiting.popleft()
+                        running[self._start(attempt)] = attempt
+                    for connection in wait(list(running), timeout=_TICK_S):
+                        assert isinstance(connection, Connection)
+                        attempt = running[connection]
+                        event = _receive(connection, attempt)
+                        if isinstance(event, Finished):
+                            del running[connection]
+                            _close([connection])
+                            if self._retry(event.result, attempt):
+                                waiting.append(_Attempt(attempt.job, attempt.number + 1))
+                                continue
+                        yield event
+                    _kill_orphans()
+                    yield Tick()
+            finally:
+                _close(list(running))
+
+    def _start(self, attempt: _Attempt) -> Connection:
+        try:
+            return _server().start(attempt.job, attempt.number, self._limits, self._entry)
+        except ConnectionError:  # somebody killed it
+            _server().close()
+            _server.cache_clear()
+            return _server().start(attempt.job, attempt.number, self._limits, self._entry)
+
+    def _retry(self, result: JobResult, attempt: _Attempt) -> bool:
+        """Only what a signal ended may go better again: at the end, when less else runs."""
+        signalled = result.error is not None and result.error.code == Code.SIGNAL
+        return signalled and attempt.number <= self._retries
+
+
+def _memory_limit(spec: ExecutorSpec) -> int | None:
+    if spec.memory_mb is None:
+        return None
+    if spec.memory_mb == "auto":
+        return int(0.85 * environment.memory_bytes())
+    return spec.memory_mb * _MIB
+
+
+@functools.cache
+def _server() -> ForkServer:
+    """One for all runs of this process: the points of a sweep share its imports."""
+    server = ForkServer()
+    atexit.register(server.close)
+    return server
+
+
+@contextmanager
+def _adopting_orphans() -> Iterator[None]:
+    """What a killed supervisor leaves behind becomes a child of this process, and is ended."""
+    proctree.set_subreaper()
+    try:
+        yield
+    finally:
+        _kill_orphans()
+        proctree.set_subreaper(False)
+
+
+def _kill_orphans() -> None:
+    # Orphans come from a supervisor's session or from one of their own; the fork server and
+    # what else this process has started are in this session.
+    proctree.kill_children(spare_session=os.getsid(0))
+
+
+def _receive(connection: Connection, attempt: _Attempt) -> Event:
+    name = attempt.job.name
+    try:
+        message = json.loads(connection.recv_bytes())
+    except (EOFError, ConnectionResetError):
+        result = lost(attempt.job, tuple(attempt.stages))
+        return Finished(result.model_copy(update={"attempts": attempt.number}))
+    if "pid" in message:
+        return Started(name, attempt.number, message["pid"])
+    if "stage" in message:
+        attempt.stages.append(message["stage"])
+        return StageEntered(name, message["stage"])
+    result = JobResult.model_validate_json(json.dumps(message["result"]))
+    return Finished(result.model_copy(update={"attempts": attempt.number}))
+
+
+def _close(connections: list[Connection]) -> None:
+    """Tell supervisors that nobody waits, and wait until they have ended all below them."""
+    for connection in connections:
+        with socket.socket(fileno=os.dup(connection.fileno())) as end:
+            end.shutdown(socket.SHUT_WR)  # our reading end stays, to see theirs close
+    deadline = time.monotonic() + _CLOSE_S
+    for connection in connections:
+        try:
+            while connection.poll(max(0.0, deadline - time.monotonic())):
+                connection.recv_bytes()
+        except (EOFError, ConnectionResetError):
+            pass
+        connection.close()
+
+
+def create(spec: ExecutorSpec) -> Executor:
+    return ProcessExecutor(spec)

@@ -1,0 +1,126 @@
+"""What a run prints at its end: a table of 80 columns, the failures, where to look."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from converter.errors import Code
+from converter.manifest import Manifest, Row, counts
+
+WIDTH = 80
+EXPECTED = ("ok", "xfail", "skipped")
+_ALL_ROWS = 40  # a longer table would hide what is not ok, and each row was printed before
+_HEAD = ("model", "status", "opset", "exporter", "nodes", "size", "max abs", "seconds")
+_NAME_WIDTH = 24
+_UNITS = ("B", "kB", "MB", "GB", "TB")
+
+
+def render(manifest: Manifest, directory: Path) -> str:
+    """The whole summary, lines of at most 80 columns but for paths and messages."""
+    rows = manifest.models
+    shown = rows if len(rows) <= _ALL_ROWS else [row for row in rows if row.status != "ok"]
+    parts = []
+    if shown:
+        parts.append(table(shown))
+    if len(shown) < len(rows):
+        parts.append(f"{len(rows) - len(shown)} more are ok; manifest.json has every row.")
+    if notes := [line for row in rows for line in explain(row, directory)]:
+        parts.append("\n".join(notes))
+    parts.append(f"{totals(rows)}\n{directory}")
+    return "\n\n".join(parts)
+
+
+def totals(rows: Iterable[Row]) -> str:
+    """``12 models: 10 ok, 1 failed, 1 skipped``."""
+    number = counts(rows)
+    total = sum(number.values())
+    order = sorted(number, key=lambda status: (status != "ok", status))
+    listed = ", ".join(f"{number[status]} {status}" for status in order)
+    return f"{total} {'model' if total == 1 else 'models'}: {listed or 'none'}"
+
+
+def table(rows: Sequence[Row]) -> str:
+    cells = [_HEAD, *(_cells(row) for row in rows)]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(_HEAD))]
+    lines = []
+    for line in cells:
+        left = [line[i].ljust(widths[i]) for i in (0, 1)]
+        right = [line[i].rjust(widths[i]) for i in range(2, len(_HEAD))]
+        lines.append(" ".join([*left, *right]).rstrip())
+    lines.insert(1, "-" * (sum(widths) + len(widths) - 1))
+    return "\n".join(lines)
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    artifact = row.artifact
+    return (
+        shorten(row.name, _NAME_WIDTH),
+        row.status,
+        str(artifact.opset if artifact else row.request.opset or "-"),
+        artifact.exporter if artifact else "-",
+        str(artifact.nodes) if artifact else "-",
+        size(artifact.bytes + sum(file.bytes for file in artifact.external_data))
+        if artifact
+        else "-",
+        worst(row),
+        f"{seconds(row):.1f}",
+    )
+
+
+def shorten(text: str, width: int) -> str:
+    """Cut out the middle of what is too long; both ends tell models apart."""
+    if len(text) <= width:
+        return text
+    head = (width - 2 + 1) // 2
+    return f"{text[:head]}..{text[len(text) - (width - 2 - head) :]}"
+
+
+def size(number: int) -> str:
+    """Bytes in decimal units: ``44.7 MB``."""
+    value, unit = float(number), 0
+    while value >= 999.5 and unit < len(_UNITS) - 1:
+        value, unit = value / 1000, unit + 1
+    return f"{value:.0f} {_UNITS[unit]}" if unit == 0 else f"{value:.3g} {_UNITS[unit]}"
+
+
+def worst(row: Row) -> str:
+    """The largest absolute error of any output in any case."""
+    errors = [
+        output.max_abs
+        for case in row.verify.cases
+        for output in case.outputs
+        if output.max_abs is not None
+    ]
+    return f"{max(errors):.1e}" if errors else "-"
+
+
+def seconds(row: Row) -> float:
+    """Time spent in the stages of a row."""
+    return sum(stage.seconds or 0.0 for stage in row.stages.values())
+
+
+def reason(row: Row) -> str:
+    """Why a row is not ok, in one line; empty for one that is."""
+    if row.status == "xpass":
+        return "expected to fail, but it is ok: remove its 'expect'"
+    if row.error is not None:
+        first = row.error.message.splitlines()[0] if row.error.message else ""
+        return f"{row.error.code}: {first}"
+    if row.status == "skipped":
+        return row.verify.reason or ""
+    return ""
+
+
+def explain(row: Row, directory: Path) -> list[str]:
+    """The lines below the table for a row that is not ok; none for one that is, or never ran."""
+    if row.status in ("ok", "not_run"):
+        return []
+    lines = [f"{row.status} {row.name}: {reason(row)}"]
+    if row.status in EXPECTED:
+        return lines
+    if row.error is not None and row.error.hint:
+        lines.append(f"    {row.error.hint}")
+    if row.error is not None and row.error.log and row.error.code is not Code.TARGET_DENIED:
+        lines.append(f"    {directory / row.error.log}")
+    return lines
