@@ -1,0 +1,172 @@
+"""The command line: a verb, or a Hydra run.
+
+The first word decides: the name of a file in ``converter/verbs``, else it is for Hydra. Help
+and version answer without importing Hydra.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from converter import __version__, plugins
+from converter.errors import ConfigError, ConverterError, ExitCode, Problem
+
+if TYPE_CHECKING:
+    from converter.compose import Point
+
+_HELP = """\
+usage: python -m converter [OVERRIDE ...] [-m] [--config-dir DIR] [--cfg job]
+       python -m converter VERB ...
+
+Convert the PyTorch models of a configuration to ONNX, prove each file against its model,
+and record the run in outputs/<experiment>/<time>/.
+
+  python -m converter +experiment=smoke                    three small models
+  python -m converter +experiment=zoo opset=18 'select=[resnet*,srcnn*]'
+  python -m converter -m +experiment=smoke opset=13,15,17  a sweep
+  python -m converter '+models.mine={source: torchvision/resnet18}'
+
+verbs:
+%(verbs)s
+
+options:
+  -m, --multirun     run every point of a sweep
+  --config-dir DIR   a folder with models and experiments of your own
+  --cfg job|all      print the configuration instead of running; --resolve, --package KEY
+  --info KIND        what the configuration was composed from (defaults, searchpath, ...)
+  --hydra-help       Hydra's own help
+  --debug            print tracebacks
+  --version, -h, --help
+
+overrides:           key=value; ++key=value for a key that the file does not state; ~key
+environment:         CONVERTER_TRUST  modules and folders whose model code may run (a:b)
+                     CONVERTER_ENV    variables that a configuration may read (A,B)
+exit codes:          0 all as expected · 1 a model is not · 2 configuration or usage ·
+                     3 the run failed · 4 regression · 130, 143 interrupted
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in words
+    try:
+        return _dispatch([word for word in words if word != "--debug"], debug)
+    except ConverterError as error:
+        return _report(error, debug)
+    except KeyboardInterrupt:
+        print("interrupted before the run began", file=sys.stderr)
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:  # the reader of a listing went away, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.OK
+
+
+def _dispatch(words: list[str], debug: bool) -> int:
+    first = words[0] if words else ""
+    if first and first[0] not in "-+~" and "=" not in first:
+        return _verb(first)(words[1:])
+    arguments = parser().parse_intermixed_args(words)
+    if arguments.help:
+        verbs = "\n".join(f"  {name:<18} {summary(name)}" for name in plugins.names("verbs"))
+        print(_HELP % {"verbs": verbs}, end="")
+        return ExitCode.OK
+    if arguments.version:
+        print(f"converter {__version__}")
+        return ExitCode.OK
+    from converter import compose
+
+    arguments.parser = parser()
+    return compose.run(arguments, convert, lambda error: _report(error, debug))
+
+
+def convert(point: Point) -> ExitCode:
+    """Run one composed configuration.
+
+    Raises:
+        ConfigError: it is wrong.
+        RunError: the run cannot go on.
+    """
+    from converter import plan, runner, trust, validation
+
+    spec = validation.parse(point.config, sweep=point.sweep)
+    directory = point.claim()
+    cwd = Path.cwd()
+    trusted = trust.parse(os.environ.get(trust.VARIABLE, ""), cwd)
+    jobs = plan.build(spec, run_dir=directory, cwd=cwd, trust=trusted)
+    context = runner.RunContext(
+        directory=directory,
+        experiment=point.experiment,
+        overrides=point.overrides,
+        config_sha256=point.sha256,
+        command="python -m converter",
+    )
+    return ExitCode(runner.run(jobs, spec.executor, context))
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(Problem("usage", f"{message}.", "See python -m converter --help."))
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags of a run: Hydra's, but for those that have no meaning here."""
+    flags = _Parser(prog="python -m converter", add_help=False, allow_abbrev=False)
+    flags.add_argument("overrides", nargs="*", help="key=value")
+    flags.add_argument("--help", "-h", action="store_true", help="this program's help")
+    flags.add_argument("--version", action="store_true", help="this program's version")
+    flags.add_argument("--hydra-help", action="store_true", help="Hydra's help")
+    flags.add_argument("--multirun", "-m", action="store_true", help="run every point of a sweep")
+    flags.add_argument("--config-dir", "-cd", help="a folder with configurations of your own")
+    flags.add_argument("--cfg", "-c", choices=["job", "hydra", "all"], help="show, do not run")
+    flags.add_argument("--resolve", action="store_true", help="with --cfg: interpolations too")
+    flags.add_argument("--package", "-p", help="with --cfg: only this key")
+    flags.add_argument(
+        "--info",
+        "-i",
+        choices=["all", "config", "defaults", "defaults-tree", "plugins", "searchpath"],
+        help="what the configuration is composed from",
+    )
+    flags.add_argument("--shell-completion", "-sc", action="store_true", help="as Hydra's")
+    return flags
+
+
+def summary(verb: str) -> str:
+    """The ``SUMMARY`` of a verb, read without importing it."""
+    tree = ast.parse(plugins.path("verbs", verb).read_text(encoding="utf-8"))
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "SUMMARY":
+            return str(ast.literal_eval(node.value))
+    return ""
+
+
+def _verb(name: str) -> Callable[[Sequence[str]], int]:
+    known = plugins.names("verbs")
+    if name not in known:
+        hint = "An override is written key=value; see python -m converter --help."
+        message = f"there is no verb '{name}'; the verbs are: {', '.join(known)}."
+        raise ConfigError(Problem("usage", message, hint))
+    verb: Callable[[Sequence[str]], int] = import_module(f"converter.verbs.{name}").main
+    return verb
+
+
+def _report(error: ConverterError, debug: bool) -> ExitCode:
+    """Tell what is wrong on stderr, and give the exit code of its kind."""
+    if debug:
+        traceback.print_exception(error)
+    if isinstance(error, ConfigError):
+        number = len(error.problems)
+        print(f"configuration: {number} problem{'s'[: number > 1]}", file=sys.stderr)
+        for problem in error.problems:
+            print(f"  {problem}", file=sys.stderr)
+        return ExitCode.CONFIG
+    print(f"run: {error}", file=sys.stderr)
+    return ExitCode.RUN_FAILED

@@ -1,0 +1,129 @@
+"""Interpolations: resolved once, with every problem told, and closed to the environment.
+
+``${oc.env:NAME}`` reads only what the environment variable ``CONVERTER_ENV`` lists. What a
+configuration resolves to goes to the models; records show it unresolved.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from converter.errors import ConfigError, Problem
+
+ALLOWED = "CONVERTER_ENV"
+MAX_DEPTH = 50
+MAX_VALUES = 200_000
+_ABSENT = object()
+
+
+def install() -> None:
+    """Register the resolvers of ``configs/config.yaml`` and close ``oc.env``."""
+    OmegaConf.register_new_resolver("oc.env", _environment, replace=True)
+    OmegaConf.register_new_resolver("experiment", _experiment, replace=True)
+
+
+def resolve(config: DictConfig) -> dict[str, Any]:
+    """Plain values of a configuration.
+
+    Raises:
+        ConfigError: all interpolations that do not resolve and values that are missing.
+    """
+    walk = _Walk()
+    resolved = walk.mapping(config, "", 0)
+    if walk.problems:
+        raise ConfigError(walk.problems)
+    return resolved
+
+
+def experiment(config: DictConfig) -> str:
+    """The name of the experiment, safe for a folder; a list is joined with ``+``."""
+    choice = config.hydra.runtime.choices.get("experiment")
+    if choice is None:
+        return "adhoc"
+    names = choice if isinstance(choice, (list, ListConfig)) else [choice]
+    text = "+".join(re.sub(r"[^\w.+-]", "-", str(name)) for name in names)
+    return text.strip(".-") or "adhoc"
+
+
+def refuse_copied_environment(config: DictConfig) -> None:
+    """``hydra.job.env_copy`` is another way to read the environment: the same names may pass.
+
+    Raises:
+        ConfigError: it names a variable that may not be read.
+    """
+    for name in config.hydra.job.env_copy:
+        _refuse_unlisted(name)
+
+
+def reason(error: OmegaConfBaseException) -> str:
+    """The first line of what OmegaConf says, without the type of the exception inside it."""
+    lines = str(error).splitlines()
+    first = lines[0] if lines else type(error).__name__
+    return re.sub(r"^\w+ (raised )?while resolving interpolation: ", "", first).rstrip(".")
+
+
+class _Walk:
+    """One pass over a configuration."""
+
+    def __init__(self) -> None:
+        self.problems: list[Problem] = []
+        self.values = 0
+
+    def mapping(self, node: DictConfig, path: str, depth: int) -> dict[Any, Any]:
+        keys = list(node.keys())
+        return {key: self._item(node, key, _join(path, key), depth) for key in keys}
+
+    def _item(self, node: DictConfig | ListConfig, key: Any, path: str, depth: int) -> Any:
+        self.values += 1
+        if self.values > MAX_VALUES or depth > MAX_DEPTH:
+            message = "interpolations expand without end, or to more than the limit of"
+            raise ConfigError(Problem(path, f"{message} {MAX_VALUES} values."))
+        if OmegaConf.is_missing(node, key):
+            self.problems.append(Problem(path, "a value is missing (???).", f"Give {path}=VALUE."))
+            return None
+        try:
+            value = node[key]
+        except OmegaConfBaseException as error:
+            expression = OmegaConf.to_container(node, resolve=False)[key]  # type: ignore[index]
+            self.problems.append(
+                Problem(path, f"{expression} cannot be resolved: {reason(error)}.")
+            )
+            return None
+        if isinstance(value, DictConfig):
+            return self.mapping(value, path, depth + 1)
+        if isinstance(value, ListConfig):
+            indices = range(len(value))
+            return [self._item(value, i, _join(path, i), depth + 1) for i in indices]
+        return value
+
+
+def _join(path: str, key: Any) -> str:
+    return f"{path}.{key}" if path else str(key)
+
+
+def _experiment(*, _root_: DictConfig) -> str:
+    return experiment(_root_)
+
+
+def _environment(name: str, default: Any = _ABSENT) -> str | None:
+    _refuse_unlisted(name)
+    if name in os.environ:
+        return os.environ[name]
+    if default is _ABSENT:
+        raise ConfigError(f"the environment variable {name} is not set")
+    return None if default is None else str(default)
+
+
+def _refuse_unlisted(name: str) -> None:
+    listed = [item.strip() for item in os.environ.get(ALLOWED, "").split(",") if item.strip()]
+    if name not in listed:
+        names = ",".join([*listed, name])
+        raise ConfigError(
+            f"the environment variable {name} may not be read here; "
+            f"to allow it: export {ALLOWED}={names}"
+        )
