@@ -51,6 +51,12 @@ def refuse_link(path: Path) -> None:
         raise OSError(errno.ELOOP, "a symbolic link is at an output path", str(path))
 
 
+def is_own_folder(job: Job) -> bool:
+    """Whether the model's folder is there, and no symbolic link leads elsewhere from it."""
+    folder = Path(job.model_dir)
+    return folder.is_dir() and not folder.is_symlink() and not folder.parent.is_symlink()
+
+
 def publish(job: Job, result: JobResult, directory: Path) -> JobResult:
     """Move the artifact of an ok result from staging to its final names.
 

@@ -7,6 +7,7 @@ for those imports, and it stays in the terminal's process group.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -55,6 +56,7 @@ class ForkServer:
                 process_group=0,  # signals of the terminal are for the runner alone
             )
         self._socket = ours
+        self.pid = self._process.pid
 
     def start(self, job: Job, attempt: int, limits: Limits, entry: str) -> Connection:
         """Have a supervisor forked for an attempt; returns at once.
@@ -89,6 +91,7 @@ class ForkServer:
 def serve(descriptor: int) -> None:
     """The server's side: fork for each descriptor received, until the runner's end closes."""
     preload()
+    gc.freeze()  # a collection in a fork would copy every page it looks at
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps the supervisors
     with socket.socket(fileno=descriptor) as requests:

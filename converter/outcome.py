@@ -6,6 +6,7 @@ import errno
 import os
 import signal
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from converter import manifest
@@ -91,8 +92,9 @@ def _error(stage: StageName | None, code: Code, message: str, hint: str) -> Erro
 def _stages(ending: Ending) -> dict[StageName, StageRecord]:
     """Stages that were followed by another are ok, the last one entered failed."""
     records = manifest.not_run_stages(STAGES)
-    ends = [start for _, start in ending.stages[1:]] + [ending.ended_at]
-    for (stage, start), end in zip(ending.stages, ends, strict=True):
+    marks = [*ending.stages, (None, ending.ended_at)]
+    for (stage, start), (_, end) in pairwise(marks):
+        assert stage is not None
         # The next exporter starts over: what the one before it made of later stages is void.
         records |= manifest.not_run_stages(STAGES[STAGES.index(stage) :])
         records[stage] = StageRecord(status="ok", seconds=round(end - start, 6))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib
 
-LIBRARIES = ("torch", "torchvision", "onnx", "onnxruntime", "onnxsim")
+# The pipeline is ours and runs nothing when imported; no plugin and no model is.
+LIBRARIES = ("torch", "torchvision", "onnx", "onnxruntime", "onnxsim", "converter.pipeline")
 
 
 def preload() -> None:
-    """Import the heavy libraries. One that is missing or broken is the job's to report."""
+    """Import what every job needs. One that is missing or broken is the job's to report."""
     for library in LIBRARIES:
         try:
             importlib.import_module(library)

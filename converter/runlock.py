@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from converter import rundir
+from converter import claim
 from converter.errors import ConfigError, RunError
 from converter.manifest import MANIFEST, RESULTS
 
@@ -27,9 +27,9 @@ def locked(directory: Path) -> Iterator[None]:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
-        descriptor = os.open(directory / rundir.LOCK, flags, 0o644)
+        descriptor = os.open(directory / claim.LOCK, flags, 0o644)
     except OSError as error:
-        raise rundir.not_writable(directory, error) from error
+        raise claim.not_writable(directory, error) from error
     try:
         _take(descriptor, directory)
         try:
@@ -40,7 +40,7 @@ def locked(directory: Path) -> Iterator[None]:
                 )
             yield
         finally:
-            os.unlink(directory / rundir.LOCK)
+            os.unlink(directory / claim.LOCK)
     finally:
         os.close(descriptor)
 

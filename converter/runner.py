@@ -201,15 +201,15 @@ class _Record:
     def _finish(self, job: Job, result: JobResult, problem: OSError | None) -> Row:
         result = outcome.apply_expect(self._with_log(job, result), job.expect)
         row = self._rows[job.name] = manifest.row_of(job, result)
-        if problem is None or not os.path.islink(job.model_dir):
-            try:
+        try:
+            if delivery.is_own_folder(job):
                 manifest.write_atomic(Path(job.model_dir) / delivery.RESULT, manifest.dump(result))
-                manifest.append_result(self._directory, row)
-            except OSError as error:
-                delivery.unpublish(job, result)
-                failed = self._with_log(job, outcome.io_failure(job, error, result))
-                self._rows[job.name] = manifest.row_of(job, failed)
-                raise
+            manifest.append_result(self._directory, row)
+        except OSError as error:
+            delivery.unpublish(job, result)
+            failed = self._with_log(job, outcome.io_failure(job, error, result))
+            self._rows[job.name] = manifest.row_of(job, failed)
+            raise
         if _disk_full(result, problem):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._directory))
         return row

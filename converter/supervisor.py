@@ -20,7 +20,7 @@ from typing import Any
 
 from converter import jobprocess, proctree
 from converter.delivery import LOG, clear_staging
-from converter.job import Job, JobResult, StageName
+from converter.job import STAGES, Job, JobResult, StageName
 from converter.joblog import JobLog
 from converter.outcome import Ending, io_failure, outcome
 
@@ -129,6 +129,8 @@ class _Watch:
         os.close(output)
         os.close(messages)
         self._deadline = time.monotonic() + self._limits.timeout_s
+        self._ended = os.pidfd_open(self._pid)
+        self._poll.register(self._ended, select.POLLIN)
         for descriptor in (self._output, self._messages):
             os.set_blocking(descriptor, False)
             self._poll.register(descriptor, select.POLLIN)
@@ -141,7 +143,7 @@ class _Watch:
             for descriptor, _ in self._poll.poll(_POLL_MS):
                 if descriptor == self._events.fileno():
                     raise _Abandoned
-                if not self._read(descriptor):
+                if descriptor != self._ended and not self._read(descriptor):
                     self._poll.unregister(descriptor)
             if self._stopping:
                 raise _Abandoned
@@ -170,7 +172,8 @@ class _Watch:
                 if "result" in message:
                     self._result = JobResult.model_validate_json(json.dumps(message["result"]))
                     continue
-                self._stages.append((message["stage"], time.monotonic()))
+                stage = STAGES[STAGES.index(message["stage"])]
+                self._stages.append((stage, time.monotonic()))
             except (ValueError, KeyError, TypeError) as error:
                 self._log.write(f"[a message of the job cannot be read: {error}]\n".encode())
                 continue

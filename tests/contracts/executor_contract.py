@@ -1,0 +1,98 @@
+"""What every executor must do; a test class for each one inherits this."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from converter.executors import Event, Executor, Finished, StageEntered, Started, Tick
+from converter.job import STAGES, Job, JobResult, StageName
+
+ENTRY = "executor_contract:by_tag"
+
+
+def by_tag(job: Job, emit: Callable[[StageName], None]) -> JobResult:
+    """A pipeline that stages a file and reports it, or fails when the job is tagged so."""
+    for stage in STAGES:
+        emit(stage)
+    (Path(job.staging_dir) / f"{job.name}.onnx").write_text("whole")
+    return JobResult(name=job.name, status="failed" if "failed" in job.tags else "ok")
+
+
+class ExecutorContract:
+    """Subclasses say how their executor is made."""
+
+    def executor(self, entry: str) -> Executor:
+        raise NotImplementedError
+
+    def jobs(self, folder: Path, *tags: str) -> list[Job]:
+        """One job for each tag, folders made as the runner makes them."""
+        made = []
+        for number, tag in enumerate(tags):
+            model_dir = folder / "models" / f"m{number}"
+            model_dir.mkdir(parents=True)
+            job = Job(
+                name=f"m{number}",
+                source={"registry": "none"},
+                inputs={},
+                opset=17,
+                exporters=["torchscript"],
+                tags=[tag],
+                model_dir=str(model_dir),
+                staging_dir=str(folder / ".staging" / f"m{number}"),
+            )
+            made.append(job)
+        return made
+
+    def events(self, jobs: list[Job]) -> list[Event]:
+        events = self.executor(ENTRY).run(jobs)
+        return [event for event in events if not isinstance(event, Tick)]
+
+    def test_every_job_finishes_once(self, tmp_path: Path) -> None:
+        events = self.events(self.jobs(tmp_path, "ok", "failed", "ok"))
+        results = [event.result for event in events if isinstance(event, Finished)]
+        assert sorted((result.name, result.status) for result in results) == [
+            ("m0", "ok"),
+            ("m1", "failed"),
+            ("m2", "ok"),
+        ]
+        assert {result.attempts for result in results} == {1}
+
+    def test_a_job_starts_enters_its_stages_and_finishes(self, tmp_path: Path) -> None:
+        first, *middle, last = self.events(self.jobs(tmp_path, "ok"))
+        assert isinstance(first, Started)
+        assert (first.name, first.attempt) == ("m0", 1)
+        assert middle == [StageEntered("m0", stage) for stage in STAGES]
+        assert isinstance(last, Finished)
+
+    def test_the_artifact_lies_alone_in_the_staging_folder(self, tmp_path: Path) -> None:
+        (job,) = self.jobs(tmp_path, "ok")
+        left = Path(job.staging_dir) / "left over"
+        left.mkdir(parents=True)
+        self.events([job])
+        assert [path.name for path in Path(job.staging_dir).iterdir()] == ["m0.onnx"]
+
+    def test_a_planted_link_fails_that_job_and_leaves_its_target(self, tmp_path: Path) -> None:
+        target = tmp_path / "precious"
+        target.mkdir()
+        (target / "file").touch()
+        first, second = self.jobs(tmp_path, "ok", "ok")
+        Path(first.staging_dir).parent.mkdir()
+        Path(first.staging_dir).symlink_to(target)
+        events = self.events([first, second])
+        results = {e.result.name: e.result for e in events if isinstance(e, Finished)}
+        error = results["m0"].error
+        assert error is not None
+        assert error.code == "IO"
+        assert first.staging_dir in error.message
+        assert "remove it" in error.hint
+        assert results["m1"].status == "ok"
+        assert [path.name for path in target.iterdir()] == ["file"]
+
+    def test_no_jobs_no_events(self) -> None:
+        assert self.events([]) == []
+
+    def test_closing_early_is_no_error(self, tmp_path: Path) -> None:
+        events = self.executor(ENTRY).run(self.jobs(tmp_path, "ok", "ok"))
+        next(events)
+        events.close()

@@ -1,0 +1,39 @@
+"""Every executor in the folder keeps the contract."""
+
+from __future__ import annotations
+
+import pytest
+from executor_contract import ExecutorContract
+
+from converter import executors, plugins
+from converter.errors import ConfigError
+from converter.executors import Executor
+from converter.executors.inline import InlineExecutor
+from converter.executors.process import ProcessExecutor
+from converter.spec import ExecutorSpec
+
+
+class TestInline(ExecutorContract):
+    def executor(self, entry: str) -> Executor:
+        return InlineExecutor(entry)
+
+
+@pytest.mark.integration
+class TestProcess(ExecutorContract):
+    def executor(self, entry: str) -> Executor:
+        return ProcessExecutor(ExecutorSpec(workers=2), entry)
+
+
+def test_every_executor_is_under_contract() -> None:
+    tested = {name.removeprefix("Test").lower() for name in globals() if name.startswith("Test")}
+    assert tested == set(plugins.names("executors"))
+
+
+@pytest.mark.parametrize("name", plugins.names("executors"))
+def test_an_executor_is_made_by_its_name(name: str) -> None:
+    assert executors.create(ExecutorSpec(name=name))
+
+
+def test_an_unknown_executor_names_the_choices() -> None:
+    with pytest.raises(ConfigError, match=r"executor\.name: found 'ray', expected one of inline"):
+        executors.create(ExecutorSpec(name="ray"))

@@ -1,0 +1,195 @@
+"""What a job may do to the process that runs it: entry points that misbehave in one way each."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from converter.job import (
+    STAGES,
+    Artifact,
+    Job,
+    JobResult,
+    StageName,
+    StageRecord,
+    VerifyRecord,
+)
+
+Emit = Callable[[StageName], None]
+CONTENT = b"not a model, but a whole file"
+
+
+def good(job: Job, emit: Emit) -> JobResult:
+    """Stage one file and report it."""
+    for stage in STAGES:
+        emit(stage)
+    path = Path(job.staging_dir) / f"{job.name}.onnx"
+    path.write_bytes(CONTENT)
+    return JobResult(
+        name=job.name,
+        status="ok",
+        stages={stage: StageRecord(status="ok", seconds=0.1) for stage in STAGES},
+        artifact=Artifact(
+            path=path.name,
+            bytes=len(CONTENT),
+            sha256=hashlib.sha256(CONTENT).hexdigest(),
+            exporter="torchscript",
+            opset=17,
+            opsets={"": 17},
+            ir_version=8,
+            producer="pytorch",
+            parameters=0,
+            inputs=[],
+            outputs=[],
+            nodes=1,
+            ops={"Conv": 1},
+        ),
+        verify=VerifyRecord(status="passed"),
+    )
+
+
+def by_tag(job: Job, emit: Emit) -> JobResult:
+    """Do what the job's first tag says; without one, be good."""
+    if job.tags:
+        return globals()[job.tags[0]](job, emit)
+    return good(job, emit)
+
+
+def segfault(job: Job, emit: Emit) -> JobResult:
+    emit("load")
+    emit("export")
+    import ctypes
+
+    ctypes.string_at(0)
+    return good(job, emit)
+
+
+def abort(job: Job, emit: Emit) -> JobResult:
+    emit("export")
+    os.abort()
+
+
+def killed_once(job: Job, emit: Emit) -> JobResult:
+    emit("load")
+    mark = Path(job.model_dir) / "killed"
+    print("this is a try", flush=True)
+    if not mark.exists():
+        mark.touch()
+        (Path(job.staging_dir) / "left over").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    assert not list(Path(job.staging_dir).iterdir())
+    return good(job, emit)
+
+
+def killed(job: Job, emit: Emit) -> JobResult:
+    emit("load")
+    os.kill(os.getpid(), signal.SIGKILL)
+    return good(job, emit)
+
+
+def supervisor_killed_once(job: Job, emit: Emit) -> JobResult:
+    emit("load")
+    mark = Path(job.model_dir) / "killed"
+    if not mark.exists():
+        mark.touch()
+        _sleeper(job)
+        os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(60)
+    return good(job, emit)
+
+
+def exits_0(job: Job, emit: Emit) -> JobResult:
+    emit("load")
+    os._exit(0)
+
+
+def sys_exits_0(job: Job, emit: Emit) -> JobResult:
+    emit("load")
+    sys.exit(0)
+
+
+def raises(job: Job, emit: Emit) -> JobResult:
+    raise LookupError("a bug outside of every stage")
+
+
+def too_much(job: Job, emit: Emit) -> JobResult:
+    emit("load")
+    held: list[bytes] = []
+    while len(held) < 64:
+        held.append(b"x" * (64 << 20))
+    return good(job, emit)
+
+
+def too_much_in_children(job: Job, emit: Emit) -> JobResult:
+    emit("reference")
+    code = "import time; held = b'x' * (300 << 20); time.sleep(60)"
+    children = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(3)]
+    children[0].wait()
+    return good(job, emit)
+
+
+def hangs(job: Job, emit: Emit) -> JobResult:
+    emit("load")
+    time.sleep(60)
+    return good(job, emit)
+
+
+def hangs_hard(job: Job, emit: Emit) -> JobResult:
+    emit("load")
+    emit("reference")
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    while True:
+        time.sleep(1)
+
+
+def _sleeper(job: Job) -> None:
+    """A process in a session of its own, that ignores SIGTERM."""
+    code = "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(60)"
+    subprocess.Popen([sys.executable, "-c", code, job.model_dir], start_new_session=True)
+
+
+def hangs_with_grandchild(job: Job, emit: Emit) -> JobResult:
+    _sleeper(job)
+    if os.fork() == 0:  # an orphan that has left the group as well
+        os.setsid()
+        if os.fork() == 0:
+            time.sleep(60)
+        os._exit(0)
+    return hangs_hard(job, emit)
+
+
+def leaves_a_child(job: Job, emit: Emit) -> JobResult:
+    _sleeper(job)
+    return good(job, emit)
+
+
+def floods(job: Job, emit: Emit) -> JobResult:
+    """1 GB of output, by a program that writes to the descriptor itself."""
+    print("first words", flush=True)
+    subprocess.run(["head", "-c", "1000000000", "/dev/zero"], check=True)
+    print("last words", flush=True)
+    return good(job, emit)
+
+
+def asks(job: Job, emit: Emit) -> JobResult:
+    emit("load")
+    input("name? ")
+    return good(job, emit)
+
+
+def surroundings(job: Job, emit: Emit) -> JobResult:
+    print(os.environ.get("CONVERTER_PROBE"), os.getcwd(), flush=True)
+    return good(job, emit)
+
+
+def lies(job: Job, emit: Emit) -> JobResult:
+    """Change the file after it was hashed."""
+    result = good(job, emit)
+    (Path(job.staging_dir) / f"{job.name}.onnx").write_bytes(CONTENT[::-1])
+    return result

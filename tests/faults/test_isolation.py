@@ -1,0 +1,188 @@
+"""One job misbehaves: that row says how, the others finish, no process is left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import Run, all_gone
+
+from converter.executors import Finished, StageEntered, Started
+from converter.executors.process import ProcessExecutor, _server
+from converter.job import Job, JobResult
+from converter.joblog import HEAD_BYTES, TAIL_BYTES
+from converter.spec import ExecutorSpec
+
+pytestmark = pytest.mark.faults
+
+
+def log_of(folder: Path, name: str) -> str:
+    return (folder / "models" / name / "log.txt").read_text(errors="replace")
+
+
+def error_of(result: JobResult) -> tuple[str, str, str | None, str]:
+    assert result.error is not None
+    return result.status, result.error.code, result.error.stage, result.error.message
+
+
+def test_a_native_crash_costs_only_its_own_job(run: Run, tmp_path: Path) -> None:
+    results = run("segfault", "abort", "good")
+    assert results["good"].status == "ok"
+    status, code, stage, message = error_of(results["segfault"])
+    assert (status, code, stage) == ("crashed", "SIGNAL", "export")
+    assert message.startswith("killed by SIGSEGV in stage export; log: File ")
+    assert "ctypes" in message
+    assert results["segfault"].stages["load"].status == "ok"
+    assert results["segfault"].stages["export"].status == "failed"
+    assert results["segfault"].stages["verify"].status == "not_run"
+    assert "in segfault" in log_of(tmp_path, "segfault")
+    assert error_of(results["abort"])[3].startswith("killed by SIGABRT in stage export")
+    assert results["abort"].error is not None
+    assert "try the other exporter" in results["abort"].error.hint
+
+
+def test_a_job_that_is_killed_once_succeeds_at_the_second_try(run: Run, tmp_path: Path) -> None:
+    result = run("killed_once")["killed_once"]
+    assert (result.status, result.attempts) == ("ok", 2)
+    log = log_of(tmp_path, "killed_once")
+    assert log.count("this is a try") == 2
+    assert log.index("this is a try") < log.index("attempt 2") < log.rindex("this is a try")
+
+
+def test_a_job_that_is_killed_each_time_says_how_often(run: Run) -> None:
+    result = run("killed", retries=2)["killed"]
+    assert error_of(result) == ("crashed", "SIGNAL", "load", "killed by SIGKILL in stage load")
+    assert result.attempts == 3
+    assert result.error is not None
+    assert "memory runs out: try executor.workers=1" in result.error.hint
+
+
+def test_a_supervisor_that_is_killed_takes_its_job_with_it(run: Run) -> None:
+    result = run("supervisor_killed_once")["supervisor_killed_once"]
+    assert (result.status, result.attempts) == ("ok", 2)
+
+
+def test_a_supervisor_that_is_killed_each_time_is_a_crash(run: Run) -> None:
+    result = run("supervisor_killed_once", retries=0)["supervisor_killed_once"]
+    assert error_of(result) == ("crashed", "SIGNAL", "load", "its supervisor was killed")
+
+
+def test_a_fork_server_that_is_killed_is_replaced(mark: str, job: Callable[..., Job]) -> None:
+    events = ProcessExecutor(ExecutorSpec(workers=1), "entries:by_tag").run(
+        [job("first", "hangs"), job("second")]
+    )
+    executor_results = {}
+    for event in events:
+        if isinstance(event, StageEntered) and event.name == "first":
+            killed = _server().pid
+            os.kill(killed, signal.SIGKILL)
+        if isinstance(event, Started) and event.attempt == 2:
+            events.close()
+        if isinstance(event, Finished):
+            executor_results[event.result.name] = event.result.status
+    assert executor_results == {"second": "ok"}
+    assert _server().pid != killed
+    assert all_gone(mark, {_server().pid}, 0.5) == {}
+
+
+@pytest.mark.parametrize("tag", ["exits_0", "sys_exits_0"])
+def test_a_silent_exit_is_no_result(run: Run, tag: str) -> None:
+    result = run(tag)[tag]
+    message = "ended with exit status 0 in stage load, no result"
+    assert error_of(result) == ("crashed", "NO_RESULT", "load", message)
+    assert result.error is not None
+    assert "os._exit or sys.exit" in result.error.hint
+    assert result.attempts == 1
+
+
+def test_an_exception_outside_of_every_stage_is_no_result(run: Run, tmp_path: Path) -> None:
+    status, code, stage, message = error_of(run("raises")["raises"])
+    assert (status, code, stage) == ("crashed", "NO_RESULT", None)
+    assert "exit status 1 before its first stage" in message
+    assert message.endswith("LookupError: a bug outside of every stage")
+    assert "Traceback" in log_of(tmp_path, "raises")
+
+
+@pytest.mark.parametrize(
+    ("tag", "stage"), [("too_much", "load"), ("too_much_in_children", "reference")]
+)
+def test_too_much_memory_ends_the_job(run: Run, tag: str, stage: str) -> None:
+    result = run(tag, memory_mb=700)[tag]
+    status, code, where, message = error_of(result)
+    assert (status, code, where) == ("oom", "MEM_LIMIT", stage)
+    assert message.startswith("held ")
+    assert message.endswith("the limit is 700 MiB")
+    assert result.error is not None
+    assert "executor.memory_mb" in result.error.hint
+    assert result.attempts == 1
+
+
+def test_the_libraries_of_the_fork_server_do_not_count(run: Run) -> None:
+    assert run("good", memory_mb=256)["good"].status == "ok"
+
+
+@pytest.mark.parametrize("tag", ["hangs_hard", "hangs_with_grandchild"])
+def test_a_hang_ends_within_limit_and_grace(run: Run, tag: str, tmp_path: Path) -> None:
+    run("good")  # the fork server has started
+    before = time.monotonic()
+    result = run(tag, timeout_s=1.0)[tag]
+    assert time.monotonic() - before < 4
+    message = "not done after 1 s, stopped in stage reference"
+    assert error_of(result) == ("timeout", "TIMEOUT", "reference", message)
+    assert result.error is not None
+    assert "Raise executor.timeout_s" in result.error.hint
+    assert result.attempts == 1
+
+
+def test_the_log_of_a_hang_shows_where_it_hung(run: Run, tmp_path: Path) -> None:
+    assert run("hangs", timeout_s=0.5)["hangs"].status == "timeout"
+    assert "in hangs" in log_of(tmp_path, "hangs")
+
+
+def test_a_process_that_a_good_job_leaves_behind_is_ended(run: Run) -> None:
+    assert run("leaves_a_child")["leaves_a_child"].status == "ok"
+
+
+def test_a_flood_of_output_is_capped_and_says_so(run: Run, tmp_path: Path) -> None:
+    assert run("floods")["floods"].status == "ok"
+    path = tmp_path / "models" / "floods" / "log.txt"
+    assert path.stat().st_size < HEAD_BYTES + 2 * TAIL_BYTES
+    text = path.read_text()
+    assert text.startswith("first words")
+    assert "last words" in text
+    assert "[log capped: 991" in text.splitlines()[-1]
+
+
+def test_a_job_has_no_terminal_to_ask(run: Run, tmp_path: Path) -> None:
+    run("asks")
+    assert "EOFError" in log_of(tmp_path, "asks")
+
+
+def test_a_job_has_the_surroundings_of_the_runner(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("good")  # the fork server is older than what follows
+    monkeypatch.setenv("CONVERTER_PROBE", "seen")
+    monkeypatch.chdir(tmp_path)
+    run("surroundings")
+    assert log_of(tmp_path, "surroundings") == f"seen {tmp_path}\n"
+
+
+def test_closing_ends_what_runs(mark: str, job: Callable[..., Job]) -> None:
+    events = ProcessExecutor(ExecutorSpec(workers=2), "entries:by_tag").run(
+        [job("a", "hangs_with_grandchild"), job("b", "hangs_hard"), job("c")]
+    )
+    entered = set()
+    for event in events:
+        if isinstance(event, StageEntered):
+            entered.add((event.name, event.stage))
+        if {("a", "reference"), ("b", "reference")} <= entered:
+            break
+    before = time.monotonic()
+    events.close()
+    assert time.monotonic() - before < 2
+    assert all_gone(mark, {_server().pid}, 0.5) == {}
