@@ -108,11 +108,7 @@ def _cgroup_folders(controller: str) -> list[Path]:
     Args:
         controller: of cgroup version 1 (``memory``, ``cpu``); empty for version 2.
     """
-    try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return []
-    for line in lines:
+    for line in _cgroup_lines():
         _, controllers, path = line.split(":", 2)
         if controller in controllers.split(","):
             root = _CGROUP / controller
@@ -120,6 +116,13 @@ def _cgroup_folders(controller: str) -> list[Path]:
             above = [folder for folder in own.parents if folder.is_relative_to(root)]
             return [own, *above]
     return []
+
+
+def _cgroup_lines() -> list[str]:
+    try:
+        return Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return []
 
 
 def _number(path: Path) -> int | None:

@@ -62,7 +62,7 @@ def outcome(job: Job, limits: Limits, ending: Ending) -> JobResult:
         hint = "Raise executor.memory_mb, or choose smaller inputs."
     elif number := exit_signal(ending.status):
         name = number.name if isinstance(number, signal.Signals) else f"signal {number}"
-        code, message, hint = Code.SIGNAL, f"killed by {name} {where}", _signal_hint(number)
+        code, message, hint = Code.SIGNAL, f"killed by {name} {where}", _signal_hint(number, stage)
     else:
         code = Code.NO_RESULT
         message = f"ended with exit status {os.WEXITSTATUS(ending.status)} {where}, no result"
@@ -73,10 +73,14 @@ def outcome(job: Job, limits: Limits, ending: Ending) -> JobResult:
     return JobResult(name=job.name, status=status, error=error, stages=_stages(ending))
 
 
-def _signal_hint(number: int) -> str:
+def _signal_hint(number: int, stage: StageName | None) -> str:
     if number == signal.SIGKILL:
         return "The kernel kills when memory runs out: try executor.workers=1."
-    return "Native code crashed: try the other exporter, or simplify=false."
+    if stage == "export":
+        return "Native code crashed: try the other exporter; the log has the Python stack."
+    if stage == "simplify":
+        return "Native code crashed: try simplify: false; the log has the Python stack."
+    return "Native code crashed: the log has the Python stack."
 
 
 def _error(stage: StageName | None, code: Code, message: str, hint: str) -> ErrorRecord:
@@ -109,7 +113,9 @@ def _stages(ending: Ending) -> dict[StageName, StageRecord]:
 def lost(job: Job, entered: tuple[StageName, ...]) -> JobResult:
     """The result of a job whose supervisor was killed."""
     stage = entered[-1] if entered else None
-    error = _error(stage, Code.SIGNAL, "its supervisor was killed", _signal_hint(signal.SIGKILL))
+    error = _error(
+        stage, Code.SIGNAL, "its supervisor was killed", _signal_hint(signal.SIGKILL, stage)
+    )
     stages = manifest.not_run_stages(STAGES)
     stages |= {name: StageRecord(status="ok") for name in entered[:-1]}
     stages |= {name: StageRecord(status="failed") for name in entered[-1:]}

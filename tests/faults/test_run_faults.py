@@ -115,7 +115,13 @@ def runs(tmp_path: Path, request: pytest.FixtureRequest) -> Runs:
 
 
 def test_bad_models_cost_only_themselves(runs: Runs) -> None:
-    models = {"crash": "Segfault", "exits": "Exits", "asks": "Asks", "hang": "Hangs", "good": "Good"}
+    models = {
+        "crash": "Segfault",
+        "exits": "Exits",
+        "asks": "Asks",
+        "hang": "Hangs",
+        "good": "Good",
+    }
     limits = ["executor.timeout_s=8", "executor.grace_s=0.5", "executor.workers=2"]
     code, output = runs.done(runs.command(models, *limits))
     assert code == 1, output
@@ -130,7 +136,8 @@ def test_bad_models_cost_only_themselves(runs: Runs) -> None:
     }
     assert rows["crash"].attempts == 2
     assert rows["crash"].error is not None
-    assert "models.py" in rows["crash"].error.message
+    assert rows["crash"].error.message.startswith("killed by SIGSEGV in stage reference; log: File")
+    assert "models.py" in (runs.directory / "models/crash/log.txt").read_text()
     assert rows["crash"].error.stage == "reference"
     for name in ("crash", "exits", "asks", "hang"):
         assert not list((runs.directory / "models" / name).glob("*.onnx*"))

@@ -1,0 +1,200 @@
+"""What a run prints: lines for a log, a bar for a terminal, a table of 80 columns."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from converter import progress, summary
+from converter.errors import Code
+from converter.executors import Finished, StageEntered, Started, Tick
+from converter.job import (
+    STAGES,
+    Artifact,
+    CaseCheck,
+    ErrorRecord,
+    FileInfo,
+    JobResult,
+    OutputCheck,
+    StageRecord,
+    VerifyRecord,
+)
+from converter.manifest import Environment, Manifest, Request, Row, RunInfo, WeightsInfo
+
+REQUEST = Request(
+    opset=17,
+    exporter="auto",
+    training="eval",
+    simplify=True,
+    inputs={},
+    dynamic_axes={},
+    device="auto",
+    seed=0,
+    weights=WeightsInfo(kind="random"),
+)
+
+
+def ok_row(name: str) -> Row:
+    artifact = Artifact(
+        path=f"models/{name}/{name}.onnx",
+        bytes=1_000_000,
+        sha256="0" * 64,
+        external_data=[FileInfo(path="x", bytes=2_584_000_000, sha256="0" * 64)],
+        exporter="torchscript",
+        opset=17,
+        opsets={"": 17},
+        ir_version=8,
+        producer="pytorch",
+        parameters=1,
+        inputs=[],
+        outputs=[],
+        nodes=12345,
+        ops={},
+    )
+    errors = [
+        OutputCheck(name="y", shape=[1], dtype="float32", max_abs=e, atol=0, rtol=0, passed=True)
+        for e in (3e-7, 1.5e-5)
+    ]
+    return Row(
+        name=name,
+        source=name,
+        status="ok",
+        attempts=1,
+        request=REQUEST,
+        stages={stage: StageRecord(status="ok", seconds=100.06) for stage in STAGES},
+        artifact=artifact,
+        verify=VerifyRecord(
+            status="passed",
+            cases=[CaseCheck(label="traced", shapes={}, provider="cpu", outputs=errors)],
+        ),
+    )
+
+
+def failed_row(name: str, message: str = "no such operator\nsecond line") -> Row:
+    error = ErrorRecord(
+        stage="export",
+        code=Code.EXPORT,
+        message=message,
+        hint="Try the other exporter.",
+        log=f"models/{name}/log.txt",
+    )
+    return Row(name=name, source=name, status="failed", request=REQUEST, error=error, stages={})
+
+
+def manifest_of(*rows: Row) -> Manifest:
+    return Manifest(
+        run=RunInfo(id="1", experiment="zoo", started_at="", config_sha256=""),
+        environment=Environment(os="", python="", cpu="", cores=1, memory_bytes=1, packages={}),
+        models=list(rows),
+    )
+
+
+def test_the_table_fits_80_columns_with_the_widest_values() -> None:
+    name = "deeplabv3_mobilenet_v3_large_with_a_long_suffix"
+    lines = summary.table([ok_row(name), failed_row("b")]).splitlines()
+    assert max(map(len, lines)) <= summary.WIDTH
+    head, rule, first, second = lines
+    assert " ".join(head.split()) == "model status opset exporter nodes size max abs seconds"
+    assert set(rule) == {"-"}
+    assert " ".join(first.split()) == (
+        "deeplabv3_m..long_suffix ok 17 torchscript 12345 2.58 GB 1.5e-05 800.5"
+    )
+    assert second.split() == ["b", "failed", "17", "-", "-", "-", "-", "0.0"]
+
+
+def test_failures_follow_with_reason_hint_and_log() -> None:
+    text = summary.render(manifest_of(ok_row("a"), failed_row("b")), Path("/runs/1"))
+    assert "failed b: EXPORT: no such operator\n    Try the other exporter.\n" in text
+    assert "    /runs/1/models/b/log.txt\n" in text
+    assert text.endswith("2 models: 1 ok, 1 failed\n/runs/1")
+
+
+def test_a_long_table_shows_only_what_is_not_ok() -> None:
+    rows = [ok_row(f"m{number}") for number in range(120)]
+    text = summary.render(manifest_of(*rows, failed_row("bad")), Path("/runs/1"))
+    assert "120 more are ok; manifest.json has every row." in text
+    assert "m7 " not in text
+    assert "121 models: 120 ok, 1 failed" in text
+
+
+def test_a_run_without_a_failure_lists_none() -> None:
+    rows = [ok_row(f"m{number}") for number in range(50)]
+    assert summary.render(manifest_of(*rows), Path("/runs/1")).startswith("50 more are ok")
+
+
+def test_what_is_skipped_or_unexpectedly_good_says_why() -> None:
+    skipped = failed_row("s").model_copy(
+        update={"status": "skipped", "error": None, "verify": VerifyRecord(reason="opset < 18")}
+    )
+    assert summary.explain(skipped, Path("/r")) == ["skipped s: opset < 18"]
+    surprise = ok_row("x").model_copy(update={"status": "xpass"})
+    assert summary.explain(surprise, Path("/r"))[0].endswith("remove its 'expect'")
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(0, "0 B"), (999, "999 B"), (1000, "1 kB"), (44_700_000, "44.7 MB"), (999_600, "1 MB")],
+)
+def test_sizes(number: int, text: str) -> None:
+    assert summary.size(number) == text
+
+
+def test_a_log_gets_one_line_for_each_model() -> None:
+    stream = io.StringIO()
+    shown = progress.create(121, stream, io.StringIO())
+    for event in (Started("a", 1, 1), StageEntered("a", "load"), Tick()):
+        shown.event(event)
+    shown.row(ok_row("a"))
+    shown.row(failed_row("b"))
+    shown.close()
+    assert stream.getvalue().splitlines() == [
+        "[  1/121] ok       a  800.5 s",
+        "[  2/121] failed   b  0.0 s  EXPORT: no such operator",
+    ]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_gets_a_bar_and_the_failures() -> None:
+    terminal = Terminal()
+    shown = progress.create(3, io.StringIO(), terminal)
+    shown.event(Started("a", 1, 1))
+    shown.event(StageEntered("a", "export"))
+    shown.row(failed_row("b"))
+    shown.event(Finished(JobResult(name="a", status="ok")))
+    shown.row(ok_row("a"))
+    shown.close()
+    assert "[1/3] failed   b  0.0 s  EXPORT: no such operator" in terminal.getvalue()
+    assert "2/3" in terminal.getvalue()
+
+
+def test_the_bar_says_what_runs_and_for_how_long() -> None:
+    running = {
+        "resnet18": progress._Running("verify", 100.0),
+        "vit_b_16": progress._Running("", 109.0),
+    }
+    text = progress.describe(Counter(ok=11, failed=1), running, 112.3)
+    assert text == "ok 11 failed 1 | resnet18 verify 12s, vit_b_16 3s"
+
+
+def test_what_the_encoding_cannot_hold_is_escaped() -> None:
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding="ascii")
+    progress.Printer(stream)("max 1×3 → y")
+    assert raw.getvalue() == b"max 1\\xd73 \\u2192 y\n"
+
+
+def test_a_reader_that_has_gone_does_not_end_the_run() -> None:
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    say = progress.Printer(Gone())
+    say("one")
+    say("two")
