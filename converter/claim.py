@@ -7,11 +7,15 @@ import re
 from itertools import count
 from pathlib import Path
 
+from converter import plugins
 from converter.errors import ConfigError, Problem, RunError
-from converter.manifest import MANIFEST, RESULTS
 
 LOCK = ".lock"
-_TRACES = (MANIFEST, RESULTS, "sweep.json", "multirun.yaml", "models", ".hydra", LOCK)
+_FINISH = "Finish it with `python -m converter resume {}`, or name a new folder."
+_NOT_YET = "Name a new folder; `resume` is not available in this version."
+# Of a run, of a sweep. The names of `converter.manifest` are repeated: its types take longer to
+# import than the rest of a start does.
+_TRACES = ("manifest.json", "results.jsonl", "sweep.json", "models", ".hydra", LOCK)
 
 
 def refuse_used(directory: Path, key: str) -> None:
@@ -27,13 +31,15 @@ def refuse_used(directory: Path, key: str) -> None:
     if not directory.is_dir():
         return
     if (holder := held_by(directory)) is not None:
-        raise RunError(f"{directory}: held by another run ({holder}). Wait for it, or choose {key}.")
+        raise RunError(
+            f"{directory}: held by another run ({holder}). Wait for it, or choose {key}."
+        )
     if any((directory / trace).exists() for trace in _TRACES):
         raise ConfigError(
             Problem(
                 key,
                 f"{directory} already holds a run.",
-                f"Finish it with `python -m converter resume {directory}`, or name a new folder.",
+                _FINISH.format(directory) if "resume" in plugins.names("verbs") else _NOT_YET,
             )
         )
     if any(directory.iterdir()):

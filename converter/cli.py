@@ -85,7 +85,7 @@ def _dispatch(words: list[str], debug: bool) -> int:
     from converter import compose
 
     arguments.parser = parser()
-    return compose.run(arguments, convert, lambda error: _report(error, debug))
+    return compose.run(arguments, convert, lambda error, point: _report(error, debug, point))
 
 
 def convert(point: Point) -> ExitCode:
@@ -95,9 +95,12 @@ def convert(point: Point) -> ExitCode:
         ConfigError: it is wrong.
         RunError: the run cannot go on.
     """
-    from converter import plan, runner, trust, validation
+    from converter import validation
 
     spec = validation.parse(point.config, sweep=point.sweep)
+    # Only now: a wrong configuration is told without waiting for these.
+    from converter import plan, runner, trust
+
     directory = point.claim()
     cwd = Path.cwd()
     trusted = trust.parse(os.environ.get(trust.VARIABLE, ""), cwd)
@@ -158,15 +161,16 @@ def _verb(name: str) -> Callable[[Sequence[str]], int]:
     return verb
 
 
-def _report(error: ConverterError, debug: bool) -> ExitCode:
+def _report(error: ConverterError, debug: bool, point: str = "") -> ExitCode:
     """Tell what is wrong on stderr, and give the exit code of its kind."""
     if debug:
         traceback.print_exception(error)
     if isinstance(error, ConfigError):
         number = len(error.problems)
-        print(f"configuration: {number} problem{'s'[: number > 1]}", file=sys.stderr)
+        of = f" of {point}" if point else ""
+        print(f"configuration{of}: {number} problem{'s'[: number > 1]}", file=sys.stderr)
         for problem in error.problems:
             print(f"  {problem}", file=sys.stderr)
         return ExitCode.CONFIG
-    print(f"run: {error}", file=sys.stderr)
+    print(f"run{' ' + point if point else ''}: {error}", file=sys.stderr)
     return ExitCode.RUN_FAILED

@@ -7,11 +7,11 @@ sweep runs, and nothing is written before a configuration is known to be valid.
 
 from __future__ import annotations
 
-import copy
 import hashlib
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,12 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
-from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
 
-from converter import claim, hydra_errors, resolution, strict_yaml
+from converter import claim, resolution, strict_yaml
 from converter.errors import ConfigError, ConverterError, ExitCode, Problem
+from converter.hydra_errors import reworded
 
 PACKAGE = Path(__file__).resolve().parent
 CONFIG = "config"
@@ -50,24 +49,34 @@ class Point:
     """One composed configuration: of a run, or of one point of a sweep.
 
     Attributes:
-        config: resolved.
-        text: as composed, unresolved: what records may show.
-        overrides: as given on the command line, unresolved.
-        hydra_text: where it was composed from.
-        claim: creates the run directory and puts ``.hydra/`` there; raises ``RunError``.
+        config: resolved, plain values.
+        composed: what Hydra composed, unresolved, with its own section.
+        sweep: it is a point of a sweep.
     """
 
     config: dict[str, Any]
-    text: str
-    overrides: list[str]
-    hydra_text: str
-    experiment: str
+    composed: DictConfig
     sweep: bool
     _directory: Callable[[], Path]
+
+    @cached_property
+    def text(self) -> str:
+        """The configuration, unresolved: what records may show."""
+        names = [str(name) for name in self.composed if name != "hydra"]
+        return OmegaConf.to_yaml(OmegaConf.masked_copy(self.composed, names))
 
     @property
     def sha256(self) -> str:
         return hashlib.sha256(self.text.encode()).hexdigest()
+
+    @property
+    def overrides(self) -> list[str]:
+        """As given on the command line, unresolved, without Hydra's own."""
+        return list(self.composed.hydra.overrides.task)
+
+    @property
+    def experiment(self) -> str:
+        return resolution.experiment(self.composed)
 
     def claim(self) -> Path:
         """Create the run directory and put ``.hydra/`` there.
@@ -79,17 +88,21 @@ class Point:
         try:
             folder = directory / ".hydra"
             folder.mkdir(exist_ok=True)
-            (folder / "config.yaml").write_text(self.text, encoding="utf-8")
-            overrides = OmegaConf.to_yaml(OmegaConf.create(self.overrides))
-            (folder / "overrides.yaml").write_text(overrides, encoding="utf-8")
-            (folder / "hydra.yaml").write_text(self.hydra_text, encoding="utf-8")
+            hydra = OmegaConf.masked_copy(self.composed.hydra, ["overrides", "runtime"])
+            parts = {
+                "config": self.text,
+                "overrides": OmegaConf.to_yaml(hydra.overrides.task),
+                "hydra": OmegaConf.to_yaml(OmegaConf.create({"hydra": hydra})),
+            }
+            for name, text in parts.items():
+                (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
         except OSError as error:
             raise claim.not_writable(directory, error) from error
         return directory
 
 
 Task = Callable[[Point], ExitCode]
-Report = Callable[[ConverterError], ExitCode]
+Report = Callable[[ConverterError, str], ExitCode]
 
 
 def run(arguments: Namespace, task: Task, report: Report) -> ExitCode:
@@ -97,7 +110,7 @@ def run(arguments: Namespace, task: Task, report: Report) -> ExitCode:
 
     Args:
         arguments: of ``converter.cli.parser``.
-        report: tells the user of an error in one point; the sweep goes on.
+        report: tells the user of an error in the point of that name; the sweep goes on.
 
     Raises:
         ConverterError: the configuration cannot be composed, or the directory not be used.
@@ -106,14 +119,16 @@ def run(arguments: Namespace, task: Task, report: Report) -> ExitCode:
     hydra = _hydra(arguments.config_dir)
     try:
         if arguments.cfg or arguments.info or arguments.hydra_help or arguments.shell_completion:
-            return _show(hydra, arguments)
-        mode = RunMode.MULTIRUN if arguments.multirun else RunMode.RUN
-        config = hydra.compose_config(CONFIG, overrides, mode)
+            with reworded(hydra, CONFIG, overrides):
+                return _show(hydra, arguments)
+        with reworded(hydra, CONFIG, overrides):
+            mode = RunMode.MULTIRUN if arguments.multirun else RunMode.RUN
+            config = hydra.compose_config(CONFIG, overrides, mode)
         if arguments.multirun or config.hydra.mode == RunMode.MULTIRUN:
             return _sweep(hydra, config, task, report)
-        return task(_single(config))
-    except (HydraException, OmegaConfBaseException) as error:
-        raise hydra_errors.worded(error, hydra, CONFIG, overrides) from error
+        with reworded(hydra, CONFIG, overrides):
+            point = _single(config)
+        return task(point)
     finally:
         GlobalHydra.instance().clear()
 
@@ -179,36 +194,44 @@ def _single(config: DictConfig) -> Point:
 
 def _sweep(hydra: Hydra, config: DictConfig, task: Task, report: Report) -> ExitCode:
     """Run all points; one that cannot be composed or run does not keep the others from it."""
-    _refuse_other_sweepers(config)
-    HydraConfig.instance().set_config(config)
-    directory = _folder(config, "hydra.sweep.dir")
-    chosen = _chosen(config, "hydra.sweep.dir")
-    if chosen:
-        claim.refuse_used(directory, "hydra.sweep.dir")
-    claimed: list[Path] = []
-
-    def folder(name: str) -> Path:
-        """The folder of a point, in that of the sweep, which the first point creates."""
-        if not claimed:
-            claimed.append(claim.create(directory, chosen=chosen))
-        return claim.create(claimed[0] / name, chosen=False)
-
+    with reworded(hydra, CONFIG, []):
+        _refuse_other_sweepers(config)
+        HydraConfig.instance().set_config(config)
+        folder = _SweepFolder(config)
+        points = _points(hydra, config)
     codes: list[ExitCode] = []
-    points = _points(hydra, config)
     for number, (overrides, name) in enumerate(points):
         try:
-            point = hydra.config_loader.load_sweep_config(config, overrides)
-            with open_dict(point):
-                point.hydra.job.id = point.hydra.job.num = number
-            HydraConfig.instance().set_config(point)
-            codes.append(task(_point(point, True, lambda name=name: folder(name))))
-        except (HydraException, OmegaConfBaseException) as error:
-            codes.append(report(hydra_errors.worded(error, hydra, CONFIG, overrides)))
+            with reworded(hydra, CONFIG, overrides):
+                composed = hydra.config_loader.load_sweep_config(config, overrides)
+                with open_dict(composed):
+                    composed.hydra.job.id = composed.hydra.job.num = number
+                HydraConfig.instance().set_config(composed)
+                point = _point(composed, True, partial(folder.create, name))
+            codes.append(task(point))
         except ConverterError as error:
-            codes.append(report(error))
+            codes.append(report(error, name))
         if codes[-1] in _STOP:
             break
     return worst(codes)
+
+
+class _SweepFolder:
+    """The folder of a sweep: checked at once, created by the first point that runs."""
+
+    def __init__(self, config: DictConfig) -> None:
+        self._path = _folder(config, "hydra.sweep.dir")
+        self._chosen = _chosen(config, "hydra.sweep.dir")
+        self._created = False
+        if self._chosen:
+            claim.refuse_used(self._path, "hydra.sweep.dir")
+
+    def create(self, point: str) -> Path:
+        """Create the folder of a point; equal names of two points get a number."""
+        if not self._created:
+            self._path = claim.create(self._path, chosen=self._chosen)
+            self._created = True
+        return claim.create(self._path / point, chosen=False)
 
 
 def _points(hydra: Hydra, config: DictConfig) -> list[tuple[list[str], str]]:
@@ -229,14 +252,9 @@ def _refuse_other_sweepers(config: DictConfig) -> None:
         if (choice := config.hydra.runtime.choices[group]) != "basic":
             hint = "The executor runs models side by side; points run one after the other."
             raise ConfigError(Problem(group, f"found '{choice}'; expected basic.", hint))
-    if config.hydra.sweep.subdir != "${hydra.job.num}" and _states(config, "hydra.sweep.subdir"):
+    if _raw(config, "hydra.sweep.subdir") != "${hydra.job.num}":
         message = "a point's folder is named by the swept keys, nothing else."
         raise ConfigError(Problem("hydra.sweep.subdir", message, "Remove it."))
-
-
-def _states(config: DictConfig, key: str) -> bool:
-    """Whether the command line states a key of Hydra's."""
-    return any(text.lstrip("+").startswith(f"{key}=") for text in config.hydra.overrides.hydra)
 
 
 def _folder(config: DictConfig, key: str) -> Path:
@@ -245,22 +263,16 @@ def _folder(config: DictConfig, key: str) -> Path:
 
 def _chosen(config: DictConfig, key: str) -> bool:
     """Whether the user named the folder: the default's name is a time."""
-    section = OmegaConf.to_container(OmegaConf.select(config, key.rpartition(".")[0]))
-    return "${now:" not in str(section["dir"])  # type: ignore[index,call-overload]
+    return "${now:" not in _raw(config, key)
+
+
+def _raw(config: DictConfig, key: str) -> str:
+    """A value of Hydra's as it is written, interpolations and all."""
+    section, _, name = key.rpartition(".")
+    values: Any = OmegaConf.to_container(OmegaConf.select(config, section))
+    return str(values[name])
 
 
 def _point(config: DictConfig, sweep: bool, directory: Callable[[], Path]) -> Point:
     resolution.refuse_copied_environment(config)
-    task = copy.deepcopy(config)
-    with open_dict(task):
-        del task["hydra"]
-    runtime = {"overrides": config.hydra.overrides, "runtime": config.hydra.runtime}
-    return Point(
-        config=resolution.resolve(task),
-        text=OmegaConf.to_yaml(task),
-        overrides=list(config.hydra.overrides.task),
-        hydra_text=OmegaConf.to_yaml(OmegaConf.create({"hydra": runtime})),
-        experiment=resolution.experiment(config),
-        sweep=sweep,
-        _directory=directory,
-    )
+    return Point(resolution.resolve(config, without="hydra"), config, sweep, directory)

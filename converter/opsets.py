@@ -37,9 +37,7 @@ def span(exporter: str, torch: tuple[int, int] | None = None) -> tuple[int, int]
     return rows[-1][1:] if rows else (LOWEST, HIGHEST)
 
 
-def able(
-    exporters: Sequence[str], opset: int, torch: tuple[int, int] | None = None
-) -> list[str]:
+def able(exporters: Sequence[str], opset: int, torch: tuple[int, int] | None = None) -> list[str]:
     """The exporters, in their order, that can do an opset."""
     return [name for name in exporters if _within(span(name, torch), opset)]
 

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from converter import opsets, plugins, selection
+from converter import opsets, request, selection
 from converter.job import STAGES, Job, VerifyRecord
 from converter.manifest import Row, not_run_stages, request_of
 from converter.spec import (
@@ -16,7 +16,6 @@ from converter.spec import (
     DynamicAxes,
     InputSpec,
     ModelSpec,
-    OpsetRange,
     Source,
     VerifySpec,
 )
@@ -41,7 +40,7 @@ def build(spec: BatchSpec, *, run_dir: Path, cwd: Path, trust: list[str]) -> Pla
     """Resolve a valid configuration into jobs.
 
     A model whose opset is beyond every exporter asked for is skipped: where that is an error,
-    ``converter.rules`` has refused it with ``unreachable``.
+    ``converter.rules`` has refused it with ``request.unreachable``.
 
     Args:
         run_dir: absolute; models are published below it.
@@ -53,36 +52,12 @@ def build(spec: BatchSpec, *, run_dir: Path, cwd: Path, trust: list[str]) -> Pla
     plan = Plan([], [], list(models))
     for name, model in models.items():
         job = resolver.job(name, model)
-        reason = _outside(model, job.opset) or unreachable(spec, model)
+        reason = request.outside(model, job.opset) or request.unreachable(spec, model)
         if reason is None:
             plan.jobs.append(job)
         else:
             plan.skipped.append(_skipped(job, reason))
     return plan
-
-
-def unreachable(spec: BatchSpec, model: ModelSpec) -> str | None:
-    """Why no exporter asked for can do the opset asked for, or ``None``."""
-    opset, exporters = opset_of(spec, model), exporters_of(spec, model)
-    torch = opsets.installed_torch()
-    if opset is None or _outside(model, opset) or opsets.able(exporters, opset, torch):
-        return None
-    return opsets.refusal(exporters, opset, plugins.names("exporters"), torch)
-
-
-def opset_of(spec: BatchSpec, model: ModelSpec) -> int | None:
-    """The opset asked for; ``None``: a file that is ONNX already keeps its own."""
-    if isinstance(model.opset, int):
-        return model.opset
-    if model.source is not None and model.source.kind == "onnx":
-        return None
-    return spec.opset
-
-
-def exporters_of(spec: BatchSpec, model: ModelSpec) -> list[str]:
-    """The exporters asked for, in order."""
-    name = model.exporter or spec.exporter.name
-    return list(spec.exporter.order) if name == "auto" else [name]
 
 
 @dataclass(frozen=True)
@@ -98,7 +73,7 @@ class _Resolver:
         spec = self.spec
         source = model.source or Source(registry=name)
         inputs = {key: self._input(value) for key, value in (model.inputs or {}).items()}
-        opset, exporters = opset_of(spec, model), exporters_of(spec, model)
+        opset, exporters = request.opset_of(spec, model), request.exporters_of(spec, model)
         able = opsets.able(exporters, opset, opsets.installed_torch()) if opset else []
         simplify = spec.simplify if model.simplify is None else model.simplify
         return Job(
@@ -182,18 +157,6 @@ def threads(workers: int | str) -> int:
     """Intra-op threads of each job: the cores are shared by the workers."""
     cores = len(os.sched_getaffinity(0))
     return max(1, cores // (cores if isinstance(workers, str) else workers))
-
-
-def _outside(model: ModelSpec, opset: int | None) -> str | None:
-    """Why the run's opset is outside the model's range, or ``None``."""
-    if not isinstance(model.opset, OpsetRange) or opset is None:
-        return None
-    low, high = model.opset.min, model.opset.max
-    if low is not None and opset < low:
-        return f"the run's opset {opset} is below the model's minimum, {low}"
-    if high is not None and opset > high:
-        return f"the run's opset {opset} is above the model's maximum, {high}"
-    return None
 
 
 def _skipped(job: Job, reason: str) -> Row:

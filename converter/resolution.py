@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -27,14 +28,15 @@ def install() -> None:
     OmegaConf.register_new_resolver("experiment", _experiment, replace=True)
 
 
-def resolve(config: DictConfig) -> dict[str, Any]:
-    """Plain values of a configuration.
+def resolve(config: DictConfig, without: str) -> dict[str, Any]:
+    """Plain values of a configuration, but for one section.
 
     Raises:
         ConfigError: all interpolations that do not resolve and values that are missing.
     """
     walk = _Walk()
-    resolved = walk.mapping(config, "", 0)
+    names = [name for name in config if name != without]
+    resolved = walk.mapping(config, names, "", 0)
     if walk.problems:
         raise ConfigError(walk.problems)
     return resolved
@@ -74,8 +76,9 @@ class _Walk:
         self.problems: list[Problem] = []
         self.values = 0
 
-    def mapping(self, node: DictConfig, path: str, depth: int) -> dict[Any, Any]:
-        keys = list(node.keys())
+    def mapping(
+        self, node: DictConfig, keys: Iterable[Any], path: str, depth: int
+    ) -> dict[Any, Any]:
         return {key: self._item(node, key, _join(path, key), depth) for key in keys}
 
     def _item(self, node: DictConfig | ListConfig, key: Any, path: str, depth: int) -> Any:
@@ -95,7 +98,7 @@ class _Walk:
             )
             return None
         if isinstance(value, DictConfig):
-            return self.mapping(value, path, depth + 1)
+            return self.mapping(value, list(value), path, depth + 1)
         if isinstance(value, ListConfig):
             indices = range(len(value))
             return [self._item(value, i, _join(path, i), depth + 1) for i in indices]
@@ -124,6 +127,6 @@ def _refuse_unlisted(name: str) -> None:
     if name not in listed:
         names = ",".join([*listed, name])
         raise ConfigError(
-            f"the environment variable {name} may not be read here; "
-            f"to allow it: export {ALLOWED}={names}"
+            f"the environment variable {name} may not be read here "
+            f"(to allow it: export {ALLOWED}={names})"
         )

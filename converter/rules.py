@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Set
 
 from pydantic import ValidationError
 
-from converter import plan, plugins, selection, wording
+from converter import plugins, request, selection, wording
 from converter.errors import Code, Problem
 from converter.spec import (
     BatchSpec,
@@ -57,7 +57,7 @@ def check(
 
 
 def _unreachable(spec: BatchSpec, models: Mapping[str, ModelSpec]) -> list[Problem]:
-    found = {name: plan.unreachable(spec, model) for name, model in models.items()}
+    found = {name: request.unreachable(spec, model) for name, model in models.items()}
     hint = "Change its opset or its exporter."
     return [Problem(f"models.{name}", f"{why}.", hint) for name, why in found.items() if why]
 
@@ -121,15 +121,14 @@ def _tensors(key: str, model: ModelSpec) -> list[Problem]:
     if not model.inputs and not supplied:
         hint = f"State {key}.inputs: {{NAME: {{shape: [1, 3, 224, 224]}}}}."
         problems.append(Problem(f"{key}.inputs", "this source has no default inputs.", hint))
-    outputs = model.outputs or []
-    for name in _repeated(outputs):
-        problems.append(Problem(f"{key}.outputs", f"'{name}' is listed more than once."))
-    for name in sorted({*outputs} & {*(model.inputs or {})}):
-        problems.append(Problem(f"{key}.outputs", f"'{name}' is the name of an input as well."))
-    for name in _repeated(model.export.parameter_names):
-        place = f"{key}.export.parameter_names"
-        problems.append(Problem(place, f"'{name}' is listed more than once."))
-    return problems
+    outputs, parameters = model.outputs or [], model.export.parameter_names
+    twice = [(f"{key}.outputs", name) for name in _repeated(outputs)]
+    twice += [(f"{key}.export.parameter_names", name) for name in _repeated(parameters)]
+    problems += [Problem(place, f"'{name}' is listed more than once.") for place, name in twice]
+    shared = sorted({*outputs} & {*(model.inputs or {})})
+    return problems + [
+        Problem(f"{key}.outputs", f"'{name}' is the name of an input as well.") for name in shared
+    ]
 
 
 def _repeated(names: Iterable[str]) -> list[str]:

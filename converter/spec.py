@@ -191,7 +191,10 @@ DynamicAxes = dict[str, dict[int, str] | list[int]]
 class ModelSpec(Frozen):
     """One entry of ``models:``. What is ``None`` is inherited from the registry or the run."""
 
-    source: Annotated[Source, BeforeValidator(_registry_source)] | None = None
+    source: (
+        Annotated[Source, BeforeValidator(_registry_source, json_schema_input_type=Text | Source)]
+        | None
+    ) = None
     kwargs: dict[str, Any] = Field(default_factory=dict)
     weights: str | Checkpoint = "random"
     inputs: dict[str, InputSpec] | None = None

@@ -8,8 +8,10 @@ before Hydra's reading of every file.
 from __future__ import annotations
 
 import re
+from collections.abc import MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -96,7 +98,8 @@ class _Scan:
             self._node(done.nodes, done.anchor)
 
     def _refuse(self, event: yaml.Event, message: str, hint: str = "") -> None:
-        where = f"{self.name}:{event.start_mark.line + 1}"
+        line = event.start_mark.line + 1 if event.start_mark else 1
+        where = f"{self.name}:{line}"
         self.problems.append(Problem(where, message, hint))
 
     def _node(self, nodes: int, anchor: str | None) -> None:
@@ -120,11 +123,8 @@ class _Scan:
     def _open(self, event: yaml.MappingStartEvent | yaml.SequenceStartEvent) -> None:
         self._root(event)
         if len(self.stack) >= MAX_DEPTH:
-            where = Problem(
-                f"{self.name}:{event.start_mark.line + 1}",
-                f"nested deeper than the limit of {MAX_DEPTH} levels",
-            )
-            raise ConfigError([*self.problems, where])
+            self._refuse(event, f"nested deeper than the limit of {MAX_DEPTH} levels")
+            raise ConfigError(self.problems)
         self.stack.append(_Open(isinstance(event, yaml.MappingStartEvent), event.anchor))
 
     def _scalar(self, event: yaml.ScalarEvent) -> None:
@@ -140,17 +140,15 @@ class _Scan:
 
     def _alias(self, event: yaml.AliasEvent) -> None:
         self._root(event)
-        size = self.sizes.get(event.anchor)
+        size = self.sizes.get(event.anchor or "")
         if size is None:
             self._refuse(event, f"the alias *{event.anchor} has no complete anchor before it")
             size = 1
         self.added += size
         if self.added > MAX_ALIASED_NODES:
-            where = Problem(
-                f"{self.name}:{event.start_mark.line + 1}",
-                f"aliases expand to more than the limit of {MAX_ALIASED_NODES} nodes",
-            )
-            raise ConfigError([*self.problems, where])
+            limit = f"the limit of {MAX_ALIASED_NODES} nodes"
+            self._refuse(event, f"aliases expand to more than {limit}")
+            raise ConfigError(self.problems)
         self._node(size, None)
 
 
@@ -160,7 +158,10 @@ def _misread(value: str) -> str:
         return "would be read as an octal number, or as text"
     if _SEXAGESIMAL.fullmatch(value):
         return "would be read as a number to base 60"
-    if _EXPONENT.fullmatch(value) and float(value.replace("_", "")) in (float("inf"), -float("inf")):
+    if _EXPONENT.fullmatch(value) and float(value.replace("_", "")) in (
+        float("inf"),
+        -float("inf"),
+    ):
         return "would be read as infinity"
     return ""
 
@@ -181,11 +182,22 @@ def install() -> None:
             if path.is_file():
                 check(path.read_bytes(), _shown(path))
             try:
-                return super().load_config(config_path)
+                result = super().load_config(config_path)
             except yaml.YAMLError as error:  # an unknown tag: seen only when values are built
                 raise ConfigError(syntax_problem(error, _shown(path))) from error
+            if isinstance(result.config, MutableMapping):
+                _read_off(result.config.get("defaults"))
+            return result
 
     SourcesRegistry.instance().types["file"] = StrictConfigSource
+
+
+def _read_off(defaults: Any) -> None:
+    """In a defaults list, YAML reads an unquoted ``off`` as false: take it for the choice."""
+    for item in defaults or []:
+        for key, value in item.items() if isinstance(item, MutableMapping) else ():
+            if value is False:
+                item[key] = "off"
 
 
 def _shown(path: Path) -> str:

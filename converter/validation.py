@@ -45,11 +45,12 @@ def parse(config: Mapping[str, Any], *, sweep: bool = False) -> BatchSpec:
     if clean.get("benchmark") is False:  # YAML reads an unquoted `off` as false
         clean["benchmark"] = {"providers": []}
     entries = clean.pop("models", {})
+    spec, refused = _run_level(clean, problems)
     if not isinstance(entries, dict):
         problems.append(_mismatch("models", entries, "a mapping of names to models"))
+        refused.add("models")
         entries = {}
     problems += check_names(entries)
-    spec, refused = _run_level(clean, problems)
     models: dict[str, ModelSpec] = {}
     for name, entry in entries.items():
         model = _typed(ModelSpec, entry, ("models", name), problems)
@@ -57,9 +58,7 @@ def parse(config: Mapping[str, Any], *, sweep: bool = False) -> BatchSpec:
             models[name] = model
     spec = spec.model_copy(update={"models": models})
     untyped = set(entries) - set(models)
-    problems += rules.check(
-        spec, sweep=sweep, refused_keys=refused, refused_models=untyped
-    )
+    problems += rules.check(spec, sweep=sweep, refused_keys=refused, refused_models=untyped)
     # What was unfit has been replaced: problems of the same key are only its consequence.
     causes = {problem.key for problem in unfit}
     problems = unfit + [problem for problem in problems if problem.key not in causes]
@@ -126,14 +125,17 @@ def _place(error: ErrorDetails, value: Any) -> tuple[Any, ...]:
     place: list[Any] = []
     last = len(error["loc"]) - 1
     for index, part in enumerate(error["loc"]):
-        if isinstance(value, dict) and part in value:
-            value = value[part]
-        elif isinstance(value, list) and isinstance(part, int):
-            value = value[part]
+        here = value if isinstance(value, dict) else dict(enumerate(_items(value)))
+        if part in here:
+            value = here[part]
         elif not (error["type"] == "missing" and index == last):
             continue
         place.append(part)
     return tuple(place)
+
+
+def _items(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _problem(

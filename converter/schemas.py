@@ -1,0 +1,49 @@
+"""The JSON Schemas of configuration and manifest: ``python -m converter.schemas`` writes them.
+
+They are under version control, for editors and for programs that read a manifest; a test
+says when they no longer follow the types.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from converter.manifest import Manifest
+from converter.spec import BatchSpec
+
+FOLDER = Path(__file__).resolve().parents[1] / "docs" / "schemas"
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def config() -> dict[str, Any]:
+    """Of an experiment or of ``config.yaml``; a model's file is ``#/$defs/ModelSpec``."""
+    schema = BatchSpec.model_json_schema()
+    # What Hydra reads of a file, before the typed layer sees it.
+    schema["properties"] |= {"defaults": {"type": "array"}, "hydra": {"type": "object"}}
+    return {"$schema": _DIALECT, **schema}
+
+
+def manifest() -> dict[str, Any]:
+    """Of ``manifest.json``, as it is written."""
+    return {"$schema": _DIALECT, **Manifest.model_json_schema(mode="serialization")}
+
+
+def texts() -> dict[str, str]:
+    """File name → content."""
+    schemas = {"config": config(), "manifest": manifest()}
+    return {
+        f"{name}.schema.json": json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+        for name, schema in schemas.items()
+    }
+
+
+def main() -> None:
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for name, text in texts().items():
+        (FOLDER / name).write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
