@@ -45,17 +45,39 @@ def blocks(text: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
-def overrides_shown() -> list[str]:
-    """The run commands of "Say what to convert", without their comments."""
+def commands_shown() -> list[list[str]]:
+    """The arguments of the commands of "Say what to convert", without their comments."""
     (block,) = blocks(section("Say what to convert"), "sh")
-    lines = [shlex.join(shlex.split(line, comments=True)[3:]) for line in block.splitlines()]
-    return [line for line in lines if not line.startswith("list")]
+    return [shlex.split(line, comments=True)[3:] for line in block.splitlines()]
 
 
-@pytest.mark.parametrize("arguments", overrides_shown())
-def test_overrides_compose(converter_command: Command, arguments: str) -> None:
-    done = converter_command(*shlex.split(arguments), "--cfg", "job")
+RUNS = [arguments for arguments in commands_shown() if arguments[0] not in ("list", "-m")]
+
+
+@pytest.mark.parametrize("arguments", RUNS, ids=shlex.join)
+def test_overrides_compose(converter_command: Command, arguments: list[str]) -> None:
+    done = converter_command(*arguments, "--cfg", "job")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_registry_is_listed(converter_command: Command) -> None:
+    done = converter_command(*commands_shown()[0])
+    assert done.returncode == 0, done.stderr
+    assert "torchvision/resnet18" in done.stdout
+
+
+def test_the_sweep_runs_all_its_points(converter_command: Command, tmp_path: Path) -> None:
+    (arguments,) = (arguments for arguments in commands_shown() if arguments[0] == "-m")
+    done = converter_command(*arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    manifests = {
+        path.parent.name: path for path in tmp_path.glob("outputs/smoke/2*/opset=*/manifest.json")
+    }
+    assert manifests.keys() == {"opset=13", "opset=15", "opset=17"}
+    for point, path in manifests.items():
+        rows = json.loads(path.read_text())["models"]
+        assert {row["status"] for row in rows} == {"ok"}
+        assert f"opset={rows[0]['artifact']['opset']}" == point
 
 
 def test_the_users_own_model_converts(converter_command: Command, tmp_path: Path) -> None:
