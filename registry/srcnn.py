@@ -3,6 +3,9 @@
 Chao Dong et al., "Image Super-Resolution Using Deep Convolutional Networks", 2015. The
 published checkpoint keeps its tensors under ``state_dict`` with the prefix ``generator.``;
 ``data/srcnn_x3.pth``, made by ``make_srcnn_checkpoint.py``, has the same form.
+
+The inputs are images, 0…1. White noise would measure something else: PyTorch's float32
+coordinates are off by up to 1e-5 of a pixel at a scale of 3, and noise has steep slopes.
 """
 
 from __future__ import annotations
@@ -17,7 +20,9 @@ SOURCES = {
     "srcnn": {
         "task": "super-resolution",
         "builder": "build",
-        "inputs": {"input": {"shape": [1, 3, 256, 256]}},
+        "inputs": {
+            "input": {"shape": [1, 3, 256, 256], "fill": "uniform", "low": 0.0, "high": 1.0}
+        },
         "outputs": ["output"],
         "defaults": {
             "weights": {
@@ -32,7 +37,7 @@ SOURCES = {
         "task": "super-resolution",
         "builder": "build_dynamic",
         "inputs": {
-            "input": {"shape": [1, 3, 256, 256]},
+            "input": {"shape": [1, 3, 256, 256], "fill": "uniform", "low": 0.0, "high": 1.0},
             "factor": {"shape": [4], "fill": "constant", "value": [1.0, 1.0, 3.0, 3.0]},
         },
         "outputs": ["output"],
