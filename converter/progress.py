@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -80,6 +81,14 @@ class Lines:
         pass
 
 
+def _has_size(terminal: TextIO) -> bool:
+    """Terminals of containers can have none, and tqdm would draw nothing."""
+    try:
+        return os.get_terminal_size(terminal.fileno()).columns > 0
+    except OSError:
+        return False
+
+
 @dataclass
 class _Running:
     stage: str = ""
@@ -92,10 +101,13 @@ class Bar:
     def __init__(self, total: int, terminal: TextIO) -> None:
         from tqdm import tqdm
 
+        sized = _has_size(terminal)
         self._bar: tqdm[NoReturn] = tqdm(
             total=total,
             file=terminal,
-            dynamic_ncols=True,
+            ncols=None if sized else summary.WIDTH,
+            nrows=None if sized else 24,
+            dynamic_ncols=sized,
             bar_format="{n_fmt}/{total_fmt} |{bar:12}| {elapsed}<{remaining} {desc}",
         )
         self._total = total
@@ -137,5 +149,7 @@ def describe(counts: Counter[str], running: dict[str, _Running], now: float) -> 
         f"{summary.shorten(name, 24)} {item.stage} {now - item.since:.0f}s".replace("  ", " ")
         for name, item in running.items()
     ]
+    if not parts and not counts:
+        return "starting"
     text = f"ok {counts['ok']} failed {counts['failed']}"
     return f"{text} | {', '.join(parts)}" if parts else text

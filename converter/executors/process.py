@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 
 from converter import environment, proctree
 from converter.errors import Code
@@ -32,6 +33,7 @@ _MIB = 1 << 20
 class _Attempt:
     job: Job
     number: int
+    pid: int | None = None
     stages: list[StageName] = field(default_factory=list)
 
 
@@ -116,14 +118,26 @@ def _kill_orphans() -> None:
     proctree.kill_children(spare_session=os.getsid(0))
 
 
+def _await_orphans(pid: int) -> None:
+    """A job dies with its supervisor, but what it has started comes to us only when it has."""
+    end = time.monotonic() + _CLOSE_S
+    while Path(f"/proc/{pid}").exists() and time.monotonic() < end:
+        _kill_orphans()
+        time.sleep(0.001)
+    _kill_orphans()
+
+
 def _receive(connection: Connection, attempt: _Attempt) -> Event:
     name = attempt.job.name
     try:
         message = json.loads(connection.recv_bytes())
     except (EOFError, ConnectionResetError):
+        if attempt.pid is not None:
+            _await_orphans(attempt.pid)
         result = lost(attempt.job, tuple(attempt.stages))
         return Finished(result.model_copy(update={"attempts": attempt.number}))
     if "pid" in message:
+        attempt.pid = message["pid"]
         return Started(name, attempt.number, message["pid"])
     if "stage" in message:
         attempt.stages.append(message["stage"])

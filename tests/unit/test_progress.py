@@ -198,3 +198,7 @@ def test_a_reader_that_has_gone_does_not_end_the_run() -> None:
     say = progress.Printer(Gone())
     say("one")
     say("two")
+
+
+def test_before_the_first_job_the_bar_says_so() -> None:
+    assert progress.describe(Counter(), {}, 0.0) == "starting"
