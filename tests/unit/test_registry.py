@@ -226,7 +226,7 @@ def test_zoo_is_the_seeds_and_more_than_one_task() -> None:
     models = composed("+experiment=zoo")["models"]
     assert set(composed("+experiment=seeds")["models"]) < set(models)
     tasks = {entry_of(model["source"]).task for model in models.values()}
-    assert {"classification", "segmentation", "video", "super-resolution"} <= tasks
+    assert {"classification", "segmentation", "video", "optical_flow"} <= tasks
 
 
 @pytest.mark.parametrize(
