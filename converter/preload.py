@@ -13,5 +13,5 @@ def preload() -> None:
     for library in LIBRARIES:
         try:
             importlib.import_module(library)
-        except (ImportError, OSError, RuntimeError):
+        except (ImportError, OSError, RuntimeError, AttributeError, TypeError, ValueError):
             continue

@@ -133,6 +133,8 @@ class Bar:
         self._draw()
 
     def close(self) -> None:
+        self._drawn = 0.0
+        self._draw()
         self._bar.close()
 
     def _draw(self) -> None:

@@ -224,7 +224,11 @@ class _Record:
     def close(
         self, received: signal.Signals | None, failure: OSError | None
     ) -> tuple[ExitCode, OSError | None]:
-        """Write the final manifest and, of a complete run, the ``latest`` link."""
+        """Write the final manifest and, of a complete run, the ``latest`` link.
+
+        A sweep's point and a directory that the user chose elsewhere are not in the folder of
+        their experiment: no link is made beside them.
+        """
         statuses = [self._rows[name].status for name in self.order]
         complete = "not_run" not in statuses and failure is None
         code = _exit_code(statuses, received, failure)
@@ -237,7 +241,7 @@ class _Record:
         )
         try:
             manifest.write(self.manifest(), self._directory)
-            if complete:
+            if complete and self._directory.parent.name == self._info.experiment:
                 delivery.link_latest(self._directory)
         except OSError as error:
             return ExitCode.RUN_FAILED, failure or error

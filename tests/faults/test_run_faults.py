@@ -157,7 +157,7 @@ def test_a_signal_stops_cleanly(runs: Runs, number: signal.Signals, code: int) -
         before = time.monotonic()
         process.send_signal(number)
         output, _ = process.communicate(timeout=20)
-    assert time.monotonic() - before < 3
+    assert time.monotonic() - before < 6
     assert process.returncode == code, output
     assert all_gone(runs.mark, set(), 2) == {}
     found = {name: row.status for name, row in runs.rows().items()}

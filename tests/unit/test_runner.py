@@ -463,6 +463,12 @@ def test_latest_moves_on_and_leaves_alone_what_is_no_link(tmp_path: Path) -> Non
     assert not (tmp_path / "latest").is_symlink()
 
 
+def test_a_directory_elsewhere_gets_no_link(tmp_path: Path) -> None:
+    elsewhere = RunContext(tmp_path / "chosen" / "run", "zoo", [], "0" * 64, "")
+    assert execute(make_plan(elsewhere.directory, "a"), Script({}), elsewhere) is ExitCode.OK
+    assert not (tmp_path / "chosen" / "latest").is_symlink()
+
+
 def test_the_manifest_is_plain_json(directory: Path, context: RunContext) -> None:
     execute(make_plan(directory, "a"), Script({}), context)
     data = json.loads((directory / "manifest.json").read_text())
