@@ -72,7 +72,7 @@ class Point:
     @property
     def overrides(self) -> list[str]:
         """As given on the command line, unresolved, without Hydra's own."""
-        return list(self.composed.hydra.overrides.task)
+        return resolution.overrides(self.composed)
 
     @property
     def experiment(self) -> str:
@@ -237,7 +237,7 @@ class _SweepFolder:
 def _points(hydra: Hydra, config: DictConfig) -> list[tuple[list[str], str]]:
     """The overrides of each point, and the name of its folder: the swept keys only."""
     stated = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
-    lines = [*stated, *config.hydra.overrides.task]
+    lines = [*stated, *resolution.overrides(config)]
     parsed = OverridesParser.create(config_loader=hydra.config_loader).parse_overrides(lines)
     swept = {override.get_key_element() for override in parsed if override.is_sweep_override()}
     points = []

@@ -75,6 +75,7 @@ class _Resolver:
         inputs = {key: self._input(value) for key, value in (model.inputs or {}).items()}
         opset, exporters = request.opset_of(spec, model), request.exporters_of(spec, model)
         able = opsets.able(exporters, opset, opsets.installed_torch()) if opset else []
+        chosen = model.exporter or spec.exporter.name
         simplify = spec.simplify if model.simplify is None else model.simplify
         return Job(
             name=name,
@@ -87,7 +88,7 @@ class _Resolver:
             dynamic_axes=name_axes(model.dynamic_axes),
             opset=opset,
             training=model.training or spec.training,
-            exporter=model.exporter or spec.exporter.name,
+            exporter=exporters[0] if source.kind == "onnx" else chosen,
             exporters=able or exporters,
             simplifier=spec.simplifier.name if simplify else None,
             device=model.device or spec.device,

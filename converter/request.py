@@ -6,26 +6,35 @@ from converter import opsets, plugins
 from converter.spec import BatchSpec, ModelSpec, OpsetRange
 
 
+ORIGINAL = "original"
+"""The exporter of a source that is ONNX already: it copies, or converts to a pinned opset."""
+
+
+def exporters() -> list[str]:
+    """The exporters that a configuration may choose."""
+    return [name for name in plugins.names("exporters") if name != ORIGINAL]
+
+
 def unreachable(spec: BatchSpec, model: ModelSpec) -> str | None:
     """Why no exporter asked for can do the opset asked for, or ``None``."""
-    opset, exporters = opset_of(spec, model), exporters_of(spec, model)
+    opset, asked = opset_of(spec, model), exporters_of(spec, model)
     torch = opsets.installed_torch()
-    if opset is None or outside(model, opset) or opsets.able(exporters, opset, torch):
+    if opset is None or outside(model, opset) or opsets.able(asked, opset, torch):
         return None
-    return opsets.refusal(exporters, opset, plugins.names("exporters"), torch)
+    return opsets.refusal(asked, opset, exporters(), torch)
 
 
 def opset_of(spec: BatchSpec, model: ModelSpec) -> int | None:
     """The opset asked for; ``None``: a file that is ONNX already keeps its own."""
     if isinstance(model.opset, int):
         return model.opset
-    if model.source is not None and model.source.kind == "onnx":
-        return None
-    return spec.opset
+    return None if _is_onnx(model) else spec.opset
 
 
 def exporters_of(spec: BatchSpec, model: ModelSpec) -> list[str]:
     """The exporters asked for, in order."""
+    if _is_onnx(model):
+        return [ORIGINAL]
     name = model.exporter or spec.exporter.name
     return list(spec.exporter.order) if name == "auto" else [name]
 
@@ -40,3 +49,7 @@ def outside(model: ModelSpec, opset: int | None) -> str | None:
     if high is not None and opset > high:
         return f"the run's opset {opset} is above the model's maximum, {high}"
     return None
+
+
+def _is_onnx(model: ModelSpec) -> bool:
+    return model.source is not None and model.source.kind == "onnx"

@@ -18,7 +18,8 @@ from converter.errors import ConfigError, Problem
 
 ALLOWED = "CONVERTER_ENV"
 MAX_DEPTH = 50
-MAX_VALUES = 200_000
+MAX_ADDED = 10_000
+"""How many values interpolations may put into one configuration; each takes 0.1 ms."""
 _ABSENT = object()
 
 
@@ -42,14 +43,19 @@ def resolve(config: DictConfig, without: str) -> dict[str, Any]:
     return resolved
 
 
+def overrides(config: DictConfig) -> list[str]:
+    """What the command line changed, as written: iterating over it would resolve it."""
+    return [str(text) for text in _plain(config.hydra.overrides.task)]
+
+
 def experiment(config: DictConfig) -> str:
     """The name of the experiment, safe for a folder; a list is joined with ``+``."""
     choice = config.hydra.runtime.choices.get("experiment")
-    if choice is None:
-        return "adhoc"
-    names = choice if isinstance(choice, (list, ListConfig)) else [choice]
-    text = "+".join(re.sub(r"[^\w.+-]", "-", str(name)) for name in names)
-    return text.strip(".-") or "adhoc"
+    # Of a list Hydra keeps no choice: what was written tells it.
+    written = [text for text in overrides(config) if re.match(r"\+{0,2}experiment=", text)]
+    text = written[-1].partition("=")[2] if written else str(choice or "")
+    names = [name.replace("/", "-").strip("-.") for name in re.findall(r"[\w./-]+", text)]
+    return "+".join(name for name in names if name) or "adhoc"
 
 
 def refuse_copied_environment(config: DictConfig) -> None:
@@ -74,35 +80,41 @@ class _Walk:
 
     def __init__(self) -> None:
         self.problems: list[Problem] = []
-        self.values = 0
+        self._added = 0
 
     def mapping(
-        self, node: DictConfig, keys: Iterable[Any], path: str, depth: int
+        self, node: DictConfig, keys: Iterable[Any], path: str, depth: int, added: bool = False
     ) -> dict[Any, Any]:
-        return {key: self._item(node, key, _join(path, key), depth) for key in keys}
+        return {key: self._item(node, key, _join(path, key), depth, added) for key in keys}
 
-    def _item(self, node: DictConfig | ListConfig, key: Any, path: str, depth: int) -> Any:
-        self.values += 1
-        if self.values > MAX_VALUES or depth > MAX_DEPTH:
-            message = "interpolations expand without end, or to more than the limit of"
-            raise ConfigError(Problem(path, f"{message} {MAX_VALUES} values."))
+    def _item(
+        self, node: DictConfig | ListConfig, key: Any, path: str, depth: int, added: bool
+    ) -> Any:
+        """Args: added: an interpolation put ``node`` there."""
+        added = added or OmegaConf.is_interpolation(node, key)
+        self._added += added
+        if self._added > MAX_ADDED or depth > MAX_DEPTH:
+            message = f"interpolations add more than the limit of {MAX_ADDED} values"
+            raise ConfigError(Problem(path, f"{message} (or {MAX_DEPTH} levels)."))
         if OmegaConf.is_missing(node, key):
             self.problems.append(Problem(path, "a value is missing (???).", f"Give {path}=VALUE."))
             return None
         try:
             value = node[key]
         except OmegaConfBaseException as error:
-            expression = OmegaConf.to_container(node, resolve=False)[key]  # type: ignore[index]
-            self.problems.append(
-                Problem(path, f"{expression} cannot be resolved: {reason(error)}.")
-            )
+            message = f"{_plain(node)[key]} cannot be resolved: {reason(error)}."
+            self.problems.append(Problem(path, message))
             return None
         if isinstance(value, DictConfig):
-            return self.mapping(value, list(value), path, depth + 1)
+            return self.mapping(value, list(value), path, depth + 1, added)
         if isinstance(value, ListConfig):
             indices = range(len(value))
-            return [self._item(value, i, _join(path, i), depth + 1) for i in indices]
+            return [self._item(value, i, _join(path, i), depth + 1, added) for i in indices]
         return value
+
+
+def _plain(node: Any) -> Any:
+    return OmegaConf.to_container(node, resolve=False)
 
 
 def _join(path: str, key: Any) -> str:

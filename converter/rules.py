@@ -72,7 +72,7 @@ def _later(spec: BatchSpec) -> list[Problem]:
 
 def _choices(spec: BatchSpec) -> list[Problem]:
     """Names of plugins, and what belongs to a model only."""
-    exporters = plugins.names("exporters")
+    exporters = request.exporters()
     problems = _choice("exporter.name", spec.exporter.name, ["auto", *exporters])
     for exporter in spec.exporter.order:
         problems += _choice("exporter.order", exporter, exporters)
@@ -97,8 +97,11 @@ def _model(key: str, model: ModelSpec) -> list[Problem]:
     """The rules of one model, with the registry's defaults filled in."""
     problems: list[Problem] = []
     if model.exporter is not None:
-        choices = ["auto", *plugins.names("exporters")]
+        choices = ["auto", *request.exporters()]
         problems += _choice(f"{key}.exporter", model.exporter, choices)
+        if model.source is not None and model.source.kind == "onnx":
+            message = "the source is ONNX already: nothing exports it."
+            problems.append(Problem(f"{key}.exporter", message, "Remove the key."))
     if isinstance(model.opset, OpsetRange):
         low, high = model.opset.min, model.opset.max
         if low is not None and high is not None and low > high:

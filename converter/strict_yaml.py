@@ -134,7 +134,7 @@ class _Scan:
             if event.value in parent.keys:
                 self._refuse(event, f"duplicate key '{event.value}'", "Remove one of the two.")
             parent.keys.add(event.value)
-        if event.style is None and event.tag is None and (reading := _misread(event.value)):
+        if event.implicit[0] and (reading := _misread(event.value)):
             self._refuse(event, f"{event.value} {reading};", f'quote it: "{event.value}".')
         self._node(1, event.anchor)
 

@@ -32,9 +32,11 @@ def found(value: object) -> str:
 
 def near(name: str, known: Iterable[str], most: int = 3) -> list[str]:
     """The known names that somebody who wrote ``name`` may have meant, best first."""
+    written = name.casefold()
     lowered = {word.casefold(): word for word in known}
-    close = difflib.get_close_matches(name.casefold(), lowered, n=most, cutoff=0.6)
-    return [lowered[word] for word in close]
+    close = difflib.get_close_matches(written, lowered, n=most, cutoff=0.6)
+    begun = [word for word in lowered if len(written) > 2 and word.startswith(written)]
+    return [lowered[word] for word in dict.fromkeys([*close, *begun])][:most]
 
 
 def did_you_mean(name: str, known: Sequence[str], most: int = 12) -> str:
@@ -77,7 +79,7 @@ def below(annotation: Any, key: object) -> Any:
         origin, arguments = get_origin(part), get_args(part)
         if origin is list and isinstance(key, int):
             return arguments[0]
-        if origin is dict:
+        if origin is dict and isinstance(key, str):
             return arguments[1]
         if _is_model(part):
             for name, field in part.model_fields.items():

@@ -1,0 +1,186 @@
+"""The command line: directories, sweeps, help, verbs, and what the parent process imports."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from converter import cli, plugins
+from tests.conftest import REPOSITORY, Command
+from tests.unit.conftest import Run
+
+HEAVY = ("torch", "torchvision", "onnx", "onnxruntime", "onnxsim", "onnxslim", "numpy", "timm")
+
+
+# Directories (row 52)
+
+
+def test_an_output_that_cannot_be_written_is_exit_3(run: Run) -> None:
+    Path("file").write_text("")
+    code, out, err = run("+experiment=one", "hydra.run.dir=file/run")
+    assert (code, out) == (3, "")
+    assert err.startswith("run: the run directory ")
+    assert "file/run cannot be written: Not a directory" in err
+    assert "Choose another with hydra.run.dir=DIR" in err
+
+
+def test_a_used_directory_is_exit_2_and_untouched(run: Run) -> None:
+    Path("here/.hydra").mkdir(parents=True)
+    Path("here/results.jsonl").write_text("{}\n")
+    code, _, err = run("+experiment=one", "hydra.run.dir=here")
+    assert code == 2
+    assert "already holds a run." in err
+    assert "resume" in err
+    assert sorted(path.name for path in Path("here").rglob("*")) == [".hydra", "results.jsonl"]
+
+
+# A whole run, of rows that need no worker
+
+
+def test_a_sweep_runs_all_points_and_skips_what_is_out_of_range(run: Run) -> None:
+    code, _, err = run(
+        "-m", "+experiment=one", "models.mine.opset.min=20", "opset=13,99,15", "hydra.sweep.dir=s",
+    )  # fmt: skip
+    assert code == 2
+    assert err.splitlines() == [
+        "configuration of opset=99: 1 problem",
+        "  opset: found 99; expected a whole number from 7 to 25.",
+    ]
+    assert sorted(path.name for path in Path("s").glob("opset*")) == ["opset=13", "opset=15"]
+    for opset in (13, 15):
+        written = json.loads(Path(f"s/opset={opset}/manifest.json").read_text())
+        assert written["run"]["overrides"][-1] == f"opset={opset}"
+        assert written["run"]["experiment"] == "one"
+        (row,) = written["models"]
+        assert row["status"] == "skipped"
+        assert row["verify"]["reason"] == (
+            f"the run's opset {opset} is below the model's minimum, 20"
+        )
+    assert Path("s/opset=13/.hydra/overrides.yaml").is_file()
+
+
+# What Hydra prints
+
+
+def test_cfg_prints_the_configuration(run: Run) -> None:
+    code, out, _ = run("--cfg", "job", "+experiment=one", "opset=18")
+    assert code == 0
+    assert "opset: 18\n" in out
+    assert "source: conv_bn_relu" in out
+    code, out, _ = run("--cfg", "job", "--package", "models.mine", "+experiment=one")
+    assert (code, "source: conv_bn_relu" in out, "seed" in out) == (0, True, False)
+
+
+def test_hydra_help(run: Run) -> None:
+    code, out, _ = run("--hydra-help")
+    assert code == 0
+    assert "Hydra" in out
+
+
+def test_info_says_where_it_was_composed_from(converter_command: Command) -> None:
+    done = converter_command("--info", "searchpath")  # it sets up the root logger: a process
+    assert done.returncode == 0
+    assert "| main" in done.stdout
+
+
+# Help, version, verbs
+
+
+def test_help_lists_every_verb_and_flag(run: Run) -> None:
+    code, out, _ = run("--help")
+    assert code == 0
+    assert all(f"  {verb} " in out for verb in plugins.names("verbs"))
+    assert all(len(line) <= 100 for line in out.splitlines())
+    for word in ("-m", "--config-dir", "--cfg", "--debug", "CONVERTER_TRUST", "CONVERTER_ENV"):
+        assert word in out
+    assert run("-h")[1] == out
+
+
+def test_version(run: Run) -> None:
+    code, out, _ = run("--version")
+    assert code == 0
+    assert out.startswith("converter 0")
+
+
+@pytest.mark.parametrize("verb", ["doctor", "lst", "zoo"])
+def test_an_unknown_verb_names_those_there_are(
+    verb: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([verb]) == 2
+    err = capsys.readouterr().err
+    assert f"usage: there is no verb '{verb}'; the verbs are: " in err
+    assert "list" in err
+
+
+def test_every_verb_has_a_summary() -> None:
+    assert all(cli.summary(verb) for verb in plugins.names("verbs"))
+
+
+def test_list_shows_name_task_inputs_and_parameters(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["list", "conv_bn*"]) == 0
+    assert capsys.readouterr().out.split()[:4] == [
+        "conv_bn_relu", "features", "input", "2x3x255x255",
+    ]  # fmt: skip
+    assert cli.main(["list", "torchvision/resnet18", "--json"]) == 0
+    (entry,) = json.loads(capsys.readouterr().out)
+    assert entry["name"] == "torchvision/resnet18"
+    assert entry["inputs"]["input"]["shape"] == [1, 3, 224, 224]
+    assert set(entry) == {"name", "task", "parameters", "inputs", "outputs"}
+
+
+def test_list_of_nothing_names_what_is_near(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["list", "resnt18"]) == 2
+    err = capsys.readouterr().err
+    assert "nothing matches 'resnt18'. Did you mean " in err
+    assert "torchvision/resnet18" in err
+
+
+# Real processes: what the parent imports
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--help"], ["--version"], ["list"], ["opset=3", "+models.x={source: srcnn}"]],
+    ids=lambda words: words[0],
+)
+def test_the_parent_imports_nothing_heavy(words: list[str], tmp_path: Path) -> None:
+    code = (
+        "import sys; from converter.cli import main; main(sys.argv[1:]); "
+        f"print('heavy:', [name for name in {HEAVY} if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(REPOSITORY), "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1] == "heavy: []"
+
+
+def test_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
+    line = f"{sys.executable} -m converter list | head -n 1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(
+        ["bash", "-c", line],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1] == "0"
+    assert done.stderr == ""
+
+
+def test_the_command_exits_as_it_says(converter_command: Command) -> None:
+    done = converter_command("opset=3", "+models.x={source: srcnn}")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr == (
+        "configuration: 1 problem\n  opset: found 3; expected a whole number from 7 to 25.\n"
+    )

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from converter import opsets, request
+from converter.spec import BatchSpec
+
+
+def test_the_bounds_are_those_of_the_configuration() -> None:
+    schema = BatchSpec.model_json_schema()["properties"]["opset"]
+    assert (schema["minimum"], schema["maximum"]) == (opsets.LOWEST, opsets.HIGHEST)
+
+
+def test_every_exporter_is_in_the_table() -> None:
+    assert set(opsets.TABLE) == set(request.exporters())
+
+
+def test_some_exporter_can_do_each_opset() -> None:
+    order = BatchSpec().exporter.order
+    assert all(opsets.able(order, n) for n in range(opsets.LOWEST, opsets.HIGHEST + 1))
+
+
+def test_the_order_is_kept() -> None:
+    assert opsets.able(["dynamo", "torchscript"], 18) == ["dynamo", "torchscript"]
+    assert opsets.able(["dynamo", "torchscript"], 13) == ["torchscript"]
+
+
+def test_an_unknown_exporter_may_do_all() -> None:
+    assert opsets.span("mine") == (opsets.LOWEST, opsets.HIGHEST)
+
+
+def test_a_refusal_names_the_range_and_the_other_exporter() -> None:
+    assert opsets.refusal(["dynamo"], 13, ["dynamo", "torchscript"]) == (
+        "opset 13 was asked for, but dynamo does opsets 16 to 25 (torchscript does 7 to 23)"
+    )
+
+
+def test_the_version_of_torch_is_read_without_importing_it() -> None:
+    code = (
+        "import sys; from converter import opsets; "
+        "print(opsets.installed_torch(), 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("(2, ")
+    assert done.stdout.endswith("False\n")

@@ -1,0 +1,172 @@
+"""A wrong configuration as a person meets it: exit code 2 and the sentence, rows 1-20 and 23.
+
+The sentences of the typed layer and of the rules are in ``test_validation.py`` and
+``test_rules.py``; here one of each kind comes through the command.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from converter import cli
+from tests.unit.conftest import Run
+
+
+def refused(run: Run, *words: str) -> str:
+    """What a command that is wrong says; it writes nothing."""
+    code, out, err = run(*words)
+    assert code == 2
+    assert out == ""
+    assert err.startswith("configuration: ")
+    assert "Traceback" not in err
+    assert list(Path.cwd().iterdir()) == []
+    return err
+
+
+# Files (rows 1-5, 8)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("source: [1\nb: 2\n", "model/broken.yaml:2: not valid YAML: "),
+        ("source: a\nsource: b\n", "model/broken.yaml:2: duplicate key 'source' Remove one"),
+        ("", "model/broken.yaml: is empty; a mapping is expected"),
+        ("# @package models.broken\n", "a mapping is expected"),
+        ("- 1\n", "model/broken.yaml:1: found a list at the root; a mapping is expected"),
+        ("17\n", "model/broken.yaml:1: found a single value at the root; a mapping is expected"),
+        ("a: \0\n", "model/broken.yaml: contains a NUL byte"),
+        ("source: x\nopset: 012\n", "model/broken.yaml:2: 012 would be read as an octal"),
+        ("source: x\nopset: 012\n", 'quote it: "012".'),
+        ("source: x\nopset: 1:30\n", 'quote it: "1:30".'),
+        ("source: x\nverify: {atol: 1e400}\n", 'quote it: "1e400".'),
+        ("source: !!python/name:os.system x\n", "model/broken.yaml:1: not valid YAML: "),
+    ],
+)
+def test_a_file_that_cannot_be_read(run: Run, folder: Path, text: str, sentence: str) -> None:
+    (folder / "model/broken.yaml").write_text(text)
+    assert sentence in refused(run, "+model=broken")
+
+
+def test_a_file_that_is_not_utf_8(run: Run, folder: Path) -> None:
+    (folder / "model/broken.yaml").write_bytes(b"a: \xff\n")
+    assert "model/broken.yaml:1: is not UTF-8" in refused(run, "+model=broken")
+
+
+def test_aliases_that_explode(run: Run, folder: Path) -> None:
+    lines = ["a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
+    (folder / "model/broken.yaml").write_text("\n".join(lines))
+    assert "aliases expand to more than the limit of" in refused(run, "+model=broken")
+
+
+# Values and names (rows 6-20, 23)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["++seeed=3"], "seeed: unknown key. Did you mean seed?"),
+        (["opset=latest"], "opset: found 'latest'; expected a whole number from 7 to 25."),
+        (["opset=012"], "opset: found '012'; expected a whole number from 7 to 25."),
+        (["verify.rtol=nan"], "verify.rtol: found nan; expected a finite number."),
+        (["verify.atol=-1"], "verify.atol: found -1; expected a number of 0 or more."),
+        (["seed=???"], "seed: a value is missing (???)"),
+        (["seed=${nope}"], "seed: ${nope} cannot be resolved"),
+        (["seed=${oc.env:HOME}"], "export CONVERTER_ENV=HOME"),
+        (["select=[min*,nope]"], "select: 'nope' matches no model of this run."),
+        (["+models.MINE={source: srcnn}"], "'mine' and 'MINE' differ only in case"),
+        (["+models={../x: {source: srcnn}}"], "'../x' is not a name"),
+        (["opset=13", "exporter=dynamo"], "(torchscript does 7 to 23)"),
+        (["+models.mine.dynamic_axes={inp: [0]}"], "(inputs: input; outputs: output)"),
+        (
+            ["+models.mine.dynamic_axes={input: {0: a}}", "+models.mine.dynamic_axes.input.0=b"],
+            "models.mine.dynamic_axes.input.0: the key 0 is stated twice",
+        ),
+        (["simplifier.name=onnxslm"], "expected onnxsim or onnxslim"),
+        (["+models.mine.outputs=[a, a]"], "'a' is listed more than once."),
+        (["models.mine.source=srcn"], "the registry has no 'srcn'. Did you mean srcnn"),
+    ],
+)
+def test_a_wrong_configuration(run: Run, words: list[str], sentence: str) -> None:
+    assert sentence in refused(run, "+experiment=one", *words)
+
+
+def test_a_secret_is_never_shown(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET", "hunter2")
+    words = ("+experiment=one", "seed=${oc.env:SECRET}")
+    assert "hunter2" not in refused(run, *words)
+    assert "hunter2" not in run(*words, "--debug")[2]
+
+
+def test_one_problem_a_line_under_their_number(run: Run) -> None:
+    err = refused(run, "+experiment=one", "opset=3", "simplify=3", "+models.x={}")
+    assert err.splitlines()[0] == "configuration: 3 problems"
+    assert len(err.splitlines()) == 4
+
+
+# Hydra's own errors
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["models.mine.seeed=3"], "models.mine.seeed: unknown key."),
+        (
+            ["models.mine.simplify=false"],
+            "models.mine.simplify: no file of this run states this key. "
+            "Write ++models.mine.simplify=false",
+        ),
+        (
+            ["models.mine.verify.rtoll=3"],
+            "models.mine.verify.rtoll: unknown key. Did you mean rtol",
+        ),
+        (["models.mime.opset=3"], "this run has no model 'mime'. Did you mean mine?"),
+        (["opst=3"], "opst: unknown key. Did you mean opset?"),
+        (["exporter.nme=3"], "exporter.nme: unknown key. Did you mean name?"),
+        (["hydra.run.dri=3"], "hydra.run.dri: unknown key. Did you mean dir?"),
+        (["+opset=3"], "+opset: is stated already. Write opset=VALUE"),
+        (["~models.mime"], "~models.mime: there is nothing of that name to remove. Did you mean"),
+        (["opset=13,15"], "For a sweep add -m; for a list write opset=[13,15]"),
+        (["opset=range(13,15)"], "opset=range(13,15): has several values. For a sweep add -m"),
+        (["opset=[1"], "opset=[1: is not a valid override"),
+        (["exporter=dynamoo"], "exporter: there is no exporter 'dynamoo'. Did you mean dynamo?"),
+        (["+model=mime"], "model: there is no model 'mime'. Did you mean mine?"),
+    ],
+)
+def test_an_override_that_does_not_fit(run: Run, words: list[str], sentence: str) -> None:
+    assert sentence in refused(run, "+experiment=one", *words)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["+experiment=oen"], "experiment: there is no experiment 'oen'. Did you mean one?"),
+        (["experiment=one"], "experiment: is not in the defaults, so it is added. Write +exp"),
+        (["--nope"], "usage: unrecognized arguments: --nope. See python -m converter --help."),
+        (["--cfg", "x"], "usage: argument --cfg/-c: invalid choice: 'x'"),
+        ([], "models: there is nothing to convert. Name an experiment (+experiment=smoke)"),
+    ],
+)
+def test_a_command_that_does_not_fit(run: Run, words: list[str], sentence: str) -> None:
+    assert sentence in refused(run, *words)
+
+
+def test_defaults_in_the_wrong_order(run: Run, folder: Path) -> None:
+    text = "# @package _global_\ndefaults:\n  - override /verify: strict\n  - /model: [mine]\n"
+    (folder / "experiment/order.yaml").write_text(text)
+    assert "the overrides come last" in refused(run, "+experiment=order")
+
+
+def test_a_config_dir_that_is_not_there(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--config-dir", "nope", "+experiment=one"]) == 2
+    assert "--config-dir: there is no folder " in capsys.readouterr().err
+
+
+def test_debug_adds_the_traceback(run: Run) -> None:
+    code, _, err = run("+experiment=oen", "--debug")
+    assert code == 2
+    assert "Traceback" in err
+    assert "configuration: 1 problem\n" in err

@@ -1,0 +1,213 @@
+"""Rows 13, 17-20 and 23 of the fault list: what the rules say of a typed configuration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from converter.errors import ConfigError
+from converter.validation import parse
+
+BASE: dict[str, Any] = {"source": "conv_bn_relu"}
+
+
+def problems(config: dict[str, Any]) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        parse(config)
+    return [str(problem) for problem in caught.value.problems]
+
+
+def of_model(**keys: Any) -> list[str]:
+    return problems({"models": {"m": BASE | keys}})
+
+
+def of_run(**keys: Any) -> list[str]:
+    return problems({"models": {"m": BASE}} | keys)
+
+
+def accepted(**keys: Any) -> Any:
+    return parse({"models": {"m": BASE | keys}}).models["m"]
+
+
+# Dynamic axes (row 18)
+
+
+def test_a_dynamic_axis_on_an_unknown_input_names_the_known() -> None:
+    assert of_model(dynamic_axes={"inpt": {0: "b"}}) == [
+        "models.m.dynamic_axes.inpt: no such input or output (inputs: input; outputs: output)."
+    ]
+
+
+def test_a_dynamic_axis_beyond_the_rank_names_it() -> None:
+    (message,) = of_model(dynamic_axes={"input": {4: "b"}})
+    assert message.endswith("axis 4 is beyond the input's rank, 4 (axes 0 to 3).")
+    (message,) = of_model(dynamic_axes={"input": [-1]})
+    assert message.endswith("axis -1 is negative; count from 0.")
+    (message,) = of_model(dynamic_axes={"input": [2, 2]})
+    assert message.endswith("axis 2 is listed more than once.")
+
+
+def test_one_axis_as_number_and_as_text_is_stated_twice() -> None:
+    (message,) = of_model(dynamic_axes={"input": {0: "b", "0": "batch"}})
+    assert message == (
+        "models.m.dynamic_axes.input.0: the key 0 is stated twice, as a number and as text. "
+        "State it once."
+    )
+
+
+def test_stated_inputs_replace_the_registrys_for_the_axes() -> None:
+    found = of_model(inputs={"x": {"shape": [1, 3, 9, 9]}}, dynamic_axes={"input": [0]})
+    assert "no such input or output (inputs: x; outputs: output)" in found[0]
+    assert accepted(inputs={"x": {"shape": [1, 3, 9, 9]}}, dynamic_axes={"x": [0]})
+
+
+def test_axes_of_outputs_need_names() -> None:
+    model = {"source": "torchvision/fasterrcnn_resnet50_fpn", "outputs": []}
+    (message,) = problems({"models": {"m": model | {"dynamic_axes": {"boxes": [0]}}}})
+    assert message.endswith("outputs: not named). To name them: outputs: [NAME, …].")
+
+
+# Choices (row 19)
+
+
+def test_unknown_choices_are_answered_with_the_known() -> None:
+    found = of_run(
+        exporter={"name": "dynmo"},
+        simplifier={"name": "onnxslm"},
+        executor={"name": "proces"},
+    )
+    assert found == [
+        "exporter.name: found 'dynmo'; expected auto or dynamo or torchscript. "
+        "Did you mean dynamo?",
+        "simplifier.name: found 'onnxslm'; expected onnxsim or onnxslim. Did you mean onnxslim?",
+        "executor.name: found 'proces'; expected inline or process. Did you mean process?",
+    ]
+    assert of_model(exporter="torchscrip")[0].endswith("Did you mean torchscript?")
+
+
+def test_an_unknown_dtype_is_answered_with_the_known() -> None:
+    (message,) = of_model(inputs={"x": {"shape": [1], "dtype": "float23"}})
+    assert message.startswith("models.m.inputs.x.dtype: found 'float23'; expected float16 or ")
+    assert message.endswith("Did you mean float32?")
+
+
+def test_an_unknown_error_code_is_answered_with_the_nearest() -> None:
+    (message,) = of_model(expect={"status": "failed", "code": "VERIFY_VALU", "reason": "r"})
+    assert "found 'VERIFY_VALU'; expected an error code. Did you mean VERIFY_VALUE" in message
+    (message,) = of_model(expect={"status": "failed", "code": "EXPORT"})
+    assert message.startswith("models.m.expect.reason: is missing; expected text")
+
+
+# Tensors and cases (row 20)
+
+
+def test_names_stand_for_one_tensor() -> None:
+    assert of_model(outputs=["y", "y"]) == ["models.m.outputs: 'y' is listed more than once."]
+    (message,) = of_model(outputs=["input"])
+    assert message == "models.m.outputs: 'input' is the name of an input as well."
+    (message,) = of_model(export={"parameter_names": ["w", "w"]})
+    assert message == "models.m.export.parameter_names: 'w' is listed more than once."
+
+
+def test_cases_and_shapes_name_inputs_in_their_rank() -> None:
+    case = {"label": "big", "inputs": {"inpt": {"shape": [1]}, "input": {"shape": [1, 2]}}}
+    assert of_model(verify={"cases": [case], "shapes": [{"input": [1]}]}) == [
+        "models.m.verify.shapes.0.input: the shape [1] has 1 dimensions; the input has 4.",
+        "models.m.verify.cases.0.inputs.inpt: the model has no such input. Did you mean input?",
+        "models.m.verify.cases.0.inputs.input: the shape [1, 2] has 2 dimensions; the input has 4.",
+    ]
+    constant = {"label": "one", "inputs": {"input": {"fill": "constant"}}}
+    (message,) = of_model(verify={"cases": [constant]})
+    assert message.endswith("fill constant needs 'value'.")
+    assert of_run(verify={"shapes": [{"input": [1]}]}) == [
+        "verify.shapes: names inputs of a model. Write it as models.NAME.verify.shapes."
+    ]
+
+
+def test_a_source_without_default_inputs_needs_them() -> None:
+    for source in ({"_target_": "a.b"}, {"file": "a.py", "name": "A"}, {"torchscript": "a.pt"}):
+        (message,) = problems({"models": {"m": {"source": source}}})
+        assert message.startswith("models.m.inputs: this source has no default inputs. State")
+    assert parse({"models": {"m": {"source": {"onnx": "a.onnx"}}}})
+
+
+def test_an_onnx_source_has_no_exporter() -> None:
+    (message,) = problems({"models": {"m": {"source": {"onnx": "a"}, "exporter": "dynamo"}}})
+    assert message.endswith("the source is ONNX already: nothing exports it. Remove the key.")
+
+
+# Registry, include, select (rows 13, 23)
+
+
+def test_an_unknown_registry_name_is_answered_with_the_nearest() -> None:
+    (message,) = problems({"models": {"m": {"source": "conv_bn_rel"}}})
+    assert message == (
+        "models.m.source: the registry has no 'conv_bn_rel'. Did you mean conv_bn_relu?"
+    )
+
+
+def test_a_builder_that_the_installed_library_lacks_is_for_the_worker() -> None:
+    assert parse({"models": {"m": {"source": "torchvision/resnet1800"}}})
+
+
+def test_a_missing_source_suggests_one() -> None:
+    (message,) = problems({"models": {"resnet18": {"opset": 17}}})
+    assert message.startswith("models.resnet18.source: is missing. Perhaps source: ")
+
+
+def test_a_select_that_matches_nothing_names_pattern_and_near_names() -> None:
+    assert of_run(select=["m", "n*"]) == ["select: 'n*' matches no model of this run. Known: m."]
+    config = {"models": {"resnet_a": BASE}, "select": ["resnt_a"]}
+    assert problems(config)[0].endswith("Did you mean resnet_a?")
+
+
+def test_an_include_that_matches_nothing_is_told() -> None:
+    (message,) = of_run(include=["torchvison/*"])
+    assert message.startswith("include: 'torchvison/*' matches nothing in the registry.")
+
+
+def test_nothing_to_convert_is_a_problem() -> None:
+    (message,) = problems({})
+    assert message.endswith("Name an experiment (+experiment=smoke), `include` or `models`.")
+
+
+# Opset and exporter (row 17)
+
+
+def test_an_opset_beyond_the_exporter_names_its_range_and_the_other() -> None:
+    message = (
+        "models.m: opset 13 was asked for, but dynamo does opsets 16 to 25 "
+        "(torchscript does 7 to 23). Change its opset or its exporter."
+    )
+    assert of_model(opset=13, exporter="dynamo") == [message]
+    assert of_run(opset=13, exporter={"name": "dynamo"}) == [message]
+    config = {"opset": 13, "exporter": {"name": "dynamo"}, "models": {"m": BASE, "n": BASE}}
+    assert parse(config, sweep=True)
+    assert len(problems(config)) == 2
+    assert len(problems(config | {"select": ["n"]})) == 1
+
+
+# Keys whose feature is not built yet
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("baseline", "latest"),
+        ("publish_to", "zoo"),
+        ("keep", 3),
+        ("exclusive", True),
+        ("deadline", 60),
+        ("store", {"path": "x"}),
+        ("benchmark", {"providers": ["cpu"]}),
+    ],
+)
+def test_a_key_without_its_feature_is_refused_not_ignored(key: str, value: object) -> None:
+    (message,) = of_run(**{key: value})
+    assert message.startswith(key)
+    assert message.endswith("is not available in this version. Remove it.")
+
+
+def test_an_unquoted_off_is_no_benchmark() -> None:
+    assert parse({"models": {"m": BASE}, "benchmark": False}).benchmark.providers == []

@@ -1,0 +1,188 @@
+"""Rows 6, 7, 9 and 14-16 of the fault list: what the typed layer says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from converter.errors import ConfigError
+from converter.spec import BatchSpec, OpsetRange
+from converter.validation import parse
+
+BASE: dict[str, Any] = {"source": "conv_bn_relu"}
+
+
+def problems(config: dict[str, Any]) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        parse(config)
+    return [str(problem) for problem in caught.value.problems]
+
+
+def of_model(**keys: Any) -> list[str]:
+    return problems({"models": {"m": BASE | keys}})
+
+
+def of_run(**keys: Any) -> list[str]:
+    return problems({"models": {"m": BASE}} | keys)
+
+
+def accepted(**keys: Any) -> Any:
+    return parse({"models": {"m": BASE | keys}}).models["m"]
+
+
+def test_a_plain_configuration_is_typed() -> None:
+    spec = parse({"opset": 18, "models": {"m": BASE | {"dynamic_axes": {"input": {0: "b"}}}}})
+    assert isinstance(spec, BatchSpec)
+    assert spec.models["m"].source is not None
+    assert spec.models["m"].source.registry == "conv_bn_relu"
+    assert spec.models["m"].dynamic_axes == {"input": {0: "b"}}
+
+
+# Unknown keys (row 6)
+
+
+def test_an_unknown_key_names_the_nearest_at_every_level() -> None:
+    found = problems(
+        {
+            "opst": 3,
+            "executor": {"worker": 2},
+            "models": {
+                "m": BASE
+                | {
+                    "opsett": 1,
+                    "verify": {"rtoll": 1.0},
+                    "inputs": {"x": {"shape": [1], "dtyp": "float32"}},
+                    "weights": {"checkpoint": "a", "strip": "b"},
+                }
+            },
+        }
+    )
+    assert found[:2] == [
+        "executor.worker: unknown key. Did you mean workers?",
+        "opst: unknown key. Did you mean opset?",
+    ]
+    assert set(found[2:]) == {
+        "models.m.opsett: unknown key. Did you mean opset?",
+        "models.m.verify.rtoll: unknown key. Did you mean rtol or atol?",
+        "models.m.inputs.x.dtyp: unknown key. Did you mean dtype?",
+        "models.m.weights.strip: unknown key. Did you mean strip_prefix?",
+    }
+
+
+def test_an_unknown_key_with_no_neighbour_lists_the_known() -> None:
+    assert of_model(verify={"zzz": 1}) == [
+        "models.m.verify.zzz: unknown key. Known: rtol, atol, shapes, cases, reference."
+    ]
+
+
+# Wrong types (row 7), opsets (row 16)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"simplify": "yes"}, "simplify: found 'yes'; expected true or false."),
+        ({"simplify": 1}, "simplify: found 1; expected true or false."),
+        ({"inputs": [1]}, "inputs: found a list; expected a mapping."),
+        ({"outputs": "y"}, "outputs: found 'y'; expected a list"),
+        ({"weights": 3}, "weights: found 3; expected text or a mapping of checkpoint"),
+        ({"source": 3}, "source: found 3; expected a registry name or a mapping of"),
+        ({"verify": None}, "verify: found null; expected a mapping of rtol"),
+        (
+            {"dynamic_axes": {"input": ["a"]}},
+            "dynamic_axes.input.0: found 'a'; expected a whole number.",
+        ),
+        ({"dynamic_axes": {"input": {"z": "b"}}}, "found the key 'z'; expected a whole number."),
+        ({"inputs": {"x": {"shape": [1, -1]}}}, "found -1; expected a whole number of 0 or more."),
+        ({"inputs": {"x": {}}}, "models.m.inputs.x.shape: is missing; expected a list"),
+        ({"source": {"file": "a.py"}}, "'file' and 'name' belong together"),
+        ({"training": "evl"}, "found 'evl'; expected eval or train. Did you mean eval?"),
+    ],
+)
+def test_a_wrong_type_names_key_found_and_expected(keys: dict[str, Any], message: str) -> None:
+    found = of_model(**keys)
+    assert len(found) == 1
+    assert found[0].startswith("models.m.")
+    assert message in found[0]
+
+
+@pytest.mark.parametrize("opset", [0, -1, 99, "latest", "17", 17.0, True])
+def test_an_opset_out_of_range_names_the_range(opset: object) -> None:
+    assert "expected a whole number from 7 to 25" in of_run(opset=opset)[0]
+    assert "expected a whole number from 7 to 25" in of_model(opset=opset)[0]
+
+
+def test_an_opset_range_names_its_own_keys() -> None:
+    found = of_model(opset={"min": 3, "maxi": 17})
+    assert found == [
+        "models.m.opset.min: found 3; expected a whole number from 7 to 25.",
+        "models.m.opset.maxi: unknown key. Did you mean max?",
+    ]
+    assert of_model(opset={"min": 18, "max": 13}) == ["models.m.opset: min (18) is above max (13)."]
+    assert accepted(opset={"min": 13}).opset == OpsetRange(min=13)
+
+
+def test_workers_are_a_number_or_auto() -> None:
+    message = "executor.workers: found 'many'; expected a whole number from 1 to 1024 or auto."
+    assert of_run(executor={"workers": "many"}) == [message]
+
+
+# Tolerances (row 9)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1, -1e-9])
+def test_a_tolerance_is_finite_and_not_negative(value: float) -> None:
+    for key in ("rtol", "atol"):
+        (message,) = of_model(verify={key: value})
+        assert message.startswith(f"models.m.verify.{key}: found ")
+        (message,) = of_run(verify={key: value})
+        assert message.startswith(f"verify.{key}: found ")
+
+
+def test_nothing_that_json_cannot_carry_reaches_a_worker() -> None:
+    (message,) = of_model(constants={"scale": float("inf")})
+    assert message == "models.m.constants.scale: found inf; expected a finite number."
+    (message,) = of_model(tags=["\udc80"])
+    assert "expected UTF-8 text" in message
+    (message,) = of_model(kwargs={"data": b"x"})
+    assert message.startswith("models.m.kwargs.data: found b'x'; expected text, a number")
+
+
+# Names (rows 14, 15)
+
+
+def test_names_that_differ_only_in_case_or_unicode_form_are_both_named() -> None:
+    (message,) = problems({"models": {"Net": BASE, "net": BASE}})
+    assert "'Net' and 'net' differ only in case or Unicode form. Rename one." in message
+    found = problems({"models": {"fi": BASE, "ﬁ": BASE}})
+    assert any("'fi' and 'ﬁ' differ only" in message for message in found)
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc/x", "a\0b", "a" * 300, "", ".hidden", "-x", "a b"])
+def test_an_unsafe_name_is_told_the_rule(name: str) -> None:
+    (message,) = problems({"models": {name: BASE}})
+    assert "a model's name is made of letters, digits, '.', '_' and '-'" in message
+    assert "at most 120 characters" in message
+    assert len(message) < 300
+
+
+# All at once
+
+
+def test_every_problem_is_told_at_once_and_once() -> None:
+    found = problems(
+        {
+            "opset": "x",
+            "select": ["zz"],
+            "models": {"a b": BASE, "m": BASE | {"simplify": 3}, "n": {"source": "nope"}},
+        }
+    )
+    keys = [message.split(":")[0] for message in found]
+    assert keys == ["opset", "models", "models.m.simplify", "models.n.source", "select"]
+
+
+@pytest.mark.parametrize("models", [3, [1], "x", None])
+def test_models_is_a_mapping(models: object) -> None:
+    (message,) = problems({"models": models})
+    assert message.endswith("expected a mapping of names to models.")
