@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from converter import opsets, request, selection
+from converter import environment, opsets, request, selection
 from converter.job import STAGES, Job, VerifyRecord
 from converter.manifest import Row, not_run_stages, request_of
 from converter.spec import (
@@ -156,7 +156,7 @@ def name_axes(axes: DynamicAxes) -> dict[str, dict[int, str]]:
 
 def threads(workers: int | str) -> int:
     """Intra-op threads of each job: the cores are shared by the workers."""
-    cores = len(os.sched_getaffinity(0))
+    cores = environment.cores()
     return max(1, cores // (cores if isinstance(workers, str) else workers))
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from converter import plan
+from converter import environment, plan
 from converter.errors import ConfigError
 from converter.job import STAGES, Job
 from converter.plan import Plan
@@ -191,7 +190,7 @@ def test_all_of_torchvision_is_planned() -> None:
 
 
 def test_the_cores_are_shared_by_the_workers() -> None:
-    cores = len(os.sched_getaffinity(0))
+    cores = environment.cores()
     assert plan.threads("auto") == 1
     assert plan.threads(1) == cores
     assert plan.threads(10 * cores) == 1
