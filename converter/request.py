@@ -5,7 +5,6 @@ from __future__ import annotations
 from converter import opsets, plugins
 from converter.spec import BatchSpec, ModelSpec, OpsetRange
 
-
 ORIGINAL = "original"
 """The exporter of a source that is ONNX already: it copies, or converts to a pinned opset."""
 
