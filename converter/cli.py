@@ -21,7 +21,7 @@ from converter import __version__, plugins
 from converter.errors import ConfigError, ConverterError, ExitCode, Problem
 
 if TYPE_CHECKING:
-    from converter.compose import Point
+    from converter.configuration.compose import Point
 
 _HELP = """\
 usage: python -m converter [OVERRIDE ...] [-m] [--config-dir DIR] [--cfg job]
@@ -88,7 +88,7 @@ def _dispatch(words: list[str], debug: bool) -> int:
     # Nothing that is built until the configuration is known becomes garbage: looking for it would
     # take a tenth of the time. `convert` switches it on again.
     gc.disable()
-    from converter import compose
+    from converter.configuration import compose
 
     arguments.parser = parser()
     return compose.run(arguments, convert, lambda error, point: _report(error, debug, point))
@@ -101,12 +101,14 @@ def convert(point: Point) -> ExitCode:
         ConfigError: it is wrong.
         RunError: the run cannot go on.
     """
-    from converter import validation
+    from converter.configuration import validation
 
     spec = validation.parse(point.config, sweep=point.sweep)
     gc.enable()
     # Only now: a wrong configuration is told without waiting for these.
-    from converter import plan, runner, trust
+    from converter import trust
+    from converter.configuration import plan
+    from converter.run import runner
 
     directory = point.claim()
     cwd = Path.cwd()

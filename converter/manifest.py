@@ -190,12 +190,16 @@ def counts(rows: Iterable[Row]) -> dict[str, int]:
     return dict(sorted(Counter(row.status for row in rows).items()))
 
 
+# Quoted names, paths and numbers.
+_PARTICULAR = re.compile(r"""'[^']*'|"[^"]*"|(?:[\w.~-]*/)+[\w.-]*|\d+(?:\.\d+)?(?:e[+-]?\d+)?""")
+
+
 def fingerprint(stage: str | None, code: str, kind: str | None, message: str) -> str:
     """Twelve hex digits that are equal for failures of the same cause.
 
     Numbers, quoted names and paths differ between models that fail alike: they are left out.
     """
-    text = re.sub(r"'[^']*'|\"[^\"]*\"|(?:[\w.~-]*/)+[\w.-]*|\d+(?:\.\d+)?(?:e[+-]?\d+)?", "·", message)
+    text = _PARTICULAR.sub("·", message)
     return hashlib.sha256(f"{stage}|{code}|{kind}|{text}".encode()).hexdigest()[:12]
 
 

@@ -1,7 +1,7 @@
 """The typed configuration: what a user may write, with every default.
 
-Field names are the YAML keys. ``converter.validation`` turns a composed
-configuration into a ``BatchSpec`` and words the errors; ``converter.plan`` turns a
+Field names are the YAML keys. ``converter.configuration.validation`` turns a composed
+configuration into a ``BatchSpec`` and words the errors; ``converter.configuration.plan`` turns a
 ``BatchSpec`` into jobs. The types of a model's parts (inputs, weights, export, …)
 are also the types of a ``Job``.
 """
@@ -12,9 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-Dtype = Literal[
-    "float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool"
-]
+Dtype = Literal["float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool"]
 Fill = Literal["normal", "uniform", "integers", "constant", "file"]
 Training = Literal["eval", "train"]
 Device = Literal["auto", "cpu", "cuda"]

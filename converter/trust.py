@@ -3,7 +3,7 @@
 Model code runs only from the registry, torchvision, timm and what ``CONVERTER_TRUST`` lists.
 An entry of that variable with a path separator is a folder, any other is a module with all
 that is below it. Listing an item trusts it whole; of the built-in packages only what builds
-a model may be called (``converter.importing`` sees to that), because their helpers download,
+a model may be called (``converter.worker.importing`` sees to that), because their helpers download,
 unpack and unpickle. Hydra's own list of blocked targets is no boundary: process launchers and
 file removers pass it.
 """

@@ -6,17 +6,17 @@ import importlib
 import os
 from collections.abc import Sequence
 
-from converter.delivery import clear_staging
 from converter.executors import Events, Executor, Finished, StageEntered, Started
 from converter.job import Job, StageName
-from converter.outcome import io_failure
+from converter.processes.outcome import io_failure
+from converter.run.delivery import clear_staging
 from converter.spec import ExecutorSpec
 
 
 class InlineExecutor:
     """Args: entry: ``module:function`` of the pipeline."""
 
-    def __init__(self, entry: str = "converter.pipeline:run") -> None:
+    def __init__(self, entry: str = "converter.worker.pipeline:run") -> None:
         self._entry = entry
 
     def run(self, jobs: Sequence[Job]) -> Events:

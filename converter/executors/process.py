@@ -15,14 +15,15 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
-from converter import environment, proctree
 from converter.errors import Code
 from converter.executors import Event, Events, Executor, Finished, StageEntered, Started, Tick
-from converter.forkserver import ForkServer
 from converter.job import Job, JobResult, StageName
-from converter.outcome import lost
+from converter.processes import proctree
+from converter.processes.forkserver import ForkServer
+from converter.processes.outcome import lost
+from converter.processes.supervisor import Limits
+from converter.run import environment
 from converter.spec import ExecutorSpec
-from converter.supervisor import Limits
 
 _TICK_S = 0.2
 _CLOSE_S = 10.0
@@ -40,7 +41,7 @@ class _Attempt:
 class ProcessExecutor:
     """Args: entry: ``module:function`` of the pipeline, importable in a worker."""
 
-    def __init__(self, spec: ExecutorSpec, entry: str = "converter.pipeline:run") -> None:
+    def __init__(self, spec: ExecutorSpec, entry: str = "converter.worker.pipeline:run") -> None:
         self._workers = environment.cores() if spec.workers == "auto" else spec.workers
         self._limits = Limits(spec.timeout_s, spec.grace_s, _memory_limit(spec))
         self._retries = spec.retries

@@ -3,7 +3,7 @@
 An exporter is a module with ``export(loaded, job, arguments, destination) -> None``. It writes
 ``destination`` (and external data beside it) and raises ``StageError`` with
 EXPORT_UNSUPPORTED where the model has no ONNX form; what else it raises becomes EXPORT.
-What the exporters can do at which opset stands in ``converter.opsets``.
+What the exporters can do at which opset stands in ``converter.configuration.opsets``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from converter.job import Job
-    from converter.loading import Loaded
+    from converter.worker.loading import Loaded
 
 
 class Exporter(Protocol):

@@ -11,7 +11,7 @@ from torch.onnx import errors as onnx_errors
 
 from converter.errors import Code, StageError
 from converter.job import Job
-from converter.loading import Loaded
+from converter.worker.loading import Loaded
 
 
 def export(loaded: Loaded, job: Job, arguments: tuple[Any, ...], destination: Path) -> None:
@@ -34,7 +34,7 @@ def export(loaded: Loaded, job: Job, arguments: tuple[Any, ...], destination: Pa
         )
     try:
         torch.onnx.export(
-            loaded.model,
+            loaded.torch_model,
             arguments,
             destination,
             kwargs=job.constants or None,
@@ -66,7 +66,7 @@ def _dynamic_shapes(loaded: Loaded, job: Job) -> dict[str, Any] | tuple[Any, ...
     if not job.constants:
         return shapes
     # With keyword arguments torch.export wants the shapes by the names that forward gives.
-    names = list(inspect.signature(loaded.model.forward).parameters)
+    names = list(inspect.signature(loaded.torch_model.forward).parameters)
     return {**dict(zip(names, shapes, strict=False)), **dict.fromkeys(job.constants)}
 
 

@@ -11,10 +11,11 @@ from typing import Any
 import onnx
 from onnx import version_converter
 
-from converter import structure
 from converter.errors import Code, StageError
 from converter.job import Job
-from converter.loading import Loaded, OnnxFile
+from converter.worker import structure
+from converter.worker.loading import Loaded
+from converter.worker.onnx_source import OnnxFile
 
 
 def export(loaded: Loaded, job: Job, arguments: tuple[Any, ...], destination: Path) -> None:

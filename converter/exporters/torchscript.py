@@ -10,7 +10,7 @@ from torch.onnx import TrainingMode, errors
 
 from converter.errors import Code, StageError
 from converter.job import Job
-from converter.loading import Loaded
+from converter.worker.loading import Loaded
 
 
 def export(loaded: Loaded, job: Job, arguments: tuple[Any, ...], destination: Path) -> None:
@@ -31,7 +31,7 @@ def export(loaded: Loaded, job: Job, arguments: tuple[Any, ...], destination: Pa
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         torch.onnx.export(
-            loaded.model,
+            loaded.torch_model,
             arguments,
             destination,
             kwargs=job.constants or None,

@@ -2,5 +2,5 @@
 
 A simplifier is a module with ``simplify(model) -> ModelProto``. It gets a loaded,
 checked model, never a path (onnxsim follows external data out of the model's folder),
-and is never trusted: ``converter.simplification`` decides whether its result ships.
+and is never trusted: ``converter.worker.simplification`` decides whether its result ships.
 """

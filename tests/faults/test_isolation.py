@@ -14,7 +14,7 @@ from conftest import Run, all_gone
 from converter.executors import Finished, StageEntered, Started
 from converter.executors.process import ProcessExecutor, _server
 from converter.job import Job, JobResult
-from converter.joblog import HEAD_BYTES, TAIL_BYTES
+from converter.processes.joblog import HEAD_BYTES, TAIL_BYTES
 from converter.spec import ExecutorSpec
 
 pytestmark = pytest.mark.faults

@@ -13,11 +13,11 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
-from converter import loading
 from converter.errors import Code, StageError
 from converter.job import Job
-from converter.loading import Loaded, OnnxFile
 from converter.spec import Source
+from converter.worker import loading
+from converter.worker.loading import Loaded, OnnxFile
 
 pytestmark = [
     pytest.mark.integration,

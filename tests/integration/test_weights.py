@@ -19,10 +19,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from converter import loading, weights
 from converter.errors import Code, StageError
 from converter.job import Job
 from converter.spec import Checkpoint, Source
+from converter.worker import loading, weights
 
 pytestmark = [
     pytest.mark.integration,

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from converter import cli, compose
-from converter.compose import Point
+from converter import cli
+from converter.configuration import compose
+from converter.configuration.compose import Point
 from converter.errors import ConverterError, ExitCode
 
 Composer = Callable[..., list[Point]]

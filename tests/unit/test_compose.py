@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from converter.configuration.resolution import MAX_ADDED
 from converter.errors import ConfigError, RunError
-from converter.resolution import MAX_ADDED
 from tests.unit.conftest import Composer
 
 
 def test_the_defaults_are_those_of_the_types(composed: Composer) -> None:
+    from converter.configuration.validation import parse
     from converter.spec import BatchSpec
-    from converter.validation import parse
 
     (point,) = composed("+models.m={source: conv_bn_relu}")
     spec = parse(point.config)

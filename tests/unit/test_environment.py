@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from converter import environment
+from converter.run import environment
 
 
 def test_collect_describes_this_machine() -> None:

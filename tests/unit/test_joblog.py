@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from converter import joblog
-from converter.joblog import JobLog
+from converter.processes import joblog
+from converter.processes.joblog import JobLog
 
 
 @pytest.fixture(autouse=True)

@@ -38,4 +38,4 @@ def test_exceptions_are_caught_wholesale_in_one_place_only() -> None:
         and isinstance(node.type, ast.Name)
         and node.type.id == "Exception"
     }
-    assert found <= {"converter/stages.py"}
+    assert found <= {"converter/worker/stages.py"}

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from converter import environment, plan
+from converter.configuration import plan
+from converter.configuration.plan import Plan
+from converter.configuration.validation import parse
 from converter.errors import ConfigError
 from converter.job import STAGES, Job
-from converter.plan import Plan
-from converter.validation import parse
+from converter.run import environment
 
 RUN = Path("/runs/r1")
 HERE = Path("/work here")

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from converter import progress, summary
 from converter.errors import Code
 from converter.executors import Finished, StageEntered, Started, Tick
 from converter.job import (
@@ -23,6 +22,7 @@ from converter.job import (
     VerifyRecord,
 )
 from converter.manifest import Environment, Manifest, Request, Row, RunInfo, WeightsInfo
+from converter.run import progress, summary
 
 REQUEST = Request(
     opset=17,

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from converter.configuration.validation import parse
 from converter.errors import ConfigError
-from converter.validation import parse
 
 BASE: dict[str, Any] = {"source": "conv_bn_relu"}
 

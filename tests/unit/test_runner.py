@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from converter import delivery, manifest
+from converter import manifest
+from converter.configuration.plan import Plan
 from converter.errors import Code, ConfigError, ExitCode, RunError
 from converter.executors import Events, Finished, StageEntered, Started, Tick
 from converter.job import (
@@ -27,9 +28,9 @@ from converter.job import (
     StageRecord,
 )
 from converter.manifest import Manifest, Row, request_of
-from converter.plan import Plan
-from converter.runlock import locked
-from converter.runner import RunContext, execute
+from converter.run import delivery
+from converter.run.runlock import locked
+from converter.run.runner import RunContext, execute
 from converter.spec import Expect
 
 CONTENT = b"a whole file"
@@ -412,7 +413,7 @@ def test_a_directory_that_another_process_holds_is_left_alone(
     directory: Path, context: RunContext
 ) -> None:
     code = (
-        "import sys; from pathlib import Path; from converter.runlock import locked\n"
+        "import sys; from pathlib import Path; from converter.run.runlock import locked\n"
         f"with locked(Path({str(directory)!r})): print('held', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
+from converter.configuration.strict_yaml import MAX_ALIASED_NODES, MAX_DEPTH, check
 from converter.errors import ConfigError
-from converter.strict_yaml import MAX_ALIASED_NODES, MAX_DEPTH, check
 
 
 def refusal(text: str | bytes) -> str:

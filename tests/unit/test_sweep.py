@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from converter import compose
-from converter.compose import Point
+from converter.configuration import compose
+from converter.configuration.compose import Point
 from converter.errors import ConfigError, ConverterError, ExitCode
 from tests.unit.conftest import Composer, arguments
 

@@ -1,0 +1,122 @@
+"""A process that has imported the heavy libraries once and forks itself for each job.
+
+The first job waits for the imports (seconds), each later one for a fork (milliseconds).
+Python's own fork server is not used: it would keep the runner, deaf to signals, waiting
+for those imports, and it stays in the terminal's process group.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import NoReturn
+
+from converter.job import Job
+from converter.processes.preload import preload
+from converter.processes.supervisor import Limits, supervise
+
+_BOOT = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[2]); "
+    "from converter.processes.forkserver import serve; serve(int(sys.argv[1]))"
+)
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """One attempt of a job, and the surroundings that the runner has and the server may not."""
+
+    job: Job
+    attempt: int
+    limits: Limits
+    entry: str
+    environ: dict[str, str]
+    path: list[str]
+    folder: str
+
+
+class ForkServer:
+    """The runner's side. The server ends when this process does, however it ends."""
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            arguments = [str(theirs.fileno()), json.dumps(sys.path)]
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _BOOT, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                process_group=0,  # signals of the terminal are for the runner alone
+            )
+        self._socket = ours
+        self.pid = self._process.pid
+
+    def start(self, job: Job, attempt: int, limits: Limits, entry: str) -> Connection:
+        """Have a supervisor forked for an attempt; returns at once.
+
+        Returns:
+            The connection that carries its messages; closing it kills the job.
+
+        Raises:
+            ConnectionError: the server has ended.
+        """
+        ours, theirs = socket.socketpair()
+        assignment = Assignment(
+            job, attempt, limits, entry, dict(os.environ), list(sys.path), os.getcwd()
+        )
+        with theirs:
+            connection = Connection(ours.detach())
+            try:
+                socket.send_fds(self._socket, [b"fork"], [theirs.fileno()])
+                connection.send(assignment)
+            except ConnectionError:
+                connection.close()
+                raise
+        return connection
+
+    def close(self) -> None:
+        """End the server, and with it every supervisor."""
+        self._socket.close()
+        self._process.kill()  # it may be at its imports
+        self._process.wait()
+
+
+def serve(descriptor: int) -> None:
+    """The server's side: fork for each descriptor received, until the runner's end closes."""
+    preload()
+    gc.freeze()  # a collection in a fork would copy every page it looks at
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps the supervisors
+    with socket.socket(fileno=descriptor) as requests:
+        while True:
+            _, descriptors, _, _ = socket.recv_fds(requests, 16, 1)
+            if not descriptors:
+                return
+            if os.fork() == 0:
+                requests.close()
+                _in_supervisor(descriptors[0])
+            os.close(descriptors[0])
+
+
+def _in_supervisor(descriptor: int) -> NoReturn:
+    status = 1
+    try:
+        events = Connection(descriptor)
+        assignment: Assignment = events.recv()
+        os.environ.clear()
+        os.environ.update(assignment.environ)
+        sys.path[:] = assignment.path
+        os.chdir(assignment.folder)
+        supervise(assignment.job, assignment.attempt, assignment.limits, assignment.entry, events)
+        status = 0
+    finally:
+        if error := sys.exception():
+            sys.excepthook(type(error), error, error.__traceback__)
+        os._exit(status)

@@ -1,0 +1,89 @@
+"""The process of one job: redirect, run the pipeline, hand over the result, end at once."""
+
+from __future__ import annotations
+
+import faulthandler
+import importlib
+import io
+import json
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import Any, NoReturn
+
+from converter.job import Job, JobResult, StageName
+from converter.processes.proctree import die_with_parent
+
+
+def main(job: Job, entry: str, messages: int, output: int, supervisor: int) -> NoReturn:
+    """Run a job in a freshly forked process. Never returns to the code that forked.
+
+    Args:
+        entry: ``module:function``; called with the job and a function that takes each stage.
+        messages: descriptor of a pipe that takes JSON lines: stages, then the result.
+        output: descriptor that takes all that the job prints.
+        supervisor: process id of the parent.
+    """
+    status = 1
+    try:
+        _settle(output, supervisor)
+        module, _, function = entry.partition(":")
+
+        def emit(stage: StageName) -> None:
+            _send(messages, {"stage": stage})
+
+        result: JobResult = getattr(importlib.import_module(module), function)(job, emit)
+        _send(messages, {"result": result.model_dump(mode="json")})
+        status = 0
+    finally:
+        _leave(status)
+
+
+def _settle(output: int, supervisor: int) -> None:
+    die_with_parent(signal.SIGKILL)
+    if os.getppid() != supervisor:  # it ended before the kernel knew our wish
+        os._exit(1)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    os.close(null)
+    os.close(output)
+    sys.stdin = io.TextIOWrapper(io.FileIO(0, closefd=False))
+    sys.stdout, sys.stderr = _stream(1), _stream(2)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    faulthandler.enable(file=2)  # a native crash, or SIGTERM at the time limit,
+    faulthandler.register(signal.SIGTERM, file=2, chain=True)  # leaves a Python stack in the log
+    try:  # where memory is short, the kernel should end this process and not the runner
+        Path("/proc/self/oom_score_adj").write_text("500")
+    except OSError:
+        pass
+
+
+def _stream(descriptor: int) -> io.TextIOWrapper:
+    raw = io.BufferedWriter(io.FileIO(descriptor, "w", closefd=False))
+    return io.TextIOWrapper(raw, encoding="utf-8", errors="replace", line_buffering=True)
+
+
+def _send(messages: int, message: dict[str, Any]) -> None:
+    data = memoryview(json.dumps(message).encode() + b"\n")
+    while data:
+        data = data[os.write(messages, data) :]
+
+
+def _leave(status: int) -> NoReturn:
+    """End without the interpreter's own end, which a model's threads or libraries can hang."""
+    error = sys.exception()
+    if isinstance(error, SystemExit):
+        status = error.code if isinstance(error.code, int) else int(error.code is not None)
+    elif error is not None:
+        traceback.print_exception(error)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):  # the model closed it
+            pass
+    os._exit(status & 0xFF)

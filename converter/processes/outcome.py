@@ -1,0 +1,169 @@
+"""What the end of a job means when the job could not say so itself, and against `expect`."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from converter import manifest
+from converter.errors import Code
+from converter.job import STAGES, ErrorRecord, Job, JobResult, StageName, StageRecord, Status
+from converter.processes.proctree import exit_signal
+from converter.spec import Expect
+
+if TYPE_CHECKING:
+    from converter.processes.supervisor import Limits
+
+_MIB = 1 << 20
+_IO_HINTS = {
+    errno.ENOSPC: "The disk is full: free space, or choose another hydra.run.dir.",
+    errno.ELOOP: "A symbolic link stands where an output belongs: remove it.",
+}
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a job's process ended.
+
+    Attributes:
+        status: as ``os.wait`` gives it.
+        limit: ``time`` or ``memory`` when the supervisor ended it for that, else ``None``.
+        stages: each stage that was entered, with the monotonic time.
+        ended_at: monotonic time.
+        peak_bytes: most memory seen in the job's processes.
+        last_words: the line of the log that says best what happened; may be empty.
+    """
+
+    status: int
+    limit: str | None
+    stages: tuple[tuple[StageName, float], ...]
+    ended_at: float
+    peak_bytes: int
+    last_words: str
+
+
+def outcome(job: Job, limits: Limits, ending: Ending) -> JobResult:
+    """The result of a job that ended without one, or against its limits."""
+    stage = ending.stages[-1][0] if ending.stages else None
+    where = f"in stage {stage}" if stage else "before its first stage"
+    status: Status = "crashed"
+    if ending.limit == "time":
+        status, code = "timeout", Code.TIMEOUT
+        message = f"not done after {limits.timeout_s:g} s, stopped {where}"
+        hint = "Raise executor.timeout_s; the log shows where it hung."
+    elif ending.limit == "memory":
+        status, code = "oom", Code.MEM_LIMIT
+        limit_mib = (limits.memory_bytes or 0) // _MIB
+        message = f"held {ending.peak_bytes // _MIB} MiB {where}, the limit is {limit_mib} MiB"
+        hint = "Raise executor.memory_mb, or choose smaller inputs."
+    elif number := exit_signal(ending.status):
+        name = number.name if isinstance(number, signal.Signals) else f"signal {number}"
+        code, message, hint = Code.SIGNAL, f"killed by {name} {where}", _signal_hint(number, stage)
+    else:
+        code = Code.NO_RESULT
+        message = f"ended with exit status {os.WEXITSTATUS(ending.status)} {where}, no result"
+        hint = "Look for os._exit or sys.exit in the model's code; the log has the rest."
+    error = _error(stage, code, message, hint)
+    if code in (Code.SIGNAL, Code.NO_RESULT) and ending.last_words:
+        error = error.model_copy(update={"message": f"{message}; log: {ending.last_words}"})
+    return JobResult(name=job.name, status=status, error=error, stages=_stages(ending))
+
+
+def _signal_hint(number: int, stage: StageName | None) -> str:
+    if number == signal.SIGKILL:
+        return "The kernel kills when memory runs out: try executor.workers=1."
+    if stage == "export":
+        return "Native code crashed: try the other exporter; the log has the Python stack."
+    if stage == "simplify":
+        return "Native code crashed: try simplify: false; the log has the Python stack."
+    return "Native code crashed: the log has the Python stack."
+
+
+def _error(stage: StageName | None, code: Code, message: str, hint: str) -> ErrorRecord:
+    return ErrorRecord(
+        stage=stage,
+        code=code,
+        message=message,
+        hint=hint,
+        fingerprint=manifest.fingerprint(stage, code, None, message),
+    )
+
+
+def _stages(ending: Ending) -> dict[StageName, StageRecord]:
+    """Stages that were followed by another are ok, the last one entered failed."""
+    records = manifest.not_run_stages(STAGES)
+    marks = [*ending.stages, (None, ending.ended_at)]
+    for (stage, start), (_, end) in pairwise(marks):
+        assert stage is not None
+        # The next exporter starts over: what the one before it made of later stages is void.
+        records |= manifest.not_run_stages(STAGES[STAGES.index(stage) :])
+        records[stage] = StageRecord(status="ok", seconds=round(end - start, 6))
+    if ending.stages:
+        last = ending.stages[-1][0]
+        records[last] = records[last].model_copy(
+            update={"status": "failed", "peak_rss_bytes": ending.peak_bytes}
+        )
+    return records
+
+
+def lost(job: Job, entered: tuple[StageName, ...]) -> JobResult:
+    """The result of a job whose supervisor was killed."""
+    stage = entered[-1] if entered else None
+    error = _error(
+        stage, Code.SIGNAL, "its supervisor was killed", _signal_hint(signal.SIGKILL, stage)
+    )
+    stages = manifest.not_run_stages(STAGES)
+    stages |= {name: StageRecord(status="ok") for name in entered[:-1]}
+    stages |= {name: StageRecord(status="failed") for name in entered[-1:]}
+    return JobResult(name=job.name, status="crashed", error=error, stages=stages)
+
+
+def io_failure(job: Job, error: OSError, base: JobResult | None = None) -> JobResult:
+    """The result of a job whose files could not be written or moved.
+
+    Args:
+        base: what the job reported before; its stages and verdicts are kept.
+    """
+    file = error.filename or job.model_dir
+    message = f"{error.strerror or error}: {file}"
+    hint = _IO_HINTS.get(error.errno or 0, "Check the folder and its owner.")
+    record = ErrorRecord(
+        stage="publish",
+        code=Code.IO,
+        type=type(error).__name__,
+        message=message,
+        hint=hint,
+        fingerprint=manifest.fingerprint("publish", Code.IO, type(error).__name__, message),
+    )
+    base = base or JobResult(name=job.name, status="failed", stages=manifest.not_run_stages(STAGES))
+    stages = base.stages | {"publish": StageRecord(status="failed")}
+    return base.model_copy(
+        update={"status": "failed", "error": record, "artifact": None, "stages": stages}
+    )
+
+
+def not_run(job: Job) -> JobResult:
+    """The result of a job that was never finished."""
+    return JobResult(
+        name=job.name, status="not_run", attempts=0, stages=manifest.not_run_stages(STAGES)
+    )
+
+
+def apply_expect(result: JobResult, expect: Expect | None) -> JobResult:
+    """Turn a result into ``xfail`` or ``xpass`` where the configuration expects a failure.
+
+    The same status and the same code are expected failure; success is ``xpass``, which fails
+    the run; anything else stays what it is.
+    """
+    if expect is None:
+        return result
+    if result.status == "ok":
+        return result.model_copy(update={"status": "xpass"})
+    code = result.error.code if result.error else None
+    if (result.status, code) == (expect.status, expect.code):
+        return result.model_copy(update={"status": "xfail"})
+    return result

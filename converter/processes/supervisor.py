@@ -1,0 +1,218 @@
+"""The process that watches one job: its log, its time, its memory, its end.
+
+The supervisor is a fork of the fork server. It forks the job's process, relays what that
+reports, and accounts for it when it cannot do so itself. It is a subreaper, and leaves
+nothing alive below it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import time
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from converter.job import STAGES, Job, JobResult, StageName
+from converter.processes import jobprocess, proctree
+from converter.processes.joblog import JobLog
+from converter.processes.outcome import Ending, io_failure, outcome
+from converter.run.delivery import LOG, clear_staging
+
+_POLL_MS = 50
+_MEMORY_EVERY_S = 0.1
+_CHUNK = 1 << 16
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one job may take; ``memory_bytes`` counts all its processes, ``None`` is no limit."""
+
+    timeout_s: float
+    grace_s: float
+    memory_bytes: int | None
+
+
+class _Abandoned(Exception):  # noqa: N818 - a way out, not an error
+    """Nobody waits for the result any more: the runner stops or has gone."""
+
+
+def supervise(job: Job, attempt: int, limits: Limits, entry: str, events: Connection) -> None:
+    """Run one attempt of a job to its end and send what happens as JSON, the result last.
+
+    Args:
+        attempt: counted from 1.
+        entry: ``module:function`` of the pipeline.
+        events: to the runner; when its other end closes, the job is killed.
+    """
+    os.setsid()  # signals of the terminal are for the runner alone
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    proctree.die_with_parent(signal.SIGTERM)
+    proctree.set_subreaper()
+    try:
+        clear_staging(job)
+        log = JobLog(Path(job.model_dir) / LOG, attempt)
+    except OSError as error:
+        _send(events, {"result": io_failure(job, error).model_dump(mode="json")})
+        return
+    try:
+        _Watch(job, limits, entry, events, log).run()
+    except (_Abandoned, BrokenPipeError, ConnectionResetError):
+        pass
+    finally:
+        proctree.kill_children()
+        log.close()
+
+
+def _send(events: Connection, message: dict[str, Any]) -> None:
+    events.send_bytes(json.dumps(message).encode())
+
+
+class _Watch:
+    """State of the watch over one job's process."""
+
+    def __init__(
+        self, job: Job, limits: Limits, entry: str, events: Connection, log: JobLog
+    ) -> None:
+        self._job = job
+        self._limits = limits
+        self._entry = entry
+        self._events = events
+        self._log = log
+        self._poll = select.poll()
+        self._pending = b""
+        self._result: JobResult | None = None
+        self._stopping = False
+        self._stages: list[tuple[StageName, float]] = []
+        self._limit: str | None = None
+        self._peak = 0
+        self._kill_at: float | None = None
+        self._next_sample = 0.0
+
+    def run(self) -> None:
+        signal.signal(signal.SIGTERM, self._stop)
+        self._fork()
+        status, usage_kib = self._watch()
+        proctree.kill_children()
+        self._drain()
+        ending = Ending(
+            status=status,
+            limit=self._limit,
+            stages=tuple(self._stages),
+            ended_at=time.monotonic(),
+            peak_bytes=max(self._peak, usage_kib * 1024),
+            last_words=self._log.last_words(),
+        )
+        result = self._result
+        if result is None or self._limit is not None:
+            result = outcome(self._job, self._limits, ending)
+        _send(self._events, {"result": result.model_dump(mode="json")})
+
+    def _stop(self, signum: int, frame: FrameType | None) -> None:
+        self._stopping = True
+
+    def _fork(self) -> None:
+        self._output, output = os.pipe()
+        self._messages, messages = os.pipe()
+        supervisor = os.getpid()
+        self._pid = os.fork()
+        if self._pid == 0:
+            self._events.close()
+            os.close(self._output)
+            os.close(self._messages)
+            jobprocess.main(self._job, self._entry, messages, output, supervisor)
+        os.close(output)
+        os.close(messages)
+        self._deadline = time.monotonic() + self._limits.timeout_s
+        self._ended = os.pidfd_open(self._pid)
+        self._poll.register(self._ended, select.POLLIN)
+        for descriptor in (self._output, self._messages):
+            os.set_blocking(descriptor, False)
+            self._poll.register(descriptor, select.POLLIN)
+        self._poll.register(self._events.fileno(), select.POLLIN)  # only ever its end
+        _send(self._events, {"pid": self._pid})
+
+    def _watch(self) -> tuple[int, int]:
+        """Serve the job's pipes and limits until it ends; its wait status and peak memory, KiB."""
+        while True:
+            for descriptor, _ in self._poll.poll(_POLL_MS):
+                if descriptor == self._events.fileno():
+                    raise _Abandoned
+                if descriptor != self._ended and not self._read(descriptor):
+                    self._poll.unregister(descriptor)
+            if self._stopping:
+                raise _Abandoned
+            while (ended := os.wait4(-1, os.WNOHANG))[0]:  # also orphans that came to us
+                if ended[0] == self._pid:
+                    return ended[1], ended[2].ru_maxrss
+            self._enforce(time.monotonic())
+
+    def _read(self, descriptor: int) -> bool:
+        """Take one chunk from a pipe; false at its end."""
+        try:
+            data = os.read(descriptor, _CHUNK)
+        except BlockingIOError:
+            return True
+        if descriptor == self._output:
+            self._log.write(data)
+        else:
+            self._take_messages(data)
+        return bool(data)
+
+    def _take_messages(self, data: bytes) -> None:
+        *lines, self._pending = (self._pending + data).split(b"\n")
+        for line in lines:
+            try:
+                message = json.loads(line)
+                if "result" in message:
+                    self._result = JobResult.model_validate_json(json.dumps(message["result"]))
+                    continue
+                stage = STAGES[STAGES.index(message["stage"])]
+                self._stages.append((stage, time.monotonic()))
+            except (ValueError, KeyError, TypeError) as error:
+                self._log.write(f"[a message of the job cannot be read: {error}]\n".encode())
+                continue
+            _send(self._events, message)
+
+    def _enforce(self, now: float) -> None:
+        if self._kill_at is not None:
+            if now >= self._kill_at:
+                proctree.send(proctree.descendants(os.getpid()), signal.SIGKILL)
+            return
+        if now >= self._deadline:
+            self._limit = "time"
+            self._kill_at = now + self._limits.grace_s
+            proctree.send(proctree.descendants(os.getpid()), signal.SIGTERM)
+        elif now >= self._next_sample:
+            self._next_sample = now + _MEMORY_EVERY_S
+            self._check_memory(now)
+
+    def _check_memory(self, now: float) -> None:
+        pids = proctree.descendants(os.getpid())
+        held, limit = proctree.rss_bytes(pids), self._limits.memory_bytes
+        if limit is not None and held > limit:
+            # Pages shared with the fork server and among forks were counted several times.
+            held = proctree.pss_bytes(pids) or held
+            if held > limit:
+                self._limit = "memory"
+                self._kill_at = now
+                proctree.send(pids, signal.SIGKILL)
+        self._peak = max(self._peak, held)
+
+    def _drain(self) -> None:
+        """Read what is left in the pipes; all writers have ended."""
+        for descriptor in (self._output, self._messages):
+            try:
+                while data := os.read(descriptor, _CHUNK):
+                    if descriptor == self._output:
+                        self._log.write(data)
+                    else:
+                        self._take_messages(data)
+            except BlockingIOError:  # a writer that even SIGKILL did not end
+                pass
+            os.close(descriptor)

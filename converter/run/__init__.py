@@ -1,0 +1,1 @@
+"""One run: its directory, its record, and what the person sees. Parent-side."""

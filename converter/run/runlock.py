@@ -1,0 +1,57 @@
+"""The lock of a run directory: one process writes it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from converter.errors import ConfigError, RunError
+from converter.manifest import MANIFEST, RESULTS
+from converter.run import claim
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Hold a run directory; makes it when it does not exist.
+
+    The kernel frees the lock of a process that was killed.
+
+    Raises:
+        RunError: it cannot be written, or another process holds it.
+        ConfigError: it already holds a run.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+        descriptor = os.open(directory / claim.LOCK, flags, 0o644)
+    except OSError as error:
+        raise claim.not_writable(directory, error) from error
+    try:
+        _take(descriptor, directory)
+        try:
+            if (directory / MANIFEST).exists() or (directory / RESULTS).exists():
+                raise ConfigError(
+                    f"{directory} already holds a run: choose an empty folder with "
+                    "hydra.run.dir=DIR"
+                )
+            yield
+        finally:
+            os.unlink(directory / claim.LOCK)
+    finally:
+        os.close(descriptor)
+
+
+def _take(descriptor: int, directory: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(descriptor, 256, 0).decode(errors="replace").strip() or "another process"
+        raise RunError(
+            f"{directory} is held by {holder}: wait for it, or choose another hydra.run.dir=DIR"
+        ) from None
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)

@@ -1,0 +1,114 @@
+"""Check an exported model: what was asked for, the ONNX checker, and that ONNX Runtime loads it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+from onnx import ModelProto
+
+from converter.errors import Code, StageError
+from converter.job import Job
+from converter.worker import structure
+from converter.worker.session import Session, first_line
+
+# Traces of source lines that the dynamo exporter leaves in each node: they hold local paths and
+# make the same job give other bytes on another machine.
+_TRACE_KEYS = ("pkg.torch.onnx.stack_trace",)
+
+
+def load(path: Path) -> ModelProto:
+    """Read an exporter's file with its external data, free of source traces.
+
+    Raises:
+        StageError: CHECKER, when the file is not ONNX.
+    """
+    try:
+        model = onnx.load(path)
+    except (OSError, ValueError, onnx.checker.ValidationError) as error:
+        raise StageError(Code.CHECKER, f"{path.name} cannot be read: {error}") from error
+    for node in structure.nodes(model.graph):
+        for index in reversed(range(len(node.metadata_props))):
+            if node.metadata_props[index].key in _TRACE_KEYS:
+                del node.metadata_props[index]
+    return model
+
+
+def check(model: ModelProto, job: Job, exporter: str, parameters: set[str]) -> None:
+    """Raise unless the model is what the job asked for and valid.
+
+    ``parameters`` are the names of parameters that the job turned into graph inputs.
+
+    Raises:
+        StageError: OPSET_MISMATCH, INPUT_DROPPED, OUTPUT_STRUCTURE, EXPORT, CHECKER, SESSION.
+    """
+    _check_opset(model, job, exporter)
+    _check_inputs(model, job, parameters)
+    _check_names(model, job)
+    bare = structure.skeleton(model)
+    try:
+        onnx.checker.check_model(bare)
+    except onnx.checker.ValidationError as error:
+        raise StageError(
+            Code.CHECKER, f"the ONNX checker refuses the {exporter} export: {first_line(error)}"
+        ) from error
+    # Without its weights and with optimisations off, loading costs next to nothing. The file
+    # itself is loaded by the verification.
+    Session(bare.SerializeToString(), optimise=False)
+
+
+def _check_opset(model: ModelProto, job: Job, exporter: str) -> None:
+    found = structure.opsets(model).get("ai.onnx")
+    if job.opset is not None and found != job.opset:
+        raise StageError(
+            Code.OPSET_MISMATCH,
+            f"opset {job.opset} was asked for, the {exporter} exporter wrote {found}",
+            f"ask for opset {found}, or use another exporter",
+        )
+
+
+def _check_inputs(model: ModelProto, job: Job, parameters: set[str]) -> None:
+    fed = [value.name for value in structure.fed_inputs(model)]
+    dropped = [name for name in job.inputs if name not in fed]
+    if dropped:
+        raise StageError(
+            Code.INPUT_DROPPED,
+            f"input {', '.join(dropped)} is not in the graph (it has: {', '.join(fed) or 'none'})",
+            "the model does not use it, or turned it into a constant with .item(); "
+            "remove the input, or declare it under constants",
+        )
+    unknown = [name for name in fed if name not in job.inputs and name not in parameters]
+    if unknown:
+        raise StageError(
+            Code.EXPORT, f"the graph needs inputs that nobody declared: {', '.join(unknown[:5])}"
+        )
+    for name, axes in job.dynamic_axes.items():
+        if name not in job.inputs:
+            continue
+        shape = next(value.shape for value in structure.fed_inputs(model) if value.name == name)
+        for axis in axes:
+            if isinstance(shape[axis], int):
+                raise StageError(
+                    Code.DIM_SPECIALISED,
+                    f"axis {axis} of {name} was declared dynamic, the graph has {shape[axis]}",
+                    "the model's code fixes it; try the other exporter or remove the axis",
+                )
+
+
+def _check_names(model: ModelProto, job: Job) -> None:
+    names = [value.name for value in structure.graph_outputs(model)]
+    if job.outputs and names != job.outputs:
+        raise StageError(
+            Code.OUTPUT_STRUCTURE,
+            f"outputs {job.outputs} were asked for, the graph has {names}",
+            "make `outputs` agree with what forward returns",
+        )
+    held = {tensor.name for tensor in model.graph.initializer}
+    held |= {value.name for value in model.graph.input}
+    lost = [name for name in job.export.parameter_names if name not in held]
+    if lost:
+        raise StageError(
+            Code.EXPORT,
+            f"export.parameter_names: {', '.join(lost[:5])} not found among the graph's parameters",
+            "give one name for each parameter, and switch off constant_folding if it merges them",
+        )

@@ -1,0 +1,207 @@
+"""One job, start to end: load → reference → export → check → simplify → verify → publish.
+
+A stage returns or raises; ``converter.worker.stages`` records it. The exporters of the job are
+tried in order until one of them verifies.
+"""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from converter.errors import Code
+from converter.exporters import Exporter
+from converter.job import (
+    STAGES,
+    Artifact,
+    ErrorRecord,
+    ExporterAttempt,
+    Job,
+    JobResult,
+    SimplifyRecord,
+    StageName,
+    StageRecord,
+    Status,
+    VerifyRecord,
+)
+from converter.worker import (
+    attribution,
+    checking,
+    loading,
+    publishing,
+    reference,
+    simplification,
+    structure,
+)
+from converter.worker.inputs import Array
+from converter.worker.loading import Loaded
+from converter.worker.onnx_source import OnnxFile
+from converter.worker.reference import References
+from converter.worker.stages import Recorder, StageFailedError
+
+Emit = Callable[[StageName], None]
+
+
+@dataclass
+class _Attempt:
+    """What one exporter came to; ``error`` is ``None`` for the one that ships."""
+
+    exporter: str
+    stages: dict[StageName, StageRecord] = field(default_factory=dict)
+    error: ErrorRecord | None = None
+    verify: VerifyRecord = field(default_factory=VerifyRecord)
+    artifact: Artifact | None = None
+
+
+def run(job: Job, emit: Emit) -> JobResult:
+    """Convert and prove one model.
+
+    ``emit`` is called with the name of each stage as it begins.
+
+    Returns:
+        The result; its artifact lies in ``job.staging_dir``, paths relative to that.
+    """
+    torch.set_num_threads(job.threads)
+    head = Recorder(job, emit, loading.describe)
+    loaded: Loaded | None = None
+    attempts: list[_Attempt] = []
+    error: ErrorRecord | None = None
+    try:
+        with head.stage("load"):
+            loaded = loading.load(job)
+            job = _with_inputs(job, loaded)
+        with head.stage("reference") as notes:
+            references = reference.compute(loaded, job)
+            notes += references.warnings
+    except StageFailedError as failed:
+        error = failed.error
+    else:
+        for exporter in ["original"] if loaded.kind == "onnx" else job.exporters:
+            recorder = Recorder(job, emit, loading.describe)
+            attempts.append(_attempt(exporter, loaded, references, job, recorder))
+            if attempts[-1].error is None:
+                break
+    return _result(job, head, attempts, error, loaded)
+
+
+def _with_inputs(job: Job, loaded: Loaded) -> Job:
+    """An ONNX source may leave its inputs to the file."""
+    if job.inputs or not isinstance(loaded.model, OnnxFile):
+        return job
+    return job.model_copy(update={"inputs": structure.input_specs(loaded.model.proto)})
+
+
+def _attempt(
+    exporter: str, loaded: Loaded, references: References, job: Job, recorder: Recorder
+) -> _Attempt:
+    """Export with one exporter and carry the result to a sealed file, or to its error."""
+    done = _Attempt(exporter)
+    folder = Path(job.staging_dir) / f"attempt-{exporter}"
+    folder.mkdir(parents=True)
+    try:
+        _convert(done, folder, loaded, references, job, recorder)
+    except StageFailedError as failed:
+        done.error = failed.error
+    shutil.rmtree(folder)
+    done.stages = recorder.records
+    return done
+
+
+def _convert(
+    done: _Attempt,
+    folder: Path,
+    loaded: Loaded,
+    references: References,
+    job: Job,
+    recorder: Recorder,
+) -> None:
+    raw = folder / "raw.onnx"
+    final = Path(job.staging_dir) / f"{job.name}.onnx"
+    parameters = _parameters(loaded, job)
+    simplify: SimplifyRecord | None = None
+    with recorder.stage("export"):
+        plugin: Exporter = importlib.import_module(f"converter.exporters.{done.exporter}")
+        example = reference.tensors(references.cases[0].inputs, loaded.device)
+        plugin.export(loaded, job, example, raw)
+    with recorder.stage("check"):
+        model = checking.load(raw)
+        checking.check(model, job, done.exporter, set(parameters))
+    if job.simplifier is not None:
+        with recorder.stage("simplify"):
+            simplified = simplification.simplify(model, job.simplifier, _declared(job), folder)
+            simplify = simplified.record
+            model = simplified.model or checking.load(raw)
+    with recorder.stage("verify"):
+        publishing.save(model, final, job.export)
+        del model  # the session holds its own copy of the weights
+        proof = attribution.prove(raw, final, simplify, references, job, parameters)
+        done.verify = proof.verdict.record
+        if proof.verdict.error is not None:
+            raise proof.verdict.error
+    with recorder.stage("publish"):
+        done.artifact = publishing.artifact(final, job, done.exporter, proof.simplify)
+
+
+def _declared(job: Job) -> set[str]:
+    return {symbol for axes in job.dynamic_axes.values() for symbol in axes.values()}
+
+
+def _parameters(loaded: Loaded, job: Job) -> dict[str, Array]:
+    """Values to feed for parameters that are graph inputs (``export_params: false``)."""
+    if job.export.export_params or not isinstance(loaded.model, torch.nn.Module):
+        return {}
+    state = loaded.model.state_dict()
+    names = job.export.parameter_names or list(state)
+    return {
+        name: tensor.detach().cpu().numpy()
+        for name, tensor in zip(names, state.values(), strict=False)
+    }
+
+
+def _result(
+    job: Job,
+    head: Recorder,
+    attempts: list[_Attempt],
+    error: ErrorRecord | None,
+    loaded: Loaded | None,
+) -> JobResult:
+    """The row's content: of the exporter that verified, else of the one that came furthest."""
+    stages = dict(head.records)
+    shown = _Attempt("")
+    if attempts:
+        shown = max(attempts, key=_progress)
+        error = shown.error
+        stages.update({n: shown.stages[n] for n in STAGES if n not in ("load", "reference")})
+    status: Status = "ok" if error is None else "failed"
+    if error is not None and error.code is Code.MEM_LIMIT:
+        status = "oom"
+    return JobResult(
+        name=job.name,
+        status=status,
+        error=error,
+        stages=stages,
+        attempts_by_exporter=[
+            ExporterAttempt(
+                exporter=attempt.exporter,
+                status="ok" if attempt.error is None else "failed",
+                code=attempt.error.code if attempt.error else None,
+                message=attempt.error.message if attempt.error else None,
+            )
+            for attempt in attempts
+        ],
+        artifact=shown.artifact,
+        verify=shown.verify,
+        device=str(loaded.device) if loaded else None,
+        weights_sha256=loaded.weights_sha256 if loaded else None,
+    )
+
+
+def _progress(attempt: _Attempt) -> int:
+    """How far an attempt came; of two that came as far, ``max`` takes the first tried."""
+    failed = attempt.error.stage if attempt.error else None
+    return len(STAGES) if failed is None else STAGES.index(failed)

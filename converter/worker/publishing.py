@@ -1,0 +1,112 @@
+"""Write the final file, and describe it for the manifest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+from onnx import ModelProto
+from onnx.external_data_helper import ExternalDataInfo, uses_external_data
+
+from converter.errors import Code, StageError
+from converter.files import fsync, sha256
+from converter.job import Artifact, FileInfo, Job, SimplifyRecord
+from converter.spec import ExportSpec
+from converter.worker import structure
+
+# protobuf cannot hold 2 GiB in one message; the rest is room for the structure.
+_INLINE_BYTES = (2 << 30) - (64 << 20)
+
+
+def save(model: ModelProto, path: Path, options: ExportSpec) -> None:
+    """Write ``path`` and, where needed or asked for, ``path.data`` beside it.
+
+    ``model`` holds its weights in memory, and may lose them to the data file.
+
+    Raises:
+        StageError: IO, when the disk is full, or when one file was asked for and cannot hold it.
+    """
+    large = structure.weight_bytes(model) > _INLINE_BYTES
+    if large and options.external_data == "never":
+        raise StageError(
+            Code.IO,
+            f"the weights take {structure.weight_bytes(model) >> 20} MiB, one file holds 2 GiB",
+            "set export.external_data: auto",
+        )
+    path.unlink(missing_ok=True)
+    data = path.with_name(path.name + ".data")
+    data.unlink(missing_ok=True)
+    try:
+        if large or options.external_data == "always":
+            onnx.save_model(
+                model,
+                path,
+                save_as_external_data=True,
+                all_tensors_to_one_file=True,
+                location=data.name,
+                size_threshold=1024,
+            )
+        else:
+            onnx.save_model(model, path)
+    except OSError as error:
+        raise StageError(Code.IO, f"cannot write {path}: {error.strerror}") from error
+
+
+def seal(path: Path) -> tuple[FileInfo, list[FileInfo]]:
+    """Force the file and its external data to the disk, and hash them.
+
+    Returns:
+        The file and the files of external data, paths relative to its folder.
+    """
+    model = onnx.load(path, load_external_data=False)
+    locations = sorted(
+        {
+            ExternalDataInfo(tensor).location
+            for tensor in model.graph.initializer
+            if uses_external_data(tensor)
+        }
+    )
+    files = [_sealed(path.parent / name) for name in (path.name, *locations)]
+    fsync(path.parent)
+    return files[0], files[1:]
+
+
+def _sealed(path: Path) -> FileInfo:
+    fsync(path)
+    return FileInfo(path=path.name, bytes=path.stat().st_size, sha256=sha256(path))
+
+
+def artifact(path: Path, job: Job, exporter: str, simplify: SimplifyRecord | None) -> Artifact:
+    """Seal the verified file and describe it; its path is relative to its folder."""
+    file, data = seal(path)
+    model = onnx.load(path, load_external_data=False)
+    held = {tensor.name for tensor in model.graph.initializer}
+    count = sum(_elements(list(tensor.dims)) for tensor in model.graph.initializer)
+    opsets = structure.opsets(model)
+    producer = f"{model.producer_name} {model.producer_version}".strip()
+    return Artifact(
+        path=file.path,
+        bytes=file.bytes,
+        sha256=file.sha256,
+        external_data=data,
+        exporter=exporter,
+        opset=opsets.get("ai.onnx", 0),
+        opsets=opsets,
+        ir_version=model.ir_version,
+        producer=producer,
+        parameters=count,
+        inputs=[value for value in structure.graph_inputs(model) if value.name not in held]
+        if not job.export.keep_initializers_as_inputs
+        else structure.graph_inputs(model),
+        outputs=structure.graph_outputs(model),
+        nodes=len(list(structure.nodes(model.graph))),
+        ops=structure.op_histogram(model),
+        simplify=simplify,
+    )
+
+
+def _elements(dims: list[int]) -> int:
+    count = 1
+    for size in dims:
+        count *= size
+    return count

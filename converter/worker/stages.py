@@ -1,0 +1,142 @@
+"""Record the stages of one job. The only place that catches every exception."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from converter.errors import Code, StageError
+from converter.job import STAGES, ErrorRecord, Job, StageName, StageRecord
+from converter.manifest import fingerprint
+
+_DEFAULT_CODES: dict[StageName, Code] = {
+    "load": Code.LOAD,
+    "reference": Code.FORWARD,
+    "export": Code.EXPORT,
+    "check": Code.CHECKER,
+    "simplify": Code.SIMPLIFY,
+    "verify": Code.SESSION,
+    "benchmark": Code.INTERNAL,
+    "publish": Code.IO,
+}
+_MAX_WARNINGS = 20
+_MAX_MESSAGE = 400
+# What torch, ONNX Runtime and NumPy say when an allocation fails.
+_NO_MEMORY = ("can't allocate memory", "bad_alloc", "Unable to allocate", "CUDA out of memory")
+
+
+class StageFailedError(Exception):
+    """A stage failed and has been recorded; ``error`` is what goes into the row."""
+
+    def __init__(self, error: ErrorRecord) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+Describe = Callable[[Exception, Job], tuple[Code, str, str]]
+
+
+class Recorder:
+    """Times stages, collects their warnings, and turns exceptions into error records.
+
+    Args:
+        emit: called with the name of each stage as it begins.
+        describe: words for an exception of the user's code while loading.
+    """
+
+    def __init__(self, job: Job, emit: Callable[[StageName], None], describe: Describe) -> None:
+        self._job = job
+        self._emit = emit
+        self._describe = describe
+        self.records: dict[StageName, StageRecord] = {name: StageRecord() for name in STAGES}
+        self.records["benchmark"] = StageRecord(status="not_requested")
+        if job.simplifier is None:
+            self.records["simplify"] = StageRecord(status="not_requested")
+
+    @contextmanager
+    def stage(self, name: StageName) -> Iterator[list[str]]:
+        """Run a stage; the list that it gives takes warnings.
+
+        Raises:
+            StageFailedError: the stage raised anything.
+        """
+        self._emit(name)
+        notes: list[str] = []
+        failure: Exception | None = None
+        _reset_peak()
+        start = time.perf_counter()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("default")
+            try:
+                yield notes
+            except Exception as error:  # noqa: BLE001 - the one place
+                failure = error
+                traceback.print_exc()
+        seconds = time.perf_counter() - start
+        for warning in caught:
+            text = f"{warning.category.__name__}: {warning.message}"
+            sys.stderr.write(f"{warning.filename}:{warning.lineno}: {text}\n")
+            notes.append(" ".join(text.split())[:_MAX_MESSAGE])
+        self.records[name] = StageRecord(
+            status="ok" if failure is None else "failed",
+            seconds=round(seconds, 6),
+            peak_rss_bytes=_peak_bytes(),
+            warnings=list(dict.fromkeys(notes))[:_MAX_WARNINGS],
+        )
+        if failure is not None:
+            raise StageFailedError(self._error(name, failure)) from failure
+
+    def _error(self, stage: StageName, error: Exception) -> ErrorRecord:
+        code, message, hint = self._words(stage, error)
+        message = " ".join(message.split())[: 2 * _MAX_MESSAGE]
+        kind = None if isinstance(error, StageError) else type(error).__name__
+        return ErrorRecord(
+            stage=stage,
+            code=code,
+            type=kind,
+            message=message,
+            hint=hint,
+            fingerprint=fingerprint(stage, code, kind, message),
+        )
+
+    def _words(self, stage: StageName, error: Exception) -> tuple[Code, str, str]:
+        if isinstance(error, StageError):
+            return error.code, error.message, error.hint
+        text = str(error).strip()
+        if isinstance(error, MemoryError) or any(words in text for words in _NO_MEMORY):
+            return Code.MEM_LIMIT, f"out of memory: {text}", "raise executor.memory_mb"
+        if isinstance(error, EOFError) and "reading a line" in text:
+            return (
+                Code.STDIN,
+                "the model's code asks for keyboard input, and there is none in a batch",
+                "remove the call of input()",
+            )
+        if stage == "load":
+            return self._describe(error, self._job)
+        lines = text.splitlines()
+        message = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+        return _DEFAULT_CODES[stage], message, "the traceback is in the log"
+
+
+def _reset_peak() -> None:
+    """Start a new high-water mark of resident memory, where Linux allows it."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return
+
+
+def _peak_bytes() -> int:
+    try:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,0 +1,148 @@
+"""Prove a file on disk against the reference outputs, in ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+
+from converter.errors import Code, StageError
+from converter.job import CaseCheck, DynamicCheck, Job, VerifyRecord
+from converter.worker import numerics, structure
+from converter.worker.cases import SECOND, TRACED
+from converter.worker.inputs import Array
+from converter.worker.reference import Reference, References
+from converter.worker.session import RuntimeErrors, Session, first_line
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The record for the manifest; ``error`` is ``None`` when the file is right."""
+
+    record: VerifyRecord
+    error: StageError | None = None
+
+
+def verify(
+    path: Path,
+    references: References,
+    job: Job,
+    *,
+    parameters: Mapping[str, Array] | None = None,
+    optimise: bool = True,
+) -> Verdict:
+    """Run the file on every case and compare every output.
+
+    ``path`` is the file as it would be published, its external data beside it; ``parameters``
+    are values of parameters that are graph inputs; ``optimise`` is as users run it.
+    """
+    try:
+        session = Session(path, optimise=optimise, threads=job.threads)
+    except StageError as refused:
+        return Verdict(VerifyRecord(status="failed", reason=refused.message), refused)
+    checks: list[CaseCheck] = []
+    first: StageError | None = None
+    passed: dict[str, bool] = {}
+    for reference in references.cases:
+        check, error = _run_case(session, reference, job, parameters or {})
+        checks.append(check)
+        passed[reference.case.label] = error is None
+        first = first or error
+    dynamic = _dynamic(path, references, job, passed)
+    if first is None:
+        first = next((_axis_error(axis) for axis in dynamic if not axis.passed), None)
+    record = VerifyRecord(
+        status="passed" if first is None else "failed",
+        reason=None if first is None else first.message,
+        cases=checks,
+        dynamic=dynamic,
+    )
+    return Verdict(record, first)
+
+
+def _run_case(
+    session: Session, reference: Reference, job: Job, parameters: Mapping[str, Array]
+) -> tuple[CaseCheck, StageError | None]:
+    case = reference.case
+    check = CaseCheck(label=case.label, shapes=case.shapes, provider=session.provider, outputs=[])
+    try:
+        outputs = session.run({**reference.inputs, **parameters})
+    except RuntimeErrors as error:
+        # A graph that runs at the traced size and not at another one has frozen an axis.
+        code = Code.DIM_SPECIALISED if case.sizes else Code.SESSION
+        return check, StageError(
+            code, f"case {case.label}: {first_line(error)}", _HINTS.get(code, "")
+        )
+    if len(outputs) != len(reference.outputs):
+        message = (
+            f"case {case.label}: the graph has {len(outputs)} outputs "
+            f"({', '.join(session.outputs)}), PyTorch returns {len(reference.outputs)}"
+        )
+        return check, StageError(Code.OUTPUT_STRUCTURE, message)
+    compared = [
+        numerics.compare(name, want, got, rtol=job.verify.rtol, atol=job.verify.atol)
+        for name, want, got in zip(session.outputs, reference.outputs, outputs, strict=True)
+    ]
+    check = check.model_copy(update={"outputs": [item.check for item in compared]})
+    for item in compared:
+        if item.code is not None:
+            message = f"case {case.label}: {item.reason}"
+            return check, StageError(item.code, message, _hint(item.code, case.label, case.sizes))
+    return check, None
+
+
+_HINTS = {
+    Code.DIM_SPECIALISED: "the model's code fixes this axis; rewrite it, or remove the axis",
+    Code.VERIFY_SHAPE: "the exporter froze a shape; try the other exporter",
+    Code.VERIFY_NONFINITE: "give inputs in the range that the model expects (fill, low, high)",
+}
+
+
+def _hint(code: Code, label: str, sizes: Mapping[str, int]) -> str:
+    if code is not Code.VERIFY_VALUE:
+        return _HINTS.get(code, "")
+    if sizes:
+        return "right at the traced size only: the graph has frozen a size"
+    if label == SECOND:
+        return "wrong for other values: a branch or a value was frozen while tracing"
+    if label == TRACED:
+        return "see stages.verify and the log; try the other exporter or simplify: false"
+    return "the graph does not follow the model in this case"
+
+
+def _dynamic(
+    path: Path, references: References, job: Job, passed: Mapping[str, bool]
+) -> list[DynamicCheck]:
+    """One record for each declared axis of an input."""
+    shapes = {
+        value.name: value.shape
+        for value in structure.graph_inputs(onnx.load(path, load_external_data=False))
+    }
+    records = []
+    for name, axes in job.dynamic_axes.items():
+        for axis, symbol in axes.items():
+            if name not in job.inputs:
+                continue
+            moved = [item.case for item in references.cases if symbol in item.case.sizes]
+            symbolic = not isinstance(shapes[name][axis], int)
+            records.append(
+                DynamicCheck(
+                    input=name,
+                    axis=axis,
+                    declared=symbol,
+                    symbolic=symbolic,
+                    sizes_tested=sorted({case.sizes[symbol] for case in moved}),
+                    passed=symbolic and bool(moved) and all(passed[case.label] for case in moved),
+                )
+            )
+    return records
+
+
+def _axis_error(axis: DynamicCheck) -> StageError:
+    return StageError(
+        Code.DIM_SPECIALISED,
+        f"axis {axis.axis} of {axis.input} ({axis.declared}) is not dynamic in the file",
+        _HINTS[Code.DIM_SPECIALISED],
+    )
