@@ -10,6 +10,7 @@ import argparse
 import ast
 import gc
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -91,11 +92,16 @@ def _dispatch(words: list[str], debug: bool) -> int:
     from converter.configuration import compose
 
     arguments.parser = parser()
-    return compose.run(arguments, convert, lambda error, point: _report(error, debug, point))
+    command = shlex.join(["python", "-m", "converter", *words])
+    return compose.run(
+        arguments,
+        lambda point: convert(point, command),
+        lambda error, point: _report(error, debug, point),
+    )
 
 
-def convert(point: Point) -> ExitCode:
-    """Run one composed configuration.
+def convert(point: Point, command: str) -> ExitCode:
+    """Run one composed configuration; ``command`` is what the user typed.
 
     Raises:
         ConfigError: it is wrong.
@@ -119,7 +125,7 @@ def convert(point: Point) -> ExitCode:
         experiment=point.experiment,
         overrides=point.overrides,
         config_sha256=point.sha256,
-        command="python -m converter",
+        command=command,
     )
     return ExitCode(runner.run(jobs, spec.executor, context))
 

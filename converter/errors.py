@@ -8,7 +8,7 @@ Exception tree::
     └── StageError              one model failed in one stage               → a row of the manifest
 
 Anything else that is raised is a bug in the converter or in a model: the stage
-recorder turns it into a row, ``converter.cli`` into one line and a log.
+recorder turns it into a row; in the parent it ends the command with its traceback.
 """
 
 from __future__ import annotations
