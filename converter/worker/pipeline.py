@@ -32,11 +32,14 @@ from converter.job import (
 from converter.worker import (
     attribution,
     checking,
+    execution,
     loading,
     publishing,
     reference,
     simplification,
     structure,
+    training,
+    verification,
 )
 from converter.worker.inputs import Array
 from converter.worker.loading import Loaded
@@ -69,6 +72,7 @@ def run(job: Job, emit: Emit) -> JobResult:
     torch.set_num_threads(job.threads)
     head = Recorder(job, emit, loading.describe)
     loaded: Loaded | None = None
+    references: References | None = None
     attempts: list[_Attempt] = []
     error: ErrorRecord | None = None
     try:
@@ -78,6 +82,8 @@ def run(job: Job, emit: Emit) -> JobResult:
         with head.stage("reference") as notes:
             references = reference.compute(loaded, job)
             notes += references.warnings
+            if references.vacuous is not None:
+                raise references.vacuous
     except StageFailedError as failed:
         error = failed.error
     else:
@@ -86,7 +92,7 @@ def run(job: Job, emit: Emit) -> JobResult:
             attempts.append(_attempt(exporter, loaded, references, job, recorder))
             if attempts[-1].error is None:
                 break
-    return _result(job, head, attempts, error, loaded)
+    return _result(job, head, attempts, error, loaded, references)
 
 
 def _with_inputs(job: Job, loaded: Loaded) -> Job:
@@ -126,11 +132,13 @@ def _convert(
     simplify: SimplifyRecord | None = None
     with recorder.stage("export"):
         plugin: Exporter = importlib.import_module(f"converter.exporters.{done.exporter}")
-        example = reference.tensors(references.cases[0].inputs, loaded.device)
+        example = execution.tensors(references.cases[0].inputs, loaded.device)
         plugin.export(loaded, job, example, raw)
     with recorder.stage("check"):
         model = checking.load(raw)
         checking.check(model, job, done.exporter, set(parameters))
+        if job.training == "train":
+            training.check(model, loaded, done.exporter)
     if job.simplifier is not None:
         with recorder.stage("simplify"):
             simplified = simplification.simplify(model, job.simplifier, _declared(job), folder)
@@ -169,10 +177,13 @@ def _result(
     attempts: list[_Attempt],
     error: ErrorRecord | None,
     loaded: Loaded | None,
+    references: References | None,
 ) -> JobResult:
     """The row's content: of the exporter that verified, else of the one that came furthest."""
     stages = dict(head.records)
     shown = _Attempt("")
+    if references is not None and references.vacuous is not None:
+        shown.verify = verification.vacuous(references)
     if attempts:
         shown = max(attempts, key=_progress)
         error = shown.error
@@ -198,6 +209,7 @@ def _result(
         verify=shown.verify,
         device=str(loaded.device) if loaded else None,
         weights_sha256=loaded.weights_sha256 if loaded else None,
+        conditioned=references.conditioned if references else None,
     )
 
 

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import copy
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-import torch
-from torch.onnx._internal.torchscript_exporter._globals import GLOBALS
 
 from converter.errors import Code, StageError
-from converter.job import Job
-from converter.worker import cases
+from converter.job import Job, Sensitivity
+from converter.worker import cases, conditioning, training, vacuity
 from converter.worker.cases import Case
+from converter.worker.execution import Runner, flatten, tensors
 from converter.worker.inputs import Array
 from converter.worker.loading import Loaded
-from converter.worker.onnx_source import OnnxFile
-from converter.worker.session import RuntimeErrors, Session, first_line
+from converter.worker.session import first_line
 
 # What a model raises at a size that it does not accept.
 _REFUSALS = (RuntimeError, ValueError, IndexError, AssertionError, TypeError, ArithmeticError)
@@ -39,10 +35,21 @@ class References:
     """All cases of a job.
 
     Attributes:
+        floors: for each output the relative L2 distance between the model in its own precision
+            and in float64; ``None`` where that cannot be had.
+        sensitivity: how the outputs answer to the input.
+        conditioned: the random weights were conditioned.
+        silenced: dropout modules of a model in training mode, run with ratio zero.
+        vacuous: why a comparison would prove nothing, or ``None``.
         warnings: what the model did to its inputs or its state.
     """
 
     cases: list[Reference] = field(default_factory=list)
+    floors: list[float | None] = field(default_factory=list)
+    sensitivity: Sensitivity | None = None
+    conditioned: bool = False
+    silenced: list[str] = field(default_factory=list)
+    vacuous: StageError | None = None
     warnings: list[str] = field(default_factory=list)
 
     def add_warning(self, text: str) -> None:
@@ -54,27 +61,90 @@ def compute(loaded: Loaded, job: Job) -> References:
     """Run the model on every case.
 
     Raises:
-        StageError: FORWARD (with the model's exception), OUTPUT_STRUCTURE, or
+        StageError: FORWARD (with the model's exception), OUTPUT_STRUCTURE, NONDETERMINISTIC, or
             DIM_SPECIALISED when the model itself accepts no other size of a dynamic axis.
     """
     found = References()
-    run = _runner(loaded, job, found)
-    for case in cases.fixed(job):
-        inputs = case.draw(job.seed)
-        found.cases.append(Reference(case, inputs, run(inputs)))
-    expected = len(found.cases[0].outputs)
-    if job.outputs and len(job.outputs) != expected:
-        raise StageError(
-            Code.OUTPUT_STRUCTURE,
-            f"outputs names {len(job.outputs)} ({', '.join(job.outputs)}), "
-            f"forward returns {expected} tensor{'s' * (expected != 1)}",
-            "name each output once",
+    run = Runner(loaded, job, found.add_warning)
+    example = cases.fixed(job)[0].draw(job.seed)
+    if conditioning.applies(loaded, job):
+        conditioning.condition(
+            run.model, lambda: run.forward(tensors(example, loaded.device)), job.seed
         )
-    found.cases += _other_sizes(job, run)
+        found.conditioned = True
+    with training.silenced(run.model) as found.silenced:
+        _run_cases(found, run, loaded, job)
     return found
 
 
-def _other_sizes(job: Job, run: Callable[[Mapping[str, Array]], list[Array]]) -> list[Reference]:
+def _run_cases(found: References, run: Runner, loaded: Loaded, job: Job) -> None:
+    for case in cases.fixed(job):
+        inputs = case.draw(job.seed)
+        found.cases.append(Reference(case, inputs, run(inputs)))
+    first = found.cases[0]
+    names = _output_names(job, len(first.outputs))
+    _check_repeats(names, first, run(first.inputs, draw=1))
+    alike = [item.outputs for item in found.cases if item.case.shapes == first.case.shapes]
+    found.sensitivity, found.vacuous = vacuity.judge(names, alike)
+    if found.vacuous is None:
+        found.floors = _floors(run, loaded, first)
+        found.cases += _other_sizes(job, run)
+
+
+def _output_names(job: Job, count: int) -> list[str]:
+    if not job.outputs:
+        return [f"#{index}" for index in range(count)]
+    if len(job.outputs) != count:
+        raise StageError(
+            Code.OUTPUT_STRUCTURE,
+            f"outputs names {len(job.outputs)} ({', '.join(job.outputs)}), "
+            f"forward returns {count} tensor{'s' * (count != 1)}",
+            "name each output once",
+        )
+    return job.outputs
+
+
+def _check_repeats(names: list[str], first: Reference, again: list[Array]) -> None:
+    """Raise when the model does not agree with itself on the same inputs."""
+    for name, left, right in zip(names, first.outputs, again, strict=True):
+        if left.shape != right.shape or not np.allclose(
+            left, right, rtol=1e-4, atol=1e-6, equal_nan=True
+        ):
+            raise StageError(
+                Code.NONDETERMINISTIC,
+                f"PyTorch gives another {name} when it runs twice on the same input",
+                "a random operator is active (dropout without training=self.training?): remove it",
+            )
+
+
+def _floors(run: Runner, loaded: Loaded, first: Reference) -> list[float | None]:
+    """The model's own rounding error, output by output."""
+    unknown: list[float | None] = [None] * len(first.outputs)
+    if loaded.kind != "module":
+        return unknown
+    try:
+        double = copy.deepcopy(run.model).double()
+        arguments = tuple(
+            tensor.double() if tensor.is_floating_point() else tensor
+            for tensor in tensors(first.inputs, loaded.device)
+        )
+        exact = [tensor.cpu().numpy() for tensor in flatten(run.forward(arguments, model=double))]
+    except (*_REFUSALS, AttributeError, KeyError) as error:
+        # Code that names float32 inside forward does not run in float64; the default holds then.
+        print(f"no float64 reference: {first_line(error)}")
+        return unknown
+    return [_distance(want, have) for want, have in zip(exact, first.outputs, strict=True)]
+
+
+def _distance(exact: Array, rounded: Array) -> float | None:
+    if rounded.dtype.kind != "f" or exact.shape != rounded.shape:
+        return None
+    scale = vacuity.rms(exact)
+    error = vacuity.rms(rounded.astype(np.float64) - exact.astype(np.float64))
+    return error / scale if scale else None
+
+
+def _other_sizes(job: Job, run: Runner) -> list[Reference]:
     """Two other sizes for each dynamic symbol, and for all of them together."""
     every = list(cases.symbols(job))
     kept: list[Reference] = []
@@ -103,109 +173,3 @@ def _other_sizes(job: Job, run: Callable[[Mapping[str, Array]], list[Array]]) ->
                 f"remove {symbol} from dynamic_axes, or give axes that change together one name",
             )
     return kept
-
-
-def _runner(
-    loaded: Loaded, job: Job, found: References
-) -> Callable[[Mapping[str, Array]], list[Array]]:
-    if isinstance(loaded.model, OnnxFile):
-        session = Session(loaded.model.path, optimise=False, threads=job.threads)
-
-        def run_onnx(inputs: Mapping[str, Array]) -> list[Array]:
-            try:
-                return session.run(inputs)
-            except RuntimeErrors as error:
-                raise StageError(
-                    Code.FORWARD, f"the original file does not run: {first_line(error)}"
-                ) from error
-
-        return run_onnx
-
-    # Modules, scripts, functions and programs are called alike; torch's types do not say so.
-    model: Any = loaded.model
-    if isinstance(model, torch.export.ExportedProgram):
-        model = model.module()
-
-    def run_torch(inputs: Mapping[str, Array]) -> list[Array]:
-        arguments = tensors(inputs, loaded.device)
-        state = _buffers(model)
-        torch.manual_seed(job.seed)
-        with torch.no_grad(), _in_export(job.verify.reference == "export"):
-            result = model(*arguments, **job.constants)
-        outputs = [tensor.detach().cpu().numpy().copy() for tensor in flatten(result)]
-        for name, argument, array in zip(inputs, arguments, inputs.values(), strict=True):
-            if not np.array_equal(argument.cpu().numpy(), array, equal_nan=array.dtype.kind == "f"):
-                found.add_warning(f"INPUT_MUTATED: forward changes its argument {name} in place")
-        _restore(model, state, found if job.training == "eval" else None)
-        return outputs
-
-    return run_torch
-
-
-def tensors(inputs: Mapping[str, Array], device: torch.device) -> tuple[torch.Tensor, ...]:
-    """Fresh tensors: nothing done to them reaches the arrays."""
-    return tuple(torch.from_numpy(array.copy()).to(device) for array in inputs.values())
-
-
-def flatten(result: Any) -> list[torch.Tensor]:
-    """Tensors of a model's result in the exporters' order: nested, mappings by insertion, no None.
-
-    Raises:
-        StageError: OUTPUT_STRUCTURE, when something in it is not a tensor.
-    """
-    found: list[torch.Tensor] = []
-    _collect(result, found)
-    if not found:
-        raise StageError(
-            Code.OUTPUT_STRUCTURE,
-            f"forward returns no tensor but {type(result).__name__}",
-            "an ONNX model has tensors as outputs",
-        )
-    return found
-
-
-def _collect(value: Any, found: list[torch.Tensor]) -> None:
-    if isinstance(value, torch.Tensor):
-        found.append(value)
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            _collect(item, found)
-    elif isinstance(value, (tuple, list)):
-        for item in value:
-            _collect(item, found)
-    elif value is not None:
-        raise StageError(
-            Code.OUTPUT_STRUCTURE,
-            f"forward returns {type(value).__name__}, expected tensors",
-            "return tensors, or tuples, lists and dicts of them",
-        )
-
-
-def _buffers(model: Any) -> dict[str, torch.Tensor]:
-    """Copies of what forward may change: exporters would bake the changed values in."""
-    if not isinstance(model, torch.nn.Module):
-        return {}
-    return {name: buffer.clone() for name, buffer in model.named_buffers()}
-
-
-def _restore(model: Any, state: dict[str, torch.Tensor], found: References | None) -> None:
-    if not isinstance(model, torch.nn.Module):
-        return
-    now = dict(model.named_buffers())
-    for name, before in state.items():
-        if name in now and not torch.equal(now[name], before):
-            if found is not None:
-                found.add_warning(f"STATE_MUTATED: forward changes the buffer {name}")
-            with torch.no_grad():
-                now[name].copy_(before)
-
-
-@contextmanager
-def _in_export(active: bool) -> Iterator[None]:
-    """``torch.onnx.is_in_onnx_export()`` is true inside, where ``active``."""
-    before = GLOBALS.in_onnx_export
-    GLOBALS.in_onnx_export = active
-    try:
-        yield
-    finally:
-        GLOBALS.in_onnx_export = before

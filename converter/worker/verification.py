@@ -10,7 +10,7 @@ import onnx
 
 from converter.errors import Code, StageError
 from converter.job import CaseCheck, DynamicCheck, Job, VerifyRecord
-from converter.worker import numerics, structure
+from converter.worker import numerics, structure, training
 from converter.worker.cases import SECOND, TRACED
 from converter.worker.inputs import Array
 from converter.worker.reference import Reference, References
@@ -39,14 +39,15 @@ def verify(
     are values of parameters that are graph inputs; ``optimise`` is as users run it.
     """
     try:
-        session = Session(path, optimise=optimise, threads=job.threads)
+        with training.comparable(path, references.silenced) as runnable:
+            session = Session(runnable, optimise=optimise, threads=job.threads)
     except StageError as refused:
         return Verdict(VerifyRecord(status="failed", reason=refused.message), refused)
     checks: list[CaseCheck] = []
     first: StageError | None = None
     passed: dict[str, bool] = {}
     for reference in references.cases:
-        check, error = _run_case(session, reference, job, parameters or {})
+        check, error = _run_case(session, reference, references, job, parameters or {})
         checks.append(check)
         passed[reference.case.label] = error is None
         first = first or error
@@ -54,16 +55,40 @@ def verify(
     if first is None:
         first = next((_axis_error(axis) for axis in dynamic if not axis.passed), None)
     record = VerifyRecord(
+        sensitivity=references.sensitivity,
         status="passed" if first is None else "failed",
-        reason=None if first is None else first.message,
+        reason=_not_measured(references) if first is None else first.message,
         cases=checks,
         dynamic=dynamic,
     )
     return Verdict(record, first)
 
 
+def _not_measured(references: References) -> str | None:
+    count = len(references.silenced)
+    if not count:
+        return None
+    return (
+        f"active dropout is random: verified with the ratio of {count} "
+        f"module{'s' * (count != 1)} at zero; what it drops is not measured"
+    )
+
+
+def vacuous(references: References) -> VerifyRecord:
+    """The record of a model whose outputs prove nothing."""
+    return VerifyRecord(
+        status="vacuous",
+        reason=references.vacuous.message if references.vacuous else None,
+        sensitivity=references.sensitivity,
+    )
+
+
 def _run_case(
-    session: Session, reference: Reference, job: Job, parameters: Mapping[str, Array]
+    session: Session,
+    reference: Reference,
+    references: References,
+    job: Job,
+    parameters: Mapping[str, Array],
 ) -> tuple[CaseCheck, StageError | None]:
     case = reference.case
     check = CaseCheck(label=case.label, shapes=case.shapes, provider=session.provider, outputs=[])
@@ -82,8 +107,10 @@ def _run_case(
         )
         return check, StageError(Code.OUTPUT_STRUCTURE, message)
     compared = [
-        numerics.compare(name, want, got, rtol=job.verify.rtol, atol=job.verify.atol)
-        for name, want, got in zip(session.outputs, reference.outputs, outputs, strict=True)
+        numerics.compare(name, want, got, rtol=job.verify.rtol, atol=job.verify.atol, floor=floor)
+        for name, want, got, floor in zip(
+            session.outputs, reference.outputs, outputs, references.floors, strict=True
+        )
     ]
     check = check.model_copy(update={"outputs": [item.check for item in compared]})
     for item in compared:

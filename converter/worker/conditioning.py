@@ -1,0 +1,134 @@
+"""Condition random weights, so that comparing outputs can tell a right file from a wrong one.
+
+torchvision's initialisation lets signals vanish: of its 121 models, 25 give outputs below 1e-3
+(EfficientNet 1e-20, ViT exactly 0), and any graph passes for them. Here every layer gets weights
+under which its output keeps a scale of about one and depends on the input and on all its
+parameters: fan-in normal matrices (LeCun et al., "Efficient BackProp", 1998), constants jittered
+around their value, batch statistics taken from a forward pass, and the outputs of
+convolutions and linear layers scaled to unit variance in the same pass (Mishkin and Matas, "All
+you need is a good init", 2016).
+
+Weights that came from a file or from the network are never touched.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from converter.job import Job
+from converter.worker.loading import Loaded
+
+# Spread of what was constant: enough that a lost bias or scale shows, small enough to stay stable.
+_JITTER = 0.2
+_SMALL_BIAS = 0.1
+# Tables and tokens that start at zero: position biases, class tokens.
+_TABLE = 0.5
+# A constant scale below this is a layer scale that would hide its branch (ConvNeXt: 1e-6).
+_VANISHING = 1e-3
+# Fewer values than this in a channel say nothing about its variance.
+_FEW = 8
+_SCALED = (
+    nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d,
+    nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d,
+)  # fmt: skip
+
+
+def applies(loaded: Loaded, job: Job) -> bool:
+    """Only where the weights are random by construction: a builder of the registry made them.
+
+    A builder of the user's may have read trained weights, and those are not ours to touch.
+    """
+    return job.weights == "random" and job.source.kind == "registry" and loaded.kind == "module"
+
+
+def condition(model: nn.Module, forward: Callable[[], object], seed: int) -> None:
+    """Redraw the parameters of ``model`` in place, the same for the same seed.
+
+    ``forward`` runs the model once on an example; it sees the model in eval mode.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    training = {module: module.training for module in model.modules()}
+    model.eval()
+    with torch.no_grad():
+        for module in model.modules():
+            for name, parameter in module.named_parameters(recurse=False):
+                if parameter.is_floating_point():
+                    _redraw(module, name, parameter, generator)
+        with _calibrating(model, generator):
+            forward()
+    for module, mode in training.items():
+        module.training = mode
+
+
+def _redraw(module: nn.Module, name: str, parameter: Tensor, generator: torch.Generator) -> None:
+    noise = torch.randn(parameter.shape, generator=generator).to(parameter)
+    first = float(parameter.flatten()[0]) if parameter.numel() else 0.0
+    constant = bool((parameter == first).all())
+    matrix = parameter.dim() >= 2 and name.endswith("weight")
+    if isinstance(module, nn.Embedding):
+        parameter.copy_(noise)
+    elif matrix and (isinstance(module, _SCALED) or not constant or first == 0):
+        parameter.copy_(noise / math.sqrt(max(1, parameter[0].numel())))
+    elif constant and first == 0:
+        parameter.copy_(noise * (_SMALL_BIAS if name.endswith("bias") else _TABLE))
+    elif constant:
+        scale = 1.0 if abs(first) < _VANISHING else first
+        parameter.copy_(scale * (1 + _JITTER * noise))
+    # What was drawn at random and is no matrix (a bias, a position table) stays as it is.
+
+
+@contextmanager
+def _calibrating(model: nn.Module, generator: torch.Generator) -> Iterator[None]:
+    """Within it, one forward pass sets batch statistics and the scale of each layer."""
+    seen: set[nn.Module] = set()
+
+    def statistics(module: nn.Module, arguments: tuple[Any, ...]) -> None:
+        if module not in seen:
+            seen.add(module)
+            _set_statistics(module, arguments[0], generator)
+
+    def scale(module: Any, arguments: tuple[Any, ...], output: Tensor) -> Tensor | None:
+        # A module that runs several times in one pass is scaled by its first.
+        if module in seen or not output.is_floating_point():
+            return None
+        seen.add(module)
+        spread = float(output.std()) if output.numel() > 1 else 0.0
+        if not math.isfinite(spread) or spread == 0:
+            return None
+        module.weight.div_(spread)
+        scaled: Tensor = module.forward(*arguments)
+        return scaled
+
+    handles = []
+    for module in model.modules():
+        if isinstance(getattr(module, "running_var", None), Tensor):
+            handles.append(module.register_forward_pre_hook(statistics))
+        elif isinstance(module, _SCALED) and not hasattr(module, "parametrizations"):
+            handles.append(module.register_forward_hook(scale))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _set_statistics(module: Any, value: Tensor, generator: torch.Generator) -> None:
+    """Running mean and variance of the channels (axis 1) of what the module is about to see."""
+    others = [axis for axis in range(value.dim()) if axis != 1]
+    mean = value.mean(others)
+    variance = value.var(others, unbiased=False)
+    overall = float(value.var(unbiased=False)) if value.numel() > 1 else 1.0
+    if value.numel() // value.shape[1] < _FEW:
+        noise = torch.randn(mean.shape, generator=generator).to(mean)
+        mean = value.mean() + _SMALL_BIAS * math.sqrt(overall) * noise
+        variance = torch.full_like(variance, overall)
+    # A channel that hardly moves would be blown up at the next input.
+    floor = 0.1 * overall if overall > 0 else 1.0
+    module.running_mean.copy_(mean)
+    module.running_var.copy_(variance.clamp_min(floor))

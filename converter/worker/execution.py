@@ -1,0 +1,142 @@
+"""Run the source model: PyTorch, or the original file of an ONNX source."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch.onnx._internal.torchscript_exporter._globals import GLOBALS
+
+from converter.errors import Code, StageError
+from converter.job import Job
+from converter.worker.inputs import Array
+from converter.worker.loading import Loaded
+from converter.worker.onnx_source import OnnxFile
+from converter.worker.session import RuntimeErrors, Session, first_line
+
+Warn = Callable[[str], None]
+
+
+class Runner:
+    """Calls the model as ``forward`` would be called, leaving it and its inputs as they were.
+
+    Attributes:
+        model: the callable PyTorch model, or ``None`` for an ONNX source.
+    """
+
+    def __init__(self, loaded: Loaded, job: Job, warn: Warn) -> None:
+        self._job = job
+        self._device = loaded.device
+        self._warn = warn
+        self._session: Session | None = None
+        # Modules, scripts, functions and programs are called alike; torch's types do not say so.
+        self.model: Any = None
+        if isinstance(loaded.model, OnnxFile):
+            self._session = Session(loaded.model.path, optimise=False, threads=job.threads)
+        elif isinstance(loaded.model, torch.export.ExportedProgram):
+            self.model = loaded.model.module()
+        else:
+            self.model = loaded.model
+
+    def __call__(self, inputs: Mapping[str, Array], *, draw: int = 0) -> list[Array]:
+        """Outputs for one set of inputs; another ``draw`` gives random operators other numbers."""
+        if self._session is not None:
+            try:
+                return self._session.run(inputs)
+            except RuntimeErrors as error:
+                raise StageError(
+                    Code.FORWARD, f"the original file does not run: {first_line(error)}"
+                ) from error
+        arguments = tensors(inputs, self._device)
+        state = _buffers(self.model)
+        try:
+            result = self.forward(arguments, draw=draw)
+            outputs = [tensor.detach().cpu().numpy().copy() for tensor in flatten(result)]
+        finally:
+            changed = _restore(self.model, state)
+        if changed and self._job.training == "eval":
+            self._warn(f"STATE_MUTATED: forward changes the buffer {', '.join(changed)}")
+        for name, argument, array in zip(inputs, arguments, inputs.values(), strict=True):
+            if not np.array_equal(argument.cpu().numpy(), array, equal_nan=array.dtype.kind == "f"):
+                self._warn(f"INPUT_MUTATED: forward changes its argument {name} in place")
+        return outputs
+
+    def forward(
+        self, arguments: tuple[torch.Tensor, ...], *, draw: int = 0, model: Any = None
+    ) -> Any:
+        """The model's own result, or that of a variant; what it does to its state stays."""
+        torch.manual_seed(self._job.seed + draw)
+        with torch.no_grad(), _in_export(self._job.verify.reference == "export"):
+            return (model or self.model)(*arguments, **self._job.constants)
+
+
+def tensors(inputs: Mapping[str, Array], device: torch.device) -> tuple[torch.Tensor, ...]:
+    """Fresh tensors: nothing done to them reaches the arrays."""
+    return tuple(torch.from_numpy(array.copy()).to(device) for array in inputs.values())
+
+
+def flatten(result: Any) -> list[torch.Tensor]:
+    """Tensors of a model's result in the exporters' order: nested, mappings by insertion, no None.
+
+    Raises:
+        StageError: OUTPUT_STRUCTURE, when something in it is not a tensor.
+    """
+    found: list[torch.Tensor] = []
+    _collect(result, found)
+    if not found:
+        raise StageError(
+            Code.OUTPUT_STRUCTURE,
+            f"forward returns no tensor but {type(result).__name__}",
+            "an ONNX model has tensors as outputs",
+        )
+    return found
+
+
+def _collect(value: Any, found: list[torch.Tensor]) -> None:
+    if isinstance(value, torch.Tensor):
+        found.append(value)
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            _collect(item, found)
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            _collect(item, found)
+    elif value is not None:
+        raise StageError(
+            Code.OUTPUT_STRUCTURE,
+            f"forward returns {type(value).__name__}, expected tensors",
+            "return tensors, or tuples, lists and dicts of them",
+        )
+
+
+def _buffers(model: Any) -> dict[str, torch.Tensor]:
+    """Copies of what forward may change: exporters would bake the changed values in."""
+    if not isinstance(model, torch.nn.Module):
+        return {}
+    return {name: buffer.clone() for name, buffer in model.named_buffers()}
+
+
+def _restore(model: Any, state: dict[str, torch.Tensor]) -> list[str]:
+    """Put the buffers back; the names of those that had changed."""
+    changed = []
+    now = dict(model.named_buffers()) if state else {}
+    for name, before in state.items():
+        if name in now and not torch.equal(now[name], before):
+            changed.append(name)
+            with torch.no_grad():
+                now[name].copy_(before)
+    return changed
+
+
+@contextmanager
+def _in_export(active: bool) -> Iterator[None]:
+    """``torch.onnx.is_in_onnx_export()`` is true inside, where ``active``."""
+    before = GLOBALS.in_onnx_export
+    GLOBALS.in_onnx_export = active
+    try:
+        yield
+    finally:
+        GLOBALS.in_onnx_export = before

@@ -1,0 +1,101 @@
+"""Is there anything to compare? Decided on the reference alone, before any file exists.
+
+A comparison with outputs that vanish, overflow or ignore the input accepts every graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from converter.errors import Code, StageError
+from converter.job import Sensitivity
+from converter.worker.inputs import Array
+
+# float32 keeps 7 digits: outputs this small come from signals that died on the way, and outputs
+# this large from signals that grew at every layer.
+_SMALLEST, _LARGEST = 1e-6, 1e9
+# Share of an output's scale that another input must move it by.
+_LEAST_MOVE = 1e-4
+
+
+def judge(
+    names: Sequence[str], samples: Sequence[Sequence[Array]]
+) -> tuple[Sensitivity, StageError | None]:
+    """Judge the outputs of one model on inputs of one shape.
+
+    Args:
+        names: one for each output.
+        samples: the outputs for each input; more than one where the inputs can vary.
+
+    Returns:
+        The least move of any floating-point output as a share of its scale, with that output's
+        root mean square; and what is wrong with the outputs, or ``None``.
+    """
+    weakest = Sensitivity()
+    moved = False
+    for name, *values in zip(names, *samples, strict=True):
+        error = _shape_and_numbers(name, values[0])
+        if error is not None:
+            return weakest, error
+        change = _change(values)
+        if values[0].dtype.kind != "f":
+            moved = moved or bool(change)
+            continue
+        scale = rms(values[0])
+        if not _SMALLEST <= scale <= _LARGEST:
+            sensitivity = Sensitivity(input_delta=change, output_rms=scale)
+            return sensitivity, _vacuous(f"output {name} has a root mean square of {scale:.3g}")
+        moved = True
+        if change is not None and (weakest.input_delta is None or change < weakest.input_delta):
+            weakest = Sensitivity(input_delta=change, output_rms=scale)
+        if change is not None and change < _LEAST_MOVE:
+            return weakest, _vacuous(
+                f"output {name} (root mean square {scale:.3g}) moves by {change:.2g} of its scale "
+                "for other inputs"
+            )
+    if len(samples) > 1 and not moved:
+        return weakest, _vacuous("no output changes with the input")
+    return weakest, None
+
+
+def rms(values: Array) -> float:
+    """Root mean square."""
+    return float(np.sqrt(np.mean(np.square(values.astype(np.float64)))))
+
+
+def _shape_and_numbers(name: str, values: Array) -> StageError | None:
+    if not values.size:
+        return _vacuous(f"output {name} is empty (shape {list(values.shape)})")
+    if not np.isfinite(values).all():
+        return StageError(
+            Code.VERIFY_NONFINITE,
+            f"PyTorch gives NaN or infinity in output {name}",
+            "give inputs in the range that the model expects (fill, low, high), or mend the model",
+        )
+    return None
+
+
+def _change(values: Sequence[Array]) -> float | None:
+    """Largest distance of a sample from the first, relative to its scale; ``None``: only one.
+
+    Where the number of elements depends on the values, another shape counts as a full change.
+    """
+    moves = []
+    for other in values[1:]:
+        if other.shape != values[0].shape:
+            moves.append(1.0)
+            continue
+        difference = rms(other.astype(np.float64) - values[0].astype(np.float64))
+        scale = rms(values[0])
+        moves.append(difference / scale if scale else float(difference > 0))
+    return max(moves) if moves else None
+
+
+def _vacuous(what: str) -> StageError:
+    return StageError(
+        Code.VERIFY_VACUOUS,
+        f"{what}: comparing it would accept any graph",
+        "use trained weights, or inputs that the model responds to",
+    )
