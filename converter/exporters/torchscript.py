@@ -33,7 +33,7 @@ def export(loaded: Loaded, job: Job, arguments: tuple[Any, ...], destination: Pa
         torch.onnx.export(
             loaded.torch_model,
             arguments,
-            destination,
+            str(destination),  # torch writes external data only for a path of type str
             kwargs=job.constants or None,
             dynamo=False,
             input_names=[*job.inputs, *job.export.parameter_names],
