@@ -7,7 +7,6 @@ anything else opens the model.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from onnx.checker import ValidationError
 from onnx.external_data_helper import load_external_data_for_tensor
 
 from converter.errors import Code, StageError
+from converter.worker import structure
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def load(path: Path) -> OnnxFile:
         raise StageError(
             Code.LOAD, f"source.onnx: {path} is not an ONNX model", "Get the file again."
         )
-    for tensor in _tensors(proto):
+    for tensor in structure.tensors(proto):
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             _load_external(tensor, path)
     return OnnxFile(path, proto)
@@ -81,28 +81,3 @@ def _reason(folder: Path, location: str) -> str:
     if not place.exists():
         return "no such file"
     return "a hard link" if place.stat().st_nlink > 1 else ""
-
-
-def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """Every tensor of a model: also sparse ones, subgraphs and functions."""
-    yield from _graph_tensors(model.graph)
-    for function in model.functions:
-        for node in function.node:
-            yield from _node_tensors(node)
-
-
-def _graph_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    yield from graph.initializer
-    for sparse in graph.sparse_initializer:
-        yield from (sparse.values, sparse.indices)
-    for node in graph.node:
-        yield from _node_tensors(node)
-
-
-def _node_tensors(node: onnx.NodeProto) -> Iterator[onnx.TensorProto]:
-    for attribute in node.attribute:
-        yield from (attribute.t, *attribute.tensors)
-        for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
-            yield from (sparse.values, sparse.indices)
-        for graph in (attribute.g, *attribute.graphs):
-            yield from _graph_tensors(graph)

@@ -62,7 +62,7 @@ def seal(path: Path) -> tuple[FileInfo, list[FileInfo]]:
     locations = sorted(
         {
             ExternalDataInfo(tensor).location
-            for tensor in model.graph.initializer
+            for tensor in structure.tensors(model)
             if uses_external_data(tensor)
         }
     )

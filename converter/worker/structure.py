@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 import onnx
-from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, ValueInfoProto
 
 from converter.errors import Code, StageError
 from converter.job import TensorInfo
@@ -119,13 +119,38 @@ def references(graph: GraphProto) -> Iterator[str]:
         yield value.name
 
 
-def nodes(graph: GraphProto) -> Iterator[onnx.NodeProto]:
+def nodes(graph: GraphProto) -> Iterator[NodeProto]:
     """All nodes in order, those of subgraphs after the node that holds them."""
     for node in graph.node:
         yield node
         for attribute in node.attribute:
             for inner in (attribute.g, *attribute.graphs):
                 yield from nodes(inner)
+
+
+def tensors(model: ModelProto) -> Iterator[TensorProto]:
+    """Every tensor of a model: also sparse ones, subgraphs and functions."""
+    yield from _graph_tensors(model.graph)
+    for function in model.functions:
+        for node in function.node:
+            yield from _node_tensors(node)
+
+
+def _graph_tensors(graph: GraphProto) -> Iterator[TensorProto]:
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    for node in graph.node:
+        yield from _node_tensors(node)
+
+
+def _node_tensors(node: NodeProto) -> Iterator[TensorProto]:
+    for attribute in node.attribute:
+        yield from (attribute.t, *attribute.tensors)
+        for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
+            yield from (sparse.values, sparse.indices)
+        for graph in (attribute.g, *attribute.graphs):
+            yield from _graph_tensors(graph)
 
 
 def op_histogram(model: ModelProto) -> dict[str, int]:
@@ -149,12 +174,14 @@ def tensor_info(value: ValueInfoProto) -> TensorInfo:
         dim.dim_value if dim.HasField("dim_value") else dim.dim_param or None
         for dim in kind.shape.dim
     ]
-    dtype = (
-        onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).name
-        if value.type.HasField("tensor_type")
-        else str(value.type.WhichOneof("value"))
-    )
-    return TensorInfo(name=value.name, dtype=dtype, shape=shape)
+    return TensorInfo(name=value.name, dtype=_dtype(value.type), shape=shape)
+
+
+def _dtype(kind: TypeProto) -> str:
+    if not kind.HasField("tensor_type"):
+        return str(kind.WhichOneof("value"))
+    element = kind.tensor_type.elem_type
+    return onnx.helper.tensor_dtype_to_np_dtype(element).name if element else "undefined"
 
 
 def graph_inputs(model: ModelProto) -> list[TensorInfo]:
