@@ -76,7 +76,8 @@ def _in_child(work: Callable[[], None], memory_bytes: int, log: Path) -> None:
         status = 0
     finally:
         if status:
-            traceback.print_exc()
+            # To the descriptor: sys.stderr may be the parent's, and lead elsewhere.
+            os.write(2, traceback.format_exc().encode())
         os._exit(status)
 
 

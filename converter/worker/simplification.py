@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import ModelProto
 
 from converter.job import SimplifyRecord, TensorInfo
@@ -97,7 +98,10 @@ def _run(simplifier: str, model: ModelProto, scratch: Path) -> ModelProto:
         work, seconds=_SECONDS, memory_bytes=_MEMORY_BYTES, log=scratch / "simplifier.log"
     )
     result = ModelProto()
-    result.ParseFromString(output.read_bytes())
+    try:
+        result.ParseFromString(output.read_bytes())
+    except (FileNotFoundError, DecodeError) as error:  # it may end its process, or write anything
+        raise isolation.ChildError("left no ONNX model") from error
     output.unlink()
     return result
 
