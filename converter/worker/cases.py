@@ -86,13 +86,15 @@ def candidates(job: Job, moved: list[str]) -> Iterator[Case]:
     """
     places = symbols(job)
     original = {s: job.inputs[places[s][0][0]].shape[places[s][0][1]] for s in moved}
+    seen = [original]
     for number, step in enumerate(_STEPS):
         sizes = {}
         for order, (symbol, size) in enumerate(original.items()):
             # Symbols that move together move by different amounts, so that a mix-up shows.
             sizes[symbol] = _moved(size, step, order if len(moved) > 1 and step in (1, 2) else 0)
-        if any(size < 1 for size in sizes.values()) or sizes == original:
+        if any(size < 1 for size in sizes.values()) or sizes in seen:
             continue
+        seen.append(sizes)
         label = " ".join(f"{symbol}={size}" for symbol, size in sizes.items())
         yield Case(label, _resized(job.inputs, places, sizes), 300 + number, sizes)
 
