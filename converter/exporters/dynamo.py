@@ -13,12 +13,16 @@ from converter.errors import Code, StageError
 from converter.job import Job
 from converter.worker.loading import Loaded
 
+# How torch.export says that the code needs one size of an axis that was declared dynamic.
+_FIXED = ("inferred a static shape", "specialized it to be a constant")
+
 
 def export(loaded: Loaded, job: Job, arguments: tuple[Any, ...], destination: Path) -> None:
     """Write ``destination`` and, beside it, its external data.
 
     Raises:
-        StageError: EXPORT_UNSUPPORTED, for an operator or a source without ONNX form here.
+        StageError: EXPORT_UNSUPPORTED, for an operator, a source or an option that it cannot do;
+            DIM_SPECIALISED, for a dynamic axis that the code fixes.
     """
     if loaded.kind in ("script_module", "script_function"):
         raise StageError(
@@ -26,10 +30,11 @@ def export(loaded: Loaded, job: Job, arguments: tuple[Any, ...], destination: Pa
             "the dynamo exporter does not take TorchScript",
             "use exporter: torchscript",
         )
-    if job.export.custom_opsets:
+    ignored = _ignored(job)
+    if ignored:
         raise StageError(
             Code.EXPORT_UNSUPPORTED,
-            "the dynamo exporter ignores export.custom_opsets",
+            f"the dynamo exporter cannot do export.{' and export.'.join(ignored)}",
             "use exporter: torchscript",
         )
     try:
@@ -43,19 +48,39 @@ def export(loaded: Loaded, job: Job, arguments: tuple[Any, ...], destination: Pa
             output_names=job.outputs or None,
             opset_version=job.opset,
             dynamic_shapes=_dynamic_shapes(loaded, job),
-            export_params=job.export.export_params,
             keep_initializers_as_inputs=job.export.keep_initializers_as_inputs,
             optimize=job.export.constant_folding,
             external_data=True,
             verbose=False,
         )
     except onnx_errors.OnnxExporterError as error:
-        cause = _root(error)
-        raise StageError(
-            Code.EXPORT_UNSUPPORTED,
-            f"{type(cause).__name__}: {_first_line(cause)}",
-            "the log has torch.export's report; try exporter: torchscript",
-        ) from error
+        raise _refusal(error) from error
+
+
+def _refusal(error: BaseException) -> StageError:
+    """What the first cause of an exporter's error says."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip(" -") for line in str(error).splitlines() if line.strip()]
+    for line in lines:
+        if any(words in line for words in _FIXED):
+            hint = "the model's code fixes this axis; rewrite it, or remove the axis"
+            return StageError(Code.DIM_SPECIALISED, line, hint)
+    return StageError(
+        Code.EXPORT_UNSUPPORTED,
+        f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__,
+        "the log has torch.export's report; try exporter: torchscript",
+    )
+
+
+def _ignored(job: Job) -> list[str]:
+    """Options that torch 2.15 drops in silence, or (export_params) answers with a broken file."""
+    asked = {
+        "export_params: false": not job.export.export_params,
+        "parameter_names": bool(job.export.parameter_names),
+        "custom_opsets": bool(job.export.custom_opsets),
+    }
+    return [option for option, stated in asked.items() if stated]
 
 
 def _dynamic_shapes(loaded: Loaded, job: Job) -> dict[str, Any] | tuple[Any, ...] | None:
@@ -68,14 +93,3 @@ def _dynamic_shapes(loaded: Loaded, job: Job) -> dict[str, Any] | tuple[Any, ...
     # With keyword arguments torch.export wants the shapes by the names that forward gives.
     names = list(inspect.signature(loaded.torch_model.forward).parameters)
     return {**dict(zip(names, shapes, strict=False)), **dict.fromkeys(job.constants)}
-
-
-def _root(error: BaseException) -> BaseException:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return error
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
