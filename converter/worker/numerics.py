@@ -88,19 +88,17 @@ def _compare_values(
     difference = np.abs(got - want)
     exact = expected.dtype.kind != "f"
     scale = float(np.sqrt(np.mean(np.square(want))))
+    relative = _PEAK * derived if rtol is None else rtol
+    absolute = _PEAK * derived * scale if atol is None else atol
     if exact:
         relative = absolute = 0.0
         # float64 cannot tell neighbouring integers above 2**53 apart.
         difference = np.maximum(difference, (actual != expected).ravel())
-    else:
-        relative = _PEAK * derived if rtol is None else rtol
-        absolute = _PEAK * derived * scale if atol is None else atol
     bound = absolute + relative * np.abs(want)
     norms = float(np.linalg.norm(want)), float(np.linalg.norm(got))
     error = float(np.linalg.norm(got - want))
-    rel_l2 = error / norms[0] if norms[0] else (0.0 if error == 0 else None)
+    rel_l2 = error / norms[0] if norms[0] else (None if error else 0.0)
     nonzero = want != 0
-    worst = int(np.argmax(difference - bound))
     close = bool((difference <= bound).all())
     if not exact and rtol is None and atol is None:
         close = close and rel_l2 is not None and rel_l2 <= derived
@@ -120,6 +118,7 @@ def _compare_values(
     if (difference <= bound).all():
         reason = f"{frame.name}: relative L2 error {rel_l2:.3g}, allowed {derived:.3g}"
     else:
+        worst = int(np.argmax(difference - bound))
         index = [int(i) for i in np.unravel_index(worst, expected.shape)]
         reason = (
             f"{frame.name}{index} is {got[worst]:.6g}, PyTorch gives {want[worst]:.6g}; "
