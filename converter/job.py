@@ -73,6 +73,12 @@ class Job(Frozen):
     staging_dir: str
 
 
+class Recheck(Job):
+    """A job whose file exists: ``file``, absolute, is verified again and nothing is made."""
+
+    file: str
+
+
 class ErrorRecord(Frozen):
     """Why a row is not ok.
 

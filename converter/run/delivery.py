@@ -15,6 +15,7 @@ LOG = "log.txt"
 JOB = "job.json"
 RESULT = "result.json"
 STAGING = ".staging"
+MODELS = "models"
 LATEST = "latest"
 
 

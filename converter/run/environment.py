@@ -28,8 +28,13 @@ def collect() -> Environment:
         cores=cores(),
         memory_bytes=memory_bytes(),
         gpus=_gpus(),
-        packages={"converter": converter.__version__, **{p: _version(p) for p in PACKAGES}},
+        packages=packages(),
     )
+
+
+def packages() -> dict[str, str | None]:
+    """Version of each package that decides what a file looks like; ``None``: not installed."""
+    return {"converter": converter.__version__, **{p: _version(p) for p in PACKAGES}}
 
 
 def cores() -> int:

@@ -153,7 +153,9 @@ def _dynamic(
             if name not in job.inputs:
                 continue
             moved = [item.case for item in references.cases if symbol in item.case.sizes]
-            symbolic = not isinstance(shapes[name][axis], int)
+            # A file from elsewhere may leave even the number of axes open.
+            shape = shapes[name]
+            symbolic = axis >= len(shape) or not isinstance(shape[axis], int)
             records.append(
                 DynamicCheck(
                     input=name,
