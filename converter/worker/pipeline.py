@@ -78,7 +78,7 @@ def run(job: Job, emit: Emit) -> JobResult:
     try:
         with head.stage("load"):
             loaded = loading.load(job)
-            job = _with_inputs(job, loaded)
+            job = with_inputs(job, loaded)
         with head.stage("reference") as notes:
             references = reference.compute(loaded, job)
             notes += references.warnings
@@ -95,7 +95,7 @@ def run(job: Job, emit: Emit) -> JobResult:
     return _result(job, head, attempts, error, loaded, references)
 
 
-def _with_inputs(job: Job, loaded: Loaded) -> Job:
+def with_inputs(job: Job, loaded: Loaded) -> Job:
     """An ONNX source may leave its inputs to the file."""
     if job.inputs or not isinstance(loaded.model, OnnxFile):
         return job
@@ -128,7 +128,7 @@ def _convert(
 ) -> None:
     raw = folder / "raw.onnx"
     final = Path(job.staging_dir) / f"{job.name}.onnx"
-    parameters = _parameters(loaded, job)
+    values = parameters(loaded, job)
     simplify: SimplifyRecord | None = None
     with recorder.stage("export"):
         plugin: Exporter = importlib.import_module(f"converter.exporters.{done.exporter}")
@@ -136,7 +136,7 @@ def _convert(
         plugin.export(loaded, job, example, raw)
     with recorder.stage("check"):
         model = checking.load(raw)
-        checking.check(model, job, done.exporter, set(parameters))
+        checking.check(model, job, done.exporter, set(values))
         if job.training == "train":
             training.check(model, loaded, done.exporter)
     if job.simplifier is not None:
@@ -147,7 +147,7 @@ def _convert(
     with recorder.stage("verify"):
         publishing.save(model, final, job.export)
         del model  # the session holds its own copy of the weights
-        proof = attribution.prove(raw, final, simplify, references, job, parameters)
+        proof = attribution.prove(raw, final, simplify, references, job, values)
         done.verify = proof.verdict.record
         if proof.verdict.error is not None:
             raise proof.verdict.error
@@ -159,7 +159,7 @@ def _declared(job: Job) -> set[str]:
     return {symbol for axes in job.dynamic_axes.values() for symbol in axes.values()}
 
 
-def _parameters(loaded: Loaded, job: Job) -> dict[str, Array]:
+def parameters(loaded: Loaded, job: Job) -> dict[str, Array]:
     """Values to feed for parameters that are graph inputs (``export_params: false``)."""
     if job.export.export_params or not isinstance(loaded.model, torch.nn.Module):
         return {}
