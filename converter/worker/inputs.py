@@ -50,7 +50,8 @@ def draw(name: str, spec: InputSpec, *, seed: int, sample: int = 0) -> Array:
         # of its input takes another way in the second sample.
         values = np.asarray(rng.standard_normal(shape))
         negative = bool(values.sum() < 0)
-        return (values if negative == bool(sample % 2) else -values).astype(dtype)
+        # `asarray`: the negative of an array without axes is no array.
+        return np.asarray(values if negative == bool(sample % 2) else -values).astype(dtype)
     if dtype == np.bool_:
         return np.asarray(rng.integers(0, 2, shape)).astype(dtype)
     if spec.filling == "uniform":
