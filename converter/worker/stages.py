@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bdb
 import resource
 import sys
 import time
@@ -111,11 +112,13 @@ class Recorder:
         text = str(error).strip()
         if isinstance(error, MemoryError) or any(words in text for words in _NO_MEMORY):
             return Code.MEM_LIMIT, f"out of memory: {text}", "raise executor.memory_mb"
-        if isinstance(error, EOFError) and "reading a line" in text:
+        if isinstance(error, bdb.BdbQuit) or (
+            isinstance(error, EOFError) and "reading a line" in text
+        ):
             return (
                 Code.STDIN,
                 "the model's code asks for keyboard input, and there is none in a batch",
-                "remove the call of input()",
+                "remove the call of input() or breakpoint(); the log has its line",
             )
         if stage == "load":
             return self._describe(error, self._job)
