@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from converter.executors import Events, Executor, Finished, StageEntered, Started
 from converter.job import Job, StageName
-from converter.processes.outcome import io_failure
+from converter.processes.outcome import io_failure, left
 from converter.run.delivery import clear_staging
 from converter.spec import ExecutorSpec
 
@@ -29,7 +29,11 @@ class InlineExecutor:
                 yield Finished(io_failure(job, error))
                 continue
             stages: list[StageName] = []
-            result = getattr(importlib.import_module(module), function)(job, stages.append)
+            try:
+                result = getattr(importlib.import_module(module), function)(job, stages.append)
+            except (SystemExit, KeyboardInterrupt) as error:
+                # The runner's own signals raise nothing: it is the model's, and so is its row.
+                result = left(job, stages, error)
             yield from (StageEntered(job.name, stage) for stage in stages)
             yield Finished(result)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -23,6 +24,10 @@ _IO_HINTS = {
     errno.ENOSPC: "The disk is full: free space, or choose another hydra.run.dir.",
     errno.ELOOP: "A symbolic link stands where an output belongs: remove it.",
 }
+_NO_RESULT_HINT = (
+    "The model's code ended the process: look for sys.exit, os._exit, a raised KeyboardInterrupt "
+    "or closed file descriptors; the log has the rest."
+)
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,7 @@ def outcome(job: Job, limits: Limits, ending: Ending) -> JobResult:
     else:
         code = Code.NO_RESULT
         message = f"ended with exit status {os.WEXITSTATUS(ending.status)} {where}, no result"
-        hint = "Look for os._exit or sys.exit in the model's code; the log has the rest."
+        hint = _NO_RESULT_HINT
     error = _error(stage, code, message, hint)
     if code in (Code.SIGNAL, Code.NO_RESULT) and ending.last_words:
         error = error.model_copy(update={"message": f"{message}; log: {ending.last_words}"})
@@ -110,15 +115,28 @@ def _stages(ending: Ending) -> dict[StageName, StageRecord]:
     return records
 
 
-def lost(job: Job, entered: tuple[StageName, ...]) -> JobResult:
+def lost(job: Job, entered: Sequence[StageName]) -> JobResult:
     """The result of a job whose supervisor was killed."""
-    stage = entered[-1] if entered else None
-    error = _error(
-        stage, Code.SIGNAL, "its supervisor was killed", _signal_hint(signal.SIGKILL, stage)
-    )
+    hint = _signal_hint(signal.SIGKILL, entered[-1] if entered else None)
+    return _cut_short(job, entered, Code.SIGNAL, "its supervisor was killed", hint)
+
+
+def left(
+    job: Job, entered: Sequence[StageName], error: SystemExit | KeyboardInterrupt
+) -> JobResult:
+    """The result of a job that asked to end the process that it shares with the runner."""
+    where = f"in stage {entered[-1]}" if entered else "before its first stage"
+    message = f"raised {error!r} {where}, no result"
+    return _cut_short(job, entered, Code.NO_RESULT, message, _NO_RESULT_HINT)
+
+
+def _cut_short(
+    job: Job, entered: Sequence[StageName], code: Code, message: str, hint: str
+) -> JobResult:
     stages = manifest.not_run_stages(STAGES)
     stages |= {name: StageRecord(status="ok") for name in entered[:-1]}
     stages |= {name: StageRecord(status="failed") for name in entered[-1:]}
+    error = _error(entered[-1] if entered else None, code, message, hint)
     return JobResult(name=job.name, status="crashed", error=error, stages=stages)
 
 

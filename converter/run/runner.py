@@ -61,12 +61,17 @@ def execute(plan: Plan, executor: Executor, context: RunContext) -> ExitCode:
         record = _Record(plan, context)
         record.open()
         shown = progress.create(len(record.order), sys.stdout, sys.stderr)
+        failure: OSError | None = OSError("the run broke off")  # unless it comes to its end
         try:
             failure = _consume(plan, executor, record, interrupts, shown)
+        except SystemExit as error:
+            raise RunError(
+                f"the {type(executor).__name__} called for the exit: {error!r}"
+            ) from error
         finally:
             shown.close()
-        shutil.rmtree(context.directory / delivery.STAGING, ignore_errors=True)
-        code, failure = record.close(interrupts.received, failure)
+            shutil.rmtree(context.directory / delivery.STAGING, ignore_errors=True)
+            code, failure = record.close(interrupts.received, failure)
     say = progress.Printer(sys.stdout)
     say("\n" + summary.render(record.manifest(), context.directory))
     for text in record.farewell(interrupts.received, failure):

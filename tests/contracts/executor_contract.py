@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from converter.executors import Event, Executor, Finished, StageEntered, Started, Tick
 from converter.job import STAGES, Job, JobResult, StageName
@@ -12,9 +15,13 @@ ENTRY = "executor_contract:by_tag"
 
 
 def by_tag(job: Job, emit: Callable[[StageName], None]) -> JobResult:
-    """A pipeline that stages a file and reports it, or fails when the job is tagged so."""
+    """A pipeline that does what the job's tag says; by default it stages a file and reports it."""
     for stage in STAGES:
         emit(stage)
+        if "exit" in job.tags and stage == "reference":
+            sys.exit(0)
+        if "interrupt" in job.tags and stage == "reference":
+            raise KeyboardInterrupt
     (Path(job.staging_dir) / f"{job.name}.onnx").write_text("whole")
     return JobResult(name=job.name, status="failed" if "failed" in job.tags else "ok")
 
@@ -57,6 +64,20 @@ class ExecutorContract:
             ("m2", "ok"),
         ]
         assert {result.attempts for result in results} == {1}
+
+    @pytest.mark.parametrize("tag", ["exit", "interrupt"])
+    def test_a_model_that_ends_the_process_loses_its_own_row_only(
+        self, tmp_path: Path, tag: str
+    ) -> None:
+        events = self.events(self.jobs(tmp_path, tag, "ok"))
+        results = {e.result.name: e.result for e in events if isinstance(e, Finished)}
+        assert (results["m0"].status, results["m1"].status) == ("crashed", "ok")
+        error = results["m0"].error
+        assert error is not None
+        assert (error.code, error.stage) == ("NO_RESULT", "reference")
+        assert "look for sys.exit, os._exit, a raised KeyboardInterrupt" in error.hint
+        assert results["m0"].stages["load"].status == "ok"
+        assert results["m0"].stages["reference"].status == "failed"
 
     def test_a_job_starts_enters_its_stages_and_finishes(self, tmp_path: Path) -> None:
         first, *middle, last = self.events(self.jobs(tmp_path, "ok"))

@@ -399,6 +399,31 @@ def test_a_worker_that_reports_a_full_disk_stops_the_run(
     assert [row.status for row in rows(directory).values()] == ["failed", "not_run"]
 
 
+@pytest.mark.parametrize("error", [SystemExit(0), RuntimeError("a bug")])
+def test_an_executor_that_raises_never_ends_in_success(
+    directory: Path, context: RunContext, error: BaseException
+) -> None:
+    def broken(job: Job) -> JobResult:
+        raise error
+
+    raised = RunError if isinstance(error, SystemExit) else RuntimeError
+    with pytest.raises(raised, match=r"SystemExit\(0\)|a bug"):
+        execute(make_plan(directory, "a", "b", "c"), Script({"b": broken}), context)
+    assert [row.status for row in rows(directory).values()] == ["ok", "not_run", "not_run"]
+    run = manifest.read(directory).run
+    assert (run.complete, run.exit_code) == (False, int(ExitCode.RUN_FAILED))
+    assert run.finished_at is not None
+    assert not (directory / ".staging").exists()
+
+
+def test_an_executor_that_forgets_a_job_is_no_success(directory: Path, context: RunContext) -> None:
+    plan = make_plan(directory, "a", "b")
+    forgetful = Script({})
+    forgetful.run = lambda jobs: Script({}).run(jobs[:1])  # type: ignore[method-assign]
+    assert execute(plan, forgetful, context) is ExitCode.MODELS_FAILED
+    assert rows(directory)["b"].status == "not_run"
+
+
 def test_while_it_runs_the_manifest_says_what_is_planned(
     directory: Path, context: RunContext
 ) -> None:
