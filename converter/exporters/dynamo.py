@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +41,6 @@ def export(loaded: Loaded, job: Job, arguments: tuple[Any, ...], destination: Pa
             loaded.torch_model,
             arguments,
             destination,
-            kwargs=job.constants or None,
             dynamo=True,
             input_names=list(job.inputs),
             output_names=job.outputs or None,
@@ -83,13 +81,8 @@ def _ignored(job: Job) -> list[str]:
     return [option for option, stated in asked.items() if stated]
 
 
-def _dynamic_shapes(loaded: Loaded, job: Job) -> dict[str, Any] | tuple[Any, ...] | None:
+def _dynamic_shapes(loaded: Loaded, job: Job) -> tuple[Any, ...] | None:
     """``dynamic_axes`` in the terms of ``torch.export``: a mapping for each argument."""
     if loaded.kind == "exported_program" or not any(n in job.dynamic_axes for n in job.inputs):
         return None
-    shapes = tuple(job.dynamic_axes.get(name) or None for name in job.inputs)
-    if not job.constants:
-        return shapes
-    # With keyword arguments torch.export wants the shapes by the names that forward gives.
-    names = list(inspect.signature(loaded.torch_model.forward).parameters)
-    return {**dict(zip(names, shapes, strict=False)), **dict.fromkeys(job.constants)}
+    return tuple(job.dynamic_axes.get(name) or None for name in job.inputs)

@@ -82,6 +82,13 @@ def _check_inputs(model: ModelProto, job: Job, parameters: set[str]) -> None:
         raise StageError(
             Code.EXPORT, f"the graph needs inputs that nobody declared: {', '.join(unknown[:5])}"
         )
+    merged = [name for name in parameters if name not in fed]
+    if merged:
+        raise StageError(
+            Code.EXPORT,
+            f"export_params: false: {', '.join(sorted(merged)[:5])} did not become graph inputs",
+            "torch merges parameters that are equal: give weights in which they differ",
+        )
     for name, axes in job.dynamic_axes.items():
         if name not in job.inputs:
             continue

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -71,6 +73,37 @@ class Runner:
         torch.manual_seed(self._job.seed + draw)
         with torch.no_grad(), _in_export(self._job.verify.reference == "export"):
             return (model or self.model)(*arguments, **self._job.constants)
+
+
+@contextmanager
+def bound(loaded: Loaded, constants: Mapping[str, Any]) -> Iterator[None]:
+    """Within it ``forward`` has the constants as arguments, so that no exporter sees them.
+
+    As keyword arguments the TorchScript exporter would make numbers graph inputs, and dynamo
+    would lose the names of dynamic axes.
+
+    Raises:
+        StageError: EXPORT_UNSUPPORTED, for a source whose forward cannot be changed.
+    """
+    if not constants:
+        yield
+        return
+    if loaded.kind != "module":
+        raise StageError(
+            Code.EXPORT_UNSUPPORTED,
+            f"constants ({', '.join(constants)}) cannot be bound to a {loaded.kind}",
+            "bind them in the code that made it",
+        )
+    model = loaded.torch_model
+    signature = inspect.signature(model.forward)
+    free = [p for name, p in signature.parameters.items() if name not in constants]
+    model.forward = functools.partial(model.forward, **constants)
+    # The TorchScript exporter would fill the bound parameters in from the signature once more.
+    model.forward.__signature__ = signature.replace(parameters=free)
+    try:
+        yield
+    finally:
+        del model.forward
 
 
 def tensors(inputs: Mapping[str, Array], device: torch.device) -> tuple[torch.Tensor, ...]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from converter.errors import Code
+from converter.errors import Code, StageError
 from converter.exporters import Exporter
 from converter.job import (
     STAGES,
@@ -96,10 +96,12 @@ def run(job: Job, emit: Emit) -> JobResult:
 
 
 def with_inputs(job: Job, loaded: Loaded) -> Job:
-    """An ONNX source may leave its inputs to the file."""
+    """An ONNX source may leave its inputs, and which of their axes are dynamic, to the file."""
     if job.inputs or not isinstance(loaded.model, OnnxFile):
         return job
-    return job.model_copy(update={"inputs": structure.input_specs(loaded.model.proto)})
+    proto = loaded.model.proto
+    axes = job.dynamic_axes or structure.symbolic_axes(proto)
+    return job.model_copy(update={"inputs": structure.input_specs(proto), "dynamic_axes": axes})
 
 
 def _attempt(
@@ -128,14 +130,16 @@ def _convert(
 ) -> None:
     raw = folder / "raw.onnx"
     final = Path(job.staging_dir) / f"{job.name}.onnx"
-    values = parameters(loaded, job)
     simplify: SimplifyRecord | None = None
     with recorder.stage("export"):
+        values = parameters(loaded, job)
         plugin: Exporter = importlib.import_module(f"converter.exporters.{done.exporter}")
         example = execution.tensors(references.cases[0].inputs, loaded.device)
-        plugin.export(loaded, job, example, raw)
+        with execution.bound(loaded, job.constants):
+            plugin.export(loaded, job, example, raw)
     with recorder.stage("check"):
         model = checking.load(raw)
+        structure.name_axes(model, job.dynamic_axes)
         checking.check(model, job, done.exporter, set(values))
         if job.training == "train":
             training.check(model, loaded, done.exporter)
@@ -163,11 +167,21 @@ def parameters(loaded: Loaded, job: Job) -> dict[str, Array]:
     """Values to feed for parameters that are graph inputs (``export_params: false``)."""
     if job.export.export_params or not isinstance(loaded.model, torch.nn.Module):
         return {}
-    state = loaded.model.state_dict()
+    state = {
+        name: tensor
+        for name, tensor in loaded.model.state_dict().items()
+        if tensor.is_floating_point()  # the rest (num_batches_tracked) is in no graph
+    }
     names = job.export.parameter_names or list(state)
+    if len(names) != len(state):
+        raise StageError(
+            Code.EXPORT,
+            f"export.parameter_names has {len(names)} names, the model {len(state)} parameters",
+            "give one name for each",
+        )
     return {
         name: tensor.detach().cpu().numpy()
-        for name, tensor in zip(names, state.values(), strict=False)
+        for name, tensor in zip(names, state.values(), strict=True)
     }
 
 

@@ -155,7 +155,7 @@ def _other_sizes(job: Job, run: Runner) -> list[Reference]:
             inputs = case.draw(job.seed)
             try:
                 outputs = run(inputs)
-            except _REFUSALS as error:
+            except (*_REFUSALS, StageError) as error:
                 refused.setdefault(moved[0], f"at {case.label}: {first_line(error)}")
                 continue
             if all(output.size and np.isfinite(output).all() for output in outputs):

@@ -8,8 +8,9 @@ above a size are turned into graph inputs for those steps and put back afterward
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, ValueInfoProto
@@ -32,8 +33,8 @@ def tensor_bytes(tensor: TensorProto) -> int:
 
 
 def weight_bytes(model: ModelProto) -> int:
-    """Bytes of all initializers of the main graph."""
-    return sum(tensor_bytes(tensor) for tensor in model.graph.initializer)
+    """Bytes of all tensors: initializers and constants, those of subgraphs too."""
+    return sum(tensor_bytes(tensor) for tensor in tensors(model) if tensor.data_type)
 
 
 def skeleton(model: ModelProto) -> ModelProto:
@@ -197,6 +198,41 @@ def fed_inputs(model: ModelProto) -> list[TensorInfo]:
 
 def graph_outputs(model: ModelProto) -> list[TensorInfo]:
     return [tensor_info(value) for value in model.graph.output]
+
+
+def symbolic_axes(model: ModelProto) -> dict[str, dict[int, str]]:
+    """The axes that a file itself calls dynamic: input or output → axis → symbol."""
+    found = {}
+    for value in (*fed_inputs(model), *graph_outputs(model)):
+        axes = {axis: size for axis, size in enumerate(value.shape) if isinstance(size, str)}
+        if axes:
+            found[value.name] = axes
+    return found
+
+
+def name_axes(model: ModelProto, declared: Mapping[str, Mapping[int, str]]) -> None:
+    """Give symbolic dimensions of inputs the declared names, wherever they occur in the graph."""
+    renamed: dict[str, str] = {}
+    for value in model.graph.input:
+        dims = value.type.tensor_type.shape.dim
+        for axis, symbol in declared.get(value.name, {}).items():
+            if axis < len(dims) and dims[axis].dim_param not in ("", symbol):
+                renamed.setdefault(dims[axis].dim_param, symbol)
+    if not renamed:
+        return
+    words = re.compile("|".join(rf"\b{re.escape(name)}\b" for name in renamed))
+    for value in _values(model.graph):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param:
+                dim.dim_param = words.sub(lambda found: renamed[found[0]], dim.dim_param)
+
+
+def _values(graph: GraphProto) -> Iterator[ValueInfoProto]:
+    yield from (*graph.input, *graph.output, *graph.value_info)
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _values(inner)
 
 
 def input_specs(model: ModelProto) -> dict[str, InputSpec]:
