@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import ModelProto
 
 from converter.errors import Code, StageError
@@ -25,7 +26,7 @@ def load(path: Path) -> ModelProto:
     """
     try:
         model = onnx.load(path)
-    except (OSError, ValueError, onnx.checker.ValidationError) as error:
+    except (OSError, ValueError, DecodeError, onnx.checker.ValidationError) as error:
         raise StageError(Code.CHECKER, f"{path.name} cannot be read: {error}") from error
     for node in structure.nodes(model.graph):
         for index in reversed(range(len(node.metadata_props))):
