@@ -1,0 +1,83 @@
+"""A job for a model of ``tiny.py``, and what the whole pipeline makes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from converter.errors import Code
+from converter.job import Artifact, Job, JobResult
+from converter.spec import Source
+from converter.worker import pipeline
+
+IMAGE = {"x": {"shape": [2, 3, 8, 8]}}
+BATCH = {"x": {0: "batch"}}
+
+
+@dataclass(frozen=True)
+class Converted:
+    """``folder`` is where the pipeline staged its files."""
+
+    result: JobResult
+    folder: Path
+
+    @property
+    def code(self) -> Code | None:
+        return self.result.error.code if self.result.error else None
+
+    @property
+    def artifact(self) -> Artifact:
+        assert self.result.artifact is not None, self.result.error
+        return self.result.artifact
+
+    @property
+    def path(self) -> Path:
+        return self.folder / self.artifact.path
+
+    @property
+    def model(self) -> onnx.ModelProto:
+        return onnx.load(self.path)
+
+    @property
+    def weights(self) -> dict[str, Any]:
+        initializers = self.model.graph.initializer
+        return {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in initializers}
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in sorted(self.folder.iterdir())}
+
+    def run(self, **feeds: Any) -> Any:
+        session = onnxruntime.InferenceSession(self.path, providers=["CPUExecutionProvider"])
+        return session.run(None, {k: np.asarray(v, np.float32) for k, v in feeds.items()})[0]
+
+
+def make(folder: Path, source: str | dict[str, str], **changes: Any) -> Job:
+    """``source`` is a class of ``tiny.py``, or any source of a configuration."""
+    named = {"_target_": f"tiny.{source}"} if isinstance(source, str) else source
+    staging = folder / "staging"
+    staging.mkdir(parents=True)
+    values: dict[str, Any] = {
+        "name": "model",
+        "source": Source.model_validate(named),
+        "inputs": {"x": {"shape": [2, 3]}},
+        "opset": 17,
+        "exporters": ["torchscript"],
+        "device": "cpu",
+        "trust": ["tiny"],
+        "model_dir": str(folder / "models/model"),
+        "staging_dir": str(staging),
+    }
+    return Job.model_validate(values | changes)
+
+
+def convert(job: Job) -> Converted:
+    """Run the pipeline; what crosses the boundary must survive it."""
+    result = pipeline.run(job, lambda stage: None)
+    assert JobResult.model_validate_json(result.model_dump_json()) == result
+    return Converted(result, Path(job.staging_dir))

@@ -1,0 +1,125 @@
+"""The stage recorder: what an exception becomes."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from converter.errors import Code, StageError
+from converter.job import ErrorRecord
+from converter.worker.stages import Recorder, StageFailedError
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def recorder(tiny_job: Callable[..., Any]) -> Recorder:
+    return Recorder(
+        tiny_job("Net"), lambda stage: None, lambda error, job: (Code.LOAD, "described", "hint")
+    )
+
+
+def failed(recorder: Recorder, stage: Any, error: BaseException) -> ErrorRecord:
+    with pytest.raises(StageFailedError) as caught, recorder.stage(stage):
+        raise error
+    assert recorder.records[stage].status == "failed"
+    return caught.value.error
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (KeyError("head"), Code.FORWARD, "KeyError: 'head'"),
+        (ValueError("first\nsecond"), Code.FORWARD, "ValueError: first"),
+        (AssertionError(), Code.FORWARD, "AssertionError"),
+        (MemoryError(), Code.MEM_LIMIT, "out of memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), Code.MEM_LIMIT, "out of"),
+        (EOFError("EOF when reading a line"), Code.STDIN, "asks for keyboard input"),
+        (StageError(Code.VERIFY_VACUOUS, "its own words"), Code.VERIFY_VACUOUS, "its own words"),
+    ],
+)
+def test_an_exception_becomes_a_record(
+    recorder: Recorder, error: Exception, code: Code, message: str
+) -> None:
+    found = failed(recorder, "reference", error)
+    assert (found.stage, found.code) == ("reference", code)
+    assert message in found.message
+    assert "\n" not in found.message
+    assert found.type == (None if isinstance(error, StageError) else type(error).__name__)
+
+
+@pytest.mark.parametrize(
+    ("stage", "code"),
+    [
+        ("reference", Code.FORWARD), ("export", Code.EXPORT), ("check", Code.CHECKER),
+        ("simplify", Code.SIMPLIFY), ("verify", Code.SESSION), ("publish", Code.IO),
+    ],
+)  # fmt: skip
+def test_each_stage_has_a_code_for_what_it_did_not_expect(
+    recorder: Recorder, stage: str, code: Code
+) -> None:
+    found = failed(recorder, stage, ZeroDivisionError("division by zero"))
+    assert (found.code, found.hint) == (code, "the traceback is in the log")
+
+
+def test_loading_is_described_by_its_own_words(recorder: Recorder) -> None:
+    assert failed(recorder, "load", ValueError("x")).message == "described"
+
+
+def test_the_traceback_goes_to_the_log(
+    recorder: Recorder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failed(recorder, "export", ValueError("of the model"))
+    assert "ValueError: of the model" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_what_ends_a_process_is_not_caught(recorder: Recorder, error: type[BaseException]) -> None:
+    with pytest.raises(error), recorder.stage("export"):
+        raise error
+
+
+def test_the_same_cause_has_the_same_fingerprint(recorder: Recorder) -> None:
+    def fingerprint(text: str) -> str:
+        return failed(recorder, "export", ValueError(text)).fingerprint
+
+    assert fingerprint("no Reshape") == fingerprint("no Reshape") != fingerprint("no Gather")
+
+
+def test_warnings_are_kept_once_and_bounded(
+    recorder: Recorder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with recorder.stage("export") as notes:
+        notes.append("INPUT_MUTATED: x")
+        for number in [0, 0, *range(40)]:
+            warnings.warn(f"line {number}\n of many", UserWarning, stacklevel=1)
+    found = recorder.records["export"].warnings
+    assert found[:2] == ["INPUT_MUTATED: x", "UserWarning: line 0 of many"]
+    assert len(found) == len(set(found)) == 20
+    assert "line 39" in capsys.readouterr().err
+
+
+def test_time_and_memory_are_measured(recorder: Recorder) -> None:
+    with recorder.stage("export"):
+        time.sleep(0.05)
+        held = os.urandom(80 << 20)
+        del held
+    with recorder.stage("check"):
+        pass
+    export, check = recorder.records["export"], recorder.records["check"]
+    assert 0.05 <= (export.seconds or 0) < 5
+    assert (export.peak_rss_bytes or 0) > (check.peak_rss_bytes or 0) + (40 << 20)
+
+
+def test_what_did_not_run_says_so(recorder: Recorder) -> None:
+    with recorder.stage("load"):
+        pass
+    found = {name: record.status for name, record in recorder.records.items()}
+    assert found["load"] == "ok"
+    assert found["simplify"] == found["benchmark"] == "not_requested"
+    assert {found[name] for name in ("reference", "export", "verify")} == {"not_run"}

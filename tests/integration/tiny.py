@@ -1,0 +1,225 @@
+"""Models of a few parameters, each with one property that a conversion must get right."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Net(nn.Module):
+    """2×3 → 2×4; two dense layers, so that there is something to fold and to fuse."""
+
+    def __init__(self, width: int = 8) -> None:
+        super().__init__()
+        self.first = nn.Linear(3, width)
+        self.second = nn.Linear(width, 4)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.second(torch.relu(self.first(x)))
+
+
+class Conv(nn.Module):
+    """2×3×8×8 → 2×6×4×4: convolution, batch normalisation, weights over 1 KiB."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 6, 3, 2, 1)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.body(x)
+        return y
+
+
+class Two(nn.Module):
+    """Two inputs, a nested result with a ``None`` in it."""
+
+    def forward(self, x: Tensor, y: Tensor) -> dict[str, Any]:
+        return {"sum": x + y, "rest": (None, [x - 2 * y])}
+
+
+# What goes wrong in forward
+
+
+class Raises(Net):
+    def forward(self, x: Tensor) -> Tensor:
+        raise KeyError("no such head")
+
+
+class Text(Net):
+    def forward(self, x: Tensor) -> str:
+        return "a cat"
+
+
+class Nothing(Net):
+    def forward(self, x: Tensor) -> None:
+        return None
+
+
+class NotANumber(Net):
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = torch.log(-super().forward(x).abs() - 1)
+        return y
+
+
+class Constant(Net):
+    """Deaf to its input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * 0 + 3
+
+
+class Deaf(Net):
+    """Values vary over the output, but not with the input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = super().forward(torch.ones_like(x)) + 1e-9 * x.sum()
+        return y
+
+
+class Faint(Net):
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = super().forward(x) * 1e-12
+        return y
+
+
+class Empty(Net):
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = super().forward(x)[:0]
+        return y
+
+
+class Random(Net):
+    """Dropout that forgot ``training=self.training``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.dropout(super().forward(x))
+
+
+# What exporters do in silence
+
+
+class NoOnnxForm(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.special.bessel_j0(x)
+
+
+class Newer(nn.Module):
+    """``grid_sample`` needs opset 16."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        grid = torch.stack([x[..., 0], x[..., 1]], -1)[:, None]
+        return F.grid_sample(x[:, None], grid, align_corners=False)
+
+
+class Item(nn.Module):
+    def forward(self, x: Tensor, factor: Tensor) -> Tensor:
+        return x * factor.item()
+
+
+class Branch(nn.Module):
+    """Tracing keeps the side that the example takes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 2 if x.sum() > 0 else x - 1
+
+
+class Loop(nn.Module):
+    """Tracing unrolls the batch."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        total = torch.zeros_like(x[0])
+        for row in range(x.shape[0]):
+            total = total + x[row] * (row + 1)
+        return total
+
+
+class FixedShape(nn.Module):
+    """Tracing bakes the batch into an expand."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.ones(int(x.shape[0]), 1)
+
+
+class Pairs(nn.Module):
+    """Takes even batches only."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.reshape(-1, 2, x.shape[1]).sum(1)
+
+
+class OnlyTwo(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[0] != 2:
+            raise ValueError("a batch of two is needed")
+        return x * 2
+
+
+class Unused(nn.Module):
+    def forward(self, x: Tensor, factor: Tensor) -> Tensor:
+        return x * 2
+
+
+class Mutating(Net):
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = super().forward(x.mul_(2))
+        return y
+
+
+class Counting(Net):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        y: Tensor = super().forward(x) + self.calls
+        return y
+
+
+class Clipped(Net):
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = super().forward(x)
+        return y.clip(-0.05, 0.05) if torch.onnx.is_in_onnx_export() else y
+
+
+class Dropping(nn.Module):
+    """Batch normalisation and two dropouts of different ratios."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Linear(3, 8), nn.BatchNorm1d(8), nn.Dropout(0.25), nn.Linear(8, 4), nn.Dropout(0.5)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.body(x)
+        return y
+
+
+class Vanishing(nn.Module):
+    """As EfficientNet's: each layer takes most of the signal, and a zero scale hides a branch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for _ in range(8):
+            conv = nn.Conv2d(6, 6, 3, padding=1)
+            nn.init.normal_(conv.weight, std=1e-3)
+            nn.init.zeros_(conv.bias)
+            layers += [conv, nn.BatchNorm2d(6), nn.SiLU()]
+        self.stem = nn.Conv2d(3, 6, 1)
+        self.body = nn.Sequential(*layers)
+        self.scale = nn.Parameter(torch.full((6, 1, 1), 1e-6))
+        self.head = nn.Linear(6, 5)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        y: Tensor = self.head((x + self.scale * self.body(x)).mean((2, 3)))
+        return y
