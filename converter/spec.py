@@ -88,12 +88,17 @@ class Checkpoint(Frozen):
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
 
 
+_USED: dict[Fill, set[str]] = {"normal": set(), "constant": {"value"}, "file": {"path"}}
+_USED |= {"uniform": {"low", "high"}, "integers": {"low", "high"}}
+
+
 class InputSpec(Frozen):
-    """One tensor input. ``fill`` defaults to normal for floats and integers for the rest.
+    """One tensor input. ``fill`` follows from ``value``, ``path``, bounds on floats, the dtype.
 
     Attributes:
         shape: sizes of the traced example.
-        low, high: bounds of ``uniform`` and ``integers`` (``high`` excluded).
+        low, high: bounds of ``uniform`` (0, 1) and ``integers`` (-10, 10), ``high`` excluded;
+            where one is stated, the other is 1 away, of integers 20.
         value: of ``constant``: a number, or a list of the tensor's shape.
         path: of ``file``: a ``.npy`` file.
     """
@@ -110,7 +115,11 @@ class InputSpec(Frozen):
     def filling(self) -> Fill:
         if self.fill is not None:
             return self.fill
-        return "normal" if self.dtype.startswith("float") else "integers"
+        if self.value is not None or self.path is not None:
+            return "file" if self.value is None else "constant"
+        if not self.dtype.startswith("float"):
+            return "integers"
+        return "normal" if self.low is None and self.high is None else "uniform"
 
     @model_validator(mode="after")
     def _fill_has_what_it_needs(self) -> InputSpec:
@@ -118,6 +127,10 @@ class InputSpec(Frozen):
             raise ValueError("fill constant needs 'value'")
         if self.filling == "file" and self.path is None:
             raise ValueError("fill file needs 'path', a .npy file")
+        used = _USED[self.filling] - ({"low", "high"} if self.dtype == "bool" else set())
+        for key in ("low", "high", "value", "path"):
+            if getattr(self, key) is not None and key not in used:
+                raise ValueError(f"fill {self.filling} of {self.dtype} has no use for '{key}'")
         if self.low is not None and self.high is not None and self.low >= self.high:
             raise ValueError(f"low ({self.low:g}) must be below high ({self.high:g})")
         return self
@@ -132,6 +145,16 @@ class CaseInput(Frozen):
     high: float | None = None
     value: Any = None
     path: Text | None = None
+
+    def on(self, declared: InputSpec) -> InputSpec:
+        """The declared input with this change; another fill keeps only what it has a use for."""
+        stated = self.model_dump(exclude_none=True)
+        fill = declared.filling
+        if stated.keys() - {"shape", *_USED[fill]}:
+            alone = {"shape": declared.shape, "dtype": declared.dtype, **stated}
+            fill = InputSpec.model_validate(alone).filling
+        kept = declared.model_dump(include={"shape", "dtype", *_USED[fill]}, exclude_none=True)
+        return InputSpec.model_validate({**kept, "fill": fill, **stated})
 
 
 class VerifyCase(Frozen):

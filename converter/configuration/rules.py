@@ -13,12 +13,11 @@ from converter.errors import Code, Problem
 from converter.spec import (
     BatchSpec,
     CaseInput,
-    Frozen,
+    ExportSpec,
     InputSpec,
     ModelSpec,
     OpsetRange,
     StoreSpec,
-    VerifySpec,
 )
 
 # Keys of the contract whose feature is not built yet: refused rather than ignored.
@@ -100,9 +99,6 @@ def _model(key: str, model: ModelSpec) -> list[Problem]:
     if model.exporter is not None:
         choices = ["auto", *request.exporters()]
         problems += _choice(f"{key}.exporter", model.exporter, choices)
-        if model.source is not None and model.source.kind == "onnx":
-            message = "the source is ONNX already: nothing exports it."
-            problems.append(Problem(f"{key}.exporter", message, "Remove the key."))
     if isinstance(model.opset, OpsetRange):
         low, high = model.opset.min, model.opset.max
         if low is not None and high is not None and low > high:
@@ -111,10 +107,38 @@ def _model(key: str, model: ModelSpec) -> list[Problem]:
         hint = wording.did_you_mean(model.expect.code, list(Code), most=len(Code))
         message = f"found '{model.expect.code}'; expected an error code."
         problems.append(Problem(f"{key}.expect.code", message, hint))
+    if _is_onnx(model):
+        problems += _onnx(key, model)
     problems += _tensors(key, model)
     if model.inputs:
         problems += _axes(f"{key}.dynamic_axes", model)
-        problems += _verify(f"{key}.verify", model.verify, model.inputs)
+        problems += _verify(f"{key}.verify", model, model.inputs)
+    return problems
+
+
+def _is_onnx(model: ModelSpec) -> bool:
+    return model.source is not None and model.source.kind == "onnx"
+
+
+def _onnx(key: str, model: ModelSpec) -> list[Problem]:
+    """Keys that only an export could follow, of a source that is exported already."""
+    default, export = ModelSpec(), ExportSpec()
+    keys = [
+        name
+        for name in ("exporter", "kwargs", "weights", "constants")
+        if getattr(model, name) != getattr(default, name)
+    ]
+    keys += ["training"] if model.training == "train" else []
+    keys += [
+        f"export.{name}"
+        for name in ExportSpec.model_fields
+        if name != "external_data" and getattr(model.export, name) != getattr(export, name)
+    ]
+    message = "the source is ONNX already: nothing exports it."
+    problems = [Problem(f"{key}.{name}", message, "Remove the key.") for name in keys]
+    if isinstance(model.opset, OpsetRange):
+        hint = "State the one opset to convert it to, or remove the key."
+        problems.append(Problem(f"{key}.opset", "the file has an opset of its own.", hint))
     return problems
 
 
@@ -169,19 +193,54 @@ def _axis(place: str, axis: int, tensor: InputSpec | None) -> list[Problem]:
     return [Problem(place, message)]
 
 
-def _verify(key: str, verify: VerifySpec, inputs: Mapping[str, InputSpec]) -> list[Problem]:
-    """Extra shapes and cases name inputs that there are, in their rank."""
+def _verify(key: str, model: ModelSpec, inputs: Mapping[str, InputSpec]) -> list[Problem]:
+    """Extra shapes and cases name inputs that there are, in their rank, and can be told apart."""
     problems = []
-    for index, shapes in enumerate(verify.shapes):
-        for name, shape in shapes.items():
-            place = f"{key}.shapes.{index}.{name}"
-            problems += _case_input(place, name, CaseInput(shape=shape), inputs)
-    for index, case in enumerate(verify.cases):
-        for name, change in case.inputs.items():
-            problems += _case_input(f"{key}.cases.{index}.inputs.{name}", name, change, inputs)
-    for label in _repeated(case.label for case in verify.cases):
+    verify = model.verify
+    changes = [
+        (f"{key}.shapes.{index}.{name}", name, CaseInput(shape=shape))
+        for index, shapes in enumerate(verify.shapes)
+        for name, shape in shapes.items()
+    ]
+    changes += [
+        (f"{key}.cases.{index}.inputs.{name}", name, change)
+        for index, case in enumerate(verify.cases)
+        for name, change in case.inputs.items()
+    ]
+    for place, name, change in changes:
+        found = _case_input(place, name, change, inputs)
+        problems += found or _fixed_axes(place, name, change, model)
+    labels = [case.label for case in verify.cases]
+    for label in _repeated(labels):
         problems.append(Problem(f"{key}.cases", f"two cases have the label '{label}'."))
+    # The worker labels the example, its second sample, and each entry of `shapes` by its sizes.
+    shapes = [
+        " ".join(f"{name}={'x'.join(map(str, shape))}" for name, shape in entry.items())
+        for entry in verify.shapes
+    ]
+    for label in _repeated(shapes):
+        problems.append(Problem(f"{key}.shapes", f"'{label}' is listed more than once."))
+    for label in sorted({*labels} & {"traced", "second", *shapes}):
+        message = f"the label '{label}' is the name of another case."
+        problems.append(Problem(f"{key}.cases", message, "Choose another."))
     return problems
+
+
+def _fixed_axes(place: str, name: str, change: CaseInput, model: ModelSpec) -> list[Problem]:
+    """A file takes another size only along an axis that was declared dynamic."""
+    declared = (model.inputs or {})[name].shape
+    if change.shape is None or _is_onnx(model):  # a file that is ONNX has axes of its own
+        return []
+    dynamic = model.dynamic_axes.get(name, ())
+    return [
+        Problem(
+            place,
+            f"axis {axis} is {size}; the input has {before} there and the axis is not dynamic.",
+            f"Add {axis} to the model's dynamic_axes.{name}, or keep {before}.",
+        )
+        for axis, (size, before) in enumerate(zip(change.shape, declared, strict=True))
+        if size != before and axis not in dynamic
+    ]
 
 
 def _case_input(
@@ -195,11 +254,7 @@ def _case_input(
         rank = f"has {len(change.shape)} dimensions; the input has {len(declared.shape)}."
         return [Problem(place, f"the shape {change.shape} {rank}")]
     try:
-        InputSpec.model_validate({**_stated(declared), **_stated(change)})
+        change.on(declared)
     except ValidationError as error:
         return [Problem(place, f"{error.errors()[0]['msg'].removeprefix('Value error, ')}.")]
     return []
-
-
-def _stated(spec: Frozen) -> dict[str, object]:
-    return spec.model_dump(exclude_none=True)

@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from converter.job import Job
 from converter.spec import InputSpec
 from converter.worker.inputs import Array, draw, varies
@@ -62,8 +60,7 @@ def fixed(job: Job) -> list[Case]:
     for number, declared in enumerate(job.verify.cases):
         inputs = dict(job.inputs)
         for name, change in declared.inputs.items():
-            update = change.model_dump(exclude_none=True)
-            inputs[name] = InputSpec.model_validate({**inputs[name].model_dump(), **update})
+            inputs[name] = change.on(inputs[name])
         cases.append(Case(declared.label, inputs, 200 + number))
     return cases
 
@@ -119,11 +116,3 @@ def _resized(
         for name, axis in places[symbol]:
             shapes[name][axis] = size
     return {name: spec.model_copy(update={"shape": shapes[name]}) for name, spec in inputs.items()}
-
-
-def nbytes(case: Case) -> int:
-    """Bytes of the case's inputs."""
-    return sum(
-        int(np.prod(spec.shape, dtype=np.int64)) * np.dtype(spec.dtype).itemsize
-        for spec in case.inputs.values()
-    )

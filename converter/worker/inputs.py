@@ -17,9 +17,9 @@ from converter.spec import InputSpec
 
 Array = NDArray[np.generic]
 
-# Bounds of `integers` where the configuration names none: negatives included, because
-# integer division and remainder go wrong only below zero.
-_INTEGER_LOW, _INTEGER_HIGH = -10, 10
+# Where the configuration names no bound of `integers`, half of the span lies below zero: integer
+# division and remainder go wrong only there.
+_INTEGER_SPAN = 20
 
 
 def draw(name: str, spec: InputSpec, *, seed: int, sample: int = 0) -> Array:
@@ -55,13 +55,42 @@ def draw(name: str, spec: InputSpec, *, seed: int, sample: int = 0) -> Array:
     if dtype == np.bool_:
         return np.asarray(rng.integers(0, 2, shape)).astype(dtype)
     if spec.filling == "uniform":
-        low = 0.0 if spec.low is None else spec.low
-        high = 1.0 if spec.high is None else spec.high
+        low, high = _bounds(spec)
         return np.asarray(rng.uniform(low, high, shape)).astype(dtype)
-    floor = 0 if dtype.kind == "u" else _INTEGER_LOW
-    first = floor if spec.low is None else int(spec.low)
-    last = _INTEGER_HIGH if spec.high is None else int(spec.high)
-    return np.asarray(rng.integers(first, last, shape)).astype(dtype)
+    return np.asarray(rng.integers(*_integer_bounds(name, spec, dtype), shape)).astype(dtype)
+
+
+def _bounds(spec: InputSpec) -> tuple[float, float]:
+    if spec.low is None:
+        return (0.0, 1.0) if spec.high is None else (spec.high - 1, spec.high)
+    return spec.low, spec.low + 1 if spec.high is None else spec.high
+
+
+def _integer_bounds(name: str, spec: InputSpec, dtype: np.dtype) -> tuple[int, int]:
+    """The least value and the one past the greatest, within the dtype."""
+    info = np.iinfo(dtype if dtype.kind in "iu" else np.int64)  # floats may hold integers as well
+    least, past = int(info.min), int(info.max) + 1
+    for key, bound in (("low", spec.low), ("high", spec.high)):
+        if bound is not None and (int(bound) != bound or not least <= bound <= past):
+            raise StageError(
+                Code.FORWARD,
+                f"inputs.{name}.{key} is {bound:g}; {dtype} holds whole numbers "
+                f"from {least} to {past - 1}",
+                "Choose another bound or another dtype.",
+            )
+    if spec.low is None:
+        high = _INTEGER_SPAN // 2 if spec.high is None else int(spec.high)
+        low = max(high - _INTEGER_SPAN, least)
+    else:
+        low = int(spec.low)
+        high = min(low + _INTEGER_SPAN, past) if spec.high is None else int(spec.high)
+    if low >= high:
+        raise StageError(
+            Code.FORWARD,
+            f"inputs.{name}: no {dtype} lies from low {low} to below high {high}",
+            "Choose other bounds or another dtype.",
+        )
+    return low, high
 
 
 def varies(spec: InputSpec) -> bool:
@@ -71,14 +100,25 @@ def varies(spec: InputSpec) -> bool:
 
 def _constant(name: str, spec: InputSpec, shape: tuple[int, ...], dtype: np.dtype) -> Array:
     try:
-        value = np.asarray(spec.value, dtype=dtype)
-        return np.ascontiguousarray(np.broadcast_to(value, shape))
-    except (TypeError, ValueError) as error:
+        with np.errstate(over="ignore", invalid="ignore"):
+            given = np.asarray(spec.value)
+            value = given.astype(dtype)
+        filled = np.ascontiguousarray(np.broadcast_to(value, shape))
+    except (TypeError, ValueError, OverflowError) as error:
         raise StageError(
             Code.FORWARD,
             f"inputs.{name}.value does not fit shape {list(shape)} and dtype {dtype}: {error}",
             "give one number, or a list of the tensor's shape",
         ) from error
+    kept = value == given if dtype.kind != "f" else np.isfinite(value)
+    if not np.all(kept):
+        lost = given[~np.asarray(kept)].flat[0] if given.ndim else given
+        raise StageError(
+            Code.FORWARD,
+            f"inputs.{name}.value holds {lost}, which {dtype} cannot hold",
+            "Choose another value or another dtype.",
+        )
+    return filled
 
 
 def _from_file(name: str, spec: InputSpec, shape: tuple[int, ...], dtype: np.dtype) -> Array:

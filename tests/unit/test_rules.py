@@ -8,6 +8,7 @@ import pytest
 
 from converter.configuration.validation import parse
 from converter.errors import ConfigError
+from converter.spec import CaseInput, InputSpec
 
 BASE: dict[str, Any] = {"source": "conv_bn_relu"}
 
@@ -135,6 +136,125 @@ def test_a_source_without_default_inputs_needs_them() -> None:
 def test_an_onnx_source_has_no_exporter() -> None:
     (message,) = problems({"models": {"m": {"source": {"onnx": "a"}, "exporter": "dynamo"}}})
     assert message.endswith("the source is ONNX already: nothing exports it. Remove the key.")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("weights", {"checkpoint": "a.pth"}),
+        ("constants", {"scale": 2}),
+        ("kwargs", {"width": 2}),
+        ("training", "train"),
+        ("export", {"export_params": False}),
+        ("export", {"keep_initializers_as_inputs": True}),
+        ("export", {"parameter_names": ["w"]}),
+        ("opset", {"min": 13, "max": 17}),
+    ],
+)
+def test_an_onnx_source_refuses_what_only_an_export_follows(key: str, value: object) -> None:
+    (message,) = problems({"models": {"m": {"source": {"onnx": "a"}, key: value}}})
+    assert message.startswith(f"models.m.{key}")
+    assert "emove the key." in message
+
+
+def test_an_onnx_source_keeps_the_keys_that_mean_something() -> None:
+    keys = {"opset": 17, "training": "eval", "export": {"external_data": "always"}}
+    assert parse({"models": {"m": {"source": {"onnx": "a"}, **keys}}})
+
+
+# Fillings: no key is ignored in silence
+
+
+@pytest.mark.parametrize(
+    ("keys", "filling"),
+    [
+        ({}, "normal"),
+        ({"dtype": "int64"}, "integers"),
+        ({"value": 3}, "constant"),
+        ({"path": "x.npy"}, "file"),
+        ({"low": 0.0}, "uniform"),
+        ({"high": 2.0}, "uniform"),
+        ({"dtype": "int64", "low": 3.0}, "integers"),
+        ({"dtype": "bool", "value": True}, "constant"),
+    ],
+)
+def test_the_fill_follows_from_what_is_stated(keys: dict[str, Any], filling: str) -> None:
+    model = accepted(inputs={"x": {"shape": [2], **keys}})
+    assert model.inputs["x"].filling == filling
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"fill": "normal", "low": 0}, "fill normal of float32 has no use for 'low'."),
+        ({"fill": "uniform", "value": 1}, "fill uniform of float32 has no use for 'value'."),
+        ({"value": 1, "path": "x.npy"}, "fill constant of float32 has no use for 'path'."),
+        ({"dtype": "bool", "high": 2}, "fill integers of bool has no use for 'high'."),
+    ],
+)
+def test_a_key_that_the_fill_has_no_use_for_is_refused(keys: dict[str, Any], message: str) -> None:
+    assert of_model(inputs={"x": {"shape": [2], **keys}}) == [f"models.m.inputs.x: {message}"]
+
+
+@pytest.mark.parametrize(
+    ("declared", "change", "found"),
+    [
+        ({"fill": "uniform", "low": 0.0, "high": 1.0}, {"value": 3}, {"constant", 3}),
+        ({"fill": "constant", "value": 3}, {"low": 0.5}, {"uniform", 0.5}),
+        ({"low": 0.0, "high": 1.0}, {"high": 2.0}, {"uniform", 0.0, 2.0}),
+        ({"value": 3}, {"fill": "normal"}, {"normal"}),
+        ({"value": 3}, {"shape": [9]}, {"constant", 3}),
+        ({"value": 3}, {"path": "x.npy"}, {"file", "x.npy"}),
+    ],
+)
+def test_a_case_takes_over_only_what_its_fill_uses(
+    declared: dict[str, Any], change: dict[str, Any], found: set[Any]
+) -> None:
+    merged = CaseInput(**change).on(InputSpec(shape=[2], **declared))
+    assert merged.shape == change.get("shape", [2])
+    assert set(merged.model_dump(exclude={"shape", "dtype"}, exclude_none=True).values()) == found
+
+
+# Verification cases can be told apart, and can be taken by the file
+
+
+@pytest.mark.parametrize("label", ["traced", "second", "input=3x3x255x255"])
+def test_a_label_is_not_that_of_another_case(label: str) -> None:
+    (message,) = of_model(
+        dynamic_axes={"input": [0]},
+        verify={"shapes": [{"input": [3, 3, 255, 255]}], "cases": [{"label": label}]},
+    )
+    assert message == (
+        f"models.m.verify.cases: the label '{label}' is the name of another case. Choose another."
+    )
+
+
+def test_labels_and_shapes_are_listed_once() -> None:
+    shape = {"input": [3, 3, 255, 255]}
+    assert of_model(
+        dynamic_axes={"input": {0: "batch"}},
+        verify={"shapes": [shape, shape], "cases": [{"label": "a"}, {"label": "a"}]},
+    ) == [
+        "models.m.verify.cases: two cases have the label 'a'.",
+        "models.m.verify.shapes: 'input=3x3x255x255' is listed more than once.",
+    ]
+
+
+def test_another_size_needs_a_dynamic_axis() -> None:
+    shape = [3, 3, 224, 255]
+    case = {"label": "a", "inputs": {"input": {"shape": shape}}}
+    verify = {"shapes": [{"input": shape}], "cases": [case]}
+    told = (
+        "axis 2 is 224; the input has 255 there and the axis is not dynamic. "
+        "Add 2 to the model's dynamic_axes.input, or keep 255."
+    )
+    assert of_model(dynamic_axes={"input": [0]}, verify=verify) == [
+        f"models.m.verify.shapes.0.input: {told}",
+        f"models.m.verify.cases.0.inputs.input: {told}",
+    ]
+    assert accepted(dynamic_axes={"input": {0: "n", 2: "h"}}, verify=verify)
+    inputs = {"input": {"shape": [1, 3, 8, 8]}}
+    assert parse({"models": {"m": {"source": {"onnx": "a"}, "inputs": inputs, "verify": verify}}})
 
 
 # Registry, include, select (rows 13, 23)
