@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import pickletools
 import re
 import struct
 import zipfile
+import zlib
 from pathlib import Path
 
 import torch
@@ -24,6 +26,8 @@ UNREADABLE = (
     pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, TypeError,
     AttributeError, AssertionError, OverflowError, struct.error,
 )  # fmt: skip
+_SCANNED = 1 << 20  # bytes of a refused pickle that are searched for what it would run
+_OWN = ("torch.", "collections.OrderedDict")
 AGAIN = "Get the file again from where it was published."
 
 
@@ -43,11 +47,12 @@ def read(path: Path) -> object:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except UNREADABLE as error:
-        unsafe = re.search(r"GLOBAL (\S+)", str(error))
-        if unsafe and isinstance(error, pickle.UnpicklingError):
+        refused = re.search(r"GLOBAL (\S+)", str(error))
+        told = refused[1] if refused and isinstance(error, pickle.UnpicklingError) else None
+        if unsafe := told or _foreign_global(_pickle_of(path)):
             raise StageError(
                 Code.WEIGHTS_UNSAFE,
-                f"{path} asks to run '{unsafe[1]}'; it holds more than tensors and was not loaded",
+                f"{path} asks to run '{unsafe}'; it holds more than tensors and was not loaded",
                 "Where it was made, save a plain state dict: torch.save(model.state_dict(), path).",
             ) from None
         raise not_a_checkpoint(path, f"cannot be read ({_brief(error)})") from error
@@ -106,6 +111,47 @@ def _check_zip(path: Path) -> None:
         )
     if "data.pkl" not in names:
         raise not_a_checkpoint(path, "looks like a zip archive that torch.save did not write")
+
+
+def _pickle_of(path: Path) -> bytes:
+    """The beginning of the pickle in a checkpoint file, however it was written."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [name for name in archive.namelist() if name.endswith("data.pkl")]
+            with archive.open(names[0]) as file:
+                return file.read(_SCANNED)
+    except (*UNREADABLE, OSError, zipfile.BadZipFile, zlib.error):
+        with path.open("rb") as plain:
+            return plain.read(_SCANNED)
+
+
+def _foreign_global(data: bytes) -> str | None:
+    """The first name in a pickle that no state dict has, read from the opcodes: nothing runs.
+
+    torch names it only where it was written with the opcode GLOBAL, as ``torch.save`` does;
+    ``pickle.dump`` writes STACK_GLOBAL, whose module and name are the two texts before it.
+    """
+    texts: list[str] = [""]
+    memo: dict[object, str] = {}
+    top = ""
+    try:
+        for opcode, argument, _ in pickletools.genops(data):
+            if opcode.name in ("GLOBAL", "INST", "STACK_GLOBAL"):
+                stacked = opcode.name == "STACK_GLOBAL"
+                name = ".".join(texts[-2:]) if stacked else str(argument).replace(" ", ".")
+                if name.replace(".", "").isidentifier() and not name.startswith(_OWN):
+                    return name
+            if opcode.name == "MEMOIZE":
+                memo[len(memo)] = top
+            elif "PUT" in opcode.name:
+                memo[argument] = top
+            else:
+                value = memo.get(argument) if "GET" in opcode.name else argument
+                top = value if isinstance(value, str) else ""
+                texts = [*texts[-1:], top] if top else texts
+    except ValueError:  # damaged, or no pickle: then nothing more is found
+        pass
+    return None
 
 
 def not_a_checkpoint(path: Path, looks: str, hint: str = AGAIN) -> StageError:

@@ -27,6 +27,7 @@ from converter.worker import loading, weights
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:Detected pickle protocol:UserWarning"),
 ]
 
 
@@ -227,6 +228,29 @@ def test_row_26_a_malicious_pickle(
         with pytest.warns(UserWarning, match="forcing weights_only=False"):
             torch.load(path)
         assert canary.exists()
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("torch_saved", [False, True])
+def test_row_26_a_malicious_pickle_of_every_protocol(
+    module: Net, path: Path, protocol: int, torch_saved: bool
+) -> None:
+    canary = path.with_name("canary")
+    content = {"os": 1, "system": "system", "x": Hostile(canary), "y": Hostile(canary)}
+    if torch_saved:
+        torch.save(content, path, pickle_protocol=protocol)
+    else:
+        path.write_bytes(pickle.dumps(content, protocol))
+    error = refused(module, path)
+    assert error.code is Code.WEIGHTS_UNSAFE
+    assert f"asks to run '{os.system.__module__}.system'" in error.message
+    assert "torch.save(model.state_dict(), path)" in error.hint
+    assert not canary.exists()
+
+
+def test_a_plain_pickle_of_harmless_values_is_no_checkpoint(module: Net, path: Path) -> None:
+    path.write_bytes(pickle.dumps({"conv.weight": [1.0, 2.0]}))
+    assert refused(module, path).code is Code.WEIGHTS_FORMAT
 
 
 def test_row_26_a_pickled_module(module: Net, path: Path) -> None:
