@@ -1,0 +1,295 @@
+"""Mutation score of the verdicts: damage verified files, one weight at a time, and verify them.
+
+For every model of a run, some initializers spread over the depth of the published file are
+zeroed, negated and scaled by 1.1, one at a time. A damaged file is *killed* when the
+verification rejects it. It is *equivalent* when in ONNX Runtime its outputs stay within twice the
+noise of the sound file's (the distance to itself without optimisations, and that of PyTorch to
+float64) on the verified inputs and on fresh ones: no comparison could tell. The sound file, as
+published, saved again by another producer with other names, and run without optimisations, must
+pass; where it does not, that is a *false alarm*::
+
+    python benchmarks/mutation_score.py [RUN_DIR] [--initializers 8] [--select GLOB]
+
+Without a run directory, a run of 26 models of as many families is made first. Exits 1 below the
+goal: 99 % of the damaged files that are not equivalent are rejected, and no sound one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fnmatch
+import gc
+import io
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from onnx import ModelProto, TensorProto, numpy_helper
+
+import registry
+from converter.job import Job, VerifyRecord
+from converter.worker import cases, loading, reference, structure
+from converter.worker.inputs import Array
+from converter.worker.reference import References
+from converter.worker.session import RuntimeErrors, Session
+from converter.worker.verification import verify
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = (
+    "conv_bn_relu", "flatten_pool", "simple_cnn",
+    "torchvision/squeezenet1_1", "torchvision/mobilenet_v2", "torchvision/mobilenet_v3_small",
+    "torchvision/shufflenet_v2_x0_5", "torchvision/mnasnet0_5", "torchvision/regnet_y_400mf",
+    "torchvision/efficientnet_b0", "torchvision/googlenet", "torchvision/densenet121",
+    "torchvision/resnet18", "torchvision/convnext_tiny", "torchvision/swin_t",
+    "torchvision/lraspp_mobilenet_v3_large",
+    "timm/test_vit", "timm/test_vit_relpos", "timm/test_convnext2", "timm/test_nfnet",
+    "timm/test_byobnet", "timm/test_mambaout", "timm/test_maxvit", "timm/test_coatnet",
+    "timm/test_efficientnet_evos", "timm/test_efficientnet_gn",
+)  # fmt: skip
+DAMAGES: dict[str, Callable[[Array], Array]] = {
+    "zeroed": np.zeros_like,
+    "negated": lambda values: -values,
+    "x 1.1": lambda values: (values * values.dtype.type(1.1)).astype(values.dtype),
+}
+NOISE = 2.0  # two roundings may differ by more than each from the exact value
+FRESH = (1000, 1001)  # sample numbers that no verification case uses
+GOAL = 0.99
+
+
+@dataclass
+class Score:
+    """What became of one model's files."""
+
+    name: str
+    initializers: int = 0
+    killed: int = 0
+    equivalent: int = 0
+    missed: list[str] = field(default_factory=list)
+    alarms: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def real(self) -> int:
+        return self.killed + len(self.missed)
+
+
+class Subject:
+    """One published model: its reference, its sound outputs and their noise."""
+
+    def __init__(self, folder: Path, work: Path) -> None:
+        self.job = Job.model_validate_json((folder / "job.json").read_bytes())
+        self.file = folder / f"{self.job.name}.onnx"
+        self.work = work
+        torch.set_num_threads(1)
+        with quiet():
+            self.references = reference.compute(loading.load(self.job), self.job)
+        self.feeds = [item.inputs for item in self.references.cases if not item.case.sizes]
+        self.feeds += [cases.Case("fresh", self.job.inputs, n).draw(self.job.seed) for n in FRESH]
+        self.sound = self.outputs(self.file)
+        plain = self.outputs(self.file, optimise=False)
+        floors = [floor or 0.0 for floor in self.references.floors]
+        self.noise = [max(each) for each in zip(distances(plain, self.sound), floors, strict=True)]
+
+    def outputs(self, file: Path, *, optimise: bool = True) -> list[list[Array]]:
+        session = Session(file, optimise=optimise)
+        return [session.run(feed) for feed in self.feeds]
+
+    def excess(self, file: Path) -> float:
+        """How many times the noise the outputs differ from the sound file's."""
+        try:
+            moved = distances(self.outputs(file), self.sound)
+        except RuntimeErrors:
+            return float("inf")
+        pairs = zip(moved, self.noise, strict=True)
+        return max(move / noise if noise else (np.inf if move else 0.0) for move, noise in pairs)
+
+    def verdict(self, file: Path, *, optimise: bool = True) -> tuple[bool, VerifyRecord]:
+        found = verify(file, self.references, self.job, optimise=optimise)
+        return found.error is None, found.record
+
+    def saved(self, model: ModelProto) -> Path:
+        path = self.work / "file.onnx"
+        onnx.save_model(model, path)
+        return path
+
+
+def distances(found: Sequence[Sequence[Array]], wanted: Sequence[Sequence[Array]]) -> list[float]:
+    """For each output the largest relative L2 distance over all inputs."""
+    return [
+        max(distance(got[index], want[index]) for got, want in zip(found, wanted, strict=True))
+        for index in range(len(wanted[0]))
+    ]
+
+
+def distance(got: Array, want: Array) -> float:
+    if got.shape != want.shape or not np.isfinite(got).all():
+        return float("inf")
+    exact = want.astype(np.float64)
+    scale = float(np.linalg.norm(exact))
+    error = float(np.linalg.norm(got.astype(np.float64) - exact))
+    return error / scale if scale else float(error > 0)
+
+
+def chosen(model: ModelProto, count: int) -> list[TensorProto]:
+    """Floating-point initializers in the order of their use, evenly spread."""
+    held = {t.name: t for t in model.graph.initializer if t.data_type == TensorProto.FLOAT}
+    used = [held[name] for name in dict.fromkeys(structure.references(model.graph)) if name in held]
+    if len(used) <= count:
+        return used
+    return [used[round(i * (len(used) - 1) / (count - 1))] for i in range(count)]
+
+
+def score(subject: Subject, count: int) -> Score:
+    result = Score(subject.job.name)
+    start = time.perf_counter()
+    check_sound(subject, result)
+    if result.alarms:
+        return result
+    model = onnx.load(subject.file)
+    tensors = chosen(model, count)
+    result.initializers = len(tensors)
+    for tensor in tensors:
+        before = TensorProto()
+        before.CopyFrom(tensor)
+        values = numpy_helper.to_array(before)
+        for name, damage in DAMAGES.items():
+            tensor.CopyFrom(numpy_helper.from_array(damage(values), before.name))
+            file = subject.saved(model)
+            passed, record = subject.verdict(file)
+            excess = subject.excess(file)
+            if excess <= NOISE:
+                result.equivalent += 1
+                if not passed:
+                    result.alarms.append(f"{before.name} {name}: no different, yet rejected")
+            elif passed:
+                result.missed.append(f"{before.name} {name}: {describe(subject, excess, record)}")
+            else:
+                result.killed += 1
+        tensor.CopyFrom(before)
+    result.seconds = time.perf_counter() - start
+    return result
+
+
+def check_sound(subject: Subject, result: Score) -> None:
+    again = onnx.load(subject.file)
+    rename(again)
+    for what, file, optimise in (
+        ("as published", subject.file, True),
+        ("without optimisations", subject.file, False),
+        ("saved again with other names", subject.saved(again), True),
+    ):
+        passed, record = subject.verdict(file, optimise=optimise)
+        if not passed:
+            result.alarms.append(f"the sound file, {what}: {record.reason}")
+
+
+def rename(model: ModelProto) -> None:
+    """Another producer, and other names for nodes and the values between them."""
+    model.producer_name, model.producer_version = "another", "1"
+    ends = {value.name for value in (*model.graph.input, *model.graph.output)}
+    inner = any(attribute.HasField("g") for n in model.graph.node for attribute in n.attribute)
+    names: dict[str, str] = {"": ""}
+
+    def renamed(name: str) -> str:
+        keep = inner or name in ends  # a subgraph may read values by their names
+        return name if keep else names.setdefault(name, f"value_{len(names)}")
+
+    for number, node in enumerate(model.graph.node):
+        node.name = f"node_{number}"
+        node.input[:] = [renamed(name) for name in node.input]
+        node.output[:] = [renamed(name) for name in node.output]
+    for tensor in model.graph.initializer:
+        tensor.name = renamed(tensor.name)
+    del model.graph.value_info[:]
+
+
+def describe(subject: Subject, excess: float, record: VerifyRecord) -> str:
+    worst = max(output.rel_l2 or 0.0 for case in record.cases for output in case.outputs)
+    return (
+        f"{excess:.1f} times the noise ({max(subject.noise):.1e}), "
+        f"relative L2 error {worst:.1e}, allowed {allowed(subject.references):.1e}"
+    )
+
+
+def allowed(references: References) -> float:
+    from converter.worker import numerics
+
+    return max(numerics.tolerance(floor) for floor in references.floors)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Models and exporters print and warn; the table is what is wanted here."""
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield
+
+
+def convert(directory: str) -> Path:
+    """A run of ``SOURCES``, those of timm where it is installed."""
+    sources = [source for source in SOURCES if registry.find(source)]
+    command = [
+        sys.executable, "-m", "converter", f"hydra.run.dir={directory}/run", "executor.workers=1",
+        f"include=[{','.join(sources)}]",
+    ]  # fmt: skip
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        print(done.stdout[-4000:], done.stderr[-2000:], sep="\n")
+    return Path(directory) / "run"
+
+
+def report(results: list[Score]) -> bool:
+    """Print the totals; whether the goal is met."""
+    killed = sum(result.killed for result in results)
+    real = sum(result.real for result in results)
+    alarms = sum(len(result.alarms) for result in results)
+    print(
+        f"\n{len(results)} models, {sum(r.initializers for r in results)} initializers: "
+        f"{killed} of {real} damaged files rejected ({killed / max(real, 1):.2%}), "
+        f"{sum(r.equivalent for r in results)} more equivalent; "
+        f"{alarms} false alarms in {3 * len(results)} sound files"
+    )
+    return bool(real) and killed / real >= GOAL and not alarms
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", nargs="?", type=Path, help="a run directory; default: make one")
+    parser.add_argument("--initializers", type=int, default=8, help="for each model")
+    parser.add_argument("--select", default="*", help="glob over the names of the models")
+    arguments = parser.parse_args()
+    results = []
+    with tempfile.TemporaryDirectory() as work:
+        run = arguments.run or convert(work)
+        heads = ("inits", "killed", "missed", "equal", "alarms", "noise", "allowed", "s")
+        print(f"{'model':28}" + "".join(f"{head:>8}" for head in heads), flush=True)
+        for file in sorted(run.glob("models/*/*.onnx")):
+            if not fnmatch.fnmatch(file.parent.name, arguments.select):
+                continue
+            subject = Subject(file.parent, Path(work))
+            found = score(subject, arguments.initializers)
+            results.append(found)
+            counts = (found.killed, len(found.missed), found.equivalent, len(found.alarms))
+            print(
+                f"{found.name:28}{found.initializers:8}" + "".join(f"{n:8}" for n in counts),
+                f"{max(subject.noise):7.0e}{allowed(subject.references):8.0e}{found.seconds:8.1f}",
+                *(f"\n  missed: {line}" for line in found.missed),
+                *(f"\n  FALSE ALARM: {line}" for line in found.alarms),
+                flush=True,
+            )
+            del subject
+            gc.collect()
+    sys.exit(0 if report(results) else 1)
+
+
+if __name__ == "__main__":
+    main()
