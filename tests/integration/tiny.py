@@ -170,15 +170,24 @@ class Mutating(Net):
         return y
 
 
-class Counting(Net):
+class Tallying(Net):
+    """Counts its calls."""
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("calls", torch.zeros(1))
 
     def forward(self, x: Tensor) -> Tensor:
         self.calls += 1
-        y: Tensor = super().forward(x) + self.calls
+        y: Tensor = super().forward(x)
         return y
+
+
+class Counting(Tallying):
+    """And computes with the count."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + self.calls
 
 
 class Clipped(Net):
@@ -222,4 +231,12 @@ class Vanishing(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)
         y: Tensor = self.head((x + self.scale * self.body(x)).mean((2, 3)))
+        return y
+
+
+class Folding(Net):
+    """Adds a constant that can be computed beforehand."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = super().forward(x) + torch.transpose(self.first.weight, 0, 1)[0, :4] * 2
         return y

@@ -1,0 +1,97 @@
+"""Declared dynamic axes: symbolic in the file, and right at other sizes, one among them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from jobs import BATCH
+
+from converter.errors import Code
+
+pytestmark = pytest.mark.integration
+Convert = Callable[..., Any]
+
+
+def axes_of(done: Any) -> list[tuple[str, int, str, bool, list[int], bool]]:
+    return [
+        (d.input, d.axis, d.declared, d.symbolic, d.sizes_tested, d.passed)
+        for d in done.result.verify.dynamic
+    ]
+
+
+@pytest.mark.parametrize("exporter", ["torchscript", "dynamo"])
+def test_a_batch_is_right_at_other_sizes(convert: Convert, exporter: str) -> None:
+    done = convert("Net", dynamic_axes=BATCH, exporters=[exporter])
+    assert axes_of(done) == [("x", 0, "batch", True, [1, 3], True)]
+    assert isinstance(done.artifact.inputs[0].shape[0], str)
+    assert done.run(x=np.ones((7, 3))).shape == (7, 4)
+
+
+def test_without_the_axis_the_size_is_fixed(convert: Convert) -> None:
+    done = convert("Net")
+    assert (axes_of(done), done.artifact.inputs[0].shape) == ([], [2, 3])
+
+
+def test_a_symbol_of_two_inputs_moves_both_and_two_symbols_also_move_together(
+    convert: Convert,
+) -> None:
+    axes = {0: "n", 1: "w"}
+    done = convert(
+        "Two",
+        inputs={"x": {"shape": [2, 3]}, "y": {"shape": [2, 3]}},
+        dynamic_axes={"x": axes, "y": axes},
+    )
+    assert [(d.input, d.axis, d.passed) for d in done.result.verify.dynamic] == [
+        ("x", 0, True), ("x", 1, True), ("y", 0, True), ("y", 1, True),
+    ]  # fmt: skip
+    labels = [case.label for case in done.result.verify.cases]
+    assert labels[:6] == ["traced", "second", "n=1", "n=3", "w=1", "w=4"]
+    together = labels[6:]
+    assert len(together) == 2
+    assert all("n=" in label and "w=" in label for label in together)
+
+
+def test_only_sizes_that_pytorch_takes_are_tested(convert: Convert) -> None:
+    done = convert("Pairs", dynamic_axes=BATCH)
+    (axis,) = axes_of(done)
+    assert axis[-1]
+    assert all(size % 2 == 0 for size in axis[-2])
+    assert len(axis[-2]) == 2
+
+
+@pytest.mark.parametrize("exporter", ["torchscript", "dynamo"])
+def test_a_loop_over_the_batch_freezes_it(convert: Convert, exporter: str) -> None:
+    done = convert("Loop", dynamic_axes=BATCH, exporters=[exporter])
+    assert done.result.status == "failed"
+    assert done.code in (Code.DIM_SPECIALISED, Code.VERIFY_SHAPE, Code.VERIFY_VALUE)
+    error = done.result.error
+    if exporter == "dynamo":
+        assert "static shape of 2" in error.message
+    else:
+        assert "case batch=1" in error.message
+        assert [axis[-2:] for axis in axes_of(done)] == [([1, 3], False)]
+    assert "the model's code fixes this axis" in error.hint
+
+
+def test_a_size_that_broadcasts_is_found_by_its_shape(convert: Convert) -> None:
+    done = convert("FixedShape", dynamic_axes=BATCH)
+    assert done.code is Code.VERIFY_SHAPE
+    assert "has shape [2, 3], PyTorch gives [1, 3]" in done.result.error.message
+    assert [axis[-2:] for axis in axes_of(done)] == [([1, 3], False)]
+
+
+def test_a_model_that_takes_no_other_size(convert: Convert) -> None:
+    error = convert("OnlyTwo", dynamic_axes=BATCH).result.error
+    assert (error.stage, error.code) == ("reference", Code.DIM_SPECIALISED)
+    assert "the PyTorch model runs at no other size (at batch=1: a batch of two" in error.message
+    assert "remove batch from dynamic_axes" in error.hint
+
+
+def test_a_file_that_has_a_number_there(convert: Convert) -> None:
+    fixed = convert("Net")
+    done = convert({"onnx": str(fixed.path)}, opset=None, dynamic_axes=BATCH)
+    assert done.result.status == "failed"
+    assert done.code in (Code.DIM_SPECIALISED, Code.FORWARD)

@@ -1,0 +1,121 @@
+"""Options of the exporters: parameters as inputs, their names, external data."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from jobs import IMAGE
+
+from converter.errors import Code
+
+pytestmark = pytest.mark.integration
+Convert = Callable[..., Any]
+NAMES = ["w1", "b1", "w2", "b2"]
+OWN = ["first.weight", "first.bias", "second.weight", "second.bias"]
+ONES = np.ones((2, 3))
+
+
+def inputs(done: Any) -> list[str]:
+    return [value.name for value in done.artifact.inputs]
+
+
+@pytest.mark.parametrize(
+    ("exporter", "names"), [("torchscript", NAMES), ("torchscript", []), ("dynamo", [])]
+)
+def test_initializers_may_be_inputs_with_defaults(
+    convert: Convert, exporter: str, names: list[str]
+) -> None:
+    export = {"keep_initializers_as_inputs": True, "parameter_names": names}
+    done = convert("Net", exporters=[exporter], export=export)
+    assert done.code is None
+    assert set(inputs(done)) >= {"x", *(names or OWN)}
+    weight, bias = (names or OWN)[2:]
+    zeros = {weight: np.zeros(done.weights[weight].shape), bias: np.ones(4)}
+    assert np.abs(done.run(x=ONES) - 1).min() > 0
+    np.testing.assert_array_equal(done.run(x=ONES, **zeros), np.ones((2, 4)))
+
+
+@pytest.mark.parametrize("names", [NAMES, []])
+def test_parameters_may_be_left_out_and_fed(convert: Convert, names: list[str]) -> None:
+    done = convert("Net", export={"export_params": False, "parameter_names": names})
+    assert (done.code, done.artifact.parameters) == (None, 0)
+    assert inputs(done) == ["x", *(names or OWN)]
+    assert done.result.verify.status == "passed"
+
+
+def test_parameter_names_alone_rename(convert: Convert) -> None:
+    done = convert("Net", export={"parameter_names": NAMES})
+    assert (set(done.weights), inputs(done)) == ({*NAMES}, ["x"])
+
+
+def test_names_that_no_parameter_has(convert: Convert) -> None:
+    done = convert("Net", export={"parameter_names": [*NAMES, "w3"]})
+    assert done.code is Code.EXPORT
+    assert "number of input names provided (6)" in done.result.error.message
+
+
+@pytest.mark.parametrize(
+    ("export", "words"),
+    [
+        ({"export_params": False}, "export.export_params: false"),
+        ({"parameter_names": NAMES}, "export.parameter_names"),
+        ({"custom_opsets": {"acme": 1}}, "export.custom_opsets"),
+    ],
+)
+def test_what_dynamo_would_ignore_it_refuses(
+    convert: Convert, export: dict[str, Any], words: str
+) -> None:
+    error = convert("Net", exporters=["dynamo"], export=export).result.error
+    assert (error.stage, error.code) == ("export", Code.EXPORT_UNSUPPORTED)
+    assert words in error.message
+    assert error.hint == "use exporter: torchscript"
+
+
+@pytest.mark.parametrize("exporter", ["torchscript", "dynamo"])
+def test_external_data_beside_the_file(convert: Convert, tmp_path: Path, exporter: str) -> None:
+    done = convert(
+        "Net", kwargs={"width": 200}, exporters=[exporter], export={"external_data": "always"}
+    )
+    assert list(done.files) == ["model.onnx", "model.onnx.data"]
+    (data,) = done.artifact.external_data
+    content = done.files["model.onnx.data"]
+    assert (data.path, data.bytes) == ("model.onnx.data", len(content))
+    assert data.sha256 == hashlib.sha256(content).hexdigest()
+    moved = shutil.copytree(done.folder, tmp_path / "elsewhere") / "model.onnx"
+    onnx.checker.check_model(moved, full_check=True)
+    assert done.run(x=ONES).shape == (2, 4)
+    assert "model.onnx.data" not in convert("Net", kwargs={"width": 200}).files
+
+
+def test_small_weights_stay_in_the_file(convert: Convert) -> None:
+    done = convert("Net", export={"external_data": "always"})
+    assert (list(done.files), done.artifact.external_data) == (["model.onnx"], [])
+
+
+def test_folding_of_constants_can_be_switched_off(convert: Convert) -> None:
+    folded = convert("Folding")
+    plain = convert("Folding", export={"constant_folding": False})
+    assert folded.code is plain.code is None
+    assert folded.artifact.nodes < plain.artifact.nodes
+
+
+@pytest.mark.usefixtures("zoo")
+def test_parameters_of_batch_normalisation_are_fed_too(convert: Convert) -> None:
+    """Fused into the convolution they would be parameters that the model does not have."""
+    done = convert({"registry": "Conv"}, inputs=IMAGE, export={"export_params": False})
+    assert done.code is None
+    assert {"body.0.weight", "body.1.running_mean", "body.3.bias"} <= {*inputs(done)}
+
+
+def test_equal_parameters_cannot_be_fed_one_by_one(convert: Convert) -> None:
+    error = convert("Conv", inputs=IMAGE, export={"export_params": False}).result.error
+    assert error.code is Code.EXPORT
+    assert "body.1.running_mean" in error.message
+    assert "torch merges parameters that are equal" in error.hint

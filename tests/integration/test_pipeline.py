@@ -1,0 +1,350 @@
+"""A whole job: what is ok, and the row that each fault of a model leaves."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from jobs import make
+
+from converter.errors import Code, StageError
+from converter.job import STAGES, VerifyRecord
+from converter.worker import attribution, pipeline
+from converter.worker.verification import Verdict
+
+pytestmark = pytest.mark.integration
+Convert = Callable[..., Any]
+XY = {"x": {"shape": [2, 3]}, "y": {"shape": [2, 3]}}
+FACTOR = {
+    "x": {"shape": [2, 3]},
+    "factor": {"shape": [], "fill": "uniform", "low": 1.0, "high": 2.0},
+}
+BEFORE = {stage: STAGES[: STAGES.index(stage)] for stage in STAGES}
+
+
+def check_failed(done: Any, stage: str, code: Code, *words: str) -> None:
+    """One terminal error, at its stage; nothing after it ran, and nothing looks like a result."""
+    error = done.result.error
+    assert error is not None
+    assert (done.result.status, error.stage, error.code) == ("failed", stage, code)
+    assert done.result.artifact is None
+    text = f"{error.message} {error.hint}"
+    assert [word for word in words if word not in text] == []
+    assert error.fingerprint
+    for name, record in done.result.stages.items():
+        if name in ("simplify", "benchmark"):
+            assert record.status in ("not_requested", "not_run", "ok")
+        elif name == stage:
+            assert record.status == "failed"
+        else:
+            assert record.status == ("ok" if name in BEFORE[stage] else "not_run")
+
+
+# A row that is ok
+
+
+def test_a_row_that_is_ok(tmp_path: Path) -> None:
+    entered: list[str] = []
+    job = make(tmp_path, "Net", outputs=["out"])
+    result = pipeline.run(job, entered.append)
+    assert (result.status, result.error) == ("ok", None)
+    done = [name for name in STAGES if name not in ("simplify", "benchmark")]
+    assert entered == done
+    assert {name: result.stages[name].status for name in STAGES} == {
+        **dict.fromkeys(done, "ok"), "simplify": "not_requested", "benchmark": "not_requested",
+    }  # fmt: skip
+    artifact = result.artifact
+    assert artifact is not None
+    (path,) = Path(job.staging_dir).iterdir()
+    content = path.read_bytes()
+    assert (artifact.path, artifact.bytes) == ("model.onnx", len(content))
+    assert artifact.sha256 == hashlib.sha256(content).hexdigest()
+    assert (artifact.opset, artifact.exporter, artifact.parameters) == (17, "torchscript", 68)
+    assert [(info.name, info.dtype, info.shape) for info in artifact.inputs + artifact.outputs] == [
+        ("x", "float32", [2, 3]), ("out", "float32", [2, 4]),
+    ]  # fmt: skip
+    assert (result.verify.status, result.verify.reason) == ("passed", None)
+    assert [case.label for case in result.verify.cases] == ["traced", "second"]
+    for case in result.verify.cases:
+        (output,) = case.outputs
+        assert (case.provider, output.name) == ("CPUExecutionProvider", "out")
+        assert output.passed
+        assert (output.max_abs or 0) < 1e-6
+    assert (result.device, result.conditioned) == ("cpu", False)
+
+
+def test_nested_results_are_outputs_in_their_order(convert: Convert) -> None:
+    done = convert("Two", inputs=XY, outputs=["sum", "difference"])
+    assert done.code is None
+    assert [value.name for value in done.artifact.outputs] == ["sum", "difference"]
+    np.testing.assert_allclose(done.run(x=np.full((2, 3), 5), y=np.ones((2, 3))), 6)
+
+
+def test_extra_shapes_cases_and_tolerances_are_used(convert: Convert) -> None:
+    verify = {
+        "rtol": 1e-3,
+        "atol": 1e-5,
+        "shapes": [{"x": [1, 3]}],
+        "cases": [{"label": "zeros", "inputs": {"x": {"fill": "constant", "value": 0}}}],
+    }
+    done = convert("Net", verify=verify, dynamic_axes={"x": {0: "n"}})
+    assert done.code is None
+    labels = [case.label for case in done.result.verify.cases]
+    assert labels == ["traced", "second", "x=1x3", "zeros", "n=1", "n=3"]
+    assert {(out.rtol, out.atol) for case in done.result.verify.cases for out in case.outputs} == {
+        (1e-3, 1e-5)
+    }
+
+
+def test_a_wrong_number_in_a_declared_case_only(convert: Convert) -> None:
+    """The branch is taken by neither sample, but by the case."""
+    cases = [{"label": "dark", "inputs": {"x": {"fill": "constant", "value": -5}}}]
+    inputs = {"x": {"shape": [2, 3], "fill": "uniform"}}
+    assert convert("Branch", inputs=inputs).code is None
+    done = convert("Branch", inputs=inputs, verify={"cases": cases})
+    check_failed(done, "verify", Code.VERIFY_VALUE, "case dark", "PyTorch gives -6")
+
+
+# What forward does (rows 20, 30, 34, 35)
+
+
+@pytest.mark.parametrize(
+    ("source", "code", "words"),
+    [
+        ("Raises", Code.FORWARD, ["KeyError: 'no such head'", "traceback is in the log"]),
+        ("Text", Code.OUTPUT_STRUCTURE, ["forward returns str", "return tensors"]),
+        ("Nothing", Code.OUTPUT_STRUCTURE, ["no tensor but NoneType"]),
+        ("NotANumber", Code.VERIFY_NONFINITE, ["PyTorch gives NaN", "fill, low, high"]),
+        ("Constant", Code.VERIFY_VACUOUS, ["moves by 0 of its scale", "use trained weights"]),
+        ("Deaf", Code.VERIFY_VACUOUS, ["moves by"]),
+        ("Faint", Code.VERIFY_VACUOUS, ["root mean square", "accept any graph"]),
+        ("Empty", Code.VERIFY_VACUOUS, ["is empty (shape [0, 4])"]),
+        ("Random", Code.NONDETERMINISTIC, ["out when it runs twice", "training=self.training"]),
+    ],
+)
+def test_rows_30_34_35_what_pytorch_itself_gives(
+    convert: Convert, source: str, code: Code, words: list[str]
+) -> None:
+    done = convert(source, outputs=["out"])
+    check_failed(done, "reference", code, *words)
+    assert done.result.attempts_by_exporter == []
+
+
+def test_row_34_says_vacuous_and_how_sensitive(convert: Convert) -> None:
+    verify = convert("Constant").result.verify
+    assert (verify.status, verify.sensitivity.input_delta) == ("vacuous", 0)
+    assert verify.sensitivity.output_rms == pytest.approx(3)
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["a"], "outputs names 1 (a), forward returns 2 tensors"),
+        (["a", "b", "c"], "outputs names 3 (a, b, c), forward returns 2 tensors"),
+    ],
+)
+def test_row_20_other_outputs_than_named(convert: Convert, names: list[str], words: str) -> None:
+    done = convert("Two", inputs=XY, outputs=names)
+    check_failed(done, "reference", Code.OUTPUT_STRUCTURE, words, "name each output once")
+
+
+@pytest.mark.parametrize("names", [["x", "y"], []])
+def test_row_20_other_inputs_than_forward_takes(convert: Convert, names: list[str]) -> None:
+    done = convert("Net", inputs={name: {"shape": [2, 3]} for name in names})
+    assert done.code in (Code.FORWARD, Code.OUTPUT_STRUCTURE)
+    assert done.result.status == "failed"
+
+
+def test_what_forward_does_to_its_input_stays_there(convert: Convert) -> None:
+    done = convert("Mutating")
+    assert done.code is None
+    (warning,) = done.result.stages["reference"].warnings
+    assert warning == "INPUT_MUTATED: forward changes its argument x in place"
+
+
+def test_a_buffer_that_forward_changes_is_named(convert: Convert) -> None:
+    done = convert("Tallying")
+    assert done.code is None
+    (warning,) = done.result.stages["reference"].warnings
+    assert warning == "STATE_MUTATED: forward changes the buffer calls"
+
+
+def test_outputs_that_depend_on_earlier_calls(convert: Convert) -> None:
+    done = convert("Counting")
+    check_failed(done, "reference", Code.STATE_MUTATED, "from call to call")
+
+
+# Weights (rows 25 to 29)
+
+
+class Evil:
+    def __init__(self, canary: Path) -> None:
+        self.canary = canary
+
+    def __reduce__(self) -> Any:
+        return os.system, (f"touch {self.canary}",)
+
+
+def bomb(path: Path) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", b"\0" * (300 << 20))
+
+
+def state(**changes: Any) -> dict[str, Any]:
+    import tiny
+
+    return {**tiny.Net().state_dict(), **changes}
+
+
+NAN = torch.full((4,), float("nan"))
+CHECKPOINTS: dict[str, tuple[Callable[[Path], object], Code, list[str]]] = {
+    "empty": (lambda path: path.touch(), Code.WEIGHTS_FORMAT, ["empty"]),
+    "html": (lambda path: path.write_text("<!doctype html>"), Code.WEIGHTS_FORMAT, ["HTML"]),
+    "lfs": (
+        lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0"),
+        Code.WEIGHTS_FORMAT,
+        ["Git LFS"],
+    ),
+    "pickle": (
+        lambda path: path.write_bytes(pickle.dumps(Evil(path.with_name("canary")))),
+        Code.WEIGHTS_UNSAFE,
+        ["system"],
+    ),
+    "bomb": (bomb, Code.WEIGHTS_SIZE, ["a zip bomb"]),
+    "keys": (
+        lambda path: torch.save({f"module.{k}": v for k, v in state().items()}, path),
+        Code.WEIGHTS_KEYS,
+        ["strip_prefix", "module."],
+    ),
+    "nan": (
+        lambda path: torch.save(state(**{"second.bias": NAN}), path),
+        Code.WEIGHTS_NONFINITE,
+        ["second.bias"],
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", CHECKPOINTS)
+def test_rows_25_to_29_checkpoints(convert: Convert, tmp_path: Path, kind: str) -> None:
+    write, code, words = CHECKPOINTS[kind]
+    path = tmp_path / "model.pth"
+    write(path)
+    done = convert("Net", weights={"checkpoint": str(path)})
+    check_failed(done, "load", code, *words)
+    assert not (tmp_path / "canary").exists()
+
+
+# What exporters do (rows 31 to 33)
+
+
+@pytest.mark.parametrize(
+    ("source", "changes", "words"),
+    [
+        ("NoOnnxForm", {}, ["special_bessel_j0", "opset version 17", "try exporter: dynamo"]),
+        ("NoOnnxForm", {"exporters": ["dynamo"]}, ["bessel_j0", "try exporter: torchscript"]),
+        (
+            "Newer",
+            {"inputs": {"x": {"shape": [2, 4, 4]}}, "opset": 15},
+            ["grid_sampler", "opset 16 has it; this run asked for 15"],
+        ),
+    ],
+    ids=["torchscript", "dynamo", "newer"],
+)
+def test_row_31_an_operator_without_onnx_form(
+    convert: Convert, source: str, changes: dict[str, Any], words: list[str]
+) -> None:
+    check_failed(convert(source, **changes), "export", Code.EXPORT_UNSUPPORTED, *words)
+
+
+@pytest.mark.parametrize("source", ["Item", "Unused"])
+def test_row_32_an_input_that_is_not_in_the_graph(convert: Convert, source: str) -> None:
+    words = ["input factor is not in the graph (it has: x)", ".item()", "under constants"]
+    check_failed(convert(source, inputs=FACTOR), "check", Code.INPUT_DROPPED, *words)
+
+
+def test_row_32_an_opset_that_is_not_honoured(convert: Convert) -> None:
+    done = convert("Net", exporters=["dynamo"], opset=13)
+    words = ["opset 13 was asked for, the dynamo exporter wrote", "use another exporter"]
+    check_failed(done, "check", Code.OPSET_MISMATCH, *words)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_row_33_a_branch_frozen_by_tracing_is_found_by_the_second_input(
+    convert: Convert, seed: int
+) -> None:
+    done = convert("Branch", seed=seed)
+    check_failed(done, "verify", Code.VERIFY_VALUE, "case second", "a branch or a value was frozen")
+    assert done.result.verify.guilty_stage == "export"
+    (warning,) = [w for w in done.result.stages["export"].warnings if "TracerWarning" in w]
+    assert "might cause the trace to be incorrect" in warning
+
+
+def test_a_model_that_differs_in_export_on_purpose(convert: Convert) -> None:
+    check_failed(convert("Clipped"), "verify", Code.VERIFY_VALUE, "case traced")
+    assert convert("Clipped", verify={"reference": "export"}).code is None
+    assert not torch.onnx.is_in_onnx_export()
+
+
+# Several exporters
+
+
+def test_the_first_exporter_that_verifies_ships(convert: Convert) -> None:
+    done = convert("Item", inputs=FACTOR, exporters=["torchscript", "dynamo"])
+    assert done.code is None
+    assert [(a.exporter, a.status, a.code) for a in done.result.attempts_by_exporter] == [
+        ("torchscript", "failed", Code.INPUT_DROPPED),
+        ("dynamo", "ok", None),
+    ]
+    assert done.artifact.exporter == "dynamo"
+    assert list(done.files) == ["model.onnx"]
+
+
+@pytest.mark.parametrize("exporters", [["dynamo", "torchscript"], ["torchscript", "dynamo"]])
+def test_of_two_that_fail_the_row_shows_the_one_that_came_further(
+    convert: Convert, exporters: list[str]
+) -> None:
+    names = ["weight", "bias", "gain", "offset"]
+    done = convert("Clipped", exporters=exporters, export={"parameter_names": names})
+    check_failed(done, "verify", Code.VERIFY_VALUE)
+    assert {a.exporter: a.code for a in done.result.attempts_by_exporter} == {
+        "torchscript": Code.VERIFY_VALUE,
+        "dynamo": Code.EXPORT_UNSUPPORTED,
+    }
+
+
+# Who is guilty, and what ends otherwise
+
+
+def test_right_without_optimisations_means_the_runtime_is_guilty(
+    convert: Convert, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def verify(*_: Any, optimise: bool = True, **__: Any) -> Verdict:
+        wrong = StageError(Code.VERIFY_VALUE, "fused wrongly") if optimise else None
+        return Verdict(VerifyRecord(status="failed" if wrong else "passed"), wrong)
+
+    monkeypatch.setattr(attribution, "verify", verify)
+    done = convert("Net")
+    check_failed(done, "verify", Code.VERIFY_VALUE, "fused wrongly")
+    assert done.result.verify.guilty_stage == "runtime"
+
+
+def test_out_of_memory_is_a_status_of_its_own(
+    convert: Convert, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tiny
+
+    def forward(*_: Any) -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr(tiny.Net, "forward", forward)
+    done = convert("Net")
+    assert (done.result.status, done.code) == ("oom", Code.MEM_LIMIT)
+    assert done.result.error.hint == "raise executor.memory_mb"
