@@ -70,12 +70,14 @@ def _redraw(module: nn.Module, name: str, parameter: Tensor, generator: torch.Ge
     noise = torch.randn(parameter.shape, generator=generator).to(parameter)
     first = float(parameter.flatten()[0]) if parameter.numel() else 0.0
     constant = bool((parameter == first).all())
+    # All zero, or drawn with next to no spread (biases of vision transformers: 1e-6).
+    vanishes = first == 0 if constant else float(parameter.square().mean()) < _VANISHING**2
     matrix = parameter.dim() >= 2 and name.endswith("weight")
     if isinstance(module, nn.Embedding):
         parameter.copy_(noise)
     elif matrix and (isinstance(module, _SCALED) or not constant or first == 0):
         parameter.copy_(noise / math.sqrt(max(1, parameter[0].numel())))
-    elif constant and first == 0:
+    elif vanishes:
         parameter.copy_(noise * (_SMALL_BIAS if name.endswith("bias") else _TABLE))
     elif constant:
         scale = 1.0 if abs(first) < _VANISHING else first
