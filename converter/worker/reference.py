@@ -11,7 +11,7 @@ from converter.errors import Code, StageError
 from converter.job import Job, Sensitivity
 from converter.worker import cases, conditioning, training, vacuity
 from converter.worker.cases import Case
-from converter.worker.execution import Runner, flatten, tensors
+from converter.worker.execution import Runner, flatten, replica, tensors
 from converter.worker.inputs import Array
 from converter.worker.loading import Loaded
 from converter.worker.session import first_line
@@ -19,6 +19,9 @@ from converter.worker.session import first_line
 # What a model raises at a size that it does not accept.
 _REFUSALS = (RuntimeError, ValueError, IndexError, AssertionError, TypeError, ArithmeticError)
 _OTHER_SIZES = 2
+# Batch statistics of one sample fit no other: 40 layers on (efficientnet_b5) a second one would be
+# a thousand times too large.
+_CALIBRATION = 4
 
 
 @dataclass(frozen=True)
@@ -61,20 +64,51 @@ def compute(loaded: Loaded, job: Job) -> References:
     """Run the model on every case.
 
     Raises:
-        StageError: FORWARD (with the model's exception), OUTPUT_STRUCTURE, NONDETERMINISTIC, or
-            DIM_SPECIALISED when the model itself accepts no other size of a dynamic axis.
+        StageError: FORWARD (with the model's exception), OUTPUT_STRUCTURE, NONDETERMINISTIC,
+            STATE_MUTATED, or DIM_SPECIALISED when the model itself accepts no other size of a
+            dynamic axis.
     """
     found = References()
     run = Runner(loaded, job, found.add_warning)
-    example = cases.fixed(job)[0].draw(job.seed)
     if conditioning.applies(loaded, job):
-        conditioning.condition(
-            run.model, lambda: run.forward(tensors(example, loaded.device)), job.seed
-        )
+        _condition(run, loaded, job)
         found.conditioned = True
     with training.silenced(run.model) as found.silenced:
         _run_cases(found, run, loaded, job)
     return found
+
+
+def _condition(run: Runner, loaded: Loaded, job: Job) -> None:
+    """Condition the model's weights through a replica, which takes what the pass leaves behind."""
+    statistics = [
+        buffer
+        for name, buffer in run.model.named_buffers()
+        if name.endswith(("running_mean", "running_var"))
+    ]
+    model = replica(run.model, *statistics)
+    batch = _batch(job, _CALIBRATION if statistics else 1)
+
+    def forward() -> None:
+        run.forward(tensors(batch, loaded.device), model=model)
+
+    try:
+        conditioning.condition(model, forward, job.seed)
+    except _REFUSALS:
+        if not statistics:
+            raise
+        batch = _batch(job, 1)  # a model that takes no other batch
+        conditioning.condition(model, forward, job.seed)
+
+
+def _batch(job: Job, count: int) -> dict[str, Array]:
+    """``count`` samples of each input, the ones to be verified first, joined along axis 0."""
+    samples = [Case("", job.inputs, number).draw(job.seed) for number in range(count)]
+    return {
+        name: np.concatenate([np.atleast_1d(sample[name]) for sample in samples])
+        if count > 1
+        else samples[0][name]
+        for name in job.inputs
+    }
 
 
 def _run_cases(found: References, run: Runner, loaded: Loaded, job: Job) -> None:
@@ -83,7 +117,7 @@ def _run_cases(found: References, run: Runner, loaded: Loaded, job: Job) -> None
         found.cases.append(Reference(case, inputs, run(inputs)))
     first = found.cases[0]
     names = _output_names(job, len(first.outputs))
-    _check_repeats(names, first, run(first.inputs, draw=1))
+    _check_repeats(names, first, run)
     alike = [item.outputs for item in found.cases if item.case.shapes == first.case.shapes]
     found.sensitivity, found.vacuous = vacuity.judge(names, alike)
     if found.vacuous is None:
@@ -104,17 +138,37 @@ def _output_names(job: Job, count: int) -> list[str]:
     return job.outputs
 
 
-def _check_repeats(names: list[str], first: Reference, again: list[Array]) -> None:
-    """Raise when the model does not agree with itself on the same inputs."""
-    for name, left, right in zip(names, first.outputs, again, strict=True):
+def _check_repeats(names: list[str], first: Reference, run: Runner) -> None:
+    """Raise when the model does not agree with itself on the same inputs.
+
+    Raises:
+        StageError: NONDETERMINISTIC, or STATE_MUTATED where only earlier calls make a difference.
+    """
+    different = _different(names, first.outputs, run(first.inputs, draw=1, used=True))
+    if different is None:
+        return
+    if _different(names, first.outputs, run(first.inputs, draw=1)) is None:
+        raise StageError(
+            Code.STATE_MUTATED,
+            f"PyTorch gives another {different} for the same input after it has run before: "
+            "forward keeps something from call to call, and a file cannot",
+            "make the state an input and an output of the model",
+        )
+    raise StageError(
+        Code.NONDETERMINISTIC,
+        f"PyTorch gives another {different} when it runs twice on the same input",
+        "a random operator is active (dropout without training=self.training?): remove it",
+    )
+
+
+def _different(names: list[str], one: list[Array], other: list[Array]) -> str | None:
+    """The first output that is not the same twice, or ``None``."""
+    for name, left, right in zip(names, one, other, strict=True):
         if left.shape != right.shape or not np.allclose(
             left, right, rtol=1e-4, atol=1e-6, equal_nan=True
         ):
-            raise StageError(
-                Code.NONDETERMINISTIC,
-                f"PyTorch gives another {name} when it runs twice on the same input",
-                "a random operator is active (dropout without training=self.training?): remove it",
-            )
+            return name
+    return None
 
 
 def _floors(run: Runner, loaded: Loaded, first: Reference) -> list[float | None]:
