@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn, Protocol, TextIO
 
@@ -65,7 +66,7 @@ def line(done: int, total: int, row: Row) -> str:
 class Lines:
     """One line for each finished model."""
 
-    def __init__(self, total: int, printer: Printer) -> None:
+    def __init__(self, total: int, printer: Callable[[str], None]) -> None:
         self._total = total
         self._done = 0
         self._print = printer

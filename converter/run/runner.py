@@ -21,7 +21,7 @@ from converter.executors import Executor, Finished
 from converter.job import Job, JobResult
 from converter.manifest import Manifest, Row, RunInfo
 from converter.processes import outcome
-from converter.run import delivery, environment, progress, summary
+from converter.run import delivery, environment, progress, runlog, summary
 from converter.run.runlock import locked
 from converter.spec import ExecutorSpec
 
@@ -57,10 +57,14 @@ def run(plan: Plan, spec: ExecutorSpec, context: RunContext) -> ExitCode:
 
 def execute(plan: Plan, executor: Executor, context: RunContext) -> ExitCode:
     """Like ``run``, with the executor given."""
-    with locked(context.directory), Interrupts() as interrupts:
+    directory = context.directory
+    with locked(directory), Interrupts() as interrupts, runlog.opened(directory) as log:
         record = _Record(plan, context)
         record.open()
-        shown = progress.create(len(record.order), sys.stdout, sys.stderr)
+        total = len(record.order)
+        log(f"started: {context.command}")
+        screen = progress.create(total, sys.stdout, sys.stderr)
+        shown = runlog.Both([screen, progress.Lines(total, log)])
         failure: OSError | None = OSError("the run broke off")  # unless it comes to its end
         try:
             failure = _consume(plan, executor, record, interrupts, shown)
@@ -70,12 +74,14 @@ def execute(plan: Plan, executor: Executor, context: RunContext) -> ExitCode:
             ) from error
         finally:
             shown.close()
-            shutil.rmtree(context.directory / delivery.STAGING, ignore_errors=True)
+            shutil.rmtree(directory / delivery.STAGING, ignore_errors=True)
             code, failure = record.close(interrupts.received, failure)
-    say = progress.Printer(sys.stdout)
-    say("\n" + summary.render(record.manifest(), context.directory))
-    for text in record.farewell(interrupts.received, failure):
-        say("\n" + text)
+            log(f"finished: exit code {int(code)}")
+        say = progress.Printer(sys.stdout)
+        farewell = record.farewell(interrupts.received, failure)
+        for text in (summary.render(record.manifest(), directory), *farewell):
+            say("\n" + text)
+            log(text)
     return code
 
 

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -143,6 +144,7 @@ def test_a_good_run_leaves_exactly_the_promised_files(
     assert files(directory) == {
         "manifest.json",
         "results.jsonl",
+        "run.log",
         "models/a/a.onnx",
         "models/a/a.onnx.data",
         "models/a/job.json",
@@ -422,6 +424,53 @@ def test_an_executor_that_forgets_a_job_is_no_success(directory: Path, context: 
     forgetful.run = lambda jobs: Script({}).run(jobs[:1])  # type: ignore[method-assign]
     assert execute(plan, forgetful, context) is ExitCode.MODELS_FAILED
     assert rows(directory)["b"].status == "not_run"
+
+
+def test_the_run_log_holds_what_was_printed_with_times(
+    directory: Path, context: RunContext, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen: list[str] = []
+
+    def look(job: Job) -> None:
+        seen.append((directory / "run.log").read_text())
+
+    execute(make_plan(directory, "a", "b"), Script({"b": failed}, look), context)
+    lines = (directory / "run.log").read_text().splitlines()
+    assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ", line) for line in lines)
+    told = [line[21:] for line in lines]
+    assert told[0] == "started: python -m converter +experiment=zoo"
+    assert told[1:3] == [
+        "[1/2] ok       a  4.0 s",
+        "[2/2] failed   b  4.0 s  EXPORT: no such operator",
+    ]
+    assert told[3] == "finished: exit code 1"
+    printed = [line for line in capsys.readouterr().out.splitlines() if line]
+    assert [line for line in told[4:] if line] == printed[2:]
+    assert [len(text.splitlines()) for text in seen] == [1, 2]  # a killed run has its lines
+
+
+def test_the_run_log_of_an_interrupted_run_says_how_to_go_on(
+    directory: Path, context: RunContext
+) -> None:
+    def interrupt(job: Job) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    execute(make_plan(directory, "a"), Script({}, interrupt), context)
+    text = (directory / "run.log").read_text()
+    assert "finished: exit code 143" in text
+    assert f"Interrupted by SIGTERM: 0 of 1 models are done and stay in {directory}. " in text
+    assert "Start again with: python -m converter +experiment=zoo\n" in text
+
+
+def test_a_link_in_place_of_the_run_log_is_not_followed(
+    tmp_path: Path, directory: Path, context: RunContext
+) -> None:
+    directory.mkdir(parents=True)
+    (tmp_path / "precious").write_text("precious")
+    (directory / "run.log").symlink_to(tmp_path / "precious")
+    with pytest.raises(RunError, match=r"run\.log belongs: remove it"):
+        execute(make_plan(directory, "a"), Script({}), context)
+    assert (tmp_path / "precious").read_text() == "precious"
 
 
 def test_while_it_runs_the_manifest_says_what_is_planned(
