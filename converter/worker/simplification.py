@@ -113,14 +113,19 @@ class _Interface:
     inputs: list[TensorInfo]
     outputs: list[TensorInfo]
     opsets: dict[str, int]
+    dropouts: int
 
 
 def _interface(model: ModelProto) -> _Interface:
+    nodes = structure.nodes(model.graph)
     # A simplifier may drop the import of a domain that no node uses any more.
     return _Interface(
         structure.graph_inputs(model),
         structure.graph_outputs(model),
         {"ai.onnx": structure.opsets(model).get("ai.onnx", 0)},
+        # With an input that says whether it trains: onnxslim removes it even where it does, and
+        # numbers cannot tell, since dropout is compared with its ratio at zero.
+        sum(node.op_type == "Dropout" and len(node.input) > 2 for node in nodes),
     )
 
 
@@ -128,6 +133,8 @@ def _difference(before: _Interface, after: _Interface, declared: set[str]) -> st
     """What differs, in a few words, or ``None``."""
     if before.opsets != after.opsets:
         return f"the opset from {before.opsets} to {after.opsets}"
+    if before.dropouts != after.dropouts:
+        return f"the dropout of training mode: {before.dropouts} before, {after.dropouts} after"
     for what, old, new in (
         ("inputs", before.inputs, after.inputs),
         ("outputs", before.outputs, after.outputs),
