@@ -240,3 +240,31 @@ class Folding(Net):
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = super().forward(x) + torch.transpose(self.first.weight, 0, 1)[0, :4] * 2
         return y
+
+
+class DroppingClipped(Dropping):
+    def forward(self, x: Tensor) -> Tensor:
+        y = super().forward(x)
+        return y.clip(-0.5, 0.5) if torch.onnx.is_in_onnx_export() else y
+
+
+# Rounding
+
+
+class Cancelling(Net):
+    """Loses four digits."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = super().forward(x)
+        return (y + 3000) - 3000
+
+
+class OnlyFloat32(Net):
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ torch.ones(3, 4, dtype=torch.float32)
+
+
+class Ranks(Net):
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = super().forward(x).argsort(-1)
+        return y
