@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.parameter import UninitializedParameter
 from torch.onnx._internal.torchscript_exporter._globals import GLOBALS
 
 from converter.errors import Code, StageError
@@ -26,7 +28,8 @@ class Runner:
     """Calls the model as ``forward`` would be called, leaving it and its inputs as they were.
 
     Attributes:
-        model: the callable PyTorch model, or ``None`` for an ONNX source.
+        model: the callable PyTorch model as it was loaded, or ``None`` for an ONNX source. Calls
+            go to replicas of it, so that none sees what an earlier one left behind.
     """
 
     def __init__(self, loaded: Loaded, job: Job, warn: Warn) -> None:
@@ -34,6 +37,7 @@ class Runner:
         self._device = loaded.device
         self._warn = warn
         self._session: Session | None = None
+        self._used: Any = None
         # Modules, scripts, functions and programs are called alike; torch's types do not say so.
         self.model: Any = None
         if isinstance(loaded.model, OnnxFile):
@@ -43,8 +47,15 @@ class Runner:
         else:
             self.model = loaded.model
 
-    def __call__(self, inputs: Mapping[str, Array], *, draw: int = 0) -> list[Array]:
-        """Outputs for one set of inputs; another ``draw`` gives random operators other numbers."""
+    def __call__(
+        self, inputs: Mapping[str, Array], *, draw: int = 0, used: bool = False
+    ) -> list[Array]:
+        """Outputs for one set of inputs.
+
+        Args:
+            draw: another one gives random operators other numbers.
+            used: run the replica of the last call once more, with what that call left in it.
+        """
         if self._session is not None:
             try:
                 return self._session.run(inputs)
@@ -53,18 +64,33 @@ class Runner:
                     Code.FORWARD, f"the original file does not run: {first_line(error)}"
                 ) from error
         arguments = tensors(inputs, self._device)
-        state = _buffers(self.model)
-        try:
-            result = self.forward(arguments, draw=draw)
-            outputs = [tensor.detach().cpu().numpy().copy() for tensor in flatten(result)]
-        finally:
-            changed = _restore(self.model, state)
-        if changed and self._job.training == "eval":
-            self._warn(f"STATE_MUTATED: forward changes the buffer {', '.join(changed)}")
+        model = self._used = self._used if used else replica(self.model)
+        buffers, versions = _buffers(model), _versions(model)
+        result = self.forward(arguments, draw=draw, model=model)
+        outputs = [tensor.detach().cpu().numpy().copy() for tensor in flatten(result)]
+        self._check_state(model, buffers, versions)
         for name, argument, array in zip(inputs, arguments, inputs.values(), strict=True):
             if not np.array_equal(argument.cpu().numpy(), array, equal_nan=array.dtype.kind == "f"):
                 self._warn(f"INPUT_MUTATED: forward changes its argument {name} in place")
         return outputs
+
+    def _check_state(
+        self, model: Any, buffers: dict[str, torch.Tensor], versions: dict[str, int]
+    ) -> None:
+        now = dict(model.named_buffers()) if buffers else {}
+        changed = [
+            name for name, old in buffers.items() if name in now and not torch.equal(now[name], old)
+        ]
+        if changed and self._job.training == "eval":
+            self._warn(f"STATE_MUTATED: forward changes the buffer {', '.join(changed)}")
+        after = _versions(model)
+        parameters = [name for name, version in versions.items() if after.get(name) != version]
+        if parameters:
+            raise StageError(
+                Code.STATE_MUTATED,
+                f"forward changes the parameter {', '.join(parameters[:5])} in place",
+                "take the update out of forward",
+            )
 
     def forward(
         self, arguments: tuple[torch.Tensor, ...], *, draw: int = 0, model: Any = None
@@ -145,23 +171,44 @@ def _collect(value: Any, found: list[torch.Tensor]) -> None:
         )
 
 
+def replica(model: Any, *shared: torch.Tensor) -> Any:
+    """A model with buffers and Python state of its own that shares the parameters.
+
+    A counter, a cache or running statistics that ``forward`` changes stay in it. Without it a
+    cache that was filled for one size would become a constant of the exported graph.
+
+    Args:
+        shared: further tensors that it has in common with ``model``.
+
+    Returns:
+        ``model`` itself where it has no state, or cannot be copied.
+    """
+    if not isinstance(model, torch.nn.Module):
+        return model
+    common = {id(tensor): tensor for tensor in (*model.parameters(), *shared)}
+    try:
+        return copy.deepcopy(model, common)
+    except (RuntimeError, TypeError, AttributeError, NotImplementedError) as error:
+        # A lock or an open file in the model, or a tensor with a history.
+        print(f"the model cannot be copied, its calls share their state: {first_line(error)}")
+        return model
+
+
 def _buffers(model: Any) -> dict[str, torch.Tensor]:
-    """Copies of what forward may change: exporters would bake the changed values in."""
     if not isinstance(model, torch.nn.Module):
         return {}
     return {name: buffer.clone() for name, buffer in model.named_buffers()}
 
 
-def _restore(model: Any, state: dict[str, torch.Tensor]) -> list[str]:
-    """Put the buffers back; the names of those that had changed."""
-    changed = []
-    now = dict(model.named_buffers()) if state else {}
-    for name, before in state.items():
-        if name in now and not torch.equal(now[name], before):
-            changed.append(name)
-            with torch.no_grad():
-                now[name].copy_(before)
-    return changed
+def _versions(model: Any) -> dict[str, int]:
+    """How often each parameter was written in place."""
+    if not isinstance(model, torch.nn.Module):
+        return {}
+    return {
+        name: parameter._version
+        for name, parameter in model.named_parameters()
+        if not isinstance(parameter, UninitializedParameter) and not parameter.is_inference()
+    }
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -111,6 +111,8 @@ def _attempt(
     done = _Attempt(exporter)
     folder = Path(job.staging_dir) / f"attempt-{exporter}"
     folder.mkdir(parents=True)
+    # An exporter runs the model, and what that leaves in it must not reach the next one.
+    loaded = replace(loaded, model=execution.replica(loaded.model))
     try:
         _convert(done, folder, loaded, references, job, recorder)
     except StageFailedError as failed:

@@ -54,6 +54,8 @@ def verify(
     dynamic = _dynamic(path, references, job, passed)
     if first is None:
         first = next((_axis_error(axis) for axis in dynamic if not axis.passed), None)
+    elif not passed[TRACED]:
+        first = _mutation(first, references)
     record = VerifyRecord(
         sensitivity=references.sensitivity,
         status="passed" if first is None else "failed",
@@ -62,6 +64,19 @@ def verify(
         dynamic=dynamic,
     )
     return Verdict(record, first)
+
+
+def _mutation(error: StageError, references: References) -> StageError:
+    """Wrong numbers on the traced example of a model that writes into its input, or ``error``."""
+    prefix = f"{Code.INPUT_MUTATED}: "
+    notes = [text.removeprefix(prefix) for text in references.warnings if text.startswith(prefix)]
+    if error.code is not Code.VERIFY_VALUE or not notes:
+        return error
+    return StageError(
+        Code.INPUT_MUTATED,
+        f"{notes[0]}, and the file does not follow: {error.message}",
+        "return a new tensor: x = x * 2 for x.mul_(2)",
+    )
 
 
 def _not_measured(references: References) -> str | None:
