@@ -93,6 +93,8 @@ class Problem:
 
     def __str__(self) -> str:
         text = f"{self.key}: {self.message}" if self.key else self.message
+        if not text.endswith((".", "!", "?", ":", ";", "…")):
+            text += "."
         return f"{text} {self.hint}".rstrip()
 
 

@@ -32,7 +32,7 @@ def refused(run: Run, *words: str) -> str:
     ("text", "sentence"),
     [
         ("source: [1\nb: 2\n", "model/broken.yaml:2: not valid YAML: "),
-        ("source: a\nsource: b\n", "model/broken.yaml:2: duplicate key 'source' Remove one"),
+        ("source: a\nsource: b\n", "model/broken.yaml:2: duplicate key 'source'. Remove one"),
         ("", "model/broken.yaml: is empty; a mapping is expected"),
         ("# @package models.broken\n", "a mapping is expected"),
         ("- 1\n", "model/broken.yaml:1: found a list at the root; a mapping is expected"),

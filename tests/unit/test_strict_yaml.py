@@ -40,7 +40,7 @@ def test_a_syntax_error_names_file_and_line() -> None:
 
 def test_a_duplicate_key_is_named_with_its_line() -> None:
     message = refusal("a: 1\nb:\n  c: 1\n  c: 2\n")
-    assert message == "zoo.yaml:4: duplicate key 'c' Remove one of the two."
+    assert message == "zoo.yaml:4: duplicate key 'c'. Remove one of the two."
 
 
 def test_the_same_key_in_two_mappings_is_no_duplicate() -> None:
@@ -54,20 +54,22 @@ def test_an_empty_file_is_no_mapping(text: str) -> None:
 
 @pytest.mark.parametrize(("text", "found"), [("[1]", "a list"), ("7", "a single value")])
 def test_another_root_is_no_mapping(text: str, found: str) -> None:
-    assert refusal(text) == f"zoo.yaml:1: found {found} at the root; a mapping is expected"
+    assert refusal(text) == f"zoo.yaml:1: found {found} at the root; a mapping is expected."
 
 
 def test_a_second_document_is_refused() -> None:
-    assert refusal("a: 1\n---\nb: 2\n") == "zoo.yaml:3: a second document; a file holds one mapping"
+    assert (
+        refusal("a: 1\n---\nb: 2\n") == "zoo.yaml:3: a second document; a file holds one mapping."
+    )
 
 
 def test_a_nul_byte_is_refused() -> None:
-    assert refusal(b"a: 1\0\n") == "zoo.yaml: contains a NUL byte; a text file is expected"
+    assert refusal(b"a: 1\0\n") == "zoo.yaml: contains a NUL byte; a text file is expected."
 
 
 def test_other_encodings_are_refused_with_the_line() -> None:
     assert refusal("a: 1\nb: é\n".encode("latin-1")) == (
-        "zoo.yaml:2: is not UTF-8 Save the file as UTF-8."
+        "zoo.yaml:2: is not UTF-8. Save the file as UTF-8."
     )
 
 

@@ -84,7 +84,7 @@ def test_all_points_run_and_the_worst_code_counts(folder: Path) -> None:
         opset = point.config["opset"]
         seen.append(opset)
         if opset == 16:
-            raise ConfigError("wrong")
+            raise ConfigError("it is wrong.")
         return codes[opset]
 
     reported = []
@@ -97,7 +97,7 @@ def test_all_points_run_and_the_worst_code_counts(folder: Path) -> None:
     assert compose.run(arguments(*words, "opset=13,15,17"), task, report) == 1
     assert compose.run(arguments(*words, "opset=16,13,15"), task, report) == 2
     assert seen == [13, 15, 17, 16, 13, 15]
-    assert reported == [("wrong", "opset=16")]
+    assert reported == [("it is wrong.", "opset=16")]
 
 
 def test_an_interrupted_point_ends_the_sweep(folder: Path) -> None:
