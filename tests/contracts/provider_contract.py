@@ -1,0 +1,75 @@
+"""What every execution provider must do; a test class for each one inherits this."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any, ClassVar
+
+import numpy as np
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper
+
+from converter.errors import Code, StageError
+from converter.worker.session import RuntimeErrors, Session
+
+X = np.linspace(-1, 1, 6, dtype=np.float32).reshape(2, 3)
+
+
+def doubling() -> bytes:
+    """n×3 → n×3."""
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [helper.make_node("Add", ["x", "x"], ["y"])],
+        "g",
+        [value("x", TensorProto.FLOAT, ["n", 3])],
+        [value("y", TensorProto.FLOAT, ["n", 3])],
+    )
+    opset = helper.make_opsetid("", 17)
+    return helper.make_model(graph, opset_imports=[opset], ir_version=8).SerializeToString()
+
+
+class ProviderContract:
+    """Subclasses name the provider. Where its build of ONNX Runtime is absent, that is told."""
+
+    name: ClassVar[str]
+
+    @property
+    def plugin(self) -> Any:
+        return import_module(f"converter.providers.{self.name}")
+
+    @property
+    def available(self) -> bool:
+        return self.plugin.NAME in onnxruntime.get_available_providers()
+
+    def session(self) -> Session:
+        if not self.available:
+            pytest.skip(f"{self.plugin.NAME} is not in this build of ONNX Runtime")
+        return Session(doubling(), provider=self.name)
+
+    def test_it_says_its_name_and_options(self) -> None:
+        assert self.plugin.NAME in onnxruntime.get_all_providers()
+        assert all(isinstance(text, str) for pair in self.plugin.OPTIONS.items() for text in pair)
+
+    def test_it_is_the_active_one(self) -> None:
+        assert self.session().provider == self.plugin.NAME
+
+    def test_it_computes(self) -> None:
+        session = self.session()
+        assert (session.inputs, session.outputs) == (["x"], ["y"])
+        (found,) = session.run({"x": X})
+        np.testing.assert_allclose(found, 2 * X, rtol=1e-6)
+
+    def test_what_it_raises_is_known(self) -> None:
+        session = self.session()
+        with pytest.raises(RuntimeErrors):
+            session.run({"x": X[:, :2]})
+
+    def test_its_absence_is_told_with_what_there_is(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["OtherProvider"])
+        with pytest.raises(StageError) as caught:
+            Session(doubling(), provider=self.name)
+        assert caught.value.code is Code.EP_UNAVAILABLE
+        assert (
+            caught.value.message == f"{self.plugin.NAME} is not available; available: OtherProvider"
+        )
