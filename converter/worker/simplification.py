@@ -72,7 +72,8 @@ def simplify(model: ModelProto, simplifier: str, declared: set[str], scratch: Pa
 
 def reverted(record: SimplifyRecord, reason: str) -> SimplifyRecord:
     """The record of a simplification that was taken back after the fact."""
-    return record.model_copy(update={"applied": False, "reverted_reason": reason})
+    kept = {"nodes_after": record.nodes_before, "ops_after": record.ops_before}
+    return record.model_copy(update={"applied": False, "reverted_reason": reason, **kept})
 
 
 def _reverted(reason: str, nodes: int, ops: dict[str, int]) -> Simplified:

@@ -105,6 +105,13 @@ def raises_the_opset(model: ModelProto) -> ModelProto:
     return model
 
 
+def adds_a_node(model: ModelProto) -> ModelProto:
+    """Twice the numbers, in a graph that is valid."""
+    model.graph.node[-1].output[0] = "half"
+    model.graph.node.add(op_type="Add", input=["half", "half"], output=["out"])
+    return model
+
+
 def drops_a_node(model: ModelProto) -> ModelProto:
     del model.graph.node[0]
     return model
@@ -128,6 +135,7 @@ def invents_an_operator(model: ModelProto) -> ModelProto:
         (gives_noise, "temporary left no ONNX model"),
         (gives_an_empty_model, "temporary changed the opset from {'ai.onnx': 17}"),
         (scales_weights, "PyTorch gives"),
+        (adds_a_node, "PyTorch gives"),
         (renames_the_input, "temporary changed inputs: x float32 became z float32"),
         (drops_the_input, "temporary changed the graph's inputs: 1 before, 0 after"),
         (fixes_the_batch, "temporary changed the shape of x from ['batch', 3] to [2, 3]"),
@@ -152,6 +160,7 @@ def test_row_36_a_simplifier_that_fails_is_taken_back(
     record = done.artifact.simplify
     assert record.applied is False
     assert reason in record.reverted_reason
+    assert (record.nodes_after, record.ops_after) == (done.artifact.nodes, done.artifact.ops)
     assert done.result.stages["simplify"].status == "ok"
     assert done.result.verify.status == "passed"
     assert done.files == convert("Net", **wanted).files
