@@ -53,6 +53,12 @@ SOURCES = {
         "inputs": {"x": {"shape": [2, 3, 4]}},
         "outputs": ["y"],
     },
+    "pitfalls/default_number": {
+        "task": "pitfall",
+        "builder": "default_number",
+        "inputs": {"x": {"shape": [2, 3, 4]}},
+        "outputs": ["y"],
+    },
     "pitfalls/unused_input": {
         "task": "pitfall",
         "builder": "unused_input",
@@ -148,6 +154,13 @@ class DataLoop(nn.Module):
         return x
 
 
+class DefaultNumber(nn.Module):
+    """A default that the TorchScript exporter, left alone, passes as a tensor."""
+
+    def forward(self, x: Tensor, keepdim: bool = False, times: int = 2) -> Tensor:
+        return x.sum(1, keepdim=keepdim).repeat(1, times)
+
+
 class UnusedInput(nn.Module):
     """An argument that nothing uses; the file does not have it."""
 
@@ -182,6 +195,10 @@ def data_branch(fixed: bool = False) -> nn.Module:
 def data_loop(fixed: bool = False) -> nn.Module | torch.jit.ScriptModule:
     """``fixed``: scripted, which keeps the loop."""
     return torch.jit.script(DataLoop()) if fixed else DataLoop()
+
+
+def default_number() -> nn.Module:
+    return DefaultNumber()
 
 
 def unused_input() -> nn.Module:

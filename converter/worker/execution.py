@@ -102,26 +102,31 @@ class Runner:
 
 
 @contextmanager
-def bound(loaded: Loaded, constants: Mapping[str, Any]) -> Iterator[None]:
-    """Within it ``forward`` has the constants as arguments, so that no exporter sees them.
+def bound(loaded: Loaded, job: Job) -> Iterator[None]:
+    """Within it ``forward`` has its constants as arguments, so that no exporter sees them.
 
     As keyword arguments the TorchScript exporter would make numbers graph inputs, and dynamo
-    would lose the names of dynamic axes.
+    would lose the names of dynamic axes. Numbers that are defaults of ``forward`` are constants
+    too: the TorchScript exporter would pass them as tensors.
 
     Raises:
         StageError: EXPORT_UNSUPPORTED, for a source whose forward cannot be changed.
     """
+    if loaded.kind != "module":
+        if job.constants:
+            raise StageError(
+                Code.EXPORT_UNSUPPORTED,
+                f"constants ({', '.join(job.constants)}) cannot be bound to a {loaded.kind}",
+                "bind them in the code that made it",
+            )
+        yield
+        return
+    model = loaded.torch_model
+    signature = inspect.signature(model.forward)
+    constants = {**_numbers(signature, len(job.inputs)), **job.constants}
     if not constants:
         yield
         return
-    if loaded.kind != "module":
-        raise StageError(
-            Code.EXPORT_UNSUPPORTED,
-            f"constants ({', '.join(constants)}) cannot be bound to a {loaded.kind}",
-            "bind them in the code that made it",
-        )
-    model = loaded.torch_model
-    signature = inspect.signature(model.forward)
     free = [p for name, p in signature.parameters.items() if name not in constants]
     model.forward = functools.partial(model.forward, **constants)
     # The TorchScript exporter would fill the bound parameters in from the signature once more.
@@ -130,6 +135,15 @@ def bound(loaded: Loaded, constants: Mapping[str, Any]) -> Iterator[None]:
         yield
     finally:
         del model.forward
+
+
+def _numbers(signature: inspect.Signature, given: int) -> dict[str, Any]:
+    """Defaults that are numbers, of the parameters after the first ``given``."""
+    return {
+        name: parameter.default
+        for name, parameter in list(signature.parameters.items())[given:]
+        if isinstance(parameter.default, bool | int | float)
+    }
 
 
 def tensors(inputs: Mapping[str, Array], device: torch.device) -> tuple[torch.Tensor, ...]:

@@ -137,7 +137,7 @@ def _convert(
         values = parameters(loaded, job)
         plugin: Exporter = importlib.import_module(f"converter.exporters.{done.exporter}")
         example = execution.tensors(references.cases[0].inputs, loaded.device)
-        with execution.bound(loaded, job.constants):
+        with execution.bound(loaded, job):
             plugin.export(loaded, job, example, raw)
     with recorder.stage("check"):
         model = checking.load(raw)
