@@ -25,12 +25,9 @@ JOBS: dict[str, tuple[str, dict[str, Any]]] = {
     "onnxslim": ("Conv", {"inputs": jobs.IMAGE, "simplifier": "onnxslim"}),
     "external": ("Net", {**WIDE, "export": {"external_data": "always"}}),
     "training": ("Dropping", {**TRAIN, "simplifier": "onnxsim"}),
-    "dynamo": (
-        "Net",
-        {**WIDE, "exporters": ["dynamo"], "simplifier": "onnxsim",
-         "export": {"external_data": "always"}},
-    ),
-}  # fmt: skip
+    # Not simplified: the exporter's notes on its source, which name folders, are still there.
+    "dynamo": ("Net", {**WIDE, "exporters": ["dynamo"], "export": {"external_data": "always"}}),
+}
 
 
 def hashes(done: jobs.Converted) -> dict[str, str]:
