@@ -25,8 +25,12 @@ JOBS: dict[str, tuple[str, dict[str, Any]]] = {
     "onnxslim": ("Conv", {"inputs": jobs.IMAGE, "simplifier": "onnxslim"}),
     "external": ("Net", {**WIDE, "export": {"external_data": "always"}}),
     "training": ("Dropping", {**TRAIN, "simplifier": "onnxsim"}),
-    # Not simplified: the exporter's notes on its source, which name folders, are still there.
-    "dynamo": ("Net", {**WIDE, "exporters": ["dynamo"], "export": {"external_data": "always"}}),
+    # Neither converted to another opset nor simplified: the exporter's notes on its source, which
+    # name folders, are still there.
+    "dynamo": (
+        "Net",
+        {**WIDE, "exporters": ["dynamo"], "opset": 18, "export": {"external_data": "always"}},
+    ),
 }
 
 
