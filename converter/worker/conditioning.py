@@ -14,8 +14,7 @@ Weights that came from a file or from the network are never touched.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -34,6 +33,9 @@ _VANISHING = 1e-3
 # Half the usual scale after a batch normalisation lets a residual block add to its input without
 # drowning it: rounding errors then grow slowly through 80 blocks (efficientnet_v2_l: 3e-3 → 1e-5).
 _NORMALISED = 0.5
+# A layer that feeds itself (RAFT: 12 updates of a flow) must shrink what it gets, or it turns
+# rounding errors into other results.
+_REPEATED = 0.5
 # Fewer values than this in a channel say nothing about its variance.
 _FEW = 8
 _SCALED = (
@@ -63,7 +65,7 @@ def condition(model: nn.Module, forward: Callable[[], object], seed: int) -> Non
             for name, parameter in module.named_parameters(recurse=False):
                 if parameter.is_floating_point():
                     _redraw(module, name, parameter, generator)
-        with _calibrating(model, generator):
+        with _Calibration(model, generator):
             forward()
     for module, mode in training.items():
         module.training = mode
@@ -90,39 +92,46 @@ def _redraw(module: nn.Module, name: str, parameter: Tensor, generator: torch.Ge
     # What was drawn at random and is no matrix (a bias, a position table) stays as it is.
 
 
-@contextmanager
-def _calibrating(model: nn.Module, generator: torch.Generator) -> Iterator[None]:
+class _Calibration:
     """Within it, one forward pass sets batch statistics and the scale of each layer."""
-    seen: set[nn.Module] = set()
 
-    def statistics(module: nn.Module, arguments: tuple[Any, ...]) -> None:
-        if module not in seen:
-            seen.add(module)
-            _set_statistics(module, arguments[0], generator)
+    def __init__(self, model: nn.Module, generator: torch.Generator) -> None:
+        self._generator = generator
+        self._seen: set[nn.Module] = set()
+        self._repeated: set[Any] = set()
+        self._handles = []
+        for module in model.modules():
+            if isinstance(getattr(module, "running_var", None), Tensor):
+                self._handles.append(module.register_forward_pre_hook(self._statistics))
+            elif isinstance(module, _SCALED) and not hasattr(module, "parametrizations"):
+                self._handles.append(module.register_forward_hook(self._scale))
 
-    def scale(module: Any, arguments: tuple[Any, ...], output: Tensor) -> Tensor | None:
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *error: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+        for module in self._repeated:
+            module.weight.mul_(_REPEATED)
+
+    def _statistics(self, module: nn.Module, arguments: tuple[Any, ...]) -> None:
+        if module not in self._seen:
+            self._seen.add(module)
+            _set_statistics(module, arguments[0], self._generator)
+
+    def _scale(self, module: Any, arguments: tuple[Any, ...], output: Tensor) -> Tensor | None:
         # A module that runs several times in one pass is scaled by its first.
-        if module in seen or not output.is_floating_point():
+        if module in self._seen:
+            self._repeated.add(module)
             return None
-        seen.add(module)
-        spread = float(output.std()) if output.numel() > 1 else 0.0
+        self._seen.add(module)
+        spread = float(output.std()) if output.is_floating_point() and output.numel() > 1 else 0.0
         if not math.isfinite(spread) or spread == 0:
             return None
         module.weight.div_(spread)
         scaled: Tensor = module.forward(*arguments)
         return scaled
-
-    handles = []
-    for module in model.modules():
-        if isinstance(getattr(module, "running_var", None), Tensor):
-            handles.append(module.register_forward_pre_hook(statistics))
-        elif isinstance(module, _SCALED) and not hasattr(module, "parametrizations"):
-            handles.append(module.register_forward_hook(scale))
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _set_statistics(module: Any, value: Tensor, generator: torch.Generator) -> None:
