@@ -217,9 +217,8 @@ def write_atomic(path: Path, text: str) -> None:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    finally:
+        Path(temporary).unlink(missing_ok=True)  # gone already where the rename succeeded
 
 
 def write(manifest: Manifest, directory: Path) -> None:
