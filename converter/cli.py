@@ -115,19 +115,21 @@ def convert(point: Point, command: str) -> ExitCode:
     from converter import trust
     from converter.configuration import plan
     from converter.run import runner
+    from converter.run.record import RunContext
 
     directory = point.claim()
     cwd = Path.cwd()
     trusted = trust.parse(os.environ.get(trust.VARIABLE, ""), cwd)
     jobs = plan.build(spec, run_dir=directory, cwd=cwd, trust=trusted)
-    context = runner.RunContext(
+    context = RunContext(
         directory=directory,
         experiment=point.experiment,
         overrides=point.overrides,
         config_sha256=point.sha256,
         command=command,
+        spec=spec,
     )
-    return ExitCode(runner.run(jobs, spec.executor, context))
+    return ExitCode(runner.run(jobs, context))
 
 
 class _Parser(argparse.ArgumentParser):

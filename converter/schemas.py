@@ -10,8 +10,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from converter.batch import BatchSpec
 from converter.manifest import Manifest
-from converter.spec import BatchSpec
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "schemas"
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"

@@ -1,9 +1,7 @@
-"""The typed configuration: what a user may write, with every default.
+"""The typed configuration of one model: what a user may write, with every default.
 
-Field names are the YAML keys. ``converter.configuration.validation`` turns a composed
-configuration into a ``BatchSpec`` and words the errors; ``converter.configuration.plan`` turns a
-``BatchSpec`` into jobs. The types of a model's parts (inputs, weights, export, …)
-are also the types of a ``Job``.
+Field names are the YAML keys. The types of a model's parts (inputs, weights, export, …) are also
+the types of a ``Job``. ``converter.batch`` has the types of a whole run.
 """
 
 from __future__ import annotations
@@ -17,7 +15,6 @@ Fill = Literal["normal", "uniform", "integers", "constant", "file"]
 Training = Literal["eval", "train"]
 Device = Literal["auto", "cpu", "cuda"]
 Opset = Annotated[int, Field(ge=7, le=25, description="ONNX opset of the default domain")]
-Positive = Annotated[float, Field(gt=0)]
 Tolerance = Annotated[float, Field(ge=0)]
 Dim = Annotated[int, Field(ge=0)]
 Text = Annotated[str, Field(min_length=1)]
@@ -231,70 +228,3 @@ class ModelSpec(Frozen):
     verify: VerifySpec = VerifySpec()
     expect: Expect | None = None
     tags: list[Text] = Field(default_factory=list)
-
-
-class ExporterSpec(Frozen):
-    """Group ``exporter``: the exporters to try, in order, until one verifies."""
-
-    name: Text = "auto"
-    order: Annotated[list[Text], Field(min_length=1)] = ["torchscript", "dynamo"]
-
-
-class SimplifierSpec(Frozen):
-    """Group ``simplifier``."""
-
-    name: Text = "onnxsim"
-
-
-class BenchmarkSpec(Frozen):
-    """Group ``benchmark``: the providers to time; none is ``off``."""
-
-    providers: list[Text] = Field(default_factory=list)
-
-
-class ExecutorSpec(Frozen):
-    """Group ``executor``.
-
-    Attributes:
-        workers: models converted at a time; ``auto`` is the number of cores.
-        timeout_s: seconds that one model may take.
-        grace_s: seconds between SIGTERM and SIGKILL.
-        memory_mb: MiB that one model's processes may hold; ``auto`` is 85 % of the machine's.
-        retries: further tries for a job that a signal ended; never for an exception.
-    """
-
-    name: Text = "process"
-    workers: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = "auto"
-    timeout_s: Positive = 1800.0
-    grace_s: Annotated[float, Field(ge=0)] = 5.0
-    memory_mb: Annotated[int, Field(ge=256)] | Literal["auto"] | None = "auto"
-    retries: Annotated[int, Field(ge=0, le=10)] = 1
-
-
-class StoreSpec(Frozen):
-    path: Text = "outputs/.store"
-
-
-class BatchSpec(Frozen):
-    """A whole configuration, as composed from ``configs/`` and the command line."""
-
-    exporter: ExporterSpec = ExporterSpec()
-    simplifier: SimplifierSpec = SimplifierSpec()
-    verify: VerifySpec = VerifySpec()
-    benchmark: BenchmarkSpec = BenchmarkSpec()
-    executor: ExecutorSpec = ExecutorSpec()
-    opset: Opset = 17
-    training: Training = "eval"
-    simplify: bool = True
-    device: Device = "auto"
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    include: list[Text] = Field(default_factory=list)
-    exclude: list[Text] = Field(default_factory=list)
-    select: Annotated[list[Text], Field(min_length=1)] = ["*"]
-    models: dict[str, ModelSpec] = Field(default_factory=dict)
-    baseline: str | None = None
-    store: StoreSpec = StoreSpec()
-    publish_to: str | None = None
-    keep: Annotated[int, Field(ge=1)] | None = None
-    exclusive: bool = False
-    deadline: Positive | None = None

@@ -17,10 +17,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from converter.batch import BatchSpec
 from converter.configuration import wording
 from converter.configuration.resolution import reason
 from converter.errors import ConfigError, Problem
-from converter.spec import BatchSpec
 
 _RAISED = (HydraException, OmegaConfBaseException, ValueError, KeyError, AssertionError)
 

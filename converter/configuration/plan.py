@@ -6,12 +6,12 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from converter.batch import BatchSpec
 from converter.configuration import opsets, request, selection
 from converter.job import STAGES, Job, VerifyRecord
 from converter.manifest import Row, not_run_stages, request_of
 from converter.run import environment
 from converter.spec import (
-    BatchSpec,
     CaseInput,
     Checkpoint,
     DynamicAxes,

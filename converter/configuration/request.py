@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from converter import plugins
+from converter.batch import BatchSpec
 from converter.configuration import opsets
-from converter.spec import BatchSpec, ModelSpec, OpsetRange
+from converter.spec import ModelSpec, OpsetRange
 
 ORIGINAL = "original"
 """The exporter of a source that is ONNX already: it copies, or converts to a pinned opset."""

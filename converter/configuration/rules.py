@@ -8,17 +8,10 @@ from collections.abc import Iterable, Mapping, Set
 from pydantic import ValidationError
 
 from converter import plugins
+from converter.batch import BatchSpec, StoreSpec
 from converter.configuration import request, selection, wording
 from converter.errors import Code, Problem
-from converter.spec import (
-    BatchSpec,
-    CaseInput,
-    ExportSpec,
-    InputSpec,
-    ModelSpec,
-    OpsetRange,
-    StoreSpec,
-)
+from converter.spec import CaseInput, ExportSpec, InputSpec, ModelSpec, OpsetRange
 
 # Keys of the contract whose feature is not built yet: refused rather than ignored.
 _LATER = ("baseline", "publish_to", "keep", "exclusive", "deadline")

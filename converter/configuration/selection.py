@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 
 import registry
+from converter.batch import BatchSpec
 from converter.configuration import wording
 from converter.errors import Problem
-from converter.spec import BatchSpec, InputSpec, ModelSpec, Source
+from converter.spec import InputSpec, ModelSpec, Source
 
 
 def expand(spec: BatchSpec) -> tuple[dict[str, ModelSpec], list[Problem]]:

@@ -16,9 +16,10 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from converter.batch import BatchSpec
 from converter.configuration import rules, wording
 from converter.errors import ConfigError, Problem
-from converter.spec import BatchSpec, Frozen, ModelSpec
+from converter.spec import Frozen, ModelSpec
 
 MAX_NAME = 120
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from converter import plugins
+from converter.batch import ExecutorSpec
 from converter.errors import ConfigError, Problem
 from converter.job import Job, JobResult, StageName
-from converter.spec import ExecutorSpec
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ import importlib
 import os
 from collections.abc import Sequence
 
+from converter.batch import ExecutorSpec
 from converter.executors import Events, Executor, Finished, StageEntered, Started
 from converter.job import Job, StageName
 from converter.processes.outcome import io_failure, left
 from converter.run.delivery import clear_staging
-from converter.spec import ExecutorSpec
 
 
 class InlineExecutor:

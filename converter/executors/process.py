@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
+from converter.batch import ExecutorSpec
 from converter.errors import Code
 from converter.executors import Event, Events, Executor, Finished, StageEntered, Started, Tick
 from converter.job import Job, JobResult, StageName
@@ -23,7 +24,6 @@ from converter.processes.forkserver import ForkServer
 from converter.processes.outcome import lost
 from converter.processes.supervisor import Limits
 from converter.run import environment
-from converter.spec import ExecutorSpec
 
 _TICK_S = 0.2
 _CLOSE_S = 10.0

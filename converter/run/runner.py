@@ -1,65 +1,36 @@
-"""One run: hold the directory, run the jobs, let their results in, keep the record."""
+"""One run: hold the directory, run the jobs, let their results in, print what came of it."""
 
 from __future__ import annotations
 
-import errno
-import os
 import shutil
-import signal
 import sys
-from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
-from types import FrameType, TracebackType
 
-from converter import executors, manifest
+from converter import executors
 from converter.configuration.plan import Plan
-from converter.errors import Code, ExitCode, RunError
+from converter.errors import ExitCode, RunError
 from converter.executors import Executor, Finished
-from converter.job import Job, JobResult
-from converter.manifest import Manifest, Row, RunInfo
-from converter.processes import outcome
-from converter.run import delivery, environment, progress, runlog, summary
+from converter.run import delivery, progress, runlog, summary
+from converter.run.interrupts import Interrupts
+from converter.run.record import Record, RunContext
 from converter.run.runlock import locked
-from converter.spec import ExecutorSpec
 
 
-@dataclass(frozen=True)
-class RunContext:
-    """What a run is called and where it goes.
-
-    Attributes:
-        directory: the run directory, absolute; made when it does not exist.
-        experiment: ``adhoc`` when none was chosen.
-        overrides: what the command line changed.
-        config_sha256: of the unresolved configuration.
-        command: what the user typed, to say how to start again.
-    """
-
-    directory: Path
-    experiment: str
-    overrides: list[str]
-    config_sha256: str
-    command: str
-
-
-def run(plan: Plan, spec: ExecutorSpec, context: RunContext) -> ExitCode:
+def run(plan: Plan, context: RunContext) -> ExitCode:
     """Run a plan to its end and print what came of it.
 
     Raises:
         RunError: the directory cannot be written or is held by another run; nothing was started.
         ConfigError: the directory already holds a run, or there is no such executor.
     """
-    return execute(plan, executors.create(spec), context)
+    return execute(plan, executors.create(context.spec.executor), context)
 
 
 def execute(plan: Plan, executor: Executor, context: RunContext) -> ExitCode:
     """Like ``run``, with the executor given."""
     directory = context.directory
     with locked(directory), Interrupts() as interrupts, runlog.opened(directory) as log:
-        record = _Record(plan, context)
+        record = Record(plan, context)
         record.open()
         total = len(record.order)
         log(f"started: {context.command}")
@@ -88,7 +59,7 @@ def execute(plan: Plan, executor: Executor, context: RunContext) -> ExitCode:
 def _consume(
     plan: Plan,
     executor: Executor,
-    record: _Record,
+    record: Record,
     interrupts: Interrupts,
     shown: progress.Progress,
 ) -> OSError | None:
@@ -113,186 +84,3 @@ def _consume(
     except OSError as error:
         return error
     return None
-
-
-class Interrupts:
-    """Notes SIGINT and SIGTERM instead of raising in the middle of a write; a second one kills."""
-
-    def __init__(self) -> None:
-        self.received: signal.Signals | None = None
-
-    def __enter__(self) -> Interrupts:
-        self._before = {
-            number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)
-        }
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.received is not None:  # the supervisors notice, and end all below them
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-        self.received = signal.Signals(number)
-
-
-class _Record:
-    """The rows of a run, in memory and on the disk."""
-
-    def __init__(self, plan: Plan, context: RunContext) -> None:
-        self._directory = context.directory
-        self._command = context.command
-        self._jobs = {job.name: job for job in plan.jobs}
-        self.order = plan.order
-        self._rows = {row.name: row for row in plan.skipped}
-        self._rows |= {job.name: manifest.row_of(job, outcome.not_run(job)) for job in plan.jobs}
-        self._environment = environment.collect()
-        now = datetime.now(UTC)
-        self._info = RunInfo(
-            id=f"{now:%Y%m%dT%H%M%SZ}-{os.urandom(3).hex()}",
-            experiment=context.experiment,
-            started_at=_stamp(now),
-            overrides=context.overrides,
-            config_sha256=context.config_sha256,
-            git=environment.git_state(Path.cwd()),
-        )
-
-    def manifest(self) -> Manifest:
-        rows = [self._rows[name] for name in self.order]
-        info = self._info.model_copy(update={"counts": manifest.counts(rows)})
-        return Manifest(run=info, environment=self._environment, models=rows)
-
-    def open(self) -> None:
-        """Leave a manifest that says what is planned, for the reader of a run that was killed.
-
-        Raises:
-            RunError: it cannot be written.
-        """
-        try:
-            manifest.write(self.manifest(), self._directory)
-        except OSError as error:
-            raise RunError(f"cannot write into {self._directory}: {error.strerror}") from error
-
-    def prepare(self, job: Job) -> Row | None:
-        """Make a model's folder; the row when that failed.
-
-        Raises:
-            OSError: the disk is full, or the record cannot be written.
-        """
-        try:
-            delivery.prepare(job, self._directory)
-        except OSError as error:
-            return self._finish(job, outcome.io_failure(job, error), error)
-        return None
-
-    def accept(self, result: JobResult) -> Row:
-        """Let a result in: publish its artifact, judge it, record it.
-
-        Raises:
-            OSError: the disk is full, or the record cannot be written; the row is failed / IO.
-        """
-        job = self._jobs[result.name]
-        problem: OSError | None = None
-        if result.status == "ok":
-            try:
-                result = delivery.publish(job, result, self._directory)
-            except OSError as error:
-                problem = error
-                result = outcome.io_failure(job, error, result)
-        else:
-            result = result.model_copy(update={"artifact": None})
-        shutil.rmtree(job.staging_dir, ignore_errors=True)
-        return self._finish(job, result, problem)
-
-    def _finish(self, job: Job, result: JobResult, problem: OSError | None) -> Row:
-        result = outcome.apply_expect(self._with_log(job, result), job.expect)
-        row = self._rows[job.name] = manifest.row_of(job, result)
-        try:
-            if delivery.is_own_folder(job):
-                manifest.write_atomic(Path(job.model_dir) / delivery.RESULT, manifest.dump(result))
-            manifest.append_result(self._directory, row)
-        except OSError as error:
-            delivery.unpublish(job, result)
-            failed = self._with_log(job, outcome.io_failure(job, error, result))
-            self._rows[job.name] = manifest.row_of(job, failed)
-            raise
-        if _disk_full(result, problem):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._directory))
-        return row
-
-    def _with_log(self, job: Job, result: JobResult) -> JobResult:
-        log = Path(job.model_dir) / delivery.LOG
-        if result.error is None or not log.is_file():
-            return result
-        path = str(log.relative_to(self._directory))
-        return result.model_copy(update={"error": result.error.model_copy(update={"log": path})})
-
-    def close(
-        self, received: signal.Signals | None, failure: OSError | None
-    ) -> tuple[ExitCode, OSError | None]:
-        """Write the final manifest and, of a complete run, the ``latest`` link.
-
-        A sweep's point and a directory that the user chose elsewhere are not in the folder of
-        their experiment: no link is made beside them.
-        """
-        statuses = [self._rows[name].status for name in self.order]
-        complete = "not_run" not in statuses and failure is None
-        code = _exit_code(statuses, received, failure)
-        self._info = self._info.model_copy(
-            update={
-                "finished_at": _stamp(datetime.now(UTC)),
-                "complete": complete,
-                "exit_code": int(code),
-            }
-        )
-        try:
-            manifest.write(self.manifest(), self._directory)
-            if complete and self._directory.parent.name == self._info.experiment:
-                delivery.link_latest(self._directory)
-        except OSError as error:
-            return ExitCode.RUN_FAILED, failure or error
-        return code, failure
-
-    def farewell(self, received: signal.Signals | None, failure: OSError | None) -> list[str]:
-        """What to tell the user of a run that did not come to its end."""
-        done = sum(self._rows[name].status != "not_run" for name in self.order)
-        so_far = f"{done} of {len(self.order)} models are done and stay in {self._directory}"
-        again = f"Start again with: {self._command}"
-        if failure is not None:
-            where = failure.filename or self._directory
-            return [f"Stopped: {failure.strerror or failure}: {where}. {so_far}. {again}"]
-        if received is not None:
-            return [f"Interrupted by {received.name}: {so_far}. {again}"]
-        return []
-
-
-def _disk_full(result: JobResult, problem: OSError | None) -> bool:
-    """A full disk fails every model to come: the run stops. Workers report it as text."""
-    if problem is not None:
-        return problem.errno == errno.ENOSPC
-    error = result.error
-    return (
-        error is not None and error.code is Code.IO and os.strerror(errno.ENOSPC) in error.message
-    )
-
-
-def _exit_code(
-    statuses: Sequence[str], received: signal.Signals | None, failure: OSError | None
-) -> ExitCode:
-    if failure is not None:
-        return ExitCode.RUN_FAILED
-    if received is not None:
-        return ExitCode.INTERRUPTED if received == signal.SIGINT else ExitCode.TERMINATED
-    expected = all(status in summary.EXPECTED for status in statuses)
-    return ExitCode.OK if expected else ExitCode.MODELS_FAILED
-
-
-def _stamp(moment: datetime) -> str:
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -107,9 +107,9 @@ def _usage(message: str, hint: str = "") -> ConfigError:
 
 def _verify(job: Job, file: Path) -> tuple[JobResult, list[str]]:
     """The result, and the last lines of the log."""
+    from converter.batch import ExecutorSpec
     from converter.executors import Finished
     from converter.executors.process import ProcessExecutor
-    from converter.spec import ExecutorSpec
 
     try:
         with tempfile.TemporaryDirectory(prefix="converter-verify-") as folder:

@@ -6,11 +6,11 @@ import pytest
 from executor_contract import ExecutorContract
 
 from converter import executors, plugins
+from converter.batch import ExecutorSpec
 from converter.errors import ConfigError
 from converter.executors import Executor
 from converter.executors.inline import InlineExecutor
 from converter.executors.process import ProcessExecutor
-from converter.spec import ExecutorSpec
 
 
 class TestInline(ExecutorContract):

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from converter.batch import ExecutorSpec
 from converter.executors import Finished
 from converter.executors.process import ProcessExecutor, _server
 from converter.job import Job, JobResult
-from converter.spec import ExecutorSpec
 
 MARK = "CONVERTER_TEST_MARK"
 Run = Callable[..., dict[str, JobResult]]

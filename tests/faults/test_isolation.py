@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from conftest import Run, all_gone
 
+from converter.batch import ExecutorSpec
 from converter.executors import Finished, StageEntered, Started
 from converter.executors.process import ProcessExecutor, _server
 from converter.job import Job, JobResult
 from converter.processes.joblog import HEAD_BYTES, TAIL_BYTES
-from converter.spec import ExecutorSpec
 
 pytestmark = pytest.mark.faults
 

@@ -15,8 +15,8 @@ from tests.unit.conftest import Composer
 
 
 def test_the_defaults_are_those_of_the_types(composed: Composer) -> None:
+    from converter.batch import BatchSpec
     from converter.configuration.validation import parse
-    from converter.spec import BatchSpec
 
     (point,) = composed("+models.m={source: conv_bn_relu}")
     spec = parse(point.config)

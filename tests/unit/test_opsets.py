@@ -3,8 +3,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+from converter.batch import BatchSpec
 from converter.configuration import opsets, request
-from converter.spec import BatchSpec
 
 
 def test_the_bounds_are_those_of_the_configuration() -> None:

@@ -30,8 +30,9 @@ from converter.job import (
 )
 from converter.manifest import Manifest, Row, request_of
 from converter.run import delivery
+from converter.run.record import RunContext
 from converter.run.runlock import locked
-from converter.run.runner import RunContext, execute
+from converter.run.runner import execute
 from converter.spec import Expect
 
 CONTENT = b"a whole file"

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from converter.batch import BatchSpec
 from converter.configuration.validation import parse
 from converter.errors import ConfigError
-from converter.spec import BatchSpec, OpsetRange
+from converter.spec import OpsetRange
 
 BASE: dict[str, Any] = {"source": "conv_bn_relu"}
 

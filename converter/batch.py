@@ -1,0 +1,82 @@
+"""The typed configuration of a whole run: its groups, its defaults and its models.
+
+``converter.configuration.validation`` turns a composed configuration into a ``BatchSpec`` and words
+the errors; ``converter.configuration.plan`` turns a ``BatchSpec`` into jobs.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from converter.spec import Device, Frozen, ModelSpec, Opset, Text, Training, VerifySpec
+
+Positive = Annotated[float, Field(gt=0)]
+
+
+class ExporterSpec(Frozen):
+    """Group ``exporter``: the exporters to try, in order, until one verifies."""
+
+    name: Text = "auto"
+    order: list[Text] = Field(["torchscript", "dynamo"], min_length=1)
+
+
+class SimplifierSpec(Frozen):
+    """Group ``simplifier``."""
+
+    name: Text = "onnxsim"
+
+
+class BenchmarkSpec(Frozen):
+    """Group ``benchmark``: the providers to time; none is ``off``."""
+
+    providers: list[Text] = Field(default_factory=list)
+
+
+class ExecutorSpec(Frozen):
+    """Group ``executor``.
+
+    Attributes:
+        workers: models converted at a time; ``auto`` is the number of cores.
+        timeout_s: seconds that one model may take.
+        grace_s: seconds between SIGTERM and SIGKILL.
+        memory_mb: MiB that one model's processes may hold; ``auto`` is 85 % of the machine's.
+        retries: further tries for a job that a signal ended; never for an exception.
+    """
+
+    name: Text = "process"
+    workers: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = "auto"
+    timeout_s: Positive = 1800.0
+    grace_s: Annotated[float, Field(ge=0)] = 5.0
+    memory_mb: Annotated[int, Field(ge=256)] | Literal["auto"] | None = "auto"
+    retries: Annotated[int, Field(ge=0, le=10)] = 1
+
+
+class StoreSpec(Frozen):
+    path: Text = "outputs/.store"
+
+
+class BatchSpec(Frozen):
+    """A whole configuration, as composed from ``configs/`` and the command line."""
+
+    exporter: ExporterSpec = ExporterSpec()
+    simplifier: SimplifierSpec = SimplifierSpec()
+    verify: VerifySpec = VerifySpec()
+    benchmark: BenchmarkSpec = BenchmarkSpec()
+    executor: ExecutorSpec = ExecutorSpec()
+    opset: Opset = 17
+    training: Training = "eval"
+    simplify: bool = True
+    device: Device = "auto"
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    include: list[Text] = Field(default_factory=list)
+    exclude: list[Text] = Field(default_factory=list)
+    select: list[Text] = Field(["*"], min_length=1)
+    models: dict[str, ModelSpec] = Field(default_factory=dict)
+    baseline: str | None = None
+    store: StoreSpec = StoreSpec()
+    publish_to: str | None = None
+    keep: Annotated[int, Field(ge=1)] | None = None
+    exclusive: bool = False
+    deadline: Positive | None = None
