@@ -96,7 +96,7 @@ class Subject:
         self.feeds += [cases.Case("fresh", self.job.inputs, n).draw(self.job.seed) for n in FRESH]
         self.sound = self.outputs(self.file)
         plain = self.outputs(self.file, optimise=False)
-        floors = [floor or 0.0 for floor in self.references.floors]
+        floors = [floor or 0.0 for floor in self.references.noise.floors]
         self.noise = [max(each) for each in zip(distances(plain, self.sound), floors, strict=True)]
 
     def outputs(self, file: Path, *, optimise: bool = True) -> list[list[Array]]:
@@ -223,7 +223,7 @@ def describe(subject: Subject, excess: float, record: VerifyRecord) -> str:
 def allowed(references: References) -> float:
     from converter.worker import numerics
 
-    return max(numerics.tolerance(floor) for floor in references.floors)
+    return max(numerics.tolerance(floor) for floor in references.noise.floors)
 
 
 @contextlib.contextmanager

@@ -157,7 +157,11 @@ class Artifact(Frozen):
 
 
 class OutputCheck(Frozen):
-    """One output of one case. Errors are against the PyTorch reference; ``None``: not computed."""
+    """One output of one case. Errors are against the PyTorch reference; ``None``: not computed.
+
+    ``unpaired`` is the number of detections that have no counterpart in the file; the errors are
+    those of the others.
+    """
 
     name: str
     shape: list[int]
@@ -169,6 +173,7 @@ class OutputCheck(Frozen):
     atol: float
     rtol: float
     passed: bool
+    unpaired: int | None = None
 
 
 class CaseCheck(Frozen):

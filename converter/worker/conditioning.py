@@ -34,7 +34,9 @@ _VANISHING = 1e-3
 # drowning it: rounding errors then grow slowly through 80 blocks (efficientnet_v2_l: 3e-3 → 1e-5).
 _NORMALISED = 0.5
 # A layer that feeds itself (RAFT: 12 updates of a flow) must shrink what it gets, or it turns
-# rounding errors into other results.
+# rounding errors into other results. It meets the same shape each time; the heads of a detector,
+# which run once for each level of a pyramid, meet another, and four of them in a row would let
+# the signal die.
 _REPEATED = 0.5
 # Fewer values than this in a channel say nothing about its variance.
 _FEW = 8
@@ -97,7 +99,7 @@ class _Calibration:
 
     def __init__(self, model: nn.Module, generator: torch.Generator) -> None:
         self._generator = generator
-        self._seen: set[nn.Module] = set()
+        self._seen: dict[nn.Module, torch.Size] = {}
         self._repeated: set[Any] = set()
         self._handles = []
         for module in model.modules():
@@ -117,21 +119,32 @@ class _Calibration:
 
     def _statistics(self, module: nn.Module, arguments: tuple[Any, ...]) -> None:
         if module not in self._seen:
-            self._seen.add(module)
+            self._seen[module] = arguments[0].shape
             _set_statistics(module, arguments[0], self._generator)
 
     def _scale(self, module: Any, arguments: tuple[Any, ...], output: Tensor) -> Tensor | None:
         # A module that runs several times in one pass is scaled by its first.
         if module in self._seen:
-            self._repeated.add(module)
+            if self._seen[module] == output.shape:
+                self._repeated.add(module)
             return None
-        self._seen.add(module)
-        spread = float(output.std()) if output.is_floating_point() and output.numel() > 1 else 0.0
+        self._seen[module] = output.shape
+        # The layer is linear: what its weight contributes scales with the weight.
+        bias = 0.0 if module.bias is None else _along_channels(module, output)
+        part = output - bias
+        spread = float(part.std()) if output.is_floating_point() and output.numel() > 1 else 0.0
         if not math.isfinite(spread) or spread == 0:
             return None
         module.weight.div_(spread)
-        scaled: Tensor = module.forward(*arguments)
-        return scaled
+        return part / spread + bias
+
+
+def _along_channels(module: Any, output: Tensor) -> Tensor:
+    """The bias as it is added: to the last axis by a linear layer, else before the sizes."""
+    bias: Tensor = module.bias
+    if isinstance(module, nn.Linear):
+        return bias
+    return bias.reshape(-1, *[1] * (module.weight.dim() - 2))
 
 
 def _set_statistics(module: Any, value: Tensor, generator: torch.Generator) -> None:

@@ -22,6 +22,8 @@ from converter.worker.onnx_source import OnnxFile
 from converter.worker.session import RuntimeErrors, Session, first_line
 
 Warn = Callable[[str], None]
+# What a model raises at a size or in a precision that it does not accept.
+REFUSALS = (RuntimeError, ValueError, IndexError, AssertionError, TypeError, ArithmeticError)
 
 
 class Runner:
@@ -30,11 +32,12 @@ class Runner:
     Attributes:
         model: the callable PyTorch model as it was loaded, or ``None`` for an ONNX source. Calls
             go to replicas of it, so that none sees what an earlier one left behind.
+        device: where it runs.
     """
 
     def __init__(self, loaded: Loaded, job: Job, warn: Warn) -> None:
         self._job = job
-        self._device = loaded.device
+        self.device = loaded.device
         self._warn = warn
         self._session: Session | None = None
         self._used: Any = None
@@ -63,7 +66,7 @@ class Runner:
                 raise StageError(
                     Code.FORWARD, f"the original file does not run: {first_line(error)}"
                 ) from error
-        arguments = tensors(inputs, self._device)
+        arguments = tensors(inputs, self.device)
         model = self._used = self._used if used else replica(self.model)
         buffers, versions = _buffers(model), _versions(model)
         result = self.forward(arguments, draw=draw, model=model)

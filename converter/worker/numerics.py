@@ -6,7 +6,7 @@ pass on empty arrays; so kind, shape and finiteness are decided before any numbe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -21,6 +21,19 @@ _TIMES_FLOOR = 20.0
 _TIGHTEST, _LOOSEST, _UNKNOWN = 5e-6, 2.5e-3, 2.5e-4
 # The largest of many rounding errors against their root mean square.
 _PEAK = 4.0
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The rounding error that a model shows by itself (``converter.worker.noise``).
+
+    Attributes:
+        floors: for each output the relative L2 distance to float64; ``None``: not known.
+        lost: share of the detections that have no counterpart in float64.
+    """
+
+    floors: list[float | None] = field(default_factory=list)
+    lost: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -65,7 +78,7 @@ def compare(
         if not np.isfinite(values).all():
             reason = f"{name}: {side} gives NaN or infinity"
             return Comparison(frame, Code.VERIFY_NONFINITE, reason)
-    return _compare_values(frame, expected, actual, rtol, atol, tolerance(floor))
+    return _compare_values(frame, expected, actual, rtol, atol, floor)
 
 
 def tolerance(floor: float | None) -> float:
@@ -75,23 +88,32 @@ def tolerance(floor: float | None) -> float:
     return min(max(_TIMES_FLOOR * floor, _TIGHTEST), _LOOSEST)
 
 
+def bounds(
+    expected: Array, rtol: float | None, atol: float | None, floor: float | None
+) -> tuple[float, float]:
+    """The absolute and the relative error that an element may show: those stated, else derived."""
+    if expected.dtype.kind != "f":
+        return 0.0, 0.0
+    derived = _PEAK * tolerance(floor)
+    scale = float(np.sqrt(np.mean(np.square(expected.astype(np.float64)))))
+    return (derived * scale if atol is None else atol), (derived if rtol is None else rtol)
+
+
 def _compare_values(
     frame: OutputCheck,
     expected: Array,
     actual: Array,
     rtol: float | None,
     atol: float | None,
-    derived: float,
+    floor: float | None,
 ) -> Comparison:
     want = expected.astype(np.float64).ravel()
     got = actual.astype(np.float64).ravel()
     difference = np.abs(got - want)
     exact = expected.dtype.kind != "f"
-    scale = float(np.sqrt(np.mean(np.square(want))))
-    relative = _PEAK * derived if rtol is None else rtol
-    absolute = _PEAK * derived * scale if atol is None else atol
+    derived = tolerance(floor)
+    absolute, relative = bounds(expected, rtol, atol, floor)
     if exact:
-        relative = absolute = 0.0
         # float64 cannot tell neighbouring integers above 2**53 apart.
         difference = np.maximum(difference, (actual != expected).ravel())
     bound = absolute + relative * np.abs(want)

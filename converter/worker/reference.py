@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from converter.errors import Code, StageError
 from converter.job import Job, Sensitivity
-from converter.worker import cases, conditioning, training, vacuity
-from converter.worker.cases import Case
-from converter.worker.execution import Runner, flatten, replica, tensors
+from converter.worker import cases, conditioning, detections, noise, training, vacuity
+from converter.worker.cases import SECOND, TRACED, Case
+from converter.worker.execution import REFUSALS, Runner, replica, tensors
 from converter.worker.inputs import Array
 from converter.worker.loading import Loaded
+from converter.worker.numerics import Noise
 from converter.worker.session import first_line
 
-# What a model raises at a size that it does not accept.
-_REFUSALS = (RuntimeError, ValueError, IndexError, AssertionError, TypeError, ArithmeticError)
 _OTHER_SIZES = 2
 # Batch statistics of one sample fit no other: 40 layers on (efficientnet_b5) a second one would be
 # a thousand times too large.
@@ -26,11 +24,15 @@ _CALIBRATION = 4
 
 @dataclass(frozen=True)
 class Reference:
-    """One case with its inputs and the model's outputs, in the order of ``forward``."""
+    """One case with its inputs and the model's outputs, in the order of ``forward``.
+
+    ``noise`` is what the model's own rounding makes of them; ``None``: as in the other cases.
+    """
 
     case: Case
     inputs: dict[str, Array]
     outputs: list[Array]
+    noise: Noise | None = None
 
 
 @dataclass
@@ -38,8 +40,8 @@ class References:
     """All cases of a job.
 
     Attributes:
-        floors: for each output the relative L2 distance between the model in its own precision
-            and in float64; ``None`` where that cannot be had.
+        noise: the largest rounding errors that the model showed.
+        detections: the outputs that list detections, by what they hold.
         sensitivity: how the outputs answer to the input.
         conditioned: the random weights were conditioned.
         silenced: dropout modules of a model in training mode, run with ratio zero.
@@ -48,7 +50,8 @@ class References:
     """
 
     cases: list[Reference] = field(default_factory=list)
-    floors: list[float | None] = field(default_factory=list)
+    noise: Noise = field(default_factory=Noise)
+    detections: dict[str, int] = field(default_factory=dict)
     sensitivity: Sensitivity | None = None
     conditioned: bool = False
     silenced: list[str] = field(default_factory=list)
@@ -93,7 +96,7 @@ def _condition(run: Runner, loaded: Loaded, job: Job) -> None:
 
     try:
         conditioning.condition(model, forward, job.seed)
-    except _REFUSALS:
+    except REFUSALS:
         if not statistics:
             raise
         batch = _batch(job, 1)  # a model that takes no other batch
@@ -121,8 +124,21 @@ def _run_cases(found: References, run: Runner, loaded: Loaded, job: Job) -> None
     alike = [item.outputs for item in found.cases if item.case.shapes == first.case.shapes]
     found.sensitivity, found.vacuous = vacuity.judge(names, alike)
     if found.vacuous is None:
-        found.floors = _floors(run, loaded, first)
+        found.detections = detections.places(names, first.outputs)
+        _measure_noise(found, run, loaded)
         found.cases += _other_sizes(job, run)
+
+
+def _measure_noise(found: References, run: Runner, loaded: Loaded) -> None:
+    """Of the cases at the traced shapes: each has a rounding error of its own."""
+    double = noise.doubled(loaded, run.model)
+    for place, item in enumerate(found.cases):
+        if item.case.label in (TRACED, SECOND):
+            inputs = list(item.inputs.values())
+            measured = noise.measure(run, double, inputs, item.outputs, found.detections)
+            found.cases[place] = replace(item, noise=measured)
+    known = [item.noise for item in found.cases if item.noise is not None]
+    found.noise = noise.worst(known)
 
 
 def _output_names(job: Job, count: int) -> list[str]:
@@ -171,33 +187,6 @@ def _different(names: list[str], one: list[Array], other: list[Array]) -> str | 
     return None
 
 
-def _floors(run: Runner, loaded: Loaded, first: Reference) -> list[float | None]:
-    """The model's own rounding error, output by output."""
-    unknown: list[float | None] = [None] * len(first.outputs)
-    if loaded.kind != "module":
-        return unknown
-    try:
-        double = copy.deepcopy(run.model).double()
-        arguments = tuple(
-            tensor.double() if tensor.is_floating_point() else tensor
-            for tensor in tensors(first.inputs, loaded.device)
-        )
-        exact = [tensor.cpu().numpy() for tensor in flatten(run.forward(arguments, model=double))]
-    except (*_REFUSALS, AttributeError, KeyError) as error:
-        # Code that names float32 inside forward does not run in float64; the default holds then.
-        print(f"no float64 reference: {first_line(error)}")
-        return unknown
-    return [_distance(want, have) for want, have in zip(exact, first.outputs, strict=True)]
-
-
-def _distance(exact: Array, rounded: Array) -> float | None:
-    if rounded.dtype.kind != "f" or exact.shape != rounded.shape:
-        return None
-    scale = vacuity.rms(exact)
-    error = vacuity.rms(rounded.astype(np.float64) - exact.astype(np.float64))
-    return error / scale if scale else None
-
-
 def _other_sizes(job: Job, run: Runner) -> list[Reference]:
     """Two other sizes for each dynamic symbol, and for all of them together."""
     every = list(cases.symbols(job))
@@ -209,7 +198,7 @@ def _other_sizes(job: Job, run: Runner) -> list[Reference]:
             inputs = case.draw(job.seed)
             try:
                 outputs = run(inputs)
-            except (*_REFUSALS, StageError) as error:
+            except (*REFUSALS, StageError) as error:
                 refused.setdefault(moved[0], f"at {case.label}: {first_line(error)}")
                 continue
             if all(output.size and np.isfinite(output).all() for output in outputs):

@@ -10,9 +10,10 @@ import onnx
 
 from converter.errors import Code, StageError
 from converter.job import CaseCheck, DynamicCheck, Job, VerifyRecord
-from converter.worker import numerics, structure, training
+from converter.worker import structure, training
 from converter.worker.cases import SECOND, TRACED
 from converter.worker.inputs import Array
+from converter.worker.outputs import compare
 from converter.worker.reference import Reference, References
 from converter.worker.session import RuntimeErrors, Session, first_line
 
@@ -121,12 +122,14 @@ def _run_case(
             f"({', '.join(session.outputs)}), PyTorch returns {len(reference.outputs)}"
         )
         return check, StageError(Code.OUTPUT_STRUCTURE, message)
-    compared = [
-        numerics.compare(name, want, got, rtol=job.verify.rtol, atol=job.verify.atol, floor=floor)
-        for name, want, got, floor in zip(
-            session.outputs, reference.outputs, outputs, references.floors, strict=True
-        )
-    ]
+    compared = compare(
+        session.outputs,
+        reference.outputs,
+        outputs,
+        job.verify,
+        reference.noise or references.noise,
+        references.detections,
+    )
     check = check.model_copy(update={"outputs": [item.check for item in compared]})
     for item in compared:
         if item.code is not None:

@@ -50,14 +50,14 @@ def compute(job: Any) -> reference.References:
 @pytest.mark.parametrize("source", ["Net", "Conv"])
 def test_the_floor_is_float32_rounding(tiny_job: MakeJob, source: str) -> None:
     shape = [2, 3] if source == "Net" else [2, 3, 8, 8]
-    (floor,) = compute(tiny_job(source, inputs={"x": {"shape": shape}})).floors
+    (floor,) = compute(tiny_job(source, inputs={"x": {"shape": shape}})).noise.floors
     assert floor is not None
     assert 1e-9 < floor < 1e-6
     assert numerics.tolerance(floor) < 2e-5
 
 
 def test_a_model_that_cancels_has_a_higher_floor(tiny_job: MakeJob) -> None:
-    (floor,) = compute(tiny_job("Cancelling")).floors
+    (floor,) = compute(tiny_job("Cancelling")).noise.floors
     assert floor is not None
     assert floor > 1e-4
     assert numerics.tolerance(floor) == 2.5e-3
@@ -66,12 +66,12 @@ def test_a_model_that_cancels_has_a_higher_floor(tiny_job: MakeJob) -> None:
 @pytest.mark.parametrize("source", ["OnlyFloat32", "Ranks"])
 def test_where_there_is_no_floor(tiny_job: MakeJob, source: str) -> None:
     """Code that names float32; an integer output."""
-    assert compute(tiny_job(source)).floors == [None]
+    assert compute(tiny_job(source)).noise.floors == [None]
 
 
 def test_each_output_has_a_floor_of_its_own(tiny_job: MakeJob) -> None:
     shape = {"shape": [2, 3]}
-    assert len(compute(tiny_job("Two", inputs={"x": shape, "y": shape})).floors) == 2
+    assert len(compute(tiny_job("Two", inputs={"x": shape, "y": shape})).noise.floors) == 2
 
 
 def test_the_samples_and_the_model_are_left_alone(tiny_job: MakeJob) -> None:

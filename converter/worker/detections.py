@@ -1,0 +1,167 @@
+"""Detections are lists in the order of their scores: pair them before they are compared.
+
+Rounding swaps neighbours whose scores are nearly equal, and now and then lets non-maximum
+suppression keep the other one of two boxes that overlap. An element-wise comparison calls that
+wrong, and says nothing about the rest. Here each detection of PyTorch is paired with the nearest
+one of the same label in the file, and counts as found when all that belongs to it (box, score,
+mask, keypoints) is within the tolerance. A few may be missing: where PyTorch in float32 does not
+find all of its own in float64, somewhat more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from converter.spec import VerifySpec
+from converter.worker import numerics
+from converter.worker.inputs import Array
+from converter.worker.numerics import Noise
+
+Places = Mapping[str, int]
+Rows = NDArray[np.intp]
+
+_MEMBERS = ("boxes", "labels", "scores", "masks", "keypoints", "keypoints_scores")
+# Share of the detections that may be missing: at least, at most, and as a multiple of what
+# PyTorch itself loses between float64 and float32.
+_LEAST, _MOST, _TIMES = 0.05, 0.25, 3.0
+# A score of one is worth a box of this share of the boxes' scale.
+_SCORE_WEIGHT = 1.0
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """Outputs whose detections stand in the same rows; ``problem``: why the lists differ."""
+
+    expected: list[Array]
+    actual: list[Array]
+    unpaired: int
+    problem: str | None
+
+
+def places(names: Sequence[str], outputs: Sequence[Array]) -> dict[str, int]:
+    """Which outputs list detections: member → its place; empty where none do.
+
+    They are told by the names that torchvision gives them and by their shapes: ``boxes`` [N, 4],
+    ``scores`` [N], and others whose first axis is N.
+    """
+    found = {name: index for index, name in enumerate(names) if name in _MEMBERS}
+    if not {"boxes", "scores"} <= found.keys():
+        return {}
+    boxes, scores = outputs[found["boxes"]], outputs[found["scores"]]
+    if boxes.ndim != 2 or boxes.shape[1] != 4 or scores.shape != boxes.shape[:1]:
+        return {}
+    return {
+        name: index for name, index in found.items() if outputs[index].shape[:1] == scores.shape
+    }
+
+
+def comparable(members: Places, expected: Sequence[Array], actual: Sequence[Array]) -> bool:
+    """Whether both sides list detections of one form; else a plain comparison says what differs."""
+    count = len(actual[members["scores"]]) if actual[members["scores"]].ndim else 0
+    return count > 0 and all(
+        actual[index].dtype == expected[index].dtype
+        and actual[index].shape == (count, *expected[index].shape[1:])
+        and bool(np.isfinite(actual[index]).all())
+        for index in members.values()
+    )
+
+
+def pair(members: Places, expected: Sequence[Array], actual: Sequence[Array]) -> tuple[Rows, Rows]:
+    """Rows of both sides that belong together: the nearest first, each once, labels equal."""
+    places = members["boxes"], members["scores"]
+    boxes, scores = (expected[place].astype(np.float64) for place in places)
+    other_boxes, other_scores = (actual[place].astype(np.float64) for place in places)
+    scale = max(float(np.sqrt(np.mean(np.square(boxes)))), 1e-12)
+    distance = np.abs(boxes[:, None] - other_boxes[None]).max(axis=-1) / scale
+    distance += _SCORE_WEIGHT * np.abs(scores[:, None] - other_scores[None])
+    if "labels" in members:
+        labels = members["labels"]
+        distance = np.where(expected[labels][:, None] == actual[labels][None], distance, np.inf)
+    left: list[int] = []
+    right: list[int] = []
+    free_left, free_right = np.ones(distance.shape[0], bool), np.ones(distance.shape[1], bool)
+    for flat in np.argsort(distance, axis=None, kind="stable"):
+        row, column = divmod(int(flat), distance.shape[1])
+        if not np.isfinite(distance[row, column]):
+            break
+        if free_left[row] and free_right[column]:
+            free_left[row] = free_right[column] = False
+            left.append(row)
+            right.append(column)
+    order = np.argsort(left, kind="stable")
+    return np.asarray(left, np.intp)[order], np.asarray(right, np.intp)[order]
+
+
+def found(
+    members: Places,
+    expected: Sequence[Array],
+    actual: Sequence[Array],
+    rows: tuple[Rows, Rows],
+    floors: Sequence[float | None],
+    rtol: float | None = None,
+    atol: float | None = None,
+) -> NDArray[np.bool_]:
+    """For each pair whether all that belongs to the detection is within the tolerance."""
+    left, right = rows
+    good = np.ones(len(left), bool)
+    for index in members.values():
+        absolute, relative = numerics.bounds(expected[index], rtol, atol, floors[index])
+        want = expected[index][left].astype(np.float64)
+        error = np.abs(actual[index][right].astype(np.float64) - want)
+        within = error <= absolute + relative * np.abs(want)
+        good &= within.reshape(len(left), -1).all(axis=1)
+    return good
+
+
+def errors(want: Array, got: Array) -> NDArray[np.float64]:
+    """Root mean square error of each detection."""
+    difference = np.square(want.astype(np.float64) - got.astype(np.float64))
+    mean: NDArray[np.float64] = difference.reshape(len(want), -1).mean(axis=1)
+    return np.sqrt(mean)
+
+
+def align(
+    members: Places,
+    expected: Sequence[Array],
+    actual: Sequence[Array],
+    spec: VerifySpec,
+    noise: Noise,
+) -> Aligned:
+    """Bring the detections of both sides into the same rows.
+
+    Where enough are found, only those are left; else all pairs, so that a comparison shows how
+    far they are off.
+    """
+    left, right = pair(members, expected, actual)
+    good = found(members, expected, actual, (left, right), noise.floors, spec.rtol, spec.atol)
+    ours, theirs = expected[members["scores"]], actual[members["scores"]]
+    unpaired = max(len(ours), len(theirs)) - int(good.sum())
+    tolerated = _allowed(len(ours), noise.lost)
+    problem = None
+    if unpaired > tolerated:
+        problem = (
+            f"{unpaired} of {max(len(ours), len(theirs))} detections have no counterpart of the "
+            f"same label within the tolerance, allowed {tolerated}"
+        )
+    elif (np.diff(ours) <= 0).all() and not (np.diff(theirs) <= 0).all():
+        problem = "the detections are not in the order of their scores, PyTorch's are"
+    if unpaired <= tolerated:
+        left, right = left[good], right[good]
+    if not len(left):  # nothing to line up: compared as they stand
+        return Aligned(list(expected), list(actual), unpaired, problem)
+    rows = set(members.values())
+    return Aligned(
+        [side[left] if place in rows else side for place, side in enumerate(expected)],
+        [side[right] if place in rows else side for place, side in enumerate(actual)],
+        unpaired,
+        problem,
+    )
+
+
+def _allowed(count: int, lost: float) -> int:
+    """How many of ``count`` detections may be missing."""
+    return int(count * min(max(_LEAST, _TIMES * lost), _MOST))

@@ -1,0 +1,99 @@
+"""The rounding error that a model shows by itself: in its own precision against float64.
+
+A right file computes the same in another order, so that it may be off by some times as much.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from converter.worker import detections, vacuity
+from converter.worker.detections import Places
+from converter.worker.execution import REFUSALS, Runner, flatten, tensors
+from converter.worker.inputs import Array
+from converter.worker.loading import Loaded
+from converter.worker.numerics import Noise
+from converter.worker.session import first_line
+
+# Of the detections the nearest pairs tell the rounding; the others are another choice.
+_NEAREST = 0.9
+
+
+def doubled(loaded: Loaded, model: Any) -> Any:
+    """A copy of the model in float64, or ``None`` where that cannot be had."""
+    if loaded.kind != "module":
+        return None
+    try:
+        return copy.deepcopy(model).double()
+    except (*REFUSALS, AttributeError, KeyError) as error:
+        print(f"no float64 reference: {first_line(error)}")
+        return None
+
+
+def measure(
+    run: Runner,
+    double: Any,
+    arguments: Sequence[Array],
+    outputs: Sequence[Array],
+    members: Places,
+) -> Noise:
+    """Run the model in float64 on the inputs of one case, and see how far its outputs are off."""
+    unknown = Noise([None] * len(outputs))
+    if double is None:
+        return unknown
+    given = {str(place): array for place, array in enumerate(arguments)}
+    wide = tuple(
+        tensor.double() if tensor.is_floating_point() else tensor
+        for tensor in tensors(given, run.device)
+    )
+    try:
+        exact = [tensor.cpu().numpy() for tensor in flatten(run.forward(wide, model=double))]
+    except (*REFUSALS, AttributeError, KeyError) as error:
+        # Code that names float32 inside forward does not run in float64; the default holds then.
+        print(f"no float64 reference: {first_line(error)}")
+        return unknown
+    floors = [_distance(want, have) for want, have in zip(exact, outputs, strict=True)]
+    if not members:
+        return Noise(floors)
+    return _of_detections(floors, exact, outputs, members)
+
+
+def worst(noises: Sequence[Noise]) -> Noise:
+    """The largest of each, for a case whose own was not measured."""
+    columns = zip(*(noise.floors for noise in noises), strict=True)
+    floors = [max((f for f in column if f is not None), default=None) for column in columns]
+    return Noise(floors, max((noise.lost for noise in noises), default=0.0))
+
+
+def _of_detections(
+    floors: list[float | None], exact: list[Array], outputs: Sequence[Array], members: Places
+) -> Noise:
+    same = [
+        have.astype(want.dtype) if have.dtype.kind == "f" else have
+        for want, have in zip(exact, outputs, strict=True)
+    ]
+    if not detections.comparable(members, exact, same):
+        return Noise(floors, 1.0)
+    left, right = detections.pair(members, exact, same)
+    floors = list(floors)
+    for index in members.values():
+        floors[index] = None
+        if exact[index].dtype.kind == "f" and len(left):
+            error = detections.errors(exact[index][left], same[index][right])
+            near = error[error <= np.quantile(error, _NEAREST)]
+            scale = vacuity.rms(exact[index])
+            floors[index] = float(np.sqrt(np.mean(np.square(near)))) / scale if scale else None
+    found = detections.found(members, exact, same, (left, right), floors)
+    return Noise(floors, 1 - int(found.sum()) / max(len(exact[members["scores"]]), 1))
+
+
+def _distance(exact: Array, rounded: Array) -> float | None:
+    if rounded.dtype.kind != "f" or exact.shape != rounded.shape:
+        return None
+    scale = vacuity.rms(exact)
+    error = vacuity.rms(rounded.astype(np.float64) - exact.astype(np.float64))
+    return error / scale if scale else None

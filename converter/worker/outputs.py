@@ -1,0 +1,51 @@
+"""Compare all outputs of one case: detections paired first, everything else as it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from converter.errors import Code
+from converter.spec import VerifySpec
+from converter.worker import detections, numerics
+from converter.worker.detections import Places
+from converter.worker.inputs import Array
+from converter.worker.numerics import Comparison, Noise
+
+
+def compare(
+    names: Sequence[str],
+    expected: Sequence[Array],
+    actual: Sequence[Array],
+    spec: VerifySpec,
+    noise: Noise,
+    members: Places,
+) -> list[Comparison]:
+    """One comparison for each output, in order.
+
+    Args:
+        expected: what PyTorch gives, ``actual`` what the file gives; of the same number.
+        noise: the model's own rounding errors, of which tolerances are derived.
+        members: the outputs that list detections.
+    """
+    problem: str | None = None
+    unpaired: int | None = None
+    if members and detections.comparable(members, expected, actual):
+        paired = detections.align(members, expected, actual, spec, noise)
+        expected, actual = paired.expected, paired.actual
+        problem, unpaired = paired.problem, paired.unpaired
+    compared = [
+        numerics.compare(name, want, got, rtol=spec.rtol, atol=spec.atol, floor=floor)
+        for name, want, got, floor in zip(names, expected, actual, noise.floors, strict=True)
+    ]
+    for index in members.values():
+        compared[index] = _of_detections(compared[index], unpaired)
+    if problem is not None:
+        place = min(members.values())
+        check = compared[place].check.model_copy(update={"passed": False})
+        compared[place] = Comparison(check, Code.VERIFY_VALUE, problem)
+    return compared
+
+
+def _of_detections(item: Comparison, unpaired: int | None) -> Comparison:
+    return replace(item, check=item.check.model_copy(update={"unpaired": unpaired}))
