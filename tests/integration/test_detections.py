@@ -1,0 +1,139 @@
+"""Detections are paired: what rounding reorders passes, what is wrong does not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from converter.errors import Code
+from converter.spec import VerifySpec
+from converter.worker import detections, outputs
+from converter.worker.inputs import Array
+from converter.worker.numerics import Comparison, Noise
+
+pytestmark = pytest.mark.integration
+NAMES = ["boxes", "labels", "scores", "masks"]
+COUNT = 100
+
+
+def listed(seed: int = 0) -> list[Array]:
+    """Detections as torchvision gives them: by falling score."""
+    rng = np.random.default_rng(seed)
+    corner = rng.uniform(0, 200, (COUNT, 2))
+    boxes = np.concatenate([corner, corner + rng.uniform(5, 100, (COUNT, 2))], axis=1)
+    scores = np.sort(rng.uniform(0.05, 1, COUNT))[::-1]
+    masks = rng.uniform(0, 1, (COUNT, 1, 8, 8))
+    labels = rng.integers(1, 5, COUNT)
+    return [boxes.astype("f4"), labels, scores.astype("f4"), masks.astype("f4")]
+
+
+def compare(want: list[Array], got: list[Array], **options: Any) -> list[Comparison]:
+    noise = options.pop("noise", Noise([1e-6, None, 1e-6, 1e-6]))
+    members = detections.places(NAMES, want)
+    assert list(members) == NAMES
+    return outputs.compare(NAMES, want, got, VerifySpec(**options), noise, members)
+
+
+def failure(compared: list[Comparison]) -> tuple[Code, str]:
+    """The first complaint, as the verification takes it."""
+    first = next(item for item in compared if item.code is not None)
+    assert first.code is not None
+    assert first.reason is not None
+    assert not first.check.passed
+    return first.code, first.reason
+
+
+def swapped(rows: list[Array], one: int, other: int) -> list[Array]:
+    order = np.arange(COUNT)
+    order[[one, other]] = other, one
+    return [array[order] for array in rows]
+
+
+def test_neighbours_of_nearly_equal_score_may_change_places() -> None:
+    want = listed()
+    want[2][41] = want[2][40]
+    compared = compare(want, swapped(want, 40, 41))
+    assert [item.code for item in compared] == [None] * 4
+    assert [item.check.unpaired for item in compared] == [0] * 4
+    assert compared[0].check.shape == [COUNT, 4]
+
+
+def test_the_order_must_still_be_that_of_the_scores() -> None:
+    want = listed()
+    code, reason = failure(compare(want, swapped(want, 3, 90)))
+    assert code is Code.VERIFY_VALUE
+    assert reason == "the detections are not in the order of their scores, PyTorch's are"
+
+
+def test_a_few_may_be_missing_and_are_counted() -> None:
+    want = listed()
+    got = [array[:-5] for array in want]
+    compared = compare(want, got)
+    assert [item.code for item in compared] == [None] * 4
+    assert [item.check.unpaired for item in compared] == [5] * 4
+
+
+@pytest.mark.parametrize("lost", [6, 50])
+def test_many_missing_fail(lost: int) -> None:
+    want = listed()
+    code, reason = failure(compare(want, [array[:-lost] for array in want]))
+    assert code is Code.VERIFY_VALUE
+    assert reason == (
+        f"{lost} of 100 detections have no counterpart of the same label within the tolerance, "
+        "allowed 5"
+    )
+
+
+def test_more_may_be_missing_where_pytorch_loses_some_itself() -> None:
+    want = listed()
+    got = [array[:-12] for array in want]
+    unstable = Noise([1e-6, None, 1e-6, 1e-6], lost=0.04)
+    assert [item.code for item in compare(want, got, noise=unstable)] == [None] * 4
+
+
+def test_never_may_more_than_a_quarter_be_missing() -> None:
+    want = listed()
+    hopeless = Noise([1e-6, None, 1e-6, 1e-6], lost=1.0)
+    _, reason = failure(compare(want, [array[:-26] for array in want], noise=hopeless))
+    assert "allowed 25" in reason
+
+
+@pytest.mark.parametrize(
+    ("member", "change"),
+    [(0, 1.001), (1, 2), (2, 0.999), (3, 1.001)],
+    ids=NAMES,
+)
+def test_every_member_counts(member: int, change: float) -> None:
+    want = listed()
+    got = [array.copy() for array in want]
+    got[member] = (got[member] * change).astype(want[member].dtype)
+    code, reason = failure(compare(want, got))
+    assert code is Code.VERIFY_VALUE
+    assert "have no counterpart" in reason
+
+
+def test_a_tolerance_of_the_model_holds_for_the_pairs() -> None:
+    want = listed()
+    got = [array.copy() for array in want]
+    got[0] += np.float32(0.5)
+    assert [item.code for item in compare(want, got, rtol=0.0, atol=1.0)] == [None] * 4
+
+
+def test_lists_of_another_form_are_compared_as_they_stand() -> None:
+    want = listed()
+    for got, code in (
+        ([want[0].astype("f8"), *want[1:]], Code.VERIFY_SHAPE),
+        ([array[:0] for array in want], Code.VERIFY_SHAPE),
+        ([want[0] * np.float32("nan"), *want[1:]], Code.VERIFY_NONFINITE),
+    ):
+        assert failure(compare(want, got))[0] is code
+
+
+def test_only_lists_of_boxes_and_scores_are_detections() -> None:
+    boxes, labels, scores, _ = listed()
+    assert detections.places(["boxes", "scores"], [boxes, scores]) == {"boxes": 0, "scores": 1}
+    assert detections.places(["boxes", "labels"], [boxes, labels]) == {}
+    assert detections.places(["boxes", "scores"], [boxes[None], scores[None]]) == {}
+    assert detections.places(["boxes", "scores"], [boxes, scores[:5]]) == {}
