@@ -27,7 +27,7 @@ BUILDER = re.compile(
 )
 
 # Sizes that differ from those of the task. inception_v3 cannot take less than 299 with its
-# auxiliary head, swin_v2 was made for 256, the detectors' names say theirs, and these videos
+# auxiliary head, swin_v2 was made for 256, the names of small detectors say theirs, and these videos
 # have positions or strides for 16 frames of 224×224.
 SIZES: dict[str, list[int]] = {
     "inception_v3": [1, 3, 299, 299],
@@ -35,6 +35,8 @@ SIZES: dict[str, list[int]] = {
     "swin_v2_s": [1, 3, 256, 256],
     "swin_v2_b": [1, 3, 256, 256],
     "ssd300_vgg16": [1, 3, 300, 300],
+    "ssdlite320_mobilenet_v3_large": [1, 3, 320, 320],
+    "fasterrcnn_mobilenet_v3_large_320_fpn": [1, 3, 320, 320],
     "r3d_18": [1, 3, 16, 112, 112],
     "mc3_18": [1, 3, 16, 112, 112],
     "r2plus1d_18": [1, 3, 16, 112, 112],
@@ -43,7 +45,9 @@ TASK_SIZES: dict[str, list[int]] = {
     "classification": [1, 3, 224, 224],
     "quantization": [1, 3, 224, 224],
     "segmentation": [1, 3, 224, 224],
-    "detection": [1, 3, 320, 320],
+    # The size that detectors resize their images to: another one would be interpolated first, and
+    # rounding of the coordinates then moves every box.
+    "detection": [1, 3, 800, 800],
     "video": [1, 3, 16, 224, 224],
     "optical_flow": [1, 3, 128, 128],  # RAFT's correlation pyramid needs at least this
 }
