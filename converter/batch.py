@@ -29,9 +29,15 @@ class SimplifierSpec(Frozen):
 
 
 class BenchmarkSpec(Frozen):
-    """Group ``benchmark``: the providers to time; none is ``off``."""
+    """Group ``benchmark``: the providers to time; none is ``off``.
+
+    Attributes:
+        on_cached: whether to time a file that the store had: ``stale`` is when its latency was
+            taken on another machine, with other versions, or asked for otherwise.
+    """
 
     providers: list[Text] = Field(default_factory=list)
+    on_cached: Literal["always", "never", "stale"] = "always"
 
 
 class ExecutorSpec(Frozen):
@@ -54,7 +60,10 @@ class ExecutorSpec(Frozen):
 
 
 class StoreSpec(Frozen):
+    """Where results are kept for other runs; ``use: false`` neither reads nor writes it."""
+
     path: Text = "outputs/.store"
+    use: bool = True
 
 
 class BatchSpec(Frozen):

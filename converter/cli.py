@@ -128,6 +128,7 @@ def convert(point: Point, command: str) -> ExitCode:
         config_sha256=point.sha256,
         command=command,
         spec=spec,
+        store=cwd / spec.store.path if spec.store.use else None,
     )
     return ExitCode(runner.run(jobs, context))
 

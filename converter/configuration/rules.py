@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Set
 from pydantic import ValidationError
 
 from converter import plugins
-from converter.batch import BatchSpec, StoreSpec
+from converter.batch import BatchSpec
 from converter.configuration import request, selection, wording
 from converter.errors import Code, Problem
 from converter.spec import CaseInput, ExportSpec, InputSpec, ModelSpec, OpsetRange
@@ -58,7 +58,6 @@ def _unreachable(spec: BatchSpec, models: Mapping[str, ModelSpec]) -> list[Probl
 def _later(spec: BatchSpec) -> list[Problem]:
     default = BatchSpec()
     stated = [key for key in _LATER if getattr(spec, key) != getattr(default, key)]
-    stated += ["store.path"] if spec.store != StoreSpec() else []
     stated += ["benchmark.providers"] if spec.benchmark.providers else []
     return [Problem(key, "is not available in this version.", "Remove it.") for key in stated]
 

@@ -18,7 +18,9 @@ from converter.errors import Code, ExitCode, RunError
 from converter.job import Job, JobResult
 from converter.manifest import Manifest, Row, RunInfo
 from converter.processes import outcome
-from converter.run import delivery, environment, summary
+from converter.run import claim, delivery, environment, resuming, reuse, summary
+from converter.run.reuse import Shelf
+from converter.store.entries import Store
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,10 @@ class RunContext:
         experiment: ``adhoc`` when none was chosen.
         overrides: what the command line changed.
         config_sha256: of the unresolved configuration.
-        command: what the user typed, to say how to start again.
+        command: what the user typed, for the log.
         spec: the configuration that the plan was made from.
+        store: the folder of the store, absolute; ``None`` where none is used.
+        resumes: the directory holds the beginning of this run.
     """
 
     directory: Path
@@ -40,6 +44,8 @@ class RunContext:
     config_sha256: str
     command: str
     spec: BatchSpec = field(default_factory=BatchSpec)
+    store: Path | None = None
+    resumes: bool = False
 
 
 class Record:
@@ -47,21 +53,27 @@ class Record:
 
     def __init__(self, plan: Plan, context: RunContext) -> None:
         self._directory = context.directory
-        self._command = context.command
         self._jobs = {job.name: job for job in plan.jobs}
         self.order = plan.order
         self._rows = {row.name: row for row in plan.skipped}
         self._rows |= {job.name: manifest.row_of(job, outcome.not_run(job)) for job in plan.jobs}
         self._environment = environment.collect()
+        store = Store(context.store) if context.store is not None else None
+        self.shelf = Shelf(store, reuse.keys_for(self._environment))
         now = datetime.now(UTC)
+        earlier = resuming.earlier(context.directory) if context.resumes else None
         self._info = RunInfo(
-            id=f"{now:%Y%m%dT%H%M%SZ}-{os.urandom(3).hex()}",
+            id=earlier.run.id if earlier else f"{now:%Y%m%dT%H%M%SZ}-{os.urandom(3).hex()}",
             experiment=context.experiment,
-            started_at=_stamp(now),
+            started_at=earlier.run.started_at if earlier else _stamp(now),
             overrides=context.overrides,
             config_sha256=context.config_sha256,
             git=environment.git_state(Path.cwd()),
         )
+
+    def settle(self, rows: Sequence[Row]) -> None:
+        """Take over the rows of models that need no run."""
+        self._rows |= {row.name: row for row in rows}
 
     def manifest(self) -> Manifest:
         rows = [self._rows[name] for name in self.order]
@@ -72,15 +84,16 @@ class Record:
         """Leave a manifest that says what is planned, for the reader of a run that was killed.
 
         Raises:
-            RunError: it cannot be written.
+            RunError: it, or the store, cannot be written.
         """
+        self.shelf.open()
         try:
             manifest.write(self.manifest(), self._directory)
         except OSError as error:
             raise RunError(f"cannot write into {self._directory}: {error.strerror}") from error
 
     def prepare(self, job: Job) -> Row | None:
-        """Make a model's folder; the row when that failed.
+        """Make a model's folder; the row when that failed, or when the store has the result.
 
         Raises:
             OSError: the disk is full, or the record cannot be written.
@@ -89,7 +102,24 @@ class Record:
             delivery.prepare(job, self._directory)
         except OSError as error:
             return self._finish(job, outcome.io_failure(job, error), error)
-        return None
+        # A run that is killed later shows what it would have built, and from what.
+        self._rows[job.name] = self.shelf.labelled(job, self._rows[job.name])
+        return self._reused(job)
+
+    def _reused(self, job: Job) -> Row | None:
+        stored = self.shelf.take(job)
+        if stored is None:
+            return None
+        try:
+            published = delivery.publish(job, stored, self._directory)
+        except OSError as error:
+            if error.errno not in delivery.NOT_AS_HASHED:
+                return self._finish(job, outcome.io_failure(job, error, stored), error)
+            self.shelf.set_aside(job, f"the stored entry is damaged: {error.strerror}")
+            return None
+        finally:
+            shutil.rmtree(job.staging_dir, ignore_errors=True)
+        return self._finish(job, published, None, cached=True)
 
     def accept(self, result: JobResult) -> Row:
         """Let a result in: publish its artifact, judge it, record it.
@@ -99,6 +129,7 @@ class Record:
         """
         job = self._jobs[result.name]
         problem: OSError | None = None
+        result = self.shelf.unless_changed(job, result)
         if result.status == "ok":
             try:
                 result = delivery.publish(job, result, self._directory)
@@ -108,11 +139,18 @@ class Record:
         else:
             result = result.model_copy(update={"artifact": None})
         shutil.rmtree(job.staging_dir, ignore_errors=True)
-        return self._finish(job, result, problem)
+        row = self._finish(job, result, problem)
+        if result.status == "ok":
+            # After its row: a run that is killed in between has the row, and does not look here.
+            self.shelf.keep(job, result, self._directory)
+        return row
 
-    def _finish(self, job: Job, result: JobResult, problem: OSError | None) -> Row:
+    def _finish(
+        self, job: Job, result: JobResult, problem: OSError | None, *, cached: bool = False
+    ) -> Row:
         result = outcome.apply_expect(self._with_log(job, result), job.expect)
-        row = self._rows[job.name] = manifest.row_of(job, result)
+        row = self.shelf.labelled(job, manifest.row_of(job, result), cached=cached)
+        self._rows[job.name] = row
         try:
             if delivery.is_own_folder(job):
                 manifest.write_atomic(Path(job.model_dir) / delivery.RESULT, manifest.dump(result))
@@ -120,7 +158,7 @@ class Record:
         except OSError as error:
             delivery.unpublish(job, result)
             failed = self._with_log(job, outcome.io_failure(job, error, result))
-            self._rows[job.name] = manifest.row_of(job, failed)
+            self._rows[job.name] = self.shelf.labelled(job, manifest.row_of(job, failed))
             raise
         if _disk_full(result, problem):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._directory))
@@ -161,16 +199,18 @@ class Record:
         return code, failure
 
     def farewell(self, received: signal.Signals | None, failure: OSError | None) -> list[str]:
-        """What to tell the user of a run that did not come to its end."""
+        """What to tell the user of a run that did not come to its end, or cannot be reused."""
         done = sum(self._rows[name].status != "not_run" for name in self.order)
         so_far = f"{done} of {len(self.order)} models are done and stay in {self._directory}"
-        again = f"Start again with: {self._command}"
+        again = f"Finish it with: {claim.resume_command(self._directory)}"
+        words = self.shelf.words()
         if failure is not None:
             where = failure.filename or self._directory
-            return [f"Stopped: {failure.strerror or failure}: {where}. {so_far}. {again}"]
+            why = failure.strerror or failure
+            return [f"Stopped: {why}: {where}. {so_far}. {again}", *words]
         if received is not None:
-            return [f"Interrupted by {received.name}: {so_far}. {again}"]
-        return []
+            return [f"Interrupted by {received.name}: {so_far}. {again}", *words]
+        return words
 
 
 def _disk_full(result: JobResult, problem: OSError | None) -> bool:

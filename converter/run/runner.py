@@ -10,7 +10,7 @@ from converter import executors
 from converter.configuration.plan import Plan
 from converter.errors import ExitCode, RunError
 from converter.executors import Executor, Finished
-from converter.run import delivery, progress, runlog, summary
+from converter.run import delivery, progress, resuming, runlog, summary
 from converter.run.interrupts import Interrupts
 from converter.run.record import Record, RunContext
 from converter.run.runlock import locked
@@ -29,11 +29,21 @@ def run(plan: Plan, context: RunContext) -> ExitCode:
 def execute(plan: Plan, executor: Executor, context: RunContext) -> ExitCode:
     """Like ``run``, with the executor given."""
     directory = context.directory
-    with locked(directory), Interrupts() as interrupts, runlog.opened(directory) as log:
+    say = progress.Printer(sys.stdout)
+    with (
+        locked(directory, holds_run=context.resumes),
+        Interrupts() as interrupts,
+        runlog.opened(directory) as log,
+    ):
         record = Record(plan, context)
+        log(f"started: {context.command}")
+        if context.resumes:
+            plan, told = resuming.settled(plan, directory, record.shelf)
+            record.settle(plan.skipped)
+            say(told)
+            log(told)
         record.open()
         total = len(record.order)
-        log(f"started: {context.command}")
         screen = progress.create(total, sys.stdout, sys.stderr)
         shown = runlog.Both([screen, progress.Lines(total, log)])
         failure: OSError | None = OSError("the run broke off")  # unless it comes to its end
@@ -48,7 +58,6 @@ def execute(plan: Plan, executor: Executor, context: RunContext) -> ExitCode:
             shutil.rmtree(directory / delivery.STAGING, ignore_errors=True)
             code, failure = record.close(interrupts.received, failure)
             log(f"finished: exit code {int(code)}")
-        say = progress.Printer(sys.stdout)
         farewell = record.farewell(interrupts.received, failure)
         for text in (summary.render(record.manifest(), directory), *farewell):
             say("\n" + text)
@@ -69,6 +78,8 @@ def _consume(
     try:
         ready = []
         for job in plan.jobs:
+            if interrupts.received is not None:
+                return None
             if (row := record.prepare(job)) is None:
                 ready.append(job)
             else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from converter.errors import Code
@@ -31,13 +31,15 @@ def render(manifest: Manifest, directory: Path) -> str:
     return "\n\n".join(parts)
 
 
-def totals(rows: Iterable[Row]) -> str:
-    """``12 models: 10 ok, 1 failed, 1 skipped``."""
+def totals(rows: Sequence[Row]) -> str:
+    """``12 models: 10 ok, 1 failed, 1 skipped; 9 from the store``."""
     number = counts(rows)
     total = sum(number.values())
     order = sorted(number, key=lambda status: (status != "ok", status))
     listed = ", ".join(f"{number[status]} {status}" for status in order)
-    return f"{total} {'model' if total == 1 else 'models'}: {listed or 'none'}"
+    stored = sum(row.cached for row in rows)
+    more = f"; {stored} from the store" if stored else ""
+    return f"{total} {'model' if total == 1 else 'models'}: {listed or 'none'}{more}"
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -319,7 +319,6 @@ def test_an_opset_beyond_the_exporter_names_its_range_and_the_other() -> None:
         ("keep", 3),
         ("exclusive", True),
         ("deadline", 60),
-        ("store", {"path": "x"}),
         ("benchmark", {"providers": ["cpu"]}),
     ],
 )

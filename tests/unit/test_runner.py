@@ -345,7 +345,7 @@ def test_a_signal_ends_the_run_with_every_model_in_the_manifest(
     assert (
         f"Interrupted by {number.name}: 1 of 3 models are done and stay in {directory}" in printed
     )
-    assert "Start again with: python -m converter +experiment=zoo" in printed
+    assert f"Finish it with: python -m converter resume {directory}" in printed
     assert not (directory.parent / "latest").exists()
     assert not (directory / ".staging").exists()
     assert not (directory / ".lock").exists()
@@ -460,7 +460,7 @@ def test_the_run_log_of_an_interrupted_run_says_how_to_go_on(
     text = (directory / "run.log").read_text()
     assert "finished: exit code 143" in text
     assert f"Interrupted by SIGTERM: 0 of 1 models are done and stay in {directory}. " in text
-    assert "Start again with: python -m converter +experiment=zoo\n" in text
+    assert f"Finish it with: python -m converter resume {directory}\n" in text
 
 
 def test_a_link_in_place_of_the_run_log_is_not_followed(
@@ -512,7 +512,7 @@ def test_a_lock_whose_holder_was_killed_is_free(directory: Path) -> None:
 def test_a_directory_that_holds_a_run_is_refused(directory: Path, context: RunContext) -> None:
     execute(make_plan(directory, "a"), Script({}), context)
     before = (directory / "manifest.json").read_bytes()
-    with pytest.raises(ConfigError, match="already holds a run: choose an empty folder"):
+    with pytest.raises(ConfigError, match="already holds a run. Finish it with `python -m"):
         execute(make_plan(directory, "a"), Script({}), context)
     assert (directory / "manifest.json").read_bytes() == before
     assert not (directory / ".lock").exists()
