@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from converter.job import Job, JobResult
 from converter.manifest import Environment, Row
 from converter.processes import outcome
 from converter.run import delivery
 from converter.store import keys
-from converter.store.entries import DamagedError, Entry, Store, Stored
+from converter.store.entries import DamagedError, Entry, LatencyRecord, Store, Stored
 from converter.store.keys import JobKey, Keys, Parts
 
 _NEW = "not in the store"
@@ -96,8 +97,7 @@ class Shelf:
         except FileNotFoundError as error:  # somebody tidies up
             self._reasons[job.name] = f"{_NEW}: {error.filename} is gone"
             return None
-        latency = found.stored.latency.latency if found.stored.latency else []
-        return found.stored.result.model_copy(update={"latency": latency})
+        return _with_latency(found.stored)
 
     def set_aside(self, job: Job, reason: str) -> None:
         """The entry of a job is not what it says: move it away, so that it is built again."""
@@ -164,3 +164,23 @@ class Shelf:
             return _NEW
         nearest = min(reversed(entries), key=lambda e: keys.distance(e.parts, key.parts))
         return keys.difference(nearest.parts, key.parts)
+
+
+def measure_again(
+    policy: Literal["always", "never", "stale"], recorded: LatencyRecord | None, basis: Parts
+) -> bool:
+    """Whether to time a file that came from the store: ``benchmark.on_cached``.
+
+    Args:
+        basis: what the figures would depend on now; recorded ones of another are stale.
+    """
+    if policy == "stale":
+        return recorded is None or recorded.basis != basis
+    return policy == "always"
+
+
+def _with_latency(stored: Stored) -> JobResult:
+    if stored.latency is None:
+        return stored.result
+    stages = {**stored.result.stages, "benchmark": stored.latency.stage}
+    return stored.result.model_copy(update={"latency": stored.latency.latency, "stages": stages})

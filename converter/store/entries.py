@@ -22,7 +22,7 @@ from pydantic import ValidationError
 
 from converter import files, manifest
 from converter.errors import ConverterError, RunError
-from converter.job import Artifact, FileInfo, Job, JobResult, Latency
+from converter.job import Artifact, FileInfo, Job, JobResult, Latency, StageRecord
 from converter.spec import Frozen
 from converter.store import keys
 from converter.store.keys import JobKey, Parts
@@ -63,10 +63,12 @@ class LatencyRecord(Frozen):
 
     Attributes:
         basis: what the figures depend on besides the file: machine, versions, what was asked for.
+        stage: the record of the stage `benchmark`.
     """
 
     basis: Parts
     latency: list[Latency]
+    stage: StageRecord
 
 
 @dataclass(frozen=True)
@@ -218,7 +220,7 @@ class Store:
             if prefix == TEMPORARY:
                 shutil.rmtree(aside, ignore_errors=True)
 
-    def keys(self) -> list[str]:
+    def held(self) -> list[str]:
         """The keys that have an entry, whole or damaged."""
         if not self.path.is_dir():
             return []
@@ -226,7 +228,7 @@ class Store:
 
     def entries(self) -> Iterator[tuple[str, Entry]]:
         """What the entries were built from; those that cannot be read are left out."""
-        for key in self.keys():
+        for key in self.held():
             try:
                 yield key, Entry.model_validate_json((self.path / key / ENTRY).read_bytes())
             except (OSError, ValidationError):

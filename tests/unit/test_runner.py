@@ -512,7 +512,7 @@ def test_a_lock_whose_holder_was_killed_is_free(directory: Path) -> None:
 def test_a_directory_that_holds_a_run_is_refused(directory: Path, context: RunContext) -> None:
     execute(make_plan(directory, "a"), Script({}), context)
     before = (directory / "manifest.json").read_bytes()
-    with pytest.raises(ConfigError, match="already holds a run. Finish it with `python -m"):
+    with pytest.raises(ConfigError, match=r"already holds a run\. Finish it with `python -m"):
         execute(make_plan(directory, "a"), Script({}), context)
     assert (directory / "manifest.json").read_bytes() == before
     assert not (directory / ".lock").exists()
