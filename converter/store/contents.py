@@ -80,7 +80,8 @@ def _locations(path: Path) -> tuple[str, ...]:
         for match in _LOCATION.finditer(data):
             length, start = _varint(data[match.end() : match.end() + 10])
             value = data[match.end() + start : match.end() + start + length]
-            found.add(value.decode(errors="replace"))
+            if b"\0" not in value:  # by chance, among the weights
+                found.add(value.decode(errors="replace"))
     return tuple(sorted(found))
 
 
