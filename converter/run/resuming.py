@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from converter import files, manifest
 from converter.configuration.plan import Plan
-from converter.errors import RunError
+from converter.errors import Code, RunError
 from converter.job import Job
 from converter.manifest import Manifest, Row
 from converter.run import claim, delivery
@@ -49,8 +49,9 @@ def last_rows(directory: Path) -> dict[str, Row]:
 def settled(plan: Plan, directory: Path, shelf: Shelf) -> tuple[Plan, str]:
     """The plan with what is finished among its settled rows, and what to tell about it.
 
-    A row stays when its job has the same key now and its artifact still has its hash. What else
-    is there of a model is removed, so that nothing of before looks like a result.
+    A row stays when its job has the same key now and its artifact still has its hash; a failure is
+    a finished row too, unless it was the disk's. What else is there of a model is removed, so that
+    nothing of before looks like a result.
 
     Raises:
         RunError: the directory cannot be written.
@@ -80,6 +81,8 @@ def _why_again(
     job: Job, row: Row, directory: Path, shelf: Shelf, before: Manifest | None
 ) -> str | None:
     """Why a finished model is done again, or ``None``."""
+    if row.error is not None and row.error.code is Code.IO:  # a full disk stopped the run here
+        return f"it could not be written: {row.error.message}"
     now = shelf.key(job)
     if row.job_key != now.digest:
         parts = shelf.parts_of(row.job_key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -16,9 +17,9 @@ import pytest
 
 from converter import cli, executors, manifest
 from converter.batch import ExecutorSpec
-from converter.errors import ExitCode
+from converter.errors import Code, ExitCode
 from converter.executors import Executor
-from converter.job import Job, JobResult
+from converter.job import ErrorRecord, Job, JobResult
 from converter.manifest import Manifest, Row
 from converter.run import environment
 from tests.unit.test_runner import Act, Script, failed, ok
@@ -152,6 +153,22 @@ def test_a_failed_model_is_finished(stage: Stage) -> None:
     error = rows()["a"].error
     assert error is not None
     assert (Path(DIRECTORY) / str(error.log)).is_file()
+
+
+def test_a_model_that_found_the_disk_full_is_done_again(stage: Stage) -> None:
+    def full(job: Job) -> JobResult:
+        message = f"cannot write {job.staging_dir}: {os.strerror(errno.ENOSPC)}"
+        error = ErrorRecord(stage="publish", code=Code.IO, message=message)
+        return failed(job).model_copy(update={"error": error})
+
+    stage.acts = {"b": full}
+    code, out, _ = stage.run()
+    assert code == ExitCode.RUN_FAILED
+    assert "Finish it with: python -m converter resume" in out
+    stage.acts = {}
+    code, out, _ = stage.resume()
+    assert (code, stage.ran) == (0, ["b", "c"])
+    assert "again  b: it could not be written: " in out
 
 
 @pytest.mark.parametrize("torn", [b"", b'{"name": "b", "stat', b"\xff\x00\n", b"[]\n{}\n"])
