@@ -163,7 +163,7 @@ class Shelf:
         if not entries:
             return _NEW
         nearest = min(reversed(entries), key=lambda e: keys.distance(e.parts, key.parts))
-        return keys.difference(nearest.parts, key.parts)
+        return keys.difference(nearest.parts, key.parts) or _NEW
 
 
 def measure_again(
