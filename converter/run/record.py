@@ -93,7 +93,7 @@ class Record:
             raise RunError(f"cannot write into {self._directory}: {error.strerror}") from error
 
     def prepare(self, job: Job) -> Row | None:
-        """Make a model's folder; the row when that failed, or when the store has the result.
+        """Make a model's folder; the row when that failed.
 
         Raises:
             OSError: the disk is full, or the record cannot be written.
@@ -102,11 +102,21 @@ class Record:
             delivery.prepare(job, self._directory)
         except OSError as error:
             return self._finish(job, outcome.io_failure(job, error), error)
-        # A run that is killed later shows what it would have built, and from what.
-        self._rows[job.name] = self.shelf.labelled(job, self._rows[job.name])
-        return self._reused(job)
+        return None
 
-    def _reused(self, job: Job) -> Row | None:
+    def is_stored(self, job: Job) -> bool:
+        """Whether the store seems to have a job's result."""
+        found = self.shelf.has(job)
+        # A run that is killed later shows what it would have built, from what, and why.
+        self._rows[job.name] = self.shelf.labelled(job, self._rows[job.name])
+        return found
+
+    def reuse(self, job: Job) -> Row | None:
+        """Let a result of the store in; ``None`` when it is not what it seemed.
+
+        Raises:
+            OSError: the disk is full, or the record cannot be written.
+        """
         stored = self.shelf.take(job)
         if stored is None:
             return None

@@ -44,6 +44,7 @@ class Shelf:
         self._makes = makes
         self._keys: dict[str, JobKey] = {}
         self._reasons: dict[str, str] = {}
+        self._found: dict[str, Stored] = {}
         self._known: dict[str, list[Entry]] | None = None
         self.problem: OSError | None = None
 
@@ -78,26 +79,33 @@ class Shelf:
             return Lookup(None, f"CONVERTER_TRUST no longer lists {', '.join(missing)}")
         return Lookup(stored)
 
-    def take(self, job: Job) -> JobResult | None:
-        """Put the stored files into the job's staging folder; their result, or ``None``.
-
-        Raises:
-            OSError: the staging folder cannot be made or written.
-        """
+    def has(self, job: Job) -> bool:
+        """Whether the store seems to have a job's result; a damaged entry is set aside."""
         found = self.look_up(job)
         if found.damaged:
             self.set_aside(job, str(found.reason))
         elif found.reason is not None:
             self._reasons[job.name] = found.reason
-        if found.stored is None or self._store is None:
-            return None
+        if found.stored is not None:
+            self._found[job.name] = found.stored
+        return found.stored is not None
+
+    def take(self, job: Job) -> JobResult | None:
+        """Put the files that the store has into the job's staging folder; their result.
+
+        ``None`` when they are gone.
+
+        Raises:
+            OSError: the staging folder cannot be made or written.
+        """
+        assert self._store is not None, "it has the job's result"
         delivery.clear_staging(job)
         try:
-            self._store.place(found.stored, Path(job.staging_dir))
+            self._store.place(self._found[job.name], Path(job.staging_dir))
         except FileNotFoundError as error:  # somebody tidies up
             self._reasons[job.name] = f"{_NEW}: {error.filename} is gone"
             return None
-        return _with_latency(found.stored)
+        return _with_latency(self._found[job.name])
 
     def set_aside(self, job: Job, reason: str) -> None:
         """The entry of a job is not what it says: move it away, so that it is built again."""

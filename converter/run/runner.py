@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Sequence
 from contextlib import closing
+from itertools import chain, islice
 
 from converter import executors
 from converter.configuration.plan import Plan
 from converter.errors import ExitCode, RunError
 from converter.executors import Executor, Finished
+from converter.job import Job
 from converter.run import delivery, progress, resuming, runlog, summary
 from converter.run.interrupts import Interrupts
 from converter.run.record import Record, RunContext
@@ -76,22 +79,47 @@ def _consume(
     for skipped in plan.skipped:
         shown.row(skipped)
     try:
-        ready = []
+        waiting: list[Job] = []
+        stored: list[Job] = []
         for job in plan.jobs:
             if interrupts.received is not None:
                 return None
-            if (row := record.prepare(job)) is None:
-                ready.append(job)
-            else:
+            if (row := record.prepare(job)) is not None:
                 shown.row(row)
-        with closing(executor.run(ready)) as events:
-            for event in events:
-                # A signal may have reached the workers too: what they say now is not their fault.
-                if interrupts.received is not None:
-                    return None
-                shown.event(event)
-                if isinstance(event, Finished):
-                    shown.row(record.accept(event.result))
+            else:
+                (stored if record.is_stored(job) else waiting).append(job)
+        damaged = _run(executor, waiting, stored, record, interrupts, shown)
+        if damaged:
+            _run(executor, damaged, [], record, interrupts, shown)
     except OSError as error:
         return error
     return None
+
+
+def _run(
+    executor: Executor,
+    waiting: Sequence[Job],
+    stored: Sequence[Job],
+    record: Record,
+    interrupts: Interrupts,
+    shown: progress.Progress,
+) -> list[Job]:
+    """Run jobs, and take others from the store meanwhile; those that the store failed to give."""
+    damaged = []
+    with closing(executor.run(waiting)) as events:
+        first = list(islice(events, 1))  # the workers load their libraries from here on
+        for job in stored:
+            if interrupts.received is not None:
+                return []
+            if (row := record.reuse(job)) is not None:
+                shown.row(row)
+            else:
+                damaged.append(job)
+        for event in chain(first, events):
+            # A signal may have reached the workers too: what they say now is not their fault.
+            if interrupts.received is not None:
+                return []
+            shown.event(event)
+            if isinstance(event, Finished):
+                shown.row(record.accept(event.result))
+    return damaged
