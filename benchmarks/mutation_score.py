@@ -37,7 +37,7 @@ from onnx import ModelProto, TensorProto, numpy_helper
 
 import registry
 from converter.job import Job, VerifyRecord
-from converter.worker import cases, loading, reference, structure
+from converter.worker import cases, preparing, reference, structure
 from converter.worker.inputs import Array
 from converter.worker.reference import References
 from converter.worker.session import RuntimeErrors, Session
@@ -91,7 +91,7 @@ class Subject:
         self.work = work
         torch.set_num_threads(1)
         with quiet():
-            self.references = reference.compute(loading.load(self.job), self.job)
+            self.references = reference.compute(*preparing.load(self.job))
         self.feeds = [item.inputs for item in self.references.cases if not item.case.sizes]
         self.feeds += [cases.Case("fresh", self.job.inputs, n).draw(self.job.seed) for n in FRESH]
         self.sound = self.outputs(self.file)

@@ -32,6 +32,7 @@ class Runner:
     Attributes:
         model: the callable PyTorch model as it was loaded, or ``None`` for an ONNX source. Calls
             go to replicas of it, so that none sees what an earlier one left behind.
+        used: the replica of the last call, with what that call left in it.
         device: where it runs.
     """
 
@@ -40,7 +41,7 @@ class Runner:
         self.device = loaded.device
         self._warn = warn
         self._session: Session | None = None
-        self._used: Any = None
+        self.used: Any = None
         # Modules, scripts, functions and programs are called alike; torch's types do not say so.
         self.model: Any = None
         if isinstance(loaded.model, OnnxFile):
@@ -67,7 +68,7 @@ class Runner:
                     Code.FORWARD, f"the original file does not run: {first_line(error)}"
                 ) from error
         arguments = tensors(inputs, self.device)
-        model = self._used = self._used if used else replica(self.model)
+        model = self.used = self.used if used else replica(self.model)
         buffers, versions = _buffers(model), _versions(model)
         result = self.forward(arguments, draw=draw, model=model)
         outputs = [tensor.detach().cpu().numpy().copy() for tensor in flatten(result)]

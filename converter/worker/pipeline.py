@@ -34,6 +34,7 @@ from converter.worker import (
     checking,
     execution,
     loading,
+    preparing,
     publishing,
     reference,
     simplification,
@@ -43,7 +44,6 @@ from converter.worker import (
 )
 from converter.worker.inputs import Array
 from converter.worker.loading import Loaded
-from converter.worker.onnx_source import OnnxFile
 from converter.worker.reference import References
 from converter.worker.stages import Recorder, StageFailedError
 
@@ -77,8 +77,7 @@ def run(job: Job, emit: Emit) -> JobResult:
     error: ErrorRecord | None = None
     try:
         with head.stage("load"):
-            loaded = loading.load(job)
-            job = with_inputs(job, loaded)
+            loaded, job = preparing.load(job)
         with head.stage("reference") as notes:
             references = reference.compute(loaded, job)
             notes += references.warnings
@@ -93,15 +92,6 @@ def run(job: Job, emit: Emit) -> JobResult:
             if attempts[-1].error is None:
                 break
     return _result(job, head, attempts, error, loaded, references)
-
-
-def with_inputs(job: Job, loaded: Loaded) -> Job:
-    """An ONNX source may leave its inputs, and which of their axes are dynamic, to the file."""
-    if job.inputs or not isinstance(loaded.model, OnnxFile):
-        return job
-    proto = loaded.model.proto
-    axes = job.dynamic_axes or structure.symbolic_axes(proto)
-    return job.model_copy(update={"inputs": structure.input_specs(proto), "dynamic_axes": axes})
 
 
 def _attempt(
@@ -145,13 +135,15 @@ def _convert(
         checking.check(model, job, done.exporter, set(values))
         if job.training == "train":
             training.check(model, loaded, done.exporter)
+        if job.simplifier is None:
+            publishing.save(model, final, job.export)
     if job.simplifier is not None:
         with recorder.stage("simplify"):
             simplified = simplification.simplify(model, job.simplifier, _declared(job), folder)
             simplify = simplified.record
             model = simplified.model or checking.load(raw)
+            publishing.save(model, final, job.export)
     with recorder.stage("verify"):
-        publishing.save(model, final, job.export)
         del model  # the session holds its own copy of the weights
         proof = attribution.prove(raw, final, simplify, references, job, values)
         done.verify = proof.verdict.record
@@ -225,7 +217,7 @@ def _result(
         verify=shown.verify,
         device=str(loaded.device) if loaded else None,
         weights_sha256=loaded.weights_sha256 if loaded else None,
-        conditioned=references.conditioned if references else None,
+        conditioned=loaded.conditioned if loaded else None,
     )
 
 

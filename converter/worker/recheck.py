@@ -20,6 +20,7 @@ from converter.worker import (
     checking,
     loading,
     pipeline,
+    preparing,
     publishing,
     reference,
     structure,
@@ -63,7 +64,7 @@ def run(job: Recheck, emit: Emit) -> JobResult:
         stages=recorder.records,
         device=str(found.loaded.device) if found.loaded else None,
         weights_sha256=found.loaded.weights_sha256 if found.loaded else None,
-        conditioned=found.references.conditioned if found.references else None,
+        conditioned=found.loaded.conditioned if found.loaded else None,
     )
     if found.verdict is not None:
         result = result.model_copy(update={"verify": found.verdict.record})
@@ -74,8 +75,7 @@ def run(job: Recheck, emit: Emit) -> JobResult:
 
 def _run(job: Recheck, recorder: Recorder, found: _Found) -> None:
     with recorder.stage("load"):
-        found.loaded = loading.load(job)
-        complete = pipeline.with_inputs(job, found.loaded)
+        found.loaded, complete = preparing.load(job)
     with recorder.stage("reference") as notes:
         found.references = reference.compute(found.loaded, complete)
         notes += found.references.warnings

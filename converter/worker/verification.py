@@ -52,6 +52,8 @@ def verify(
         checks.append(check)
         passed[reference.case.label] = error is None
         first = first or error
+    if first is not None and first.code is Code.VERIFY_VALUE and references.refine():
+        return verify(path, references, job, parameters=parameters, optimise=optimise)
     dynamic = _dynamic(path, references, job, passed)
     if first is None:
         first = next((_axis_error(axis) for axis in dynamic if not axis.passed), None)
