@@ -167,6 +167,7 @@ class VerifySpec(Frozen):
         shapes: extra shapes, each ``{input: [sizes]}``.
         cases: extra inputs, run in addition.
         reference: ``eager``, or ``export``: with ``torch.onnx.is_in_onnx_export()`` true.
+        mutations: damaged copies of a right file that the comparison must notice; 0 is none.
     """
 
     rtol: Tolerance | None = None
@@ -174,6 +175,7 @@ class VerifySpec(Frozen):
     shapes: list[dict[str, list[Dim]]] = Field(default_factory=list)
     cases: list[VerifyCase] = Field(default_factory=list)
     reference: Literal["eager", "export"] = "eager"
+    mutations: Annotated[int, Field(ge=0, le=100)] | None = None
 
 
 class ExportSpec(Frozen):

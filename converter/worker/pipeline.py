@@ -34,6 +34,7 @@ from converter.worker import (
     checking,
     execution,
     loading,
+    mutation,
     publishing,
     reference,
     simplification,
@@ -157,6 +158,11 @@ def _convert(
         done.verify = proof.verdict.record
         if proof.verdict.error is not None:
             raise proof.verdict.error
+        if job.verify.mutations:
+            verdict = mutation.prove(final, proof.verdict, references, job, values, folder)
+            done.verify = verdict.record
+            if verdict.error is not None:
+                raise verdict.error
     with recorder.stage("publish"):
         done.artifact = publishing.artifact(final, job, done.exporter, proof.simplify)
 
