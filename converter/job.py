@@ -114,6 +114,10 @@ class ExporterAttempt(Frozen):
     message: str | None = None
 
 
+News = StageName | ExporterAttempt
+"""What a worker reports before its result: a stage that begins, an exporter that is done."""
+
+
 class TensorInfo(Frozen):
     """A graph input or output; a symbolic dimension is its name, an unknown one ``None``."""
 

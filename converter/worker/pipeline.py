@@ -23,6 +23,7 @@ from converter.job import (
     ExporterAttempt,
     Job,
     JobResult,
+    News,
     SimplifyRecord,
     StageName,
     StageRecord,
@@ -48,7 +49,7 @@ from converter.worker.onnx_source import OnnxFile
 from converter.worker.reference import References
 from converter.worker.stages import Recorder, StageFailedError
 
-Emit = Callable[[StageName], None]
+Emit = Callable[[News], None]
 
 
 @dataclass
@@ -61,11 +62,21 @@ class _Attempt:
     verify: VerifyRecord = field(default_factory=VerifyRecord)
     artifact: Artifact | None = None
 
+    @property
+    def outcome(self) -> ExporterAttempt:
+        return ExporterAttempt(
+            exporter=self.exporter,
+            status="ok" if self.error is None else "failed",
+            code=self.error.code if self.error else None,
+            message=self.error.message if self.error else None,
+        )
+
 
 def run(job: Job, emit: Emit) -> JobResult:
     """Convert and prove one model.
 
-    ``emit`` is called with the name of each stage as it begins.
+    ``emit`` is called with the name of each stage as it begins, and with what came of each
+    exporter: a later one may end the process.
 
     Returns:
         The result; its artifact lies in ``job.staging_dir``, paths relative to that.
@@ -91,6 +102,7 @@ def run(job: Job, emit: Emit) -> JobResult:
         for exporter in ["original"] if loaded.kind == "onnx" else job.exporters:
             recorder = Recorder(job, emit, loading.describe)
             attempts.append(_attempt(exporter, loaded, references, job, recorder))
+            emit(attempts[-1].outcome)
             if attempts[-1].error is None:
                 break
     return _result(job, head, attempts, error, loaded, references)
@@ -184,7 +196,8 @@ def parameters(loaded: Loaded, job: Job) -> dict[str, Array]:
     if len(names) != len(state):
         raise StageError(
             Code.EXPORT,
-            f"export.parameter_names has {len(names)} names, the model {len(state)} parameters",
+            f"models.{job.name}.export.parameter_names has {len(names)} names, the model "
+            f"{len(state)} parameters",
             "give one name for each",
         )
     return {
@@ -218,15 +231,7 @@ def _result(
         status=status,
         error=error,
         stages=stages,
-        attempts_by_exporter=[
-            ExporterAttempt(
-                exporter=attempt.exporter,
-                status="ok" if attempt.error is None else "failed",
-                code=attempt.error.code if attempt.error else None,
-                message=attempt.error.message if attempt.error else None,
-            )
-            for attempt in attempts
-        ],
+        attempts_by_exporter=[attempt.outcome for attempt in attempts],
         artifact=shown.artifact,
         verify=shown.verify,
         device=str(loaded.device) if loaded else None,
