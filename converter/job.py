@@ -213,7 +213,7 @@ class MutationRecord(Frozen):
 
     Attributes:
         noticed: rejected by the verification.
-        equivalent: their outputs stay within the noise of the sound file's.
+        equivalent: their outputs differ from the sound file's by no more than rounding might.
         reason: why there is nothing to damage.
     """
 

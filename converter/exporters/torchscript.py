@@ -69,12 +69,25 @@ def export(loaded: Loaded, job: Job, arguments: tuple[Any, ...], destination: Pa
             Code.EXPORT_UNSUPPORTED, _first_line(error), _advice(str(error), job)
         ) from error
     except RuntimeError as error:
+        if job.export.parameter_names and "number of input names provided" in str(error):
+            raise _too_many_names(error, job) from error
         hint = next((hint for words, hint in _REFUSALS.items() if words in str(error)), None)
         if hint is None:
             raise
         raise StageError(Code.EXPORT_UNSUPPORTED, _first_line(error), hint) from error
     finally:
         torch.backends.mha.set_fastpath_enabled(fastpath)
+
+
+def _too_many_names(error: RuntimeError, job: Job) -> StageError:
+    """Torch counts inputs and parameters together."""
+    names = job.export.parameter_names
+    return StageError(
+        Code.EXPORT,
+        f"models.{job.name}.export.parameter_names has {len(names)} names, the inputs "
+        f"{len(job.inputs)}: {_first_line(error)}",
+        "give one name for each parameter",
+    )
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,8 +1,9 @@
 """Damage a verified file on purpose: a comparison that does not notice it proves nothing.
 
 Each damaged copy differs in one initializer. It is *noticed* when the verification rejects it. It
-is *equivalent* when its outputs stay within the noise of the sound file's: no comparison could
-tell. What is neither shows that the tolerances, or the inputs, let a wrong file pass.
+is *equivalent* when its outputs stay as near to the sound file's as the rounding of the model would
+let a right file stray: a bias before a BatchNorm in training mode can be negated, and only the
+rounding differs. What is neither shows that the tolerances, or the inputs, let a wrong file pass.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from onnx import ModelProto, TensorProto, numpy_helper
 
 from converter.errors import Code, StageError
 from converter.job import Job, MutationRecord, VerifyRecord
-from converter.worker import checking, publishing, structure, training
+from converter.worker import checking, numerics, publishing, structure, training
 from converter.worker.inputs import Array
 from converter.worker.reference import References
 from converter.worker.session import RuntimeErrors, Session
@@ -28,7 +29,6 @@ DAMAGES: dict[str, Callable[[Any], Any]] = {
     "negated": lambda values: -values,
     "x 1.1": lambda values: (values * values.dtype.type(1.1)).astype(values.dtype),
 }
-NOISE = 2.0  # two roundings may differ by more than each from the exact value
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
 
 
@@ -55,14 +55,12 @@ class Sound:
             )
         ]
 
-    def excess(self, file: Path) -> float:
-        """How many times the noise the outputs of another file differ from the sound one's."""
+    def moves(self, file: Path) -> list[float]:
+        """For each output the largest relative L2 distance of another file to the sound one."""
         try:
-            moved = _distances(self._run(file), self._outputs)
+            return _distances(self._run(file), self._outputs)
         except RuntimeErrors:
-            return float("inf")
-        pairs = zip(moved, self.noise, strict=True)
-        return max(move / noise if noise else (np.inf if move else 0.0) for move, noise in pairs)
+            return [float("inf")] * len(self.noise)
 
     def _run(self, file: Path, *, optimise: bool = True) -> list[list[Array]]:
         with training.comparable(file, self._silenced) as runnable:
@@ -87,7 +85,7 @@ def prove(
 
     Returns:
         ``verdict`` with the count, or VERIFY_VACUOUS where a damage passes that a comparison
-        could tell from noise.
+        could tell from rounding.
     """
     damages = _damages(onnx.load(file, load_external_data=False), job.verify.mutations or 0)
     if not damages:
@@ -103,11 +101,14 @@ def prove(
             noticed += 1
             continue
         sound = sound or Sound(file, references, _feeds(references, parameters), job.threads)
-        excess = sound.excess(copy)
-        if excess <= NOISE:
-            equivalent += 1
+        pairs = zip(sound.moves(copy), sound.noise, strict=True)
+        beyond = [move for move, noise in pairs if move > numerics.tolerance(noise)]
+        if beyond:
+            missed.append(
+                f"{name} ({kind}), which moves an output by {max(beyond):.2g} of its scale"
+            )
         else:
-            missed.append(f"{name} ({kind}), {excess:.2g} times the noise")
+            equivalent += 1
     count = MutationRecord(applied=len(damages), noticed=noticed, equivalent=equivalent)
     record = verdict.record.model_copy(update={"mutation": count})
     return _vacuous(record, missed, job) if missed else Verdict(record)
@@ -153,7 +154,7 @@ def _vacuous(record: VerifyRecord, missed: Sequence[str], job: Job) -> Verdict:
         f"the comparison does not notice damage to {'; '.join(missed[:3])}",
         "tighten verify.rtol and verify.atol, or leave them to be derived"
         if stated
-        else "give inputs that the model responds to, or weights that matter",
+        else "state verify.rtol and verify.atol, or give inputs that the model responds to",
     )
     changes = {"status": "vacuous", "reason": error.message}
     return Verdict(record.model_copy(update=changes), error)
