@@ -18,8 +18,11 @@ from onnx import ModelProto, TensorProto, numpy_helper
 
 from converter.errors import Code, StageError
 from converter.job import Job, MutationRecord, VerifyRecord
-from converter.worker import checking, numerics, publishing, structure, training
+from converter.spec import VerifySpec
+from converter.worker import checking, publishing, structure, training
 from converter.worker.inputs import Array
+from converter.worker.numerics import Noise
+from converter.worker.outputs import compare
 from converter.worker.reference import References
 from converter.worker.session import RuntimeErrors, Session
 from converter.worker.verification import Verdict, verify
@@ -43,9 +46,10 @@ class Sound:
     def __init__(
         self, file: Path, references: References, feeds: Sequence[Mapping[str, Array]], threads: int
     ) -> None:
+        self._references = references
         self._feeds = feeds
-        self._silenced = references.silenced
         self._threads = threads
+        self._names: list[str] = []
         self._outputs = self._run(file)
         plain = _distances(self._run(file, optimise=False), self._outputs)
         self.noise = [
@@ -55,6 +59,26 @@ class Sound:
             )
         ]
 
+    def difference(self, file: Path) -> str | None:
+        """The output that another file changes, and by how much; ``None``: none beyond rounding."""
+        members, noise = self._references.detections, self._rounding()
+        for want, got in zip(self._outputs, self._run(file), strict=True):
+            for item in compare(self._names, want, got, VerifySpec(), noise, members):
+                if item.code is not None:
+                    share = item.check.rel_l2
+                    by = "" if share is None else f" by {share:.2g} of its scale"
+                    return f"{item.check.name}{by}"
+        return None
+
+    def _rounding(self) -> Noise:
+        """Of detections, whose rows rounding may swap, only what was measured on pairs."""
+        measured = self._references.noise
+        floors = [
+            floor if place in self._references.detections.values() else noise
+            for place, (floor, noise) in enumerate(zip(measured.floors, self.noise, strict=True))
+        ]
+        return Noise(floors, measured.lost)
+
     def moves(self, file: Path) -> list[float]:
         """For each output the largest relative L2 distance of another file to the sound one."""
         try:
@@ -63,8 +87,9 @@ class Sound:
             return [float("inf")] * len(self.noise)
 
     def _run(self, file: Path, *, optimise: bool = True) -> list[list[Array]]:
-        with training.comparable(file, self._silenced) as runnable:
+        with training.comparable(file, self._references.silenced) as runnable:
             session = Session(runnable, optimise=optimise, threads=self._threads)
+        self._names = session.outputs
         return [session.run(feed) for feed in self._feeds]
 
 
@@ -101,14 +126,11 @@ def prove(
             noticed += 1
             continue
         sound = sound or Sound(file, references, _feeds(references, parameters), job.threads)
-        pairs = zip(sound.moves(copy), sound.noise, strict=True)
-        beyond = [move for move, noise in pairs if move > numerics.tolerance(noise)]
-        if beyond:
-            missed.append(
-                f"{name} ({kind}), which moves an output by {max(beyond):.2g} of its scale"
-            )
-        else:
+        changed = sound.difference(copy)
+        if changed is None:
             equivalent += 1
+        else:
+            missed.append(f"{name} ({kind}), which changes output {changed}")
     count = MutationRecord(applied=len(damages), noticed=noticed, equivalent=equivalent)
     record = verdict.record.model_copy(update={"mutation": count})
     return _vacuous(record, missed, job) if missed else Verdict(record)
