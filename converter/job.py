@@ -29,6 +29,7 @@ Status = Literal[
 StageName = Literal[
     "load", "reference", "export", "check", "simplify", "verify", "benchmark", "publish"
 ]
+GuiltyStage = Literal["export", "simplify", "runtime"]
 StageStatus = Literal["ok", "failed", "skipped", "not_run", "not_requested"]
 STAGES: tuple[StageName, ...] = (
     "load", "reference", "export", "check", "simplify", "verify", "benchmark", "publish",
@@ -111,6 +112,10 @@ class ExporterAttempt(Frozen):
     status: Literal["ok", "failed"]
     code: Code | None = None
     message: str | None = None
+
+
+News = StageName | ExporterAttempt
+"""What a worker reports before its result: a stage that begins, an exporter that is done."""
 
 
 class TensorInfo(Frozen):
@@ -201,13 +206,38 @@ class Sensitivity(Frozen):
     output_rms: float | None = None
 
 
+class MutationRecord(Frozen):
+    """Damaged copies of the file: each with one initializer changed, and what became of them.
+
+    What is neither noticed nor equivalent passed although a comparison could tell.
+
+    Attributes:
+        noticed: rejected by the verification.
+        equivalent: their outputs differ from the sound file's by no more than rounding might.
+        reason: why there is nothing to damage.
+    """
+
+    applied: int = 0
+    noticed: int = 0
+    equivalent: int = 0
+    reason: str | None = None
+
+
 class VerifyRecord(Frozen):
+    """What was proved of the file.
+
+    Attributes:
+        guilty_stage: the step that is at fault for wrong numbers. In a record that passed: the
+            simplified file was wrong, and the unsimplified one ships.
+    """
+
     status: Literal["passed", "failed", "vacuous", "not_measured"] = "not_measured"
     reason: str | None = None
-    guilty_stage: Literal["export", "simplify", "runtime"] | None = None
+    guilty_stage: GuiltyStage | None = None
     sensitivity: Sensitivity | None = None
     cases: list[CaseCheck] = Field(default_factory=list)
     dynamic: list[DynamicCheck] = Field(default_factory=list)
+    mutation: MutationRecord | None = None
 
 
 class Latency(Frozen):

@@ -121,6 +121,8 @@ def _onnx(key: str, model: ModelSpec) -> list[Problem]:
         for name in ("exporter", "kwargs", "weights", "constants")
         if getattr(model, name) != getattr(default, name)
     ]
+    if model.weights == default.weights and "weights" in model.model_fields_set:
+        keys.append("weights")  # random weights were asked for, and the file has its own
     keys += ["training"] if model.training == "train" else []
     keys += [
         f"export.{name}"

@@ -50,6 +50,8 @@ class Runner:
             self.model = loaded.model.module()
         else:
             self.model = loaded.model
+        if loaded.kind == "module":
+            _check_arguments(self.model, job)
 
     def __call__(
         self, inputs: Mapping[str, Array], *, draw: int = 0, used: bool = False
@@ -103,6 +105,26 @@ class Runner:
         torch.manual_seed(self._job.seed + draw)
         with torch.no_grad(), _in_export(self._job.verify.reference == "export"):
             return (model or self.model)(*arguments, **self._job.constants)
+
+
+def _check_arguments(model: torch.nn.Module, job: Job) -> None:
+    """Raise where ``forward`` does not take as many arguments as there are inputs.
+
+    Raises:
+        StageError: OUTPUT_STRUCTURE, with what it takes.
+    """
+    signature = inspect.signature(model.forward)
+    try:
+        signature.bind(*job.inputs, **job.constants)
+    except TypeError as error:
+        given = f"{len(job.inputs)} ({', '.join(job.inputs)})"
+        constants = f" and constants names {', '.join(job.constants)}" if job.constants else ""
+        raise StageError(
+            Code.OUTPUT_STRUCTURE,
+            f"inputs names {given}{constants}, forward takes ({', '.join(signature.parameters)}): "
+            f"{error}",
+            "entry i of inputs is positional argument i of forward",
+        ) from error
 
 
 @contextmanager

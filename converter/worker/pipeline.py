@@ -23,6 +23,7 @@ from converter.job import (
     ExporterAttempt,
     Job,
     JobResult,
+    News,
     SimplifyRecord,
     StageName,
     StageRecord,
@@ -34,6 +35,7 @@ from converter.worker import (
     checking,
     execution,
     loading,
+    mutation,
     preparing,
     publishing,
     reference,
@@ -47,7 +49,7 @@ from converter.worker.loading import Loaded
 from converter.worker.reference import References
 from converter.worker.stages import Recorder, StageFailedError
 
-Emit = Callable[[StageName], None]
+Emit = Callable[[News], None]
 
 
 @dataclass
@@ -60,11 +62,21 @@ class _Attempt:
     verify: VerifyRecord = field(default_factory=VerifyRecord)
     artifact: Artifact | None = None
 
+    @property
+    def outcome(self) -> ExporterAttempt:
+        return ExporterAttempt(
+            exporter=self.exporter,
+            status="ok" if self.error is None else "failed",
+            code=self.error.code if self.error else None,
+            message=self.error.message if self.error else None,
+        )
+
 
 def run(job: Job, emit: Emit) -> JobResult:
     """Convert and prove one model.
 
-    ``emit`` is called with the name of each stage as it begins.
+    ``emit`` is called with the name of each stage as it begins, and with what came of each
+    exporter: a later one may end the process.
 
     Returns:
         The result; its artifact lies in ``job.staging_dir``, paths relative to that.
@@ -89,6 +101,7 @@ def run(job: Job, emit: Emit) -> JobResult:
         for exporter in ["original"] if loaded.kind == "onnx" else job.exporters:
             recorder = Recorder(job, emit, loading.describe)
             attempts.append(_attempt(exporter, loaded, references, job, recorder))
+            emit(attempts[-1].outcome)
             if attempts[-1].error is None:
                 break
     return _result(job, head, attempts, error, loaded, references)
@@ -149,6 +162,11 @@ def _convert(
         done.verify = proof.verdict.record
         if proof.verdict.error is not None:
             raise proof.verdict.error
+        if job.verify.mutations:
+            verdict = mutation.prove(final, proof.verdict, references, job, values, folder)
+            done.verify = verdict.record
+            if verdict.error is not None:
+                raise verdict.error
     with recorder.stage("publish"):
         done.artifact = publishing.artifact(final, job, done.exporter, proof.simplify)
 
@@ -170,7 +188,8 @@ def parameters(loaded: Loaded, job: Job) -> dict[str, Array]:
     if len(names) != len(state):
         raise StageError(
             Code.EXPORT,
-            f"export.parameter_names has {len(names)} names, the model {len(state)} parameters",
+            f"models.{job.name}.export.parameter_names has {len(names)} names, the model "
+            f"{len(state)} parameters",
             "give one name for each",
         )
     return {
@@ -204,15 +223,7 @@ def _result(
         status=status,
         error=error,
         stages=stages,
-        attempts_by_exporter=[
-            ExporterAttempt(
-                exporter=attempt.exporter,
-                status="ok" if attempt.error is None else "failed",
-                code=attempt.error.code if attempt.error else None,
-                message=attempt.error.message if attempt.error else None,
-            )
-            for attempt in attempts
-        ],
+        attempts_by_exporter=[attempt.outcome for attempt in attempts],
         artifact=shown.artifact,
         verify=shown.verify,
         device=str(loaded.device) if loaded else None,

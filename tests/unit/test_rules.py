@@ -142,6 +142,7 @@ def test_an_onnx_source_has_no_exporter() -> None:
     ("key", "value"),
     [
         ("weights", {"checkpoint": "a.pth"}),
+        ("weights", "random"),
         ("constants", {"scale": 2}),
         ("kwargs", {"width": 2}),
         ("training", "train"),
@@ -194,6 +195,18 @@ def test_the_fill_follows_from_what_is_stated(keys: dict[str, Any], filling: str
 )
 def test_a_key_that_the_fill_has_no_use_for_is_refused(keys: dict[str, Any], message: str) -> None:
     assert of_model(inputs={"x": {"shape": [2], **keys}}) == [f"models.m.inputs.x: {message}"]
+
+
+@pytest.mark.parametrize("dtype", ["int64", "uint8", "bool"])
+@pytest.mark.parametrize("fill", ["normal", "uniform"])
+def test_fractions_do_not_fill_integers(dtype: str, fill: str) -> None:
+    told = f"fill {fill} draws fractions, which {dtype} cannot hold; use fill: integers"
+    tensor = {"shape": [2], "dtype": dtype}
+    (message,) = of_model(inputs={"x": {**tensor, "fill": fill}})
+    assert message == f"models.m.inputs.x: {told}, or a float dtype."
+    case = {"label": "a", "inputs": {"x": {"fill": fill}}}
+    (message,) = of_model(inputs={"x": tensor}, verify={"cases": [case]})
+    assert message.startswith(f"models.m.verify.cases.0.inputs.x: {told}")
 
 
 @pytest.mark.parametrize(
