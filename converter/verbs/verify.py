@@ -20,11 +20,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from converter import manifest, trust
-from converter.configuration.wording import did_you_mean
-from converter.errors import ConfigError, ExitCode, Problem, RunError
+from converter.errors import ExitCode, RunError
 from converter.job import Job, JobResult, OutputCheck, Recheck
 from converter.run import delivery, environment
 from converter.run.summary import WIDTH, shorten
+from converter.verbs._arguments import onnx_file, recorded_job, usage
 
 SUMMARY = "prove a file against its source: RUN_DIR NAME [--model FILE] [--json]"
 
@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--model", metavar="FILE", type=Path, help="default: the published file")
     parser.add_argument("--json", action="store_true", help="one JSON object")
     arguments = parser.parse_args(argv)
-    job = _job(arguments.run, arguments.name)
+    job = recorded_job("verify", arguments.run, arguments.name)
     file = _file(arguments.run, arguments.name, arguments.model)
     result, log = _verify(job, file)
     verdict = _verdict(result)
@@ -62,47 +62,15 @@ def main(argv: Sequence[str]) -> int:
     return ExitCode.OK if verdict == "right" else ExitCode.MODELS_FAILED
 
 
-def _job(run: Path, name: str) -> Job:
-    """The job as the run recorded it."""
-    folder = run / delivery.MODELS
-    if not run.is_dir():
-        siblings = _names(run.parent, "*/")
-        raise _usage(f"there is no run directory {run}.", did_you_mean(run.name, siblings))
-    known = [path.parent.name for path in sorted(folder.glob(f"*/{delivery.JOB}"))]
-    if not known:
-        points = [path.parent.name for path in sorted(run.glob(f"*/{delivery.MODELS}"))]
-        hint = f"It is a sweep, take one of its points: {', '.join(points)}." if points else ""
-        raise _usage(f"{run} holds no models of a run.", hint)
-    if name not in known:
-        raise _usage(f"{run} has no model '{name}'.", did_you_mean(name, known))
-    path = folder / name / delivery.JOB
-    try:
-        return Job.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
-        reason = str(error).splitlines()[0]
-        hint = "It must be as this version of the converter wrote it."
-        raise _usage(f"{path} cannot be read: {reason}.", hint) from error
-
-
 def _file(run: Path, name: str, model: Path | None) -> Path:
     """The file to verify."""
-    if model is None:
-        published = run / delivery.MODELS / name / f"{name}.onnx"
-        if not published.is_file():
-            raise _usage(f"{name} has no published file in {run}.", "Name one with --model FILE.")
-        return published
-    if not model.is_file():
-        what = "is no file" if model.exists() else "does not exist"
-        raise _usage(f"{model} {what}.", did_you_mean(model.name, _names(model.parent, "*.onnx")))
-    return model
-
-
-def _names(folder: Path, pattern: str) -> list[str]:
-    return sorted(path.name for path in folder.glob(pattern))
-
-
-def _usage(message: str, hint: str = "") -> ConfigError:
-    return ConfigError(Problem("verify", message, hint))
+    if model is not None:
+        return onnx_file("verify", model)
+    published = run / delivery.MODELS / name / f"{name}.onnx"
+    if not published.is_file():
+        message = f"{name} has no published file in {run}."
+        raise usage("verify", message, "Name one with --model FILE.")
+    return published
 
 
 def _verify(job: Job, file: Path) -> tuple[JobResult, list[str]]:
