@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -17,14 +16,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-from converter import manifest, trust
 from converter.errors import ExitCode, RunError
 from converter.job import Job, JobResult, OutputCheck, Recheck
-from converter.run import delivery, environment
+from converter.run import delivery
 from converter.run.summary import WIDTH, shorten
-from converter.verbs._arguments import onnx_file, recorded_job, usage
+from converter.verbs._arguments import onnx_file, usage
+from converter.verbs._recorded import elsewhere, package_changes, recorded_job, recorded_result
 
 SUMMARY = "prove a file against its source: RUN_DIR NAME [--model FILE] [--json]"
 
@@ -82,14 +79,7 @@ def _verify(job: Job, file: Path) -> tuple[JobResult, list[str]]:
     try:
         with tempfile.TemporaryDirectory(prefix="converter-verify-") as folder:
             work = Path(folder)
-            # The run's own folders stay as they are; whose code may run is decided here and now.
-            changed = {
-                "trust": trust.parse(os.environ.get(trust.VARIABLE, ""), Path.cwd()),
-                "model_dir": str(work),
-                "staging_dir": str(work / delivery.STAGING),
-                "file": str(file.absolute()),
-            }
-            recheck = Recheck.model_validate({**dict(job), **changed})
+            recheck = Recheck.model_validate({**elsewhere(job, work), "file": str(file.absolute())})
             executor = ProcessExecutor(ExecutorSpec(workers=1, retries=0), entry=_ENTRY)
             with closing(executor.run([recheck])) as events:
                 result = next(event.result for event in events if isinstance(event, Finished))
@@ -175,18 +165,8 @@ def _notes(run: Path, name: str, result: JobResult) -> list[str]:
     if result.error is None:
         return []
     notes = []
-    try:
-        path = run / delivery.MODELS / name / delivery.RESULT
-        then = JobResult.model_validate_json(path.read_bytes()).weights_sha256
-        if then and result.weights_sha256 and then != result.weights_sha256:
-            notes.append("note: the source's weights are not those of the run")
-        made = manifest.read(run).environment.packages
-        here = environment.packages()
-    except (OSError, ValidationError):  # an archive may hold less than a run
-        return notes
-    changes = [
-        f"{package} {before} then, {here.get(package) or 'none'} now"
-        for package, before in made.items()
-        if before and before != here.get(package)
-    ]
-    return [*notes, *(f"note: {change}" for change in changes)]
+    recorded = recorded_result(run, name)
+    then = recorded.weights_sha256 if recorded else None
+    if then and result.weights_sha256 and then != result.weights_sha256:
+        notes.append("note: the source's weights are not those of the run")
+    return [*notes, *package_changes(run)]

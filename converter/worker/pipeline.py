@@ -45,7 +45,7 @@ from converter.worker.inputs import Array
 from converter.worker.loading import Loaded
 from converter.worker.onnx_source import OnnxFile
 from converter.worker.reference import References
-from converter.worker.stages import Recorder, StageFailedError
+from converter.worker.stages import OnError, Recorder, StageFailedError
 
 Emit = Callable[[StageName], None]
 
@@ -61,16 +61,18 @@ class _Attempt:
     artifact: Artifact | None = None
 
 
-def run(job: Job, emit: Emit) -> JobResult:
+def run(job: Job, emit: Emit, on_error: OnError | None = None) -> JobResult:
     """Convert and prove one model.
 
-    ``emit`` is called with the name of each stage as it begins.
+    Args:
+        emit: called with the name of each stage as it begins.
+        on_error: called with what a stage raised, before it is recorded: for a debugger.
 
     Returns:
         The result; its artifact lies in ``job.staging_dir``, paths relative to that.
     """
     torch.set_num_threads(job.threads)
-    head = Recorder(job, emit, loading.describe)
+    head = Recorder(job, emit, loading.describe, on_error)
     loaded: Loaded | None = None
     references: References | None = None
     attempts: list[_Attempt] = []
@@ -88,7 +90,7 @@ def run(job: Job, emit: Emit) -> JobResult:
         error = failed.error
     else:
         for exporter in ["original"] if loaded.kind == "onnx" else job.exporters:
-            recorder = Recorder(job, emit, loading.describe)
+            recorder = Recorder(job, emit, loading.describe, on_error)
             attempts.append(_attempt(exporter, loaded, references, job, recorder))
             if attempts[-1].error is None:
                 break
