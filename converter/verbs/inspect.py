@@ -16,7 +16,7 @@ from converter.inspection import difference, sidebyside, text
 from converter.inspection.content import Content
 from converter.verbs._arguments import onnx_file, usage
 
-SUMMARY = "what an ONNX file holds: MODEL.onnx [--diff OTHER.onnx] [--no-nodes] [--json]"
+SUMMARY = "what an ONNX file holds: MODEL.onnx [--diff OTHER.onnx] [--json]"
 
 _NODES: dict[type, Any] = {
     Content: {"nodes"},

@@ -22,7 +22,7 @@ from converter.run.summary import EXPECTED
 from converter.verbs._arguments import usage
 from converter.verbs._recorded import elsewhere, package_changes, recorded_job, recorded_result
 
-SUMMARY = "run one job again in the foreground: RUN_DIR NAME [--pdb] [--keep DIR]"
+SUMMARY = "run one job in the foreground: RUN_DIR NAME [--pdb] [--keep DIR]"
 
 
 def main(argv: Sequence[str]) -> int:
