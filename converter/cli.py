@@ -50,7 +50,7 @@ options:
   --debug            print tracebacks
   --version, -h, --help
 
-overrides:     key=value; ~key; ++key=value for a key that the file does not state
+overrides:     key=value; ~key; ++key=value for a key that its file lacks
 environment:   CONVERTER_TRUST  modules and folders whose code may run (a:b)
                CONVERTER_ENV    variables that a configuration may read (A,B)
 exit codes:    0 all as expected · 1 a model is not · 2 configuration or usage ·
