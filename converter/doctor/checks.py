@@ -49,9 +49,10 @@ def _runtimes(facts: Facts) -> Iterator[Finding]:
 
 
 def _requirements(facts: Facts) -> Iterator[Finding]:
-    for clause in facts.unmet:
-        wanted = clause.partition(" needs ")[2].partition(",")[0]
-        yield _problem(clause, f"{_PINNED} '{wanted}'")
+    for unmet in facts.unmet:
+        found = f"{unmet.found} is installed" if unmet.found else "it is not installed"
+        message = f"{unmet.package} needs {unmet.needs}, and {found}"
+        yield _problem(message, f"{_PINNED} '{unmet.needs}'")
 
 
 def _imports(facts: Facts) -> Iterator[Finding]:

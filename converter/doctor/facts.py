@@ -51,12 +51,20 @@ class Probe(Frozen):
     values: dict[str, Any] = Field(default_factory=dict)
 
 
+class Unmet(Frozen):
+    """What an installed package needs; ``found``: the version that is there, or ``None``."""
+
+    package: str
+    needs: str
+    found: str | None
+
+
 class Facts(Frozen):
     """Everything that is looked at.
 
     Attributes:
         runtimes: the installed packages that provide ``onnxruntime``.
-        unmet: what an installed package needs and does not find, a clause each.
+        unmet: what installed packages need and do not find.
         torch_for_cuda: the installed build of torch brings CUDA along.
         address_space: the limit on this process in bytes (``ulimit -v``), ``None`` without one.
         outputs: the folder that runs go to.
@@ -68,7 +76,7 @@ class Facts(Frozen):
 
     environment: Environment
     runtimes: list[str]
-    unmet: list[str]
+    unmet: list[Unmet]
     torch_for_cuda: bool
     address_space: int | None
     outputs: str
@@ -151,7 +159,7 @@ def runtimes() -> list[str]:
     return sorted({name.lower() for name in found})
 
 
-def unmet() -> Iterator[str]:
+def unmet() -> Iterator[Unmet]:
     """What our packages say they need, against what is installed."""
     for name in (OURS, *environment.PACKAGES):
         for text in _requires(name):
@@ -159,11 +167,10 @@ def unmet() -> Iterator[str]:
             if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
                 continue
             found = environment.version(wanted.name)
-            needs = f"{name} {environment.version(name)} needs {wanted.name}{wanted.specifier}"
-            if found is None:
-                yield f"{needs}, which is not installed"
-            elif not wanted.specifier.contains(found, prereleases=True):
-                yield f"{needs}, and {found} is installed"
+            if found is None or not wanted.specifier.contains(found, prereleases=True):
+                package = f"{name} {environment.version(name)}"
+                needs = f"{wanted.name}{wanted.specifier}"
+                yield Unmet(package=package, needs=needs, found=found)
 
 
 def _requires(name: str) -> list[str]:
