@@ -168,9 +168,12 @@ def test_ctrl_c_says_what_it_interrupted(
 
 @pytest.mark.parametrize(
     "words",
-    [["--help"], ["--version"], ["list"], ["opset=3", "+models.x={source: srcnn}"]],
+    [
+        ["--help"], ["--version"], ["list"], ["opset=3", "+models.x={source: srcnn}"],
+        ["inspect", "nope"], ["replay", "nope", "x"], ["verify", "nope", "x"], ["view", "nope"],
+    ],
     ids=lambda words: words[0],
-)
+)  # fmt: skip
 def test_the_parent_imports_nothing_heavy(words: list[str], tmp_path: Path) -> None:
     code = (
         "import sys; from converter.cli import main; main(sys.argv[1:]); "

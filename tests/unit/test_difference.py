@@ -136,7 +136,7 @@ def test_one_file_as_text() -> None:
         "graph       main_graph", "opsets      ai.onnx 17", "functions   pkg::f (3 nodes)", "",
         "inputs: 1", "  x  float32  [batch, 3]", "",
         "outputs: 1", "  y  float32  [batch, ?]", "",
-        "initializers: 1, 6 numbers, 24 B", 
+        "initializers: 1, 6 numbers, 24 B",
         "  w  float32  [2, 3]  24 B in a.data also an input", "",
         "operators: 3 nodes", "  If        1", "  Add       1", "  Constant  1", "",
         "metadata: 1", "  key  value", "",
