@@ -15,7 +15,7 @@ from converter.spec import Frozen
 from converter.worker.probe import WORKER
 
 _GIB = 1 << 30
-_ADDRESS_SPACE = 6 * _GIB  # below it the import of a CUDA build of torch 2.15 fails
+_ADDRESS_SPACE = 6 * _GIB  # what a CUDA build of torch 2.15 may reserve at import
 _DISK = 1 * _GIB
 _PINNED = "python -m pip install -c constraints.txt"
 
@@ -79,12 +79,15 @@ def _imports(facts: Facts) -> Iterator[Finding]:
 
 def _limits(facts: Facts) -> Iterator[Finding]:
     space = facts.address_space
-    if space is not None and space < _ADDRESS_SPACE and facts.torch_for_cuda:
-        yield _problem(
-            f"the address space is limited to {size(space)} (ulimit -v): the CUDA build of torch "
-            "needs about 6 GB to be imported",
-            "ulimit -v unlimited; executor.memory_mb limits the memory of a job",
-        )
+    if space is None or space >= _ADDRESS_SPACE or not facts.torch_for_cuda:
+        return
+    failed = bool(facts.probes[WORKER].error)
+    yield Finding(
+        level="problem" if failed else "note",
+        message=f"the address space is limited to {size(space)} (ulimit -v): below about 6 GB the "
+        f"import of a CUDA build of torch {'fails' if failed else 'may fail, as may large models'}",
+        fix="ulimit -v unlimited; executor.memory_mb limits the memory of a job",
+    )
 
 
 def _folders(facts: Facts) -> Iterator[Finding]:

@@ -85,11 +85,6 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
         "what a worker imports cannot be imported: ImportError: x",
         "--force-reinstall torch onnx",
     ),
-    "address space": (
-        {"address_space": 4 << 30},
-        "the address space is limited to 4.29 GB (ulimit -v)",
-        "ulimit -v unlimited; executor.memory_mb limits the memory of a job",
-    ),
     "outputs": (
         {"outputs_error": "/work is not writable"},
         "runs cannot be written to /work/outputs: /work is not writable",
@@ -112,6 +107,11 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
 }
 NOTES: dict[str, tuple[dict[str, Any], str, str]] = {
+    "address space": (
+        {"address_space": 4 << 30},
+        "the address space is limited to 4.29 GB (ulimit -v)",
+        "ulimit -v unlimited; executor.memory_mb limits the memory of a job",
+    ),
     "trust twice": ({"trusted": ["a", "a"]}, "lists 'a' 2 times", "once is enough"),
     "cpu runtime": (
         {"probes": with_cuda()},
@@ -153,6 +153,13 @@ def test_a_note_is_no_problem(case: str) -> None:
     assert {finding.level for finding in found} == {"note"}
     assert message in found[0].message
     assert fix in found[0].fix
+
+
+def test_a_failed_import_under_a_limit_of_the_address_space_is_a_problem() -> None:
+    probes = {"worker": Probe(seconds=1, error="ImportError: failed to map segment")}
+    first, second = checks.findings(sound(address_space=4 << 30, probes=probes), [])
+    assert {first.level, second.level} == {"problem"}
+    assert second.message.endswith("the import of a CUDA build of torch fails")
 
 
 def test_a_cpu_build_of_torch_needs_no_address_space() -> None:
