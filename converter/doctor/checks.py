@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
@@ -17,6 +18,8 @@ from converter.worker.probe import WORKER
 _GIB = 1 << 30
 _ADDRESS_SPACE = 6 * _GIB  # what a CUDA build of torch 2.15 may reserve at import
 _DISK = 1 * _GIB
+# What an import says that found no room for a library.
+_NO_MEMORY = re.compile("failed to map segment|MemoryError|[Cc]annot allocate memory")
 _PINNED = "python -m pip install -c constraints.txt"
 
 
@@ -57,7 +60,11 @@ def _requirements(facts: Facts) -> Iterator[Finding]:
 
 def _imports(facts: Facts) -> Iterator[Finding]:
     packages = facts.environment.packages
-    broken = {name: probe for name, probe in facts.probes.items() if probe.error}
+    broken = {
+        name: probe
+        for name, probe in facts.probes.items()
+        if probe.error and not (_is_limited(facts) and _NO_MEMORY.search(probe.error))
+    }
     for name, probe in broken.items():
         if name == "torchvision" and "torchvision::nms" in probe.error:
             versions = f"torch {packages['torch']} and torchvision {packages['torchvision']}"
@@ -78,16 +85,20 @@ def _imports(facts: Facts) -> Iterator[Finding]:
 
 
 def _limits(facts: Facts) -> Iterator[Finding]:
-    space = facts.address_space
-    if space is None or space >= _ADDRESS_SPACE or not facts.torch_for_cuda:
+    if not _is_limited(facts):
         return
     failed = bool(facts.probes[WORKER].error)
     yield Finding(
         level="problem" if failed else "note",
-        message=f"the address space is limited to {size(space)} (ulimit -v): below about 6 GB the "
+        message=f"the address space is limited to {size(facts.address_space or 0)} (ulimit -v): below about 6 GB the "
         f"import of a CUDA build of torch {'fails' if failed else 'may fail, as may large models'}",
         fix="ulimit -v unlimited; executor.memory_mb limits the memory of a job",
     )
+
+
+def _is_limited(facts: Facts) -> bool:
+    space = facts.address_space
+    return space is not None and space < _ADDRESS_SPACE and facts.torch_for_cuda
 
 
 def _folders(facts: Facts) -> Iterator[Finding]:

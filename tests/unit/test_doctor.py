@@ -157,9 +157,10 @@ def test_a_note_is_no_problem(case: str) -> None:
 
 def test_a_failed_import_under_a_limit_of_the_address_space_is_a_problem() -> None:
     probes = {"worker": Probe(seconds=1, error="ImportError: failed to map segment")}
-    first, second = checks.findings(sound(address_space=4 << 30, probes=probes), [])
-    assert {first.level, second.level} == {"problem"}
-    assert second.message.endswith("the import of a CUDA build of torch fails")
+    (found,) = checks.findings(sound(address_space=4 << 30, probes=probes), [])
+    assert found.level == "problem"
+    assert found.message.endswith("the import of a CUDA build of torch fails")
+    assert found.fix.startswith("ulimit -v unlimited")
 
 
 def test_a_cpu_build_of_torch_needs_no_address_space() -> None:
