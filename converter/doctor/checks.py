@@ -60,12 +60,12 @@ def _requirements(facts: Facts) -> Iterator[Finding]:
 
 def _imports(facts: Facts) -> Iterator[Finding]:
     packages = facts.environment.packages
-    broken = {
-        name: probe
-        for name, probe in facts.probes.items()
-        if probe.error and not (_is_limited(facts) and _NO_MEMORY.search(probe.error))
-    }
+    broken = {name: probe for name, probe in facts.probes.items() if probe.error}
     for name, probe in broken.items():
+        if name == WORKER and len(broken) > 1:
+            continue  # the library that it is about is named
+        if _is_limited(facts) and _NO_MEMORY.search(probe.error):
+            continue  # the limit is
         if name == "torchvision" and "torchvision::nms" in probe.error:
             versions = f"torch {packages['torch']} and torchvision {packages['torchvision']}"
             yield _problem(
@@ -74,13 +74,11 @@ def _imports(facts: Facts) -> Iterator[Finding]:
                 "python -m pip uninstall -y torch torchvision; then install both in one command "
                 f"from one index: {_PINNED} torch torchvision",
             )
-        elif name == WORKER and len(broken) > 1:
-            continue  # the library that it is about has been named
         else:
             what = "what a worker imports" if name == WORKER else name
             yield _problem(
                 f"{what} cannot be imported: {probe.error}",
-                f"{_PINNED} --force-reinstall {'torch onnx' if name == 'worker' else name}",
+                f"{_PINNED} --force-reinstall {'torch onnx' if name == WORKER else name}",
             )
 
 
@@ -90,7 +88,8 @@ def _limits(facts: Facts) -> Iterator[Finding]:
     failed = bool(facts.probes[WORKER].error)
     yield Finding(
         level="problem" if failed else "note",
-        message=f"the address space is limited to {size(facts.address_space or 0)} (ulimit -v): below about 6 GB the "
+        message=f"the address space is limited to {size(facts.address_space or 0)} (ulimit -v): "
+        "below about 6 GB the "
         f"import of a CUDA build of torch {'fails' if failed else 'may fail, as may large models'}",
         fix="ulimit -v unlimited; executor.memory_mb limits the memory of a job",
     )
