@@ -47,7 +47,7 @@ from converter.worker import (
 from converter.worker.inputs import Array
 from converter.worker.loading import Loaded
 from converter.worker.reference import References
-from converter.worker.stages import Recorder, StageFailedError
+from converter.worker.stages import OnError, Recorder, StageFailedError
 
 Emit = Callable[[News], None]
 
@@ -72,17 +72,19 @@ class _Attempt:
         )
 
 
-def run(job: Job, emit: Emit) -> JobResult:
+def run(job: Job, emit: Emit, on_error: OnError | None = None) -> JobResult:
     """Convert and prove one model.
 
-    ``emit`` is called with the name of each stage as it begins, and with what came of each
-    exporter: a later one may end the process.
+    Args:
+        emit: called with the name of each stage as it begins, and with what came of each
+            exporter: a later one may end the process.
+        on_error: called with what a stage raised, before it is recorded: for a debugger.
 
     Returns:
         The result; its artifact lies in ``job.staging_dir``, paths relative to that.
     """
     torch.set_num_threads(job.threads)
-    head = Recorder(job, emit, loading.describe)
+    head = Recorder(job, emit, loading.describe, on_error)
     loaded: Loaded | None = None
     references: References | None = None
     attempts: list[_Attempt] = []
@@ -99,7 +101,7 @@ def run(job: Job, emit: Emit) -> JobResult:
         error = failed.error
     else:
         for exporter in ["original"] if loaded.kind == "onnx" else job.exporters:
-            recorder = Recorder(job, emit, loading.describe)
+            recorder = Recorder(job, emit, loading.describe, on_error)
             attempts.append(_attempt(exporter, loaded, references, job, recorder))
             emit(attempts[-1].outcome)
             if attempts[-1].error is None:

@@ -10,9 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-import onnx
 import torch
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from converter.errors import Code, StageError
 from converter.job import ErrorRecord, Job, JobResult, Recheck
@@ -109,12 +107,7 @@ def _check_inputs(file: Path, wanted: list[str], parameters: Collection[str]) ->
     Raises:
         StageError: CHECKER, INPUT_DROPPED.
     """
-    try:
-        model = onnx.load(file, load_external_data=False)
-    except (OSError, DecodeError) as error:
-        raise StageError(Code.CHECKER, f"{file} is damaged or not ONNX: {error}") from error
-    if not model.ir_version:
-        raise StageError(Code.CHECKER, f"{file} is damaged or not ONNX: it holds no model")
+    model = structure.read(file)
     declared = [value.name for value in structure.graph_inputs(model)]
     needed = [value.name for value in structure.fed_inputs(model)]
     missing = [name for name in wanted if name not in declared]

@@ -41,6 +41,7 @@ class StageFailedError(Exception):
 
 
 Describe = Callable[[Exception, Job], tuple[Code, str, str]]
+OnError = Callable[[Exception], None]
 
 
 class Recorder:
@@ -49,12 +50,20 @@ class Recorder:
     Args:
         emit: called with the name of each stage as it begins.
         describe: words for an exception of the user's code while loading.
+        on_error: called with what a stage raised, while its frames are still alive.
     """
 
-    def __init__(self, job: Job, emit: Callable[[StageName], None], describe: Describe) -> None:
+    def __init__(
+        self,
+        job: Job,
+        emit: Callable[[StageName], None],
+        describe: Describe,
+        on_error: OnError | None = None,
+    ) -> None:
         self._job = job
         self._emit = emit
         self._describe = describe
+        self._on_error = on_error
         self.records: dict[StageName, StageRecord] = {name: StageRecord() for name in STAGES}
         self.records["benchmark"] = StageRecord(status="not_requested")
         if job.simplifier is None:
@@ -79,6 +88,8 @@ class Recorder:
             except Exception as error:  # noqa: BLE001 - the one place
                 failure = error
                 traceback.print_exc()
+                if self._on_error is not None:
+                    self._on_error(error)
         seconds = time.perf_counter() - start
         for warning in caught:
             text = f"{warning.category.__name__}: {warning.message}"
