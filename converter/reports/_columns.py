@@ -93,8 +93,11 @@ def _error_text(row: Row) -> str:
     output = _facts.worst_output(row)
     if output is None:
         return "not measured" if row.verify.status == "not_measured" else NONE
-    allowed = f"{output.atol:.1e}" if output.atol else "exact"
-    return f"{output.max_abs:.1e} of {allowed}"
+    if output.atol:
+        return f"{output.max_abs:.1e} of {output.atol:.1e}"
+    if output.rtol:
+        return f"{output.max_rel or 0:.1e} of {output.rtol:.1e} relative"
+    return f"{output.max_abs:.1e} of none"
 
 
 def _size_text(row: Row) -> str:
@@ -190,13 +193,13 @@ _VERIFICATION = [
     _plain("atol", "", "", partial(_tolerance, kind="atol")),
     _plain("rtol", "", "", partial(_tolerance, kind="rtol")),
     Column(
-        "error_over_atol",
+        "error_over_tolerance",
         "Worst error",
         "verification",
         _share,
         _error_text,
         True,
-        "largest absolute error of the output closest to its tolerance, of the atol allowed",
+        "largest error of the output closest to its tolerance, and what it may be",
     ),
 ]
 _NOT_TIMED = [

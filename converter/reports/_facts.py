@@ -83,9 +83,16 @@ def worst_output(row: Row) -> OutputCheck | None:
 
 
 def share(output: OutputCheck) -> float:
-    """The largest absolute error as a multiple of ``atol``; an exact output allows none."""
+    """The largest error as a multiple of what it may be; an exact output allows none.
+
+    It is ``max_abs`` over ``atol``, or ``max_rel`` over ``rtol`` where only that was allowed.
+    """
     error = output.max_abs or 0.0
-    return error / output.atol if output.atol else (math.inf if error else 0.0)
+    if output.atol:
+        return error / output.atol
+    if output.rtol:
+        return (output.max_rel or 0.0) / output.rtol
+    return math.inf if error else 0.0
 
 
 def providers(rows: Iterable[Row]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import re
 from pathlib import Path
 
@@ -84,6 +85,31 @@ def test_the_worst_output_is_the_one_closest_to_its_tolerance() -> None:
     assert output is not None
     assert output.max_abs == 3e-6
     assert worst_output(failed("a")) is None
+
+
+@pytest.mark.parametrize(
+    ("bounds", "share", "text"),
+    [
+        ({"atol": 4e-5}, 0.05, "2.0e-06 of 4.0e-05"),
+        ({"rtol": 1e-2}, 0.1, "1.0e-03 of 1.0e-02 relative"),
+        ({}, math.inf, "2.0e-06 of none"),
+        ({"max_abs": 0.0}, 0.0, "0.0e+00 of none"),
+    ],
+)
+def test_an_error_is_a_share_of_what_is_allowed(
+    bounds: dict[str, float], share: float, text: str
+) -> None:
+    fields = {"max_abs": 2e-6, "max_rel": 1e-3, "atol": 0.0, "rtol": 0.0} | bounds
+    row = ok("a")
+    case = row.verify.cases[0]
+    output = case.outputs[0].model_copy(update=fields)
+    verify = row.verify.model_copy(
+        update={"cases": [case.model_copy(update={"outputs": [output]})]}
+    )
+    (column,) = [found for found in columns([row]) if found.title == "Worst error"]
+    row = row.model_copy(update={"verify": verify})
+    assert column.value(row) == pytest.approx(share)
+    assert column.text(row) == text
 
 
 @pytest.mark.parametrize(
