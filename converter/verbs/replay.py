@@ -16,7 +16,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from converter.errors import ExitCode, RunError
-from converter.job import Job, JobResult, StageName
+from converter.job import Job, JobResult, News
 from converter.processes.outcome import apply_expect, left
 from converter.run.summary import EXPECTED
 from converter.verbs._arguments import usage
@@ -66,16 +66,17 @@ def _replay(job: Job, folder: Path, debug: bool) -> JobResult:
     # A native crash ends this process: what it leaves is the Python stack.
     faulthandler.enable()
     job = Job.model_validate({**elsewhere(job, folder), "staging_dir": str(folder)})
-    entered: list[StageName] = []
+    news: list[News] = []
 
-    def emit(stage: StageName) -> None:
-        entered.append(stage)
-        print(f"== {stage}", file=sys.stderr, flush=True)
+    def emit(item: News) -> None:
+        news.append(item)
+        if isinstance(item, str):
+            print(f"== {item}", file=sys.stderr, flush=True)
 
     try:
         result = pipeline.run(job, emit, _post_mortem if debug else None)
     except SystemExit as error:
-        result = left(job, entered, error)
+        result = left(job, news, error)
     return apply_expect(result, job.expect)
 
 
