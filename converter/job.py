@@ -79,6 +79,20 @@ class Recheck(Job):
     file: str
 
 
+class Duel(Job):
+    """A job whose file is timed again beside the baseline's; ``inputs`` has what to feed.
+
+    Attributes:
+        baseline_file: absolute.
+        file: absolute.
+        provider: name of a module of ``converter.providers``.
+    """
+
+    baseline_file: str
+    file: str
+    provider: str
+
+
 class ErrorRecord(Frozen):
     """Why a row is not ok.
 
@@ -211,7 +225,11 @@ class VerifyRecord(Frozen):
 
 
 class Latency(Frozen):
-    """Latency of one model on one execution provider; times in milliseconds."""
+    """Latency of one model on one execution provider; times in milliseconds.
+
+    Attributes:
+        ci95_ms: low and high end of the 95 % confidence interval of the median.
+    """
 
     provider: str
     status: Literal["measured", "unavailable", "failed", "not_requested"]
@@ -233,6 +251,7 @@ class Latency(Frozen):
     nodes_per_provider: dict[str, int] = Field(default_factory=dict)
     torch_p50_ms: float | None = None
     speedup: float | None = None
+    ci95_ms: list[float] = Field(default_factory=list)
 
 
 class JobResult(Frozen):
