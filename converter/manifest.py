@@ -15,10 +15,11 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
+from converter.changes import Comparison
 from converter.job import (
     Artifact,
     ErrorRecord,
@@ -83,13 +84,14 @@ class WeightsInfo(Frozen):
 
 
 class Request(Frozen):
-    """What was asked for, after inheritance."""
+    """What was asked for, after inheritance. Without ``outputs`` the exporter names them."""
 
     opset: int | None
     exporter: str
     training: str
     simplify: bool
     inputs: dict[str, InputSpec]
+    outputs: list[str] = Field(default_factory=list)
     dynamic_axes: dict[str, dict[int, str]]
     device: str
     seed: int
@@ -118,57 +120,6 @@ class Row(Frozen):
     latency: list[Latency] = Field(default_factory=list)
 
 
-Severity = Literal["regression", "improvement", "note"]
-Verdict = Literal["no_baseline", "same", "changed", "better", "regression"]
-
-
-class Change(Frozen):
-    """What differs in one model from the baseline.
-
-    Attributes:
-        kind: added, removed, newly_failing, fixed, status, inputs, outputs, dtypes, opset, ops,
-            nodes, size, error or latency.
-        cause: fingerprint of the error of a model that fails now.
-        explained_by: what else differs and may be the reason, most specific first.
-    """
-
-    model: str
-    kind: str
-    severity: Severity = "note"
-    before: Any = None
-    after: Any = None
-    detail: str = ""
-    cause: str | None = None
-    explained_by: list[str] = Field(default_factory=list)
-
-
-class Cause(Frozen):
-    """Models that fail now and did not before, for the same reason."""
-
-    fingerprint: str
-    stage: StageName | None
-    code: str
-    message: str
-    models: list[str]
-
-
-class Difference(Frozen):
-    """A part of the environment that is not what it was."""
-
-    name: str
-    before: str | None
-    after: str | None
-
-
-class Comparison(Frozen):
-    baseline_run_id: str | None
-    baseline_started_at: str | None = None
-    verdict: Verdict
-    changes: list[Change] = Field(default_factory=list)
-    causes: list[Cause] = Field(default_factory=list)
-    environment: list[Difference] = Field(default_factory=list)
-
-
 class Manifest(Frozen):
     schema_version: Literal["1"] = "1"
     run: RunInfo
@@ -185,6 +136,7 @@ def request_of(job: Job, result: JobResult | None = None) -> Request:
         training=job.training,
         simplify=job.simplifier is not None,
         inputs=job.inputs,
+        outputs=job.outputs,
         dynamic_axes=job.dynamic_axes,
         device=(result and result.device) or job.device,
         seed=job.seed,

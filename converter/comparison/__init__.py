@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from converter.batch import CompareSpec
+from converter.changes import Change, Comparison, Verdict
 from converter.comparison import causes, files, latency, status
 from converter.comparison.latency import Settled
-from converter.manifest import Change, Comparison, Manifest, Row, Verdict
+from converter.manifest import Manifest, Row
 
 __all__ = ["compare", "no_baseline", "since"]
 

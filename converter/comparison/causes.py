@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from converter.changes import Cause, Change, Difference
 from converter.job import StageName
-from converter.manifest import Cause, Change, Difference, Environment, Row
+from converter.manifest import Environment, Row
 
 # What has a hand in what: packages and parts of the machine, by the kind of change.
 _LIBRARIES = ("torch", "torchvision", "timm", "python")
@@ -35,7 +36,16 @@ _BY_STAGE: dict[StageName | None, tuple[str, ...]] = {
     "publish": (),
     None: (*_GRAPH, *_RUNTIME),
 }
-_REQUESTED = ("opset", "exporter", "training", "simplify", "inputs", "dynamic_axes", "device")
+_REQUESTED = (
+    "opset",
+    "exporter",
+    "training",
+    "simplify",
+    "inputs",
+    "outputs",
+    "dynamic_axes",
+    "device",
+)
 
 
 def environment(old: Environment, new: Environment) -> list[Difference]:

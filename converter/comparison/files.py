@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from converter.batch import CompareSpec
+from converter.changes import Change, Severity
 from converter.job import Artifact, OutputCheck, TensorInfo
-from converter.manifest import Change, Row, Severity
+from converter.manifest import Row
 
 # Files of another torch differ by a few bytes of names; that is not worth a line.
 _SIZE_WORTH_SAYING = 0.01
@@ -22,9 +23,10 @@ def changes(before: Row, after: Row, limits: CompareSpec) -> list[Change]:
     assert new is not None
     name = after.name
     asked = before.request != after.request
+    named = after.request.outputs
     found = [
         *_interface(name, "inputs", old.inputs, new.inputs, asked),
-        *_interface(name, "outputs", old.outputs, new.outputs, asked),
+        *_interface(name, "outputs", old.outputs, new.outputs, asked, named),
     ]
     for kind in ("opset", "nodes"):
         was, now = getattr(old, kind), getattr(new, kind)
@@ -37,15 +39,25 @@ def changes(before: Row, after: Row, limits: CompareSpec) -> list[Change]:
 
 
 def _interface(
-    name: str, kind: str, old: Sequence[TensorInfo], new: Sequence[TensorInfo], asked: bool
+    name: str,
+    kind: str,
+    old: Sequence[TensorInfo],
+    new: Sequence[TensorInfo],
+    asked: bool,
+    named: Collection[str] | None = None,
 ) -> list[Change]:
-    """Whoever runs the file would have to change: worse, unless the configuration asked for it."""
+    """Whoever runs the file would have to change: worse, unless the configuration asked for it.
+
+    Args:
+        named: the names that the configuration gives; of others the exporter makes new ones as it
+            likes, and nobody should rely on them. ``None``: all count.
+    """
     if old == new:
         return []
     same_dtypes = [tensor.dtype for tensor in old] == [tensor.dtype for tensor in new]
     same_places = [tensor.name for tensor in old] == [tensor.name for tensor in new]
-    worse = [_fed(tensor) for tensor in old] != [_fed(tensor) for tensor in new]
-    detail = "" if worse else "only the names of dynamic axes"
+    worse = [_seen(tensor, named) for tensor in old] != [_seen(tensor, named) for tensor in new]
+    detail = "" if worse else "only names that the exporter chose, or of dynamic axes"
     if worse and asked:
         worse, detail = False, "the configuration of the model changed"
     return [
@@ -60,10 +72,11 @@ def _interface(
     ]
 
 
-def _fed(tensor: TensorInfo) -> Any:
+def _seen(tensor: TensorInfo, named: Collection[str] | None) -> Any:
     """What a caller depends on: the name of a dynamic axis is not part of it."""
     sizes = [size if isinstance(size, int) else None for size in tensor.shape]
-    return tensor.name, tensor.dtype, sizes
+    name = tensor.name if named is None or tensor.name in named else None
+    return name, tensor.dtype, sizes
 
 
 def described(tensors: Sequence[TensorInfo]) -> list[str]:

@@ -12,9 +12,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from converter.batch import CompareSpec
+from converter.changes import Change, Severity
 from converter.comparison.status import fails
 from converter.job import Latency
-from converter.manifest import Change, Environment, Manifest, Row, Severity
+from converter.manifest import Environment, Manifest, Row
 
 
 @dataclass(frozen=True)

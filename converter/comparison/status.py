@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from converter.manifest import Change, Row, Severity
+from converter.changes import Change, Severity
+from converter.manifest import Row
 
 _FAILING = ("failed", "crashed", "timeout", "oom")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from converter.changes import Change, Comparison
 from converter.comparison.causes import arrow
-from converter.manifest import Change, Comparison
 
 _TITLES = {"regression": "worse", "improvement": "better", "note": "changed"}
 _MOST_NOTES = 40

@@ -9,7 +9,8 @@ import re
 from pathlib import Path
 from xml.etree import ElementTree
 
-from converter.manifest import Change, Manifest, Row
+from converter.changes import Change
+from converter.manifest import Manifest, Row
 from converter.run import summary
 
 FILE = "junit.xml"

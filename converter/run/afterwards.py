@@ -12,10 +12,11 @@ from pathlib import Path
 
 from converter import comparison, manifest, reports
 from converter.batch import CompareSpec
+from converter.changes import Comparison
 from converter.comparison import latency, wording
 from converter.configuration import selection
 from converter.errors import ExitCode, RunError
-from converter.manifest import Comparison, Manifest
+from converter.manifest import Manifest
 from converter.run import commands, delivery, exclusive, publication, retention, settling
 from converter.run.baseline import Baseline
 from converter.run.interrupts import Interrupts

@@ -9,10 +9,11 @@ from manifests import artifact, checked, environment, failing, manifest, request
 
 from converter import comparison
 from converter.batch import CompareSpec
+from converter.changes import Change, Comparison
 from converter.comparison import latency, wording
 from converter.comparison.latency import Settled
 from converter.job import TensorInfo
-from converter.manifest import Change, Comparison, Gpu, Row
+from converter.manifest import Gpu, Row
 
 LIMITS = CompareSpec()
 
@@ -75,6 +76,7 @@ def test_models_come_and_go() -> None:
         ({"outputs": [TensorInfo(name="y", dtype="float32", shape=[4, 10])]}, "outputs", True),
         ({"outputs": [TensorInfo(name="y", dtype="float16", shape=["batch", 10])]}, "dtypes", True),
         ({"outputs": [TensorInfo(name="y", dtype="float32", shape=["N", 10])]}, "outputs", False),
+        ({"outputs": [TensorInfo(name="6", dtype="float32", shape=["N", 10])]}, "outputs", False),
         ({"opset": 18}, "opset", False),
         ({"nodes": 4}, "nodes", False),
         ({"ops": {"Conv": 2, "Add": 1}}, "ops", False),
@@ -86,6 +88,13 @@ def test_models_come_and_go() -> None:
 def test_what_became_of_a_file(changes: dict[str, Any], kind: str, severity: bool) -> None:
     change = only(compared(row(), row(artifact=artifact(**changes))))
     assert (change.kind, change.severity) == (kind, "regression" if severity else "note")
+
+
+def test_an_output_that_the_configuration_names_keeps_its_name() -> None:
+    named = request(outputs=["y"])
+    other = artifact(outputs=[TensorInfo(name="z", dtype="float32", shape=["batch", 10])])
+    change = only(compared(row(request=named), row(request=named, artifact=other)))
+    assert (change.kind, change.severity) == ("outputs", "regression")
 
 
 def test_a_few_bytes_more_are_not_worth_a_line() -> None:

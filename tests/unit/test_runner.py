@@ -144,6 +144,7 @@ def test_a_good_run_leaves_exactly_the_promised_files(
     assert execute(make_plan(directory, "a"), Script({}), context) is ExitCode.OK
     assert files(directory) == {
         "manifest.json",
+        "junit.xml",
         "results.jsonl",
         "run.log",
         "models/a/a.onnx",
