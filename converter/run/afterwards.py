@@ -5,7 +5,6 @@ manifest with its comparison → reports → ``latest`` → ``publish_to`` → `
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,16 +69,15 @@ def finish(
         final = _write(final, context.directory, code)
         if final.run.complete and context.directory.parent.name == context.experiment:
             delivery.link_latest(context.directory)
-        if came_to_end and (problems := _publish(final, context)):
-            notes += problems
+        problems = [*_publish(final, context), *_prune(context)] if came_to_end else []
+        if problems:
             code = ExitCode.RUN_FAILED
             final = _write(final, context.directory, code)
-        if came_to_end:
-            notes += _prune(context)
     except OSError as error:
         if failure is None:
             notes += record.farewell(None, error)
         return Ending(ExitCode.RUN_FAILED, final, failure or error, notes)
+    notes += problems
     if interrupts.received is None:
         notes += _tell(context, code, found, log)
     return Ending(code, final, failure, notes)
@@ -106,9 +104,7 @@ def _compared(final: Manifest, context: RunContext, interrupts: Interrupts) -> M
         context.spec.compare,
         lambda: interrupts.received is not None or interrupts.late,
     )
-    path = os.path.relpath(old.directory, context.directory)
-    run = final.run.model_copy(update={"baseline": path})
-    return final.model_copy(update={"run": run, "comparison": found})
+    return final.model_copy(update={"comparison": found})
 
 
 def compared(
@@ -129,6 +125,7 @@ def _listed_now(old: Baseline, final: Manifest, context: RunContext) -> Baseline
 
 
 def _publish(final: Manifest, context: RunContext) -> list[str]:
+    """Publish what verified; gives what went wrong."""
     if context.spec.publish_to is None:
         return []
     target = Path(context.spec.publish_to).absolute()
@@ -142,16 +139,24 @@ def _publish(final: Manifest, context: RunContext) -> list[str]:
             return publication.publish(final, context.directory, target, listed)
     except RunError as error:
         return [f"nothing was published: {error}"]
+    except OSError as error:
+        where = error.filename or target
+        return [f"publishing was broken off: {error.strerror or error}: {where}"]
 
 
 def _prune(context: RunContext) -> list[str]:
+    """Remove runs beyond ``keep``; gives what went wrong."""
     if context.spec.keep is None or context.home is None:
         return []
     needed = [context.directory]
     if context.baseline is not None:
         needed.append(context.baseline.directory)
-    removed = retention.prune(context.home, context.experiment, context.spec.keep, needed)
-    return [f"keep={context.spec.keep}: removed {path}" for path in removed]
+    try:
+        retention.prune(context.home, context.experiment, context.spec.keep, needed)
+    except OSError as error:
+        where = error.filename or context.home
+        return [f"old runs could not be removed: {error.strerror or error}: {where}"]
+    return []
 
 
 def _tell(

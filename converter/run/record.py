@@ -66,6 +66,7 @@ class Record:
             overrides=context.overrides,
             config_sha256=context.config_sha256,
             git=environment.git_state(Path.cwd()),
+            baseline=_relative(context),
         )
 
     def manifest(self) -> Manifest:
@@ -166,6 +167,13 @@ class Record:
         if late and done < len(self.order):
             return [f"The deadline passed and what was running was ended: {so_far}. {again}"]
         return []
+
+
+def _relative(context: RunContext) -> str | None:
+    """The way from the run directory to that of the baseline."""
+    if context.baseline is None:
+        return None
+    return os.path.relpath(context.baseline.directory, context.directory)
 
 
 def _disk_full(result: JobResult, problem: OSError | None) -> bool:

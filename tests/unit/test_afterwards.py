@@ -180,6 +180,22 @@ def test_old_runs_go_but_not_the_baseline(nights: Nights) -> None:
     assert {path.name for path in nights.home.glob("night*")} == {"night3", "night4"}
 
 
+def test_an_old_run_that_cannot_be_removed_fails_the_run(
+    nights: Nights, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(2):
+        nights.run({}, "a")
+
+    def refuse(self: Path, target: Path) -> Path:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    code, made = nights.run({}, "a", keep=1)
+    assert (code, made.run.exit_code) == (3, 3)
+    words = f"old runs could not be removed: Permission denied: {nights.home}/night1"
+    assert words in capsys.readouterr().out
+
+
 def test_commands_are_called_with_the_run_directory(nights: Nights, tmp_path: Path) -> None:
     told = tmp_path / "told"
     script = f"import sys; open({str(told)!r}, 'a').write(' '.join(sys.argv[1:]) + '\\n')"
