@@ -17,7 +17,7 @@ from converter.comparison import wording
 from converter.errors import ExitCode
 from converter.run import afterwards, baseline
 
-SUMMARY = "what changed and what is worse between two runs: OLD NEW [--json]"
+SUMMARY = "what is worse from one run to the next: OLD NEW [--json]"
 
 
 def main(argv: Sequence[str]) -> int:
