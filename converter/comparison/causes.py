@@ -85,17 +85,17 @@ def explained(
         for difference in differences
         if difference.name in suspects and difference.name not in family
     ]
-    return change.model_copy(update={"explained_by": [*_own(before, after), *found]})
+    return change.model_copy(update={"explained_by": [*_own(before, after, change.kind), *found]})
 
 
-def _own(before: Row, after: Row) -> list[str]:
-    """What differs in the request itself."""
+def _own(before: Row, after: Row, kind: str) -> list[str]:
+    """What differs in the request itself, beside what is told already."""
     found = []
     if before.source != after.source:
         found.append(arrow("source", before.source, after.source))
     for key in _REQUESTED:
         was, now = getattr(before.request, key), getattr(after.request, key)
-        if was != now:
+        if was != now and key != kind:
             plain = isinstance(was, (str, int, type(None)))
             found.append(arrow(key, str(was), str(now)) if plain else f"{key} changed")
     if before.request.weights != after.request.weights:

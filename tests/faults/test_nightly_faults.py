@@ -116,3 +116,44 @@ def test_a_second_night_waits_for_its_turn(runs: Runs) -> None:
         first.communicate(timeout=20)
     assert first.returncode == 130
     assert all_gone(runs.mark, set(), 2) == {}
+
+
+# Runs on a file system of 2 MB of its own, and copies what is left there out of it.
+FULL = """
+mount -t tmpfs -o size=2m none "$1" || exit 99
+shift
+"$@"
+code=$?
+cp -r full left
+exit $code
+"""
+
+
+@pytest.mark.e2e
+def test_a_full_disk_stops_the_run_and_leaves_its_record_whole(runs: Runs) -> None:
+    """Row 51, on a disk that is really full."""
+    if subprocess.run(["unshare", "-Urm", "true"], check=False, capture_output=True).returncode:
+        pytest.skip("this kernel lets nobody mount a file system of their own")
+    text = (runs.folder / "models.py").read_text()
+    big = "torch.nn.Linear(8, 200_000)"
+    text += f"""
+class Big(Good):
+    def __init__(self):
+        super().__init__()
+        self.linear = {big}
+"""
+    (runs.folder / "models.py").write_text(text)
+    (runs.folder / "full").mkdir()
+    run = runs.command({"first": "Good", "big": "Big", "last": "Good"}, "executor.workers=1")
+    run = [word.replace(f"={runs.directory}", "=full/run") for word in run]
+    code, output = runs.done(["unshare", "-Urm", "sh", "-c", FULL, "full", "full", *run])
+    assert code == 3, output
+    assert "No space left on device" in output
+    runs.directory = runs.folder / "left" / "run"
+    found = {name: (row.status, row.error and row.error.code) for name, row in runs.rows().items()}
+    assert found == {"first": ("ok", None), "big": ("failed", "IO"), "last": ("not_run", None)}
+    artifact = runs.rows()["first"].artifact
+    assert artifact is not None
+    assert files.sha256(runs.directory / artifact.path) == artifact.sha256
+    assert not list((runs.directory / "models/big").glob("*.onnx*"))
+    assert (manifest.read(runs.directory).run.exit_code) == 3
