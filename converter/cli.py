@@ -127,9 +127,16 @@ def convert(point: Point, command: str) -> ExitCode:
     # Only now: a wrong configuration is told without waiting for these.
     from converter import trust
     from converter.configuration import plan
-    from converter.run import runner
+    from converter.run import baseline, exclusive, history, publication, runner
     from converter.run.record import RunContext
 
+    home = history.home(point.folder, point.experiment)
+    targets = [Path(spec.publish_to).absolute()] if spec.publish_to else []
+    for folder in [home, *targets] if spec.exclusive else []:
+        exclusive.hold(folder)
+    for target in targets:
+        publication.check(target)
+    earlier = baseline.find(spec.baseline, home, point.name)
     directory = point.claim()
     cwd = Path.cwd()
     trusted = trust.parse(os.environ.get(trust.VARIABLE, ""), cwd)
@@ -141,6 +148,8 @@ def convert(point: Point, command: str) -> ExitCode:
         config_sha256=point.sha256,
         command=command,
         spec=spec,
+        home=home,
+        baseline=earlier,
     )
     return ExitCode(runner.run(jobs, context))
 

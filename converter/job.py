@@ -1,7 +1,6 @@
 """What crosses the boundary between the runner and a worker: ``Job`` in, ``JobResult`` out.
 
-Both are frozen and survive JSON unchanged, so that an executor may run a job in a
-thread, a process or on another machine.
+Both are frozen and survive JSON unchanged: an executor may run a job on another machine.
 """
 
 from __future__ import annotations
@@ -78,6 +77,20 @@ class Recheck(Job):
     """A job whose file exists: ``file``, absolute, is verified again and nothing is made."""
 
     file: str
+
+
+class Duel(Job):
+    """A job whose file is timed again beside the baseline's; ``inputs`` has what to feed.
+
+    Attributes:
+        baseline_file: absolute.
+        file: absolute.
+        provider: name of a module of ``converter.providers``.
+    """
+
+    baseline_file: str
+    file: str
+    provider: str
 
 
 class ErrorRecord(Frozen):
@@ -241,7 +254,11 @@ class VerifyRecord(Frozen):
 
 
 class Latency(Frozen):
-    """Latency of one model on one execution provider; times in milliseconds."""
+    """Latency of one model on one execution provider; times in milliseconds.
+
+    Attributes:
+        ci95_ms: low and high end of the 95 % confidence interval of the median.
+    """
 
     provider: str
     status: Literal["measured", "unavailable", "failed", "not_requested"]
@@ -263,6 +280,7 @@ class Latency(Frozen):
     nodes_per_provider: dict[str, int] = Field(default_factory=dict)
     torch_p50_ms: float | None = None
     speedup: float | None = None
+    ci95_ms: list[float] = Field(default_factory=list)
 
 
 class JobResult(Frozen):

@@ -9,12 +9,9 @@ from pydantic import ValidationError
 
 from converter import plugins
 from converter.batch import BatchSpec, StoreSpec
-from converter.configuration import request, selection, wording
+from converter.configuration import request, run_rules, selection, wording
 from converter.errors import Code, Problem
 from converter.spec import CaseInput, ExportSpec, InputSpec, ModelSpec, OpsetRange
-
-# Keys of the contract whose feature is not built yet: refused rather than ignored.
-_LATER = ("baseline", "publish_to", "keep", "exclusive", "deadline")
 
 
 def check(
@@ -32,7 +29,7 @@ def check(
         refused_keys: run-level keys whose problem is reported already.
         refused_models: models whose problem is reported already; ``select`` may match them.
     """
-    problems = _later(spec) + _choices(spec)
+    problems = _later(spec) + _choices(spec) + run_rules.check(spec)
     if refused_keys & {"include", "exclude", "models"}:
         return problems
     models, unknown = selection.expand(spec)
@@ -56,9 +53,8 @@ def _unreachable(spec: BatchSpec, models: Mapping[str, ModelSpec]) -> list[Probl
 
 
 def _later(spec: BatchSpec) -> list[Problem]:
-    default = BatchSpec()
-    stated = [key for key in _LATER if getattr(spec, key) != getattr(default, key)]
-    stated += ["store.path"] if spec.store != StoreSpec() else []
+    """Keys of the contract whose feature is not built yet: refused rather than ignored."""
+    stated = ["store.path"] if spec.store != StoreSpec() else []
     stated += ["benchmark.providers"] if spec.benchmark.providers else []
     return [Problem(key, "is not available in this version.", "Remove it.") for key in stated]
 

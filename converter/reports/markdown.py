@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from converter.manifest import Comparison, Manifest
+from converter.changes import Comparison
+from converter.manifest import Manifest
 from converter.reports import _facts
 from converter.run import summary
 
@@ -13,6 +14,7 @@ FILE = "summary.md"
 
 # A job page has room for about a megabyte, a chat message for far less.
 _CAUSES, _NAMES, _CHANGES = 20, 8, 20
+_SEVERITIES = ("regression", "improvement", "note")
 _LONGEST = 400
 
 
@@ -72,11 +74,17 @@ def _problems(title: str, causes: list[_facts.Cause], hints: bool = True) -> lis
 def _comparison(comparison: Comparison) -> list[str]:
     against = code(comparison.baseline_run_id) if comparison.baseline_run_id else "no baseline"
     lines = ["", f"### Against {against}: {comparison.verdict.replace('_', ' ')}", ""]
-    for change in comparison.changes[:_CHANGES]:
+    worst_first = sorted(comparison.changes, key=lambda item: _SEVERITIES.index(item.severity))
+    for change in worst_first[:_CHANGES]:
         detail = f": {code(change.detail)}" if change.detail else ""
-        lines.append(f"- {change.kind.replace('_', ' ')} {code(change.model)}{detail}")
+        why = f" (may be {code('; '.join(change.explained_by))})" if change.explained_by else ""
+        lines.append(f"- {change.kind.replace('_', ' ')} {code(change.model)}{detail}{why}")
     if len(comparison.changes) > _CHANGES:
         lines.append(f"- and {len(comparison.changes) - _CHANGES} more changes")
     if not comparison.changes and comparison.baseline_run_id:
         lines.append("Nothing changed.")
+    lines += [
+        f"- {code(item.name)} was {code(item.before or '-')}, is {code(item.after or '-')}"
+        for item in comparison.environment
+    ]
     return lines

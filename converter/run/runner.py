@@ -10,7 +10,7 @@ from converter import executors
 from converter.configuration.plan import Plan
 from converter.errors import ExitCode, RunError
 from converter.executors import Executor, Finished
-from converter.run import delivery, progress, runlog, summary
+from converter.run import afterwards, delivery, progress, runlog, summary
 from converter.run.interrupts import Interrupts
 from converter.run.record import Record, RunContext
 from converter.run.runlock import locked
@@ -29,7 +29,8 @@ def run(plan: Plan, context: RunContext) -> ExitCode:
 def execute(plan: Plan, executor: Executor, context: RunContext) -> ExitCode:
     """Like ``run``, with the executor given."""
     directory = context.directory
-    with locked(directory), Interrupts() as interrupts, runlog.opened(directory) as log:
+    interrupts = Interrupts(context.spec.deadline)
+    with locked(directory), interrupts, runlog.opened(directory) as log:
         record = Record(plan, context)
         record.open()
         total = len(record.order)
@@ -46,14 +47,13 @@ def execute(plan: Plan, executor: Executor, context: RunContext) -> ExitCode:
         finally:
             shown.close()
             shutil.rmtree(directory / delivery.STAGING, ignore_errors=True)
-            code, failure = record.close(interrupts.received, failure)
-            log(f"finished: exit code {int(code)}")
+            ending = afterwards.finish(record, context, interrupts, failure, log)
+            log(f"finished: exit code {int(ending.code)}")
         say = progress.Printer(sys.stdout)
-        farewell = record.farewell(interrupts.received, failure)
-        for text in (summary.render(record.manifest(), directory), *farewell):
+        for text in (summary.render(ending.manifest, directory), *ending.notes):
             say("\n" + text)
             log(text)
-    return code
+    return ending.code
 
 
 def _consume(
@@ -81,6 +81,8 @@ def _consume(
                 shown.event(event)
                 if isinstance(event, Finished):
                     shown.row(record.accept(event.result))
+                if interrupts.late:
+                    return None
     except OSError as error:
         return error
     return None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import bdb
+import errno
+import os
 import resource
 import sys
 import time
@@ -28,6 +30,7 @@ _DEFAULT_CODES: dict[StageName, Code] = {
 }
 _MAX_WARNINGS = 20
 _MAX_MESSAGE = 400
+_NO_SPACE = os.strerror(errno.ENOSPC)
 # What torch, ONNX Runtime and NumPy say when an allocation fails.
 _NO_MEMORY = ("can't allocate memory", "bad_alloc", "Unable to allocate", "CUDA out of memory")
 
@@ -123,6 +126,8 @@ class Recorder:
         text = str(error).strip()
         if isinstance(error, MemoryError) or any(words in text for words in _NO_MEMORY):
             return Code.MEM_LIMIT, f"out of memory: {text}", "raise executor.memory_mb"
+        if _NO_SPACE in text:  # whatever library says it, and whichever exception carries it
+            return Code.IO, f"{_NO_SPACE}: {self._job.staging_dir}", "free space on the disk"
         if isinstance(error, bdb.BdbQuit) or (
             isinstance(error, EOFError) and "reading a line" in text
         ):

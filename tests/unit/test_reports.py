@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from converter import reports
-from converter.manifest import Change, Comparison, Manifest
+from converter.changes import Change, Comparison
+from converter.manifest import Manifest
 from converter.reports import csv as spreadsheet
 from converter.reports import html, markdown
 from converter.reports._columns import columns, number

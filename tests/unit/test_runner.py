@@ -147,6 +147,7 @@ def test_a_good_run_leaves_exactly_the_promised_files(
         "manifest.csv",
         "report.html",
         "summary.md",
+        "junit.xml",
         "results.jsonl",
         "run.log",
         "models/a/a.onnx",
