@@ -3,10 +3,10 @@
 For every model of a run, some initializers spread over the depth of the published file are
 zeroed, negated and scaled by 1.1, one at a time. A damaged file is *killed* when the
 verification rejects it. It is *equivalent* when in ONNX Runtime its outputs stay within twice the
-noise of the sound file's (the distance to itself without optimisations, and that of PyTorch to
-float64) on the verified inputs and on fresh ones: no comparison could tell. The sound file, as
-published, saved again by another producer with other names, and run without optimisations, must
-pass; where it does not, that is a *false alarm*::
+noise of the sound file's (its distance to itself without optimisations, PyTorch's to float64, one
+step of the dtype at least) on the verified inputs and on fresh ones: no comparison could tell. The
+sound file, as published, saved again by another producer with other names, and run without
+optimisations, must pass; where it does not, that is a *false alarm*::
 
     python benchmarks/mutation_score.py [RUN_DIR] [--initializers 8] [--select GLOB]
 
@@ -26,21 +26,19 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 
-import numpy as np
 import onnx
 import torch
-from onnx import ModelProto, TensorProto, numpy_helper
+from onnx import ModelProto
 
 import registry
 from converter.job import Job, VerifyRecord
-from converter.worker import cases, loading, reference, structure
-from converter.worker.inputs import Array
+from converter.worker import cases, mutation, numerics, preparing, reference
 from converter.worker.reference import References
-from converter.worker.session import RuntimeErrors, Session
 from converter.worker.verification import verify
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -55,11 +53,6 @@ SOURCES = (
     "timm/test_byobnet", "timm/test_mambaout", "timm/test_maxvit", "timm/test_coatnet",
     "timm/test_efficientnet_evos", "timm/test_efficientnet_gn",
 )  # fmt: skip
-DAMAGES: dict[str, Callable[[Array], Array]] = {
-    "zeroed": np.zeros_like,
-    "negated": lambda values: -values,
-    "x 1.1": lambda values: (values * values.dtype.type(1.1)).astype(values.dtype),
-}
 NOISE = 2.0  # two roundings may differ by more than each from the exact value
 FRESH = (1000, 1001)  # sample numbers that no verification case uses
 GOAL = 0.99
@@ -91,26 +84,15 @@ class Subject:
         self.work = work
         torch.set_num_threads(1)
         with quiet():
-            self.references = reference.compute(loading.load(self.job), self.job)
+            self.references = reference.compute(*preparing.load(self.job))
         self.feeds = [item.inputs for item in self.references.cases if not item.case.sizes]
         self.feeds += [cases.Case("fresh", self.job.inputs, n).draw(self.job.seed) for n in FRESH]
-        self.sound = self.outputs(self.file)
-        plain = self.outputs(self.file, optimise=False)
-        floors = [floor or 0.0 for floor in self.references.noise.floors]
-        self.noise = [max(each) for each in zip(distances(plain, self.sound), floors, strict=True)]
-
-    def outputs(self, file: Path, *, optimise: bool = True) -> list[list[Array]]:
-        session = Session(file, optimise=optimise)
-        return [session.run(feed) for feed in self.feeds]
+        self.sound = mutation.Sound(self.file, self.references, self.feeds, threads=1)
 
     def excess(self, file: Path) -> float:
-        """How many times the noise the outputs differ from the sound file's."""
-        try:
-            moved = distances(self.outputs(file), self.sound)
-        except RuntimeErrors:
-            return float("inf")
-        pairs = zip(moved, self.noise, strict=True)
-        return max(move / noise if noise else (np.inf if move else 0.0) for move, noise in pairs)
+        """How many times the noise the outputs of a file differ from the sound one's."""
+        pairs = zip(self.sound.moves(file), self.sound.noise, strict=True)
+        return max(move / noise if noise else (inf if move else 0.0) for move, noise in pairs)
 
     def verdict(self, file: Path, *, optimise: bool = True) -> tuple[bool, VerifyRecord]:
         found = verify(file, self.references, self.job, optimise=optimise)
@@ -122,59 +104,27 @@ class Subject:
         return path
 
 
-def distances(found: Sequence[Sequence[Array]], wanted: Sequence[Sequence[Array]]) -> list[float]:
-    """For each output the largest relative L2 distance over all inputs."""
-    return [
-        max(distance(got[index], want[index]) for got, want in zip(found, wanted, strict=True))
-        for index in range(len(wanted[0]))
-    ]
-
-
-def distance(got: Array, want: Array) -> float:
-    if got.shape != want.shape or not np.isfinite(got).all():
-        return float("inf")
-    exact = want.astype(np.float64)
-    scale = float(np.linalg.norm(exact))
-    error = float(np.linalg.norm(got.astype(np.float64) - exact))
-    return error / scale if scale else float(error > 0)
-
-
-def chosen(model: ModelProto, count: int) -> list[TensorProto]:
-    """Floating-point initializers in the order of their use, evenly spread."""
-    held = {t.name: t for t in model.graph.initializer if t.data_type == TensorProto.FLOAT}
-    used = [held[name] for name in dict.fromkeys(structure.references(model.graph)) if name in held]
-    if len(used) <= count:
-        return used
-    return [used[round(i * (len(used) - 1) / (count - 1))] for i in range(count)]
-
-
 def score(subject: Subject, count: int) -> Score:
     result = Score(subject.job.name)
     start = time.perf_counter()
     check_sound(subject, result)
     if result.alarms:
         return result
-    model = onnx.load(subject.file)
-    tensors = chosen(model, count)
-    result.initializers = len(tensors)
-    for tensor in tensors:
-        before = TensorProto()
-        before.CopyFrom(tensor)
-        values = numpy_helper.to_array(before)
-        for name, damage in DAMAGES.items():
-            tensor.CopyFrom(numpy_helper.from_array(damage(values), before.name))
-            file = subject.saved(model)
+    names = mutation.initializers(onnx.load(subject.file), count)
+    result.initializers = len(names)
+    for name in names:
+        for kind in mutation.DAMAGES:
+            file = subject.saved(mutation.damaged(subject.file, name, kind))
             passed, record = subject.verdict(file)
             excess = subject.excess(file)
             if excess <= NOISE:
                 result.equivalent += 1
                 if not passed:
-                    result.alarms.append(f"{before.name} {name}: no different, yet rejected")
+                    result.alarms.append(f"{name} {kind}: no different, yet rejected")
             elif passed:
-                result.missed.append(f"{before.name} {name}: {describe(subject, excess, record)}")
+                result.missed.append(f"{name} {kind}: {describe(subject, excess, record)}")
             else:
                 result.killed += 1
-        tensor.CopyFrom(before)
     result.seconds = time.perf_counter() - start
     return result
 
@@ -215,14 +165,12 @@ def rename(model: ModelProto) -> None:
 def describe(subject: Subject, excess: float, record: VerifyRecord) -> str:
     worst = max(output.rel_l2 or 0.0 for case in record.cases for output in case.outputs)
     return (
-        f"{excess:.1f} times the noise ({max(subject.noise):.1e}), "
+        f"{excess:.1f} times the noise ({max(subject.sound.noise):.1e}), "
         f"relative L2 error {worst:.1e}, allowed {allowed(subject.references):.1e}"
     )
 
 
 def allowed(references: References) -> float:
-    from converter.worker import numerics
-
     return max(numerics.tolerance(floor) for floor in references.noise.floors)
 
 
@@ -281,7 +229,7 @@ def main() -> None:
             counts = (found.killed, len(found.missed), found.equivalent, len(found.alarms))
             print(
                 f"{found.name:28}{found.initializers:8}" + "".join(f"{n:8}" for n in counts),
-                f"{max(subject.noise):7.0e}{allowed(subject.references):8.0e}{found.seconds:8.1f}",
+                f"{max(subject.sound.noise):7.0e}{allowed(subject.references):8.0e}{found.seconds:8.1f}",
                 *(f"\n  missed: {line}" for line in found.missed),
                 *(f"\n  FALSE ALARM: {line}" for line in found.alarms),
                 flush=True,

@@ -13,6 +13,9 @@ from pydantic import Field
 from converter.spec import Device, Frozen, ModelSpec, Opset, Text, Training, VerifySpec
 
 Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0)]
+Command = list[Text] | Text
+LATEST = "latest"  # a baseline: the run that the link of this name leads to
 
 
 class ExporterSpec(Frozen):
@@ -66,6 +69,22 @@ class StoreSpec(Frozen):
     use: bool = True
 
 
+class CompareSpec(Frozen):
+    """What counts as worse than the baseline.
+
+    Attributes:
+        latency: share by which a model may become slower.
+        error: share of its tolerance by which the worst error of a model may grow.
+        size: share by which its files may grow.
+        settle_s: seconds that timing slower models again, beside the baseline's files, may take.
+    """
+
+    latency: Share = 0.10
+    error: Share = 0.25
+    size: Share = 0.05
+    settle_s: Annotated[float, Field(ge=0)] = 300.0
+
+
 class BatchSpec(Frozen):
     """A whole configuration, as composed from ``configs/`` and the command line."""
 
@@ -84,8 +103,11 @@ class BatchSpec(Frozen):
     select: list[Text] = Field(["*"], min_length=1)
     models: dict[str, ModelSpec] = Field(default_factory=dict)
     baseline: str | None = None
+    compare: CompareSpec = CompareSpec()
     store: StoreSpec = StoreSpec()
     publish_to: str | None = None
     keep: Annotated[int, Field(ge=1)] | None = None
     exclusive: bool = False
     deadline: Positive | None = None
+    on_failure: Command | None = None
+    on_regression: Command | None = None

@@ -12,10 +12,10 @@ import gc
 import os
 import shlex
 import sys
+import textwrap
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from converter import __version__, plugins
@@ -28,8 +28,8 @@ _HELP = """\
 usage: python -m converter [OVERRIDE ...] [-m] [--config-dir DIR] [--cfg job]
        python -m converter VERB ...
 
-Convert the PyTorch models of a configuration to ONNX, prove each file against its model,
-and record the run in outputs/<experiment>/<time>/.
+Convert the PyTorch models of a configuration to ONNX, prove each file against
+its model, and record the run in outputs/<experiment>/<time>/.
 
   python -m converter +experiment=smoke                    three small models
   python -m converter +experiment=zoo opset=18 'select=[resnet*,srcnn*]'
@@ -42,17 +42,18 @@ verbs:
 options:
   -m, --multirun     run every point of a sweep
   --config-dir DIR   a folder with models and experiments of your own
-  --cfg job|all      print the configuration instead of running; --resolve, --package KEY
-  --info KIND        what the configuration was composed from (defaults, searchpath, ...)
+  --cfg job|all      print the configuration instead of running;
+                     with --resolve, --package KEY
+  --info KIND        what it was composed from (defaults, searchpath, ...)
   --hydra-help       Hydra's own help
   --debug            print tracebacks
   --version, -h, --help
 
-overrides:           key=value; ++key=value for a key that the file does not state; ~key
-environment:         CONVERTER_TRUST  modules and folders whose model code may run (a:b)
-                     CONVERTER_ENV    variables that a configuration may read (A,B)
-exit codes:          0 all as expected · 1 a model is not · 2 configuration or usage ·
-                     3 the run failed · 4 regression · 130, 143 interrupted
+overrides:     key=value; ~key; ++key=value for a key that its file lacks
+environment:   CONVERTER_TRUST  modules and folders whose code may run (a:b)
+               CONVERTER_ENV    variables that a configuration may read (A,B)
+exit codes:    0 all as expected · 1 a model is not · 2 configuration or usage ·
+               3 the run failed · 4 regression · 130, 143 interrupted
 """
 
 
@@ -65,7 +66,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConverterError as error:
         return _report(error, debug)
     except KeyboardInterrupt:
-        print("interrupted before the run began", file=sys.stderr)
+        # A run handles its signals itself: this one came before, or a verb has none of its own.
+        what = f"{words[0]}: interrupted" if _is_verb(words) else "interrupted before the run began"
+        print(what, file=sys.stderr)
         return ExitCode.INTERRUPTED
     except BrokenPipeError:  # the reader of a listing went away, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -74,14 +77,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         gc.enable()
 
 
+def script() -> int:
+    """The console script: the user's modules are found in this folder, as with ``python -m``."""
+    if not sys.flags.safe_path:
+        sys.path.insert(0, os.getcwd())
+    return main()
+
+
 def _dispatch(words: list[str], debug: bool) -> int:
-    first = words[0] if words else ""
-    if first and first[0] not in "-+~" and "=" not in first:
-        return _verb(first)(words[1:])
+    if _is_verb(words):
+        return _verb(words[0])(words[1:])
     arguments = parser().parse_intermixed_args(words)
     if arguments.help:
-        verbs = "\n".join(f"  {name:<18} {summary(name)}" for name in plugins.names("verbs"))
-        print(_HELP % {"verbs": verbs}, end="")
+        print(_HELP % {"verbs": "\n".join(_listed())}, end="")
         return ExitCode.OK
     if arguments.version:
         print(f"converter {__version__}")
@@ -100,6 +108,10 @@ def _dispatch(words: list[str], debug: bool) -> int:
     )
 
 
+def _is_verb(words: Sequence[str]) -> bool:
+    return bool(words) and words[0][:1] not in ("", *"-+~") and "=" not in words[0]
+
+
 def convert(point: Point, command: str) -> ExitCode:
     """Run one composed configuration; ``command`` is what the user typed.
 
@@ -111,26 +123,17 @@ def convert(point: Point, command: str) -> ExitCode:
 
     spec = validation.parse(point.config, sweep=point.sweep)
     gc.enable()
-    # Only now: a wrong configuration is told without waiting for these.
-    from converter import trust
-    from converter.configuration import plan
-    from converter.run import runner
-    from converter.run.record import RunContext
+    from converter.run import start  # only now: a wrong configuration does not wait for it
 
-    directory = point.claim()
-    cwd = Path.cwd()
-    trusted = trust.parse(os.environ.get(trust.VARIABLE, ""), cwd)
-    jobs = plan.build(spec, run_dir=directory, cwd=cwd, trust=trusted)
-    context = RunContext(
-        directory=directory,
+    origin = start.Origin(
         experiment=point.experiment,
         overrides=point.overrides,
-        config_sha256=point.sha256,
+        sha256=point.sha256,
         command=command,
-        spec=spec,
-        store=cwd / spec.store.path if spec.store.use else None,
+        folder=point.folder,
+        point=point.name,
     )
-    return ExitCode(runner.run(jobs, context))
+    return start.run(spec, origin, point.claim, compared_with=spec.baseline)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -167,6 +170,17 @@ def summary(verb: str) -> str:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "SUMMARY":
             return str(ast.literal_eval(node.value))
     return ""
+
+
+def _listed() -> Iterator[str]:
+    """The verbs with their summaries, in 80 columns."""
+    known = plugins.names("verbs")
+    width = max(map(len, known)) + 2
+    for name in known:
+        lead = f"  {name:<{width}}"
+        yield from textwrap.wrap(
+            summary(name), 80, initial_indent=lead, subsequent_indent=" " * len(lead)
+        )
 
 
 def _verb(name: str) -> Callable[[Sequence[str]], int]:

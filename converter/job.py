@@ -1,7 +1,6 @@
 """What crosses the boundary between the runner and a worker: ``Job`` in, ``JobResult`` out.
 
-Both are frozen and survive JSON unchanged, so that an executor may run a job in a
-thread, a process or on another machine.
+Both are frozen and survive JSON unchanged: an executor may run a job on another machine.
 """
 
 from __future__ import annotations
@@ -29,6 +28,7 @@ Status = Literal[
 StageName = Literal[
     "load", "reference", "export", "check", "simplify", "verify", "benchmark", "publish"
 ]
+GuiltyStage = Literal["export", "simplify", "runtime"]
 StageStatus = Literal["ok", "failed", "skipped", "not_run", "not_requested"]
 STAGES: tuple[StageName, ...] = (
     "load", "reference", "export", "check", "simplify", "verify", "benchmark", "publish",
@@ -79,6 +79,20 @@ class Recheck(Job):
     file: str
 
 
+class Duel(Job):
+    """A job whose file is timed again beside the baseline's; ``inputs`` has what to feed.
+
+    Attributes:
+        baseline_file: absolute.
+        file: absolute.
+        provider: name of a module of ``converter.providers``.
+    """
+
+    baseline_file: str
+    file: str
+    provider: str
+
+
 class ErrorRecord(Frozen):
     """Why a row is not ok.
 
@@ -111,6 +125,10 @@ class ExporterAttempt(Frozen):
     status: Literal["ok", "failed"]
     code: Code | None = None
     message: str | None = None
+
+
+News = StageName | ExporterAttempt
+"""What a worker reports before its result: a stage that begins, an exporter that is done."""
 
 
 class TensorInfo(Frozen):
@@ -201,17 +219,46 @@ class Sensitivity(Frozen):
     output_rms: float | None = None
 
 
+class MutationRecord(Frozen):
+    """Damaged copies of the file: each with one initializer changed, and what became of them.
+
+    What is neither noticed nor equivalent passed although a comparison could tell.
+
+    Attributes:
+        noticed: rejected by the verification.
+        equivalent: their outputs differ from the sound file's by no more than rounding might.
+        reason: why there is nothing to damage.
+    """
+
+    applied: int = 0
+    noticed: int = 0
+    equivalent: int = 0
+    reason: str | None = None
+
+
 class VerifyRecord(Frozen):
+    """What was proved of the file.
+
+    Attributes:
+        guilty_stage: the step that is at fault for wrong numbers. In a record that passed: the
+            simplified file was wrong, and the unsimplified one ships.
+    """
+
     status: Literal["passed", "failed", "vacuous", "not_measured"] = "not_measured"
     reason: str | None = None
-    guilty_stage: Literal["export", "simplify", "runtime"] | None = None
+    guilty_stage: GuiltyStage | None = None
     sensitivity: Sensitivity | None = None
     cases: list[CaseCheck] = Field(default_factory=list)
     dynamic: list[DynamicCheck] = Field(default_factory=list)
+    mutation: MutationRecord | None = None
 
 
 class Latency(Frozen):
-    """Latency of one model on one execution provider; times in milliseconds."""
+    """Latency of one model on one execution provider; times in milliseconds.
+
+    Attributes:
+        ci95_ms: low and high end of the 95 % confidence interval of the median.
+    """
 
     provider: str
     status: Literal["measured", "unavailable", "failed", "not_requested"]
@@ -233,6 +280,7 @@ class Latency(Frozen):
     nodes_per_provider: dict[str, int] = Field(default_factory=dict)
     torch_p50_ms: float | None = None
     speedup: float | None = None
+    ci95_ms: list[float] = Field(default_factory=list)
 
 
 class JobResult(Frozen):

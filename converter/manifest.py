@@ -15,10 +15,11 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
+from converter.changes import Comparison
 from converter.job import (
     Artifact,
     ErrorRecord,
@@ -83,13 +84,14 @@ class WeightsInfo(Frozen):
 
 
 class Request(Frozen):
-    """What was asked for, after inheritance."""
+    """What was asked for, after inheritance. Without ``outputs`` the exporter names them."""
 
     opset: int | None
     exporter: str
     training: str
     simplify: bool
     inputs: dict[str, InputSpec]
+    outputs: list[str] = Field(default_factory=list)
     dynamic_axes: dict[str, dict[int, str]]
     device: str
     seed: int
@@ -118,20 +120,6 @@ class Row(Frozen):
     latency: list[Latency] = Field(default_factory=list)
 
 
-class Change(Frozen):
-    model: str
-    kind: str
-    before: Any = None
-    after: Any = None
-    detail: str = ""
-
-
-class Comparison(Frozen):
-    baseline_run_id: str | None
-    verdict: str
-    changes: list[Change] = Field(default_factory=list)
-
-
 class Manifest(Frozen):
     schema_version: Literal["1"] = "1"
     run: RunInfo
@@ -148,6 +136,7 @@ def request_of(job: Job, result: JobResult | None = None) -> Request:
         training=job.training,
         simplify=job.simplifier is not None,
         inputs=job.inputs,
+        outputs=job.outputs,
         dynamic_axes=job.dynamic_axes,
         device=(result and result.device) or job.device,
         seed=job.seed,

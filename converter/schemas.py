@@ -1,4 +1,4 @@
-"""The JSON Schemas of configuration and manifest: ``python -m converter.schemas`` writes them.
+"""The JSON Schemas that ``python -m converter.schemas`` writes: configuration, manifest, index.
 
 They are under version control, for editors and for programs that read a manifest; a test
 says when they no longer follow the types.
@@ -12,6 +12,7 @@ from typing import Any
 
 from converter.batch import BatchSpec
 from converter.manifest import Manifest
+from converter.run.publication import Index
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "schemas"
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -30,9 +31,14 @@ def manifest() -> dict[str, Any]:
     return {"$schema": _DIALECT, **Manifest.model_json_schema(mode="serialization")}
 
 
+def index() -> dict[str, Any]:
+    """Of ``index.json`` in the folder that ``publish_to`` names."""
+    return {"$schema": _DIALECT, **Index.model_json_schema(mode="serialization")}
+
+
 def texts() -> dict[str, str]:
     """File name → content."""
-    schemas = {"config": config(), "manifest": manifest()}
+    schemas = {"config": config(), "manifest": manifest(), "index": index()}
     return {
         f"{name}.schema.json": json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
         for name, schema in schemas.items()

@@ -94,8 +94,9 @@ class InputSpec(Frozen):
 
     Attributes:
         shape: sizes of the traced example.
-        low, high: bounds of ``uniform`` (0, 1) and ``integers`` (-10, 10), ``high`` excluded;
-            where one is stated, the other is 1 away, of integers 20.
+        low, high: bounds of ``uniform`` (0, 1) and ``integers`` (-10, 10; unsigned 0, 10), ``high``
+            excluded; where one is stated, the other is 1 away, of integers 20, and ``low`` of
+            unsigned ones 0.
         value: of ``constant``: a number, or a list of the tensor's shape.
         path: of ``file``: a ``.npy`` file.
     """
@@ -120,6 +121,11 @@ class InputSpec(Frozen):
 
     @model_validator(mode="after")
     def _fill_has_what_it_needs(self) -> InputSpec:
+        if self.fill in ("normal", "uniform") and not self.dtype.startswith("float"):
+            raise ValueError(
+                f"fill {self.fill} draws fractions, which {self.dtype} cannot hold; "
+                "use fill: integers, or a float dtype"
+            )
         if self.filling == "constant" and self.value is None:
             raise ValueError("fill constant needs 'value'")
         if self.filling == "file" and self.path is None:
@@ -167,6 +173,7 @@ class VerifySpec(Frozen):
         shapes: extra shapes, each ``{input: [sizes]}``.
         cases: extra inputs, run in addition.
         reference: ``eager``, or ``export``: with ``torch.onnx.is_in_onnx_export()`` true.
+        mutations: damaged copies of a right file that the comparison must notice; none by default.
     """
 
     rtol: Tolerance | None = None
@@ -174,6 +181,7 @@ class VerifySpec(Frozen):
     shapes: list[dict[str, list[Dim]]] = Field(default_factory=list)
     cases: list[VerifyCase] = Field(default_factory=list)
     reference: Literal["eager", "export"] = "eager"
+    mutations: Annotated[int, Field(ge=0, le=100)] | None = None
 
 
 class ExportSpec(Frozen):

@@ -27,8 +27,8 @@ BUILDER = re.compile(
 )
 
 # Sizes that differ from those of the task. inception_v3 cannot take less than 299 with its
-# auxiliary head, swin_v2 was made for 256, the names of small detectors say theirs, and these videos
-# have positions or strides for 16 frames of 224×224.
+# auxiliary head, swin_v2 was made for 256, small detectors have theirs in their names, and these
+# videos have positions or strides for 16 frames of 224×224.
 SIZES: dict[str, list[int]] = {
     "inception_v3": [1, 3, 299, 299],
     "swin_v2_t": [1, 3, 256, 256],

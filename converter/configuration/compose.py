@@ -53,11 +53,15 @@ class Point:
         config: resolved, plain values.
         composed: what Hydra composed, unresolved, with its own section.
         sweep: it is a point of a sweep.
+        folder: the directory of the run or of the sweep, absolute; not yet created.
+        name: the folder name of a sweep's point; empty for a run.
     """
 
     config: dict[str, Any]
     composed: DictConfig
     sweep: bool
+    folder: Path
+    name: str
     _directory: Callable[[], Path]
 
     @cached_property
@@ -92,6 +96,7 @@ class Point:
             folder = directory / ".hydra"
             folder.mkdir(exist_ok=True)
             hydra = OmegaConf.masked_copy(self.composed.hydra, ["overrides", "runtime"])
+            hydra.sweep = {"subdir": self.name}  # `resume` asks for it
             parts = {
                 "config": self.text,
                 "overrides": OmegaConf.to_yaml(hydra.overrides.task),
@@ -192,7 +197,7 @@ def _single(config: DictConfig) -> Point:
     chosen = _chosen(config, "hydra.run.dir")
     if chosen:
         claim.refuse_used(directory, "hydra.run.dir")
-    return _point(config, False, lambda: claim.create(directory, chosen=chosen))
+    return _point(config, directory, "", lambda: claim.create(directory, chosen=chosen))
 
 
 def _sweep(hydra: Hydra, config: DictConfig, task: Task, report: Report) -> ExitCode:
@@ -210,7 +215,7 @@ def _sweep(hydra: Hydra, config: DictConfig, task: Task, report: Report) -> Exit
                 with open_dict(composed):
                     composed.hydra.job.id = composed.hydra.job.num = number
                 HydraConfig.instance().set_config(composed)
-                point = _point(composed, True, partial(folder.create, name))
+                point = _point(composed, folder.path, name, partial(folder.create, name))
             codes.append(task(point))
         except ConverterError as error:
             codes.append(report(error, name))
@@ -223,18 +228,18 @@ class _SweepFolder:
     """The folder of a sweep: checked at once, created by the first point that runs."""
 
     def __init__(self, config: DictConfig) -> None:
-        self._path = _folder(config, "hydra.sweep.dir")
+        self.path = _folder(config, "hydra.sweep.dir")
         self._chosen = _chosen(config, "hydra.sweep.dir")
         self._created = False
         if self._chosen:
-            claim.refuse_used(self._path, "hydra.sweep.dir")
+            claim.refuse_used(self.path, "hydra.sweep.dir")
 
     def create(self, point: str) -> Path:
         """Create the folder of a point; equal names of two points get a number."""
         if not self._created:
-            self._path = claim.create(self._path, chosen=self._chosen)
+            self.path = claim.create(self.path, chosen=self._chosen)
             self._created = True
-        return claim.create(self._path / point, chosen=False)
+        return claim.create(self.path / point, chosen=False)
 
 
 def _points(hydra: Hydra, config: DictConfig) -> list[tuple[list[str], str]]:
@@ -276,6 +281,7 @@ def _raw(config: DictConfig, key: str) -> str:
     return str(values[name])
 
 
-def _point(config: DictConfig, sweep: bool, directory: Callable[[], Path]) -> Point:
+def _point(config: DictConfig, folder: Path, name: str, directory: Callable[[], Path]) -> Point:
     resolution.refuse_copied_environment(config)
-    return Point(resolution.resolve(config, without="hydra"), config, sweep, directory)
+    values = resolution.resolve(config, without="hydra")
+    return Point(values, config, bool(name), folder, name, directory)

@@ -1,7 +1,7 @@
 """Which opsets each exporter can do: one table, because the parent cannot ask torch.
 
-The worker confirms it on the file (OPSET_MISMATCH, EXPORT_UNSUPPORTED say what the table did
-not know).
+A test asks the installed torch and onnxscript what they state, and compares. The worker confirms
+each file (OPSET_MISMATCH, EXPORT_UNSUPPORTED say what the table did not know).
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from importlib.metadata import PackageNotFoundError, version
 LOWEST, HIGHEST = 7, 25
 """What a configuration may ask for at all; the bounds of ``spec.Opset``."""
 
-# exporter → [(from this torch on, lowest, highest)], oldest first. Tried with torch 2.15:
-# torchscript raises outside 7–23. dynamo builds opset 18 and converts: 16 and 17 are reached
-# for many models, below 16 the file silently stays at 18, above 25 its own checker fails.
+# exporter → [(from this torch on, lowest, highest)], oldest first. torch states what torchscript
+# does; onnxscript, which converts what dynamo builds at opset 18, states the highest of dynamo. The
+# lowest is stated nowhere, tried with torch 2.15: 16 and 17 are reached for many models, and below
+# 16 the file of most stays at 18.
 TABLE: dict[str, list[tuple[tuple[int, int], int, int]]] = {
     "torchscript": [((2, 0), 7, 23)],
     "dynamo": [((2, 0), 16, 25)],

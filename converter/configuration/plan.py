@@ -129,8 +129,8 @@ class _Resolver:
         return tensor.model_copy(update={"path": self._path(tensor.path)})
 
     def _verify(self, verify: VerifySpec) -> VerifySpec:
-        """The run's tolerances and reference, where the model states none."""
-        shared = ("rtol", "atol", "reference")
+        """The run's tolerances, reference and mutations, where the model states none."""
+        shared = ("rtol", "atol", "reference", "mutations")
         stated = {
             key: getattr(verify, key)
             for key in shared

@@ -9,12 +9,9 @@ from pydantic import ValidationError
 
 from converter import plugins
 from converter.batch import BatchSpec
-from converter.configuration import request, selection, wording
+from converter.configuration import request, run_rules, selection, wording
 from converter.errors import Code, Problem
 from converter.spec import CaseInput, ExportSpec, InputSpec, ModelSpec, OpsetRange
-
-# Keys of the contract whose feature is not built yet: refused rather than ignored.
-_LATER = ("baseline", "publish_to", "keep", "exclusive", "deadline")
 
 
 def check(
@@ -32,7 +29,7 @@ def check(
         refused_keys: run-level keys whose problem is reported already.
         refused_models: models whose problem is reported already; ``select`` may match them.
     """
-    problems = _later(spec) + _choices(spec)
+    problems = _later(spec) + _choices(spec) + run_rules.check(spec)
     if refused_keys & {"include", "exclude", "models"}:
         return problems
     models, unknown = selection.expand(spec)
@@ -56,9 +53,8 @@ def _unreachable(spec: BatchSpec, models: Mapping[str, ModelSpec]) -> list[Probl
 
 
 def _later(spec: BatchSpec) -> list[Problem]:
-    default = BatchSpec()
-    stated = [key for key in _LATER if getattr(spec, key) != getattr(default, key)]
-    stated += ["benchmark.providers"] if spec.benchmark.providers else []
+    """Keys of the contract whose feature is not built yet: refused rather than ignored."""
+    stated = ["benchmark.providers"] if spec.benchmark.providers else []
     return [Problem(key, "is not available in this version.", "Remove it.") for key in stated]
 
 
@@ -120,6 +116,8 @@ def _onnx(key: str, model: ModelSpec) -> list[Problem]:
         for name in ("exporter", "kwargs", "weights", "constants")
         if getattr(model, name) != getattr(default, name)
     ]
+    if model.weights == default.weights and "weights" in model.model_fields_set:
+        keys.append("weights")  # random weights were asked for, and the file has its own
     keys += ["training"] if model.training == "train" else []
     keys += [
         f"export.{name}"

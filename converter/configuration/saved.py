@@ -26,6 +26,7 @@ class Saved:
     Attributes:
         config: resolved now, plain values.
         cwd: where the command was started: what its relative paths start from.
+        point: the folder name of a sweep's point; empty for a run.
     """
 
     config: dict[str, Any]
@@ -33,6 +34,7 @@ class Saved:
     overrides: list[str]
     sha256: str
     cwd: Path
+    point: str
 
 
 def read(directory: Path) -> Saved:
@@ -63,4 +65,5 @@ def read(directory: Path) -> Saved:
         overrides=resolution.overrides(composed),
         sha256=hashlib.sha256(text.encode()).hexdigest(),
         cwd=cwd,
+        point=composed.hydra.sweep.subdir,
     )

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from converter.batch import ExecutorSpec
 from converter.executors import Events, Executor, Finished, StageEntered, Started
-from converter.job import Job, StageName
+from converter.job import ExporterAttempt, Job, News
 from converter.processes.outcome import io_failure, left
 from converter.run.delivery import clear_staging
 
@@ -28,12 +28,13 @@ class InlineExecutor:
             except OSError as error:
                 yield Finished(io_failure(job, error))
                 continue
-            stages: list[StageName] = []
+            news: list[News] = []
             try:
-                result = getattr(importlib.import_module(module), function)(job, stages.append)
+                result = getattr(importlib.import_module(module), function)(job, news.append)
             except (SystemExit, KeyboardInterrupt) as error:
                 # The runner's own signals raise nothing: it is the model's, and so is its row.
-                result = left(job, stages, error)
+                result = left(job, news, error)
+            stages = [item for item in news if not isinstance(item, ExporterAttempt)]
             yield from (StageEntered(job.name, stage) for stage in stages)
             yield Finished(result)
 

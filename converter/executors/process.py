@@ -18,7 +18,7 @@ from pathlib import Path
 from converter.batch import ExecutorSpec
 from converter.errors import Code
 from converter.executors import Event, Events, Executor, Finished, StageEntered, Started, Tick
-from converter.job import Job, JobResult, StageName
+from converter.job import ExporterAttempt, Job, JobResult, News
 from converter.processes import proctree
 from converter.processes.forkserver import ForkServer
 from converter.processes.outcome import lost
@@ -35,7 +35,7 @@ class _Attempt:
     job: Job
     number: int
     pid: int | None = None
-    stages: list[StageName] = field(default_factory=list)
+    news: list[News] = field(default_factory=list)
 
 
 class ProcessExecutor:
@@ -135,14 +135,17 @@ def _receive(connection: Connection, attempt: _Attempt) -> Event:
     except (EOFError, ConnectionResetError):
         if attempt.pid is not None:
             _await_orphans(attempt.pid)
-        result = lost(attempt.job, tuple(attempt.stages))
+        result = lost(attempt.job, attempt.news)
         return Finished(result.model_copy(update={"attempts": attempt.number}))
     if "pid" in message:
         attempt.pid = message["pid"]
         return Started(name, attempt.number, message["pid"])
     if "stage" in message:
-        attempt.stages.append(message["stage"])
+        attempt.news.append(message["stage"])
         return StageEntered(name, message["stage"])
+    if "attempt" in message:
+        attempt.news.append(ExporterAttempt.model_validate_json(json.dumps(message["attempt"])))
+        return Tick()
     result = JobResult.model_validate_json(json.dumps(message["result"]))
     return Finished(result.model_copy(update={"attempts": attempt.number}))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,18 @@ from torch.onnx import TrainingMode, errors
 from converter.errors import Code, StageError
 from converter.job import Job
 from converter.worker.loading import Loaded
+
+# What a plain RuntimeError of torch says, and what to do about it.
+_REFUSALS = {
+    "Couldn't export Python operator": "give the autograd function a `symbolic` method",
+    "Unsupported onnx_opset_version": "use exporter: dynamo, or another opset",
+}
+# What torch 2.15 says of every export, or of the way in which this exporter calls it.
+_USUAL = (
+    "You are using the legacy TorchScript-based ONNX export",
+    "The feature will be removed. Please remove usage of this function",
+    "Setting `training` to something other than default is deprecated",
+)
 
 
 def export(loaded: Loaded, job: Job, arguments: tuple[Any, ...], destination: Path) -> None:
@@ -31,7 +45,9 @@ def export(loaded: Loaded, job: Job, arguments: tuple[Any, ...], destination: Pa
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         # Tracing with gradients keeps every activation: over 20 GB for mvit_v2_s.
-        with torch.no_grad():
+        with warnings.catch_warnings(), torch.no_grad():
+            for text in _USUAL:
+                warnings.filterwarnings("ignore", re.escape(text), DeprecationWarning)
             torch.onnx.export(
                 loaded.torch_model,
                 arguments,
@@ -53,15 +69,25 @@ def export(loaded: Loaded, job: Job, arguments: tuple[Any, ...], destination: Pa
             Code.EXPORT_UNSUPPORTED, _first_line(error), _advice(str(error), job)
         ) from error
     except RuntimeError as error:
-        if "Couldn't export Python operator" not in str(error):
+        if job.export.parameter_names and "number of input names provided" in str(error):
+            raise _too_many_names(error, job) from error
+        hint = next((hint for words, hint in _REFUSALS.items() if words in str(error)), None)
+        if hint is None:
             raise
-        raise StageError(
-            Code.EXPORT_UNSUPPORTED,
-            _first_line(error),
-            "give the autograd function a `symbolic` method",
-        ) from error
+        raise StageError(Code.EXPORT_UNSUPPORTED, _first_line(error), hint) from error
     finally:
         torch.backends.mha.set_fastpath_enabled(fastpath)
+
+
+def _too_many_names(error: RuntimeError, job: Job) -> StageError:
+    """Torch counts inputs and parameters together."""
+    names = job.export.parameter_names
+    return StageError(
+        Code.EXPORT,
+        f"models.{job.name}.export.parameter_names has {len(names)} names, the inputs "
+        f"{len(job.inputs)}: {_first_line(error)}",
+        "give one name for each parameter",
+    )
 
 
 def _first_line(error: BaseException) -> str:

@@ -13,7 +13,7 @@ import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
-from converter.job import Job, JobResult, StageName
+from converter.job import ExporterAttempt, Job, JobResult, News
 from converter.processes.proctree import die_with_parent
 
 
@@ -21,8 +21,9 @@ def main(job: Job, entry: str, messages: int, output: int, supervisor: int) -> N
     """Run a job in a freshly forked process. Never returns to the code that forked.
 
     Args:
-        entry: ``module:function``; called with the job and a function that takes each stage.
-        messages: descriptor of a pipe that takes JSON lines: stages, then the result.
+        entry: ``module:function``; called with the job and a function that takes its news.
+        messages: descriptor of a pipe that takes JSON lines: stages and what came of exporters,
+            then the result.
         output: descriptor that takes all that the job prints.
         supervisor: process id of the parent.
     """
@@ -31,8 +32,11 @@ def main(job: Job, entry: str, messages: int, output: int, supervisor: int) -> N
         _settle(output, supervisor)
         module, _, function = entry.partition(":")
 
-        def emit(stage: StageName) -> None:
-            _send(messages, {"stage": stage})
+        def emit(news: News) -> None:
+            if isinstance(news, ExporterAttempt):
+                _send(messages, {"attempt": news.model_dump(mode="json")})
+            else:
+                _send(messages, {"stage": news})
 
         result: JobResult = getattr(importlib.import_module(module), function)(job, emit)
         _send(messages, {"result": result.model_dump(mode="json")})

@@ -13,7 +13,17 @@ from typing import TYPE_CHECKING
 
 from converter import manifest
 from converter.errors import Code
-from converter.job import STAGES, ErrorRecord, Job, JobResult, StageName, StageRecord, Status
+from converter.job import (
+    STAGES,
+    ErrorRecord,
+    ExporterAttempt,
+    Job,
+    JobResult,
+    News,
+    StageName,
+    StageRecord,
+    Status,
+)
 from converter.processes.proctree import exit_signal
 from converter.spec import Expect
 
@@ -39,6 +49,7 @@ class Ending:
         status: as ``os.wait`` gives it.
         limit: ``time`` or ``memory`` when the supervisor ended it for that, else ``None``.
         stages: each stage that was entered, with the monotonic time.
+        attempts: the exporters that were done.
         ended_at: monotonic time.
         peak_bytes: most memory seen in the job's processes.
         last_words: the line of the log that says best what happened; may be empty.
@@ -47,6 +58,7 @@ class Ending:
     status: int
     limit: str | None
     stages: tuple[tuple[StageName, float], ...]
+    attempts: tuple[ExporterAttempt, ...]
     ended_at: float
     peak_bytes: int
     last_words: str
@@ -73,10 +85,42 @@ def outcome(job: Job, limits: Limits, ending: Ending) -> JobResult:
         code = Code.NO_RESULT
         message = f"ended with exit status {os.WEXITSTATUS(ending.status)} {where}, no result"
         hint = _NO_RESULT_HINT
-    error = _error(stage, code, message, hint)
-    if code in (Code.SIGNAL, Code.NO_RESULT) and ending.last_words:
-        error = error.model_copy(update={"message": f"{message}; log: {ending.last_words}"})
-    return JobResult(name=job.name, status=status, error=error, stages=_stages(ending))
+    words = ending.last_words if code in (Code.SIGNAL, Code.NO_RESULT) else ""
+    return JobResult(
+        name=job.name,
+        status=status,
+        error=_in_full(_error(stage, code, message, hint), ending.attempts, words),
+        stages=_stages(ending),
+        attempts_by_exporter=_attempts(job, stage, ending.attempts, code, message),
+    )
+
+
+def _in_full(
+    error: ErrorRecord, attempts: Sequence[ExporterAttempt], last_words: str = ""
+) -> ErrorRecord:
+    """Add what differs from model to model, and must not be in the fingerprint."""
+    said = [
+        f"{attempt.exporter} had failed before: {attempt.code}: {attempt.message}"
+        for attempt in attempts
+        if attempt.status == "failed"
+    ]
+    said += [f"log: {last_words}"] if last_words else []
+    return error.model_copy(update={"message": "; ".join([error.message, *said])})
+
+
+def _attempts(
+    job: Job,
+    stage: StageName | None,
+    done: Sequence[ExporterAttempt],
+    code: Code,
+    message: str,
+) -> list[ExporterAttempt]:
+    """The exporters that were done, and the one at work when the job ended."""
+    exporting = stage is not None and STAGES.index(stage) >= STAGES.index("export")
+    if not exporting or len(done) == len(job.exporters) or any(a.status == "ok" for a in done):
+        return list(done)
+    now = job.exporters[len(done)]
+    return [*done, ExporterAttempt(exporter=now, status="failed", code=code, message=message)]
 
 
 def _signal_hint(number: int, stage: StageName | None) -> str:
@@ -116,29 +160,35 @@ def _stages(ending: Ending) -> dict[StageName, StageRecord]:
     return records
 
 
-def lost(job: Job, entered: Sequence[StageName]) -> JobResult:
+def lost(job: Job, news: Sequence[News]) -> JobResult:
     """The result of a job whose supervisor was killed."""
-    hint = _signal_hint(signal.SIGKILL, entered[-1] if entered else None)
-    return _cut_short(job, entered, Code.SIGNAL, "its supervisor was killed", hint)
+    hint = _signal_hint(signal.SIGKILL, None)
+    return _cut_short(job, news, Code.SIGNAL, "its supervisor was killed", hint)
 
 
-def left(
-    job: Job, entered: Sequence[StageName], error: SystemExit | KeyboardInterrupt
-) -> JobResult:
+def left(job: Job, news: Sequence[News], error: SystemExit | KeyboardInterrupt) -> JobResult:
     """The result of a job that asked to end the process that it shares with the runner."""
+    entered = [item for item in news if not isinstance(item, ExporterAttempt)]
     where = f"in stage {entered[-1]}" if entered else "before its first stage"
     message = f"raised {error!r} {where}, no result"
-    return _cut_short(job, entered, Code.NO_RESULT, message, _NO_RESULT_HINT)
+    return _cut_short(job, news, Code.NO_RESULT, message, _NO_RESULT_HINT)
 
 
-def _cut_short(
-    job: Job, entered: Sequence[StageName], code: Code, message: str, hint: str
-) -> JobResult:
+def _cut_short(job: Job, news: Sequence[News], code: Code, message: str, hint: str) -> JobResult:
+    """``news`` is what the job reported, in order."""
+    entered = [item for item in news if not isinstance(item, ExporterAttempt)]
+    done = [item for item in news if isinstance(item, ExporterAttempt)]
+    stage = entered[-1] if entered else None
     stages = manifest.not_run_stages(STAGES)
     stages |= {name: StageRecord(status="ok") for name in entered[:-1]}
     stages |= {name: StageRecord(status="failed") for name in entered[-1:]}
-    error = _error(entered[-1] if entered else None, code, message, hint)
-    return JobResult(name=job.name, status="crashed", error=error, stages=stages)
+    return JobResult(
+        name=job.name,
+        status="crashed",
+        error=_in_full(_error(stage, code, message, hint), done),
+        stages=stages,
+        attempts_by_exporter=_attempts(job, stage, done, code, message),
+    )
 
 
 def io_failure(job: Job, error: OSError, base: JobResult | None = None) -> JobResult:

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from converter.job import STAGES, Job, JobResult, StageName
+from converter.job import STAGES, ExporterAttempt, Job, JobResult, StageName
 from converter.processes import jobprocess, proctree
 from converter.processes.joblog import JobLog
 from converter.processes.outcome import Ending, io_failure, outcome
@@ -89,6 +89,7 @@ class _Watch:
         self._result: JobResult | None = None
         self._stopping = False
         self._stages: list[tuple[StageName, float]] = []
+        self._attempts: list[ExporterAttempt] = []
         self._limit: str | None = None
         self._peak = 0
         self._kill_at: float | None = None
@@ -104,6 +105,7 @@ class _Watch:
             status=status,
             limit=self._limit,
             stages=tuple(self._stages),
+            attempts=tuple(self._attempts),
             ended_at=time.monotonic(),
             peak_bytes=max(self._peak, usage_kib * 1024),
             last_words=self._log.last_words(),
@@ -172,8 +174,12 @@ class _Watch:
                 if "result" in message:
                     self._result = JobResult.model_validate_json(json.dumps(message["result"]))
                     continue
-                stage = STAGES[STAGES.index(message["stage"])]
-                self._stages.append((stage, time.monotonic()))
+                if "attempt" in message:
+                    attempt = ExporterAttempt.model_validate_json(json.dumps(message["attempt"]))
+                    self._attempts.append(attempt)
+                else:
+                    stage = STAGES[STAGES.index(message["stage"])]
+                    self._stages.append((stage, time.monotonic()))
             except (ValueError, KeyError, TypeError) as error:
                 self._log.write(f"[a message of the job cannot be read: {error}]\n".encode())
                 continue

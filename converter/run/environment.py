@@ -34,7 +34,7 @@ def collect() -> Environment:
 
 def packages() -> dict[str, str | None]:
     """Version of each package that decides what a file looks like; ``None``: not installed."""
-    return {"converter": converter.__version__, **{p: _version(p) for p in PACKAGES}}
+    return {"converter": converter.__version__, **{p: version(p) for p in PACKAGES}}
 
 
 def cores() -> int:
@@ -61,7 +61,8 @@ def git_state(folder: Path) -> Git | None:
     return Git(commit=commit.strip(), dirty=bool(status))
 
 
-def _version(package: str) -> str | None:
+def version(package: str) -> str | None:
+    """The installed version of a package, ``None`` without one; nothing is imported."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

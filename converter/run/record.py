@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from converter import manifest, reports
+from converter import manifest
 from converter.batch import BatchSpec
 from converter.configuration.plan import Plan
 from converter.errors import Code, ExitCode, RunError
@@ -19,6 +19,7 @@ from converter.job import Job, JobResult
 from converter.manifest import Manifest, Row, RunInfo
 from converter.processes import outcome
 from converter.run import claim, delivery, environment, resuming, reuse, summary
+from converter.run.baseline import Baseline
 from converter.run.reuse import Shelf
 from converter.store.entries import Store
 
@@ -34,6 +35,8 @@ class RunContext:
         config_sha256: of the unresolved configuration.
         command: what the user typed, for the log.
         spec: the configuration that the plan was made from.
+        home: the folder of the experiment's runs.
+        baseline: what to compare with, read before anything ran.
         store: the folder of the store, absolute; ``None`` where none is used.
         resumes: the directory holds the beginning of this run.
     """
@@ -44,6 +47,8 @@ class RunContext:
     config_sha256: str
     command: str
     spec: BatchSpec = field(default_factory=BatchSpec)
+    home: Path | None = None
+    baseline: Baseline | None = None
     store: Path | None = None
     resumes: bool = False
 
@@ -69,6 +74,7 @@ class Record:
             overrides=context.overrides,
             config_sha256=context.config_sha256,
             git=environment.git_state(Path.cwd()),
+            baseline=_relative(context),
         )
 
     def settle(self, rows: Sequence[Row]) -> None:
@@ -181,34 +187,22 @@ class Record:
         path = str(log.relative_to(self._directory))
         return result.model_copy(update={"error": result.error.model_copy(update={"log": path})})
 
-    def close(
-        self, received: signal.Signals | None, failure: OSError | None
-    ) -> tuple[ExitCode, OSError | None]:
-        """Write the final manifest and, of a complete run, the ``latest`` link.
-
-        A sweep's point and a directory that the user chose elsewhere are not in the folder of
-        their experiment: no link is made beside them.
-        """
+    def close(self, received: signal.Signals | None, failure: OSError | None) -> ExitCode:
+        """Let no more rows in: the manifest is final but for what it is compared with."""
         statuses = [self._rows[name].status for name in self.order]
-        complete = "not_run" not in statuses and failure is None
         code = _exit_code(statuses, received, failure)
         self._info = self._info.model_copy(
             update={
                 "finished_at": _stamp(datetime.now(UTC)),
-                "complete": complete,
+                "complete": "not_run" not in statuses and failure is None,
                 "exit_code": int(code),
             }
         )
-        try:
-            manifest.write(self.manifest(), self._directory)
-            reports.write(self.manifest(), self._directory)
-            if complete and self._directory.parent.name == self._info.experiment:
-                delivery.link_latest(self._directory)
-        except OSError as error:
-            return ExitCode.RUN_FAILED, failure or error
-        return code, failure
+        return code
 
-    def farewell(self, received: signal.Signals | None, failure: OSError | None) -> list[str]:
+    def farewell(
+        self, received: signal.Signals | None, failure: OSError | None, *, late: bool = False
+    ) -> list[str]:
         """What to tell the user of a run that did not come to its end, or cannot be reused."""
         done = sum(self._rows[name].status != "not_run" for name in self.order)
         so_far = f"{done} of {len(self.order)} models are done and stay in {self._directory}"
@@ -220,7 +214,17 @@ class Record:
             return [f"Stopped: {why}: {where}. {so_far}. {again}", *words]
         if received is not None:
             return [f"Interrupted by {received.name}: {so_far}. {again}", *words]
+        if late and done < len(self.order):
+            end = "The deadline passed and what was running was ended"
+            return [f"{end}: {so_far}. {again}", *words]
         return words
+
+
+def _relative(context: RunContext) -> str | None:
+    """The way from the run directory to that of the baseline."""
+    if context.baseline is None:
+        return None
+    return os.path.relpath(context.baseline.directory, context.directory)
 
 
 def _disk_full(result: JobResult, problem: OSError | None) -> bool:

@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 from converter.errors import RunError
@@ -50,9 +51,20 @@ def _take(descriptor: int, directory: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        holder = os.pread(descriptor, 256, 0).decode(errors="replace").strip() or "another process"
         raise RunError(
-            f"{directory} is held by {holder}: wait for it, or choose another hydra.run.dir=DIR"
+            f"{directory} is held by {holder(descriptor)}: wait for it, or choose another "
+            "hydra.run.dir=DIR"
         ) from None
+    sign(descriptor)
+
+
+def holder(descriptor: int) -> str:
+    """What the process that holds a lock file has written into it."""
+    return os.pread(descriptor, 256, 0).decode(errors="replace").strip() or "another process"
+
+
+def sign(descriptor: int) -> None:
+    """Write into a lock file who holds it, where and since when."""
+    text = f"process {os.getpid()} on {socket.gethostname()} since {datetime.now(UTC):%F %T}Z\n"
     os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+    os.pwrite(descriptor, text.encode(), 0)

@@ -13,7 +13,7 @@ from converter.configuration.plan import Plan
 from converter.errors import ExitCode, RunError
 from converter.executors import Executor, Finished
 from converter.job import Job
-from converter.run import delivery, progress, resuming, runlog, summary
+from converter.run import afterwards, delivery, progress, resuming, runlog, summary
 from converter.run.interrupts import Interrupts
 from converter.run.record import Record, RunContext
 from converter.run.runlock import locked
@@ -33,11 +33,9 @@ def execute(plan: Plan, executor: Executor, context: RunContext) -> ExitCode:
     """Like ``run``, with the executor given."""
     directory = context.directory
     say = progress.Printer(sys.stdout)
-    with (
-        locked(directory, holds_run=context.resumes),
-        Interrupts() as interrupts,
-        runlog.opened(directory) as log,
-    ):
+    interrupts = Interrupts(context.spec.deadline)
+    lock = locked(directory, holds_run=context.resumes)
+    with lock, interrupts, runlog.opened(directory) as log:
         record = Record(plan, context)
         log(f"started: {context.command}")
         if context.resumes:
@@ -59,13 +57,12 @@ def execute(plan: Plan, executor: Executor, context: RunContext) -> ExitCode:
         finally:
             shown.close()
             shutil.rmtree(directory / delivery.STAGING, ignore_errors=True)
-            code, failure = record.close(interrupts.received, failure)
-            log(f"finished: exit code {int(code)}")
-        farewell = record.farewell(interrupts.received, failure)
-        for text in (summary.render(record.manifest(), directory), *farewell):
+            ending = afterwards.finish(record, context, interrupts, failure, log)
+            log(f"finished: exit code {int(ending.code)}")
+        for text in (summary.render(ending.manifest, directory), *ending.notes):
             say("\n" + text)
             log(text)
-    return code
+    return ending.code
 
 
 def _consume(
@@ -122,4 +119,6 @@ def _run(
             shown.event(event)
             if isinstance(event, Finished):
                 shown.row(record.accept(event.result))
+            if interrupts.late:
+                return []
     return damaged

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from converter.errors import Code
+from converter.job import StageName
 from converter.manifest import Manifest, Row, counts
 
 WIDTH = 80
@@ -13,6 +14,7 @@ EXPECTED = ("ok", "xfail", "skipped")
 _ALL_ROWS = 40  # a longer table would hide what is not ok, and each row was printed before
 _HEAD = ("model", "status", "opset", "exporter", "nodes", "size", "max abs", "seconds")
 _NAME_WIDTH = 24
+_PROOF: tuple[StageName, ...] = ("reference", "verify")
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
@@ -27,7 +29,7 @@ def render(manifest: Manifest, directory: Path) -> str:
         parts.append(f"{len(rows) - len(shown)} more are ok; manifest.json has every row.")
     if notes := [line for row in rows for line in explain(row, directory)]:
         parts.append("\n".join(notes))
-    parts.append(f"{totals(rows)}\n{directory}")
+    parts.append("\n".join([totals(rows), *verification(rows), str(directory)]))
     return "\n\n".join(parts)
 
 
@@ -40,6 +42,20 @@ def totals(rows: Sequence[Row]) -> str:
     stored = sum(row.cached for row in rows)
     more = f"; {stored} from the store" if stored else ""
     return f"{total} {'model' if total == 1 else 'models'}: {listed or 'none'}{more}"
+
+
+def verification(rows: Sequence[Row]) -> list[str]:
+    """What the proof costs: ``verification took 23 % of the stages' time``; none where nothing ran.
+
+    The reference counts as well: the conversion alone would not need it.
+    """
+    total = proof = 0.0
+    for row in rows:
+        if row.cached:
+            continue
+        total += seconds(row)
+        proof += sum(row.stages[name].seconds or 0.0 for name in _PROOF if name in row.stages)
+    return [f"verification took {100 * proof / total:.0f} % of the stages' time"] if total else []
 
 
 def table(rows: Sequence[Row]) -> str:

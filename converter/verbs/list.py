@@ -9,6 +9,8 @@ from typing import Any
 
 import registry
 from converter.errors import ConfigError, ExitCode, Problem
+from converter.inspection.text import wrap
+from converter.run.summary import WIDTH
 
 SUMMARY = "the registry: name, task, parameters, default inputs; [GLOB] [--json]"
 
@@ -46,12 +48,20 @@ def _record(entry: registry.Entry) -> dict[str, Any]:
 
 
 def _table(entries: list[registry.Entry]) -> None:
+    """A line for each entry, or more where 80 columns do not hold it."""
     rows = [(entry.name, entry.task, _inputs(entry.inputs)) for entry in entries]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     for entry, (name, task, inputs) in zip(entries, rows, strict=True):
         parameters = ", ".join(f"{key}={value!r}" for key, value in entry.parameters.items())
         line = f"{name:<{widths[0]}}  {task:<{widths[1]}}  {inputs}"
-        print(f"{line}  ({parameters})" if parameters else line)
+        whole = f"{line}  ({parameters})" if parameters else line
+        if len(whole) <= WIDTH:
+            print(whole)
+            continue
+        details = [inputs, f"({parameters})"] if len(line) > WIDTH else [f"({parameters})"]
+        print(f"{name}  {task}" if len(line) > WIDTH else line)
+        for text in details:
+            print(*wrap(text, "    ", "    "), sep="\n")
 
 
 def _inputs(inputs: Mapping[str, Mapping[str, Any]]) -> str:

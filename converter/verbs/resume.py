@@ -13,11 +13,9 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from converter import trust
-from converter.configuration import plan, saved, validation
+from converter.configuration import saved, validation
 from converter.errors import ConfigError, Problem, RunError
-from converter.run import claim, resuming, runner, summary
-from converter.run.record import RunContext
+from converter.run import claim, resuming, start, summary
 
 SUMMARY = "finish an interrupted run: RUN_DIR"
 
@@ -43,21 +41,20 @@ def main(argv: Sequence[str]) -> int:
     except OSError as error:
         message = f"the folder of the run's command, {found.cwd}, cannot be entered"
         raise RunError(f"{message}: {error.strerror}") from error
-    # A point of a sweep was planned leniently; any other has passed the strict rules before.
-    spec = validation.parse(found.config, sweep=True)
-    trusted = trust.parse(os.environ.get(trust.VARIABLE, ""), found.cwd)
-    jobs = plan.build(spec, run_dir=directory, cwd=found.cwd, trust=trusted)
-    context = RunContext(
-        directory=directory,
+    origin = start.Origin(
         experiment=found.experiment,
         overrides=found.overrides,
-        config_sha256=found.sha256,
+        sha256=found.sha256,
         command=shlex.join(["python", "-m", "converter", "resume", *argv]),
-        spec=spec,
-        store=found.cwd / spec.store.path if spec.store.use else None,
-        resumes=True,
+        folder=directory.parent if found.point else directory,
+        point=found.point,
     )
-    return runner.run(jobs, context)
+    # A point of a sweep was planned leniently; any other has passed the strict rules before.
+    spec = validation.parse(found.config, sweep=True)
+    stated = spec.baseline
+    if before is not None:  # `latest` may be another run by now
+        stated = before.run.baseline and str(directory / before.run.baseline)
+    return start.run(spec, origin, lambda: directory, compared_with=stated, resumes=True)
 
 
 def _check(directory: Path) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -17,14 +16,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-from converter import manifest, trust
-from converter.configuration.wording import did_you_mean
-from converter.errors import ConfigError, ExitCode, Problem, RunError
+from converter.errors import ExitCode, RunError
 from converter.job import Job, JobResult, OutputCheck, Recheck
-from converter.run import delivery, environment
+from converter.run import delivery
 from converter.run.summary import WIDTH, shorten
+from converter.verbs._arguments import onnx_file, usage
+from converter.verbs._recorded import elsewhere, package_changes, recorded_job, recorded_result
 
 SUMMARY = "prove a file against its source: RUN_DIR NAME [--model FILE] [--json]"
 
@@ -47,7 +44,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--model", metavar="FILE", type=Path, help="default: the published file")
     parser.add_argument("--json", action="store_true", help="one JSON object")
     arguments = parser.parse_args(argv)
-    job = _job(arguments.run, arguments.name)
+    job = recorded_job("verify", arguments.run, arguments.name)
     file = _file(arguments.run, arguments.name, arguments.model)
     result, log = _verify(job, file)
     verdict = _verdict(result)
@@ -62,47 +59,15 @@ def main(argv: Sequence[str]) -> int:
     return ExitCode.OK if verdict == "right" else ExitCode.MODELS_FAILED
 
 
-def _job(run: Path, name: str) -> Job:
-    """The job as the run recorded it."""
-    folder = run / delivery.MODELS
-    if not run.is_dir():
-        siblings = _names(run.parent, "*/")
-        raise _usage(f"there is no run directory {run}.", did_you_mean(run.name, siblings))
-    known = [path.parent.name for path in sorted(folder.glob(f"*/{delivery.JOB}"))]
-    if not known:
-        points = [path.parent.name for path in sorted(run.glob(f"*/{delivery.MODELS}"))]
-        hint = f"It is a sweep, take one of its points: {', '.join(points)}." if points else ""
-        raise _usage(f"{run} holds no models of a run.", hint)
-    if name not in known:
-        raise _usage(f"{run} has no model '{name}'.", did_you_mean(name, known))
-    path = folder / name / delivery.JOB
-    try:
-        return Job.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
-        reason = str(error).splitlines()[0]
-        hint = "It must be as this version of the converter wrote it."
-        raise _usage(f"{path} cannot be read: {reason}.", hint) from error
-
-
 def _file(run: Path, name: str, model: Path | None) -> Path:
     """The file to verify."""
-    if model is None:
-        published = run / delivery.MODELS / name / f"{name}.onnx"
-        if not published.is_file():
-            raise _usage(f"{name} has no published file in {run}.", "Name one with --model FILE.")
-        return published
-    if not model.is_file():
-        what = "is no file" if model.exists() else "does not exist"
-        raise _usage(f"{model} {what}.", did_you_mean(model.name, _names(model.parent, "*.onnx")))
-    return model
-
-
-def _names(folder: Path, pattern: str) -> list[str]:
-    return sorted(path.name for path in folder.glob(pattern))
-
-
-def _usage(message: str, hint: str = "") -> ConfigError:
-    return ConfigError(Problem("verify", message, hint))
+    if model is not None:
+        return onnx_file("verify", model)
+    published = run / delivery.MODELS / name / f"{name}.onnx"
+    if not published.is_file():
+        message = f"{name} has no published file in {run}."
+        raise usage("verify", message, "Name one with --model FILE.")
+    return published
 
 
 def _verify(job: Job, file: Path) -> tuple[JobResult, list[str]]:
@@ -114,14 +79,7 @@ def _verify(job: Job, file: Path) -> tuple[JobResult, list[str]]:
     try:
         with tempfile.TemporaryDirectory(prefix="converter-verify-") as folder:
             work = Path(folder)
-            # The run's own folders stay as they are; whose code may run is decided here and now.
-            changed = {
-                "trust": trust.parse(os.environ.get(trust.VARIABLE, ""), Path.cwd()),
-                "model_dir": str(work),
-                "staging_dir": str(work / delivery.STAGING),
-                "file": str(file.absolute()),
-            }
-            recheck = Recheck.model_validate({**dict(job), **changed})
+            recheck = Recheck.model_validate({**elsewhere(job, work), "file": str(file.absolute())})
             executor = ProcessExecutor(ExecutorSpec(workers=1, retries=0), entry=_ENTRY)
             with closing(executor.run([recheck])) as events:
                 result = next(event.result for event in events if isinstance(event, Finished))
@@ -207,18 +165,8 @@ def _notes(run: Path, name: str, result: JobResult) -> list[str]:
     if result.error is None:
         return []
     notes = []
-    try:
-        path = run / delivery.MODELS / name / delivery.RESULT
-        then = JobResult.model_validate_json(path.read_bytes()).weights_sha256
-        if then and result.weights_sha256 and then != result.weights_sha256:
-            notes.append("note: the source's weights are not those of the run")
-        made = manifest.read(run).environment.packages
-        here = environment.packages()
-    except (OSError, ValidationError):  # an archive may hold less than a run
-        return notes
-    changes = [
-        f"{package} {before} then, {here.get(package) or 'none'} now"
-        for package, before in made.items()
-        if before and before != here.get(package)
-    ]
-    return [*notes, *(f"note: {change}" for change in changes)]
+    recorded = recorded_result(run, name)
+    then = recorded.weights_sha256 if recorded else None
+    if then and result.weights_sha256 and then != result.weights_sha256:
+        notes.append("note: the source's weights are not those of the run")
+    return [*notes, *package_changes(run)]

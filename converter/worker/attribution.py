@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from converter.job import Job, SimplifyRecord
+from converter.job import GuiltyStage, Job, SimplifyRecord
 from converter.worker import checking, publishing, simplification
 from converter.worker.inputs import Array
 from converter.worker.reference import References
@@ -31,20 +31,29 @@ def prove(
 ) -> Proof:
     """Verify ``final``; where it fails, fall back to the unsimplified export and name the guilty.
 
-    ``raw`` is the exporter's own file; ``final`` the one that would ship, rewritten when its
-    simplification is taken back.
+    The export is judged first: where it is wrong itself, nothing that follows can be right. Where
+    it is right, the simplifier or ONNX Runtime's optimisations have spoiled it.
+
+    Args:
+        raw: the exporter's own file.
+        final: the one that would ship, rewritten when its simplification is taken back.
     """
     verdict = verify(final, references, job, parameters=parameters)
     if verdict.error is None:
         return Proof(verdict, simplify)
-    if simplify is not None and simplify.applied:
-        simplify = simplification.reverted(simplify, verdict.error.message)
-        publishing.save(checking.load(raw), final, job.export)
-        verdict = verify(final, references, job, parameters=parameters)
-        if verdict.error is None:
-            return Proof(verdict, simplify)
     # The same file without ONNX Runtime's optimisations: right there means they are at fault.
     plain = verify(final, references, job, parameters=parameters, optimise=False)
-    guilty = "runtime" if plain.error is None else "export"
+    if simplify is None or not simplify.applied:
+        return _blamed(verdict, "export" if plain.error else "runtime", simplify)
+    simplify = simplification.reverted(simplify, verdict.error.message)
+    publishing.save(checking.load(raw), final, job.export)
+    verdict = verify(final, references, job, parameters=parameters)
+    if verdict.error is None:
+        return _blamed(verdict, "simplify" if plain.error else "runtime", simplify)
+    plain = verify(final, references, job, parameters=parameters, optimise=False)
+    return _blamed(verdict, "export" if plain.error else "runtime", simplify)
+
+
+def _blamed(verdict: Verdict, guilty: GuiltyStage, simplify: SimplifyRecord | None) -> Proof:
     record = verdict.record.model_copy(update={"guilty_stage": guilty})
     return Proof(Verdict(record, verdict.error), simplify)

@@ -40,6 +40,14 @@ class Case:
             for name, spec in self.inputs.items()
         }
 
+    def __str__(self) -> str:
+        """``second (x 2×3)``: the label, and the shapes that it stands for."""
+        shapes = (
+            f"{name} {'×'.join(map(str, spec.shape)) or 'scalar'}"
+            for name, spec in self.inputs.items()
+        )
+        return f"{self.label} ({', '.join(shapes)})"
+
     @property
     def shapes(self) -> dict[str, list[int]]:
         return {name: list(spec.shape) for name, spec in self.inputs.items()}

@@ -117,6 +117,7 @@ def _check_names(model: ModelProto, job: Job) -> None:
     if lost:
         raise StageError(
             Code.EXPORT,
-            f"export.parameter_names: {', '.join(lost[:5])} not found among the graph's parameters",
+            f"models.{job.name}.export.parameter_names: {', '.join(lost[:5])} not found among the "
+            "graph's parameters",
             "give one name for each parameter, and switch off constant_folding if it merges them",
         )

@@ -17,11 +17,16 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from converter.job import Job
+from converter.worker.cases import Case
+from converter.worker.execution import REFUSALS, Runner, replica, tensors
+from converter.worker.inputs import Array
 from converter.worker.loading import Loaded
+from converter.worker.session import first_line
 
 # Spread of what was constant: enough that a lost bias or scale shows, small enough to stay stable.
 _JITTER = 0.2
@@ -38,6 +43,9 @@ _NORMALISED = 0.5
 # which run once for each level of a pyramid, meet another, and four of them in a row would let
 # the signal die.
 _REPEATED = 0.5
+# Batch statistics of one sample fit no other: 40 layers on (efficientnet_b5) a second one would be
+# a thousand times too large.
+_CALIBRATION = 4
 # Fewer values than this in a channel say nothing about its variance.
 _FEW = 8
 _SCALED = (
@@ -52,6 +60,47 @@ def applies(loaded: Loaded, job: Job) -> bool:
     A builder of the user's may have read trained weights, and those are not ours to touch.
     """
     return job.weights == "random" and job.source.kind == "registry" and loaded.kind == "module"
+
+
+def prepare(loaded: Loaded, job: Job) -> bool:
+    """Condition the weights of a model where ``applies`` says so; gives whether it did.
+
+    Through a replica, which takes what the pass leaves behind.
+    """
+    if not applies(loaded, job):
+        return False
+    run = Runner(loaded, job, warn=lambda text: None)
+    statistics = [
+        buffer
+        for name, buffer in run.model.named_buffers()
+        if name.endswith(("running_mean", "running_var"))
+    ]
+    model = replica(run.model, *statistics)
+    batch: dict[str, Array] = {}
+
+    def forward() -> None:
+        run.forward(tensors(batch, loaded.device), model=model)
+
+    for count in (_CALIBRATION, 1) if statistics else (1,):  # some models take no other batch
+        batch = _batch(job, count)
+        try:
+            condition(model, forward, job.seed)
+        except REFUSALS as error:
+            print(f"no conditioning with {count} samples: {first_line(error)}")
+        else:
+            return True
+    return False  # the reference stage meets the same error, and tells it
+
+
+def _batch(job: Job, count: int) -> dict[str, Array]:
+    """``count`` samples of each input, the ones to be verified first, joined along axis 0."""
+    samples = [Case("", job.inputs, number).draw(job.seed) for number in range(count)]
+    return {
+        name: np.concatenate([np.atleast_1d(sample[name]) for sample in samples])
+        if count > 1
+        else samples[0][name]
+        for name in job.inputs
+    }
 
 
 def condition(model: nn.Module, forward: Callable[[], object], seed: int) -> None:

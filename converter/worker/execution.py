@@ -32,6 +32,7 @@ class Runner:
     Attributes:
         model: the callable PyTorch model as it was loaded, or ``None`` for an ONNX source. Calls
             go to replicas of it, so that none sees what an earlier one left behind.
+        used: the replica of the last call, with what that call left in it.
         device: where it runs.
     """
 
@@ -40,7 +41,7 @@ class Runner:
         self.device = loaded.device
         self._warn = warn
         self._session: Session | None = None
-        self._used: Any = None
+        self.used: Any = None
         # Modules, scripts, functions and programs are called alike; torch's types do not say so.
         self.model: Any = None
         if isinstance(loaded.model, OnnxFile):
@@ -49,6 +50,8 @@ class Runner:
             self.model = loaded.model.module()
         else:
             self.model = loaded.model
+        if loaded.kind == "module":
+            _check_arguments(self.model, job)
 
     def __call__(
         self, inputs: Mapping[str, Array], *, draw: int = 0, used: bool = False
@@ -67,7 +70,7 @@ class Runner:
                     Code.FORWARD, f"the original file does not run: {first_line(error)}"
                 ) from error
         arguments = tensors(inputs, self.device)
-        model = self._used = self._used if used else replica(self.model)
+        model = self.used = self.used if used else replica(self.model)
         buffers, versions = _buffers(model), _versions(model)
         result = self.forward(arguments, draw=draw, model=model)
         outputs = [tensor.detach().cpu().numpy().copy() for tensor in flatten(result)]
@@ -102,6 +105,26 @@ class Runner:
         torch.manual_seed(self._job.seed + draw)
         with torch.no_grad(), _in_export(self._job.verify.reference == "export"):
             return (model or self.model)(*arguments, **self._job.constants)
+
+
+def _check_arguments(model: torch.nn.Module, job: Job) -> None:
+    """Raise where ``forward`` does not take as many arguments as there are inputs.
+
+    Raises:
+        StageError: OUTPUT_STRUCTURE, with what it takes.
+    """
+    signature = inspect.signature(model.forward)
+    try:
+        signature.bind(*job.inputs, **job.constants)
+    except TypeError as error:
+        given = f"{len(job.inputs)} ({', '.join(job.inputs)})"
+        constants = f" and constants names {', '.join(job.constants)}" if job.constants else ""
+        raise StageError(
+            Code.OUTPUT_STRUCTURE,
+            f"inputs names {given}{constants}, forward takes ({', '.join(signature.parameters)}): "
+            f"{error}",
+            "entry i of inputs is positional argument i of forward",
+        ) from error
 
 
 @contextmanager

@@ -47,12 +47,14 @@ class Loaded:
     Attributes:
         device: where it is; an ONNX file and a script function stay on the CPU.
         weights_sha256: of the checkpoint, the downloaded file or the source file itself.
+        conditioned: the random weights were conditioned.
     """
 
     model: Model
     kind: Kind
     device: torch.device
     weights_sha256: str | None
+    conditioned: bool = False
 
     @property
     def torch_model(self) -> Any:

@@ -6,8 +6,7 @@ A right file computes the same in another order, so that it may be off by some t
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -21,45 +20,51 @@ from converter.worker.session import first_line
 
 # Of the detections the nearest pairs tell the rounding; the others are another choice.
 _NEAREST = 0.9
-
-
-def doubled(loaded: Loaded, model: Any) -> Any:
-    """A copy of the model in float64, or ``None`` where that cannot be had."""
-    if loaded.kind != "module":
-        return None
-    try:
-        return copy.deepcopy(model).double()
-    except (*REFUSALS, AttributeError, KeyError) as error:
-        print(f"no float64 reference: {first_line(error)}")
-        return None
+# Two runs that differ by less are the same but for rounding.
+_REPEATS = 1e-4
 
 
 def measure(
     run: Runner,
-    double: Any,
-    arguments: Sequence[Array],
+    loaded: Loaded,
+    inputs: Mapping[str, Array],
     outputs: Sequence[Array],
     members: Places,
 ) -> Noise:
-    """Run the model in float64 on the inputs of one case, and see how far its outputs are off."""
+    """Run the model in float64 on the inputs of one case, and see how far its outputs are off.
+
+    The model has run before and random operators draw other numbers: see ``repeats``.
+    """
     unknown = Noise([None] * len(outputs))
-    if double is None:
+    if loaded.kind != "module":
         return unknown
-    given = {str(place): array for place, array in enumerate(arguments)}
-    wide = tuple(
-        tensor.double() if tensor.is_floating_point() else tensor
-        for tensor in tensors(given, run.device)
-    )
     try:
-        exact = [tensor.cpu().numpy() for tensor in flatten(run.forward(wide, model=double))]
+        double = copy.deepcopy(run.used).double()
+        arguments = tuple(
+            tensor.double() if tensor.is_floating_point() else tensor
+            for tensor in tensors(inputs, run.device)
+        )
+        result = run.forward(arguments, draw=1, model=double)
     except (*REFUSALS, AttributeError, KeyError) as error:
         # Code that names float32 inside forward does not run in float64; the default holds then.
         print(f"no float64 reference: {first_line(error)}")
+        return unknown
+    exact = [tensor.cpu().numpy() for tensor in flatten(result)]
+    if len(exact) != len(outputs):
         return unknown
     floors = [_distance(want, have) for want, have in zip(exact, outputs, strict=True)]
     if not members:
         return Noise(floors)
     return _of_detections(floors, exact, outputs, members)
+
+
+def repeats(noise: Noise) -> bool:
+    """Whether a measured noise shows that the model gives the same once more.
+
+    Another draw of random numbers, or what an earlier call left behind, would show in it.
+    """
+    known = [floor for floor in noise.floors if floor is not None]
+    return bool(known) and len(known) == len(noise.floors) and max(known) < _REPEATS
 
 
 def worst(noises: Sequence[Noise]) -> Noise:

@@ -23,6 +23,7 @@ from converter.job import (
     ExporterAttempt,
     Job,
     JobResult,
+    News,
     SimplifyRecord,
     StageName,
     StageRecord,
@@ -34,6 +35,8 @@ from converter.worker import (
     checking,
     execution,
     loading,
+    mutation,
+    preparing,
     publishing,
     reference,
     simplification,
@@ -43,11 +46,10 @@ from converter.worker import (
 )
 from converter.worker.inputs import Array
 from converter.worker.loading import Loaded
-from converter.worker.onnx_source import OnnxFile
 from converter.worker.reference import References
-from converter.worker.stages import Recorder, StageFailedError
+from converter.worker.stages import OnError, Recorder, StageFailedError
 
-Emit = Callable[[StageName], None]
+Emit = Callable[[News], None]
 
 
 @dataclass
@@ -60,25 +62,36 @@ class _Attempt:
     verify: VerifyRecord = field(default_factory=VerifyRecord)
     artifact: Artifact | None = None
 
+    @property
+    def outcome(self) -> ExporterAttempt:
+        return ExporterAttempt(
+            exporter=self.exporter,
+            status="ok" if self.error is None else "failed",
+            code=self.error.code if self.error else None,
+            message=self.error.message if self.error else None,
+        )
 
-def run(job: Job, emit: Emit) -> JobResult:
+
+def run(job: Job, emit: Emit, on_error: OnError | None = None) -> JobResult:
     """Convert and prove one model.
 
-    ``emit`` is called with the name of each stage as it begins.
+    Args:
+        emit: called with the name of each stage as it begins, and with what came of each
+            exporter: a later one may end the process.
+        on_error: called with what a stage raised, before it is recorded: for a debugger.
 
     Returns:
         The result; its artifact lies in ``job.staging_dir``, paths relative to that.
     """
     torch.set_num_threads(job.threads)
-    head = Recorder(job, emit, loading.describe)
+    head = Recorder(job, emit, loading.describe, on_error)
     loaded: Loaded | None = None
     references: References | None = None
     attempts: list[_Attempt] = []
     error: ErrorRecord | None = None
     try:
         with head.stage("load"):
-            loaded = loading.load(job)
-            job = with_inputs(job, loaded)
+            loaded, job = preparing.load(job)
         with head.stage("reference") as notes:
             references = reference.compute(loaded, job)
             notes += references.warnings
@@ -88,20 +101,12 @@ def run(job: Job, emit: Emit) -> JobResult:
         error = failed.error
     else:
         for exporter in ["original"] if loaded.kind == "onnx" else job.exporters:
-            recorder = Recorder(job, emit, loading.describe)
+            recorder = Recorder(job, emit, loading.describe, on_error)
             attempts.append(_attempt(exporter, loaded, references, job, recorder))
+            emit(attempts[-1].outcome)
             if attempts[-1].error is None:
                 break
     return _result(job, head, attempts, error, loaded, references)
-
-
-def with_inputs(job: Job, loaded: Loaded) -> Job:
-    """An ONNX source may leave its inputs, and which of their axes are dynamic, to the file."""
-    if job.inputs or not isinstance(loaded.model, OnnxFile):
-        return job
-    proto = loaded.model.proto
-    axes = job.dynamic_axes or structure.symbolic_axes(proto)
-    return job.model_copy(update={"inputs": structure.input_specs(proto), "dynamic_axes": axes})
 
 
 def _attempt(
@@ -145,18 +150,25 @@ def _convert(
         checking.check(model, job, done.exporter, set(values))
         if job.training == "train":
             training.check(model, loaded, done.exporter)
+        if job.simplifier is None:
+            publishing.save(model, final, job.export)
     if job.simplifier is not None:
         with recorder.stage("simplify"):
             simplified = simplification.simplify(model, job.simplifier, _declared(job), folder)
             simplify = simplified.record
             model = simplified.model or checking.load(raw)
+            publishing.save(model, final, job.export)
     with recorder.stage("verify"):
-        publishing.save(model, final, job.export)
         del model  # the session holds its own copy of the weights
         proof = attribution.prove(raw, final, simplify, references, job, values)
         done.verify = proof.verdict.record
         if proof.verdict.error is not None:
             raise proof.verdict.error
+        if job.verify.mutations:
+            verdict = mutation.prove(final, proof.verdict, references, job, values, folder)
+            done.verify = verdict.record
+            if verdict.error is not None:
+                raise verdict.error
     with recorder.stage("publish"):
         done.artifact = publishing.artifact(final, job, done.exporter, proof.simplify)
 
@@ -178,7 +190,8 @@ def parameters(loaded: Loaded, job: Job) -> dict[str, Array]:
     if len(names) != len(state):
         raise StageError(
             Code.EXPORT,
-            f"export.parameter_names has {len(names)} names, the model {len(state)} parameters",
+            f"models.{job.name}.export.parameter_names has {len(names)} names, the model "
+            f"{len(state)} parameters",
             "give one name for each",
         )
     return {
@@ -212,20 +225,12 @@ def _result(
         status=status,
         error=error,
         stages=stages,
-        attempts_by_exporter=[
-            ExporterAttempt(
-                exporter=attempt.exporter,
-                status="ok" if attempt.error is None else "failed",
-                code=attempt.error.code if attempt.error else None,
-                message=attempt.error.message if attempt.error else None,
-            )
-            for attempt in attempts
-        ],
+        attempts_by_exporter=[attempt.outcome for attempt in attempts],
         artifact=shown.artifact,
         verify=shown.verify,
         device=str(loaded.device) if loaded else None,
         weights_sha256=loaded.weights_sha256 if loaded else None,
-        conditioned=references.conditioned if references else None,
+        conditioned=loaded.conditioned if loaded else None,
     )
 
 

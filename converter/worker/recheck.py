@@ -10,9 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-import onnx
 import torch
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from converter.errors import Code, StageError
 from converter.job import ErrorRecord, Job, JobResult, Recheck
@@ -20,6 +18,7 @@ from converter.worker import (
     checking,
     loading,
     pipeline,
+    preparing,
     publishing,
     reference,
     structure,
@@ -63,7 +62,7 @@ def run(job: Recheck, emit: Emit) -> JobResult:
         stages=recorder.records,
         device=str(found.loaded.device) if found.loaded else None,
         weights_sha256=found.loaded.weights_sha256 if found.loaded else None,
-        conditioned=found.references.conditioned if found.references else None,
+        conditioned=found.loaded.conditioned if found.loaded else None,
     )
     if found.verdict is not None:
         result = result.model_copy(update={"verify": found.verdict.record})
@@ -74,8 +73,7 @@ def run(job: Recheck, emit: Emit) -> JobResult:
 
 def _run(job: Recheck, recorder: Recorder, found: _Found) -> None:
     with recorder.stage("load"):
-        found.loaded = loading.load(job)
-        complete = pipeline.with_inputs(job, found.loaded)
+        found.loaded, complete = preparing.load(job)
     with recorder.stage("reference") as notes:
         found.references = reference.compute(found.loaded, complete)
         notes += found.references.warnings
@@ -109,12 +107,7 @@ def _check_inputs(file: Path, wanted: list[str], parameters: Collection[str]) ->
     Raises:
         StageError: CHECKER, INPUT_DROPPED.
     """
-    try:
-        model = onnx.load(file, load_external_data=False)
-    except (OSError, DecodeError) as error:
-        raise StageError(Code.CHECKER, f"{file} is damaged or not ONNX: {error}") from error
-    if not model.ir_version:
-        raise StageError(Code.CHECKER, f"{file} is damaged or not ONNX: it holds no model")
+    model = structure.read(file)
     declared = [value.name for value in structure.graph_inputs(model)]
     needed = [value.name for value in structure.fed_inputs(model)]
     missing = [name for name in wanted if name not in declared]

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from converter.errors import Code, StageError
 from converter.job import Job, Sensitivity
-from converter.worker import cases, conditioning, detections, noise, training, vacuity
+from converter.worker import cases, detections, noise, training, vacuity
 from converter.worker.cases import SECOND, TRACED, Case
-from converter.worker.execution import REFUSALS, Runner, replica, tensors
+from converter.worker.execution import REFUSALS, Runner
 from converter.worker.inputs import Array
 from converter.worker.loading import Loaded
 from converter.worker.numerics import Noise
 from converter.worker.session import first_line
 
 _OTHER_SIZES = 2
-# Batch statistics of one sample fit no other: 40 layers on (efficientnet_b5) a second one would be
-# a thousand times too large.
-_CALIBRATION = 4
 
 
 @dataclass(frozen=True)
@@ -41,9 +39,10 @@ class References:
 
     Attributes:
         noise: the largest rounding errors that the model showed.
+        refine: measures the rounding error of the second case too, which takes as long as running
+            the model twice; false where it is known already.
         detections: the outputs that list detections, by what they hold.
         sensitivity: how the outputs answer to the input.
-        conditioned: the random weights were conditioned.
         silenced: dropout modules of a model in training mode, run with ratio zero.
         vacuous: why a comparison would prove nothing, or ``None``.
         warnings: what the model did to its inputs or its state.
@@ -51,9 +50,9 @@ class References:
 
     cases: list[Reference] = field(default_factory=list)
     noise: Noise = field(default_factory=Noise)
+    refine: Callable[[], bool] = lambda: False
     detections: dict[str, int] = field(default_factory=dict)
     sensitivity: Sensitivity | None = None
-    conditioned: bool = False
     silenced: list[str] = field(default_factory=list)
     vacuous: StageError | None = None
     warnings: list[str] = field(default_factory=list)
@@ -73,45 +72,15 @@ def compute(loaded: Loaded, job: Job) -> References:
     """
     found = References()
     run = Runner(loaded, job, found.add_warning)
-    if conditioning.applies(loaded, job):
-        _condition(run, loaded, job)
-        found.conditioned = True
     with training.silenced(run.model) as found.silenced:
         _run_cases(found, run, loaded, job)
+
+    def refine() -> bool:
+        with training.silenced(run.model):
+            return _measure_noise(found, run, loaded, SECOND)
+
+    found.refine = refine
     return found
-
-
-def _condition(run: Runner, loaded: Loaded, job: Job) -> None:
-    """Condition the model's weights through a replica, which takes what the pass leaves behind."""
-    statistics = [
-        buffer
-        for name, buffer in run.model.named_buffers()
-        if name.endswith(("running_mean", "running_var"))
-    ]
-    model = replica(run.model, *statistics)
-    batch = _batch(job, _CALIBRATION if statistics else 1)
-
-    def forward() -> None:
-        run.forward(tensors(batch, loaded.device), model=model)
-
-    try:
-        conditioning.condition(model, forward, job.seed)
-    except REFUSALS:
-        if not statistics:
-            raise
-        batch = _batch(job, 1)  # a model that takes no other batch
-        conditioning.condition(model, forward, job.seed)
-
-
-def _batch(job: Job, count: int) -> dict[str, Array]:
-    """``count`` samples of each input, the ones to be verified first, joined along axis 0."""
-    samples = [Case("", job.inputs, number).draw(job.seed) for number in range(count)]
-    return {
-        name: np.concatenate([np.atleast_1d(sample[name]) for sample in samples])
-        if count > 1
-        else samples[0][name]
-        for name in job.inputs
-    }
 
 
 def _run_cases(found: References, run: Runner, loaded: Loaded, job: Job) -> None:
@@ -120,25 +89,26 @@ def _run_cases(found: References, run: Runner, loaded: Loaded, job: Job) -> None
         found.cases.append(Reference(case, inputs, run(inputs)))
     first = found.cases[0]
     names = _output_names(job, len(first.outputs))
-    _check_repeats(names, first, run)
     alike = [item.outputs for item in found.cases if item.case.shapes == first.case.shapes]
     found.sensitivity, found.vacuous = vacuity.judge(names, alike)
     if found.vacuous is None:
         found.detections = detections.places(names, first.outputs)
-        _measure_noise(found, run, loaded)
+        _measure_noise(found, run, loaded, TRACED)
+    if not noise.repeats(found.noise):
+        _check_repeats(names, first, run)
+    if found.vacuous is None:
         found.cases += _other_sizes(job, run)
 
 
-def _measure_noise(found: References, run: Runner, loaded: Loaded) -> None:
-    """Of the cases at the traced shapes: each has a rounding error of its own."""
-    double = noise.doubled(loaded, run.model)
+def _measure_noise(found: References, run: Runner, loaded: Loaded, label: str) -> bool:
+    """Of one of the fixed cases; whether there is one that was not measured yet."""
     for place, item in enumerate(found.cases):
-        if item.case.label in (TRACED, SECOND):
-            inputs = list(item.inputs.values())
-            measured = noise.measure(run, double, inputs, item.outputs, found.detections)
+        if item.case.label == label and item.noise is None:
+            measured = noise.measure(run, loaded, item.inputs, item.outputs, found.detections)
             found.cases[place] = replace(item, noise=measured)
-    known = [item.noise for item in found.cases if item.noise is not None]
-    found.noise = noise.worst(known)
+            found.noise = noise.worst([case.noise for case in found.cases if case.noise])
+            return True
+    return False
 
 
 def _output_names(job: Job, count: int) -> list[str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import bdb
+import errno
+import os
 import resource
 import sys
 import time
@@ -28,6 +30,7 @@ _DEFAULT_CODES: dict[StageName, Code] = {
 }
 _MAX_WARNINGS = 20
 _MAX_MESSAGE = 400
+_NO_SPACE = os.strerror(errno.ENOSPC)
 # What torch, ONNX Runtime and NumPy say when an allocation fails.
 _NO_MEMORY = ("can't allocate memory", "bad_alloc", "Unable to allocate", "CUDA out of memory")
 
@@ -41,6 +44,7 @@ class StageFailedError(Exception):
 
 
 Describe = Callable[[Exception, Job], tuple[Code, str, str]]
+OnError = Callable[[Exception], None]
 
 
 class Recorder:
@@ -49,12 +53,20 @@ class Recorder:
     Args:
         emit: called with the name of each stage as it begins.
         describe: words for an exception of the user's code while loading.
+        on_error: called with what a stage raised, while its frames are still alive.
     """
 
-    def __init__(self, job: Job, emit: Callable[[StageName], None], describe: Describe) -> None:
+    def __init__(
+        self,
+        job: Job,
+        emit: Callable[[StageName], None],
+        describe: Describe,
+        on_error: OnError | None = None,
+    ) -> None:
         self._job = job
         self._emit = emit
         self._describe = describe
+        self._on_error = on_error
         self.records: dict[StageName, StageRecord] = {name: StageRecord() for name in STAGES}
         self.records["benchmark"] = StageRecord(status="not_requested")
         if job.simplifier is None:
@@ -79,6 +91,8 @@ class Recorder:
             except Exception as error:  # noqa: BLE001 - the one place
                 failure = error
                 traceback.print_exc()
+                if self._on_error is not None:
+                    self._on_error(error)
         seconds = time.perf_counter() - start
         for warning in caught:
             text = f"{warning.category.__name__}: {warning.message}"
@@ -112,6 +126,8 @@ class Recorder:
         text = str(error).strip()
         if isinstance(error, MemoryError) or any(words in text for words in _NO_MEMORY):
             return Code.MEM_LIMIT, f"out of memory: {text}", "raise executor.memory_mb"
+        if _NO_SPACE in text:  # whatever library says it, and whichever exception carries it
+            return Code.IO, f"{_NO_SPACE}: {self._job.staging_dir}", "free space on the disk"
         if isinstance(error, bdb.BdbQuit) or (
             isinstance(error, EOFError) and "reading a line" in text
         ):

@@ -11,8 +11,10 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, ValueInfoProto
 
 from converter.errors import Code, StageError
@@ -21,6 +23,21 @@ from converter.spec import InputSpec
 
 # Shapes, axes and scales stay constants, since structure depends on their values.
 _SMALL = 1024
+
+
+def read(path: Path) -> ModelProto:
+    """Read a file without its external data.
+
+    Raises:
+        StageError: CHECKER, when it is damaged or not ONNX.
+    """
+    try:
+        model = onnx.load(path, format="protobuf", load_external_data=False)
+    except (OSError, DecodeError) as error:
+        raise StageError(Code.CHECKER, f"{path} is damaged or not ONNX: {error}") from error
+    if not model.ir_version:
+        raise StageError(Code.CHECKER, f"{path} is damaged or not ONNX: it holds no model")
+    return model
 
 
 def tensor_bytes(tensor: TensorProto) -> int:
@@ -156,11 +173,13 @@ def _node_tensors(node: NodeProto) -> Iterator[TensorProto]:
 
 def op_histogram(model: ModelProto) -> dict[str, int]:
     """Operator → count, subgraphs included, most frequent first."""
-    found = Counter(
-        f"{node.domain}::{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type
-        for node in nodes(model.graph)
-    )
+    found = Counter(qualified(node.domain, node.op_type) for node in nodes(model.graph))
     return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
+
+
+def qualified(domain: str, name: str) -> str:
+    """An operator's or function's name, with its domain where that is not the default one."""
+    return f"{domain}::{name}" if domain not in ("", "ai.onnx") else name
 
 
 def opsets(model: ModelProto) -> dict[str, int]:

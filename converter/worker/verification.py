@@ -52,6 +52,8 @@ def verify(
         checks.append(check)
         passed[reference.case.label] = error is None
         first = first or error
+    if first is not None and first.code is Code.VERIFY_VALUE and references.refine():
+        return verify(path, references, job, parameters=parameters, optimise=optimise)
     dynamic = _dynamic(path, references, job, passed)
     if first is None:
         first = next((_axis_error(axis) for axis in dynamic if not axis.passed), None)
@@ -113,12 +115,10 @@ def _run_case(
     except RuntimeErrors as error:
         # A graph that runs at the traced size and not at another one has frozen an axis.
         code = Code.DIM_SPECIALISED if case.sizes else Code.SESSION
-        return check, StageError(
-            code, f"case {case.label}: {first_line(error)}", _HINTS.get(code, "")
-        )
+        return check, StageError(code, f"case {case}: {first_line(error)}", _HINTS.get(code, ""))
     if len(outputs) != len(reference.outputs):
         message = (
-            f"case {case.label}: the graph has {len(outputs)} outputs "
+            f"case {case}: the graph has {len(outputs)} outputs "
             f"({', '.join(session.outputs)}), PyTorch returns {len(reference.outputs)}"
         )
         return check, StageError(Code.OUTPUT_STRUCTURE, message)
@@ -133,7 +133,7 @@ def _run_case(
     check = check.model_copy(update={"outputs": [item.check for item in compared]})
     for item in compared:
         if item.code is not None:
-            message = f"case {case.label}: {item.reason}"
+            message = f"case {case}: {item.reason}"
             return check, StageError(item.code, message, _hint(item.code, case.label, case.sizes))
     return check, None
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from converter.executors import Event, Executor, Finished, StageEntered, Started, Tick
-from converter.job import STAGES, Job, JobResult, StageName
+from converter.job import STAGES, ExporterAttempt, Job, JobResult, News
 
 ENTRY = "executor_contract:by_tag"
 
 
-def by_tag(job: Job, emit: Callable[[StageName], None]) -> JobResult:
+def by_tag(job: Job, emit: Callable[[News], None]) -> JobResult:
     """A pipeline that does what the job's tag says; by default it stages a file and reports it."""
     for stage in STAGES:
         emit(stage)
@@ -22,6 +22,10 @@ def by_tag(job: Job, emit: Callable[[StageName], None]) -> JobResult:
             sys.exit(0)
         if "interrupt" in job.tags and stage == "reference":
             raise KeyboardInterrupt
+        if "exit later" in job.tags and stage == "check":
+            emit(ExporterAttempt(exporter="torchscript", status="failed", message="no such node"))
+            emit("export")
+            sys.exit(0)
     (Path(job.staging_dir) / f"{job.name}.onnx").write_text("whole")
     return JobResult(name=job.name, status="failed" if "failed" in job.tags else "ok")
 
@@ -43,7 +47,7 @@ class ExecutorContract:
                 source={"registry": "none"},
                 inputs={},
                 opset=17,
-                exporters=["torchscript"],
+                exporters=["torchscript", "dynamo"],
                 tags=[tag],
                 model_dir=str(model_dir),
                 staging_dir=str(folder / ".staging" / f"m{number}"),
@@ -78,6 +82,18 @@ class ExecutorContract:
         assert "look for sys.exit, os._exit, a raised KeyboardInterrupt" in error.hint
         assert results["m0"].stages["load"].status == "ok"
         assert results["m0"].stages["reference"].status == "failed"
+
+    def test_what_an_exporter_came_to_survives_the_process(self, tmp_path: Path) -> None:
+        *_, last = self.events(self.jobs(tmp_path, "exit later"))
+        assert isinstance(last, Finished)
+        attempts = last.result.attempts_by_exporter
+        assert [(a.exporter, a.status) for a in attempts] == [
+            ("torchscript", "failed"),
+            ("dynamo", "failed"),
+        ]
+        assert attempts[0].message == "no such node"
+        assert last.result.error is not None
+        assert "; torchscript had failed before: " in last.result.error.message
 
     def test_a_job_starts_enters_its_stages_and_finishes(self, tmp_path: Path) -> None:
         first, *middle, last = self.events(self.jobs(tmp_path, "ok"))

@@ -211,7 +211,7 @@ def test_a_damaged_weight_is_wrong(verify: Verify, factor: float) -> None:
     file = changed("simple_cnn", damage)
     code, out, _ = verify("runs/night", "simple_cnn", "--model", file)
     assert code == 1
-    assert "\nwrong: VERIFY_VALUE: case traced: " in out
+    assert "\nwrong: VERIFY_VALUE: case traced (" in out
     assert any(line.endswith(" NO") for line in out.splitlines())
     code, out, _ = verify("runs/night", "simple_cnn", "--model", file, "--json")
     found = json.loads(out)

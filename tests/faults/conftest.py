@@ -65,7 +65,7 @@ def job(tmp_path: Path) -> Callable[..., Job]:
             source={"registry": "none"},
             inputs={},
             opset=17,
-            exporters=["torchscript"],
+            exporters=["torchscript", "dynamo"],
             tags=[tag],
             model_dir=str(model_dir),
             staging_dir=str(tmp_path / ".staging" / name),

@@ -11,17 +11,19 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from converter.errors import Code
 from converter.job import (
     STAGES,
     Artifact,
+    ExporterAttempt,
     Job,
     JobResult,
-    StageName,
+    News,
     StageRecord,
     VerifyRecord,
 )
 
-Emit = Callable[[StageName], None]
+Emit = Callable[[News], None]
 CONTENT = b"not a model, but a whole file"
 
 
@@ -67,6 +69,29 @@ def segfault(job: Job, emit: Emit) -> JobResult:
     import ctypes
 
     ctypes.string_at(0)
+    return good(job, emit)
+
+
+def _first_exporter_fails(emit: Emit) -> None:
+    for stage in ("load", "reference", "export", "check", "verify"):
+        emit(STAGES[STAGES.index(stage)])
+    message = "case second: y is 1, PyTorch gives 2"
+    emit(
+        ExporterAttempt(
+            exporter="torchscript", status="failed", code=Code.VERIFY_VALUE, message=message
+        )
+    )
+    emit("export")
+
+
+def second_exporter_crashes(job: Job, emit: Emit) -> JobResult:
+    _first_exporter_fails(emit)
+    os.abort()
+
+
+def second_exporter_hangs(job: Job, emit: Emit) -> JobResult:
+    _first_exporter_fails(emit)
+    time.sleep(60)
     return good(job, emit)
 
 

@@ -45,6 +45,27 @@ def test_a_native_crash_costs_only_its_own_job(run: Run, tmp_path: Path) -> None
     assert "try the other exporter" in results["abort"].error.hint
 
 
+@pytest.mark.parametrize(
+    ("tag", "code", "message"),
+    [
+        ("second_exporter_crashes", "SIGNAL", "killed by SIGABRT in stage export"),
+        ("second_exporter_hangs", "TIMEOUT", "not done after 1 s, stopped in stage export"),
+    ],
+)
+def test_what_the_first_exporter_came_to_survives_the_second(
+    run: Run, tag: str, code: str, message: str
+) -> None:
+    result = run(tag, timeout_s=1.0, retries=0)[tag]
+    verdict = "case second: y is 1, PyTorch gives 2"
+    assert [(a.exporter, a.code, a.message) for a in result.attempts_by_exporter] == [
+        ("torchscript", "VERIFY_VALUE", verdict),
+        ("dynamo", code, message),
+    ]
+    told = f"{message}; torchscript had failed before: VERIFY_VALUE: {verdict}"
+    assert error_of(result)[1:3] == (code, "export")
+    assert error_of(result)[3].startswith(told)
+
+
 def test_a_job_that_is_killed_once_succeeds_at_the_second_try(run: Run, tmp_path: Path) -> None:
     result = run("killed_once")["killed_once"]
     assert (result.status, result.attempts) == ("ok", 2)

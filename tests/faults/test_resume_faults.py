@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -102,6 +103,10 @@ class Whole:
     def seconds(self, use: str) -> float:
         return self._run(use)[1]
 
+    def took(self, use: str, seconds: float) -> None:
+        """A run that was not killed in time tells how long one takes on this machine now."""
+        self._found[use] = self.manifest(use), min(seconds, self.seconds(use))
+
 
 @pytest.fixture(scope="module")
 def whole(home: Folder) -> Whole:
@@ -150,7 +155,10 @@ def kill_and_resume(home: Folder, whole: Whole, name: str, part: float, use: str
     """Kill a run after a part of its time, resume it, compare; says when it was killed."""
     directory = home.path / name
     after_s = part * whole.seconds(use)
+    start = time.monotonic()
     running = home.killed(home.run(name, use), after_s)
+    if not running:
+        whole.took(use, time.monotonic() - start)
     check_files(directory)
     if not (directory / ".hydra/hydra.yaml").exists():
         assert not (directory / "models").exists()
@@ -174,15 +182,18 @@ def test_a_runner_killed_at_any_moment_is_resumed(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(7200)
 @pytest.mark.parametrize("use", ["true", "false"])
 def test_fifty_kills_each_resumed(home: Folder, whole: Whole, use: str) -> None:
-    found = Counter(
-        kill_and_resume(home, whole, f"{use}-{index}", part, use)
-        for index, part in enumerate(moments(50))
-    )
-    print(found)
-    assert found["while it ran"] >= 25
+    found: Counter[str] = Counter()
+    for index, part in enumerate(moments(500)):
+        found[kill_and_resume(home, whole, f"{use}-{index}", part, use)] += 1
+        shutil.rmtree(home.path / f"{use}-{index}", ignore_errors=True)
+        shutil.rmtree(home.path / "stores" / f"{use}-{index}", ignore_errors=True)
+        if found["while it ran"] == 50:
+            break
+    print(use, found)
+    assert found["while it ran"] == 50
 
 
 def test_a_resume_that_is_killed_is_resumed_again(home: Folder, whole: Whole) -> None:

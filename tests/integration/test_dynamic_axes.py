@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from jobs import BATCH
 
-from converter.errors import Code
+from converter.errors import Code, StageError
+from converter.worker import checking
 
 pytestmark = pytest.mark.integration
 Convert = Callable[..., Any]
@@ -77,9 +78,10 @@ def test_a_loop_over_the_batch_freezes_it(convert: Convert, exporter: str) -> No
 
 
 def test_a_size_that_broadcasts_is_found_by_its_shape(convert: Convert) -> None:
-    done = convert("FixedShape", dynamic_axes=BATCH)
+    done = convert("FixedShape", dynamic_axes=BATCH, outputs=["y"])
     assert done.code is Code.VERIFY_SHAPE
-    assert "has shape [2, 3], PyTorch gives [1, 3]" in done.result.error.message
+    told = "case batch=1 (x 1×3): y has shape [2, 3], PyTorch gives [1, 3]"
+    assert done.result.error.message == told
     assert [axis[-2:] for axis in axes_of(done)] == [([1, 3], False)]
 
 
@@ -88,6 +90,18 @@ def test_a_model_that_takes_no_other_size(convert: Convert) -> None:
     assert (error.stage, error.code) == ("reference", Code.DIM_SPECIALISED)
     assert "the PyTorch model runs at no other size (at batch=1: a batch of two" in error.message
     assert "remove batch from dynamic_axes" in error.hint
+
+
+def test_row_32_a_graph_that_has_a_number_there_names_both(
+    convert: Convert, tiny_job: Convert
+) -> None:
+    """No exporter here writes one silently; another version may."""
+    fixed = convert("Net").model
+    with pytest.raises(StageError) as caught:
+        checking.check(fixed, tiny_job("Net", dynamic_axes=BATCH), "torchscript", set())
+    assert caught.value.code is Code.DIM_SPECIALISED
+    assert caught.value.message == "axis 0 of x was declared dynamic, the graph has 2"
+    assert "try the other exporter or remove the axis" in caught.value.hint
 
 
 def test_a_file_that_has_a_number_there(convert: Convert) -> None:

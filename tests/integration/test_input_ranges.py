@@ -76,12 +76,14 @@ def test_a_bound_that_the_dtype_cannot_hold_is_named(
         ("int64", {"low": 20.0}, 20, 39),
         ("int64", {"high": 50.0}, 30, 49),
         ("uint8", {"high": 5.0}, 0, 4),
+        ("uint8", {"high": 256.0}, 0, 255),
+        ("uint8", {"low": 30.0}, 30, 49),
         ("int8", {"low": 120.0}, 120, 127),
         ("uint8", {"low": 0.0, "high": 256.0}, 0, 255),
         ("float32", {"fill": "integers"}, -10, 9),
     ],
 )
-def test_integers_span_twenty_values(
+def test_integers_span_twenty_values_and_unsigned_ones_begin_at_zero(
     dtype: str, bounds: dict[str, Any], least: int, greatest: int
 ) -> None:
     found = draw(dtype, **bounds)

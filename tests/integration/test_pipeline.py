@@ -16,7 +16,7 @@ import torch
 from jobs import make
 
 from converter.errors import Code, StageError
-from converter.job import STAGES, VerifyRecord
+from converter.job import STAGES, ExporterAttempt, News, VerifyRecord
 from converter.worker import attribution, pipeline
 from converter.worker.verification import Verdict
 
@@ -52,12 +52,12 @@ def check_failed(done: Any, stage: str, code: Code, *words: str) -> None:
 
 
 def test_a_row_that_is_ok(tmp_path: Path) -> None:
-    entered: list[str] = []
+    news: list[News] = []
     job = make(tmp_path, "Net", outputs=["out"])
-    result = pipeline.run(job, entered.append)
+    result = pipeline.run(job, news.append)
     assert (result.status, result.error) == ("ok", None)
     done = [name for name in STAGES if name not in ("simplify", "benchmark")]
-    assert entered == done
+    assert news == [*done, ExporterAttempt(exporter="torchscript", status="ok")]
     assert {name: result.stages[name].status for name in STAGES} == {
         **dict.fromkeys(done, "ok"), "simplify": "not_requested", "benchmark": "not_requested",
     }  # fmt: skip
@@ -156,11 +156,19 @@ def test_row_20_other_outputs_than_named(convert: Convert, names: list[str], wor
     check_failed(done, "reference", Code.OUTPUT_STRUCTURE, words, "name each output once")
 
 
-@pytest.mark.parametrize("names", [["x", "y"], []])
-def test_row_20_other_inputs_than_forward_takes(convert: Convert, names: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["x", "y"], "inputs names 2 (x, y), forward takes (x): too many"),
+        ([], "inputs names 0 (), forward takes (x): missing"),
+    ],
+)
+def test_row_20_other_inputs_than_forward_takes(
+    convert: Convert, names: list[str], words: str
+) -> None:
     done = convert("Net", inputs={name: {"shape": [2, 3]} for name in names})
-    assert done.code in (Code.FORWARD, Code.OUTPUT_STRUCTURE)
-    assert done.result.status == "failed"
+    hint = "entry i of inputs is positional argument i of forward"
+    check_failed(done, "reference", Code.OUTPUT_STRUCTURE, words, hint)
 
 
 def test_what_forward_does_to_its_input_stays_there(convert: Convert) -> None:
@@ -281,7 +289,8 @@ def test_row_33_a_branch_frozen_by_tracing_is_found_by_the_second_input(
     convert: Convert, seed: int
 ) -> None:
     done = convert("Branch", seed=seed)
-    check_failed(done, "verify", Code.VERIFY_VALUE, "case second", "a branch or a value was frozen")
+    words = ["case second (x 2×3): ", "; largest error ", "a branch or a value was frozen"]
+    check_failed(done, "verify", Code.VERIFY_VALUE, *words)
     assert done.result.verify.guilty_stage == "export"
     (warning,) = [w for w in done.result.stages["export"].warnings if "TracerWarning" in w]
     assert "might cause the trace to be incorrect" in warning
@@ -291,6 +300,21 @@ def test_a_model_that_differs_in_export_on_purpose(convert: Convert) -> None:
     check_failed(convert("Clipped"), "verify", Code.VERIFY_VALUE, "case traced")
     assert convert("Clipped", verify={"reference": "export"}).code is None
     assert not torch.onnx.is_in_onnx_export()
+
+
+def test_what_torch_says_of_every_export_is_no_warning_of_this_one(convert: Convert) -> None:
+    assert convert("Net").result.stages["export"].warnings == []
+    done = convert("Dropping", training="train")
+    assert done.code is None
+    warnings = done.result.stages["export"].warnings
+    assert [text for text in warnings if "DeprecationWarning" in text] == []
+    assert any("constant folding" in text for text in warnings)
+
+
+def test_an_opset_that_torch_refuses_is_unsupported(convert: Convert) -> None:
+    """The table of opsets refuses it earlier, for the versions of torch that it knows."""
+    words = ["Unsupported onnx_opset_version: 24", "use exporter: dynamo, or another opset"]
+    check_failed(convert("Net", opset=24), "export", Code.EXPORT_UNSUPPORTED, *words)
 
 
 # Several exporters

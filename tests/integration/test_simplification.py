@@ -16,7 +16,10 @@ import pytest
 from jobs import BATCH, IMAGE
 from onnx import ModelProto, numpy_helper
 
-from converter.worker import simplification
+from converter.errors import Code, StageError
+from converter.job import VerifyRecord
+from converter.worker import attribution, simplification
+from converter.worker.verification import Verdict
 
 pytestmark = pytest.mark.integration
 Convert = Callable[..., Any]
@@ -163,6 +166,8 @@ def test_row_36_a_simplifier_that_fails_is_taken_back(
     assert (record.nodes_after, record.ops_after) == (done.artifact.nodes, done.artifact.ops)
     assert done.result.stages["simplify"].status == "ok"
     assert done.result.verify.status == "passed"
+    judged_by_running_it = not reason.startswith("temporary") and simplify is not drops_a_node
+    assert done.result.verify.guilty_stage == ("simplify" if judged_by_running_it else None)
     assert done.files == convert("Net", **wanted).files
 
 
@@ -199,3 +204,34 @@ def test_numbers_that_change_in_a_skeleton_are_found(
     monkeypatch.setattr(simplification, "_WHOLE_BYTES", 0)
     done = convert("Conv", inputs=IMAGE, simplifier=plug(scales_weights))
     assert "PyTorch gives" in done.artifact.simplify.reverted_reason
+
+
+def test_where_both_are_wrong_the_export_is_guilty_and_both_errors_stay(
+    convert: Convert, plug: Callable[[Simplify], str]
+) -> None:
+    done = convert("Clipped", simplifier=plug(scales_weights), outputs=["out"])
+    assert done.code is Code.VERIFY_VALUE
+    assert done.result.verify.guilty_stage == "export"
+    (attempt,) = done.result.attempts_by_exporter
+    assert attempt.message == done.result.error.message
+    assert "largest error" in attempt.message
+
+
+def test_right_without_optimisations_means_the_simplifier_is_not_guilty(
+    convert: Convert, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ONNX Runtime spoils the simplified file, and not the unsimplified one, which ships."""
+    answers = iter(["fused wrongly", None, None])
+    optimised = []
+
+    def verify(*_: Any, optimise: bool = True, **__: Any) -> Verdict:
+        optimised.append(optimise)
+        wrong = next(answers)
+        error = StageError(Code.VERIFY_VALUE, wrong) if wrong else None
+        return Verdict(VerifyRecord(status="failed" if wrong else "passed"), error)
+
+    monkeypatch.setattr(attribution, "verify", verify)
+    done = convert("Folding", simplifier="onnxsim")
+    assert (done.code, done.result.verify.guilty_stage) == (None, "runtime")
+    assert done.artifact.simplify.reverted_reason == "fused wrongly"
+    assert optimised == [True, False, True]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -94,7 +96,7 @@ def test_help_lists_every_verb_and_flag(run: Run) -> None:
     code, out, _ = run("--help")
     assert code == 0
     assert all(f"  {verb} " in out for verb in plugins.names("verbs"))
-    assert all(len(line) <= 100 for line in out.splitlines())
+    assert all(len(line) <= 80 for line in out.splitlines())
     for word in ("-m", "--config-dir", "--cfg", "--debug", "CONVERTER_TRUST", "CONVERTER_ENV"):
         assert word in out
     assert run("-h")[1] == out
@@ -106,7 +108,7 @@ def test_version(run: Run) -> None:
     assert out.startswith("converter 0")
 
 
-@pytest.mark.parametrize("verb", ["doctor", "lst", "zoo"])
+@pytest.mark.parametrize("verb", ["doktor", "lst", "zoo"])
 def test_an_unknown_verb_names_those_there_are(
     verb: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -132,6 +134,14 @@ def test_list_shows_name_task_inputs_and_parameters(capsys: pytest.CaptureFixtur
     assert set(entry) == {"name", "task", "parameters", "inputs", "outputs"}
 
 
+@pytest.mark.parametrize("glob", ["*", "torchvision/*", "pitfalls/*"])
+def test_list_fits_80_columns(glob: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["list", glob]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    assert not any(line.startswith(" ") for line in lines[:1])
+
+
 def test_list_of_nothing_names_what_is_near(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["list", "resnt18"]) == 2
     err = capsys.readouterr().err
@@ -139,14 +149,31 @@ def test_list_of_nothing_names_what_is_near(capsys: pytest.CaptureFixture[str]) 
     assert "torchvision/resnet18" in err
 
 
+def test_ctrl_c_says_what_it_interrupted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("registry.names", interrupt)
+    assert cli.main(["list"]) == 130
+    assert capsys.readouterr().err == "list: interrupted\n"
+    monkeypatch.setattr("converter.configuration.compose.run", interrupt)
+    assert cli.main(["+experiment=smoke"]) == 130
+    assert capsys.readouterr().err == "interrupted before the run began\n"
+
+
 # Real processes: what the parent imports
 
 
 @pytest.mark.parametrize(
     "words",
-    [["--help"], ["--version"], ["list"], ["opset=3", "+models.x={source: srcnn}"]],
+    [
+        ["--help"], ["--version"], ["list"], ["opset=3", "+models.x={source: srcnn}"],
+        ["inspect", "nope"], ["replay", "nope", "x"], ["verify", "nope", "x"], ["view", "nope"],
+    ],
     ids=lambda words: words[0],
-)
+)  # fmt: skip
 def test_the_parent_imports_nothing_heavy(words: list[str], tmp_path: Path) -> None:
     code = (
         "import sys; from converter.cli import main; main(sys.argv[1:]); "
@@ -175,6 +202,37 @@ def test_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
     )
     assert done.stdout.splitlines()[-1] == "0"
     assert done.stderr == ""
+
+
+def test_the_console_script_is_the_same(converter_command: Command, tmp_path: Path) -> None:
+    scripts = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["scripts"]
+    module, _, function = scripts["converter"].partition(":")
+    script = tmp_path / "bin" / "converter"  # as pip writes it
+    script.parent.mkdir()
+    script.write_text(f"import sys\nfrom {module} import {function}\nsys.exit({function}())\n")
+    for words in (["list", "conv_bn*"], ["lst"], ["opset=3", "+models.x={source: srcnn}"]):
+        done = subprocess.run(
+            [sys.executable, str(script), *words],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        same = converter_command(*words)
+        assert (done.returncode, done.stdout, done.stderr) == (
+            same.returncode, same.stdout, same.stderr,
+        )  # fmt: skip
+
+
+def test_the_console_script_finds_the_modules_of_this_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["/somewhere/bin", *sys.path[1:]])
+    monkeypatch.setattr(sys, "argv", ["converter", "--version"])
+    assert cli.script() == 0
+    assert sys.path[:2] == [str(tmp_path), "/somewhere/bin"]
 
 
 def test_the_command_exits_as_it_says(converter_command: Command) -> None:

@@ -24,6 +24,11 @@ def test_the_defaults_are_those_of_the_types(composed: Composer) -> None:
     assert "hydra" not in point.config
 
 
+def test_strict_asks_for_damage_and_leaves_tolerances_to_be_derived(composed: Composer) -> None:
+    (point,) = composed("+experiment=one", "verify=strict")
+    assert point.config["verify"] == {"rtol": None, "atol": None, "mutations": 8}
+
+
 def test_experiments_models_and_overrides_compose(composed: Composer) -> None:
     (point,) = composed(
         "+experiment=[one,two]",

@@ -69,6 +69,13 @@ def test_tolerances_and_reference_merge_one_by_one() -> None:
     assert made.shapes == shapes
 
 
+def test_mutations_are_inherited_and_can_be_switched_off() -> None:
+    strict = {"verify": {"mutations": 8}}
+    assert job({}).verify.mutations is None
+    assert job({}, **strict).verify.mutations == 8
+    assert job({"verify": {"mutations": 0}}, **strict).verify.mutations == 0
+
+
 def test_relative_paths_start_where_the_command_did() -> None:
     source = {"file": "nets/a.py", "name": "A"}
     tensor = {"shape": [1], "fill": "file", "path": "x.npy"}

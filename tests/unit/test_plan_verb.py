@@ -25,7 +25,7 @@ def build(composed: Composer, *words: str) -> list[str]:
     directory = Path("built").absolute()
     spec = validation.parse(point.config)
     planned = plan.build(spec, run_dir=directory, cwd=Path.cwd(), trust=[])
-    context = RunContext(directory, "x", [], "", "", spec, Path.cwd() / spec.store.path)
+    context = RunContext(directory, "x", [], "", "", spec, store=Path.cwd() / spec.store.path)
 
     def note(job: Job) -> None:
         ran.append(job.name)

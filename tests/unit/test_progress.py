@@ -109,7 +109,8 @@ def test_failures_follow_with_reason_hint_and_log() -> None:
     text = summary.render(manifest_of(ok_row("a"), failed_row("b")), Path("/runs/1"))
     assert "failed b: EXPORT: no such operator\n    Try the other exporter.\n" in text
     assert "    /runs/1/models/b/log.txt\n" in text
-    assert text.endswith("2 models: 1 ok, 1 failed\n/runs/1")
+    cost = "verification took 25 % of the stages' time"
+    assert text.endswith(f"2 models: 1 ok, 1 failed\n{cost}\n/runs/1")
 
 
 def test_a_long_table_shows_only_what_is_not_ok() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
@@ -142,6 +143,7 @@ def test_an_onnx_source_has_no_exporter() -> None:
     ("key", "value"),
     [
         ("weights", {"checkpoint": "a.pth"}),
+        ("weights", "random"),
         ("constants", {"scale": 2}),
         ("kwargs", {"width": 2}),
         ("training", "train"),
@@ -194,6 +196,18 @@ def test_the_fill_follows_from_what_is_stated(keys: dict[str, Any], filling: str
 )
 def test_a_key_that_the_fill_has_no_use_for_is_refused(keys: dict[str, Any], message: str) -> None:
     assert of_model(inputs={"x": {"shape": [2], **keys}}) == [f"models.m.inputs.x: {message}"]
+
+
+@pytest.mark.parametrize("dtype", ["int64", "uint8", "bool"])
+@pytest.mark.parametrize("fill", ["normal", "uniform"])
+def test_fractions_do_not_fill_integers(dtype: str, fill: str) -> None:
+    told = f"fill {fill} draws fractions, which {dtype} cannot hold; use fill: integers"
+    tensor = {"shape": [2], "dtype": dtype}
+    (message,) = of_model(inputs={"x": {**tensor, "fill": fill}})
+    assert message == f"models.m.inputs.x: {told}, or a float dtype."
+    case = {"label": "a", "inputs": {"x": {"fill": fill}}}
+    (message,) = of_model(inputs={"x": tensor}, verify={"cases": [case]})
+    assert message.startswith(f"models.m.verify.cases.0.inputs.x: {told}")
 
 
 @pytest.mark.parametrize(
@@ -314,11 +328,6 @@ def test_an_opset_beyond_the_exporter_names_its_range_and_the_other() -> None:
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("baseline", "latest"),
-        ("publish_to", "zoo"),
-        ("keep", 3),
-        ("exclusive", True),
-        ("deadline", 60),
         ("benchmark", {"providers": ["cpu"]}),
     ],
 )
@@ -330,3 +339,35 @@ def test_a_key_without_its_feature_is_refused_not_ignored(key: str, value: objec
 
 def test_an_unquoted_off_is_no_benchmark() -> None:
     assert parse({"models": {"m": BASE}, "benchmark": False}).benchmark.providers == []
+
+
+# The run as a whole
+
+
+def test_a_baseline_that_is_not_there() -> None:
+    (message,) = of_run(baseline="outputs/nope")
+    assert message.startswith("baseline: there is no /")
+    assert message.endswith("Name a run directory or a manifest, or write baseline=latest.")
+    assert parse({"models": {"m": BASE}, "baseline": "latest"}).baseline == "latest"
+
+
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        ("no-such-program x", "on_failure: there is no program 'no-such-program'. Give its path."),
+        ([], "on_failure: names no program."),
+        ("mail 'x", "on_failure: No closing quotation in 'mail 'x'. Write it as a list: "),
+    ],
+)
+def test_a_command_that_cannot_be_called(command: object, sentence: str) -> None:
+    (message,) = of_run(on_failure=command)
+    assert message.startswith(sentence)
+
+
+def test_a_configuration_calls_only_what_is_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = sys.executable
+    (message,) = of_run(on_regression=[program, "-V"])
+    line = f"export CONVERTER_TRUST={program}"
+    assert message == (f"on_regression: {program} is not trusted to run. If you trust it: {line}")
+    monkeypatch.setenv("CONVERTER_TRUST", program)
+    assert parse({"models": {"m": BASE}, "on_regression": [program, "-V"]})

@@ -144,6 +144,10 @@ def test_a_good_run_leaves_exactly_the_promised_files(
     assert execute(make_plan(directory, "a"), Script({}), context) is ExitCode.OK
     assert files(directory) == {
         "manifest.json",
+        "manifest.csv",
+        "report.html",
+        "summary.md",
+        "junit.xml",
         "results.jsonl",
         "run.log",
         "models/a/a.onnx",
@@ -386,6 +390,20 @@ def test_a_full_disk_stops_the_run_and_keeps_the_record(
     assert not list((directory / "models/b").glob("b.onnx*"))
     assert f"No space left on device: {directory}/results.jsonl" in capsys.readouterr().out
     assert manifest.read(directory).run.exit_code == 3
+
+
+def test_a_report_that_cannot_be_written_leaves_the_manifest(
+    directory: Path, context: RunContext, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def blocked(job: Job) -> JobResult:
+        (directory / "report.html").mkdir()
+        return ok(job)
+
+    script = Script({"a": blocked})
+    assert execute(make_plan(directory, "a"), script, context) is ExitCode.RUN_FAILED
+    assert "report.html" in capsys.readouterr().out
+    assert rows(directory)["a"].status == "ok"
+    assert manifest.read(directory).run.complete
 
 
 def test_a_worker_that_reports_a_full_disk_stops_the_run(

@@ -1,0 +1,62 @@
+"""One convolution, converted with each exporter in a worker: does the whole road hold?"""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import closing
+from pathlib import Path
+
+from converter.batch import BatchSpec
+from converter.configuration import opsets, plan
+from converter.executors import Finished
+from converter.executors.process import ProcessExecutor
+from converter.job import JobResult
+from converter.spec import Frozen
+
+_MODEL = "single_conv"
+_TIMEOUT_S = 300.0
+
+
+class Trial(Frozen):
+    """Attributes: error: empty when the file was made and verified."""
+
+    exporter: str
+    seconds: float
+    error: str = ""
+    simplifier_error: str = ""
+
+
+def run() -> list[Trial]:
+    """Convert with every exporter that there is, in a temporary folder; takes some seconds.
+
+    Raises:
+        OSError: there is no room for temporary files.
+    """
+    names = {f"{_MODEL}-{exporter}": exporter for exporter in opsets.TABLE}
+    spec = BatchSpec.model_validate(
+        {
+            "models": {name: {"source": _MODEL, "exporter": e} for name, e in names.items()},
+            "executor": {"timeout_s": _TIMEOUT_S, "retries": 0},
+        }
+    )
+    with tempfile.TemporaryDirectory(prefix="converter-doctor-") as folder:
+        work = Path(folder)
+        jobs = plan.build(spec, run_dir=work, cwd=work, trust=[]).jobs
+        for job in jobs:
+            Path(job.model_dir).mkdir(parents=True)
+        with closing(ProcessExecutor(spec.executor).run(jobs)) as events:
+            results = [event.result for event in events if isinstance(event, Finished)]
+    order = list(names)
+    results.sort(key=lambda result: order.index(result.name))
+    return [_trial(result, names[result.name]) for result in results]
+
+
+def _trial(result: JobResult, exporter: str) -> Trial:
+    error = result.error
+    simplify = result.artifact.simplify if result.artifact else None
+    return Trial(
+        exporter=exporter,
+        seconds=round(sum(stage.seconds or 0.0 for stage in result.stages.values()), 2),
+        error=f"{error.code}: {error.message}" if error else "",
+        simplifier_error=(simplify.reverted_reason or "") if simplify else "",
+    )

@@ -1,0 +1,128 @@
+"""What an ONNX file holds, as lines of 80 columns. A name is never cut: people copy them."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from converter.inspection.content import Content, Initializer, Node
+from converter.job import TensorInfo
+from converter.run.summary import WIDTH, size
+
+_MOST = 12  # numbers of a list that are shown
+
+
+def render(content: Content, nodes: bool = True) -> str:
+    """A whole file; ``nodes``: with the list of its nodes."""
+    parts = [facts(content), _values("inputs", content.inputs), _values("outputs", content.outputs)]
+    if content.initializers:
+        total = size(sum(value.bytes for value in content.initializers))
+        head = f"initializers: {len(content.initializers)}, {content.parameters:,} numbers, {total}"
+        parts.append([head, *columns([tensor(value) for value in content.initializers])])
+    parts.append(
+        [f"operators: {sum(content.ops.values())} nodes", *columns(_histogram(content.ops))]
+    )
+    if content.metadata:
+        rows = [(plain(key), plain(text)) for key, text in content.metadata.items()]
+        parts.append([f"metadata: {len(rows)}", *columns(rows)])
+    if nodes:
+        parts.append(["nodes"])
+        for number, node in enumerate(content.nodes, 1):
+            parts[-1] += describe(node, f"{number:>5} ")
+    return "\n\n".join("\n".join(lines) for lines in parts)
+
+
+def facts(content: Content) -> list[str]:
+    """What stands in the head of the file."""
+    rows = [
+        ("file", f"{plain(content.file)} ({size(content.bytes)})"),
+        ("ir_version", str(content.ir_version)),
+        ("producer", plain(content.producer) or "not stated"),
+        ("graph", plain(content.graph) or "not named"),
+        ("opsets", ", ".join(f"{plain(name)} {n}" for name, n in content.opsets.items())),
+    ]
+    if content.functions:
+        listed = ", ".join(f"{plain(name)} ({n} nodes)" for name, n in content.functions.items())
+        rows.append(("functions", listed))
+    width = max(len(label) for label, _ in rows) + 2
+    return [line for label, text in rows for line in wrap(text, label.ljust(width), " " * width)]
+
+
+def _values(title: str, values: Sequence[TensorInfo]) -> list[str]:
+    return [f"{title}: {len(values)}", *columns([tensor(value) for value in values])]
+
+
+def tensor(value: TensorInfo) -> tuple[str, ...]:
+    """Name, dtype and shape, symbols by name and ``?`` where nothing is known; size if stored."""
+    shape = ", ".join("?" if dim is None else plain(str(dim)) for dim in value.shape)
+    cells = (plain(value.name), value.dtype, f"[{shape}]")
+    if not isinstance(value, Initializer):
+        return cells
+    notes = [f"in {plain(value.external)}"] if value.external else []
+    notes += ["also an input"] if value.also_input else []
+    return (*cells, " ".join([size(value.bytes), *notes]))
+
+
+def _histogram(ops: dict[str, int]) -> list[tuple[str, ...]]:
+    return [(plain(op), str(count)) for op, count in ops.items()]
+
+
+def describe(node: Node, lead: str) -> list[str]:
+    """The lines of one node: operator and name, what goes in and out, attributes."""
+    indent = " " * len(lead) + "  " * node.depth
+    first = f"{lead}{'  ' * node.depth}"
+    ends = f"({', '.join(map(plain, node.inputs))}) -> {', '.join(map(plain, node.outputs))}"
+    attributes = ", ".join(f"{plain(key)}={literal(item)}" for key, item in node.attributes.items())
+    return [
+        *wrap(f"{plain(node.op)}  {plain(node.name)}".rstrip(), first, indent),
+        *wrap(ends, f"{indent}  ", f"{indent}    "),
+        *wrap(attributes, f"{indent}  ", f"{indent}  "),
+    ]
+
+
+def literal(item: Any) -> str:
+    """An attribute's value in one line."""
+    if isinstance(item, list):
+        shown = ", ".join(literal(part) for part in item[:_MOST])
+        return f"[{shown}{f', … {len(item)} in all' if len(item) > _MOST else ''}]"
+    if isinstance(item, dict) and "graph" in item:
+        return f"graph {plain(item['graph'])} of {item['nodes']} nodes"
+    if isinstance(item, dict):
+        held = f" {literal(item['values'])}" if "values" in item else ""
+        return f"{item['dtype']}{item['shape']}{held}"
+    if isinstance(item, float):
+        return f"{item:.7g}"  # a float32 has no more digits
+    return f'"{plain(item)}"' if isinstance(item, str) else str(item)
+
+
+def columns(rows: Iterable[Sequence[str]]) -> list[str]:
+    """Cells below each other; a row with a cell that is too long breaks where a cell ends."""
+    table = list(rows)
+    if not table:
+        return []
+    lasts = len(table[0]) - 1
+    widths = [min(max(len(row[i]) for row in table), 40 - 12 * (i > 0)) for i in range(lasts)]
+    lines = []
+    for row in table:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
+        line = f"  {'  '.join([*cells, row[-1]])}".rstrip()
+        lines += [line] if len(line) <= WIDTH else wrap("  ".join(row), "  ", "      ")
+    return lines
+
+
+def wrap(text: str, first: str, rest: str) -> list[str]:
+    """Lines of at most 80 columns, but for a name that is longer."""
+    return textwrap.wrap(
+        text,
+        WIDTH,
+        initial_indent=first,
+        subsequent_indent=rest,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def plain(text: str) -> str:
+    """A name from a stranger's file, safe for a terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

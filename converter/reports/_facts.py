@@ -1,0 +1,130 @@
+"""What the reports say of a row, worked out once: causes, worst errors, sizes, latencies."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from converter.job import Latency, OutputCheck
+from converter.manifest import Manifest, Row
+from converter.run import summary
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Rows that are not ok for the same reason; ``first`` speaks for all of them."""
+
+    rows: tuple[Row, ...]
+
+    @property
+    def first(self) -> Row:
+        return self.rows[0]
+
+    @property
+    def expected(self) -> bool:
+        """Whether nobody has to look: expected failures and stated constraints."""
+        return self.first.status in summary.EXPECTED
+
+    @property
+    def code(self) -> str:
+        return self.first.error.code if self.first.error else ""
+
+    @property
+    def message(self) -> str:
+        error = self.first.error
+        if error is not None and self.first.status != "xpass":
+            return error.message
+        if self.first.status == "not_run":
+            return "the run ended before these were done"
+        return summary.reason(self.first)
+
+    @property
+    def hint(self) -> str:
+        return self.first.error.hint if self.first.error else ""
+
+
+def causes(rows: Iterable[Row]) -> list[Cause]:
+    """Rows that are not ok by cause: what needs a look first, then the larger groups."""
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        if row.status != "ok":
+            mark = row.error.fingerprint if row.error else summary.reason(row)
+            groups.setdefault((row.status, mark), []).append(row)
+    found = [Cause(tuple(group)) for group in groups.values()]
+    return sorted(found, key=lambda cause: (cause.expected, -len(cause.rows)))
+
+
+def verdict(manifest: Manifest) -> str:
+    """The run in one sentence."""
+    if manifest.run.finished_at is None:
+        return "The run has not come to its end."
+    wrong = sum(row.status not in summary.EXPECTED for row in manifest.models)
+    total = len(manifest.models)
+    if not wrong:
+        if manifest.comparison is not None and manifest.comparison.verdict == "regression":
+            return "Every model is as expected, but something is worse than in the baseline."
+        return "Every model is as expected."
+    return f"{wrong} of {total} {'model is' if total == 1 else 'models are'} not as expected."
+
+
+def file_bytes(row: Row) -> int | None:
+    """Size of the artifact with its external data."""
+    if row.artifact is None:
+        return None
+    return row.artifact.bytes + sum(file.bytes for file in row.artifact.external_data)
+
+
+def worst_output(row: Row) -> OutputCheck | None:
+    """The output that came closest to its tolerance, or went furthest beyond it."""
+    outputs = [output for case in row.verify.cases for output in case.outputs]
+    measured = [output for output in outputs if output.max_abs is not None]
+    return max(measured, key=lambda output: (not output.passed, share(output)), default=None)
+
+
+def share(output: OutputCheck) -> float:
+    """The largest error as a multiple of what it may be; an exact output allows none.
+
+    It is ``max_abs`` over ``atol``, or ``max_rel`` over ``rtol`` where only that was allowed.
+    """
+    error = output.max_abs or 0.0
+    if output.atol:
+        return error / output.atol
+    if output.rtol:
+        return (output.max_rel or 0.0) / output.rtol
+    return math.inf if error else 0.0
+
+
+def providers(rows: Iterable[Row]) -> list[str]:
+    """The execution providers that were timed or should have been, in their order."""
+    names = (entry.provider for row in rows for entry in row.latency)
+    return list(dict.fromkeys(names))
+
+
+def latency(row: Row, provider: str) -> Latency | None:
+    """The first record of a provider: that of the model's own shapes."""
+    return next((entry for entry in row.latency if entry.provider == provider), None)
+
+
+def short(provider: str) -> str:
+    """``CUDA`` for ``CUDAExecutionProvider``."""
+    return provider.removesuffix("ExecutionProvider") or provider
+
+
+def measured(rows: Sequence[Row]) -> bool:
+    return any(entry.status == "measured" for row in rows for entry in row.latency)
+
+
+def unmeasured(rows: Sequence[Row]) -> str:
+    """Why there are no latencies, in one or two sentences."""
+    reasons = {
+        f"{short(entry.provider)} {entry.status}: {entry.reason or 'no reason was recorded'}"
+        for row in rows
+        for entry in row.latency
+        if entry.status in ("unavailable", "failed")
+    }
+    if not reasons:
+        return "No latency was measured: the run did not ask for it (benchmark=off)."
+    listed = sorted(reasons)
+    more = f" (and {len(listed) - 3} more reasons)" if len(listed) > 3 else ""
+    return f"No latency was measured. {'; '.join(listed[:3])}{more}."

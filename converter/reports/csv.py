@@ -1,0 +1,32 @@
+"""``manifest.csv``: a line for each model, for spreadsheets."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+from converter.manifest import Manifest
+from converter.reports._columns import Value, columns
+
+FILE = "manifest.csv"
+
+# What makes a spreadsheet read a cell as a formula (OWASP, "CSV Injection").
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+
+
+def render(manifest: Manifest, directory: Path) -> str:
+    listed = columns(manifest.models)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(column.key for column in listed)
+    for row in manifest.models:
+        writer.writerow(_cell(column.value(row)) for column in listed)
+    return text.getvalue()
+
+
+def _cell(value: Value) -> Value:
+    """A text that would be a formula gets an apostrophe, which spreadsheets do not show."""
+    if isinstance(value, str) and value.lstrip(" ").startswith(_FORMULA):
+        return f"'{value}"
+    return value

@@ -1,0 +1,90 @@
+"""``summary.md``: the run on half a page, for a CI job page or a chat message."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from converter.changes import Comparison
+from converter.manifest import Manifest
+from converter.reports import _facts
+from converter.run import summary
+
+FILE = "summary.md"
+
+# A job page has room for about a megabyte, a chat message for far less.
+_CAUSES, _NAMES, _CHANGES = 20, 8, 20
+_SEVERITIES = ("regression", "improvement", "note")
+_LONGEST = 400
+
+
+def render(manifest: Manifest, directory: Path) -> str:
+    run = manifest.run
+    packages = manifest.environment.packages
+    versions = [
+        f"{name} {packages[name]}"
+        for name in ("torch", "onnx", "onnxruntime", "onnxruntime-gpu")
+        if packages.get(name)
+    ]
+    lines = [
+        f"## {code(run.experiment)}: {_facts.verdict(manifest)}",
+        "",
+        f"{summary.totals(manifest.models)} · exit code {_exit(run.exit_code)} · "
+        f"{run.started_at[:16].replace('T', ' ')} UTC · {code(', '.join(versions))}",
+    ]
+    causes = _facts.causes(manifest.models)
+    lines += _problems("Not as expected", [cause for cause in causes if not cause.expected])
+    if manifest.comparison is not None:
+        lines += _comparison(manifest.comparison)
+    lines += _problems("Expected", [cause for cause in causes if cause.expected], hints=False)
+    return "\n".join([*lines, "", f"Run {code(run.id)}; report.html has the details.", ""])
+
+
+def code(text: str) -> str:
+    """Text as a code span: no markup, link or mention in it is live."""
+    flat = re.sub(r"\s+", " ", text).strip() or " "
+    if len(flat) > _LONGEST:
+        flat = f"{flat[:_LONGEST]}…"
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", flat)), default=0))
+    pad = " " if "`" in flat else ""
+    return f"{fence}{pad}{flat}{pad}{fence}"
+
+
+def _exit(number: int | None) -> str:
+    return "none yet" if number is None else str(number)
+
+
+def _problems(title: str, causes: list[_facts.Cause], hints: bool = True) -> list[str]:
+    if not causes:
+        return []
+    lines = ["", f"### {title}", ""]
+    for cause in causes[:_CAUSES]:
+        names = ", ".join(code(row.name) for row in cause.rows[:_NAMES])
+        more = f" and {len(cause.rows) - _NAMES} more" if len(cause.rows) > _NAMES else ""
+        kind = f" {cause.code}" if cause.code else ""
+        said = f": {code(cause.message)}" if cause.message else ""
+        lines.append(f"- **{cause.first.status}{kind}** {names}{more}{said}")
+        if hints and cause.hint:
+            lines.append(f"  - {code(cause.hint)}")
+    if len(causes) > _CAUSES:
+        lines.append(f"- and {len(causes) - _CAUSES} more causes")
+    return lines
+
+
+def _comparison(comparison: Comparison) -> list[str]:
+    against = code(comparison.baseline_run_id) if comparison.baseline_run_id else "no baseline"
+    lines = ["", f"### Against {against}: {comparison.verdict.replace('_', ' ')}", ""]
+    worst_first = sorted(comparison.changes, key=lambda item: _SEVERITIES.index(item.severity))
+    for change in worst_first[:_CHANGES]:
+        detail = f": {code(change.detail)}" if change.detail else ""
+        why = f" (may be {code('; '.join(change.explained_by))})" if change.explained_by else ""
+        lines.append(f"- {change.kind.replace('_', ' ')} {code(change.model)}{detail}{why}")
+    if len(comparison.changes) > _CHANGES:
+        lines.append(f"- and {len(comparison.changes) - _CHANGES} more changes")
+    if not comparison.changes and comparison.baseline_run_id:
+        lines.append("Nothing changed.")
+    lines += [
+        f"- {code(item.name)} was {code(item.before or '-')}, is {code(item.after or '-')}"
+        for item in comparison.environment
+    ]
+    return lines

@@ -1,0 +1,175 @@
+"""The end of a run, step by step: nothing after the manifest can make the manifest untrue.
+
+manifest with its comparison → reports → ``latest`` → ``publish_to`` → ``keep`` → commands
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from converter import comparison, manifest, reports
+from converter.batch import CompareSpec
+from converter.changes import Comparison
+from converter.comparison import latency, wording
+from converter.configuration import selection
+from converter.errors import ExitCode, RunError
+from converter.manifest import Manifest
+from converter.run import commands, delivery, exclusive, publication, retention, settling
+from converter.run.baseline import Baseline
+from converter.run.interrupts import Interrupts
+from converter.run.record import Record, RunContext
+
+# Another run that publishes takes seconds; one with `exclusive` holds the folder for hours.
+_PUBLISH_WAIT_S = 60.0
+_NO_EXPERIMENT = "adhoc"
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What a run came to.
+
+    Attributes:
+        notes: what to tell the person beside the rows.
+    """
+
+    code: ExitCode
+    manifest: Manifest
+    failure: OSError | None
+    notes: list[str]
+
+
+def finish(
+    record: Record,
+    context: RunContext,
+    interrupts: Interrupts,
+    failure: OSError | None,
+    log: Callable[[str], None],
+) -> Ending:
+    """Everything that follows the last model.
+
+    Args:
+        failure: what stopped the run.
+        log: takes lines for ``run.log``.
+    """
+    code = record.close(interrupts.received, failure)
+    came_to_end = interrupts.received is None and failure is None
+    old = context.baseline.manifest if context.baseline else None
+    final = comparison.since(record.manifest(), old)
+    if came_to_end:
+        final = _compared(final, context, interrupts)
+    found = final.comparison
+    if code == ExitCode.OK and found is not None and found.verdict == "regression":
+        code = ExitCode.REGRESSION
+    notes = record.farewell(interrupts.received, failure, late=interrupts.late)
+    if found is not None:
+        notes.insert(0, "\n".join(wording.lines(found)))
+    try:
+        final = _write(final, context.directory, code)
+        if final.run.complete and context.directory.parent.name == context.experiment:
+            delivery.link_latest(context.directory)
+        problems = [*_publish(final, context), *_prune(context)] if came_to_end else []
+        if problems:
+            code = ExitCode.RUN_FAILED
+            final = _write(final, context.directory, code)
+    except OSError as error:
+        if failure is None:
+            notes += record.farewell(None, error)
+        return Ending(ExitCode.RUN_FAILED, final, failure or error, notes)
+    notes += problems
+    if interrupts.received is None:
+        notes += _tell(context, code, found, log)
+    return Ending(code, final, failure, notes)
+
+
+def _write(final: Manifest, directory: Path, code: ExitCode) -> Manifest:
+    """Write manifest and reports, with the exit code in them."""
+    run = final.run.model_copy(update={"exit_code": int(code)})
+    final = final.model_copy(update={"run": run})
+    manifest.write(final, directory)
+    reports.write(final, directory)
+    return final
+
+
+def _compared(final: Manifest, context: RunContext, interrupts: Interrupts) -> Manifest:
+    if context.spec.baseline is None:
+        return final
+    if context.baseline is None:
+        return final.model_copy(update={"comparison": comparison.no_baseline()})
+    old = _listed_now(context.baseline, final, context)
+    found = compared(
+        old,
+        Baseline(final, context.directory),
+        context.spec.compare,
+        lambda: interrupts.received is not None or interrupts.late,
+    )
+    return final.model_copy(update={"comparison": found})
+
+
+def compared(
+    old: Baseline, new: Baseline, limits: CompareSpec, stopped: Callable[[], bool] = lambda: False
+) -> Comparison:
+    """The comparison of two runs, with what slower models give when they are timed again."""
+    suspects = latency.suspects(old.manifest, new.manifest, limits)
+    settled = settling.settle(suspects, old, new, limits.settle_s, stopped)
+    return comparison.compare(old.manifest, new.manifest, limits, settled)
+
+
+def _listed_now(old: Baseline, final: Manifest, context: RunContext) -> Baseline:
+    """The baseline without models that ``select`` left out this time: they were not removed."""
+    names = {row.name for row in final.models}
+    left_out = set(selection.expand(context.spec)[0]) - names
+    rows = [row for row in old.manifest.models if row.name not in left_out]
+    return Baseline(old.manifest.model_copy(update={"models": rows}), old.directory)
+
+
+def _publish(final: Manifest, context: RunContext) -> list[str]:
+    """Publish what verified; gives what went wrong."""
+    if context.spec.publish_to is None:
+        return []
+    target = Path(context.spec.publish_to).absolute()
+    listed = None
+    if context.experiment != _NO_EXPERIMENT:
+        listed = {*selection.expand(context.spec)[0]}
+    try:
+        if context.spec.exclusive:  # held since the start
+            return publication.publish(final, context.directory, target, listed)
+        with exclusive.waited(target, _PUBLISH_WAIT_S):
+            return publication.publish(final, context.directory, target, listed)
+    except RunError as error:
+        return [f"nothing was published: {error}"]
+    except OSError as error:
+        where = error.filename or target
+        return [f"publishing was broken off: {error.strerror or error}: {where}"]
+
+
+def _prune(context: RunContext) -> list[str]:
+    """Remove runs beyond ``keep``; gives what went wrong."""
+    if context.spec.keep is None or context.home is None:
+        return []
+    needed = [context.directory]
+    if context.baseline is not None:
+        needed.append(context.baseline.directory)
+    try:
+        retention.prune(context.home, context.experiment, context.spec.keep, needed)
+    except OSError as error:
+        where = error.filename or context.home
+        return [f"old runs could not be removed: {error.strerror or error}: {where}"]
+    return []
+
+
+def _tell(
+    context: RunContext, code: ExitCode, found: Comparison | None, log: Callable[[str], None]
+) -> list[str]:
+    """Run the person's commands; gives what went wrong with them."""
+    due = {
+        "on_failure": code in (ExitCode.MODELS_FAILED, ExitCode.RUN_FAILED),
+        "on_regression": found is not None and found.verdict == "regression",
+    }
+    problems = []
+    for key, wanted in due.items():
+        command = getattr(context.spec, key)
+        if wanted and command is not None:
+            problems.append(commands.run(key, command, context.directory, int(code), log))
+    return [problem for problem in problems if problem is not None]

@@ -1,0 +1,276 @@
+"""``publish_to``: a model zoo folder that only receives verified files, each whole or not at all.
+
+Every version of a model has a folder of its own, named by its content, and ``index.json`` says
+which version counts::
+
+    index.json
+    resnet18/3f2a…/resnet18.onnx [resnet18.onnx.data]
+
+A version is complete under its name before the index names it, and goes only when the index names
+another. So a run that is killed between any two steps leaves an index that fits the files.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Collection
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError
+
+from converter import files
+from converter.comparison import status
+from converter.errors import RunError
+from converter.job import Artifact, FileInfo, TensorInfo
+from converter.manifest import Manifest, Row, write_atomic
+from converter.manifest import dump as dumped
+from converter.run import delivery
+from converter.spec import Frozen
+
+INDEX = "index.json"
+_VERSION = re.compile(r"[0-9a-f]{16}")
+_UNFINISHED = ".new-"
+
+
+class Provenance(Frozen):
+    """Which run made a file, from what and with what."""
+
+    run_id: str
+    experiment: str
+    at: str
+    source: str
+    exporter: str
+    packages: dict[str, str | None]
+
+
+class Entry(Frozen):
+    """One model of the folder; paths are relative to it.
+
+    Attributes:
+        verified_by, verified_at: the last run that made this very file and found it right.
+        failing_since: the file is the last good one: newer attempts fail.
+        retired: the experiment no longer lists the model.
+    """
+
+    path: str
+    bytes: int
+    sha256: str
+    external_data: list[FileInfo] = Field(default_factory=list)
+    opset: int
+    inputs: list[TensorInfo]
+    outputs: list[TensorInfo]
+    provenance: Provenance
+    verified_by: str
+    verified_at: str
+    failing_since: str | None = None
+    retired: bool = False
+    retired_since: str | None = None
+
+
+class Index(Frozen):
+    schema_version: Literal["1"] = "1"
+    models: dict[str, Entry] = Field(default_factory=dict)
+
+
+def check(target: Path) -> None:
+    """Find out before the run whether its files can go there.
+
+    Raises:
+        RunError: the folder cannot be written, or its index not be read.
+    """
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=target):
+            pass
+        read(target)
+    except OSError as error:
+        raise RunError(
+            f"publish_to: {error.strerror or error}: {error.filename or target}"
+        ) from error
+
+
+def read(target: Path) -> Index:
+    """The index of a folder; an empty one where there is none.
+
+    Raises:
+        OSError: it cannot be read, or a symbolic link is in its place.
+    """
+    path = target / INDEX
+    delivery.refuse_link(path)
+    if not path.exists():
+        return Index()
+    try:
+        return Index.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        words = "is damaged, or of another version of the converter: move it away"
+        raise OSError(errno.EINVAL, words, str(path)) from error
+
+
+def publish(
+    manifest: Manifest, directory: Path, target: Path, listed: Collection[str] | None
+) -> list[str]:
+    """Put the files of all ok models there, and mark those that left the list.
+
+    Args:
+        directory: of the run.
+        listed: all models of the experiment, also those that this run did not select; ``None``:
+            the run has no experiment, and retires nothing.
+
+    Returns:
+        What went wrong, a sentence each; a model that could not be published is as it was.
+
+    Raises:
+        OSError: the index cannot be read or written.
+    """
+    index = read(target)
+    _clear(target, index)
+    problems = []
+    for row in manifest.models:
+        try:
+            entry = _entry(row, manifest, directory, target, index)
+        except OSError as error:
+            where = error.filename or target / row.name
+            problems.append(f"{row.name} was not published: {error.strerror or error}: {where}")
+            continue
+        if entry is not None and entry != index.models.get(row.name):
+            index = Index(models=dict(sorted({**index.models, row.name: entry}.items())))
+            _write(target, index)
+    if listed is not None:
+        retired = _retired(index, manifest, listed)
+        if retired != index:
+            index = retired
+            _write(target, index)
+    _clear(target, index)
+    return problems
+
+
+def _write(target: Path, index: Index) -> None:
+    write_atomic(target / INDEX, dumped(index))
+    files.fsync(target)
+
+
+def _entry(
+    row: Row, manifest: Manifest, directory: Path, target: Path, index: Index
+) -> Entry | None:
+    """What the index is to say of a model; its files are there. ``None``: it has never been."""
+    known = index.models.get(row.name)
+    present = {"retired": False, "retired_since": None, "failing_since": row.failing_since}
+    if row.status != "ok" or row.artifact is None:
+        return known.model_copy(update=present) if known and status.fails(row) else known
+    artifact = row.artifact
+    parts = [*artifact.external_data, _main(artifact)]
+    home = Path(row.name) / _version(parts)
+    _deliver(parts, directory, target / home)
+    if known is None or Path(known.path).parent != home:
+        return _made(row, artifact, manifest, home)
+    verified = {"verified_by": manifest.run.id, "verified_at": manifest.run.started_at}
+    return known.model_copy(update={**present, **verified})
+
+
+def _main(artifact: Artifact) -> FileInfo:
+    return FileInfo(path=artifact.path, bytes=artifact.bytes, sha256=artifact.sha256)
+
+
+def _version(parts: list[FileInfo]) -> str:
+    """The name of a version's folder: its content."""
+    text = "\n".join(f"{Path(part.path).name} {part.sha256}" for part in parts)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _made(row: Row, artifact: Artifact, manifest: Manifest, home: Path) -> Entry:
+    run = manifest.run
+    data = [
+        part.model_copy(update={"path": str(home / Path(part.path).name)})
+        for part in artifact.external_data
+    ]
+    return Entry(
+        path=str(home / Path(artifact.path).name),
+        bytes=artifact.bytes,
+        sha256=artifact.sha256,
+        external_data=data,
+        opset=artifact.opset,
+        inputs=artifact.inputs,
+        outputs=artifact.outputs,
+        provenance=Provenance(
+            run_id=run.id,
+            experiment=run.experiment,
+            at=run.started_at,
+            source=row.source,
+            exporter=artifact.exporter,
+            packages=manifest.environment.packages,
+        ),
+        verified_by=run.id,
+        verified_at=run.started_at,
+    )
+
+
+def _deliver(parts: list[FileInfo], directory: Path, version: Path) -> None:
+    """Have the files of a version under its name, copied, hashed and forced to the disk.
+
+    Raises:
+        OSError: a file is not what the run recorded, or a symbolic link is in the way.
+    """
+    for path in (version.parent, version, *(version / Path(part.path).name for part in parts)):
+        delivery.refuse_link(path)
+    if all(_is_whole(version / Path(part.path).name, part) for part in parts):
+        return
+    version.parent.mkdir(exist_ok=True)
+    staging = Path(tempfile.mkdtemp(dir=version.parent, prefix=_UNFINISHED))
+    try:
+        for part in parts:
+            copy = staging / Path(part.path).name
+            shutil.copyfile(directory / part.path, copy)
+            if not _is_whole(copy, part):
+                words = "the file is not the one that the run recorded"
+                raise OSError(errno.EIO, words, str(directory / part.path))
+            files.fsync(copy)
+        staging.chmod(0o755)
+        if version.exists():  # somebody has damaged it: each file is replaced at once
+            for part in parts:
+                os.replace(staging / Path(part.path).name, version / Path(part.path).name)
+        else:
+            files.fsync(staging)
+            staging.rename(version)
+        files.fsync(version)
+        files.fsync(version.parent)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _is_whole(path: Path, part: FileInfo) -> bool:
+    return (
+        path.is_file() and path.stat().st_size == part.bytes and files.sha256(path) == part.sha256
+    )
+
+
+def _retired(index: Index, manifest: Manifest, listed: Collection[str]) -> Index:
+    """The index with a mark on what this experiment has published and no longer lists."""
+    models = {
+        name: entry.model_copy(update={"retired": True, "retired_since": manifest.run.started_at})
+        if name not in listed
+        and not entry.retired
+        and entry.provenance.experiment == manifest.run.experiment
+        else entry
+        for name, entry in index.models.items()
+    }
+    return Index(models=models)
+
+
+def _clear(target: Path, index: Index) -> None:
+    """Remove what a killed run left unfinished, and versions that the index names no more."""
+    wanted = {Path(entry.path).parent for entry in index.models.values()}
+    for model in target.iterdir():
+        if model.is_symlink() or not model.is_dir():
+            continue
+        for version in model.iterdir():
+            ours = version.name.startswith(_UNFINISHED) or (
+                _VERSION.fullmatch(version.name) and version.relative_to(target) not in wanted
+            )
+            if ours and version.is_dir() and not version.is_symlink():
+                shutil.rmtree(version)

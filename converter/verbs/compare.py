@@ -1,0 +1,59 @@
+"""``python -m converter compare OLD NEW``: what changed from one run to another, and what is worse.
+
+Slower models are timed again on this machine, the two files alternating, where both runs still
+have them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from converter import manifest
+from converter.batch import CompareSpec
+from converter.comparison import wording
+from converter.errors import ExitCode
+from converter.run import afterwards, baseline
+
+SUMMARY = "what is worse from one run to the next: OLD NEW [--json]"
+
+
+def main(argv: Sequence[str]) -> int:
+    """Print the comparison; exit code 4 where something is worse.
+
+    Raises:
+        ConfigError: one of the two is no run.
+    """
+    limits = CompareSpec()
+    parser = argparse.ArgumentParser(prog="python -m converter compare", description=SUMMARY)
+    parser.add_argument("old", metavar="OLD", type=Path, help="a run directory or a manifest")
+    parser.add_argument("new", metavar="NEW", type=Path, help="the same, of the later run")
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    for name, field in CompareSpec.model_fields.items():
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=_number,
+            default=getattr(limits, name),
+            metavar="NUMBER",
+            help=f"as the key compare.{name} (default {field.default:g})",
+        )
+    arguments = parser.parse_args(argv)
+    old = baseline.load(arguments.old.absolute(), "compare")
+    new = baseline.load(arguments.new.absolute(), "compare")
+    stated = {name: getattr(arguments, name) for name in CompareSpec.model_fields}
+    found = afterwards.compared(old, new, CompareSpec.model_validate(stated))
+    if arguments.json:
+        print(manifest.dump(found), end="")
+    else:
+        print("\n".join(wording.lines(found)))
+    return ExitCode.REGRESSION if found.verdict == "regression" else ExitCode.OK
+
+
+def _number(text: str) -> float:
+    """A limit; argparse tells what is wrong with it."""
+    value = float(text)
+    if not (math.isfinite(value) and value >= 0):
+        raise argparse.ArgumentTypeError(f"found {text}; expected a number of 0 or more")
+    return value

@@ -1,0 +1,101 @@
+"""Time two files side by side: whether the new one is slower than the baseline's, here and now.
+
+The runs alternate, so that what else the machine does, its clock and its temperature meet both
+alike; which of the two begins changes with every pair.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from converter.job import Duel, ErrorRecord, JobResult, Latency
+from converter.worker import loading
+from converter.worker.inputs import Array, draw
+from converter.worker.pipeline import Emit
+from converter.worker.session import Session
+from converter.worker.stages import Recorder, StageFailedError
+
+_WARMUP_S = 0.3
+_BUDGET_S = 4.0
+_LEAST_PAIRS, _MOST_PAIRS = 15, 400
+
+
+def run(job: Duel, emit: Emit) -> JobResult:
+    """Time both files on the inputs of the job.
+
+    Returns:
+        ``latency`` holds the baseline's file and the new one, in this order; nothing where one
+        of the two does not run.
+    """
+    recorder = Recorder(job, emit, loading.describe)
+    latency: list[Latency] = []
+    error: ErrorRecord | None = None
+    try:
+        with recorder.stage("benchmark"):
+            files = (Path(job.baseline_file), Path(job.file))
+            feeds = {name: draw(name, spec, seed=job.seed) for name, spec in job.inputs.items()}
+            sessions = [Session(file, provider=job.provider, threads=job.threads) for file in files]
+            seconds = _alternate(sessions, feeds)
+            latency = [_latency(job, times) for times in seconds]
+    except StageFailedError as failed:
+        error = failed.error
+    return JobResult(
+        name=job.name,
+        status="ok" if error is None else "failed",
+        error=error,
+        stages=recorder.records,
+        latency=latency,
+    )
+
+
+def _alternate(sessions: list[Session], feeds: Mapping[str, Array]) -> list[list[float]]:
+    """Seconds of each run, by session."""
+    fed = [{name: feeds[name] for name in session.inputs} for session in sessions]
+    for session, values in zip(sessions, fed, strict=True):
+        end = time.perf_counter() + _WARMUP_S
+        session.run(values)
+        while time.perf_counter() < end:
+            session.run(values)
+    seconds: list[list[float]] = [[], []]
+    end = time.perf_counter() + _BUDGET_S
+    gc.disable()
+    try:
+        for pair in range(_MOST_PAIRS):
+            if pair >= _LEAST_PAIRS and time.perf_counter() > end:
+                break
+            for index in ((0, 1), (1, 0))[pair % 2]:
+                start = time.perf_counter_ns()
+                sessions[index].run(fed[index])
+                seconds[index].append((time.perf_counter_ns() - start) / 1e9)
+    finally:
+        gc.enable()
+    return seconds
+
+
+def _latency(job: Duel, seconds: list[float]) -> Latency:
+    ordered = [1000 * value for value in sorted(seconds)]
+    low, high = median_interval(len(ordered))
+    return Latency(
+        provider=job.provider,
+        status="measured",
+        shapes={name: list(spec.shape) for name, spec in job.inputs.items()},
+        threads=job.threads,
+        iterations=len(ordered),
+        p50_ms=ordered[len(ordered) // 2],
+        ci95_ms=[ordered[low], ordered[high]],
+    )
+
+
+def median_interval(number: int) -> tuple[int, int]:
+    """Indices into ``number`` sorted values that hold the median with 95 % confidence.
+
+    The order statistics of ranks ``n/2 ± 1.96 sqrt(n)/2``, the normal approximation of the sign
+    test (Hollander & Wolfe, Nonparametric Statistical Methods, section 3.6).
+    """
+    half = 1.96 * math.sqrt(number) / 2
+    low, high = math.floor(number / 2 - half), math.ceil(number / 2 + half)
+    return max(0, low), min(number - 1, high)

@@ -1,0 +1,33 @@
+"""The load stage: a model with its weights, its inputs known, ready to be run and exported."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from converter.job import Job
+from converter.worker import conditioning, loading, structure
+from converter.worker.loading import Loaded
+from converter.worker.onnx_source import OnnxFile
+
+
+def load(job: Job) -> tuple[Loaded, Job]:
+    """Load the model of a job and condition its weights where they are random.
+
+    Returns:
+        The model, and the job with its inputs filled in where the source knows them.
+
+    Raises:
+        StageError: what ``loading.load`` raises, or FORWARD.
+    """
+    loaded = loading.load(job)
+    job = _with_inputs(job, loaded)
+    return replace(loaded, conditioned=conditioning.prepare(loaded, job)), job
+
+
+def _with_inputs(job: Job, loaded: Loaded) -> Job:
+    """An ONNX source may leave its inputs, and which of their axes are dynamic, to the file."""
+    if job.inputs or not isinstance(loaded.model, OnnxFile):
+        return job
+    proto = loaded.model.proto
+    axes = job.dynamic_axes or structure.symbolic_axes(proto)
+    return job.model_copy(update={"inputs": structure.input_specs(proto), "dynamic_axes": axes})

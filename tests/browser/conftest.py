@@ -1,0 +1,88 @@
+"""Chromium without a window, driven over its own protocol; nothing is downloaded."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+
+from converter.manifest import Manifest
+from converter.reports import html
+
+_FLAGS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--window-size=1400,1000",
+)
+
+Open = Callable[[Manifest], Path]
+
+
+def _program(*names: str) -> str:
+    found = next((path for name in names if (path := shutil.which(name))), None)
+    if found is None:
+        pytest.fail(
+            f"{names[0]} is not installed: on Debian `apt-get install chromium chromium-driver`; "
+            'or leave these tests out with -m "not browser"'
+        )
+    return found
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    """One browser for all tests, with a profile of its own."""
+    options = webdriver.ChromeOptions()
+    options.binary_location = _program("chromium", "chromium-browser", "google-chrome")
+    for flag in (*_FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(_program("chromedriver")))
+    driver.set_page_load_timeout(120)
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def browser(chromium: webdriver.Chrome) -> Iterator[webdriver.Chrome]:
+    """The browser on an empty page, with empty logs; it must have nothing to complain about."""
+    chromium.get("about:blank")
+    for log in ("browser", "performance"):
+        chromium.get_log(log)
+    chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    yield chromium
+    assert chromium.get_log("browser") == []
+
+
+@pytest.fixture
+def open_report(browser: webdriver.Chrome, tmp_path: Path) -> Open:
+    """Render a manifest's page and open it from the disk."""
+
+    def opened(manifest: Manifest) -> Path:
+        path = tmp_path / html.FILE
+        path.write_text(html.render(manifest, tmp_path), encoding="utf-8")
+        browser.get(path.as_uri())
+        return path
+
+    return opened
+
+
+def requests(browser: webdriver.Chrome) -> list[str]:
+    """Every address that the browser asked for since the test began."""
+    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    return [
+        message["params"]["request"]["url"]
+        for message in messages
+        if message["method"] == "Network.requestWillBeSent"
+    ]

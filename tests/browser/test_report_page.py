@@ -1,0 +1,246 @@
+"""The page in a real browser: what a person does with it, and what it must not do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from selenium.webdriver import ActionChains, Chrome, Keys
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.select import Select
+from selenium.webdriver.support.wait import WebDriverWait
+
+from converter.manifest import Manifest, Row
+from tests.browser.conftest import Open, requests
+from tests.manifests import CPU, CUDA, failed, manifest_of, ok, timed
+
+pytestmark = pytest.mark.browser
+
+EVIL = '</script><img src=x onerror="alert(1)">"\'><b>bold</b>'
+
+
+@pytest.fixture
+def zoo() -> Manifest:
+    return manifest_of(
+        ok("alpha", nodes=8, latency=[timed(CPU, 3.0), timed(CUDA, 0.5)]),
+        ok("beta", nodes=100, opset=13, size=2_000_000_000, latency=[timed(CPU, 20.0)]),
+        failed("gamma", tags=["nightly"]),
+        failed("delta"),
+        ok("epsilon", nodes=30, latency=[timed(CPU, 1.0)]),
+    )
+
+
+def visible(browser: Chrome) -> list[str]:
+    """The models that the table shows, in its order."""
+    return browser.execute_script(
+        "return [...document.querySelectorAll('#rows tbody tr')]"
+        ".filter((row) => !row.hidden).map((row) => row.cells[0].textContent)"
+    )
+
+
+def head(browser: Chrome, title: str) -> Any:
+    return browser.find_element(By.XPATH, f"//table[@id='rows']//th[button[text()='{title}']]")
+
+
+def wait(browser: Chrome, condition: Callable[[Chrome], Any]) -> Any:
+    return WebDriverWait(browser, 60).until(condition)
+
+
+def test_it_opens_without_a_request_or_a_complaint(
+    browser: Chrome, open_report: Open, zoo: Manifest
+) -> None:
+    path = open_report(zoo)
+    assert browser.title == "zoo: 2 of 5 models are not as expected."
+    for plot in browser.find_elements(By.CSS_SELECTOR, ".plot"):
+        browser.execute_script("arguments[0].scrollIntoView()", plot)
+        wait(browser, lambda _, plot=plot: plot.get_attribute("data-drawn"))
+        assert plot.find_elements(By.CSS_SELECTOR, "svg")
+    asked = [url for url in requests(browser) if not url.startswith(("data:", "blob:"))]
+    assert asked == [path.as_uri()]
+
+
+def test_a_click_on_a_head_sorts(browser: Chrome, open_report: Open, zoo: Manifest) -> None:
+    open_report(zoo)
+    size = head(browser, "Size")
+    size.find_element(By.TAG_NAME, "button").click()
+    assert size.get_attribute("aria-sort") == "descending"
+    assert visible(browser)[:3] == ["beta", "alpha", "epsilon"]
+    size.find_element(By.TAG_NAME, "button").click()
+    assert size.get_attribute("aria-sort") == "ascending"
+    # What has no value stays last, whichever way.
+    assert set(visible(browser)[3:]) == {"gamma", "delta"}
+    assert visible(browser)[2] == "beta"
+    head(browser, "Model").find_element(By.TAG_NAME, "button").click()
+    assert visible(browser) == ["alpha", "beta", "delta", "epsilon", "gamma"]
+    assert size.get_attribute("aria-sort") is None
+    head(browser, "p50 CPU, ms").find_element(By.TAG_NAME, "button").click()
+    assert visible(browser)[:3] == ["beta", "alpha", "epsilon"]
+
+
+def test_search_and_filters_narrow_the_table(
+    browser: Chrome, open_report: Open, zoo: Manifest
+) -> None:
+    open_report(zoo)
+    shown = browser.find_element(By.ID, "shown")
+    search = browser.find_element(By.ID, "search")
+    search.send_keys("nightly")  # a tag
+    assert visible(browser) == ["gamma"]
+    assert shown.text == "1 of 5 models"
+    search.clear()
+    search.send_keys("factor GRAPH")  # words of the message
+    assert visible(browser) == ["gamma", "delta"]
+    search.clear()
+    search.send_keys("no such model")
+    assert (visible(browser), shown.text) == ([], "0 of 5 models")
+    browser.find_element(By.CSS_SELECTOR, "#filter button").click()
+    assert len(visible(browser)) == 5
+
+    Select(browser.find_element(By.ID, "by-status")).select_by_value("ok")
+    assert visible(browser) == ["alpha", "beta", "epsilon"]
+    Select(browser.find_element(By.ID, "by-opset")).select_by_visible_text("17")
+    assert visible(browser) == ["alpha", "epsilon"]
+    assert shown.get_attribute("role") == "status"
+
+
+def test_columns_can_be_shown_and_hidden(browser: Chrome, open_report: Open, zoo: Manifest) -> None:
+    open_report(zoo)
+    assert not head(browser, "export, s").is_displayed()
+    assert head(browser, "p50 CUDA, ms").is_displayed()
+    browser.find_element(By.CSS_SELECTOR, "[data-columns=stages]").click()
+    assert head(browser, "export, s").is_displayed()
+    browser.find_element(By.CSS_SELECTOR, "[data-columns=latency]").click()
+    assert not head(browser, "p50 CUDA, ms").is_displayed()
+
+
+def test_a_link_opens_the_section_of_its_model(
+    browser: Chrome, open_report: Open, zoo: Manifest
+) -> None:
+    open_report(zoo)
+    section = browser.find_element(By.ID, "model-gamma")
+    message = section.find_element(By.CSS_SELECTOR, ".message")
+    assert not message.is_displayed()
+    browser.find_element(By.CSS_SELECTOR, ".names a[href='#model-gamma']").click()
+    wait(browser, lambda _: message.is_displayed())
+    assert browser.switch_to.active_element.text.startswith("gamma")
+    section.find_element(By.TAG_NAME, "summary").click()
+    assert not message.is_displayed()
+    browser.find_element(By.CSS_SELECTOR, "#rows a[href='#model-gamma']").click()  # the same link
+    wait(browser, lambda _: message.is_displayed())
+    text = browser.find_element(By.ID, "model-alpha").get_attribute("textContent")
+    for part in (
+        "batch × 3 × ?",
+        "15 nodes before",
+        "3.00e-06",
+        "dynamic, right at 2, 5",
+        "select=",
+    ):
+        assert part in text
+
+
+def test_the_keyboard_is_enough(browser: Chrome, open_report: Open, zoo: Manifest) -> None:
+    open_report(zoo)
+
+    def press(*keys: str) -> None:
+        ActionChains(browser).send_keys(*keys).perform()
+
+    press(Keys.TAB)
+    assert browser.switch_to.active_element.text == "Skip to the table of models"
+    press(Keys.ENTER)
+    press(Keys.TAB)
+    assert browser.switch_to.active_element.get_attribute("id") == "search"
+    press("a", "l", "p", "h", "a")
+    assert visible(browser) == ["alpha"]
+    for _ in range(40):
+        press(Keys.TAB)
+        if browser.switch_to.active_element.text.startswith("Nodes"):
+            break
+    press(Keys.SPACE)
+    assert head(browser, "Nodes").get_attribute("aria-sort") == "descending"
+    region = browser.find_element(By.CSS_SELECTOR, "#table .scroll")
+    assert (region.get_attribute("tabindex"), region.aria_role) == ("0", "region")
+
+
+def test_everything_that_can_be_operated_has_a_name(
+    browser: Chrome, open_report: Open, zoo: Manifest
+) -> None:
+    open_report(zoo)
+    for element in browser.find_elements(By.CSS_SELECTOR, "button, input, select, .scroll, .plot"):
+        if element.is_displayed():
+            assert element.accessible_name, element.get_attribute("outerHTML")[:200]
+
+
+def test_light_and_dark(browser: Chrome, open_report: Open, zoo: Manifest) -> None:
+    def background() -> str:
+        return browser.find_element(By.TAG_NAME, "body").value_of_css_property("background-color")
+
+    open_report(zoo)
+    button = browser.find_element(By.ID, "theme")
+    light = background()
+    assert button.get_attribute("aria-pressed") == "false"
+    button.click()
+    dark = background()
+    assert dark != light
+    assert button.get_attribute("aria-pressed") == "true"
+    features = [{"name": "prefers-color-scheme", "value": "dark"}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    open_report(zoo)
+    assert background() == dark
+
+
+def test_a_phone_needs_no_sideways_scrolling(
+    browser: Chrome, open_report: Open, zoo: Manifest
+) -> None:
+    metrics = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    open_report(zoo)
+    browser.find_element(By.ID, "open-all").click()
+    assert browser.execute_script("return document.documentElement.scrollWidth") == 390
+    assert head(browser, "Worst error").is_displayed()
+    assert not head(browser, "Exporter").is_displayed()
+
+
+def test_hostile_text_is_only_text(browser: Chrome, open_report: Open) -> None:
+    rows = [
+        ok(EVIL, source=EVIL, tags=[EVIL], latency=[timed(CPU)]),
+        failed("b", message=EVIL, status="crashed"),
+    ]
+    open_report(manifest_of(*rows, experiment=EVIL, overrides=[EVIL]))
+    assert browser.find_element(By.TAG_NAME, "h1").text == EVIL
+    assert EVIL in visible(browser)
+    for plot in browser.find_elements(By.CSS_SELECTOR, ".plot"):
+        browser.execute_script("arguments[0].scrollIntoView()", plot)
+        wait(browser, lambda _, plot=plot: plot.get_attribute("data-drawn"))
+    assert browser.find_elements(By.CSS_SELECTOR, "img, b") == []
+    browser.find_element(By.CSS_SELECTOR, "#rows a").click()
+    wait(browser, lambda _: browser.find_element(By.CSS_SELECTOR, ".model .command").is_displayed())
+    assert not [url for url in requests(browser) if url.endswith("/x")]
+
+
+def many(count: int) -> Manifest:
+    def row(i: int) -> Row:
+        if i % 20 == 1:
+            return failed(f"model_{i:04}", mark=str(i % 7))
+        return ok(f"model_{i:04}", nodes=i, latency=[timed(CPU, 1 + i % 90), timed(CUDA, 1.0)])
+
+    return manifest_of(*(row(i) for i in range(count)))
+
+
+@pytest.mark.parametrize("count", [121, 2000])
+def test_many_models_stay_usable(
+    browser: Chrome, open_report: Open, count: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path: Path = open_report(many(count))
+    script = "return performance.getEntriesByType('navigation')[0].loadEventEnd"
+    opened = wait(browser, lambda _: browser.execute_script(script))
+    with capsys.disabled():
+        size = path.stat().st_size / 1e6
+        print(f"\n{count} models: {size:.1f} MB, opened in {opened / 1000:.2f} s")
+    head(browser, "Nodes").find_element(By.TAG_NAME, "button").click()
+    assert visible(browser)[0] == f"model_{count - 1:04}"
+    browser.find_element(By.ID, "search").send_keys("model_0007")
+    assert visible(browser) == ["model_0007"]
+    browser.find_element(By.CSS_SELECTOR, "#rows a[href='#model-model_0007']").click()
+    section = browser.find_element(By.ID, "model-model_0007")
+    wait(browser, lambda _: section.find_element(By.CSS_SELECTOR, ".command").is_displayed())

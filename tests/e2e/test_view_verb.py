@@ -1,0 +1,79 @@
+"""``python -m converter view``: Netron's own server, asked over HTTP and ended by Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from converter import cli
+from tests.conftest import REPOSITORY, Command
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", [value], [])
+    path = tmp_path / "relu.onnx"
+    onnx.save(helper.make_model(graph), path)
+    return path
+
+
+def test_it_serves_the_file_until_ctrl_c(model: Path, tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "converter", "view", str(model), "--no-browser"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        found = re.fullmatch(
+            r"(http://localhost:\d+/) shows .*relu\.onnx; Ctrl-C ends it\.\n", line
+        )
+        assert found is not None
+        with urllib.request.urlopen(found[1], timeout=30) as page:
+            assert b"Netron" in page.read()
+        with urllib.request.urlopen(f"{found[1]}data/relu.onnx", timeout=30) as data:
+            assert data.read() == model.read_bytes()
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err) == (0, "", "")
+
+
+def test_a_port_that_is_taken_is_exit_2(model: Path, converter_command: Command) -> None:
+    with socket.create_server(("localhost", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = converter_command("view", str(model), "--no-browser", "--port", str(port))
+    assert done.returncode == 2
+    assert f"view: port {port} cannot be used: " in done.stderr
+    assert "Name another, or none." in done.stderr
+
+
+def test_without_netron_it_says_how_to_install_it(
+    model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "netron", None)
+    assert cli.main(["view", str(model)]) == 2
+    err = capsys.readouterr().err
+    assert "the package netron is not installed. Install it: python -m pip install netron" in err
+
+
+def test_a_file_that_is_not_there_is_exit_2(
+    model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["view", str(model.with_name("rleu.onnx"))]) == 2
+    assert "rleu.onnx does not exist. Did you mean relu.onnx?" in capsys.readouterr().err

@@ -1,0 +1,272 @@
+"""The end of a run: comparison, exit code, what is published, what is called."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_runner import Act, Script, failed, make_plan, ok
+
+from converter import manifest
+from converter.batch import BatchSpec
+from converter.errors import ExitCode, RunError
+from converter.job import Artifact, Job, JobResult
+from converter.manifest import Manifest
+from converter.run import baseline, exclusive, publication
+from converter.run.record import RunContext
+from converter.run.runner import execute
+
+
+class Nights:
+    """Runs of one experiment, each compared with the one before."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.count = 0
+
+    def run(
+        self, acts: dict[str, Act], *names: str, models: tuple[str, ...] = (), **keys: Any
+    ) -> tuple[ExitCode, Manifest]:
+        self.count += 1
+        directory = self.home / f"night{self.count}"
+        spec = BatchSpec.model_validate(
+            {
+                "baseline": "latest",
+                "models": {name: {"source": {"registry": "srcnn"}} for name in models or names},
+                **keys,
+            }
+        )
+        earlier = baseline.find(spec.baseline, self.home, "")
+        context = RunContext(
+            directory, "zoo", [], "0" * 64, "", spec=spec, home=self.home, baseline=earlier
+        )
+        code = execute(make_plan(directory, *names), Script(acts), context)
+        return code, manifest.read(directory)
+
+
+@pytest.fixture
+def nights(tmp_path: Path) -> Nights:
+    return Nights(tmp_path / "zoo")
+
+
+def larger(job: Job) -> JobResult:
+    """Ok, but the file has grown by half."""
+    result = ok(job)
+    assert isinstance(result.artifact, Artifact)
+    path = Path(job.staging_dir) / f"{job.name}.onnx"
+    path.write_bytes(b"x" * 30)
+    sha256 = hashlib.sha256(b"x" * 30).hexdigest()
+    grown = result.artifact.model_copy(update={"bytes": 30, "sha256": sha256})
+    return result.model_copy(update={"artifact": grown})
+
+
+def test_the_first_night_has_no_baseline_and_that_is_no_error(
+    nights: Nights, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, made = nights.run({}, "a")
+    assert code == ExitCode.OK
+    assert made.comparison is not None
+    assert (made.comparison.verdict, made.run.baseline) == ("no_baseline", None)
+    assert "there is no earlier run (no_baseline)" in capsys.readouterr().out
+
+
+def test_without_a_baseline_there_is_no_comparison(nights: Nights) -> None:
+    assert nights.run({}, "a", baseline=None)[1].comparison is None
+
+
+def test_worse_than_yesterday_is_exit_code_4(
+    nights: Nights, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nights.run({}, "a", "b")
+    code, made = nights.run({"a": larger}, "a", "b")
+    assert code == ExitCode.REGRESSION
+    assert made.comparison is not None
+    assert (made.comparison.verdict, made.run.exit_code) == ("regression", 4)
+    assert made.run.baseline == "../night1"
+    assert "worse: a: size 36 → 54 (+50.0%, allowed +5.0%)" in capsys.readouterr().out
+    assert os.readlink(nights.home / "latest") == "night2"  # it is complete: the next baseline
+    assert "finished: exit code 4" in (nights.home / "night2/run.log").read_text()
+
+
+def test_thresholds_are_the_configurations(nights: Nights) -> None:
+    nights.run({}, "a")
+    code, made = nights.run({"a": larger}, "a", compare={"size": 0.6})
+    assert code == ExitCode.OK
+    assert made.comparison is not None
+    assert made.comparison.verdict == "changed"
+
+
+def test_a_failure_counts_before_a_regression_and_says_since_when(nights: Nights) -> None:
+    started = nights.run({}, "a", "b")[1].run.started_at
+    code, second = nights.run({"a": failed}, "a", "b")
+    assert code == ExitCode.MODELS_FAILED
+    assert second.comparison is not None
+    assert second.comparison.verdict == "regression"
+    since = second.models[0].failing_since
+    assert since == second.run.started_at != started
+    code, third = nights.run({"a": failed}, "a", "b")
+    assert code == ExitCode.MODELS_FAILED
+    assert third.comparison is not None
+    assert third.comparison.verdict == "same"
+    assert [row.failing_since for row in third.models] == [since, None]
+
+
+def test_what_was_not_selected_was_not_removed(nights: Nights) -> None:
+    nights.run({}, "a", "b")
+    _, made = nights.run({}, "a", models=("a", "b"), select=["a"])
+    assert made.comparison is not None
+    assert made.comparison.verdict == "same"
+
+
+def test_the_deadline_ends_what_is_running_and_the_rest_is_not_run(
+    nights: Nights, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def slow(job: Job) -> JobResult:
+        time.sleep(0.3)
+        return ok(job)
+
+    code, made = nights.run({"a": slow}, "a", "b", deadline=0.2)
+    assert code == ExitCode.MODELS_FAILED
+    assert [row.status for row in made.models] == ["ok", "not_run"]
+    assert not made.run.complete
+    assert not (nights.home / "latest").exists()
+    printed = capsys.readouterr().out
+    assert "The deadline passed and what was running was ended: 1 of 2 models are done" in printed
+    assert nights.run({}, "a", deadline=60)[0] == ExitCode.OK
+
+
+def test_what_verified_is_published_and_the_last_good_file_stays(
+    nights: Nights, tmp_path: Path
+) -> None:
+    target = tmp_path / "published"
+    nights.run({}, "a", "b", publish_to=str(target))
+    first = publication.read(target)
+    assert list(first.models) == ["a", "b"]
+    nights.run({"a": failed}, "a", models=("a",), publish_to=str(target))
+    second = publication.read(target)
+    assert second.models["a"].sha256 == first.models["a"].sha256
+    assert second.models["a"].failing_since is not None
+    assert second.models["b"].retired
+    assert (target / second.models["b"].path).is_file()
+
+
+def test_a_model_that_cannot_be_published_fails_the_run(
+    nights: Nights, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target, outside = tmp_path / "published", tmp_path / "outside"
+    target.mkdir()
+    outside.mkdir()
+    (target / "a").symlink_to(outside)
+    code, made = nights.run({}, "a", "b", publish_to=str(target))
+    assert code == ExitCode.RUN_FAILED
+    assert (made.run.exit_code, made.models[0].status) == (3, "ok")
+    assert f"a was not published: a symbolic link is at an output path: {target}/a" in (
+        capsys.readouterr().out
+    )
+    assert list(publication.read(target).models) == ["b"]
+    assert not list(outside.iterdir())
+
+
+def test_old_runs_go_but_not_the_baseline(nights: Nights) -> None:
+    for _ in range(3):
+        nights.run({}, "a")
+    nights.run({"a": failed}, "a", keep=1)
+    assert {path.name for path in nights.home.glob("night*")} == {"night3", "night4"}
+
+
+def test_an_old_run_that_cannot_be_removed_fails_the_run(
+    nights: Nights, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(2):
+        nights.run({}, "a")
+
+    def refuse(self: Path, target: Path) -> Path:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    code, made = nights.run({}, "a", keep=1)
+    assert (code, made.run.exit_code) == (3, 3)
+    words = f"old runs could not be removed: Permission denied: {nights.home}/night1"
+    assert words in capsys.readouterr().out
+
+
+def test_commands_are_called_with_the_run_directory(nights: Nights, tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    script = f"import sys; open({str(told)!r}, 'a').write(' '.join(sys.argv[1:]) + '\\n')"
+    keys = {
+        f"on_{what}": [sys.executable, "-c", script, what] for what in ("failure", "regression")
+    }
+    nights.run({}, "a", "b", **keys)
+    assert not told.exists()
+    nights.run({"a": larger}, "a", "b", **keys)
+    nights.run({"a": failed}, "a", "b", **keys)
+    nights.run({"a": failed}, "a", "b", **keys)
+    assert [line.replace(str(nights.home), "") for line in told.read_text().splitlines()] == [
+        "regression /night2",
+        "failure /night3",
+        "regression /night3",
+        "failure /night4",
+    ]
+
+
+def test_a_command_that_fails_changes_nothing(
+    nights: Nights, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = [sys.executable, "-c", "import sys; sys.exit('no mail here')"]
+    code, made = nights.run({"a": failed}, "a", on_failure=broken)
+    assert (code, made.run.exit_code) == (1, 1)
+    assert "on_failure failed with exit code 1" in capsys.readouterr().out
+    assert "no mail here" in (nights.home / "night1/run.log").read_text()
+
+
+# One at a time
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from converter.run import exclusive
+exclusive.hold(Path(sys.argv[1]))
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_folder_that_another_process_holds_names_it(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        words = rf"is held by process {holder.pid} on .* since \d{{4}}-.*: wait for that one, or"
+        with pytest.raises(RunError, match=words):
+            exclusive.hold(tmp_path)
+        with pytest.raises(RunError, match=words), exclusive.waited(tmp_path, 0.2):
+            pass
+        holder.kill()
+    with exclusive.waited(tmp_path, 0):  # the kernel has freed it
+        pass
+    assert exclusive.hold(tmp_path) == exclusive.hold(tmp_path)
+
+
+def test_a_folder_that_another_run_holds_is_not_published_to(
+    nights: Nights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setattr("converter.run.afterwards._PUBLISH_WAIT_S", 0.1)
+    target = tmp_path / "published"
+    with exclusive.waited(target, 0):
+        code, _ = nights.run({}, "a", publish_to=str(target))
+    assert code == ExitCode.RUN_FAILED
+    assert f"nothing was published: {target} is held by process {os.getpid()}" in (
+        capsys.readouterr().out
+    )
+    assert not (target / "index.json").exists()

@@ -1,0 +1,168 @@
+"""Lining up two files, and printing one: plain data, no onnx."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from converter.inspection import sidebyside, text
+from converter.inspection.content import Content, Initializer, Node
+from converter.inspection.difference import align, compare
+from converter.job import TensorInfo
+
+
+def node(op: str, inputs: str = "x", outputs: str = "y", **attributes: Any) -> Node:
+    return Node(op=op, inputs=inputs.split(), outputs=outputs.split(), attributes=attributes)
+
+
+def content(*nodes: Node, **changes: Any) -> Content:
+    ops: dict[str, int] = {}
+    for each in nodes:
+        ops[each.op] = ops.get(each.op, 0) + 1
+    values: dict[str, Any] = {
+        "file": "a.onnx",
+        "bytes": 1000,
+        "ir_version": 8,
+        "producer": "pytorch 2.15.0",
+        "graph": "main_graph",
+        "opsets": {"ai.onnx": 17},
+        "inputs": [TensorInfo(name="x", dtype="float32", shape=["batch", 3])],
+        "outputs": [TensorInfo(name="y", dtype="float32", shape=["batch", None])],
+        "initializers": [weight()],
+        "parameters": 6,
+        "ops": ops,
+        "nodes": list(nodes),
+    }
+    return Content(**{**values, **changes})
+
+
+def weight(**changes: Any) -> Initializer:
+    values = {"name": "w", "dtype": "float32", "shape": [2, 3], "bytes": 24, "sha256": "1"}
+    return Initializer.model_validate({**values, **changes})
+
+
+def kinds(before: list[Node], after: list[Node]) -> list[str]:
+    return [
+        f"{pair.kind} {(pair.before or pair.after or node('?')).op}"
+        for pair in align(before, after)
+    ]
+
+
+def test_equal_files_are_equal() -> None:
+    difference = compare(content(node("Relu")), content(node("Relu")))
+    assert difference.equal
+    assert sidebyside.render(difference).endswith("The two files are equal: opsets, values, nodes.")
+
+
+def test_the_name_of_a_node_does_not_matter() -> None:
+    named = node("Relu").model_copy(update={"name": "/relu"})
+    assert kinds([node("Relu")], [named]) == ["equal Relu"]
+
+
+def test_nodes_are_lined_up_around_what_was_removed() -> None:
+    before = [
+        node("Conv", "x w", "a"), node("Shape", "a", "b"), node("Gather", "b", "c"),
+        node("Reshape", "a c", "d"), node("Gemm", "d", "y"),
+    ]  # fmt: skip
+    after = [node("Conv", "x w", "a"), node("Reshape", "a k", "d"), node("Gemm", "d", "y")]
+    assert kinds(before, after) == [
+        "equal Conv", "removed Shape", "removed Gather", "changed Reshape", "equal Gemm",
+    ]  # fmt: skip
+    assert kinds(after, before)[1:3] == ["added Shape", "added Gather"]
+
+
+@pytest.mark.parametrize(
+    "other", [node("Relu", "z"), node("Relu", outputs="z"), node("Relu", alpha=1)]
+)
+def test_a_node_with_other_ends_or_attributes_has_changed(other: Node) -> None:
+    assert kinds([node("Relu")], [other]) == ["changed Relu"]
+
+
+@pytest.mark.parametrize(
+    "change", [{"shape": [3, 2]}, {"dtype": "float16"}, {"sha256": "2"}, {"also_input": True}]
+)
+def test_an_initializer_that_differs_is_shown_on_both_sides(change: dict[str, Any]) -> None:
+    difference = compare(content(), content(initializers=[weight(**change)]))
+    assert not difference.equal
+    assert [len(difference.initializers.removed), len(difference.initializers.added)] == [1, 1]
+    assert difference.model_dump()["initializers"]["removed"][0]["bytes"] == 24
+
+
+def test_what_was_not_read_is_not_called_equal() -> None:
+    external = content(initializers=[weight(sha256=None, external="a.data")])
+    difference = compare(external, external)
+    assert difference.initializers.unread == ["w"]
+    assert not difference.equal
+    shown = sidebyside.render(difference)
+    assert "initializers: 0 equal, 1 alike, but their external data was not compared" in shown
+
+
+@pytest.mark.parametrize("change", [{"ir_version": 9}, {"opsets": {"ai.onnx": 18}}])
+def test_another_head_is_a_difference(change: dict[str, Any]) -> None:
+    difference = compare(content(), content(**change))
+    assert not difference.equal
+    (marked,) = [line for line in sidebyside.render(difference).splitlines() if line[:1] == "*"]
+    assert next(iter(change))[:5] in marked.replace("opset ai.onnx", "opsets")
+
+
+def test_the_difference_as_text() -> None:
+    before = [node("Relu", f"v{i}", f"v{i + 1}") for i in range(9)]
+    after = [*before[:8], node("Relu", "v8", "y", alpha=0.1)]
+    lines = sidebyside.render(compare(content(*before), content(*after))).splitlines()
+    assert lines[-8:] == [
+        "nodes: 8 equal, 1 changed", "  (6 equal nodes)", "  Relu", "  Relu", "~ Relu",
+        "    - (v8) -> v9", "    + (v8) -> y", "    + alpha=0.1",
+    ]  # fmt: skip
+    counted = sidebyside.render(compare(content(*before), content(*after)), nodes=False)
+    assert counted.endswith("nodes: 8 equal, 1 changed")
+
+
+def test_one_file_as_text() -> None:
+    inner = node("Add", "a b", "c").model_copy(update={"depth": 1})
+    value = {"dtype": "int64", "shape": [2], "sha256": "1", "values": [-1, 5]}
+    shown = text.render(
+        content(
+            node("If", "x", "y", then_branch={"graph": "then", "nodes": 1}),
+            inner,
+            node("Constant", "", "c", value=value, mode="linear", ratio=0.30000001192092896),
+            initializers=[weight(external="a.data", also_input=True)],
+            metadata={"key": "value"},
+            functions={"pkg::f": 3},
+        )
+    )
+    assert shown.splitlines() == [
+        "file        a.onnx (1 kB)", "ir_version  8", "producer    pytorch 2.15.0",
+        "graph       main_graph", "opsets      ai.onnx 17", "functions   pkg::f (3 nodes)", "",
+        "inputs: 1", "  x  float32  [batch, 3]", "",
+        "outputs: 1", "  y  float32  [batch, ?]", "",
+        "initializers: 1, 6 numbers, 24 B",
+        "  w  float32  [2, 3]  24 B in a.data also an input", "",
+        "operators: 3 nodes", "  If        1", "  Add       1", "  Constant  1", "",
+        "metadata: 1", "  key  value", "",
+        "nodes",
+        "    1 If", "        (x) -> y", "        then_branch=graph then of 1 nodes",
+        "    2   Add", "          (a, b) -> c",
+        "    3 Constant", "        () -> c",
+        '        value=int64[2] [-1, 5], mode="linear", ratio=0.3',
+    ]  # fmt: skip
+
+
+def test_long_lines_break_between_names_and_names_stay_whole() -> None:
+    names = [f"/backbone/layer{i}/downsample/downsample.1/BatchNormalization_out" for i in range(4)]
+    crowded = node("Concat").model_copy(update={"inputs": names, "name": names[0]})
+    tensors = [weight(name=name * 2) for name in names]
+    lines = text.render(content(crowded, initializers=tensors)).splitlines()
+    assert all(len(line) <= 80 or " " not in line.strip() for line in lines)
+    assert all(any(name in line for line in lines) for name in names)
+    assert len(text.literal(list(range(1000)))) < 60
+
+
+def test_control_characters_of_a_stranger_are_not_printed() -> None:
+    hostile = "a\x1b[2Jb\nc"
+    shown = text.render(
+        content(node(hostile, "x", "y"), graph=hostile, metadata={hostile: hostile})
+    )
+    assert "\x1b" not in shown
+    assert "a\\x1b[2Jb\\nc" in shown
+    assert "\x1b" not in sidebyside.render(compare(content(node(hostile)), content()))

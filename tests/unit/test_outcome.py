@@ -1,0 +1,59 @@
+"""What the end of a process means for the row, where no process is needed to know."""
+
+from __future__ import annotations
+
+import pytest
+
+from converter.errors import Code
+from converter.job import ExporterAttempt, Job, News
+from converter.processes import outcome
+
+FAILED = ExporterAttempt(
+    exporter="torchscript", status="failed", code=Code.INPUT_DROPPED, message="no input factor"
+)
+JOB = Job(
+    name="m",
+    source={"registry": "none"},
+    inputs={},
+    opset=17,
+    exporters=["torchscript", "dynamo"],
+    model_dir="/m",
+    staging_dir="/s",
+)
+
+
+def lost_after(*news: News) -> list[tuple[str, Code | None]]:
+    result = outcome.lost(JOB, news)
+    return [(attempt.exporter, attempt.code) for attempt in result.attempts_by_exporter]
+
+
+@pytest.mark.parametrize("news", [(), ("load",), ("load", "reference")])
+def test_before_the_export_no_exporter_has_failed(news: tuple[News, ...]) -> None:
+    assert lost_after(*news) == []
+
+
+def test_the_exporter_at_work_has_failed() -> None:
+    assert lost_after("load", "reference", "export") == [("torchscript", Code.SIGNAL)]
+
+
+def test_what_an_earlier_exporter_came_to_stays() -> None:
+    news: tuple[News, ...] = ("export", "check", FAILED, "export")
+    assert lost_after(*news) == [("torchscript", Code.INPUT_DROPPED), ("dynamo", Code.SIGNAL)]
+    error = outcome.lost(JOB, news).error
+    assert error is not None
+    assert error.message == (
+        "its supervisor was killed; torchscript had failed before: INPUT_DROPPED: no input factor"
+    )
+
+
+def test_the_fingerprint_does_not_depend_on_it() -> None:
+    one = outcome.lost(JOB, ("export", FAILED, "export")).error
+    other = outcome.lost(JOB, ("export",)).error
+    assert one is not None
+    assert other is not None
+    assert one.fingerprint == other.fingerprint
+
+
+def test_an_exporter_that_was_done_is_not_at_work() -> None:
+    done = ExporterAttempt(exporter="torchscript", status="ok")
+    assert lost_after("export", "publish", done) == [("torchscript", None)]

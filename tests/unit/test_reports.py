@@ -1,0 +1,297 @@
+"""What a run leaves for people beside its manifest: the page, the spreadsheet, the summary."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import re
+from pathlib import Path
+
+import pytest
+
+from converter import reports
+from converter.changes import Change, Comparison
+from converter.manifest import Manifest
+from converter.reports import csv as spreadsheet
+from converter.reports import html, markdown
+from converter.reports._columns import columns, number
+from converter.reports._facts import causes, verdict, worst_output
+from tests.manifests import CPU, CUDA, failed, manifest_of, ok, timed
+
+EVIL = "<script>alert(1)</script>"
+
+
+def page(manifest: Manifest, directory: Path) -> str:
+    """The page without the libraries' and its own scripts."""
+    text = html.render(manifest, directory)
+    return re.sub(
+        r'<script( type="text/plain" id="plotly-source")?>.*?</script>', "", text, flags=re.S
+    )
+
+
+def cells(manifest: Manifest, directory: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(spreadsheet.render(manifest, directory).splitlines()))
+
+
+def figures(text: str) -> dict[str, dict[str, list[dict[str, list[object]]]]]:
+    found = re.findall(r'<script type="application/json" id="figure-(\w+)">(.*?)</script>', text)
+    return {name: json.loads(figure) for name, figure in found}
+
+
+# What all reports say
+
+
+def test_every_report_is_written_beside_the_manifest(tmp_path: Path) -> None:
+    written = reports.write(manifest_of(ok("a"), failed("b")), tmp_path)
+    assert {"report.html", "manifest.csv", "summary.md"} <= {path.name for path in written}
+    assert all(path.stat().st_size for path in written)
+
+
+def test_an_empty_run_can_be_reported(tmp_path: Path) -> None:
+    assert reports.write(manifest_of(), tmp_path)
+
+
+def test_models_that_failed_for_one_cause_stand_together_the_wrong_first() -> None:
+    rows = [
+        failed("expected", mark="c", status="xfail"),
+        failed("one", mark="a"),
+        failed("two", mark="b"),
+        ok("good"),
+        failed("three", mark="b"),
+    ]
+    grouped = [[row.name for row in cause.rows] for cause in causes(rows)]
+    assert grouped == [["two", "three"], ["one"], ["expected"]]
+
+
+def test_an_unexpected_success_says_what_to_do() -> None:
+    (cause,) = causes([ok("a", status="xpass")])
+    assert cause.message == "expected to fail, but it is ok: remove its 'expect'"
+    assert not cause.expected
+
+
+def test_the_verdict_counts_what_is_not_as_expected() -> None:
+    assert verdict(manifest_of(ok("a"))) == "Every model is as expected."
+    wrong = manifest_of(ok("a"), failed("b"))
+    assert verdict(wrong) == "1 of 2 models are not as expected."
+    running = manifest_of(ok("a"), finished_at=None)
+    assert verdict(running) == "The run has not come to its end."
+    worse = Comparison(baseline_run_id="before", verdict="regression")
+    compared = manifest_of(ok("a")).model_copy(update={"comparison": worse})
+    assert verdict(compared).endswith("but something is worse than in the baseline.")
+
+
+def test_the_worst_output_is_the_one_closest_to_its_tolerance() -> None:
+    output = worst_output(ok("a"))
+    assert output is not None
+    assert output.max_abs == 3e-6
+    assert worst_output(failed("a")) is None
+
+
+@pytest.mark.parametrize(
+    ("bounds", "share", "text"),
+    [
+        ({"atol": 4e-5}, 0.05, "2.0e-06 of 4.0e-05"),
+        ({"rtol": 1e-2}, 0.1, "1.0e-03 of 1.0e-02 relative"),
+        ({}, math.inf, "2.0e-06 of none"),
+        ({"max_abs": 0.0}, 0.0, "0.0e+00 of none"),
+    ],
+)
+def test_an_error_is_a_share_of_what_is_allowed(
+    bounds: dict[str, float], share: float, text: str
+) -> None:
+    fields = {"max_abs": 2e-6, "max_rel": 1e-3, "atol": 0.0, "rtol": 0.0} | bounds
+    row = ok("a")
+    case = row.verify.cases[0]
+    output = case.outputs[0].model_copy(update=fields)
+    verify = row.verify.model_copy(
+        update={"cases": [case.model_copy(update={"outputs": [output]})]}
+    )
+    (column,) = [found for found in columns([row]) if found.title == "Worst error"]
+    row = row.model_copy(update={"verify": verify})
+    assert column.value(row) == pytest.approx(share)
+    assert column.text(row) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "–"), (1234.5, "1,234"), (12.34, "12.3"), (1.234, "1.23"), (0.01234, "0.0123")],
+)
+def test_numbers_have_three_digits(value: float | None, text: str) -> None:
+    assert number(value) == text
+
+
+# manifest.csv
+
+
+def test_the_spreadsheet_has_a_line_for_each_model(tmp_path: Path) -> None:
+    row = ok("a", latency=[timed(CPU, 2.0), timed(CUDA, 0.5)])
+    good, bad = cells(manifest_of(row, failed("b")), tmp_path)
+    assert (good["name"], good["status"], good["opset"], good["nodes"]) == ("a", "ok", "17", "8")
+    assert (good["nodes_before"], good["bytes"], good["atol"]) == ("15", "1000005", "2e-05")
+    assert (good["p50_ms_CPU"], good["p50_ms_CUDA"], good["p99_ms_CPU"]) == ("2.0", "0.5", "3.0")
+    assert (bad["code"], bad["hint"]) == ("INPUT_DROPPED", "declare it under constants")
+    assert bad["p50_ms_CPU"] == ""
+
+
+def test_the_heads_of_the_spreadsheet_are_unique() -> None:
+    keys = [column.key for column in columns([ok("a", latency=[timed(CPU), timed(CUDA)])])]
+    assert len(keys) == len(set(keys))
+
+
+@pytest.mark.parametrize("message", ["=1+1", "+1", "-1", "@SUM(1)", "\t=1", "  =1+1"])
+def test_a_spreadsheet_runs_no_formula_of_a_message(tmp_path: Path, message: str) -> None:
+    (row,) = cells(manifest_of(failed("a", message=message)), tmp_path)
+    assert row["message"] == f"'{message}"
+
+
+def test_a_message_of_several_lines_stays_in_its_cell(tmp_path: Path) -> None:
+    message = 'first, "quoted"\nsecond'
+    text = spreadsheet.render(manifest_of(failed("a", message=message)), tmp_path)
+    (row,) = csv.DictReader(text.splitlines(keepends=True))
+    assert row["message"] == message
+
+
+# summary.md
+
+
+def test_the_summary_names_causes_models_and_hints(tmp_path: Path) -> None:
+    text = markdown.render(manifest_of(ok("a"), failed("b"), failed("c")), tmp_path)
+    assert text.startswith("## `zoo`: 2 of 3 models are not as expected.\n")
+    assert "3 models: 1 ok, 2 failed · exit code 1 · 2026-11-21 02:00 UTC" in text
+    message = "`input factor is not in the graph (it has: x)`"
+    assert f"- **failed INPUT_DROPPED** `b`, `c`: {message}\n" in text
+    assert "  - `declare it under constants`" in text
+
+
+def test_the_summary_stays_short(tmp_path: Path) -> None:
+    rows = [failed(f"m{i}", mark=str(i // 50), message="x" * 5000) for i in range(2000)]
+    text = markdown.render(manifest_of(*rows), tmp_path)
+    assert len(text) < 20_000
+    assert " and 42 more" in text
+    assert "- and 20 more causes" in text
+
+
+def test_markup_in_a_message_is_not_live_in_the_summary() -> None:
+    assert markdown.code("[a](javascript:x) @all <b>\n# head") == (
+        "`[a](javascript:x) @all <b> # head`"
+    )
+    assert markdown.code("a `b` ``c``") == "``` a `b` ``c`` ```"
+
+
+def test_the_summary_and_the_page_show_the_comparison(tmp_path: Path) -> None:
+    change = Change(model="a", kind="newly_failing", before="ok", after="failed", detail="EXPORT")
+    worse = Comparison(baseline_run_id="20261120", verdict="regression", changes=[change])
+    manifest = manifest_of(ok("a")).model_copy(update={"comparison": worse})
+    text = markdown.render(manifest, tmp_path)
+    assert "### Against `20261120`: regression" in text
+    assert "- newly failing `a`: `EXPORT`" in text
+    shown = page(manifest, tmp_path)
+    assert "Against 20261120: regression" in shown
+    assert "newly failing" in shown
+
+
+# report.html
+
+
+def test_the_page_escapes_what_models_say(tmp_path: Path) -> None:
+    row = failed("b", message=EVIL, source=EVIL, tags=[EVIL])
+    (tmp_path / "models/b").mkdir(parents=True)
+    (tmp_path / "models/b/log.txt").write_text(EVIL)
+    manifest = manifest_of(ok(EVIL, latency=[timed()]), row, overrides=[f"x={EVIL}"])
+    shown = page(manifest, tmp_path)
+    assert "<script>alert" not in shown
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in shown
+    label = figures(shown)["latency"]["layout"]["yaxis"]["ticktext"][0]  # type: ignore[call-overload]
+    assert label == "&lt;script&gt;alert(1)&lt;/script&gt;"
+
+
+def test_links_stay_in_the_run_directory(tmp_path: Path) -> None:
+    artifact = ok("a").artifact
+    assert artifact is not None
+    evil = artifact.model_copy(update={"path": "javascript:alert(1)"})
+    shown = page(manifest_of(ok("a", artifact=evil)), tmp_path)
+    assert 'href="javascript%3Aalert%281%29"' in shown
+    targets = set(re.findall(r'href="(\w+:[^"]*)"', shown))
+    assert targets == {"https://netron.app"}
+
+
+def test_the_page_shows_the_end_of_a_log_without_terminal_codes(tmp_path: Path) -> None:
+    (tmp_path / "models/b").mkdir(parents=True)
+    lines = [f"\x1b[31mline {i}\x1b[0m" for i in range(1000)]
+    (tmp_path / "models/b/log.txt").write_text("\n".join(lines))
+    shown = page(manifest_of(failed("b")), tmp_path)
+    assert "line 985\n" in shown
+    assert "line 984" not in shown
+    assert "\x1b" not in shown
+    assert 'href="models/b/log.txt"' in shown
+
+
+def test_a_log_outside_the_run_directory_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "secret.txt").write_text("the secret")
+    run = tmp_path / "run"
+    (run / "models/b").mkdir(parents=True)
+    (run / "models/b/log.txt").symlink_to(tmp_path / "secret.txt")
+    outside = failed("c")
+    assert outside.error is not None
+    error = outside.error.model_copy(update={"log": "../secret.txt"})
+    rows = failed("b"), outside.model_copy(update={"error": error})
+    assert "the secret" not in page(manifest_of(*rows), run)
+
+
+def test_the_page_says_how_to_run_one_model_again(tmp_path: Path) -> None:
+    shown = page(manifest_of(ok("a")), tmp_path)
+    assert "python -m converter +experiment=zoo &#39;select=[a]&#39;</code>" in shown
+
+
+def test_without_latencies_the_page_says_why(tmp_path: Path) -> None:
+    shown = page(manifest_of(ok("a")), tmp_path)
+    assert shown.count("the run did not ask for it (benchmark=off)") == 3
+    assert "not requested</td>" in shown
+    assert figures(shown).keys() == {"time"}
+
+    missing = timed(CUDA, status="unavailable", reason="no libcudnn.so.9", p50_ms=None)
+    shown = page(manifest_of(ok("a", latency=[missing])), tmp_path)
+    assert "No latency was measured. CUDA unavailable: no libcudnn.so.9." in shown
+    assert ">unavailable</td>" in shown
+
+
+def test_the_plots_show_what_was_measured(tmp_path: Path) -> None:
+    rows = [ok(f"m{i}", latency=[timed(CPU, i + 1.0)]) for i in range(60)]
+    rows[0] = ok("m0", latency=[timed(CPU, 1.0), timed(CUDA, 0.5)])
+    shown = page(manifest_of(*rows), tmp_path)
+    drawn = figures(shown)
+    assert drawn.keys() == {"latency", "speedup", "size", "time"}
+    (trace,) = drawn["latency"]["data"]
+    assert len(trace["x"]) == 50
+    assert trace["x"][0] == 60.0
+    assert "The 50 slowest of 60 models." in shown
+    assert [len(trace["x"]) for trace in drawn["size"]["data"]] == [60, 1]
+
+
+def test_only_the_pages_own_scripts_may_run(tmp_path: Path) -> None:
+    text = html.render(manifest_of(ok("a")), tmp_path)
+    found = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', text)
+    assert found is not None
+    policy = found[1].replace("&#39;", "'")
+    assert policy.startswith("default-src 'none'; script-src 'sha256-")
+    assert "connect-src" not in policy
+    assert not re.search(r'<(?:link|img|iframe)\b|\bsrc="', page(manifest_of(ok("a")), tmp_path))
+
+
+def test_121_models_stay_under_3_mb_besides_the_plotting_library(tmp_path: Path) -> None:
+    rows = [ok(f"model_{i}", latency=[timed(CPU), timed(CUDA)]) for i in range(121)]
+    assert len(page(manifest_of(*rows), tmp_path)) < 3_000_000
+
+
+@pytest.mark.parametrize(
+    ("finished", "text"),
+    [
+        ("02:00:00.100", "under a second"),
+        ("02:00:07.000", "7 s"),
+        ("03:02:05.000", "1 h 2 min 5 s"),
+    ],
+)
+def test_the_page_says_how_long_it_took(tmp_path: Path, finished: str, text: str) -> None:
+    manifest = manifest_of(ok("a"), finished_at=f"2026-11-21T{finished}Z")
+    assert f"<dd>{text}</dd>" in page(manifest, tmp_path)
