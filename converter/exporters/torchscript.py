@@ -11,6 +11,7 @@ import torch
 from torch.onnx import TrainingMode, errors
 
 from converter.errors import Code, StageError
+from converter.exporters import _symbolics
 from converter.job import Job
 from converter.worker.loading import Loaded
 
@@ -39,6 +40,7 @@ def export(loaded: Loaded, job: Job, arguments: tuple[Any, ...], destination: Pa
             "the torchscript exporter does not take an exported program",
             "use exporter: dynamo",
         )
+    _symbolics.register()
     training = TrainingMode.TRAINING if job.training == "train" else TrainingMode.EVAL
     # The fused attention of the eval fast path has no ONNX form; it is the same mathematics.
     fastpath = torch.backends.mha.get_fastpath_enabled()

@@ -123,3 +123,10 @@ def test_equal_parameters_cannot_be_fed_one_by_one(convert: Convert) -> None:
     assert error.code is Code.EXPORT
     assert "body.1.running_mean" in error.message
     assert "torch merges parameters that are equal" in error.hint
+
+
+@pytest.mark.parametrize("opset", [9, 17, 21])
+@pytest.mark.parametrize("eps", [None, 0.5])
+def test_rms_norm_has_a_form_at_every_opset(convert: Convert, opset: int, eps: float) -> None:
+    done = convert("RootMeanSquare", kwargs={"eps": eps}, opset=opset, exporters=["torchscript"])
+    assert (done.code, done.artifact.opset) == (None, opset)

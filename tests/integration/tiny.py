@@ -268,3 +268,16 @@ class Ranks(Net):
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = super().forward(x).argsort(-1)
         return y
+
+
+class RootMeanSquare(Net):
+    """An operator that torch's TorchScript exporter lacks."""
+
+    def __init__(self, eps: float | None = None) -> None:
+        super().__init__()
+        self.norm = nn.RMSNorm(4, eps=eps)
+        self.plain = nn.RMSNorm(4, elementwise_affine=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.plain(torch.tanh(self.norm(super().forward(x))))
+        return y
