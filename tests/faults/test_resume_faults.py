@@ -119,7 +119,7 @@ def normalised(directory: Path) -> dict[str, Any]:
     for key in ("id", "started_at", "finished_at", "overrides", "config_sha256"):
         del found["run"][key]
     for row in found["models"]:
-        del row["attempts"], row["latency"]
+        del row["attempts"], row["latency"], row["failing_since"]
         for stage in row["stages"].values():
             del stage["seconds"], stage["peak_rss_bytes"]
     return found
