@@ -32,9 +32,23 @@ class SimplifierSpec(Frozen):
 
 
 class BenchmarkSpec(Frozen):
-    """Group ``benchmark``: the providers to time; none is ``off``."""
+    """Group ``benchmark``: what is timed after the conversions; ``docs/latency.md`` has the method.
 
-    providers: list[Text] = Field(default_factory=list)
+    Attributes:
+        providers: execution providers to time each file on; none is ``off``.
+        threads: intra-op threads; ``auto`` is the number of physical cores.
+        budget_s: seconds that a file may take on one provider, and PyTorch again, warm-up included.
+        batch_sizes: further sizes of a dynamic batch axis (axis 0 of an input).
+        optional: a provider that this machine lacks does not fail the model.
+        torch: time the PyTorch model too, for ``speedup``.
+    """
+
+    providers: list[Text] = Field(default_factory=lambda: ["cpu"])
+    threads: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = "auto"
+    budget_s: Positive = 5.0
+    batch_sizes: list[Annotated[int, Field(ge=1)]] = Field(default_factory=list)
+    optional: bool = False
+    torch: bool = True
 
 
 class ExecutorSpec(Frozen):

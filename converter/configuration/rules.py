@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Hashable, Iterable, Mapping, Set
+from typing import TypeVar
 
 from pydantic import ValidationError
 
@@ -12,6 +13,8 @@ from converter.batch import BatchSpec, StoreSpec
 from converter.configuration import request, run_rules, selection, wording
 from converter.errors import Code, Problem
 from converter.spec import CaseInput, ExportSpec, InputSpec, ModelSpec, OpsetRange
+
+T = TypeVar("T", bound=Hashable)
 
 
 def check(
@@ -55,7 +58,6 @@ def _unreachable(spec: BatchSpec, models: Mapping[str, ModelSpec]) -> list[Probl
 def _later(spec: BatchSpec) -> list[Problem]:
     """Keys of the contract whose feature is not built yet: refused rather than ignored."""
     stated = ["store.path"] if spec.store != StoreSpec() else []
-    stated += ["benchmark.providers"] if spec.benchmark.providers else []
     return [Problem(key, "is not available in this version.", "Remove it.") for key in stated]
 
 
@@ -67,6 +69,11 @@ def _choices(spec: BatchSpec) -> list[Problem]:
         problems += _choice("exporter.order", exporter, exporters)
     problems += _choice("simplifier.name", spec.simplifier.name, plugins.names("simplifiers"))
     problems += _choice("executor.name", spec.executor.name, plugins.names("executors"))
+    for provider in spec.benchmark.providers:
+        problems += _choice("benchmark.providers", provider, plugins.names("providers"))
+    for listed in ("providers", "batch_sizes"):
+        for value in _repeated(getattr(spec.benchmark, listed)):
+            problems.append(Problem(f"benchmark.{listed}", f"{value} is listed more than once."))
     for key in ("shapes", "cases"):
         if getattr(spec.verify, key):
             hint = f"Write it as models.NAME.verify.{key}."
@@ -150,7 +157,7 @@ def _tensors(key: str, model: ModelSpec) -> list[Problem]:
     ]
 
 
-def _repeated(names: Iterable[str]) -> list[str]:
+def _repeated(names: Iterable[T]) -> list[T]:
     return [name for name, times in Counter(names).items() if times > 1]
 
 

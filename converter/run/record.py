@@ -15,7 +15,7 @@ from converter import manifest
 from converter.batch import BatchSpec
 from converter.configuration.plan import Plan
 from converter.errors import Code, ExitCode, RunError
-from converter.job import Job, JobResult
+from converter.job import Job, JobResult, StageRecord
 from converter.manifest import Manifest, Row, RunInfo
 from converter.processes import outcome
 from converter.run import delivery, environment, summary
@@ -57,6 +57,7 @@ class Record:
         self.order = plan.order
         self._rows = {row.name: row for row in plan.skipped}
         self._rows |= {job.name: manifest.row_of(job, outcome.not_run(job)) for job in plan.jobs}
+        self._benchmarks = bool(context.spec.benchmark.providers)
         self._environment = environment.collect()
         now = datetime.now(UTC)
         self._info = RunInfo(
@@ -114,15 +115,48 @@ class Record:
         else:
             result = result.model_copy(update={"artifact": None})
         shutil.rmtree(job.staging_dir, ignore_errors=True)
+        if self._benchmarks:  # the worker does not know what follows
+            result = result.model_copy(
+                update={"stages": {**result.stages, "benchmark": StageRecord()}}
+            )
         return self._finish(job, result, problem)
+
+    def unmeasured(self) -> list[Job]:
+        """The jobs whose file is published and whose latency was asked for and not measured."""
+        if not self._benchmarks:
+            return []
+        return [job for name, job in self._jobs.items() if _awaits_benchmark(self._rows[name])]
+
+    def result(self, job: Job) -> JobResult:
+        """What was recorded of a finished job.
+
+        Raises:
+            OSError: its record has gone.
+        """
+        return JobResult.model_validate_json((Path(job.model_dir) / delivery.RESULT).read_bytes())
+
+    def amend(self, job: Job, result: JobResult) -> Row:
+        """Record a finished job again, with what was measured; its file stays where it is.
+
+        ``results.jsonl`` gets a second line: the last line of a model counts.
+
+        Args:
+            result: with the status that it has without ``expect``.
+
+        Raises:
+            OSError: the record cannot be written; the row is as it was.
+        """
+        result = outcome.apply_expect(self._with_log(job, result), job.expect)
+        row = manifest.row_of(job, result)
+        self._write(job, result, row)
+        self._rows[job.name] = row
+        return row
 
     def _finish(self, job: Job, result: JobResult, problem: OSError | None) -> Row:
         result = outcome.apply_expect(self._with_log(job, result), job.expect)
         row = self._rows[job.name] = manifest.row_of(job, result)
         try:
-            if delivery.is_own_folder(job):
-                manifest.write_atomic(Path(job.model_dir) / delivery.RESULT, manifest.dump(result))
-            manifest.append_result(self._directory, row)
+            self._write(job, result, row)
         except OSError as error:
             delivery.unpublish(job, result)
             failed = self._with_log(job, outcome.io_failure(job, error, result))
@@ -131,6 +165,11 @@ class Record:
         if _disk_full(result, problem):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._directory))
         return row
+
+    def _write(self, job: Job, result: JobResult, row: Row) -> None:
+        if delivery.is_own_folder(job):
+            manifest.write_atomic(Path(job.model_dir) / delivery.RESULT, manifest.dump(result))
+        manifest.append_result(self._directory, row)
 
     def _with_log(self, job: Job, result: JobResult) -> JobResult:
         log = Path(job.model_dir) / delivery.LOG
@@ -143,10 +182,11 @@ class Record:
         """Let no more rows in: the manifest is final but for what it is compared with."""
         statuses = [self._rows[name].status for name in self.order]
         code = _exit_code(statuses, received, failure)
+        complete = "not_run" not in statuses and failure is None and not self.unmeasured()
         self._info = self._info.model_copy(
             update={
                 "finished_at": _stamp(datetime.now(UTC)),
-                "complete": "not_run" not in statuses and failure is None,
+                "complete": complete,
                 "exit_code": int(code),
             }
         )
@@ -158,13 +198,15 @@ class Record:
         """What to tell the user of a run that did not come to its end."""
         done = sum(self._rows[name].status != "not_run" for name in self.order)
         so_far = f"{done} of {len(self.order)} models are done and stay in {self._directory}"
+        if missing := len(self.unmeasured()):
+            so_far += f"; the latency of {missing} is not measured"
         again = f"Start again with: {self._command}"
         if failure is not None:
             where = failure.filename or self._directory
             return [f"Stopped: {failure.strerror or failure}: {where}. {so_far}. {again}"]
         if received is not None:
             return [f"Interrupted by {received.name}: {so_far}. {again}"]
-        if late and done < len(self.order):
+        if late and (missing or done < len(self.order)):
             return [f"The deadline passed and what was running was ended: {so_far}. {again}"]
         return []
 
@@ -174,6 +216,11 @@ def _relative(context: RunContext) -> str | None:
     if context.baseline is None:
         return None
     return os.path.relpath(context.baseline.directory, context.directory)
+
+
+def _awaits_benchmark(row: Row) -> bool:
+    published = row.artifact is not None and row.status in ("ok", "xpass")
+    return published and row.stages["benchmark"].status == "not_run"
 
 
 def _disk_full(result: JobResult, problem: OSError | None) -> bool:

@@ -38,6 +38,7 @@ class Nights:
         spec = BatchSpec.model_validate(
             {
                 "baseline": "latest",
+                "benchmark": {"providers": []},
                 "models": {name: {"source": {"registry": "srcnn"}} for name in models or names},
                 **keys,
             }

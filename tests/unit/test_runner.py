@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from converter import manifest
+from converter.batch import BatchSpec, BenchmarkSpec
 from converter.configuration.plan import Plan
 from converter.errors import Code, ConfigError, ExitCode, RunError
 from converter.executors import Events, Finished, StageEntered, Started, Tick
@@ -108,7 +109,12 @@ def directory(tmp_path: Path) -> Path:
 @pytest.fixture
 def context(directory: Path) -> RunContext:
     return RunContext(
-        directory, "zoo", ["opset=17"], "0" * 64, "python -m converter +experiment=zoo"
+        directory,
+        "zoo",
+        ["opset=17"],
+        "0" * 64,
+        "python -m converter +experiment=zoo",
+        BatchSpec(benchmark=BenchmarkSpec(providers=[])),
     )
 
 
