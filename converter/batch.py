@@ -13,6 +13,7 @@ from pydantic import Field
 from converter.spec import Device, Frozen, ModelSpec, Opset, Text, Training, VerifySpec
 
 Positive = Annotated[float, Field(gt=0)]
+OnCached = Literal["always", "never", "stale"]
 Share = Annotated[float, Field(ge=0)]
 Command = list[Text] | Text
 LATEST = "latest"  # a baseline: the run that the link of this name leads to
@@ -32,15 +33,26 @@ class SimplifierSpec(Frozen):
 
 
 class BenchmarkSpec(Frozen):
-    """Group ``benchmark``: the providers to time; none is ``off``.
+    """Group ``benchmark``: what is timed after the conversions; ``docs/latency.md`` has the method.
 
     Attributes:
+        providers: execution providers to time each file on; none is ``off``.
+        threads: intra-op threads; ``auto`` is the number of physical cores.
+        budget_s: seconds that a file may take on one provider, and PyTorch again, warm-up included.
+        batch_sizes: further sizes of a dynamic batch axis (axis 0 of an input).
+        optional: a provider that this machine lacks does not fail the model.
+        torch: time the PyTorch model too, for ``speedup``.
         on_cached: whether to time a file that the store had: ``stale`` is when its latency was
             taken on another machine, with other versions, or asked for otherwise.
     """
 
-    providers: list[Text] = Field(default_factory=list)
-    on_cached: Literal["always", "never", "stale"] = "always"
+    providers: list[Text] = Field(default_factory=lambda: ["cpu"])
+    threads: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = "auto"
+    budget_s: Positive = 5.0
+    batch_sizes: list[Annotated[int, Field(ge=1)]] = Field(default_factory=list)
+    optional: bool = False
+    torch: bool = True
+    on_cached: OnCached = "always"
 
 
 class ExecutorSpec(Frozen):

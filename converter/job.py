@@ -79,20 +79,6 @@ class Recheck(Job):
     file: str
 
 
-class Duel(Job):
-    """A job whose file is timed again beside the baseline's; ``inputs`` has what to feed.
-
-    Attributes:
-        baseline_file: absolute.
-        file: absolute.
-        provider: name of a module of ``converter.providers``.
-    """
-
-    baseline_file: str
-    file: str
-    provider: str
-
-
 class ErrorRecord(Frozen):
     """Why a row is not ok.
 
@@ -257,7 +243,16 @@ class Latency(Frozen):
     """Latency of one model on one execution provider; times in milliseconds.
 
     Attributes:
-        ci95_ms: low and high end of the 95 % confidence interval of the median.
+        provider: as the configuration calls it; the first of ``active`` is what it stands for.
+        active: the providers of the session, as ONNX Runtime calls them.
+        budget_s: seconds that warm-up and measurement together might take.
+        warmup: calls that were made and not counted.
+        stable: the 95 % confidence interval of the median is within 2 % of it.
+        throughput: samples a second, a sample being one entry of the first input's first axis.
+        nodes_per_provider: of the graph as ONNX Runtime divided it, before it fuses nodes.
+        torch_p50_ms: of PyTorch eager on the same device; ``speedup`` is that over ``p50_ms``.
+        ci95_ms: low and high end of that interval.
+        notes: what makes the figures doubtful, such as a busy machine; empty when nothing does.
     """
 
     provider: str
@@ -280,7 +275,11 @@ class Latency(Frozen):
     nodes_per_provider: dict[str, int] = Field(default_factory=dict)
     torch_p50_ms: float | None = None
     speedup: float | None = None
+    active: list[str] = Field(default_factory=list)
+    budget_s: float | None = None
     ci95_ms: list[float] = Field(default_factory=list)
+    torch_stable: bool | None = None
+    notes: list[str] = Field(default_factory=list)
 
 
 class JobResult(Frozen):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Hashable, Iterable, Mapping, Set
+from typing import TypeVar
 
 from pydantic import ValidationError
 
@@ -12,6 +13,8 @@ from converter.batch import BatchSpec
 from converter.configuration import request, run_rules, selection, wording
 from converter.errors import Code, Problem
 from converter.spec import CaseInput, ExportSpec, InputSpec, ModelSpec, OpsetRange
+
+T = TypeVar("T", bound=Hashable)
 
 
 def check(
@@ -29,7 +32,7 @@ def check(
         refused_keys: run-level keys whose problem is reported already.
         refused_models: models whose problem is reported already; ``select`` may match them.
     """
-    problems = _later(spec) + _choices(spec) + run_rules.check(spec)
+    problems = _choices(spec) + run_rules.check(spec)
     if refused_keys & {"include", "exclude", "models"}:
         return problems
     models, unknown = selection.expand(spec)
@@ -52,12 +55,6 @@ def _unreachable(spec: BatchSpec, models: Mapping[str, ModelSpec]) -> list[Probl
     return [Problem(f"models.{name}", f"{why}.", hint) for name, why in found.items() if why]
 
 
-def _later(spec: BatchSpec) -> list[Problem]:
-    """Keys of the contract whose feature is not built yet: refused rather than ignored."""
-    stated = ["benchmark.providers"] if spec.benchmark.providers else []
-    return [Problem(key, "is not available in this version.", "Remove it.") for key in stated]
-
-
 def _choices(spec: BatchSpec) -> list[Problem]:
     """Names of plugins, and what belongs to a model only."""
     exporters = request.exporters()
@@ -66,6 +63,11 @@ def _choices(spec: BatchSpec) -> list[Problem]:
         problems += _choice("exporter.order", exporter, exporters)
     problems += _choice("simplifier.name", spec.simplifier.name, plugins.names("simplifiers"))
     problems += _choice("executor.name", spec.executor.name, plugins.names("executors"))
+    for provider in spec.benchmark.providers:
+        problems += _choice("benchmark.providers", provider, plugins.names("providers"))
+    for listed in ("providers", "batch_sizes"):
+        for value in _repeated(getattr(spec.benchmark, listed)):
+            problems.append(Problem(f"benchmark.{listed}", f"{value} is listed more than once."))
     for key in ("shapes", "cases"):
         if getattr(spec.verify, key):
             hint = f"Write it as models.NAME.verify.{key}."
@@ -149,7 +151,7 @@ def _tensors(key: str, model: ModelSpec) -> list[Problem]:
     ]
 
 
-def _repeated(names: Iterable[str]) -> list[str]:
+def _repeated(names: Iterable[T]) -> list[T]:
     return [name for name, times in Counter(names).items() if times > 1]
 
 

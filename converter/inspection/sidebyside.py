@@ -8,7 +8,8 @@ from itertools import groupby
 from converter.inspection import text
 from converter.inspection.content import Content, Node
 from converter.inspection.difference import Difference, NodePair, Values
-from converter.run.summary import shorten, size
+from converter.run.columns import shorten
+from converter.run.summary import size
 
 _CONTEXT = 2  # equal nodes that are shown on each side of others
 _MARKS = {"equal": " ", "changed": "~", "removed": "-", "added": "+"}

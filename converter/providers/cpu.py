@@ -2,3 +2,5 @@
 
 NAME = "CPUExecutionProvider"
 OPTIONS: dict[str, str] = {}
+DEVICE = "cpu"
+INSTALL = "install the extra `cpu` (package onnxruntime)"

@@ -11,7 +11,7 @@ from converter.job import STAGES, Latency
 from converter.manifest import Row
 from converter.reports import _facts
 from converter.reports._columns import number
-from converter.run import summary
+from converter.run import columns, summary
 
 # More bars than these cannot be read, and each costs time to draw.
 _MOST = 50
@@ -181,7 +181,7 @@ def _markers(
 
 def _list_layout(rows: Sequence[Row], unit: str, scale: str) -> dict[str, Any]:
     """A line for each model, the first on top. Plotly reads markup in labels: it is escaped."""
-    labels = [escape(summary.shorten(row.name, _LABEL_WIDTH)) for row in rows]
+    labels = [escape(columns.shorten(row.name, _LABEL_WIDTH)) for row in rows]
     return {
         "height": _FRAME_HEIGHT + _BAR_HEIGHT * len(rows),
         "xaxis": {"type": scale, "title": {"text": unit}},

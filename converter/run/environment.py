@@ -44,6 +44,17 @@ def cores() -> int:
     return max(1, min(allowed or 1, int(quota) if quota is not None else allowed or 1))
 
 
+def physical_cores() -> int:
+    """Like ``cores``, but two hardware threads of one core count once."""
+    topology = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(cores())
+    try:
+        distinct = {Path(topology.format(number)).read_text() for number in allowed}
+    except OSError:
+        return cores()
+    return min(cores(), len(distinct))
+
+
 def memory_bytes() -> int:
     """Memory that this process may use: the machine's, or the limit of its cgroup."""
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

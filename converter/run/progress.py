@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn, Protocol, TextIO
 
 from converter.executors import Event, Finished, StageEntered, Started
 from converter.manifest import Row
-from converter.run import summary
+from converter.run import columns, latencies, summary
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -25,6 +25,12 @@ class Progress(Protocol):
 
     def row(self, row: Row) -> None:
         """A model has its row."""
+
+    def measuring(self, total: int) -> None:
+        """The conversions are done; the latency of ``total`` models is measured now."""
+
+    def measured(self, row: Row) -> None:
+        """The latency of a model is measured, or not to be measured."""
 
     def close(self) -> None:
         """Nothing more will come."""
@@ -67,8 +73,17 @@ def line(done: int, total: int, row: Row) -> str:
     return f"{text}  {why}" if why else text
 
 
+def latency_line(done: int, total: int, row: Row) -> str:
+    """``[ 12/121] latency resnet18  cpu 12.3 ms, cuda unavailable``."""
+    count = f"[{done:>{len(str(total))}}/{total}]"
+    found = dict.fromkeys(latencies.short(latency) for latency in row.latency)
+    text = f"{count} latency {row.name}  {', '.join(found)}"
+    why = summary.reason(row)
+    return f"{text}  {why}" if why else text
+
+
 class Lines:
-    """One line for each finished model."""
+    """One line for each finished model, and one for each whose latency was measured."""
 
     def __init__(self, total: int, printer: Callable[[str], None]) -> None:
         self._total = total
@@ -81,6 +96,13 @@ class Lines:
     def row(self, row: Row) -> None:
         self._done += 1
         self._print(line(self._done, self._total, row))
+
+    def measuring(self, total: int) -> None:
+        self._done, self._total = 0, total
+
+    def measured(self, row: Row) -> None:
+        self._done += 1
+        self._print(latency_line(self._done, self._total, row))
 
     def close(self) -> None:
         pass
@@ -137,6 +159,18 @@ class Bar:
             self._bar.write(text, file=self._bar.fp)
         self._draw()
 
+    def measuring(self, total: int) -> None:
+        self._total = total
+        self._bar.reset(total)
+        self._draw()
+
+    def measured(self, row: Row) -> None:
+        self._bar.update(1)
+        if any(latency.status != "measured" for latency in row.latency):
+            text = latency_line(int(self._bar.n), self._total, row)
+            self._bar.write(text, file=self._bar.fp)
+        self._draw()
+
     def close(self) -> None:
         self._drawn = 0.0
         self._draw()
@@ -153,7 +187,7 @@ class Bar:
 def describe(counts: Counter[str], running: dict[str, _Running], now: float) -> str:
     """``ok 11 failed 1 | resnet18 verify 12s, vit_b_16 export 3s``."""
     parts = [
-        f"{summary.shorten(name, 24)} {item.stage} {now - item.since:.0f}s".replace("  ", " ")
+        f"{columns.shorten(name, 24)} {item.stage} {now - item.since:.0f}s".replace("  ", " ")
         for name, item in running.items()
     ]
     if not parts and not counts:

@@ -7,50 +7,19 @@ import os
 import shutil
 import signal
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from converter import manifest
-from converter.batch import BatchSpec
 from converter.configuration.plan import Plan
 from converter.errors import Code, ExitCode, RunError
-from converter.job import Job, JobResult
+from converter.job import Job, JobResult, StageRecord
 from converter.manifest import Manifest, Row, RunInfo
 from converter.processes import outcome
 from converter.run import claim, delivery, environment, resuming, reuse, summary
-from converter.run.baseline import Baseline
+from converter.run.context import RunContext
 from converter.run.reuse import Shelf
 from converter.store.entries import Store
-
-
-@dataclass(frozen=True)
-class RunContext:
-    """What a run is called and where it goes.
-
-    Attributes:
-        directory: the run directory, absolute; made when it does not exist.
-        experiment: ``adhoc`` when none was chosen.
-        overrides: what the command line changed.
-        config_sha256: of the unresolved configuration.
-        command: what the user typed, for the log.
-        spec: the configuration that the plan was made from.
-        home: the folder of the experiment's runs.
-        baseline: what to compare with, read before anything ran.
-        store: the folder of the store, absolute; ``None`` where none is used.
-        resumes: the directory holds the beginning of this run.
-    """
-
-    directory: Path
-    experiment: str
-    overrides: list[str]
-    config_sha256: str
-    command: str
-    spec: BatchSpec = field(default_factory=BatchSpec)
-    home: Path | None = None
-    baseline: Baseline | None = None
-    store: Path | None = None
-    resumes: bool = False
 
 
 class Record:
@@ -62,9 +31,11 @@ class Record:
         self.order = plan.order
         self._rows = {row.name: row for row in plan.skipped}
         self._rows |= {job.name: manifest.row_of(job, outcome.not_run(job)) for job in plan.jobs}
+        self._benchmarks = bool(context.spec.benchmark.providers)
         self._environment = environment.collect()
         store = Store(context.store) if context.store is not None else None
-        self.shelf = Shelf(store, reuse.keys_for(self._environment))
+        timing = reuse.timing_of(context.spec.benchmark, self._environment)
+        self.shelf = Shelf(store, reuse.keys_for(self._environment), timing)
         now = datetime.now(UTC)
         earlier = resuming.earlier(context.directory) if context.resumes else None
         self._info = RunInfo(
@@ -155,10 +126,47 @@ class Record:
         else:
             result = result.model_copy(update={"artifact": None})
         shutil.rmtree(job.staging_dir, ignore_errors=True)
+        if self._benchmarks:  # the worker does not know what follows
+            result = result.model_copy(
+                update={"stages": {**result.stages, "benchmark": StageRecord()}}
+            )
         row = self._finish(job, result, problem)
         if result.status == "ok":
             # After its row: a run that is killed in between has the row, and does not look here.
             self.shelf.keep(job, result, self._directory)
+        return row
+
+    def unmeasured(self) -> list[Job]:
+        """The jobs whose file is published and whose latency was asked for and not measured."""
+        if not self._benchmarks:
+            return []
+        return [job for name, job in self._jobs.items() if _awaits_benchmark(self._rows[name])]
+
+    def result(self, job: Job) -> JobResult:
+        """What was recorded of a finished job.
+
+        Raises:
+            OSError: its record has gone.
+        """
+        return JobResult.model_validate_json((Path(job.model_dir) / delivery.RESULT).read_bytes())
+
+    def amend(self, job: Job, result: JobResult) -> Row:
+        """Record a finished job again, with what was measured; its file stays where it is.
+
+        ``results.jsonl`` gets a second line: the last line of a model counts.
+
+        Args:
+            result: with the status that it has without ``expect``.
+
+        Raises:
+            OSError: the record cannot be written; the row is as it was.
+        """
+        self.shelf.amend(job, result)
+        result = outcome.apply_expect(self._with_log(job, result), job.expect)
+        cached = self._rows[job.name].cached
+        row = self.shelf.labelled(job, manifest.row_of(job, result), cached=cached)
+        self._write(job, result, row)
+        self._rows[job.name] = row
         return row
 
     def _finish(
@@ -168,9 +176,7 @@ class Record:
         row = self.shelf.labelled(job, manifest.row_of(job, result), cached=cached)
         self._rows[job.name] = row
         try:
-            if delivery.is_own_folder(job):
-                manifest.write_atomic(Path(job.model_dir) / delivery.RESULT, manifest.dump(result))
-            manifest.append_result(self._directory, row)
+            self._write(job, result, row)
         except OSError as error:
             delivery.unpublish(job, result)
             failed = self._with_log(job, outcome.io_failure(job, error, result))
@@ -179,6 +185,11 @@ class Record:
         if _disk_full(result, problem):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._directory))
         return row
+
+    def _write(self, job: Job, result: JobResult, row: Row) -> None:
+        if delivery.is_own_folder(job):
+            manifest.write_atomic(Path(job.model_dir) / delivery.RESULT, manifest.dump(result))
+        manifest.append_result(self._directory, row)
 
     def _with_log(self, job: Job, result: JobResult) -> JobResult:
         log = Path(job.model_dir) / delivery.LOG
@@ -191,10 +202,11 @@ class Record:
         """Let no more rows in: the manifest is final but for what it is compared with."""
         statuses = [self._rows[name].status for name in self.order]
         code = _exit_code(statuses, received, failure)
+        complete = "not_run" not in statuses and failure is None and not self.unmeasured()
         self._info = self._info.model_copy(
             update={
                 "finished_at": _stamp(datetime.now(UTC)),
-                "complete": "not_run" not in statuses and failure is None,
+                "complete": complete,
                 "exit_code": int(code),
             }
         )
@@ -206,6 +218,8 @@ class Record:
         """What to tell the user of a run that did not come to its end, or cannot be reused."""
         done = sum(self._rows[name].status != "not_run" for name in self.order)
         so_far = f"{done} of {len(self.order)} models are done and stay in {self._directory}"
+        if missing := len(self.unmeasured()):
+            so_far += f"; the latency of {missing} is not measured"
         again = f"Finish it with: {claim.resume_command(self._directory)}"
         words = self.shelf.words()
         if failure is not None:
@@ -214,7 +228,7 @@ class Record:
             return [f"Stopped: {why}: {where}. {so_far}. {again}", *words]
         if received is not None:
             return [f"Interrupted by {received.name}: {so_far}. {again}", *words]
-        if late and done < len(self.order):
+        if late and (missing or done < len(self.order)):
             end = "The deadline passed and what was running was ended"
             return [f"{end}: {so_far}. {again}", *words]
         return words
@@ -225,6 +239,11 @@ def _relative(context: RunContext) -> str | None:
     if context.baseline is None:
         return None
     return os.path.relpath(context.baseline.directory, context.directory)
+
+
+def _awaits_benchmark(row: Row) -> bool:
+    published = row.artifact is not None and row.status in ("ok", "xpass")
+    return published and row.stages["benchmark"].status == "not_run"
 
 
 def _disk_full(result: JobResult, problem: OSError | None) -> bool:

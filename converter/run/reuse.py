@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from converter.job import Job, JobResult
+from converter.batch import BenchmarkSpec, OnCached
+from converter.job import Job, JobResult, Latency, StageRecord
 from converter.manifest import Environment, Row
 from converter.processes import outcome
 from converter.run import delivery
@@ -26,6 +26,29 @@ class Lookup:
     damaged: bool = False
 
 
+@dataclass(frozen=True)
+class Timing:
+    """When files of the store are timed again; ``basis``: what figures of this run depend on."""
+
+    policy: OnCached
+    basis: Parts
+
+
+def timing_of(spec: BenchmarkSpec, environment: Environment) -> Timing | None:
+    """How a run treats the latency of stored files; ``None`` where it measures none."""
+    if not spec.providers:
+        return None
+    packages = ("torch", "onnxruntime", "onnxruntime-gpu")
+    basis = {
+        "cpu": environment.cpu,
+        "cores": environment.cores,
+        "gpus": [f"{gpu.name} {gpu.driver}" for gpu in environment.gpus],
+        "packages": {name: environment.packages.get(name) for name in packages},
+        "benchmark": spec.model_dump(mode="json", exclude={"on_cached", "optional"}),
+    }
+    return Timing(spec.on_cached, basis)
+
+
 def keys_for(environment: Environment) -> Keys:
     """The keys that jobs have in an environment."""
     gpus = [f"{gpu.name} {gpu.driver}" for gpu in environment.gpus]
@@ -37,11 +60,13 @@ class Shelf:
 
     Args:
         store: ``None`` where the run uses none; the keys are made all the same.
+        timing: ``None`` where the run measures no latency.
     """
 
-    def __init__(self, store: Store | None, makes: Keys) -> None:
+    def __init__(self, store: Store | None, makes: Keys, timing: Timing | None = None) -> None:
         self._store = store
         self._makes = makes
+        self._timing = timing
         self._keys: dict[str, JobKey] = {}
         self._reasons: dict[str, str] = {}
         self._found: dict[str, Stored] = {}
@@ -105,7 +130,7 @@ class Shelf:
         except FileNotFoundError as error:  # somebody tidies up
             self._reasons[job.name] = f"{_NEW}: {error.filename} is gone"
             return None
-        return _with_latency(self._found[job.name])
+        return _timed(self._found[job.name], self._timing)
 
     def set_aside(self, job: Job, reason: str) -> None:
         """The entry of a job is not what it says: move it away, so that it is built again."""
@@ -123,6 +148,25 @@ class Shelf:
                 self._store.put(job, self.key(job), result, directory)
             except OSError as error:
                 self.problem = error
+
+    def amend(self, job: Job, result: JobResult) -> None:
+        """Keep what was measured of a stored file; drop a file that turned out to be no result."""
+        if self._store is None or self._timing is None:
+            return
+        key = self.key(job).digest
+        try:
+            if result.status != "ok":
+                self._store.drop(key)
+            else:
+                record = LatencyRecord(
+                    basis=self._timing.basis,
+                    latency=result.latency,
+                    stage=result.stages["benchmark"],
+                    verify=result.verify,
+                )
+                self._store.keep_latency(key, record)
+        except OSError as error:
+            self.problem = error
 
     def unless_changed(self, job: Job, result: JobResult) -> JobResult:
         """The result, or its refusal when a file of the job is not what it was at the start."""
@@ -174,9 +218,7 @@ class Shelf:
         return keys.difference(nearest.parts, key.parts) or _NEW
 
 
-def measure_again(
-    policy: Literal["always", "never", "stale"], recorded: LatencyRecord | None, basis: Parts
-) -> bool:
+def measure_again(policy: OnCached, recorded: LatencyRecord | None, basis: Parts) -> bool:
     """Whether to time a file that came from the store: ``benchmark.on_cached``.
 
     Args:
@@ -187,8 +229,19 @@ def measure_again(
     return policy == "always"
 
 
-def _with_latency(stored: Stored) -> JobResult:
-    if stored.latency is None:
-        return stored.result
-    stages = {**stored.result.stages, "benchmark": stored.latency.stage}
-    return stored.result.model_copy(update={"latency": stored.latency.latency, "stages": stages})
+def _timed(stored: Stored, timing: Timing | None) -> JobResult:
+    """The stored result with the latency that this run shows, or with the wish to measure it."""
+    result, recorded = stored.result, stored.latency
+    latency: list[Latency] = []
+    if timing is None:
+        stage = StageRecord(status="not_requested")
+    elif measure_again(timing.policy, recorded, timing.basis):
+        stage = StageRecord()
+    elif recorded is None:
+        reason = f"not measured: benchmark.on_cached is {timing.policy}"
+        stage = StageRecord(status="skipped", warnings=[reason])
+    else:
+        stage, latency = recorded.stage, recorded.latency
+        result = result.model_copy(update={"verify": recorded.verify})
+    stages = {**result.stages, "benchmark": stage}
+    return result.model_copy(update={"latency": latency, "stages": stages})

@@ -64,6 +64,14 @@ class Both:
         for part in self._parts:
             part.row(row)
 
+    def measuring(self, total: int) -> None:
+        for part in self._parts:
+            part.measuring(total)
+
+    def measured(self, row: Row) -> None:
+        for part in self._parts:
+            part.measured(row)
+
     def close(self) -> None:
         for part in self._parts:
             part.close()

@@ -13,9 +13,10 @@ from converter.configuration.plan import Plan
 from converter.errors import ExitCode, RunError
 from converter.executors import Executor, Finished
 from converter.job import Job
-from converter.run import afterwards, delivery, progress, resuming, runlog, summary
+from converter.run import afterwards, benchmarks, delivery, progress, resuming, runlog, summary
+from converter.run.context import RunContext
 from converter.run.interrupts import Interrupts
-from converter.run.record import Record, RunContext
+from converter.run.record import Record
 from converter.run.runlock import locked
 
 
@@ -50,6 +51,8 @@ def execute(plan: Plan, executor: Executor, context: RunContext) -> ExitCode:
         failure: OSError | None = OSError("the run broke off")  # unless it comes to its end
         try:
             failure = _consume(plan, executor, record, interrupts, shown)
+            if failure is None and interrupts.received is None and not interrupts.late:
+                failure = benchmarks.run(record, context, interrupts, shown)
         except SystemExit as error:
             raise RunError(
                 f"the {type(executor).__name__} called for the exit: {error!r}"

@@ -18,7 +18,8 @@ from converter import files
 from converter.batch import ExecutorSpec
 from converter.comparison.latency import Settled, Suspect
 from converter.executors import Finished
-from converter.job import Artifact, Duel, Job, JobResult
+from converter.job import Artifact, Job, JobResult
+from converter.measure import Duel
 from converter.run import delivery, environment
 from converter.run.baseline import Baseline
 from converter.spec import InputSpec

@@ -8,6 +8,7 @@ from pathlib import Path
 from converter.errors import Code
 from converter.job import StageName
 from converter.manifest import Manifest, Row, counts
+from converter.run import columns, latencies
 
 WIDTH = 80
 EXPECTED = ("ok", "xfail", "skipped")
@@ -27,6 +28,7 @@ def render(manifest: Manifest, directory: Path) -> str:
         parts.append(table(shown))
     if len(shown) < len(rows):
         parts.append(f"{len(rows) - len(shown)} more are ok; manifest.json has every row.")
+    parts += latencies.render(rows, _ALL_ROWS)
     if notes := [line for row in rows for line in explain(row, directory)]:
         parts.append("\n".join(notes))
     parts.append("\n".join([totals(rows), *verification(rows), str(directory)]))
@@ -47,33 +49,26 @@ def totals(rows: Sequence[Row]) -> str:
 def verification(rows: Sequence[Row]) -> list[str]:
     """What the proof costs: ``verification took 23 % of the stages' time``; none where nothing ran.
 
-    The reference counts as well: the conversion alone would not need it.
+    The reference counts as well: the conversion alone would not need it. The benchmark is not
+    among the stages here: its time is the one that it is given.
     """
     total = proof = 0.0
     for row in rows:
         if row.cached:
             continue
-        total += seconds(row)
+        total += sum(s.seconds or 0.0 for name, s in row.stages.items() if name != "benchmark")
         proof += sum(row.stages[name].seconds or 0.0 for name in _PROOF if name in row.stages)
     return [f"verification took {100 * proof / total:.0f} % of the stages' time"] if total else []
 
 
 def table(rows: Sequence[Row]) -> str:
-    cells = [_HEAD, *(_cells(row) for row in rows)]
-    widths = [max(len(line[column]) for line in cells) for column in range(len(_HEAD))]
-    lines = []
-    for line in cells:
-        left = [line[i].ljust(widths[i]) for i in (0, 1)]
-        right = [line[i].rjust(widths[i]) for i in range(2, len(_HEAD))]
-        lines.append(" ".join([*left, *right]).rstrip())
-    lines.insert(1, "-" * (sum(widths) + len(widths) - 1))
-    return "\n".join(lines)
+    return columns.table(_HEAD, map(_cells, rows), left=2)
 
 
 def _cells(row: Row) -> tuple[str, ...]:
     artifact = row.artifact
     return (
-        shorten(row.name, _NAME_WIDTH),
+        columns.shorten(row.name, _NAME_WIDTH),
         row.status,
         str(artifact.opset if artifact else row.request.opset or "-"),
         artifact.exporter if artifact else "-",
@@ -84,14 +79,6 @@ def _cells(row: Row) -> tuple[str, ...]:
         worst(row),
         f"{seconds(row):.1f}",
     )
-
-
-def shorten(text: str, width: int) -> str:
-    """Cut out the middle of what is too long; both ends tell models apart."""
-    if len(text) <= width:
-        return text
-    head = (width - 2 + 1) // 2
-    return f"{text[:head]}..{text[len(text) - (width - 2 - head) :]}"
 
 
 def size(number: int) -> str:

@@ -19,7 +19,8 @@ from typing import Any
 from converter.errors import ExitCode, RunError
 from converter.job import Job, JobResult, OutputCheck, Recheck
 from converter.run import delivery
-from converter.run.summary import WIDTH, shorten
+from converter.run.columns import shorten
+from converter.run.summary import WIDTH
 from converter.verbs._arguments import onnx_file, usage
 from converter.verbs._recorded import elsewhere, package_changes, recorded_job, recorded_result
 

@@ -101,7 +101,7 @@ def candidates(job: Job, moved: list[str]) -> Iterator[Case]:
             continue
         seen.append(sizes)
         label = " ".join(f"{symbol}={size}" for symbol, size in sizes.items())
-        yield Case(label, _resized(job.inputs, places, sizes), 300 + number, sizes)
+        yield Case(label, resized(job.inputs, places, sizes), 300 + number, sizes)
 
 
 def _moved(size: int, step: int | str, extra: int) -> int:
@@ -114,11 +114,12 @@ def _moved(size: int, step: int | str, extra: int) -> int:
     return size + int(step) + extra
 
 
-def _resized(
+def resized(
     inputs: dict[str, InputSpec],
     places: dict[str, list[tuple[str, int]]],
     sizes: dict[str, int],
 ) -> dict[str, InputSpec]:
+    """Inputs whose symbols, found at ``places``, have other sizes."""
     shapes = {name: list(spec.shape) for name, spec in inputs.items()}
     for symbol, size in sizes.items():
         for name, axis in places[symbol]:

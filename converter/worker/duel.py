@@ -7,13 +7,13 @@ alike; which of the two begins changes with every pair.
 from __future__ import annotations
 
 import gc
-import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from converter.job import Duel, ErrorRecord, JobResult, Latency
-from converter.worker import loading
+from converter.job import ErrorRecord, JobResult, Latency
+from converter.measure import Duel
+from converter.worker import loading, timing
 from converter.worker.inputs import Array, draw
 from converter.worker.pipeline import Emit
 from converter.worker.session import Session
@@ -78,7 +78,7 @@ def _alternate(sessions: list[Session], feeds: Mapping[str, Array]) -> list[list
 
 def _latency(job: Duel, seconds: list[float]) -> Latency:
     ordered = [1000 * value for value in sorted(seconds)]
-    low, high = median_interval(len(ordered))
+    interval = timing.median_interval(ordered)
     return Latency(
         provider=job.provider,
         status="measured",
@@ -86,16 +86,5 @@ def _latency(job: Duel, seconds: list[float]) -> Latency:
         threads=job.threads,
         iterations=len(ordered),
         p50_ms=ordered[len(ordered) // 2],
-        ci95_ms=[ordered[low], ordered[high]],
+        ci95_ms=[*interval] if interval else [],
     )
-
-
-def median_interval(number: int) -> tuple[int, int]:
-    """Indices into ``number`` sorted values that hold the median with 95 % confidence.
-
-    The order statistics of ranks ``n/2 ± 1.96 sqrt(n)/2``, the normal approximation of the sign
-    test (Hollander & Wolfe, Nonparametric Statistical Methods, section 3.6).
-    """
-    half = 1.96 * math.sqrt(number) / 2
-    low, high = math.floor(number / 2 - half), math.ceil(number / 2 + half)
-    return max(0, low), min(number - 1, high)

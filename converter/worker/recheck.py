@@ -80,12 +80,22 @@ def _run(job: Recheck, recorder: Recorder, found: _Found) -> None:
         if found.references.vacuous is not None:
             raise found.references.vacuous
     with recorder.stage("verify"):
-        found.verdict = _verify(Path(job.file), complete, found.loaded, found.references)
+        found.verdict = verify(Path(job.file), complete, found.loaded, found.references)
         if found.verdict.error is not None:
             raise found.verdict.error
 
 
-def _verify(file: Path, job: Job, loaded: Loaded, references: References) -> Verdict:
+def verify(
+    file: Path, job: Job, loaded: Loaded, references: References, provider: str = "cpu"
+) -> Verdict:
+    """The verdict on a file, and the guilty stage where it is wrong.
+
+    Args:
+        provider: to run it on; a module of ``converter.providers``.
+
+    Raises:
+        StageError: CHECKER, INPUT_DROPPED.
+    """
     values = pipeline.parameters(loaded, job)
     _check_inputs(file, list(job.inputs), values)
     if references.silenced:
@@ -93,10 +103,12 @@ def _verify(file: Path, job: Job, loaded: Loaded, references: References) -> Ver
         copy = Path(job.staging_dir) / f"{job.name}.onnx"
         publishing.save(checking.load(file), copy, job.export)
         file = copy
-    verdict = verification.verify(file, references, job, parameters=values)
+    verdict = verification.verify(file, references, job, parameters=values, provider=provider)
     if verdict.error is None:
         return verdict
-    plain = verification.verify(file, references, job, parameters=values, optimise=False)
+    plain = verification.verify(
+        file, references, job, parameters=values, provider=provider, optimise=False
+    )
     guilty = "runtime" if plain.error is None else None
     return Verdict(verdict.record.model_copy(update={"guilty_stage": guilty}), verdict.error)
 

@@ -33,15 +33,17 @@ def verify(
     *,
     parameters: Mapping[str, Array] | None = None,
     optimise: bool = True,
+    provider: str = "cpu",
 ) -> Verdict:
     """Run the file on every case and compare every output.
 
     ``path`` is the file as it would be published, its external data beside it; ``parameters``
-    are values of parameters that are graph inputs; ``optimise`` is as users run it.
+    are values of parameters that are graph inputs; ``optimise`` is as users run it; ``provider``
+    is a module of ``converter.providers``.
     """
     try:
         with training.comparable(path, references.silenced) as runnable:
-            session = Session(runnable, optimise=optimise, threads=job.threads)
+            session = Session(runnable, provider=provider, optimise=optimise, threads=job.threads)
     except StageError as refused:
         return Verdict(VerifyRecord(status="failed", reason=refused.message), refused)
     checks: list[CaseCheck] = []

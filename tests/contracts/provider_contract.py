@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,6 +14,7 @@ from onnx import TensorProto, helper
 from converter.errors import Code, StageError
 from converter.worker.session import RuntimeErrors, Session
 
+LATENCY = Path(__file__).resolve().parents[2] / "docs/latency.md"
 X = np.linspace(-1, 1, 6, dtype=np.float32).reshape(2, 3)
 
 
@@ -50,6 +52,10 @@ class ProviderContract:
     def test_it_says_its_name_and_options(self) -> None:
         assert self.plugin.NAME in onnxruntime.get_all_providers()
         assert all(isinstance(text, str) for pair in self.plugin.OPTIONS.items() for text in pair)
+        assert self.plugin.DEVICE in ("cpu", "cuda")
+
+    def test_the_table_of_providers_names_it(self) -> None:
+        assert f"| `{self.name}` | {self.plugin.NAME} |" in LATENCY.read_text(encoding="utf-8")
 
     def test_it_is_the_active_one(self) -> None:
         assert self.session().provider == self.plugin.NAME
@@ -60,10 +66,20 @@ class ProviderContract:
         (found,) = session.run({"x": X})
         np.testing.assert_allclose(found, 2 * X, rtol=1e-6)
 
+    def test_it_says_which_nodes_it_takes(self) -> None:
+        assert self.session().nodes_per_provider() == {self.plugin.NAME: 1}
+
+    def test_a_prepared_run_runs_where_its_tensors_are(self) -> None:
+        session = self.session()
+        assert session.binds == (self.plugin.DEVICE != "cpu")
+        session.prepared({"x": X})()
+
     def test_what_it_raises_is_known(self) -> None:
         session = self.session()
         with pytest.raises(RuntimeErrors):
             session.run({"x": X[:, :2]})
+        with pytest.raises(RuntimeErrors):
+            session.prepared({"x": X[:, :2]})()
 
     def test_its_absence_is_told_with_what_there_is(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["OtherProvider"])
@@ -73,3 +89,4 @@ class ProviderContract:
         assert (
             caught.value.message == f"{self.plugin.NAME} is not available; available: OtherProvider"
         )
+        assert "install" in caught.value.hint

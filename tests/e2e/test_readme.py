@@ -68,7 +68,7 @@ def test_the_registry_is_listed(converter_command: Command) -> None:
 
 def test_the_sweep_runs_all_its_points(converter_command: Command, tmp_path: Path) -> None:
     (arguments,) = (arguments for arguments in commands_shown() if arguments[0] == "-m")
-    done = converter_command(*arguments)
+    done = converter_command(*arguments, "benchmark=off")
     assert done.returncode == 0, done.stdout + done.stderr
     manifests = {
         path.parent.name: path for path in tmp_path.glob("outputs/smoke/2*/opset=*/manifest.json")
@@ -101,7 +101,7 @@ def test_the_users_own_model_converts(converter_command: Command, tmp_path: Path
     assert denied.returncode == 1
     assert export.split(" #")[0].strip() in denied.stdout + denied.stderr
 
-    done = converter_command(*arguments, CONVERTER_TRUST=trust[1])
+    done = converter_command(*arguments, "benchmark=off", CONVERTER_TRUST=trust[1])
     assert done.returncode == 0, done.stdout + done.stderr
     manifest = json.loads((tmp_path / "outputs/nightly/latest/manifest.json").read_text())
     assert [(row["name"], row["status"]) for row in manifest["models"]] == [("classifier", "ok")]

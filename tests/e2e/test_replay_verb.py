@@ -42,6 +42,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run(
         [
             sys.executable, "-m", "converter", "hydra.run.dir=run", "exporter=torchscript",
+            "benchmark=off",
             "+models.good={source: single_conv}",
             f"+models.bad={{source: {{file: own.py, name: Own}}, {INPUTS}}}",
             f"+models.known={{source: {{file: own.py, name: Own}}, {INPUTS}, {expected}}}",

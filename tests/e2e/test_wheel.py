@@ -92,6 +92,10 @@ def test_smoke_runs_from_an_unrelated_folder(installed: Installed, tmp_path: Pat
     manifest = only_manifest(tmp_path)
     assert [row["status"] for row in manifest["models"]] == ["ok"] * 3
     assert manifest["run"]["exit_code"] == 0
+    for row in manifest["models"]:
+        (latency,) = row["latency"]  # of the default, benchmark=cpu
+        assert (latency["provider"], latency["status"]) == ("cpu", "measured")
+        assert latency["torch_p50_ms"] > 0
 
 
 def test_a_users_config_dir_adds_a_model_and_an_experiment(
@@ -106,7 +110,7 @@ def test_a_users_config_dir_adds_a_model_and_an_experiment(
     (mine / "experiment" / "nightly.yaml").write_text(
         "# @package _global_\ndefaults:\n  - /model: [tiny, single_conv]\n"
     )
-    done = installed(tmp_path, "--config-dir", "mine", "+experiment=nightly")
+    done = installed(tmp_path, "--config-dir", "mine", "+experiment=nightly", "benchmark=off")
     assert done.returncode == 0, done.stdout + done.stderr
     rows = {row["name"]: row for row in only_manifest(tmp_path)["models"]}
     assert rows.keys() == {"tiny", "single_conv"}

@@ -69,7 +69,8 @@ class Runs:
             for name, kind in models.items()
         ]
         where = f"hydra.run.dir={self.directory}"
-        return [sys.executable, "-m", "converter", *entries, where, *overrides]
+        words = [*entries, where, "benchmark=off", *overrides]
+        return [sys.executable, "-m", "converter", *words]
 
     @contextmanager
     def started(self, command: list[str]) -> Iterator[subprocess.Popen[str]]:

@@ -79,3 +79,20 @@ def test_the_gpus_that_nvidia_smi_lists(tmp_path: Path, monkeypatch: pytest.Monk
         "570.1",
     )
     assert (second.name, second.memory_bytes) == ("Other", None)
+
+
+def test_two_hardware_threads_of_a_core_count_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def siblings(path: Path) -> str:
+        number = int(str(path).split("/cpu/cpu")[1].split("/")[0])
+        return f"{number % 2},{number % 2 + 2}\n"
+
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(4)))
+    monkeypatch.setattr(environment, "cores", lambda: 4)
+    monkeypatch.setattr(Path, "read_text", siblings)
+    assert environment.physical_cores() == 2
+
+
+def test_without_a_topology_every_core_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {100_000})
+    monkeypatch.setattr(environment, "cores", lambda: 4)
+    assert environment.physical_cores() == 4

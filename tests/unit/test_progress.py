@@ -109,7 +109,7 @@ def test_failures_follow_with_reason_hint_and_log() -> None:
     text = summary.render(manifest_of(ok_row("a"), failed_row("b")), Path("/runs/1"))
     assert "failed b: EXPORT: no such operator\n    Try the other exporter.\n" in text
     assert "    /runs/1/models/b/log.txt\n" in text
-    cost = "verification took 25 % of the stages' time"
+    cost = "verification took 29 % of the stages' time"
     assert text.endswith(f"2 models: 1 ok, 1 failed\n{cost}\n/runs/1")
 
 

@@ -205,7 +205,7 @@ def test_experiment_is_global_and_its_models_exist(path: Path) -> None:
     shipped = {model.stem for model in MODELS}
     for item in stated.get("defaults", []):
         if isinstance(item, dict):
-            assert set(item["/model"]) <= shipped
+            assert set(item.get("/model", [])) <= shipped
     for name, model in stated.get("models", {}).items():
         source = model["source"]
         assert isinstance(source, dict) or registry.find(source) is not None, name

@@ -322,19 +322,24 @@ def test_an_opset_beyond_the_exporter_names_its_range_and_the_other() -> None:
     assert len(problems(config | {"select": ["n"]})) == 1
 
 
-# Keys whose feature is not built yet
+# Latency
 
 
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("benchmark", {"providers": ["cpu"]}),
-    ],
-)
-def test_a_key_without_its_feature_is_refused_not_ignored(key: str, value: object) -> None:
-    (message,) = of_run(**{key: value})
-    assert message.startswith(key)
-    assert message.endswith("is not available in this version. Remove it.")
+def test_a_provider_is_one_that_there_is() -> None:
+    known = ["cpu", "cuda", "tensorrt", "openvino"]
+    spec = parse({"models": {"m": BASE}, "benchmark": {"providers": known}})
+    assert spec.benchmark.providers == known
+    assert of_run(benchmark={"providers": ["cdua"]}) == [
+        "benchmark.providers: found 'cdua'; expected cpu or cuda or openvino or tensorrt. "
+        "Did you mean cuda?"
+    ]
+
+
+def test_providers_and_batch_sizes_are_listed_once() -> None:
+    assert of_run(benchmark={"providers": ["cpu", "cpu"], "batch_sizes": [4, 4, 8]}) == [
+        "benchmark.providers: cpu is listed more than once.",
+        "benchmark.batch_sizes: 4 is listed more than once.",
+    ]
 
 
 def test_an_unquoted_off_is_no_benchmark() -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from converter import manifest
+from converter.batch import BatchSpec, BenchmarkSpec
 from converter.configuration.plan import Plan
 from converter.errors import Code, ConfigError, ExitCode, RunError
 from converter.executors import Events, Finished, StageEntered, Started, Tick
@@ -30,7 +31,7 @@ from converter.job import (
 )
 from converter.manifest import Manifest, Row, request_of
 from converter.run import delivery
-from converter.run.record import RunContext
+from converter.run.context import RunContext
 from converter.run.runlock import locked
 from converter.run.runner import execute
 from converter.spec import Expect
@@ -108,7 +109,12 @@ def directory(tmp_path: Path) -> Path:
 @pytest.fixture
 def context(directory: Path) -> RunContext:
     return RunContext(
-        directory, "zoo", ["opset=17"], "0" * 64, "python -m converter +experiment=zoo"
+        directory,
+        "zoo",
+        ["opset=17"],
+        "0" * 64,
+        "python -m converter +experiment=zoo",
+        BatchSpec(benchmark=BenchmarkSpec(providers=[])),
     )
 
 

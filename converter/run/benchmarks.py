@@ -1,0 +1,187 @@
+"""Phase 2 of a run: the latency of each published file, one at a time, after all conversions.
+
+Each measurement is a process of its own with the whole machine: a crash, a hang or a flood of
+memory costs that measurement, never the file. A model's row fails only for what is proven about
+its file or this machine: the file is wrong on a provider, or a provider that was asked for is not
+there (unless ``benchmark.optional``); the file stays published and in the row either way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from pathlib import Path
+
+from converter.batch import BenchmarkSpec
+from converter.errors import Code
+from converter.executors import Executor, Finished
+from converter.executors.process import ProcessExecutor
+from converter.job import Job, JobResult, Latency, StageRecord, VerifyRecord
+from converter.measure import Measure
+from converter.run import delivery, environment
+from converter.run.context import RunContext
+from converter.run.interrupts import Interrupts
+from converter.run.progress import Progress
+from converter.run.record import Record
+
+_ENTRY = "converter.worker.benchmarking:run"
+_FOLDER = "benchmark"
+
+
+def run(
+    record: Record, context: RunContext, interrupts: Interrupts, shown: Progress
+) -> OSError | None:
+    """Measure every published file that awaits it; the error that stopped the run, or ``None``.
+
+    A model is recorded as soon as its last provider is done. After a signal or the deadline what
+    is left stays unmeasured, and the run is not complete.
+    """
+    alone = context.spec.executor.model_copy(update={"workers": 1, "retries": 0})
+    return execute(record, context, interrupts, shown, ProcessExecutor(alone, _ENTRY))
+
+
+def execute(
+    record: Record,
+    context: RunContext,
+    interrupts: Interrupts,
+    shown: Progress,
+    executor: Executor,
+) -> OSError | None:
+    """Like ``run``, with an executor that runs one job after the other."""
+    spec, jobs = context.spec.benchmark, record.unmeasured()
+    if not jobs:
+        return None
+    shown.measuring(len(jobs))
+    try:
+        measures = [
+            measure(job, provider, spec, context.directory)
+            for job in jobs
+            for provider in spec.providers
+        ]
+        for item in measures:
+            Path(item.model_dir).mkdir(parents=True, exist_ok=True)
+        done: list[tuple[Measure, JobResult]] = []
+        with closing(executor.run(measures)) as events:
+            for event in events:
+                if interrupts.received is not None or interrupts.late:
+                    return None
+                shown.event(event)
+                if not isinstance(event, Finished):
+                    continue
+                done.append((measures[len(done)], event.result))
+                _keep_log(done[-1][0], jobs[(len(done) - 1) // len(spec.providers)])
+                if len(done) % len(spec.providers) == 0:
+                    job = jobs[len(done) // len(spec.providers) - 1]
+                    found = joined(record.result(job), done[-len(spec.providers) :], spec.optional)
+                    shown.measured(record.amend(job, found))
+    except OSError as error:
+        return error
+    return None
+
+
+def measure(job: Job, provider: str, spec: BenchmarkSpec, directory: Path) -> Measure:
+    """The job that times a job's published file on one provider."""
+    work = directory / delivery.STAGING / _FOLDER / job.name / provider
+    changed = {
+        "threads": environment.physical_cores() if spec.threads == "auto" else spec.threads,
+        "model_dir": str(work),
+        "staging_dir": str(work / delivery.STAGING),
+        "file": str(Path(job.model_dir) / f"{job.name}.onnx"),
+        "provider": provider,
+        "budget_s": spec.budget_s,
+        "batch_sizes": spec.batch_sizes,
+        "time_torch": spec.torch,
+    }
+    return Measure.model_validate({**dict(job), **changed})
+
+
+def _keep_log(item: Measure, job: Job) -> None:
+    """Append what a measurement printed to the model's log."""
+    text = (Path(item.model_dir) / delivery.LOG).read_bytes()
+    log = Path(job.model_dir) / delivery.LOG
+    delivery.refuse_link(log)
+    if text:
+        with log.open("ab") as stream:
+            stream.write(f"\n---- benchmark on {item.provider} ----\n".encode() + text)
+
+
+def joined(
+    before: JobResult, done: Sequence[tuple[Measure, JobResult]], optional: bool
+) -> JobResult:
+    """A finished job's result with its measurements.
+
+    Args:
+        before: of the conversion.
+        done: each provider's job and result, in the order of the configuration.
+        optional: a provider that this machine lacks does not fail the model.
+    """
+    latency = [entry for item, result in done for entry in _latency(item, result)]
+    failure = next((r for _, r in done if _fails_the_row(r, optional)), None)
+    verify = before.verify.model_copy(
+        update={
+            "cases": [*before.verify.cases, *(c for _, r in done for c in r.verify.cases)],
+            **_wrong(result.verify for _, result in done),
+        }
+    )
+    error = failure.error if failure else None
+    stages = {**before.stages, "benchmark": _stage(latency, done, optional)}
+    return before.model_copy(
+        update={
+            "status": "ok" if error is None else "failed",
+            "error": error,
+            "stages": stages,
+            "verify": verify,
+            "latency": latency,
+        }
+    )
+
+
+def _latency(item: Measure, result: JobResult) -> list[Latency]:
+    """The worker's figures, and a record of what ended it where something did."""
+    if result.error is None:
+        return result.latency
+    missing = result.error.code is Code.EP_UNAVAILABLE
+    reason = f"{result.error.code}: {result.error.message}"
+    ended = Latency(
+        provider=item.provider,
+        status="unavailable" if missing else "failed",
+        reason=f"{reason}; {result.error.hint}" if result.error.hint else reason,
+        threads=item.threads,
+        budget_s=item.budget_s,
+    )
+    return [*result.latency, ended]
+
+
+def _fails_the_row(result: JobResult, optional: bool) -> bool:
+    if result.error is not None and result.error.code is Code.EP_UNAVAILABLE:
+        return not optional
+    return result.verify.status == "failed"
+
+
+def _wrong(records: Iterable[VerifyRecord]) -> dict[str, object]:
+    """What the verification of a file that is wrong on some provider says."""
+    wrong = next((record for record in records if record.status == "failed"), None)
+    if wrong is None:
+        return {}
+    return {"status": "failed", "reason": wrong.reason, "guilty_stage": wrong.guilty_stage}
+
+
+def _stage(
+    latency: list[Latency], done: Sequence[tuple[Measure, JobResult]], optional: bool
+) -> StageRecord:
+    records = [result.stages.get("benchmark", StageRecord()) for _, result in done]
+    peaks = [record.peak_rss_bytes for record in records if record.peak_rss_bytes is not None]
+    found = {entry.status for entry in latency}
+    status = "ok"
+    if "failed" in found or ("unavailable" in found and not optional):
+        status = "failed"
+    elif "measured" not in found:
+        status = "skipped"
+    return StageRecord.model_validate(
+        {
+            "status": status,
+            "seconds": round(sum(record.seconds or 0.0 for record in records), 6),
+            "peak_rss_bytes": max(peaks, default=None),
+            "warnings": list(dict.fromkeys(w for record in records for w in record.warnings)),
+        }
+    )

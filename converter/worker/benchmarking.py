@@ -1,0 +1,262 @@
+"""Time a published file on one execution provider, and PyTorch beside it.
+
+The entry of phase 2 of a run: one process per file and provider, with the whole machine. On a
+provider other than ONNX Runtime's CPU one the file is verified first: a figure of a file that is
+wrong there is worth nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter_ns
+from typing import Any
+
+import torch
+
+from converter.errors import Code, StageError
+from converter.job import ErrorRecord, Job, JobResult, Latency, VerifyRecord
+from converter.measure import Measure
+from converter.providers import Provider
+from converter.spec import InputSpec
+from converter.worker import (
+    cases,
+    execution,
+    loading,
+    machine,
+    pipeline,
+    preparing,
+    recheck,
+    reference,
+    session,
+    timing,
+)
+from converter.worker.cases import Case
+from converter.worker.execution import Runner
+from converter.worker.inputs import Array, varies
+from converter.worker.loading import Loaded
+from converter.worker.pipeline import Emit
+from converter.worker.session import RuntimeErrors, Session, first_line
+from converter.worker.stages import Recorder, StageFailedError
+
+_SAMPLES = 4  # drawn of each input and used in rotation
+_REFUSALS = (*execution.REFUSALS, AttributeError, KeyError)
+
+Inputs = dict[str, InputSpec]
+
+
+@dataclass
+class _Found:
+    """What has been found out so far; it outlives an error."""
+
+    verify: VerifyRecord = field(default_factory=VerifyRecord)
+    latency: list[Latency] = field(default_factory=list)
+
+
+def run(job: Measure, emit: Emit) -> JobResult:
+    """Verify the file on the provider where that is new, and time it at each size.
+
+    Returns:
+        A result without an artifact. ``latency`` is empty when nothing could be timed: ``error``
+        says why, EP_UNAVAILABLE where this machine lacks the provider. ``verify.status`` is
+        ``not_measured`` on the CPU, where the file is verified already.
+    """
+    torch.set_num_threads(job.threads)
+    # Both sides in full float32: TF32 would compare another computation.
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    recorder = Recorder(job, emit, loading.describe)
+    found = _Found()
+    error: ErrorRecord | None = None
+    try:
+        with recorder.stage("benchmark"):
+            _run(job, found)
+    except StageFailedError as failed:
+        error = failed.error
+    return JobResult(
+        name=job.name,
+        status="ok" if error is None else "failed",
+        error=error,
+        stages={"benchmark": recorder.records["benchmark"]},
+        verify=found.verify,
+        latency=found.latency,
+    )
+
+
+def _run(job: Measure, found: _Found) -> None:
+    plugin = session.require(job.provider)  # before anything is loaded for it
+    device = "cpu" if plugin.DEVICE == "cpu" else job.device
+    loaded, complete = preparing.load(job.model_copy(update={"device": device}))
+    runner = Runner(loaded, complete, print)
+    if job.provider != "cpu":
+        _verify(job, complete, loaded, found)
+    for inputs in sizes(complete, job.batch_sizes):
+        found.latency.append(_Measurement(job, complete, loaded, runner, plugin, inputs).take())
+
+
+def _verify(job: Measure, complete: Job, loaded: Loaded, found: _Found) -> None:
+    """Run the file on every case on this provider.
+
+    Raises:
+        StageError: it is wrong there (its message names the provider), or EP_UNAVAILABLE.
+    """
+    references = reference.compute(loaded, complete)
+    verdict = recheck.verify(Path(job.file), complete, loaded, references, job.provider)
+    error = verdict.error
+    if error is not None and error.code is Code.EP_UNAVAILABLE:
+        raise error  # which says nothing of the file
+    found.verify = verdict.record
+    if error is not None:
+        hint = f"it is right on cpu: leave {job.provider} out, or change its options"
+        raise StageError(error.code, f"on {job.provider}: {error.message}", hint)
+
+
+def sizes(job: Job, batch_sizes: list[int]) -> Iterator[Inputs]:
+    """The inputs as they are, then with each other size of their dynamic batch axis, if any."""
+    yield job.inputs
+    places = cases.symbols(job)
+    batch = next((symbol for symbol, at in places.items() if any(axis == 0 for _, axis in at)), "")
+    for size in batch_sizes if batch else []:
+        inputs = cases.resized(job.inputs, places, {batch: size})
+        if inputs != job.inputs:
+            yield inputs
+
+
+@dataclass
+class _Measurement:
+    """One file on one provider at one size, with PyTorch beside it."""
+
+    job: Measure
+    complete: Job
+    loaded: Loaded
+    runner: Runner
+    plugin: Provider
+    inputs: Inputs
+
+    def take(self) -> Latency:
+        """The figures, or the record of a run that ONNX Runtime refused."""
+        shapes = {name: list(spec.shape) for name, spec in self.inputs.items()}
+        latency = Latency(
+            provider=self.job.provider,
+            status="failed",
+            shapes=shapes,
+            threads=self.job.threads,
+            budget_s=self.job.budget_s,
+        )
+        samples = self._samples()
+        try:
+            latency = self._time_file(latency, samples)
+        except RuntimeErrors as error:
+            return latency.model_copy(update={"reason": first_line(error)})
+        return self._time_torch(latency, samples) if self.job.time_torch else latency
+
+    def _samples(self) -> list[dict[str, Array]]:
+        count = _SAMPLES if any(varies(spec) for spec in self.inputs.values()) else 1
+        return [Case("", self.inputs, number).draw(self.job.seed) for number in range(count)]
+
+    def _time_file(self, latency: Latency, samples: list[dict[str, Array]]) -> Latency:
+        parameters = pipeline.parameters(self.loaded, self.complete)
+        began = perf_counter_ns()
+        opened = Session(Path(self.job.file), provider=self.job.provider, threads=self.job.threads)
+        loaded_ms = timing.milliseconds(perf_counter_ns() - began)
+        nodes = opened.nodes_per_provider()
+        notes = _division(nodes, self.plugin.NAME)
+        calls = [opened.prepared({**sample, **parameters}) for sample in samples]
+        timed, doubts = self._timed(calls)
+        figures = timed.milliseconds()
+        batch = next((spec.shape[0] for spec in self.inputs.values() if spec.shape), 1)
+        update: dict[str, Any] = {
+            "status": "measured",
+            "active": opened.active,
+            "io_binding": opened.binds,
+            "warmup": timed.warmup,
+            "iterations": len(timed.durations_ns),
+            "stable": timed.stable,
+            **figures,
+            "ci95_ms": timed.interval_ms(),
+            "throughput": round(1000 * batch / figures["mean_ms"], 3),
+            "session_load_ms": loaded_ms,
+            "nodes_per_provider": nodes,
+            "notes": [*notes, *doubts],
+        }
+        return latency.model_copy(update=update)
+
+    def _timed(self, calls: list[timing.Call]) -> tuple[timing.Timing, list[str]]:
+        """A timing, and what makes it doubtful: the machine and the figures themselves."""
+        with machine.watched(self.job.threads) as notes:
+            timed = timing.measure(calls, self.job.budget_s)
+        return timed, [*notes, *timed.doubts()]
+
+    def _tensors(self, samples: list[dict[str, Array]]) -> list[tuple[torch.Tensor, ...]]:
+        return [execution.tensors(sample, self.loaded.device) for sample in samples]
+
+    def _time_torch(self, latency: Latency, samples: list[dict[str, Array]]) -> Latency:
+        """The same record with PyTorch's median, or with a note that says why it has none."""
+        where = self.loaded.device.type
+        if self.runner.model is None:
+            return _noted(latency, ["no PyTorch figure: the source is ONNX"])
+        if where != self.plugin.DEVICE:
+            return _noted(latency, [f"no PyTorch figure: the model is on the {where}"])
+        try:
+            with _eager(self.runner, self.complete, self._tensors(samples)) as calls:
+                timed, doubts = self._timed(calls)
+        except _REFUSALS as error:
+            return _noted(latency, [f"no PyTorch figure: {first_line(error)}"])
+        median = timed.milliseconds()["p50_ms"]
+        update = {
+            "torch_p50_ms": median,
+            "torch_stable": timed.stable,
+            "speedup": round(median / latency.p50_ms, 4) if latency.p50_ms else None,
+        }
+        notes = [f"PyTorch: {doubt}" for doubt in doubts]
+        return _noted(latency.model_copy(update=update), notes)
+
+
+@contextmanager
+def _eager(
+    runner: Runner, job: Job, samples: list[tuple[torch.Tensor, ...]]
+) -> Iterator[list[timing.Call]]:
+    """Calls of the PyTorch model as users make them: eager, without gradients, its state kept."""
+    model = execution.replica(runner.model)
+    constants = job.constants
+    torch.manual_seed(job.seed)
+
+    def call_on(arguments: tuple[torch.Tensor, ...]) -> Callable[[], object]:
+        if arguments and arguments[0].is_cuda:
+            return functools.partial(_on_device, model, arguments, constants)
+        return lambda: model(*arguments, **constants)
+
+    with torch.inference_mode():
+        yield [call_on(arguments) for arguments in samples]
+
+
+def _on_device(model: Any, arguments: tuple[torch.Tensor, ...], constants: dict[str, Any]) -> None:
+    """A call and its end: CUDA works on after the call has returned."""
+    model(*arguments, **constants)
+    torch.cuda.synchronize()
+
+
+def _division(nodes: dict[str, int], wanted: str) -> list[str]:
+    """What to say of a graph that several providers share.
+
+    Raises:
+        StageError: SESSION, when the provider that is to be timed takes no node of it.
+    """
+    others = {name: count for name, count in nodes.items() if name != wanted}
+    if not others:
+        return []
+    listed = ", ".join(f"{count} to {name}" for name, count in others.items())
+    if not nodes.get(wanted):
+        raise StageError(
+            Code.SESSION,
+            f"{wanted} takes no node of the graph: ONNX Runtime gave {listed}",
+            "its figures would be those of the other provider",
+        )
+    return [f"shared: of {sum(nodes.values())} nodes ONNX Runtime gave {listed}"]
+
+
+def _noted(latency: Latency, notes: list[str]) -> Latency:
+    return latency.model_copy(update={"notes": [*latency.notes, *notes]})

@@ -1,0 +1,182 @@
+"""Timing a published file in this process: sizes, providers, PyTorch beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jobs import BATCH, IMAGE, Converted
+
+from converter.errors import Code
+from converter.job import JobResult, Latency
+from converter.measure import Measure
+
+pytestmark = pytest.mark.integration
+
+Time = Callable[..., JobResult]
+
+
+@pytest.fixture
+def time(tiny_job: Callable[..., Any]) -> Time:
+    """Convert a model of ``tiny.py`` and time its file."""
+    import jobs
+
+    from converter.worker import benchmarking
+
+    def run(source: str, provider: str = "cpu", **changes: Any) -> Any:
+        measured = changes.pop("measured", {})
+        job = tiny_job(source, **changes)
+        converted: Converted = jobs.convert(job)
+        own = {
+            "file": str(converted.path),
+            "provider": provider,
+            "budget_s": 0.05,
+            "threads": 1,
+            **measured,
+        }
+        entered: list[str] = []
+        result = benchmarking.run(Measure.model_validate({**dict(job), **own}), entered.append)
+        assert JobResult.model_validate_json(result.model_dump_json()) == result
+        assert entered == ["benchmark"]
+        return result
+
+    return run
+
+
+def only(result: JobResult) -> Latency:
+    assert result.error is None, result.error
+    (latency,) = result.latency
+    return latency
+
+
+def test_the_figures_of_a_file(time: Time) -> None:
+    result = time("Conv", inputs=IMAGE)
+    assert result.stages["benchmark"].status == "ok"
+    assert result.verify.status == "not_measured"
+    found = only(result)
+    assert (found.provider, found.status) == ("cpu", "measured")
+    assert (found.shapes, found.threads, found.budget_s) == ({"x": [2, 3, 8, 8]}, 1, 0.05)
+    assert found.active == ["CPUExecutionProvider"]
+    assert found.nodes_per_provider.keys() == {"CPUExecutionProvider"}
+    assert found.io_binding is False
+    assert found.warmup is not None
+    assert found.warmup > 0
+    assert found.iterations is not None
+    assert found.iterations >= 3
+    for key in ("min_ms", "p50_ms", "mean_ms", "torch_p50_ms", "session_load_ms", "speedup"):
+        assert getattr(found, key) > 0, key
+    assert found.min_ms <= found.p50_ms <= found.p90_ms <= found.p99_ms
+    assert found.throughput == pytest.approx(2000 / found.mean_ms, rel=1e-3)
+    assert found.speedup == pytest.approx(found.torch_p50_ms / found.p50_ms, rel=1e-2)
+    low, high = found.ci95_ms
+    assert low <= found.p50_ms <= high
+
+
+def test_batch_sizes_of_a_dynamic_batch_axis(time: Time) -> None:
+    found = time(
+        "Conv", inputs=IMAGE, dynamic_axes=BATCH, measured={"batch_sizes": [1, 2, 4]}
+    ).latency
+    assert [entry.shapes["x"][0] for entry in found] == [2, 1, 4]
+    assert {entry.status for entry in found} == {"measured"}
+    assert all(entry.torch_p50_ms for entry in found)
+
+
+def test_a_fixed_batch_axis_has_one_size(time: Time) -> None:
+    assert only(time("Conv", inputs=IMAGE, measured={"batch_sizes": [1, 4]})).shapes == {
+        "x": [2, 3, 8, 8]
+    }
+
+
+def test_a_size_that_pytorch_refuses_has_the_figure_of_the_file_only(time: Time) -> None:
+    inputs = {"x": {"shape": [2, 4]}}
+    result = time(
+        "Pairs", inputs=inputs, dynamic_axes={"x": {0: "batch"}}, measured={"batch_sizes": [3]}
+    )
+    first, odd = result.latency
+    assert first.torch_p50_ms
+    assert (odd.status, odd.torch_p50_ms) == ("failed", None)
+    assert odd.reason
+    assert result.error is None
+
+
+def test_parameters_that_are_inputs_are_fed(time: Time) -> None:
+    assert only(time("Net", export={"export_params": False})).status == "measured"
+
+
+def test_a_model_that_changes_its_state_is_timed_as_it_is(time: Time) -> None:
+    assert only(time("Tallying")).torch_p50_ms
+
+
+def test_without_pytorch(time: Time) -> None:
+    found = only(time("Net", measured={"time_torch": False}))
+    assert found.status == "measured"
+    assert (found.torch_p50_ms, found.speedup) == (None, None)
+
+
+def test_a_file_that_is_no_model(tiny_job: Callable[..., Any], tmp_path: Path) -> None:
+    from converter.worker import benchmarking
+
+    (tmp_path / "bad.onnx").write_bytes(b"not a model")
+    own = {"file": str(tmp_path / "bad.onnx"), "provider": "cpu", "budget_s": 0.05}
+    job = Measure.model_validate({**dict(tiny_job("Net")), **own})
+    result = benchmarking.run(job, lambda stage: None)
+    assert result.error is not None
+    assert result.error.code is Code.SESSION
+    assert result.error.message.startswith("ONNX Runtime cannot load the file: ")
+
+
+def test_an_absent_provider_is_told_before_anything_is_loaded(
+    tiny_job: Callable[..., Any],
+) -> None:
+    from converter.worker import benchmarking
+
+    own = {"file": "/none.onnx", "provider": "openvino", "budget_s": 0.05}
+    job = Measure.model_validate({**dict(tiny_job("Raises")), **own})
+    result = benchmarking.run(job, lambda stage: None)
+    assert result.error is not None
+    assert result.error.code is Code.EP_UNAVAILABLE
+    assert result.error.message.startswith("OpenVINOExecutionProvider is not available; available:")
+    assert "onnxruntime-openvino" in result.error.hint
+
+
+@pytest.fixture
+def other_provider(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``openvino`` is the CPU provider of ONNX Runtime: another name, the same path."""
+    from converter.providers import openvino
+
+    monkeypatch.setattr(openvino, "NAME", "CPUExecutionProvider")
+    monkeypatch.setattr(openvino, "OPTIONS", {})
+
+
+@pytest.mark.usefixtures("other_provider")
+def test_on_another_provider_the_file_is_verified_first(time: Time) -> None:
+    result = time("Conv", "openvino", inputs=IMAGE, dynamic_axes=BATCH)
+    assert only(result).provider == "openvino"
+    assert result.verify.status == "passed"
+    assert {case.label for case in result.verify.cases} >= {"traced", "second", "batch=1"}
+
+
+@pytest.mark.usefixtures("other_provider")
+def test_a_file_that_is_wrong_on_a_provider_is_not_timed(time: Time) -> None:
+    result = time("Conv", "openvino", inputs=IMAGE, measured={"seed": 1})  # other weights
+    assert result.latency == []
+    assert result.verify.status == "failed"
+    assert result.verify.cases
+    assert result.error is not None
+    assert result.error.code is Code.VERIFY_VALUE
+    assert result.error.message.startswith("on openvino: case traced")
+
+
+def test_a_graph_that_other_providers_take_has_no_figures_of_this_one() -> None:
+    from converter.errors import StageError
+    from converter.worker.benchmarking import _division
+
+    cpu, cuda = "CPUExecutionProvider", "CUDAExecutionProvider"
+    assert _division({cuda: 5}, cuda) == []
+    assert _division({cuda: 5, cpu: 2}, cuda) == [
+        f"shared: of 7 nodes ONNX Runtime gave 2 to {cpu}"
+    ]
+    with pytest.raises(StageError, match=f"{cuda} takes no node of the graph: .* gave 3 to {cpu}"):
+        _division({cpu: 3}, cuda)

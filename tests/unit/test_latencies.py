@@ -1,0 +1,113 @@
+"""The latencies of a run in words: lines of progress, the table, the doubts."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from test_progress import ok_row
+
+from converter.errors import Code
+from converter.job import ErrorRecord, Latency
+from converter.manifest import Row
+from converter.run import latencies, progress
+
+BUSY = "busy: other processes used 1.4 of 2 cores (load average 3.2)"
+
+
+def latency(provider: str = "cpu", **changes: object) -> Latency:
+    values = {
+        "provider": provider,
+        "status": "measured",
+        "shapes": {"image": [8, 3, 224, 224]},
+        "p50_ms": 12.3456,
+        "p99_ms": 123.456,
+        "torch_p50_ms": 24.6912,
+        "speedup": 2.0,
+        "stable": True,
+    }
+    return Latency.model_validate(values | changes)
+
+
+def row(name: str, *found: Latency) -> Row:
+    return ok_row(name).model_copy(update={"latency": [*found]})
+
+
+def test_the_table_fits_80_columns() -> None:
+    widest = latency(
+        "tensorrt", shapes={"x": [1024, 3, 1024, 1024, 1024]}, p50_ms=99999.0, p99_ms=99999.0,
+        torch_p50_ms=99999.0, speedup=1234.5, stable=False, notes=[BUSY],
+    )  # fmt: skip
+    text = latencies.table([row("a_name_that_is_far_too_long_for_it", widest, latency())])
+    assert all(len(line) <= 80 for line in text.splitlines())
+    assert "8x3x224x224" in text
+    assert "NO*" in text
+
+
+def test_a_line_of_the_table() -> None:
+    head, _, line = latencies.table([row("resnet18", latency())]).splitlines()
+    assert head.split() == [
+        "model", "provider", "shape", "p50", "ms", "p99", "ms", "torch", "ms", "speedup", "stable",
+    ]  # fmt: skip
+    assert line.split() == ["resnet18", "cpu", "8x3x224x224", "12.3", "123", "24.7", "2.00x", "yes"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "-"), (0.00471, "0.005"), (1.234, "1.23"), (12.34, "12.3"), (1234.5, "1234")],
+)
+def test_a_figure_has_about_three_digits(value: float | None, text: str) -> None:
+    assert latencies.figure(value) == text
+
+
+def test_what_is_missing_is_said_once_for_all_models() -> None:
+    missing = latency("cuda", status="unavailable", reason="no CUDA here")
+    parts = latencies.render([row(name, missing) for name in "abcde"], 40)
+    assert parts == ["latency cuda unavailable: no CUDA here (a, b, c and 2 more)"]
+
+
+def test_doubts_are_said_once_for_all_models() -> None:
+    noted = [row("a", latency(notes=[BUSY, "PyTorch: " + BUSY])), row("b", latency(notes=[BUSY]))]
+    quiet = row("c", latency())
+    _, doubts = latencies.render([*noted, quiet], 40)
+    assert doubts == f"* a: {BUSY} (and 1 more)"
+
+
+def test_a_long_run_has_no_table_and_one_without_latency_has_nothing() -> None:
+    assert latencies.render([row(f"m{number}", latency()) for number in range(41)], 40) == []
+    assert latencies.render([ok_row("a")], 40) == []
+
+
+def test_lines_tell_each_latency() -> None:
+    stream = io.StringIO()
+    screen = progress.create(1, stream, io.StringIO())
+    screen.row(ok_row("a"))
+    screen.measuring(1)
+    absent = latency("cuda", status="unavailable", reason="no CUDA here")
+    error = ErrorRecord(stage="benchmark", code=Code.EP_UNAVAILABLE, message="no CUDA here")
+    failed = row("a", latency(), absent).model_copy(update={"status": "failed", "error": error})
+    screen.measured(failed)
+    assert stream.getvalue().splitlines()[1] == (
+        "[1/1] latency a  cpu 12.3 ms, cuda unavailable  EP_UNAVAILABLE: no CUDA here"
+    )
+
+
+def test_the_bar_starts_again_and_tells_only_what_is_missing() -> None:
+    terminal = io.StringIO()
+    bar = progress.Bar(3, terminal)
+    bar.measuring(2)
+    bar.measured(row("good", latency()))
+    bar.measured(row("bad", latency("cuda", status="failed", reason="SIGNAL")))
+    bar.close()
+    text = terminal.getvalue()
+    assert "[2/2] latency bad  cuda failed" in text
+    assert "latency good" not in text
+    assert "2/2 |" in text
+
+
+def test_the_options_of_a_preset_are_those_of_the_cpu_one() -> None:
+    """The other presets start from it, so that a key can be overridden whichever is chosen."""
+    folder = Path(__file__).resolve().parents[2] / "configs/benchmark"
+    for name in ("cuda", "cpu_cuda"):
+        assert "defaults:\n  - cpu\n" in (folder / f"{name}.yaml").read_text()
