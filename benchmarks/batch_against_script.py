@@ -53,7 +53,7 @@ def converter(folder: str, workers: int) -> list[str]:
     return [
         sys.executable, "-m", "converter", f"hydra.run.dir={folder}/run", "exporter=torchscript",
         f"include=[{','.join(f'torchvision/{name}' for name in MODELS)}]",
-        f"executor.workers={workers}", "benchmark=off",
+        f"executor.workers={workers}", "benchmark=off", "store.use=false",
     ]  # fmt: skip
 
 

@@ -41,6 +41,8 @@ class BenchmarkSpec(Frozen):
         batch_sizes: further sizes of a dynamic batch axis (axis 0 of an input).
         optional: a provider that this machine lacks does not fail the model.
         torch: time the PyTorch model too, for ``speedup``.
+        on_cached: whether to time a file that the store had: ``stale`` is when its latency was
+            taken on another machine, with other versions, or asked for otherwise.
     """
 
     providers: list[Text] = Field(default_factory=lambda: ["cpu"])
@@ -49,6 +51,7 @@ class BenchmarkSpec(Frozen):
     batch_sizes: list[Annotated[int, Field(ge=1)]] = Field(default_factory=list)
     optional: bool = False
     torch: bool = True
+    on_cached: Literal["always", "never", "stale"] = "always"
 
 
 class ExecutorSpec(Frozen):
@@ -71,7 +74,10 @@ class ExecutorSpec(Frozen):
 
 
 class StoreSpec(Frozen):
+    """Where results are kept for other runs; ``use: false`` neither reads nor writes it."""
+
     path: Text = "outputs/.store"
+    use: bool = True
 
 
 class CompareSpec(Frozen):

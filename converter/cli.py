@@ -16,7 +16,6 @@ import textwrap
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from converter import __version__, plugins
@@ -124,34 +123,17 @@ def convert(point: Point, command: str) -> ExitCode:
 
     spec = validation.parse(point.config, sweep=point.sweep)
     gc.enable()
-    # Only now: a wrong configuration is told without waiting for these.
-    from converter import trust
-    from converter.configuration import plan
-    from converter.run import baseline, exclusive, history, publication, runner
-    from converter.run.record import RunContext
+    from converter.run import start  # only now: a wrong configuration does not wait for it
 
-    home = history.home(point.folder, point.experiment)
-    targets = [Path(spec.publish_to).absolute()] if spec.publish_to else []
-    for folder in [home, *targets] if spec.exclusive else []:
-        exclusive.hold(folder)
-    for target in targets:
-        publication.check(target)
-    earlier = baseline.find(spec.baseline, home, point.name)
-    directory = point.claim()
-    cwd = Path.cwd()
-    trusted = trust.parse(os.environ.get(trust.VARIABLE, ""), cwd)
-    jobs = plan.build(spec, run_dir=directory, cwd=cwd, trust=trusted)
-    context = RunContext(
-        directory=directory,
+    origin = start.Origin(
         experiment=point.experiment,
         overrides=point.overrides,
-        config_sha256=point.sha256,
+        sha256=point.sha256,
         command=command,
-        spec=spec,
-        home=home,
-        baseline=earlier,
+        folder=point.folder,
+        point=point.name,
     )
-    return ExitCode(runner.run(jobs, context))
+    return start.run(spec, origin, point.claim, compared_with=spec.baseline)
 
 
 class _Parser(argparse.ArgumentParser):

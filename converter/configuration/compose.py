@@ -89,18 +89,21 @@ class Point:
         Raises:
             RunError: it cannot be written, or another run holds it.
         """
+        from converter.manifest import write_atomic  # slow to import; a valid run needs it anyway
+
         directory = self._directory()
         try:
             folder = directory / ".hydra"
             folder.mkdir(exist_ok=True)
             hydra = OmegaConf.masked_copy(self.composed.hydra, ["overrides", "runtime"])
+            hydra.sweep = {"subdir": self.name}  # `resume` asks for it
             parts = {
                 "config": self.text,
                 "overrides": OmegaConf.to_yaml(hydra.overrides.task),
                 "hydra": OmegaConf.to_yaml(OmegaConf.create({"hydra": hydra})),
             }
             for name, text in parts.items():
-                (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
+                write_atomic(folder / f"{name}.yaml", text)  # `hydra` is last: all are there
         except OSError as error:
             raise claim.not_writable(directory, error) from error
         return directory

@@ -28,7 +28,8 @@ class Plan:
 
     Attributes:
         jobs: to run, in the order of the configuration.
-        skipped: rows of models that a stated constraint keeps out, with the reason.
+        skipped: rows of models that need no run: a stated constraint keeps them out, with the
+            reason, or a run that is resumed has finished them.
         order: the names of all, in the order of the configuration.
     """
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from converter import plugins
-from converter.batch import BatchSpec, StoreSpec
+from converter.batch import BatchSpec
 from converter.configuration import request, run_rules, selection, wording
 from converter.errors import Code, Problem
 from converter.spec import CaseInput, ExportSpec, InputSpec, ModelSpec, OpsetRange
@@ -32,7 +32,7 @@ def check(
         refused_keys: run-level keys whose problem is reported already.
         refused_models: models whose problem is reported already; ``select`` may match them.
     """
-    problems = _later(spec) + _choices(spec) + run_rules.check(spec)
+    problems = _choices(spec) + run_rules.check(spec)
     if refused_keys & {"include", "exclude", "models"}:
         return problems
     models, unknown = selection.expand(spec)
@@ -53,12 +53,6 @@ def _unreachable(spec: BatchSpec, models: Mapping[str, ModelSpec]) -> list[Probl
     found = {name: request.unreachable(spec, model) for name, model in models.items()}
     hint = "Change its opset or its exporter."
     return [Problem(f"models.{name}", f"{why}.", hint) for name, why in found.items() if why]
-
-
-def _later(spec: BatchSpec) -> list[Problem]:
-    """Keys of the contract whose feature is not built yet: refused rather than ignored."""
-    stated = ["store.path"] if spec.store != StoreSpec() else []
-    return [Problem(key, "is not available in this version.", "Remove it.") for key in stated]
 
 
 def _choices(spec: BatchSpec) -> list[Problem]:

@@ -8,6 +8,7 @@ import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from converter import manifest
@@ -211,6 +212,26 @@ def io_failure(job: Job, error: OSError, base: JobResult | None = None) -> JobRe
     stages = base.stages | {"publish": StageRecord(status="failed")}
     return base.model_copy(
         update={"status": "failed", "error": record, "artifact": None, "stages": stages}
+    )
+
+
+def input_changed(base: JobResult, paths: Sequence[Path]) -> JobResult:
+    """The refusal of a result whose files changed while the job ran: it belongs to no version."""
+    named = ", ".join(str(path) for path in paths[:3])
+    more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
+    message = f"changed while the job ran: {named}{more}"
+    if base.error is not None:
+        message += f" (the job itself: {base.error.code}: {base.error.message})"
+    error = ErrorRecord(
+        stage="publish",
+        code=Code.INPUT_CHANGED,
+        message=message,
+        hint="Run again when the file is at rest.",
+        fingerprint=manifest.fingerprint("publish", Code.INPUT_CHANGED, None, message),
+    )
+    stages = base.stages | {"publish": StageRecord(status="failed")}
+    return base.model_copy(
+        update={"status": "failed", "error": error, "artifact": None, "stages": stages}
     )
 
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import re
+import shlex
 from itertools import count
 from pathlib import Path
 
-from converter import plugins
 from converter.errors import ConfigError, Problem, RunError
 
 LOCK = ".lock"
-_FINISH = "Finish it with `python -m converter resume {}`, or name a new folder."
-_NOT_YET = "Name a new folder; `resume` is not available in this version."
 # Of a run, of a sweep. The names of `converter.manifest` are repeated: its types take longer to
 # import than the rest of a start does.
 _TRACES = ("manifest.json", "results.jsonl", "sweep.json", "models", ".hydra", LOCK)
@@ -35,16 +33,21 @@ def refuse_used(directory: Path, key: str) -> None:
             f"{directory}: held by another run ({holder}). Wait for it, or choose {key}."
         )
     if any((directory / trace).exists() for trace in _TRACES):
-        raise ConfigError(
-            Problem(
-                key,
-                f"{directory} already holds a run.",
-                _FINISH.format(directory) if "resume" in plugins.names("verbs") else _NOT_YET,
-            )
-        )
+        raise holds_run(key, directory)
     if any(directory.iterdir()):
         hint = "Name a new or an empty folder."
         raise ConfigError(Problem(key, f"{directory} is not empty.", hint))
+
+
+def holds_run(key: str, directory: Path) -> ConfigError:
+    """The refusal to start a run where another one is."""
+    hint = f"Finish it with `{resume_command(directory)}`, or name a new folder."
+    return ConfigError(Problem(key, f"{directory} already holds a run.", hint))
+
+
+def resume_command(directory: Path) -> str:
+    """What finishes the run of a directory."""
+    return shlex.join(["python", "-m", "converter", "resume", str(directory)])
 
 
 def held_by(directory: Path) -> str | None:

@@ -17,6 +17,8 @@ RESULT = "result.json"
 STAGING = ".staging"
 MODELS = "models"
 LATEST = "latest"
+# Of `publish`: a file is not what its record says. Other errors are of the run directory.
+NOT_AS_HASHED = (errno.EIO, errno.EINVAL, errno.ENOENT)
 
 
 def prepare(job: Job, directory: Path) -> None:

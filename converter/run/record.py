@@ -15,11 +15,14 @@ from converter import manifest
 from converter.batch import BatchSpec
 from converter.configuration.plan import Plan
 from converter.errors import Code, ExitCode, RunError
-from converter.job import Job, JobResult, StageRecord
+from converter.job import Job, JobResult
 from converter.manifest import Manifest, Row, RunInfo
 from converter.processes import outcome
-from converter.run import delivery, environment, summary
+from converter.run import claim, delivery, environment, resuming, reuse, summary
 from converter.run.baseline import Baseline
+from converter.run.figures import Figures
+from converter.run.reuse import Shelf
+from converter.store.entries import Store
 
 
 @dataclass(frozen=True)
@@ -31,10 +34,12 @@ class RunContext:
         experiment: ``adhoc`` when none was chosen.
         overrides: what the command line changed.
         config_sha256: of the unresolved configuration.
-        command: what the user typed, to say how to start again.
+        command: what the user typed, for the log.
         spec: the configuration that the plan was made from.
         home: the folder of the experiment's runs.
         baseline: what to compare with, read before anything ran.
+        store: the folder of the store, absolute; ``None`` where none is used.
+        resumes: the directory holds the beginning of this run.
     """
 
     directory: Path
@@ -45,6 +50,8 @@ class RunContext:
     spec: BatchSpec = field(default_factory=BatchSpec)
     home: Path | None = None
     baseline: Baseline | None = None
+    store: Path | None = None
+    resumes: bool = False
 
 
 class Record:
@@ -52,23 +59,29 @@ class Record:
 
     def __init__(self, plan: Plan, context: RunContext) -> None:
         self._directory = context.directory
-        self._command = context.command
         self._jobs = {job.name: job for job in plan.jobs}
         self.order = plan.order
         self._rows = {row.name: row for row in plan.skipped}
         self._rows |= {job.name: manifest.row_of(job, outcome.not_run(job)) for job in plan.jobs}
-        self._benchmarks = bool(context.spec.benchmark.providers)
         self._environment = environment.collect()
+        store = Store(context.store) if context.store is not None else None
+        figures = Figures(context.spec.benchmark, self._environment)
+        self.shelf = Shelf(store, reuse.keys_for(self._environment), figures)
         now = datetime.now(UTC)
+        earlier = resuming.earlier(context.directory) if context.resumes else None
         self._info = RunInfo(
-            id=f"{now:%Y%m%dT%H%M%SZ}-{os.urandom(3).hex()}",
+            id=earlier.run.id if earlier else f"{now:%Y%m%dT%H%M%SZ}-{os.urandom(3).hex()}",
             experiment=context.experiment,
-            started_at=_stamp(now),
+            started_at=earlier.run.started_at if earlier else _stamp(now),
             overrides=context.overrides,
             config_sha256=context.config_sha256,
             git=environment.git_state(Path.cwd()),
             baseline=_relative(context),
         )
+
+    def settle(self, rows: Sequence[Row]) -> None:
+        """Take over the rows of models that need no run."""
+        self._rows |= {row.name: row for row in rows}
 
     def manifest(self) -> Manifest:
         rows = [self._rows[name] for name in self.order]
@@ -79,8 +92,9 @@ class Record:
         """Leave a manifest that says what is planned, for the reader of a run that was killed.
 
         Raises:
-            RunError: it cannot be written.
+            RunError: it, or the store, cannot be written.
         """
+        self.shelf.open()
         try:
             manifest.write(self.manifest(), self._directory)
         except OSError as error:
@@ -98,6 +112,33 @@ class Record:
             return self._finish(job, outcome.io_failure(job, error), error)
         return None
 
+    def is_stored(self, job: Job) -> bool:
+        """Whether the store seems to have a job's result."""
+        found = self.shelf.has(job)
+        # A run that is killed later shows what it would have built, from what, and why.
+        self._rows[job.name] = self.shelf.labelled(job, self._rows[job.name])
+        return found
+
+    def reuse(self, job: Job) -> Row | None:
+        """Let a result of the store in; ``None`` when it is not what it seemed.
+
+        Raises:
+            OSError: the disk is full, or the record cannot be written.
+        """
+        stored = self.shelf.take(job)
+        if stored is None:
+            return None
+        try:
+            published = delivery.publish(job, stored, self._directory)
+        except OSError as error:
+            if error.errno not in delivery.NOT_AS_HASHED:
+                return self._finish(job, outcome.io_failure(job, error, stored), error)
+            self.shelf.set_aside(job, f"the stored entry is damaged: {error.strerror}")
+            return None
+        finally:
+            shutil.rmtree(job.staging_dir, ignore_errors=True)
+        return self._finish(job, published, None, cached=True)
+
     def accept(self, result: JobResult) -> Row:
         """Let a result in: publish its artifact, judge it, record it.
 
@@ -106,6 +147,7 @@ class Record:
         """
         job = self._jobs[result.name]
         problem: OSError | None = None
+        result = self.shelf.unless_changed(job, result)
         if result.status == "ok":
             try:
                 result = delivery.publish(job, result, self._directory)
@@ -115,15 +157,16 @@ class Record:
         else:
             result = result.model_copy(update={"artifact": None})
         shutil.rmtree(job.staging_dir, ignore_errors=True)
-        if self._benchmarks:  # the worker does not know what follows
-            result = result.model_copy(
-                update={"stages": {**result.stages, "benchmark": StageRecord()}}
-            )
-        return self._finish(job, result, problem)
+        result = self.shelf.figures.awaited(result)  # the worker does not know what follows
+        row = self._finish(job, result, problem)
+        if result.status == "ok":
+            # After its row: a run that is killed in between has the row, and does not look here.
+            self.shelf.keep(job, result, self._directory)
+        return row
 
     def unmeasured(self) -> list[Job]:
         """The jobs whose file is published and whose latency was asked for and not measured."""
-        if not self._benchmarks:
+        if not self.shelf.figures.wanted:
             return []
         return [job for name, job in self._jobs.items() if _awaits_benchmark(self._rows[name])]
 
@@ -147,20 +190,25 @@ class Record:
             OSError: the record cannot be written; the row is as it was.
         """
         result = outcome.apply_expect(self._with_log(job, result), job.expect)
-        row = manifest.row_of(job, result)
+        cached = self._rows[job.name].cached
+        row = self.shelf.labelled(job, manifest.row_of(job, result), cached=cached)
         self._write(job, result, row)
         self._rows[job.name] = row
+        self.shelf.keep_latency(job, result)
         return row
 
-    def _finish(self, job: Job, result: JobResult, problem: OSError | None) -> Row:
+    def _finish(
+        self, job: Job, result: JobResult, problem: OSError | None, *, cached: bool = False
+    ) -> Row:
         result = outcome.apply_expect(self._with_log(job, result), job.expect)
-        row = self._rows[job.name] = manifest.row_of(job, result)
+        row = self.shelf.labelled(job, manifest.row_of(job, result), cached=cached)
+        self._rows[job.name] = row
         try:
             self._write(job, result, row)
         except OSError as error:
             delivery.unpublish(job, result)
             failed = self._with_log(job, outcome.io_failure(job, error, result))
-            self._rows[job.name] = manifest.row_of(job, failed)
+            self._rows[job.name] = self.shelf.labelled(job, manifest.row_of(job, failed))
             raise
         if _disk_full(result, problem):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._directory))
@@ -195,20 +243,23 @@ class Record:
     def farewell(
         self, received: signal.Signals | None, failure: OSError | None, *, late: bool = False
     ) -> list[str]:
-        """What to tell the user of a run that did not come to its end."""
+        """What to tell the user of a run that did not come to its end, or cannot be reused."""
         done = sum(self._rows[name].status != "not_run" for name in self.order)
         so_far = f"{done} of {len(self.order)} models are done and stay in {self._directory}"
         if missing := len(self.unmeasured()):
             so_far += f"; the latency of {missing} is not measured"
-        again = f"Start again with: {self._command}"
+        again = f"Finish it with: {claim.resume_command(self._directory)}"
+        words = self.shelf.words()
         if failure is not None:
             where = failure.filename or self._directory
-            return [f"Stopped: {failure.strerror or failure}: {where}. {so_far}. {again}"]
+            why = failure.strerror or failure
+            return [f"Stopped: {why}: {where}. {so_far}. {again}", *words]
         if received is not None:
-            return [f"Interrupted by {received.name}: {so_far}. {again}"]
+            return [f"Interrupted by {received.name}: {so_far}. {again}", *words]
         if late and (missing or done < len(self.order)):
-            return [f"The deadline passed and what was running was ended: {so_far}. {again}"]
-        return []
+            end = "The deadline passed and what was running was ended"
+            return [f"{end}: {so_far}. {again}", *words]
+        return words
 
 
 def _relative(context: RunContext) -> str | None:

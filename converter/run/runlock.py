@@ -10,16 +10,19 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from converter.errors import ConfigError, RunError
+from converter.errors import RunError
 from converter.manifest import MANIFEST, RESULTS
 from converter.run import claim
 
 
 @contextmanager
-def locked(directory: Path) -> Iterator[None]:
+def locked(directory: Path, *, holds_run: bool = False) -> Iterator[None]:
     """Hold a run directory; makes it when it does not exist.
 
     The kernel frees the lock of a process that was killed.
+
+    Args:
+        holds_run: the beginning of a run is expected there, and will be continued.
 
     Raises:
         RunError: it cannot be written, or another process holds it.
@@ -34,11 +37,9 @@ def locked(directory: Path) -> Iterator[None]:
     try:
         _take(descriptor, directory)
         try:
-            if (directory / MANIFEST).exists() or (directory / RESULTS).exists():
-                raise ConfigError(
-                    f"{directory} already holds a run: choose an empty folder with "
-                    "hydra.run.dir=DIR"
-                )
+            begun = (directory / MANIFEST).exists() or (directory / RESULTS).exists()
+            if begun and not holds_run:
+                raise claim.holds_run("hydra.run.dir", directory)
             yield
         finally:
             os.unlink(directory / claim.LOCK)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Sequence
 from contextlib import closing
+from itertools import chain, islice
 
 from converter import executors
 from converter.configuration.plan import Plan
 from converter.errors import ExitCode, RunError
 from converter.executors import Executor, Finished
-from converter.run import afterwards, benchmarks, delivery, progress, runlog, summary
+from converter.job import Job
+from converter.run import afterwards, benchmarks, delivery, progress, resuming, runlog, summary
 from converter.run.interrupts import Interrupts
 from converter.run.record import Record, RunContext
 from converter.run.runlock import locked
@@ -29,12 +32,19 @@ def run(plan: Plan, context: RunContext) -> ExitCode:
 def execute(plan: Plan, executor: Executor, context: RunContext) -> ExitCode:
     """Like ``run``, with the executor given."""
     directory = context.directory
+    say = progress.Printer(sys.stdout)
     interrupts = Interrupts(context.spec.deadline)
-    with locked(directory), interrupts, runlog.opened(directory) as log:
+    lock = locked(directory, holds_run=context.resumes)
+    with lock, interrupts, runlog.opened(directory) as log:
         record = Record(plan, context)
+        log(f"started: {context.command}")
+        if context.resumes:
+            plan, told = resuming.settled(plan, directory, record.shelf)
+            record.settle(plan.skipped)
+            say(told)
+            log(told)
         record.open()
         total = len(record.order)
-        log(f"started: {context.command}")
         screen = progress.create(total, sys.stdout, sys.stderr)
         shown = runlog.Both([screen, progress.Lines(total, log)])
         failure: OSError | None = OSError("the run broke off")  # unless it comes to its end
@@ -51,7 +61,6 @@ def execute(plan: Plan, executor: Executor, context: RunContext) -> ExitCode:
             shutil.rmtree(directory / delivery.STAGING, ignore_errors=True)
             ending = afterwards.finish(record, context, interrupts, failure, log)
             log(f"finished: exit code {int(ending.code)}")
-        say = progress.Printer(sys.stdout)
         for text in (summary.render(ending.manifest, directory), *ending.notes):
             say("\n" + text)
             log(text)
@@ -69,22 +78,49 @@ def _consume(
     for skipped in plan.skipped:
         shown.row(skipped)
     try:
-        ready = []
+        waiting: list[Job] = []
+        stored: list[Job] = []
         for job in plan.jobs:
-            if (row := record.prepare(job)) is None:
-                ready.append(job)
-            else:
+            if interrupts.received is not None:
+                return None
+            if (row := record.prepare(job)) is not None:
                 shown.row(row)
-        with closing(executor.run(ready)) as events:
-            for event in events:
-                # A signal may have reached the workers too: what they say now is not their fault.
-                if interrupts.received is not None:
-                    return None
-                shown.event(event)
-                if isinstance(event, Finished):
-                    shown.row(record.accept(event.result))
-                if interrupts.late:
-                    return None
+            else:
+                (stored if record.is_stored(job) else waiting).append(job)
+        damaged = _run(executor, waiting, stored, record, interrupts, shown)
+        if damaged:
+            _run(executor, damaged, [], record, interrupts, shown)
     except OSError as error:
         return error
     return None
+
+
+def _run(
+    executor: Executor,
+    waiting: Sequence[Job],
+    stored: Sequence[Job],
+    record: Record,
+    interrupts: Interrupts,
+    shown: progress.Progress,
+) -> list[Job]:
+    """Run jobs, and take others from the store meanwhile; those that the store failed to give."""
+    damaged = []
+    with closing(executor.run(waiting)) as events:
+        first = list(islice(events, 1))  # the workers load their libraries from here on
+        for job in stored:
+            if interrupts.received is not None:
+                return []
+            if (row := record.reuse(job)) is not None:
+                shown.row(row)
+            else:
+                damaged.append(job)
+        for event in chain(first, events):
+            # A signal may have reached the workers too: what they say now is not their fault.
+            if interrupts.received is not None:
+                return []
+            shown.event(event)
+            if isinstance(event, Finished):
+                shown.row(record.accept(event.result))
+            if interrupts.late:
+                return []
+    return damaged

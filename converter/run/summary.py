@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from converter.errors import Code
@@ -35,16 +35,18 @@ def render(manifest: Manifest, directory: Path) -> str:
     return "\n\n".join(parts)
 
 
-def totals(rows: Iterable[Row]) -> str:
-    """``12 models: 10 ok, 1 failed, 1 skipped``."""
+def totals(rows: Sequence[Row]) -> str:
+    """``12 models: 10 ok, 1 failed, 1 skipped; 9 from the store``."""
     number = counts(rows)
     total = sum(number.values())
     order = sorted(number, key=lambda status: (status != "ok", status))
     listed = ", ".join(f"{number[status]} {status}" for status in order)
-    return f"{total} {'model' if total == 1 else 'models'}: {listed or 'none'}"
+    stored = sum(row.cached for row in rows)
+    more = f"; {stored} from the store" if stored else ""
+    return f"{total} {'model' if total == 1 else 'models'}: {listed or 'none'}{more}"
 
 
-def verification(rows: Iterable[Row]) -> list[str]:
+def verification(rows: Sequence[Row]) -> list[str]:
     """What the proof costs: ``verification took 23 % of the stages' time``; none where nothing ran.
 
     The reference counts as well: the conversion alone would not need it. The benchmark is not
@@ -52,6 +54,8 @@ def verification(rows: Iterable[Row]) -> list[str]:
     """
     total = proof = 0.0
     for row in rows:
+        if row.cached:
+            continue
         total += sum(s.seconds or 0.0 for name, s in row.stages.items() if name != "benchmark")
         proof += sum(row.stages[name].seconds or 0.0 for name in _PROOF if name in row.stages)
     return [f"verification took {100 * proof / total:.0f} % of the stages' time"] if total else []

@@ -233,7 +233,7 @@ def test_a_signal_leaves_the_rest_unmeasured_and_the_run_incomplete(
     assert rows["b"].status == "ok"
     printed = capsys.readouterr().out
     assert "Interrupted by SIGTERM: 2 of 2 models are done" in printed
-    assert "; the latency of 1 is not measured. Start again with: " in printed
+    assert "; the latency of 1 is not measured. Finish it with: " in printed
     assert not manifest.read(directory).run.complete
     assert not (directory.parent / "latest").exists()
 

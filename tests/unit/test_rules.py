@@ -322,21 +322,6 @@ def test_an_opset_beyond_the_exporter_names_its_range_and_the_other() -> None:
     assert len(problems(config | {"select": ["n"]})) == 1
 
 
-# Keys whose feature is not built yet
-
-
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("store", {"path": "x"}),
-    ],
-)
-def test_a_key_without_its_feature_is_refused_not_ignored(key: str, value: object) -> None:
-    (message,) = of_run(**{key: value})
-    assert message.startswith(key)
-    assert message.endswith("is not available in this version. Remove it.")
-
-
 # Latency
 
 

@@ -101,6 +101,9 @@ class Script:
             self.closed = True
 
 
+QUIET = BatchSpec(benchmark=BenchmarkSpec(providers=[]))
+
+
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     return tmp_path / "zoo" / "run"
@@ -114,7 +117,7 @@ def context(directory: Path) -> RunContext:
         ["opset=17"],
         "0" * 64,
         "python -m converter +experiment=zoo",
-        BatchSpec(benchmark=BenchmarkSpec(providers=[])),
+        QUIET,
     )
 
 
@@ -355,7 +358,7 @@ def test_a_signal_ends_the_run_with_every_model_in_the_manifest(
     assert (
         f"Interrupted by {number.name}: 1 of 3 models are done and stay in {directory}" in printed
     )
-    assert "Start again with: python -m converter +experiment=zoo" in printed
+    assert f"Finish it with: python -m converter resume {directory}" in printed
     assert not (directory.parent / "latest").exists()
     assert not (directory / ".staging").exists()
     assert not (directory / ".lock").exists()
@@ -465,8 +468,8 @@ def test_the_run_log_holds_what_was_printed_with_times(
     told = [line[21:] for line in lines]
     assert told[0] == "started: python -m converter +experiment=zoo"
     assert told[1:3] == [
-        "[1/2] ok       a  4.0 s",
-        "[2/2] failed   b  4.0 s  EXPORT: no such operator",
+        "[1/2] ok       a  3.5 s",
+        "[2/2] failed   b  3.5 s  EXPORT: no such operator",
     ]
     assert told[3] == "finished: exit code 1"
     printed = [line for line in capsys.readouterr().out.splitlines() if line]
@@ -484,7 +487,7 @@ def test_the_run_log_of_an_interrupted_run_says_how_to_go_on(
     text = (directory / "run.log").read_text()
     assert "finished: exit code 143" in text
     assert f"Interrupted by SIGTERM: 0 of 1 models are done and stay in {directory}. " in text
-    assert "Start again with: python -m converter +experiment=zoo\n" in text
+    assert f"Finish it with: python -m converter resume {directory}\n" in text
 
 
 def test_a_link_in_place_of_the_run_log_is_not_followed(
@@ -536,7 +539,7 @@ def test_a_lock_whose_holder_was_killed_is_free(directory: Path) -> None:
 def test_a_directory_that_holds_a_run_is_refused(directory: Path, context: RunContext) -> None:
     execute(make_plan(directory, "a"), Script({}), context)
     before = (directory / "manifest.json").read_bytes()
-    with pytest.raises(ConfigError, match="already holds a run: choose an empty folder"):
+    with pytest.raises(ConfigError, match=r"already holds a run\. Finish it with `python -m"):
         execute(make_plan(directory, "a"), Script({}), context)
     assert (directory / "manifest.json").read_bytes() == before
     assert not (directory / ".lock").exists()
@@ -564,7 +567,7 @@ def test_latest_moves_on_and_leaves_alone_what_is_no_link(tmp_path: Path) -> Non
 
 
 def test_a_directory_elsewhere_gets_no_link(tmp_path: Path) -> None:
-    elsewhere = RunContext(tmp_path / "chosen" / "run", "zoo", [], "0" * 64, "")
+    elsewhere = RunContext(tmp_path / "chosen" / "run", "zoo", [], "0" * 64, "", QUIET)
     assert execute(make_plan(elsewhere.directory, "a"), Script({}), elsewhere) is ExitCode.OK
     assert not (tmp_path / "chosen" / "latest").is_symlink()
 

@@ -1,0 +1,118 @@
+"""An interrupted run: which of its rows stay, and how what it left undone is cleared away."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from converter import files, manifest
+from converter.configuration.plan import Plan
+from converter.errors import Code, RunError
+from converter.job import Job
+from converter.manifest import Manifest, Row
+from converter.run import claim, delivery
+from converter.run.reuse import Shelf
+from converter.store import keys
+from converter.store.entries import files_of
+
+_LISTED = 10
+
+
+def earlier(directory: Path) -> Manifest | None:
+    """The manifest that a run has left, if it came so far."""
+    try:
+        return manifest.read(directory)
+    except (OSError, ValidationError):
+        return None
+
+
+def last_rows(directory: Path) -> dict[str, Row]:
+    """The last row of each model in ``results.jsonl``; a torn line is none."""
+    rows = {}
+    try:
+        lines = (directory / manifest.RESULTS).read_bytes().splitlines()
+    except FileNotFoundError:
+        return {}
+    for line in lines:
+        try:
+            row = Row.model_validate_json(line)
+        except ValidationError:
+            continue
+        rows[row.name] = row
+    return rows
+
+
+def settled(plan: Plan, directory: Path, shelf: Shelf) -> tuple[Plan, str]:
+    """The plan with what is finished among its settled rows, and what to tell about it.
+
+    A row stays when its job has the same key now and its artifact still has its hash; a failure is
+    a finished row too, unless it was the disk's. What else is there of a model is removed, so that
+    nothing of before looks like a result.
+
+    Raises:
+        RunError: the directory cannot be written.
+    """
+    rows = last_rows(directory)
+    before = earlier(directory)
+    again: dict[str, str | None] = {}
+    for job in plan.jobs:
+        row = rows.get(job.name)
+        again[job.name] = _why_again(job, row, directory, shelf, before) if row else None
+    jobs = [job for job in plan.jobs if job.name not in rows or again[job.name] is not None]
+    undone = {job.name for job in jobs}
+    kept = [rows[job.name] for job in plan.jobs if job.name not in undone]
+    try:
+        # The record first: a kill in between leaves files that no row speaks of.
+        text = "".join(f"{row.model_dump_json()}\n" for row in kept)
+        manifest.write_atomic(directory / manifest.RESULTS, text)
+        _clear(directory, jobs)
+    except OSError as error:
+        raise RunError(f"cannot write {error.filename or directory}: {error.strerror}") from error
+    told = f"resumed: {len(kept)} of {len(plan.jobs)} models are done"
+    reasons = {name: why for name, why in again.items() if why is not None}
+    return replace(plan, jobs=jobs, skipped=[*plan.skipped, *kept]), _told(told, reasons)
+
+
+def _why_again(
+    job: Job, row: Row, directory: Path, shelf: Shelf, before: Manifest | None
+) -> str | None:
+    """Why a finished model is done again, or ``None``."""
+    if row.error is not None and row.error.code is Code.IO:  # a full disk stopped the run here
+        return f"it could not be written: {row.error.message}"
+    now = shelf.key(job)
+    if row.job_key != now.digest:
+        parts = shelf.parts_of(row.job_key)
+        if parts is None:  # not in the store: the versions are known from the manifest
+            packages = before.environment.packages if before else {}
+            parts = now.parts | {
+                part: packages.get(part.removeprefix("package "))
+                for part in now.parts
+                if before and part.startswith("package ")
+            }
+        return keys.difference(parts, now.parts) or "what it is made from has changed"
+    for part in files_of(row.artifact):
+        path = directory / part.path
+        if path.is_symlink() or not path.is_file() or files.sha256(path) != part.sha256:
+            return f"{part.path} is not as recorded"
+    return None
+
+
+def _clear(directory: Path, jobs: list[Job]) -> None:
+    """Remove what was begun; a link in the place of a folder is left for `prepare` to refuse."""
+    folders = [directory / delivery.STAGING, *(Path(job.model_dir) for job in jobs)]
+    for folder in folders:
+        if folder.is_dir() and not folder.is_symlink() and not folder.parent.is_symlink():
+            shutil.rmtree(folder)
+    for path in directory.glob(".*"):  # of writes that were cut short
+        if path.is_file() and path.name != claim.LOCK:
+            path.unlink()
+
+
+def _told(head: str, reasons: Mapping[str, str]) -> str:
+    lines = [f"again  {name}: {why}" for name, why in reasons.items()]
+    more = [f"again  {len(lines) - _LISTED} more"] if len(lines) > _LISTED else []
+    return "\n".join([head, *lines[:_LISTED], *more])

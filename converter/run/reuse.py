@@ -1,0 +1,184 @@
+"""What a run does with the store: look before a job starts, keep what came out right."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from converter.job import Job, JobResult
+from converter.manifest import Environment, Row
+from converter.processes import outcome
+from converter.run import delivery
+from converter.run.figures import Figures
+from converter.store import keys
+from converter.store.entries import DamagedError, Entry, Store, Stored
+from converter.store.keys import JobKey, Keys, Parts
+
+_NEW = "not in the store"
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """The entry of a job, or why there is none to use; ``damaged``: its key is occupied."""
+
+    stored: Stored | None
+    reason: str | None = None
+    damaged: bool = False
+
+
+def keys_for(environment: Environment) -> Keys:
+    """The keys that jobs have in an environment."""
+    gpus = [f"{gpu.name} {gpu.driver}" for gpu in environment.gpus]
+    return Keys(environment.packages, gpus)
+
+
+class Shelf:
+    """The store as one run sees it.
+
+    Args:
+        store: ``None`` where the run uses none; the keys are made all the same.
+        figures: what the run asks of the latency.
+    """
+
+    def __init__(self, store: Store | None, makes: Keys, figures: Figures) -> None:
+        self._store = store
+        self._makes = makes
+        self.figures = figures
+        self._keys: dict[str, JobKey] = {}
+        self._reasons: dict[str, str] = {}
+        self._found: dict[str, Stored] = {}
+        self._known: dict[str, list[Entry]] | None = None
+        self.problem: OSError | None = None
+
+    def open(self) -> None:
+        """See that the store can be written.
+
+        Raises:
+            RunError: it cannot.
+        """
+        if self._store is not None:
+            self._store.open()
+
+    def key(self, job: Job) -> JobKey:
+        """The key of a job as it was when it was first asked for."""
+        if job.name not in self._keys:
+            self._keys[job.name] = self._makes.of(job)
+        return self._keys[job.name]
+
+    def look_up(self, job: Job) -> Lookup:
+        """Nothing is changed or moved; a damaged entry is only told."""
+        if self._store is None:
+            return Lookup(None)
+        key = self.key(job)
+        try:
+            stored = self._store.read(key.digest)
+        except DamagedError as error:
+            return Lookup(None, f"the stored entry is damaged: {error}", damaged=True)
+        if stored is None:
+            return Lookup(None, self.why(key, job.name))
+        missing = [entry for entry in stored.entry.trust if entry not in job.trust]
+        if missing and job.source.kind not in ("registry", "onnx"):
+            return Lookup(None, f"CONVERTER_TRUST no longer lists {', '.join(missing)}")
+        return Lookup(stored)
+
+    def has(self, job: Job) -> bool:
+        """Whether the store seems to have a job's result; a damaged entry is set aside."""
+        found = self.look_up(job)
+        if found.damaged:
+            self.set_aside(job, str(found.reason))
+        elif found.reason is not None:
+            self._reasons[job.name] = found.reason
+        if found.stored is not None:
+            self._found[job.name] = found.stored
+        return found.stored is not None
+
+    def take(self, job: Job) -> JobResult | None:
+        """Put the files that the store has into the job's staging folder; their result.
+
+        ``None`` when they are gone.
+
+        Raises:
+            OSError: the staging folder cannot be made or written.
+        """
+        assert self._store is not None, "it has the job's result"
+        delivery.clear_staging(job)
+        try:
+            self._store.place(self._found[job.name], Path(job.staging_dir))
+        except FileNotFoundError as error:  # somebody tidies up
+            self._reasons[job.name] = f"{_NEW}: {error.filename} is gone"
+            return None
+        return self.figures.of_stored(self._found[job.name])
+
+    def set_aside(self, job: Job, reason: str) -> None:
+        """The entry of a job is not what it says: move it away, so that it is built again."""
+        self._reasons[job.name] = reason
+        if self._store is not None:
+            try:
+                self._store.set_aside(self.key(job).digest)
+            except OSError as error:
+                self.problem = error
+
+    def keep(self, job: Job, result: JobResult, directory: Path) -> None:
+        """Store an ok result whose artifact is published; one that cannot be stored is no harm."""
+        if self._store is not None:
+            try:
+                self._store.put(job, self.key(job), result, directory)
+            except OSError as error:
+                self.problem = error
+
+    def keep_latency(self, job: Job, result: JobResult) -> None:
+        """Store what was measured of a file that the store has."""
+        if self._store is not None and result.status == "ok":
+            try:
+                self._store.keep_latency(self.key(job).digest, self.figures.record(result))
+            except OSError as error:
+                self.problem = error
+
+    def unless_changed(self, job: Job, result: JobResult) -> JobResult:
+        """The result, or its refusal when a file of the job is not what it was at the start."""
+        if result.status not in ("ok", "failed"):
+            return result
+        paths = self._makes.changed_files(job, self.key(job))
+        return outcome.input_changed(result, paths) if paths else result
+
+    def labelled(self, job: Job, row: Row, *, cached: bool = False) -> Row:
+        """The row with its key, and where it is from."""
+        reason = None if cached else self._reasons.get(job.name)
+        return row.model_copy(
+            update={
+                "job_key": self.key(job).digest,
+                "cached": cached,
+                "cache_miss_reason": reason,
+            }
+        )
+
+    def words(self) -> list[str]:
+        """What to tell the user about the store."""
+        if self._store is None or self.problem is None:
+            return []
+        why = self.problem.strerror or self.problem
+        return [
+            f"The store {self._store.path} could not be written: {why} ({self.problem.filename}). "
+            "What it could not keep is built again by the next run."
+        ]
+
+    def parts_of(self, key: str | None) -> Parts | None:
+        """What a key was made of, where the store has an entry of it."""
+        try:
+            stored = self._store.read(key) if self._store and key else None
+        except DamagedError:
+            return None
+        return stored.entry.parts if stored else None
+
+    def why(self, key: JobKey, name: str) -> str:
+        """What differs from the entry of that model that is nearest."""
+        if self._known is None:
+            self._known = {}
+            for _, entry in self._store.entries() if self._store else ():
+                self._known.setdefault(entry.name, []).append(entry)
+        # Of several that are as near: the newest.
+        entries = sorted(self._known.get(name, []), key=lambda entry: entry.created_at)
+        if not entries:
+            return _NEW
+        nearest = min(reversed(entries), key=lambda e: keys.distance(e.parts, key.parts))
+        return keys.difference(nearest.parts, key.parts) or _NEW

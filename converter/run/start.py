@@ -1,0 +1,80 @@
+"""From a valid configuration to a run: what it needs of other runs, its jobs, its context."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from converter import trust
+from converter.batch import BatchSpec
+from converter.configuration import plan
+from converter.errors import ExitCode
+from converter.run import baseline, exclusive, history, publication, runner
+from converter.run.record import RunContext
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a run was asked for with.
+
+    Attributes:
+        overrides: what the command line changed.
+        sha256: of the unresolved configuration.
+        command: what the user typed.
+        folder: the directory of the run, or of the sweep that it is a point of, absolute.
+        point: the folder name of a sweep's point; empty for a run.
+    """
+
+    experiment: str
+    overrides: list[str]
+    sha256: str
+    command: str
+    folder: Path
+    point: str
+
+
+def run(
+    spec: BatchSpec,
+    origin: Origin,
+    directory: Callable[[], Path],
+    *,
+    compared_with: str | None,
+    resumes: bool = False,
+) -> ExitCode:
+    """Run a configuration to its end.
+
+    Args:
+        directory: gives the run directory; called when nothing stands against the run.
+        compared_with: ``latest``, a run directory or a manifest.
+        resumes: the directory holds the beginning of this run.
+
+    Raises:
+        ConfigError: the baseline cannot be read, or there is no such executor.
+        RunError: a folder is held by another run or cannot be written.
+    """
+    cwd = Path.cwd()
+    home = history.home(origin.folder, origin.experiment)
+    targets = [Path(spec.publish_to).absolute()] if spec.publish_to else []
+    for folder in [home, *targets] if spec.exclusive else []:
+        exclusive.hold(folder)
+    for target in targets:
+        publication.check(target)
+    earlier = baseline.find(compared_with, home, origin.point)
+    place = directory()
+    trusted = trust.parse(os.environ.get(trust.VARIABLE, ""), cwd)
+    jobs = plan.build(spec, run_dir=place, cwd=cwd, trust=trusted)
+    context = RunContext(
+        directory=place,
+        experiment=origin.experiment,
+        overrides=origin.overrides,
+        config_sha256=origin.sha256,
+        command=origin.command,
+        spec=spec,
+        home=home,
+        baseline=earlier,
+        store=cwd / spec.store.path if spec.store.use else None,
+        resumes=resumes,
+    )
+    return runner.run(jobs, context)

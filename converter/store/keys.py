@@ -1,0 +1,208 @@
+"""The key of a job: everything that decides what its file looks like, part by part.
+
+Two jobs of the same key give the same file. A part has a name, so that a miss can say what
+changed. No time is in it, no place, no thread count, and nothing that only decides what is said
+about a file: its tags, what was expected of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import registry
+from converter import files
+from converter.job import Job
+from converter.spec import Checkpoint, InputSpec
+from converter.store import sources
+from converter.store.contents import Contents
+
+Parts = dict[str, Any]
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+_ALWAYS = (
+    "torch", "torchvision", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "numpy",
+)  # fmt: skip
+# What the rest of a job is: where, how fast, for whom, and what has a part of its own.
+_NOT_REQUEST = {
+    "source", "weights", "inputs", "exporter", "expect", "tags", "threads", "trust",
+    "model_dir", "staging_dir",
+}  # fmt: skip
+_SHOWN = 3
+_WIDTH = 40
+
+
+@dataclass(frozen=True)
+class JobKey:
+    """What a job is made from.
+
+    Attributes:
+        parts: JSON values by name: ``request.opset``, ``file registry/srcnn.py``,
+            ``package torch``.
+        files: the files among them, by the second word of their name.
+    """
+
+    parts: Parts
+    files: dict[str, Path]
+
+    @property
+    def digest(self) -> str:
+        return digest(self.parts)
+
+
+def digest(parts: Parts) -> str:
+    """64 hex digits that are equal for equal parts."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class Keys:
+    """Makes the keys of a run's jobs; a file that several share is read once.
+
+    Args:
+        packages: installed versions, as in the manifest.
+        gpus: the machine's, for jobs that may use one.
+    """
+
+    def __init__(self, packages: Mapping[str, str | None], gpus: Sequence[str]) -> None:
+        self._packages = packages
+        self._gpus = [*gpus, os.environ.get("CUDA_VISIBLE_DEVICES", "")] if gpus else []
+        self._contents = Contents()
+
+    def of(self, job: Job) -> JobKey:
+        found = sources.of(job, self._contents)
+        parts = {**_request(job), **self._versions(job), **_own_code(job)}
+        if job.device != "cpu":
+            parts["gpus"] = self._gpus
+        parts |= {f"file {name}": self._contents.sha256(path) for name, path in found.items()}
+        return JobKey(json.loads(json.dumps(parts)), found)  # as they will be read again
+
+    def changed_files(self, job: Job, key: JobKey) -> list[Path]:
+        """The files that are not what they were when the key was made; read again."""
+        now = sources.of(job, self._contents)
+        names = {**key.files, **now}
+        return [
+            path
+            for name, path in names.items()
+            if name not in now or self._contents.sha256(path) != key.parts.get(f"file {name}")
+        ]
+
+    def _versions(self, job: Job) -> Parts:
+        names = [*_ALWAYS, *([job.simplifier] if job.simplifier else [])]
+        source = job.source
+        if source.kind in ("target", "file") or str(source.registry).startswith("timm/"):
+            names.append("timm")
+        found: Parts = {f"package {name}": self._packages.get(name) for name in names}
+        if (top := sources.top_level(job)) is not None:
+            found |= {f"package {name}": version for name, version in _distributions(top).items()}
+        major, minor, _ = platform.python_version_tuple()
+        return {**found, "python": f"{major}.{minor}", "machine": platform.machine()}
+
+
+def difference(before: Parts, now: Parts) -> str:
+    """What changed between two keys, in words: ``torch 2.14.0 → 2.15.0; registry/x.py changed``."""
+    names = _differing(before, now)
+    said = [_say(name, before, now) for name in sorted(names, key=_order)]
+    said = list(dict.fromkeys(said))
+    more = [f"and {len(said) - _SHOWN} more"] if len(said) > _SHOWN else []
+    return "; ".join([*said[:_SHOWN], *more])
+
+
+def distance(before: Parts, now: Parts) -> tuple[int, int]:
+    """How many parts of the request differ, and how many others."""
+    names = _differing(before, now)
+    asked = sum(name.startswith("request.") for name in names)
+    return asked, len(names) - asked
+
+
+def _differing(before: Parts, now: Parts) -> list[str]:
+    names = {**before, **now}
+    return [name for name in names if before.get(name) != now.get(name)]
+
+
+def _order(name: str) -> int:
+    """Causes that come from outside first: they explain many models at once."""
+    kinds = ("package", "python", "machine", "gpus", "converter", "file", "request.")
+    return next((i for i, kind in enumerate(kinds) if name.startswith(kind)), len(kinds))
+
+
+def _say(name: str, before: Parts, now: Parts) -> str:
+    kind, _, what = name.partition(" ")
+    if kind == "file":
+        if before.get(name) is None:
+            return f"{what} is new"
+        return f"{what} changed" if now.get(name) is not None else f"{what} is gone"
+    if kind == "converter":
+        return "the converter's own code changed"
+    label = what if kind == "package" else name.removeprefix("request.")
+    old, new = (_brief(parts.get(name)) for parts in (before, now))
+    return f"{label} {old} → {new}" if len(old + new) <= _WIDTH else f"{label} changed"
+
+
+def _brief(value: Any) -> str:
+    return value if isinstance(value, str) else "none" if value is None else json.dumps(value)
+
+
+def _request(job: Job) -> Parts:
+    """The request with every path replaced by the file's own part."""
+    stated = job.model_dump(mode="json", exclude=_NOT_REQUEST)
+    parts = {f"request.{name}": value for name, value in stated.items()}
+    source = job.source
+    said: Any = str(source) if source.path is None else [source.kind, source.name]
+    entry = registry.find(source.registry) if source.registry else None
+    if entry is not None:
+        said = [said, entry.module, entry.builder, dict(entry.kwargs)]
+    weights = job.weights
+    if isinstance(weights, Checkpoint):
+        parts["request.weights"] = [weights.key, weights.strip_prefix]
+    else:
+        parts["request.weights"] = weights
+    # A list: the order of the inputs is that of forward's arguments.
+    parts["request.inputs"] = [[name, _input(tensor)] for name, tensor in job.inputs.items()]
+    parts["request.verify"] = _without_paths(parts["request.verify"])
+    return {**parts, "request.source": said}
+
+
+def _input(tensor: InputSpec) -> Any:
+    return _without_paths({**tensor.model_dump(mode="json"), "fill": tensor.filling})
+
+
+def _without_paths(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: None if k == "path" else _without_paths(item) for k, item in value.items()}
+    return [_without_paths(item) for item in value] if isinstance(value, list) else value
+
+
+def _own_code(job: Job) -> Parts:
+    plugins = [f"exporters/{name}" for name in job.exporters]
+    plugins += [f"simplifiers/{job.simplifier}"] if job.simplifier else []
+    return {"converter": _worker_code()} | {
+        f"converter {name}": files.sha256(_PACKAGE / f"{name}.py")
+        for name in plugins
+        if (_PACKAGE / f"{name}.py").is_file()
+    }
+
+
+@cache
+def _worker_code() -> str:
+    """One hash of the code of the converter that runs in a worker, but for its plugins."""
+    code = hashlib.sha256()
+    paths = [*sorted((_PACKAGE / "worker").glob("*.py")), _PACKAGE / "providers" / "cpu.py"]
+    for path in [*paths, _PACKAGE / "job.py", _PACKAGE / "spec.py"]:
+        code.update(f"{path.name} {files.sha256(path)}\n".encode())
+    return code.hexdigest()
+
+
+@cache
+def _distributions(top: str) -> dict[str, str]:
+    """The installed distributions that provide a top-level package, with their versions."""
+    names = metadata.packages_distributions().get(top, [])
+    return {name: metadata.version(name) for name in sorted(set(names))}

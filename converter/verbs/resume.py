@@ -1,0 +1,74 @@
+"""``python -m converter resume RUN_DIR``: finish an interrupted run.
+
+The run's own configuration, as it was composed then, is planned again. Finished rows stay where
+their key and their files are unchanged, failed ones too; the others are done. Exit codes are
+those of a run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from converter.configuration import saved, validation
+from converter.errors import ConfigError, Problem, RunError
+from converter.run import claim, resuming, start, summary
+
+SUMMARY = "finish an interrupted run: RUN_DIR"
+
+
+def main(argv: Sequence[str]) -> int:
+    """Finish the run of a directory.
+
+    Raises:
+        ConfigError: there is no run in it, or its configuration is not valid any more.
+        RunError: it is held by another process or cannot be written.
+    """
+    parser = argparse.ArgumentParser(prog="python -m converter resume", description=SUMMARY)
+    parser.add_argument("run", metavar="RUN_DIR", type=Path, help="such as outputs/zoo/2026-…")
+    directory: Path = parser.parse_args(argv).run.resolve()  # `latest` is a link
+    _check(directory)
+    before = resuming.earlier(directory)
+    if before is not None and before.run.complete and before.run.exit_code is not None:
+        print(f"complete, nothing to resume: {summary.totals(before.models)}\n{directory}")
+        return before.run.exit_code
+    found = saved.read(directory)
+    try:
+        os.chdir(found.cwd)
+    except OSError as error:
+        message = f"the folder of the run's command, {found.cwd}, cannot be entered"
+        raise RunError(f"{message}: {error.strerror}") from error
+    origin = start.Origin(
+        experiment=found.experiment,
+        overrides=found.overrides,
+        sha256=found.sha256,
+        command=shlex.join(["python", "-m", "converter", "resume", *argv]),
+        folder=directory.parent if found.point else directory,
+        point=found.point,
+    )
+    # A point of a sweep was planned leniently; any other has passed the strict rules before.
+    spec = validation.parse(found.config, sweep=True)
+    stated = spec.baseline
+    if before is not None:  # `latest` may be another run by now
+        stated = before.run.baseline and str(directory / before.run.baseline)
+    return start.run(spec, origin, lambda: directory, compared_with=stated, resumes=True)
+
+
+def _check(directory: Path) -> None:
+    if not directory.is_dir():
+        raise ConfigError(Problem("resume", f"there is no run directory {directory}."))
+    if (holder := claim.held_by(directory)) is not None:
+        raise RunError(f"{directory} is held by {holder}: it is running; wait for it.")
+    points = sorted(path.parent.name for path in directory.glob(f"*/{saved.FOLDER}"))
+    if points and not (directory / saved.FOLDER).is_dir():
+        unfinished = [name for name in points if not _is_complete(directory / name)]
+        hint = f"Its points that are not complete: {', '.join(unfinished) or 'none'}."
+        raise ConfigError(Problem("resume", f"{directory} is a sweep: resume a point.", hint))
+
+
+def _is_complete(directory: Path) -> bool:
+    found = resuming.earlier(directory)
+    return found is not None and found.run.complete

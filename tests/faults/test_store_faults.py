@@ -1,0 +1,131 @@
+"""The store with real models: the same bytes twice, damage, and sources edited during a run."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+pytestmark = [pytest.mark.faults, pytest.mark.e2e]
+
+OWN = """
+import os, time
+import torch
+from helper import SIZE
+
+class Own(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = torch.nn.Linear(64, SIZE)
+
+    def forward(self, x):
+        while os.path.exists("wait"):
+            open("waiting", "w").close()
+            time.sleep(0.01)
+        return self.linear(x)
+"""
+ENTRY = (
+    "+models.own={source: {file: own.py, name: Own}, inputs: {x: {shape: [2, 64]}},"
+    " weights: {checkpoint: own.pth}, export: {external_data: always}}"
+)
+OTHER = "+models.other={source: single_conv}"
+OPTIONS = ["exporter=torchscript", "executor.workers=1"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "own.py").write_text(OWN)
+    (tmp_path / "helper.py").write_text("SIZE = 16\n")
+    save(tmp_path, 1)
+    return tmp_path
+
+
+def save(folder: Path, seed: int) -> None:
+    code = (
+        f"import torch, own; torch.manual_seed({seed}); torch.save(own.Own().state_dict(), 'new')"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=folder, check=True)
+    (folder / "new").replace(folder / "own.pth")
+
+
+def start(folder: Path, name: str, *words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "converter", *OPTIONS, f"hydra.run.dir={name}", *words],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "CONVERTER_TRUST": str(folder)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def run(folder: Path, name: str, *words: str, code: int = 0) -> dict[str, Any]:
+    """The rows of a run that ends with ``code``."""
+    with start(folder, name, *words) as process:
+        output, _ = process.communicate(timeout=120)
+    assert process.returncode == code, output
+    return rows(folder / name)
+
+
+def rows(directory: Path) -> dict[str, Any]:
+    found = json.loads((directory / "manifest.json").read_text())["models"]
+    return {row["name"]: row for row in found}
+
+
+def test_the_same_job_has_the_same_key_and_bytes_and_damage_is_repaired(folder: Path) -> None:
+    first = run(folder, "first", ENTRY, OTHER)
+    again = run(folder, "again", ENTRY, OTHER, "store.use=false")
+    for name, row in first.items():
+        assert row["job_key"] == again[name]["job_key"]
+        assert row["artifact"] == again[name]["artifact"]
+        assert (row["cached"], again[name]["cached"]) == (False, False)
+    entry = folder / "outputs/.store" / first["own"]["job_key"]
+    (entry / "own.onnx.data").chmod(0o644)
+    (entry / "own.onnx.data").write_bytes(b"\0" * (entry / "own.onnx.data").stat().st_size)
+    repaired = run(folder, "repaired", ENTRY, OTHER)
+    assert repaired["own"]["cache_miss_reason"].startswith("the stored entry is damaged")
+    assert repaired["own"]["artifact"] == first["own"]["artifact"]
+    assert repaired["other"]["cached"]
+    assert len(list((folder / "outputs/.store").glob(".damaged-*"))) == 1
+
+
+def test_only_what_was_touched_is_built_again(folder: Path) -> None:
+    run(folder, "first", ENTRY, OTHER)
+    for path in ("own.py", "helper.py", "own.pth"):
+        os.utime(folder / path, (1, 1))
+    assert all(row["cached"] for row in run(folder, "later", ENTRY, OTHER).values())
+    save(folder, 2)
+    (folder / "helper.py").write_text("SIZE = 16  # as before\n")
+    found = run(folder, "edited", ENTRY, OTHER)
+    assert found["own"]["cache_miss_reason"] == "weights.checkpoint changed; helper.py changed"
+    assert found["other"]["cached"]
+
+
+@pytest.mark.parametrize("edited", ["helper.py", "own.pth"])
+def test_a_source_that_is_edited_while_it_is_used_is_told(folder: Path, edited: str) -> None:
+    (folder / "wait").touch()
+    with start(folder, "run", ENTRY, OTHER) as process:
+        end = time.monotonic() + 60
+        while not (folder / "waiting").exists():
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        with (folder / edited).open("ab") as file:
+            file.write(b"\n# edited\n")
+        (folder / "wait").unlink()
+        output, _ = process.communicate(timeout=120)
+    assert process.returncode == 1, output
+    found = rows(folder / "run")
+    assert (found["own"]["status"], found["own"]["error"]["code"]) == ("failed", "INPUT_CHANGED")
+    assert str(folder / edited) in found["own"]["error"]["message"]
+    assert "Run again when the file is at rest." in output
+    assert not list((folder / "run/models/own").glob("*.onnx*"))
+    assert found["other"]["status"] == "ok"
+    assert len(list((folder / "outputs/.store").iterdir())) == 1

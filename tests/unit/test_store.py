@@ -1,0 +1,351 @@
+"""Runs that share a store, with an executor that plays a script in place of workers."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from converter import cli, manifest
+from converter.errors import ExitCode, RunError
+from converter.job import Job, JobResult
+from converter.manifest import Row
+from converter.run.record import RunContext
+from converter.run.runner import execute
+from converter.spec import Expect
+from converter.store.entries import DamagedError, Store
+from tests.unit.test_runner import CONTENT, QUIET, Act, Script, failed, make_plan, ok, rows
+
+Night = Callable[..., dict[str, Row]]
+
+
+def alone(job: Job) -> JobResult:
+    """A file without external data."""
+    result = ok(job)
+    assert result.artifact is not None
+    artifact = result.artifact.model_copy(update={"external_data": []})
+    return result.model_copy(update={"artifact": artifact})
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+@pytest.fixture
+def night(tmp_path: Path, store: Store) -> Night:
+    """A run of scripted models in a folder of its own; which of them ran is in ``night.ran``."""
+    ran: list[str] = []
+
+    def run(
+        *names: str,
+        act: Act = alone,
+        use: bool = True,
+        expect: Expect | None = None,
+        code: ExitCode = ExitCode.OK,
+    ) -> dict[str, Row]:
+        ran.clear()
+        directory = tmp_path / f"night-{len(list(tmp_path.glob('night-*')))}"
+        context = RunContext(directory, "zoo", [], "0" * 64, "converter", QUIET)
+        if use:
+            context = replace(context, store=store.path)
+        script = Script(dict.fromkeys(names, act), lambda job: ran.append(job.name))
+        assert execute(make_plan(directory, *names, expect=expect), script, context) is code
+        found = rows(directory)
+        for row in found.values():
+            if row.artifact is not None:
+                assert (directory / row.artifact.path).read_bytes() == CONTENT
+        return found
+
+    run.ran = ran  # type: ignore[attr-defined]
+    return run
+
+
+def last(tmp_path: Path) -> Path:
+    return max(tmp_path.glob("night-*"))
+
+
+def only(store: Store) -> Path:
+    (key,) = store.held()
+    return store.path / key
+
+
+def test_the_second_night_takes_everything_from_the_store(
+    night: Night, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = night("a", "b")
+    assert night.ran == ["a", "b"]  # type: ignore[attr-defined]
+    capsys.readouterr()
+    second = night("a", "b")
+    assert night.ran == []  # type: ignore[attr-defined]
+    for name, row in second.items():
+        assert (row.cached, row.cache_miss_reason) == (True, None)
+        assert (first[name].cached, first[name].cache_miss_reason) == (False, "not in the store")
+        same = {"cached": True, "cache_miss_reason": None}
+        assert first[name].model_copy(update=same) == row
+    printed = capsys.readouterr().out
+    assert "[2/2] ok       b  stored" in printed
+    assert "2 models: 2 ok; 2 from the store" in printed
+    assert manifest.read(last(tmp_path)).run.complete
+    assert (last(tmp_path) / "models/a/result.json").is_file()
+
+
+def test_a_self_contained_file_is_linked_and_external_data_never(
+    night: Night, tmp_path: Path, store: Store
+) -> None:
+    night("a")
+    night("a")
+    assert (last(tmp_path) / "models/a/a.onnx").stat().st_nlink == 3
+    assert (last(tmp_path) / "models/a/a.onnx").stat().st_mode & 0o777 == 0o444
+    night("b", act=ok)
+    night("b", act=ok)
+    assert night.ran == []  # type: ignore[attr-defined]
+    for name in ("b.onnx", "b.onnx.data"):
+        assert (last(tmp_path) / "models/b" / name).stat().st_nlink == 1
+    assert (last(tmp_path) / "models/b/b.onnx.data").read_bytes() == CONTENT * 2
+
+
+def test_a_store_on_another_file_system_is_copied_from(
+    night: Night, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*paths: Path, follow_symlinks: bool) -> None:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+    monkeypatch.setattr(os, "link", refuse)
+    night("a")
+    assert night("a")["a"].cached
+    assert (last(tmp_path) / "models/a/a.onnx").stat().st_nlink == 1
+
+
+def test_only_ok_results_are_kept(night: Night, store: Store) -> None:
+    night("a", act=failed, code=ExitCode.MODELS_FAILED)
+    known = Expect(status="failed", code="EXPORT", reason="known")
+    night("b", act=failed, expect=known)
+    assert store.held() == []
+
+
+def test_an_unexpected_success_is_one_from_the_store_too(night: Night) -> None:
+    known = Expect(status="failed", code="EXPORT", reason="known")
+    for cached in (False, True):
+        row = night("a", expect=known, code=ExitCode.MODELS_FAILED)["a"]
+        assert (row.status, row.cached) == ("xpass", cached)
+
+
+def test_without_the_store_nothing_is_read_or_written(night: Night, store: Store) -> None:
+    row = night("a", use=False)["a"]
+    assert not store.path.exists()
+    assert (row.cached, row.cache_miss_reason) == (False, None)
+    assert row.job_key == night("a")["a"].job_key
+    assert not night("a", use=False)["a"].cached
+
+
+def truncate(entry: Path) -> None:
+    (entry / "a.onnx").chmod(0o644)
+    (entry / "a.onnx").write_bytes(CONTENT[:3])
+
+
+def alter(entry: Path) -> None:
+    (entry / "a.onnx").chmod(0o644)
+    (entry / "a.onnx").write_bytes(CONTENT[::-1])
+
+
+def lose_sidecar(entry: Path) -> None:
+    (entry / "a.onnx.data").unlink()
+
+
+def lose_model(entry: Path) -> None:
+    (entry / "a.onnx").unlink()
+
+
+def tear(entry: Path) -> None:
+    text = (entry / "entry.json").read_text()
+    (entry / "entry.json").write_text(text[: len(text) // 2])
+
+
+def tear_result(entry: Path) -> None:
+    (entry / "result.json").write_text("{")
+
+
+def whiten(entry: Path) -> None:
+    """A result that reads well and was not written by a run."""
+    text = (entry / "result.json").read_text()
+    (entry / "result.json").write_text(text.replace('"nodes": 1', '"nodes": 2'))
+
+
+def swap_key(entry: Path) -> None:
+    """The parts of another job."""
+    text = json.loads((entry / "entry.json").read_text())
+    text["parts"]["request.opset"] = 99
+    (entry / "entry.json").write_text(json.dumps(text))
+
+
+def link(entry: Path) -> None:
+    (entry / "a.onnx").rename(entry / "elsewhere")
+    (entry / "a.onnx").symlink_to("elsewhere")
+
+
+def empty(entry: Path) -> None:
+    for path in entry.iterdir():
+        path.unlink()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [truncate, alter, lose_sidecar, lose_model, tear, tear_result, whiten, swap_key, link, empty],
+)
+def test_a_damaged_entry_is_set_aside_and_built_again(
+    night: Night, store: Store, tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    night("a", act=ok)
+    damage(only(store))
+    row = night("a", act=ok)["a"]
+    assert (row.status, row.cached) == ("ok", False)
+    assert row.cache_miss_reason is not None
+    assert row.cache_miss_reason.startswith("the stored entry is damaged: ")
+    assert len(list(store.path.glob(".damaged-*"))) == 1
+    assert night("a", act=ok)["a"].cached
+
+
+def test_the_clock_may_jump(night: Night, store: Store) -> None:
+    night("a")
+    for path in [only(store), *only(store).iterdir()]:
+        os.utime(path, (2e9, 2e9))
+    assert night("a")["a"].cached
+
+
+def test_a_file_that_is_not_trusted_any_more_is_no_hit(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "m.py").write_text("")
+
+    def row(*trust: str) -> Row:
+        directory = tmp_path / f"run-{len(list(tmp_path.glob('run-*')))}"
+        plan = make_plan(directory, "a")
+        own = {"source": {"file": str(tmp_path / "m.py"), "name": "M"}, "trust": list(trust)}
+        plan.jobs[0] = Job.model_validate({**dict(plan.jobs[0]), **own})
+        context = RunContext(directory, "zoo", [], "0" * 64, "converter", QUIET, store=store.path)
+        execute(plan, Script({"a": alone}), context)
+        return rows(directory)["a"]
+
+    folder = str(tmp_path)
+    assert row(folder).cache_miss_reason == "not in the store"
+    assert row("more", folder).cached
+    assert row().cache_miss_reason == f"CONVERTER_TRUST no longer lists {folder}"
+
+
+def test_a_miss_names_what_changed_since_the_nearest_entry(
+    night: Night, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from converter.run import environment
+
+    night("a")
+    installed = {**environment.packages(), "torch": "99.0"}
+    old = environment.packages()["torch"]
+    monkeypatch.setattr(environment, "packages", lambda: installed)
+    assert night("a")["a"].cache_miss_reason == f"torch {old} → 99.0"
+
+
+def test_two_runs_that_build_the_same_leave_one_whole_entry(night: Night, store: Store) -> None:
+    def meanwhile(job: Job) -> JobResult:
+        if not store.held():
+            night("a")
+        return alone(job)
+
+    night("a", act=meanwhile)
+    assert len(store.held()) == 1
+    assert [path.name for path in store.path.iterdir()] == store.held()
+    assert night("a")["a"].cached
+
+
+def test_an_entry_that_vanishes_is_a_miss(
+    night: Night, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    night("a")
+    place = Store.place
+
+    def tidied(self: Store, *arguments: object) -> None:
+        empty(only(store))
+        only(store).rmdir()
+        place(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Store, "place", tidied)
+    row = night("a")["a"]
+    assert (row.status, row.cached) == ("ok", False)
+
+
+def test_a_store_that_fills_up_costs_no_model(
+    night: Night, store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "there")
+
+    monkeypatch.setattr(Store, "_install", full)
+    assert night("a")["a"].status == "ok"
+    assert list(store.path.iterdir()) == []
+    printed = capsys.readouterr().out
+    assert "could not be written: No space left on device (there)" in printed
+
+
+def test_a_store_that_cannot_be_made_stops_before_any_work(night: Night, store: Store) -> None:
+    store.path.write_text("a file")
+    with pytest.raises(RunError, match=r"store .* cannot be written: .*store\.path=DIR, or none"):
+        night("a")
+
+
+# python -m converter store
+
+
+def test_the_store_is_listed_checked_and_tidied_up(
+    night: Night, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    night("old")
+    (old,) = store.held()
+    night("new", "bad")
+    os.utime(store.path / old / "entry.json", (1e9, 1e9))
+    (bad,) = [key for key, entry in store.entries() if entry.name == "bad"]
+    capsys.readouterr()
+
+    def told(*words: str, code: int = 0) -> str:
+        assert cli.main(["store", *words, "--path", str(store.path)]) == code
+        return capsys.readouterr().out
+
+    assert [line.split()[1] for line in told("ls").splitlines()[:-1]][-1] == "old"
+    assert json.loads(told("ls", "--json"))["entries"][-1]["key"] == old
+    assert told("verify") == "3 entries: 3 whole, 0 damaged\n"
+    (store.path / bad / "bad.onnx").chmod(0o644)
+    (store.path / bad / "bad.onnx").write_bytes(CONTENT[::-1])
+    assert "bad: bad.onnx is not the file that was hashed" in told("verify", code=1)
+    assert json.loads(told("verify", "--json", code=1))["damaged"][0]["name"] == "bad"
+    (store.path / bad / "bad.onnx").unlink()
+    assert " ?" in told("ls")
+    store.set_aside(bad)
+    (store.path / ".tmp-killed").mkdir()
+    os.utime(store.path / ".tmp-killed", (1e9, 1e9))
+    (store.path / ".tmp-busy").mkdir()
+    assert told("gc").startswith("removed 0 entries and 2 leftovers")
+    assert told("gc", "--max-age", "30d").startswith("removed 1 entry, ")
+    assert store.held() == [key for key, entry in store.entries() if entry.name == "new"]
+    assert json.loads(told("gc", "--max-size", "1B", "--json"))["kept"] == 0
+    assert [path.name for path in store.path.iterdir()] == [".tmp-busy"]
+
+
+def test_what_the_store_verb_cannot_do_says_why(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["store", "ls", "--path", str(tmp_path / "none")]) == ExitCode.CONFIG
+    assert "there is no store" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["store", "gc", "--max-age", "3 fortnights", "--path", str(tmp_path)])
+    assert "expected a time such as 12h or 30d" in capsys.readouterr().err
+
+
+def test_reading_a_damaged_entry_says_which_part(night: Night, store: Store) -> None:
+    night("a")
+    truncate(only(store))
+    with pytest.raises(DamagedError, match=r"a\.onnx has not its 12 bytes"):
+        store.read(only(store).name)
