@@ -24,7 +24,10 @@ from converter.manifest import Manifest, Row
 from converter.run import environment
 from tests.unit.test_runner import Act, Script, failed, ok
 
-MODELS = ["benchmark=off", f"+models.{name}={{source: conv_bn_relu}}" for name in ("a", "b", "c")]
+MODELS = [
+    "benchmark=off",
+    *(f"+models.{name}={{source: conv_bn_relu}}" for name in ("a", "b", "c")),
+]
 DIRECTORY = "runs/night"
 
 
