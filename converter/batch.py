@@ -13,6 +13,7 @@ from pydantic import Field
 from converter.spec import Device, Frozen, ModelSpec, Opset, Text, Training, VerifySpec
 
 Positive = Annotated[float, Field(gt=0)]
+OnCached = Literal["always", "never", "stale"]
 Share = Annotated[float, Field(ge=0)]
 Command = list[Text] | Text
 LATEST = "latest"  # a baseline: the run that the link of this name leads to
@@ -51,7 +52,7 @@ class BenchmarkSpec(Frozen):
     batch_sizes: list[Annotated[int, Field(ge=1)]] = Field(default_factory=list)
     optional: bool = False
     torch: bool = True
-    on_cached: Literal["always", "never", "stale"] = "always"
+    on_cached: OnCached = "always"
 
 
 class ExecutorSpec(Frozen):

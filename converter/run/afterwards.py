@@ -18,8 +18,9 @@ from converter.errors import ExitCode, RunError
 from converter.manifest import Manifest
 from converter.run import commands, delivery, exclusive, publication, retention, settling
 from converter.run.baseline import Baseline
+from converter.run.context import RunContext
 from converter.run.interrupts import Interrupts
-from converter.run.record import Record, RunContext
+from converter.run.record import Record
 
 # Another run that publishes takes seconds; one with `exclusive` holds the folder for hours.
 _PUBLISH_WAIT_S = 60.0

@@ -19,9 +19,10 @@ from converter.executors.process import ProcessExecutor
 from converter.job import Job, JobResult, Latency, StageRecord, VerifyRecord
 from converter.measure import Measure
 from converter.run import delivery, environment
+from converter.run.context import RunContext
 from converter.run.interrupts import Interrupts
 from converter.run.progress import Progress
-from converter.run.record import Record, RunContext
+from converter.run.record import Record
 
 _ENTRY = "converter.worker.benchmarking:run"
 _FOLDER = "benchmark"

@@ -7,51 +7,19 @@ import os
 import shutil
 import signal
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from converter import manifest
-from converter.batch import BatchSpec
 from converter.configuration.plan import Plan
 from converter.errors import Code, ExitCode, RunError
-from converter.job import Job, JobResult
+from converter.job import Job, JobResult, StageRecord
 from converter.manifest import Manifest, Row, RunInfo
 from converter.processes import outcome
 from converter.run import claim, delivery, environment, resuming, reuse, summary
-from converter.run.baseline import Baseline
-from converter.run.figures import Figures
+from converter.run.context import RunContext
 from converter.run.reuse import Shelf
 from converter.store.entries import Store
-
-
-@dataclass(frozen=True)
-class RunContext:
-    """What a run is called and where it goes.
-
-    Attributes:
-        directory: the run directory, absolute; made when it does not exist.
-        experiment: ``adhoc`` when none was chosen.
-        overrides: what the command line changed.
-        config_sha256: of the unresolved configuration.
-        command: what the user typed, for the log.
-        spec: the configuration that the plan was made from.
-        home: the folder of the experiment's runs.
-        baseline: what to compare with, read before anything ran.
-        store: the folder of the store, absolute; ``None`` where none is used.
-        resumes: the directory holds the beginning of this run.
-    """
-
-    directory: Path
-    experiment: str
-    overrides: list[str]
-    config_sha256: str
-    command: str
-    spec: BatchSpec = field(default_factory=BatchSpec)
-    home: Path | None = None
-    baseline: Baseline | None = None
-    store: Path | None = None
-    resumes: bool = False
 
 
 class Record:
@@ -63,10 +31,11 @@ class Record:
         self.order = plan.order
         self._rows = {row.name: row for row in plan.skipped}
         self._rows |= {job.name: manifest.row_of(job, outcome.not_run(job)) for job in plan.jobs}
+        self._benchmarks = bool(context.spec.benchmark.providers)
         self._environment = environment.collect()
         store = Store(context.store) if context.store is not None else None
-        figures = Figures(context.spec.benchmark, self._environment)
-        self.shelf = Shelf(store, reuse.keys_for(self._environment), figures)
+        timing = reuse.timing_of(context.spec.benchmark, self._environment)
+        self.shelf = Shelf(store, reuse.keys_for(self._environment), timing)
         now = datetime.now(UTC)
         earlier = resuming.earlier(context.directory) if context.resumes else None
         self._info = RunInfo(
@@ -157,7 +126,10 @@ class Record:
         else:
             result = result.model_copy(update={"artifact": None})
         shutil.rmtree(job.staging_dir, ignore_errors=True)
-        result = self.shelf.figures.awaited(result)  # the worker does not know what follows
+        if self._benchmarks:  # the worker does not know what follows
+            result = result.model_copy(
+                update={"stages": {**result.stages, "benchmark": StageRecord()}}
+            )
         row = self._finish(job, result, problem)
         if result.status == "ok":
             # After its row: a run that is killed in between has the row, and does not look here.
@@ -166,7 +138,7 @@ class Record:
 
     def unmeasured(self) -> list[Job]:
         """The jobs whose file is published and whose latency was asked for and not measured."""
-        if not self.shelf.figures.wanted:
+        if not self._benchmarks:
             return []
         return [job for name, job in self._jobs.items() if _awaits_benchmark(self._rows[name])]
 
@@ -189,12 +161,12 @@ class Record:
         Raises:
             OSError: the record cannot be written; the row is as it was.
         """
+        self.shelf.amend(job, result)
         result = outcome.apply_expect(self._with_log(job, result), job.expect)
         cached = self._rows[job.name].cached
         row = self.shelf.labelled(job, manifest.row_of(job, result), cached=cached)
         self._write(job, result, row)
         self._rows[job.name] = row
-        self.shelf.keep_latency(job, result)
         return row
 
     def _finish(

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from converter.job import Job, JobResult
+from converter.batch import BenchmarkSpec, OnCached
+from converter.job import Job, JobResult, Latency, StageRecord
 from converter.manifest import Environment, Row
 from converter.processes import outcome
 from converter.run import delivery
-from converter.run.figures import Figures
 from converter.store import keys
-from converter.store.entries import DamagedError, Entry, Store, Stored
+from converter.store.entries import DamagedError, Entry, LatencyRecord, Store, Stored
 from converter.store.keys import JobKey, Keys, Parts
 
 _NEW = "not in the store"
@@ -26,6 +26,29 @@ class Lookup:
     damaged: bool = False
 
 
+@dataclass(frozen=True)
+class Timing:
+    """When files of the store are timed again; ``basis``: what figures of this run depend on."""
+
+    policy: OnCached
+    basis: Parts
+
+
+def timing_of(spec: BenchmarkSpec, environment: Environment) -> Timing | None:
+    """How a run treats the latency of stored files; ``None`` where it measures none."""
+    if not spec.providers:
+        return None
+    packages = ("torch", "onnxruntime", "onnxruntime-gpu")
+    basis = {
+        "cpu": environment.cpu,
+        "cores": environment.cores,
+        "gpus": [f"{gpu.name} {gpu.driver}" for gpu in environment.gpus],
+        "packages": {name: environment.packages.get(name) for name in packages},
+        "benchmark": spec.model_dump(mode="json", exclude={"on_cached", "optional"}),
+    }
+    return Timing(spec.on_cached, basis)
+
+
 def keys_for(environment: Environment) -> Keys:
     """The keys that jobs have in an environment."""
     gpus = [f"{gpu.name} {gpu.driver}" for gpu in environment.gpus]
@@ -37,13 +60,13 @@ class Shelf:
 
     Args:
         store: ``None`` where the run uses none; the keys are made all the same.
-        figures: what the run asks of the latency.
+        timing: ``None`` where the run measures no latency.
     """
 
-    def __init__(self, store: Store | None, makes: Keys, figures: Figures) -> None:
+    def __init__(self, store: Store | None, makes: Keys, timing: Timing | None = None) -> None:
         self._store = store
         self._makes = makes
-        self.figures = figures
+        self._timing = timing
         self._keys: dict[str, JobKey] = {}
         self._reasons: dict[str, str] = {}
         self._found: dict[str, Stored] = {}
@@ -107,7 +130,7 @@ class Shelf:
         except FileNotFoundError as error:  # somebody tidies up
             self._reasons[job.name] = f"{_NEW}: {error.filename} is gone"
             return None
-        return self.figures.of_stored(self._found[job.name])
+        return _timed(self._found[job.name], self._timing)
 
     def set_aside(self, job: Job, reason: str) -> None:
         """The entry of a job is not what it says: move it away, so that it is built again."""
@@ -126,13 +149,24 @@ class Shelf:
             except OSError as error:
                 self.problem = error
 
-    def keep_latency(self, job: Job, result: JobResult) -> None:
-        """Store what was measured of a file that the store has."""
-        if self._store is not None and result.status == "ok":
-            try:
-                self._store.keep_latency(self.key(job).digest, self.figures.record(result))
-            except OSError as error:
-                self.problem = error
+    def amend(self, job: Job, result: JobResult) -> None:
+        """Keep what was measured of a stored file; drop a file that turned out to be no result."""
+        if self._store is None or self._timing is None:
+            return
+        key = self.key(job).digest
+        try:
+            if result.status != "ok":
+                self._store.drop(key)
+            else:
+                record = LatencyRecord(
+                    basis=self._timing.basis,
+                    latency=result.latency,
+                    stage=result.stages["benchmark"],
+                    verify=result.verify,
+                )
+                self._store.keep_latency(key, record)
+        except OSError as error:
+            self.problem = error
 
     def unless_changed(self, job: Job, result: JobResult) -> JobResult:
         """The result, or its refusal when a file of the job is not what it was at the start."""
@@ -182,3 +216,32 @@ class Shelf:
             return _NEW
         nearest = min(reversed(entries), key=lambda e: keys.distance(e.parts, key.parts))
         return keys.difference(nearest.parts, key.parts) or _NEW
+
+
+def measure_again(policy: OnCached, recorded: LatencyRecord | None, basis: Parts) -> bool:
+    """Whether to time a file that came from the store: ``benchmark.on_cached``.
+
+    Args:
+        basis: what the figures would depend on now; recorded ones of another are stale.
+    """
+    if policy == "stale":
+        return recorded is None or recorded.basis != basis
+    return policy == "always"
+
+
+def _timed(stored: Stored, timing: Timing | None) -> JobResult:
+    """The stored result with the latency that this run shows, or with the wish to measure it."""
+    result, recorded = stored.result, stored.latency
+    latency: list[Latency] = []
+    if timing is None:
+        stage = StageRecord(status="not_requested")
+    elif measure_again(timing.policy, recorded, timing.basis):
+        stage = StageRecord()
+    elif recorded is None:
+        reason = f"not measured: benchmark.on_cached is {timing.policy}"
+        stage = StageRecord(status="skipped", warnings=[reason])
+    else:
+        stage, latency = recorded.stage, recorded.latency
+        result = result.model_copy(update={"verify": recorded.verify})
+    stages = {**result.stages, "benchmark": stage}
+    return result.model_copy(update={"latency": latency, "stages": stages})

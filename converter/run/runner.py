@@ -14,8 +14,9 @@ from converter.errors import ExitCode, RunError
 from converter.executors import Executor, Finished
 from converter.job import Job
 from converter.run import afterwards, benchmarks, delivery, progress, resuming, runlog, summary
+from converter.run.context import RunContext
 from converter.run.interrupts import Interrupts
-from converter.run.record import Record, RunContext
+from converter.run.record import Record
 from converter.run.runlock import locked
 
 

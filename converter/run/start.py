@@ -12,7 +12,7 @@ from converter.batch import BatchSpec
 from converter.configuration import plan
 from converter.errors import ExitCode
 from converter.run import baseline, exclusive, history, publication, runner
-from converter.run.record import RunContext
+from converter.run.context import RunContext
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from pydantic import ValidationError
 
 from converter import files, manifest
 from converter.errors import ConverterError, RunError
-from converter.job import Artifact, FileInfo, Job, JobResult, Latency, StageRecord
+from converter.job import Artifact, FileInfo, Job, JobResult, Latency, StageRecord, VerifyRecord
 from converter.spec import Frozen
 from converter.store import keys
 from converter.store.keys import JobKey, Parts
@@ -64,11 +64,13 @@ class LatencyRecord(Frozen):
     Attributes:
         basis: what the figures depend on besides the file: machine, versions, what was asked for.
         stage: the record of the stage `benchmark`.
+        verify: with what the benchmark proved on its providers.
     """
 
     basis: Parts
     latency: list[Latency]
     stage: StageRecord
+    verify: VerifyRecord
 
 
 @dataclass(frozen=True)
@@ -209,6 +211,14 @@ class Store:
             OSError: the store cannot be written.
         """
         self._set_aside(self.path / key, DAMAGED)
+
+    def drop(self, key: str) -> None:
+        """Remove an entry.
+
+        Raises:
+            OSError: the store cannot be written.
+        """
+        self._set_aside(self.path / key, TEMPORARY)
 
     def _set_aside(self, place: Path, prefix: str) -> None:
         aside = Path(tempfile.mkdtemp(prefix=f"{prefix}{place.name[:12]}-", dir=self.path))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -92,21 +91,6 @@ def superfluous(found: list[Item], max_age_s: float | None, max_bytes: int | Non
             gone.append(item)
             total -= item.bytes
     return gone
-
-
-def remove(store: Store, item: Item) -> None:
-    """Take an entry out at once, then delete it: nobody finds the half of it.
-
-    Raises:
-        OSError: the store cannot be written.
-    """
-    place = store.path / item.key
-    aside = store.path / f"{TEMPORARY}gc-{item.key}"
-    try:
-        place.rename(aside)
-    except FileNotFoundError:  # another one tidies up
-        return
-    shutil.rmtree(aside, ignore_errors=True)
 
 
 def size(folder: Path) -> int:

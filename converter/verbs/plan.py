@@ -81,7 +81,6 @@ def _intents(point: Point) -> list[_Intent]:
     from converter import trust
     from converter.configuration import plan, validation
     from converter.run import environment
-    from converter.run.figures import Figures
     from converter.run.reuse import Shelf, keys_for
     from converter.store.entries import Store
 
@@ -90,8 +89,7 @@ def _intents(point: Point) -> list[_Intent]:
     trusted = trust.parse(os.environ.get(trust.VARIABLE, ""), cwd)
     planned = plan.build(spec, run_dir=cwd, cwd=cwd, trust=trusted)
     store = Store(cwd / spec.store.path) if spec.store.use else None
-    machine = environment.collect()
-    shelf = Shelf(store, keys_for(machine), Figures(spec.benchmark, machine))
+    shelf = Shelf(store, keys_for(environment.collect()))
     found = {
         row.name: _Intent(row.name, "skipped", row.verify.reason, None) for row in planned.skipped
     }

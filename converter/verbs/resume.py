@@ -32,7 +32,9 @@ def main(argv: Sequence[str]) -> int:
     directory: Path = parser.parse_args(argv).run.resolve()  # `latest` is a link
     _check(directory)
     before = resuming.earlier(directory)
-    if before is not None and before.run.complete and before.run.exit_code is not None:
+    # A run that was killed after its manifest, before its reports, still has its lock file.
+    ended = not (directory / claim.LOCK).exists()
+    if ended and before and before.run.complete and before.run.exit_code is not None:
         print(f"complete, nothing to resume: {summary.totals(before.models)}\n{directory}")
         return before.run.exit_code
     found = saved.read(directory)

@@ -102,7 +102,7 @@ def _collect(store: Store, max_age: float | None, max_size: int | None, as_json:
     freed = sum(item.bytes for item in gone) + sum(housekeeping.size(path) for path in rest)
     try:
         for item in gone:
-            housekeeping.remove(store, item)
+            store.drop(item.key)
         for path in rest:
             shutil.rmtree(path)
     except OSError as error:

@@ -36,7 +36,7 @@ ENTRY = (
     " weights: {checkpoint: own.pth}, export: {external_data: always}}"
 )
 OTHER = "+models.other={source: single_conv}"
-OPTIONS = ["exporter=torchscript", "executor.workers=1"]
+OPTIONS = ["exporter=torchscript", "executor.workers=1", "benchmark=off"]
 
 
 @pytest.fixture

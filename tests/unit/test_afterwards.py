@@ -19,7 +19,7 @@ from converter.errors import ExitCode, RunError
 from converter.job import Artifact, Job, JobResult
 from converter.manifest import Manifest
 from converter.run import baseline, exclusive, publication
-from converter.run.record import RunContext
+from converter.run.context import RunContext
 from converter.run.runner import execute
 
 

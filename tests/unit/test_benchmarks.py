@@ -18,7 +18,7 @@ from converter.job import CaseCheck, ErrorRecord, Job, JobResult, Latency, Stage
 from converter.manifest import Row
 from converter.measure import Measure
 from converter.run import benchmarks, runner
-from converter.run.record import RunContext
+from converter.run.context import RunContext
 from converter.spec import Expect
 
 Act = Callable[[Measure], JobResult]

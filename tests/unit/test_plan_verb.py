@@ -9,7 +9,7 @@ import pytest
 
 from converter.errors import ExitCode
 from converter.job import Job
-from converter.run.record import RunContext
+from converter.run.context import RunContext
 from converter.run.runner import execute
 from tests.unit.conftest import Composer
 from tests.unit.conftest import Run as Cli

@@ -24,10 +24,8 @@ from converter.manifest import Manifest, Row
 from converter.run import environment
 from tests.unit.test_runner import Act, Script, failed, ok
 
-MODELS = [
-    "benchmark=off",
-    *(f"+models.{name}={{source: conv_bn_relu}}" for name in ("a", "b", "c")),
-]
+MODELS = [f"+models.{name}={{source: conv_bn_relu}}" for name in ("a", "b", "c")]
+MODELS += ["benchmark=off"]
 DIRECTORY = "runs/night"
 
 
@@ -145,6 +143,17 @@ def test_a_complete_run_says_so_and_keeps_its_exit_code(stage: Stage) -> None:
     assert (code, stage.ran) == (1, [])
     assert out.startswith("complete, nothing to resume: 3 models: 2 ok, 1 failed\n")
     assert Path(DIRECTORY, "manifest.json").read_bytes() == before
+
+
+def test_a_run_that_was_killed_after_its_manifest_gets_its_reports(stage: Stage) -> None:
+    stage.run()
+    whole = sorted(Path(DIRECTORY).rglob("*"))
+    Path(DIRECTORY, "report.html").unlink()
+    Path(DIRECTORY, ".lock").write_text("process 1 on nowhere\n")
+    code, out, _ = stage.resume()
+    assert (code, stage.ran) == (0, [])
+    assert "resumed: 3 of 3 models are done" in out
+    assert sorted(Path(DIRECTORY).rglob("*")) == whole
 
 
 def test_a_failed_model_is_finished(stage: Stage) -> None:

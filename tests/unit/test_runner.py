@@ -31,7 +31,7 @@ from converter.job import (
 )
 from converter.manifest import Manifest, Row, request_of
 from converter.run import delivery
-from converter.run.record import RunContext
+from converter.run.context import RunContext
 from converter.run.runlock import locked
 from converter.run.runner import execute
 from converter.spec import Expect
@@ -101,9 +101,6 @@ class Script:
             self.closed = True
 
 
-QUIET = BatchSpec(benchmark=BenchmarkSpec(providers=[]))
-
-
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     return tmp_path / "zoo" / "run"
@@ -117,7 +114,7 @@ def context(directory: Path) -> RunContext:
         ["opset=17"],
         "0" * 64,
         "python -m converter +experiment=zoo",
-        QUIET,
+        BatchSpec(benchmark=BenchmarkSpec(providers=[])),
     )
 
 
@@ -468,8 +465,8 @@ def test_the_run_log_holds_what_was_printed_with_times(
     told = [line[21:] for line in lines]
     assert told[0] == "started: python -m converter +experiment=zoo"
     assert told[1:3] == [
-        "[1/2] ok       a  3.5 s",
-        "[2/2] failed   b  3.5 s  EXPORT: no such operator",
+        "[1/2] ok       a  4.0 s",
+        "[2/2] failed   b  4.0 s  EXPORT: no such operator",
     ]
     assert told[3] == "finished: exit code 1"
     printed = [line for line in capsys.readouterr().out.splitlines() if line]
@@ -567,7 +564,7 @@ def test_latest_moves_on_and_leaves_alone_what_is_no_link(tmp_path: Path) -> Non
 
 
 def test_a_directory_elsewhere_gets_no_link(tmp_path: Path) -> None:
-    elsewhere = RunContext(tmp_path / "chosen" / "run", "zoo", [], "0" * 64, "", QUIET)
+    elsewhere = RunContext(tmp_path / "chosen" / "run", "zoo", [], "0" * 64, "")
     assert execute(make_plan(elsewhere.directory, "a"), Script({}), elsewhere) is ExitCode.OK
     assert not (tmp_path / "chosen" / "latest").is_symlink()
 

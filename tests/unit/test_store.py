@@ -12,24 +12,30 @@ from pathlib import Path
 import pytest
 
 from converter import cli, manifest
+from converter.batch import BatchSpec, BenchmarkSpec, OnCached
 from converter.errors import ExitCode, RunError
-from converter.job import Job, JobResult
+from converter.job import Job, JobResult, StageRecord, VerifyRecord
 from converter.manifest import Row
-from converter.run.record import RunContext
+from converter.measure import Measure
+from converter.run import benchmarks, reuse
+from converter.run.context import RunContext
 from converter.run.runner import execute
 from converter.spec import Expect
-from converter.store.entries import DamagedError, Store
-from tests.unit.test_runner import CONTENT, QUIET, Act, Script, failed, make_plan, ok, rows
+from converter.store.entries import DamagedError, LatencyRecord, Store
+from tests.unit.test_benchmarks import Measuring, measured, wrong
+from tests.unit.test_runner import CONTENT, Act, Script, failed, make_plan, ok, rows
 
+OFF = BatchSpec(benchmark=BenchmarkSpec(providers=[]))
 Night = Callable[..., dict[str, Row]]
 
 
 def alone(job: Job) -> JobResult:
-    """A file without external data."""
+    """A file without external data, of a worker that knows of no benchmark."""
     result = ok(job)
     assert result.artifact is not None
     artifact = result.artifact.model_copy(update={"external_data": []})
-    return result.model_copy(update={"artifact": artifact})
+    stages = {**result.stages, "benchmark": StageRecord(status="not_requested")}
+    return result.model_copy(update={"artifact": artifact, "stages": stages})
 
 
 @pytest.fixture
@@ -47,11 +53,13 @@ def night(tmp_path: Path, store: Store) -> Night:
         act: Act = alone,
         use: bool = True,
         expect: Expect | None = None,
+        benchmark: BenchmarkSpec | None = None,
         code: ExitCode = ExitCode.OK,
     ) -> dict[str, Row]:
         ran.clear()
         directory = tmp_path / f"night-{len(list(tmp_path.glob('night-*')))}"
-        context = RunContext(directory, "zoo", [], "0" * 64, "converter", QUIET)
+        spec = BatchSpec(benchmark=benchmark) if benchmark else OFF
+        context = RunContext(directory, "zoo", [], "0" * 64, "converter", spec)
         if use:
             context = replace(context, store=store.path)
         script = Script(dict.fromkeys(names, act), lambda job: ran.append(job.name))
@@ -228,7 +236,7 @@ def test_a_file_that_is_not_trusted_any_more_is_no_hit(
         plan = make_plan(directory, "a")
         own = {"source": {"file": str(tmp_path / "m.py"), "name": "M"}, "trust": list(trust)}
         plan.jobs[0] = Job.model_validate({**dict(plan.jobs[0]), **own})
-        context = RunContext(directory, "zoo", [], "0" * 64, "converter", QUIET, store=store.path)
+        context = RunContext(directory, "zoo", [], "0" * 64, "converter", OFF, store=store.path)
         execute(plan, Script({"a": alone}), context)
         return rows(directory)["a"]
 
@@ -295,6 +303,67 @@ def test_a_store_that_cannot_be_made_stops_before_any_work(night: Night, store: 
     store.path.write_text("a file")
     with pytest.raises(RunError, match=r"store .* cannot be written: .*store\.path=DIR, or none"):
         night("a")
+
+
+def taking(p50_ms: float) -> Callable[[Measure], JobResult]:
+    def act(job: Measure) -> JobResult:
+        result = measured(job)
+        entry = result.latency[0].model_copy(update={"p50_ms": p50_ms})
+        return result.model_copy(update={"latency": [entry]})
+
+    return act
+
+
+@pytest.mark.parametrize("policy", ["always", "never", "stale"])
+def test_latency_is_kept_beside_the_entry(
+    night: Night, monkeypatch: pytest.MonkeyPatch, policy: OnCached
+) -> None:
+    spec = BenchmarkSpec(on_cached=policy)
+
+    def p50(seen: float, **changes: object) -> float | None:
+        player = Measuring(cpu=taking(seen))
+        monkeypatch.setattr(benchmarks, "ProcessExecutor", lambda *arguments: player)
+        row = night("a", benchmark=spec.model_copy(update=changes))["a"]
+        assert row.stages["benchmark"].status == "ok"
+        return row.latency[0].p50_ms
+
+    assert p50(1.5) == 1.5
+    assert p50(2.5) == (2.5 if policy == "always" else 1.5)
+    assert p50(3.5, budget_s=9.0) == (1.5 if policy == "never" else 3.5)
+    off = night("a")["a"]
+    assert (off.cached, off.latency, off.stages["benchmark"].status) == (True, [], "not_requested")
+
+
+def test_a_stored_file_without_latency_stays_unmeasured_where_never_is_said(night: Night) -> None:
+    night("a")
+    row = night("a", benchmark=BenchmarkSpec(on_cached="never"))["a"]
+    assert (row.latency, row.stages["benchmark"].status) == ([], "skipped")
+    assert row.stages["benchmark"].warnings == ["not measured: benchmark.on_cached is never"]
+
+
+def test_a_file_that_the_benchmark_proves_wrong_leaves_the_store(
+    night: Night, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    player = Measuring(cpu=wrong)
+    monkeypatch.setattr(benchmarks, "ProcessExecutor", lambda *arguments: player)
+    row = night("a", benchmark=BenchmarkSpec(), code=ExitCode.MODELS_FAILED)["a"]
+    assert (row.status, row.cached) == ("failed", False)
+    assert list(store.path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("policy", "same", "other", "none"),
+    [("always", True, True, True), ("never", False, False, False), ("stale", False, True, True)],
+)
+def test_when_a_stored_file_is_timed_again(
+    policy: str, same: bool, other: bool, none: bool
+) -> None:
+    record = LatencyRecord(
+        basis={"cpu": "x"}, latency=[], stage=StageRecord(), verify=VerifyRecord()
+    )
+    again = [(record, {"cpu": "x"}), (record, {"cpu": "y"}), (None, {"cpu": "x"})]
+    found = [reuse.measure_again(policy, *pair) for pair in again]  # type: ignore[arg-type]
+    assert found == [same, other, none]
 
 
 # python -m converter store

@@ -1,0 +1,38 @@
+"""What a run is called, where it goes and what it needs of other runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from converter.batch import BatchSpec
+from converter.run.baseline import Baseline
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """What a run is called and where it goes.
+
+    Attributes:
+        directory: the run directory, absolute; made when it does not exist.
+        experiment: ``adhoc`` when none was chosen.
+        overrides: what the command line changed.
+        config_sha256: of the unresolved configuration.
+        command: what the user typed, for the log.
+        spec: the configuration that the plan was made from.
+        home: the folder of the experiment's runs.
+        baseline: what to compare with, read before anything ran.
+        store: the folder of the store, absolute; ``None`` where none is used.
+        resumes: the directory holds the beginning of this run.
+    """
+
+    directory: Path
+    experiment: str
+    overrides: list[str]
+    config_sha256: str
+    command: str
+    spec: BatchSpec = field(default_factory=BatchSpec)
+    home: Path | None = None
+    baseline: Baseline | None = None
+    store: Path | None = None
+    resumes: bool = False
