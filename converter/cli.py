@@ -23,7 +23,7 @@ from converter import __version__, plugins
 from converter.errors import ConfigError, ConverterError, ExitCode, Problem
 
 if TYPE_CHECKING:
-    from converter.configuration.compose import Point
+    from converter.configuration.point import Point
 
 _HELP = """\
 usage: python -m converter [OVERRIDE ...] [-m] [--config-dir DIR] [--cfg job]
@@ -150,6 +150,7 @@ def convert(point: Point, command: str) -> ExitCode:
         spec=spec,
         home=home,
         baseline=earlier,
+        interrupts=point.interrupts,
     )
     return ExitCode(runner.run(jobs, context))
 

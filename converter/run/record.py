@@ -20,6 +20,7 @@ from converter.manifest import Manifest, Row, RunInfo
 from converter.processes import outcome
 from converter.run import delivery, environment, summary
 from converter.run.baseline import Baseline
+from converter.run.interrupts import Interrupts, exit_code
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class RunContext:
         spec: the configuration that the plan was made from.
         home: the folder of the experiment's runs.
         baseline: what to compare with, read before anything ran.
+        interrupts: signals are noted there while it runs.
     """
 
     directory: Path
@@ -45,6 +47,7 @@ class RunContext:
     spec: BatchSpec = field(default_factory=BatchSpec)
     home: Path | None = None
     baseline: Baseline | None = None
+    interrupts: Interrupts = field(default_factory=Interrupts)
 
 
 class Record:
@@ -239,7 +242,7 @@ def _exit_code(
     if failure is not None:
         return ExitCode.RUN_FAILED
     if received is not None:
-        return ExitCode.INTERRUPTED if received == signal.SIGINT else ExitCode.TERMINATED
+        return exit_code(received)
     expected = all(status in summary.EXPECTED for status in statuses)
     return ExitCode.OK if expected else ExitCode.MODELS_FAILED
 

@@ -29,7 +29,8 @@ def run(plan: Plan, context: RunContext) -> ExitCode:
 def execute(plan: Plan, executor: Executor, context: RunContext) -> ExitCode:
     """Like ``run``, with the executor given."""
     directory = context.directory
-    interrupts = Interrupts(context.spec.deadline)
+    interrupts = context.interrupts
+    interrupts.limit(context.spec.deadline)
     with locked(directory), interrupts, runlog.opened(directory) as log:
         record = Record(plan, context)
         record.open()
