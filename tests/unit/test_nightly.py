@@ -66,6 +66,9 @@ def commands() -> list[list[str]]:
 
 
 def composed_spec(composed: Composer, words: list[str]) -> BatchSpec:
+    for word in words:
+        if word.startswith("baseline=outputs/"):
+            Path(word.partition("=")[2]).mkdir(parents=True)
     points = composed(*(word.replace("$RUN", "outputs/nightly/1-1") for word in words))
     (spec,) = (validation.parse(point.config) for point in points)
     return spec

@@ -5,106 +5,22 @@ from __future__ import annotations
 import json
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from converter.errors import Code, ExitCode, RunError
-from converter.job import Artifact, CaseCheck, ErrorRecord, Latency, OutputCheck, VerifyRecord
-from converter.manifest import Environment, Manifest, Request, Row, RunInfo, WeightsInfo, counts
-from converter.manifest import write as write_manifest
-from converter.sweeps import SweepPoint, page, screen
-from converter.sweeps.journal import Journal
-from converter.sweeps.record import Sweep
-
-
-def row(name: str, status: Any = "ok", opset: int = 17, **fields: Any) -> Row:
-    request = Request(
-        opset=opset,
-        exporter="auto",
-        training="eval",
-        simplify=True,
-        inputs={},
-        dynamic_axes={},
-        device="cpu",
-        seed=0,
-        weights=WeightsInfo(kind="random"),
-    )
-    return Row(name=name, source="s", status=status, request=request, stages={}, **fields)
-
-
-def ok(name: str, opset: int, **fields: Any) -> Row:
-    output = {"name": "y", "shape": [1], "dtype": "float32", "atol": 1e-3, "rtol": 1e-3}
-    checks = [OutputCheck(**output, max_abs=error, passed=True) for error in (1e-7, 3e-6, None)]
-    case = CaseCheck(label="default", shapes={}, provider="cpu", outputs=checks)
-    artifact = Artifact(
-        path=f"models/{name}/{name}.onnx",
-        bytes=1000,
-        sha256="0",
-        external_data=[{"path": "x.data", "bytes": 500, "sha256": "0"}],
-        exporter="torchscript",
-        opset=opset,
-        opsets={"": opset},
-        ir_version=8,
-        producer="p",
-        parameters=3,
-        inputs=[],
-        outputs=[],
-        nodes=5,
-        ops={},
-    )
-    verify = VerifyRecord(status="passed", cases=[case])
-    return row(name, "ok", opset, artifact=artifact, verify=verify, **fields)
-
-
-def failed(name: str, opset: int, message: str = "no such operator") -> Row:
-    error = ErrorRecord(stage="export", code=Code.EXPORT_UNSUPPORTED, message=message)
-    return row(name, "failed", opset, error=error)
-
-
-def manifest_of(*rows: Row) -> Manifest:
-    info = RunInfo(id="r", experiment="zoo", started_at="t", config_sha256="0", counts=counts(rows))
-    environment = Environment(
-        os="Linux", python="3.11", cpu="c", cores=2, memory_bytes=1, packages={}
-    )
-    return Manifest(run=info, environment=environment, models=list(rows))
-
-
-class Folder:
-    """A sweep directory with some points, and their journal."""
-
-    def __init__(self, path: Path, *names: str) -> None:
-        self.path = path
-        self.points = [SweepPoint(name, [name], [name]) for name in names]
-        self.journal = Journal(
-            path,
-            self.points,
-            experiment="zoo",
-            overrides=["+experiment=zoo"],
-            keys=["opset"],
-        )
-
-    def end(self, number: int, code: ExitCode, *rows: Row) -> None:
-        point = self.points[number]
-        point.directory = self.path / point.name
-        point.directory.mkdir()
-        write_manifest(manifest_of(*rows), point.directory)
-        point.exit_code = code
-
-    def read(self) -> Sweep:
-        return Sweep.model_validate_json((self.path / "sweep.json").read_bytes())
+from converter.errors import ExitCode, RunError
+from converter.sweeps import page, screen
+from tests.manifests import CPU, CUDA, failed, ok, timed
+from tests.sweeps import Folder
 
 
 @pytest.fixture
 def two(tmp_path: Path) -> Folder:
     """``a`` works at 13 and 17; ``b`` only at 17; ``c`` is only at the second point."""
     folder = Folder(tmp_path, "opset=13", "opset=17")
-    measured = [
-        Latency(provider="CUDAExecutionProvider", status="unavailable"),
-        Latency(provider="CPUExecutionProvider", status="measured", p50_ms=1.25),
-    ]
-    folder.end(0, ExitCode.MODELS_FAILED, ok("a", 13), failed("b", 13))
-    folder.end(1, ExitCode.OK, ok("a", 17, latency=measured), ok("b", 17), ok("c", 17))
+    measured = [timed(CUDA, status="unavailable", p50_ms=None), timed(CPU, 1.25)]
+    folder.end(0, ExitCode.MODELS_FAILED, ok("a", opset=13), failed("b"))
+    folder.end(1, ExitCode.OK, ok("a", latency=measured), ok("b"), ok("c"))
     return folder
 
 
@@ -122,18 +38,18 @@ def test_a_cell_says_what_the_manifest_of_its_point_says(two: Folder) -> None:
         "reason": "",
         "opset": 17,
         "exporter": "torchscript",
-        "nodes": 5,
-        "bytes": 1500,
+        "nodes": 8,
+        "bytes": 1_000_005,
         "max_abs": 3e-6,
         "p50_ms": 1.25,
-        "provider": "CPUExecutionProvider",
+        "provider": CPU,
         "cached": False,
     }
     assert a.cells[0].p50_ms is None
     assert (b.cells[0].status, b.cells[0].stage, b.cells[0].code) == (
-        "failed", "export", "EXPORT_UNSUPPORTED",
+        "failed", "check", "INPUT_DROPPED",
     )  # fmt: skip
-    assert b.cells[0].reason == "EXPORT_UNSUPPORTED: no such operator"
+    assert b.cells[0].reason == "INPUT_DROPPED: input factor is not in the graph (it has: x)"
     assert [cell.status for cell in c.cells] == ["absent", "ok"]
     assert sweep.sweep.complete
     assert sweep.sweep.exit_code == 1
@@ -141,7 +57,7 @@ def test_a_cell_says_what_the_manifest_of_its_point_says(two: Folder) -> None:
 
 def test_a_model_that_works_at_no_opset_has_no_range(tmp_path: Path) -> None:
     folder = Folder(tmp_path, "opset=13")
-    folder.end(0, ExitCode.MODELS_FAILED, failed("b", 13), row("s", "skipped", 13))
+    folder.end(0, ExitCode.MODELS_FAILED, failed("b"), ok("s", status="skipped", artifact=None))
     folder.journal.write()
     for model in folder.read().models:
         assert (model.lowest_opset, model.highest_opset, model.opsets) == (None, None, [])
@@ -152,7 +68,7 @@ def test_the_record_is_true_at_every_moment(tmp_path: Path) -> None:
     folder.points[0].directory = tmp_path / "opset=13"
     folder.journal.write()
     assert [point.state for point in folder.read().points] == ["started", "not_run", "not_run"]
-    folder.end(0, ExitCode.OK, ok("a", 13))
+    folder.end(0, ExitCode.OK, ok("a", opset=13))
     folder.points[1].exit_code = ExitCode.CONFIG
     folder.points[1].problems = ["opset: found 99; expected a whole number from 7 to 25."]
     folder.journal.write()
@@ -199,7 +115,7 @@ def test_the_screen_shows_the_matrix_and_the_causes(two: Folder) -> None:
         "b                            17  failed      ok",
         "c                            17  absent      ok",
         "",
-        "b [1] failed in export: EXPORT_UNSUPPORTED",
+        "b [1] failed in check: INPUT_DROPPED",
         "",
         "exit code 1",
         str(two.path / "sweep.json"),
@@ -211,7 +127,7 @@ def test_the_screen_shows_the_matrix_and_the_causes(two: Folder) -> None:
 def test_many_points_keep_to_the_width(tmp_path: Path, points: int) -> None:
     folder = Folder(tmp_path, *(f"seed={seed}" for seed in range(points)))
     for number in range(points):
-        rows = ok("a_model_whose_name_is_rather_long", 17), failed("b", 17)
+        rows = ok("a_model_whose_name_is_rather_long", opset=17), failed("b")
         folder.end(number, ExitCode.MODELS_FAILED, *rows)
     text = screen.render(folder.journal.close(ExitCode.OK), Path("/s"))
     assert max(map(len, text.splitlines())) <= 80
@@ -221,7 +137,7 @@ def test_many_points_keep_to_the_width(tmp_path: Path, points: int) -> None:
 
 def test_a_long_list_shows_only_what_is_not_as_expected(tmp_path: Path) -> None:
     folder = Folder(tmp_path, "opset=13")
-    folder.end(0, ExitCode.MODELS_FAILED, *(ok(f"m{n}", 13) for n in range(60)), failed("b", 13))
+    folder.end(0, ExitCode.MODELS_FAILED, *(ok(f"m{n}", opset=13) for n in range(60)), failed("b"))
     text = screen.render(folder.journal.close(ExitCode.MODELS_FAILED), tmp_path)
     assert "60 more are as expected at every point; sweep.html has every row." in text
     assert "\nm1 " not in text
@@ -229,7 +145,7 @@ def test_a_long_list_shows_only_what_is_not_as_expected(tmp_path: Path) -> None:
 
 def test_an_interrupted_sweep_says_how_far_it_came(tmp_path: Path) -> None:
     folder = Folder(tmp_path, "opset=13", "opset=17")
-    folder.end(0, ExitCode.INTERRUPTED, row("a", "not_run", 13))
+    folder.end(0, ExitCode.INTERRUPTED, ok("a", status="not_run", artifact=None))
     text = screen.render(folder.journal.close(ExitCode.INTERRUPTED), tmp_path)
     assert "The sweep did not come to its end: 1 of 2 points ran." in text
     assert "[2] opset=17  not run" in text
@@ -255,13 +171,7 @@ def test_the_page_shows_every_cell_and_links_to_the_runs(two: Folder) -> None:
     parsed = Page(text)
     assert parsed.tags.count("tr") == 2 + 2 + 3
     assert parsed.links == ["opset%3D13/manifest.json", "opset%3D17/manifest.json"]
-    for words in (
-        "failed EXPORT_UNSUPPORTED",
-        "in export",
-        "5 nodes, 1.5 kB",
-        "1.25 ms",
-        "3.0e-06",
-    ):
+    for words in ("failed INPUT_DROPPED", "in check", "8 nodes, 1 MB", "1.25 ms", "3.0e-06"):
         assert words in text
     assert "script" not in parsed.tags
 
@@ -269,7 +179,7 @@ def test_the_page_shows_every_cell_and_links_to_the_runs(two: Folder) -> None:
 def test_hostile_text_stays_text(tmp_path: Path) -> None:
     hostile = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
     folder = Folder(tmp_path, "model=x", "model=y")
-    folder.end(0, ExitCode.MODELS_FAILED, failed(hostile, 13, hostile))
+    folder.end(0, ExitCode.MODELS_FAILED, failed(hostile, message=hostile))
     folder.points[1].exit_code = ExitCode.CONFIG
     folder.points[1].problems = [hostile]
     folder.points[1].swept = [hostile]
