@@ -22,7 +22,7 @@ from converter import __version__, plugins
 from converter.errors import ConfigError, ConverterError, ExitCode, Problem
 
 if TYPE_CHECKING:
-    from converter.configuration.compose import Point
+    from converter.configuration.point import Point
 
 _HELP = """\
 usage: python -m converter [OVERRIDE ...] [-m] [--config-dir DIR] [--cfg job]
@@ -132,6 +132,7 @@ def convert(point: Point, command: str) -> ExitCode:
         command=command,
         folder=point.folder,
         point=point.name,
+        interrupts=point.interrupts,
     )
     return start.run(spec, origin, point.claim, compared_with=spec.baseline)
 

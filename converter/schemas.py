@@ -1,4 +1,6 @@
-"""The JSON Schemas that ``python -m converter.schemas`` writes: configuration, manifest, index.
+"""The JSON Schemas of configuration, manifest, index and sweep.
+
+``python -m converter.schemas`` writes them.
 
 They are under version control, for editors and for programs that read a manifest; a test
 says when they no longer follow the types.
@@ -13,6 +15,7 @@ from typing import Any
 from converter.batch import BatchSpec
 from converter.manifest import Manifest
 from converter.run.publication import Index
+from converter.sweeps.record import Sweep
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "schemas"
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -36,9 +39,14 @@ def index() -> dict[str, Any]:
     return {"$schema": _DIALECT, **Index.model_json_schema(mode="serialization")}
 
 
+def sweep() -> dict[str, Any]:
+    """Of ``sweep.json``, as it is written."""
+    return {"$schema": _DIALECT, **Sweep.model_json_schema(mode="serialization")}
+
+
 def texts() -> dict[str, str]:
     """File name → content."""
-    schemas = {"config": config(), "manifest": manifest(), "index": index()}
+    schemas = {"config": config(), "manifest": manifest(), "index": index(), "sweep": sweep()}
     return {
         f"{name}.schema.json": json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
         for name, schema in schemas.items()

@@ -38,6 +38,40 @@ def reworded(hydra: Hydra, config_name: str, overrides: Sequence[str]) -> Iterat
         raise ConfigError(context.problem(error)) from error
 
 
+def composed(
+    hydra: Hydra, config_name: str, overrides: Sequence[str], mode: RunMode
+) -> tuple[DictConfig, list[Problem]]:
+    """Compose; an override that Hydra refuses is left out, so that it hides nothing else.
+
+    Returns:
+        The configuration, and what is wrong with the overrides that it lacks.
+
+    Raises:
+        ConfigError: it cannot be composed, or without what was refused nothing true could be
+            said about the rest.
+    """
+    left = list(overrides)
+    problems: list[Problem] = []
+    while True:
+        try:
+            with reworded(hydra, config_name, left):
+                return hydra.compose_config(config_name, left, mode), problems
+        except ConfigError as error:
+            problems += error.problems
+            keys = {problem.key for problem in error.problems}
+            refused = [text for text in left if text in keys or text.split("=")[0] in keys]
+            if not refused or any(_decides_models(text) for text in refused):
+                raise ConfigError(problems) from error
+            left = [text for text in left if text not in refused]
+
+
+def _decides_models(override: str) -> bool:
+    """Whether it says which models there are, and not only how one of them is converted."""
+    key = override.lstrip("+~").split("=")[0]
+    named = ("experiment", "model", "models", "include", "exclude", "select")
+    return key in named or re.fullmatch(r"models\.[^.]*", key) is not None
+
+
 class _Context:
     """What a message may need to look up: the groups, and the configuration without an override."""
 

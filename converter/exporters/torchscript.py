@@ -40,8 +40,6 @@ def export(loaded: Loaded, job: Job, arguments: tuple[Any, ...], destination: Pa
             "the torchscript exporter does not take an exported program",
             "use exporter: dynamo",
         )
-    _symbolics.register()
-    training = TrainingMode.TRAINING if job.training == "train" else TrainingMode.EVAL
     # The fused attention of the eval fast path has no ONNX form; it is the same mathematics.
     fastpath = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
@@ -50,22 +48,7 @@ def export(loaded: Loaded, job: Job, arguments: tuple[Any, ...], destination: Pa
         with warnings.catch_warnings(), torch.no_grad():
             for text in _USUAL:
                 warnings.filterwarnings("ignore", re.escape(text), DeprecationWarning)
-            torch.onnx.export(
-                loaded.torch_model,
-                arguments,
-                str(destination),  # torch writes external data only for a path of type str
-                dynamo=False,
-                input_names=[*job.inputs, *job.export.parameter_names],
-                output_names=job.outputs or None,
-                opset_version=job.opset,
-                dynamic_axes=job.dynamic_axes or None,
-                training=training,
-                # Folding would merge parameters that are to be fed one by one.
-                do_constant_folding=job.export.constant_folding and job.export.export_params,
-                export_params=job.export.export_params,
-                keep_initializers_as_inputs=job.export.keep_initializers_as_inputs,
-                custom_opsets=job.export.custom_opsets or None,
-            )
+            _export(loaded.torch_model, job, arguments, destination)
     except (errors.UnsupportedOperatorError, errors.SymbolicValueError) as error:
         raise StageError(
             Code.EXPORT_UNSUPPORTED, _first_line(error), _advice(str(error), job)
@@ -79,6 +62,26 @@ def export(loaded: Loaded, job: Job, arguments: tuple[Any, ...], destination: Pa
         raise StageError(Code.EXPORT_UNSUPPORTED, _first_line(error), hint) from error
     finally:
         torch.backends.mha.set_fastpath_enabled(fastpath)
+
+
+def _export(model: Any, job: Job, arguments: tuple[Any, ...], destination: Path) -> None:
+    _symbolics.register()
+    torch.onnx.export(
+        model,
+        arguments,
+        str(destination),  # torch writes external data only for a path of type str
+        dynamo=False,
+        input_names=[*job.inputs, *job.export.parameter_names],
+        output_names=job.outputs or None,
+        opset_version=job.opset,
+        dynamic_axes=job.dynamic_axes or None,
+        training=TrainingMode.TRAINING if job.training == "train" else TrainingMode.EVAL,
+        # Folding would merge parameters that are to be fed one by one.
+        do_constant_folding=job.export.constant_folding and job.export.export_params,
+        export_params=job.export.export_params,
+        keep_initializers_as_inputs=job.export.keep_initializers_as_inputs,
+        custom_opsets=job.export.custom_opsets or None,
+    )
 
 
 def _too_many_names(error: RuntimeError, job: Job) -> StageError:

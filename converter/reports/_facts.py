@@ -72,7 +72,7 @@ def file_bytes(row: Row) -> int | None:
     """Size of the artifact with its external data."""
     if row.artifact is None:
         return None
-    return row.artifact.bytes + sum(file.bytes for file in row.artifact.external_data)
+    return summary.total_bytes(row.artifact)
 
 
 def worst_output(row: Row) -> OutputCheck | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from converter.batch import BatchSpec
 from converter.run.baseline import Baseline
+from converter.run.interrupts import Interrupts
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class RunContext:
         baseline: what to compare with, read before anything ran.
         store: the folder of the store, absolute; ``None`` where none is used.
         resumes: the directory holds the beginning of this run.
+        interrupts: signals are noted there while it runs.
     """
 
     directory: Path
@@ -36,3 +38,4 @@ class RunContext:
     baseline: Baseline | None = None
     store: Path | None = None
     resumes: bool = False
+    interrupts: Interrupts = field(default_factory=Interrupts)

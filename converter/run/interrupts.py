@@ -7,15 +7,28 @@ import signal
 import time
 from types import FrameType, TracebackType
 
+from converter.errors import ExitCode
+
+
+def exit_code(received: signal.Signals) -> ExitCode:
+    """As a shell would say it: 130 or 143."""
+    return ExitCode.INTERRUPTED if received == signal.SIGINT else ExitCode.TERMINATED
+
 
 class Interrupts:
     """Notes SIGINT and SIGTERM instead of raising in the middle of a write; a second one kills.
 
-    Args: deadline_s: seconds from now after which the run is late.
+    A sweep enters it around its points, and each run in it once more: a signal is noted wherever
+    it arrives, and ends both.
     """
 
-    def __init__(self, deadline_s: float | None = None) -> None:
+    def __init__(self) -> None:
         self.received: signal.Signals | None = None
+        self._end: float | None = None
+        self._depth = 0
+
+    def limit(self, deadline_s: float | None) -> None:
+        """A run begins: it is late after so many seconds; each point of a sweep has its own."""
         self._end = None if deadline_s is None else time.monotonic() + deadline_s
 
     @property
@@ -24,9 +37,12 @@ class Interrupts:
         return self._end is not None and time.monotonic() >= self._end
 
     def __enter__(self) -> Interrupts:
-        self._before = {
-            number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)
-        }
+        if self._depth == 0:
+            self._before = {
+                number: signal.signal(number, self._note)
+                for number in (signal.SIGINT, signal.SIGTERM)
+            }
+        self._depth += 1
         return self
 
     def __exit__(
@@ -35,8 +51,10 @@ class Interrupts:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        self._depth -= 1
+        if self._depth == 0:
+            for number, handler in self._before.items():
+                signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None:  # the supervisors notice, and end all below them

@@ -18,6 +18,7 @@ from converter.manifest import Manifest, Row, RunInfo
 from converter.processes import outcome
 from converter.run import claim, delivery, environment, resuming, reuse, summary
 from converter.run.context import RunContext
+from converter.run.interrupts import exit_code
 from converter.run.reuse import Shelf
 from converter.store.entries import Store
 
@@ -262,7 +263,7 @@ def _exit_code(
     if failure is not None:
         return ExitCode.RUN_FAILED
     if received is not None:
-        return ExitCode.INTERRUPTED if received == signal.SIGINT else ExitCode.TERMINATED
+        return exit_code(received)
     expected = all(status in summary.EXPECTED for status in statuses)
     return ExitCode.OK if expected else ExitCode.MODELS_FAILED
 

@@ -34,7 +34,8 @@ def execute(plan: Plan, executor: Executor, context: RunContext) -> ExitCode:
     """Like ``run``, with the executor given."""
     directory = context.directory
     say = progress.Printer(sys.stdout)
-    interrupts = Interrupts(context.spec.deadline)
+    interrupts = context.interrupts
+    interrupts.limit(context.spec.deadline)
     lock = locked(directory, holds_run=context.resumes)
     with lock, interrupts, runlog.opened(directory) as log:
         record = Record(plan, context)

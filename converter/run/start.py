@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from converter import trust
@@ -13,6 +13,7 @@ from converter.configuration import plan
 from converter.errors import ExitCode
 from converter.run import baseline, exclusive, history, publication, runner
 from converter.run.context import RunContext
+from converter.run.interrupts import Interrupts
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Origin:
         command: what the user typed.
         folder: the directory of the run, or of the sweep that it is a point of, absolute.
         point: the folder name of a sweep's point; empty for a run.
+        interrupts: signals are noted there while it runs.
     """
 
     experiment: str
@@ -33,6 +35,7 @@ class Origin:
     command: str
     folder: Path
     point: str
+    interrupts: Interrupts = field(default_factory=Interrupts)
 
 
 def run(
@@ -76,5 +79,6 @@ def run(
         baseline=earlier,
         store=cwd / spec.store.path if spec.store.use else None,
         resumes=resumes,
+        interrupts=origin.interrupts,
     )
     return runner.run(jobs, context)

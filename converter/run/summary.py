@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from converter.errors import Code
-from converter.job import StageName
+from converter.job import Artifact, StageName
 from converter.manifest import Manifest, Row, counts
 from converter.run import columns, latencies
 
@@ -73,9 +73,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         str(artifact.opset if artifact else row.request.opset or "-"),
         artifact.exporter if artifact else "-",
         str(artifact.nodes) if artifact else "-",
-        size(artifact.bytes + sum(file.bytes for file in artifact.external_data))
-        if artifact
-        else "-",
+        size(total_bytes(artifact)) if artifact else "-",
         worst(row),
         f"{seconds(row):.1f}",
     )
@@ -89,15 +87,20 @@ def size(number: int) -> str:
     return f"{value:.0f} {_UNITS[unit]}" if unit == 0 else f"{value:.3g} {_UNITS[unit]}"
 
 
+def total_bytes(artifact: Artifact) -> int:
+    """Of the ONNX file and its external data."""
+    return artifact.bytes + sum(file.bytes for file in artifact.external_data)
+
+
+def max_abs(row: Row) -> float | None:
+    """The largest absolute error of any output in any case; ``None`` where none was computed."""
+    checks = [output for case in row.verify.cases for output in case.outputs]
+    return max((check.max_abs for check in checks if check.max_abs is not None), default=None)
+
+
 def worst(row: Row) -> str:
-    """The largest absolute error of any output in any case."""
-    errors = [
-        output.max_abs
-        for case in row.verify.cases
-        for output in case.outputs
-        if output.max_abs is not None
-    ]
-    return f"{max(errors):.1e}" if errors else "-"
+    error = max_abs(row)
+    return "-" if error is None else f"{error:.1e}"
 
 
 def seconds(row: Row) -> float:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from converter.errors import ConfigError, ConverterError, ExitCode, Problem
 
 if TYPE_CHECKING:
-    from converter.configuration.compose import Point
+    from converter.configuration.point import Point
 
 SUMMARY = "what a run would do: [OVERRIDE ...] [-m] [--json]"
 

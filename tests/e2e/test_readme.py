@@ -78,6 +78,17 @@ def test_the_sweep_runs_all_its_points(converter_command: Command, tmp_path: Pat
         rows = json.loads(path.read_text())["models"]
         assert {row["status"] for row in rows} == {"ok"}
         assert f"opset={rows[0]['artifact']['opset']}" == point
+    (path,) = tmp_path.glob("outputs/smoke/2*/sweep.json")
+    ranges = {
+        model["name"]: (model["lowest_opset"], model["highest_opset"])
+        for model in json.loads(path.read_text())["models"]
+    }
+    # simple_cnn pins its opset.
+    assert ranges == {
+        "single_conv": (13, 17),
+        "single_conv_batch": (13, 17),
+        "simple_cnn": (12, 12),
+    }
 
 
 def test_the_users_own_model_converts(converter_command: Command, tmp_path: Path) -> None:
@@ -103,10 +114,10 @@ def test_the_users_own_model_converts(converter_command: Command, tmp_path: Path
 
     done = converter_command(*arguments, "benchmark=off", CONVERTER_TRUST=trust[1])
     assert done.returncode == 0, done.stdout + done.stderr
-    manifest = json.loads((tmp_path / "outputs/nightly/latest/manifest.json").read_text())
+    manifest = json.loads((tmp_path / "outputs/mine/latest/manifest.json").read_text())
     assert [(row["name"], row["status"]) for row in manifest["models"]] == [("classifier", "ok")]
 
-    show = blocks(section("What a run leaves"), "sh")[0].replace("zoo/latest", "nightly/latest")
+    show = blocks(section("What a run leaves"), "sh")[0].replace("zoo/latest", "mine/latest")
     listed = subprocess.run(
         [sys.executable, *shlex.split(show)[1:]], cwd=tmp_path, capture_output=True, text=True
     )

@@ -107,10 +107,10 @@ def test_a_users_config_dir_adds_a_model_and_an_experiment(
     (mine / "model" / "tiny.yaml").write_text(
         "# @package models.tiny\nsource: single_conv\nopset: 15\n"
     )
-    (mine / "experiment" / "nightly.yaml").write_text(
+    (mine / "experiment" / "own.yaml").write_text(
         "# @package _global_\ndefaults:\n  - /model: [tiny, single_conv]\n"
     )
-    done = installed(tmp_path, "--config-dir", "mine", "+experiment=nightly", "benchmark=off")
+    done = installed(tmp_path, "--config-dir", "mine", "+experiment=own", "benchmark=off")
     assert done.returncode == 0, done.stdout + done.stderr
     rows = {row["name"]: row for row in only_manifest(tmp_path)["models"]}
     assert rows.keys() == {"tiny", "single_conv"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -165,6 +166,34 @@ def test_a_signal_stops_cleanly(runs: Runs, number: signal.Signals, code: int) -
     assert found == {"good": "ok", "hang": "not_run", "last": "not_run"}
     assert f"1 of 3 models are done and stay in {runs.directory}" in output
     assert not (runs.directory / ".staging").exists()
+
+
+def test_a_signal_ends_a_sweep_and_its_record_is_true(runs: Runs) -> None:
+    models = {"good": "Good", "hang": "Hangs"}
+    command = runs.command(models, "-m", "seed=0,1", "executor.workers=1")
+    command = [word.replace("hydra.run.dir", "hydra.sweep.dir") for word in command]
+    record = runs.directory / "sweep.json"
+    with runs.started(command) as process:
+        runs.wait_for("seed=0/models/good/result.json")
+        runs.wait_for("seed=0/models/hang/log.txt")
+        begun = json.loads(record.read_text())
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=20)
+    assert process.returncode == 130, output
+    assert all_gone(runs.mark, set(), 2) == {}
+    assert [point["state"] for point in begun["points"]] == ["started", "not_run"]
+    ended = json.loads(record.read_text())
+    assert [(point["state"], point["exit_code"]) for point in ended["points"]] == [
+        ("done", 130),
+        ("not_run", None),
+    ]
+    assert (ended["sweep"]["exit_code"], ended["sweep"]["complete"]) == (130, False)
+    found = {
+        model["name"]: [cell["status"] for cell in model["cells"]] for model in ended["models"]
+    }
+    assert found == {"good": ["ok", "not_run"], "hang": ["not_run", "not_run"]}
+    assert "The sweep did not come to its end: 1 of 2 points ran." in output
+    assert (runs.directory / "sweep.html").is_file()
 
 
 def test_a_signal_while_the_libraries_load_stops_at_once(runs: Runs) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from converter import cli
 from converter.configuration import compose
-from converter.configuration.compose import Point
+from converter.configuration.point import Point
 from converter.errors import ConverterError, ExitCode
 
 Composer = Callable[..., list[Point]]

@@ -63,6 +63,12 @@ def test_a_sweep_runs_all_points_and_skips_what_is_out_of_range(run: Run) -> Non
             f"the run's opset {opset} is below the model's minimum, 20"
         )
     assert Path("s/opset=13/.hydra/overrides.yaml").is_file()
+    record = json.loads(Path("s/sweep.json").read_text())
+    assert [point["exit_code"] for point in record["points"]] == [0, 2, 0]
+    assert record["points"][1]["problems"] == [err.splitlines()[1].strip()]
+    assert [cell["status"] for cell in record["models"][0]["cells"]] == [
+        "skipped", "not_run", "skipped",
+    ]  # fmt: skip
 
 
 # What Hydra prints

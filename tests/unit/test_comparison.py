@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from manifests import artifact, checked, environment, failing, manifest, request, row, timed
+from nights import artifact, checked, environment, failing, manifest, request, row, timed
 
 from converter import comparison
 from converter.batch import CompareSpec

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from xml.etree import ElementTree
 
-from manifests import artifact, failing, manifest, row
+from nights import artifact, failing, manifest, row
 
 from converter import comparison
 from converter.batch import CompareSpec

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from manifests import artifact, failing, manifest, row
+from nights import artifact, failing, manifest, row
 
 from converter import files
 from converter.errors import RunError

@@ -140,6 +140,39 @@ def test_an_override_that_does_not_fit(run: Run, words: list[str], sentence: str
     assert sentence in refused(run, "+experiment=one", *words)
 
 
+def test_a_refused_override_hides_nothing_else(run: Run) -> None:
+    words = (
+        "opst=3",
+        "seed=x",
+        "~nope",
+        "exporter=dynamoo",
+        "++models.mine.opset=99",
+        "verify.a=1",
+    )
+    text = refused(run, "+experiment=one", *words)
+    assert "configuration: 6 problems\n" in text
+    for sentence in (
+        "opst: unknown key. Did you mean opset?",
+        "~nope: there is nothing of that name to remove.",
+        "exporter: there is no exporter 'dynamoo'. Did you mean dynamo?",
+        "verify.a: unknown key.",
+        "seed: found 'x'; expected a whole number",
+        "models.mine.opset: found 99; expected",
+    ):
+        assert sentence in text
+
+
+def test_nothing_is_said_of_the_rest_when_it_is_not_known_what_is_converted(run: Run) -> None:
+    text = refused(run, "opst=3", "+experiment=oen", "seed=x")
+    assert "configuration: 1 problem\n  experiment: there is no experiment 'oen'." in text
+    assert "this run has no model 'mime'" in refused(run, "+experiment=one", "models.mime=3")
+
+
+def test_a_sweep_tells_all_refused_overrides(run: Run) -> None:
+    text = refused(run, "-m", "+experiment=one", "opset=13,15", "opst=3", "sed=4")
+    assert "configuration: 2 problems\n" in text
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
@@ -163,6 +196,13 @@ def test_defaults_in_the_wrong_order(run: Run, folder: Path) -> None:
 def test_a_config_dir_that_is_not_there(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--config-dir", "nope", "+experiment=one"]) == 2
     assert "--config-dir: there is no folder " in capsys.readouterr().err
+
+
+def test_a_file_that_would_not_be_read_is_refused(run: Run, folder: Path) -> None:
+    (folder / "experiment/zoo.yaml").write_text("# @package _global_\n")
+    assert (
+        "experiment/zoo.yaml has the name of one of the converter's own, and is not read. Rename it"
+    ) in refused(run, "+experiment=one")
 
 
 def test_debug_adds_the_traceback(run: Run) -> None:

@@ -8,8 +8,8 @@ import os
 from pathlib import Path
 
 import pytest
-from manifests import manifest as manifest_of
-from manifests import row
+from nights import manifest as manifest_of
+from nights import row
 
 from converter import manifest
 from converter.errors import ConfigError

@@ -1,0 +1,110 @@
+"""The record of a sweep while it runs: written again whenever a point begins or ends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from converter import manifest
+from converter.errors import ExitCode, RunError
+from converter.manifest import MANIFEST, Manifest
+from converter.sweeps import SweepPoint, page
+from converter.sweeps.record import SWEEP, PointRecord, Sweep, SweepInfo, matrix
+
+# The pages of a run that a person would open, the best first.
+_PAGES = ("report.html", MANIFEST)
+
+
+class Journal:
+    """Keeps ``sweep.json`` and ``sweep.html`` true, so that a sweep that is killed leaves both.
+
+    Args:
+        folder: of the sweep; it exists.
+        points: all of them; the sweep notes there what becomes of each.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        points: Sequence[SweepPoint],
+        *,
+        experiment: str,
+        overrides: list[str],
+        keys: list[str],
+    ) -> None:
+        self._folder = folder
+        self._points = points
+        self._manifests: dict[str, Manifest] = {}
+        self._info = SweepInfo(
+            experiment=experiment, started_at=_now(), overrides=overrides, keys=keys
+        )
+
+    def write(self) -> Sweep:
+        """Write what is known now; gives what was written.
+
+        Raises:
+            RunError: the folder cannot be written, or the disk is full.
+        """
+        try:
+            points = [self._record(point) for point in self._points]
+            sweep = Sweep(sweep=self._info, points=points, models=matrix(points, self._manifests))
+            manifest.write_atomic(self._folder / SWEEP, manifest.dump(sweep))
+            manifest.write_atomic(self._folder / page.FILE, page.render(sweep))
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise RunError(f"cannot write the record of the sweep: {self._folder}: {reason}") from (
+                error
+            )
+        return sweep
+
+    def close(self, code: ExitCode) -> Sweep:
+        """Write the final record: complete when every point came to its end.
+
+        Raises:
+            RunError: as ``write``.
+        """
+        complete = all(point.exit_code is not None for point in self._points)
+        stopped = code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED)
+        self._info = self._info.model_copy(
+            update={
+                "finished_at": _now(),
+                "complete": complete and not stopped,
+                "exit_code": int(code),
+            }
+        )
+        return self.write()
+
+    def _record(self, point: SweepPoint) -> PointRecord:
+        name = point.name
+        if point.exit_code is None:
+            state = "not_run" if point.directory is None else "started"
+        else:
+            state = "done" if self._read(point) else "refused"
+        found = self._manifests.get(name)
+        pages = [file for file in _PAGES if found and (self._folder / name / file).is_file()]
+        return PointRecord.model_validate(
+            {
+                "name": name,
+                "overrides": point.swept,
+                "state": state,
+                "exit_code": point.exit_code,
+                "directory": name if point.directory else None,
+                "manifest": f"{name}/{MANIFEST}" if found else None,
+                "report": f"{name}/{pages[0]}" if pages else None,
+                "run_id": found and found.run.id,
+                "counts": found.run.counts if found else {},
+                "problems": point.problems,
+            }
+        )
+
+    def _read(self, point: SweepPoint) -> bool:
+        """Read the manifest of a point that came to its end, once; false where there is none."""
+        directory = point.directory
+        if point.name not in self._manifests and directory and (directory / MANIFEST).is_file():
+            self._manifests[point.name] = manifest.read(directory)
+        return point.name in self._manifests
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

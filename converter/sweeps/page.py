@@ -1,0 +1,29 @@
+"""``sweep.html``: the matrix model × point as one page that needs nothing but itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import quote
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from converter.run import summary
+from converter.sweeps.record import Sweep
+
+FILE = "sweep.html"
+_TEMPLATE = "sweep.html"
+
+
+def render(sweep: Sweep) -> str:
+    """The page, from ``sweep.json`` alone."""
+    jinja = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    jinja.filters |= {"size": summary.size, "quote": quote}
+    return jinja.get_template(_TEMPLATE).render(
+        info=sweep.sweep, points=sweep.points, models=sweep.models, expected=summary.EXPECTED
+    )

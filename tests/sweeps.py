@@ -1,0 +1,39 @@
+"""A sweep directory made by hand: for the tests of what is written there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from converter import manifest
+from converter.errors import ExitCode
+from converter.manifest import Row
+from converter.sweeps import SweepPoint
+from converter.sweeps.journal import Journal
+from converter.sweeps.record import Sweep
+from tests.manifests import manifest_of
+
+
+class Folder:
+    """A sweep of ``zoo`` over ``opset`` with points of these names, and its journal."""
+
+    def __init__(self, path: Path, *names: str) -> None:
+        self.path = path
+        self.points = [SweepPoint(name, [name], [name]) for name in names]
+        self.journal = Journal(
+            path,
+            self.points,
+            experiment="zoo",
+            overrides=["+experiment=zoo"],
+            keys=["opset"],
+        )
+
+    def end(self, number: int, code: ExitCode, *rows: Row) -> None:
+        """A point came to its end with these rows in its manifest."""
+        point = self.points[number]
+        point.directory = self.path / point.name
+        point.directory.mkdir()
+        manifest.write(manifest_of(*rows), point.directory)
+        point.exit_code = code
+
+    def read(self) -> Sweep:
+        return Sweep.model_validate_json((self.path / "sweep.json").read_bytes())

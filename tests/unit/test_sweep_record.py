@@ -1,0 +1,195 @@
+"""The matrix of a sweep: as a record, on the screen and on its page."""
+
+from __future__ import annotations
+
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from converter.errors import ExitCode, RunError
+from converter.sweeps import page, screen
+from tests.manifests import CPU, CUDA, failed, ok, timed
+from tests.sweeps import Folder
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Folder:
+    """``a`` works at 13 and 17; ``b`` only at 17; ``c`` is only at the second point."""
+    folder = Folder(tmp_path, "opset=13", "opset=17")
+    measured = [timed(CUDA, status="unavailable", p50_ms=None), timed(CPU, 1.25)]
+    folder.end(0, ExitCode.MODELS_FAILED, ok("a", opset=13), failed("b"))
+    folder.end(1, ExitCode.OK, ok("a", latency=measured), ok("b"), ok("c"))
+    return folder
+
+
+def test_a_cell_says_what_the_manifest_of_its_point_says(two: Folder) -> None:
+    two.journal.close(ExitCode.MODELS_FAILED)
+    sweep = two.read()
+    a, b, c = sweep.models
+    assert (a.name, a.lowest_opset, a.highest_opset, a.opsets) == ("a", 13, 17, [13, 17])
+    assert (b.name, b.lowest_opset, b.highest_opset) == ("b", 17, 17)
+    assert a.cells[1].model_dump() == {
+        "point": "opset=17",
+        "status": "ok",
+        "code": None,
+        "stage": None,
+        "reason": "",
+        "opset": 17,
+        "exporter": "torchscript",
+        "nodes": 8,
+        "bytes": 1_000_005,
+        "max_abs": 3e-6,
+        "p50_ms": 1.25,
+        "provider": CPU,
+        "cached": False,
+    }
+    assert a.cells[0].p50_ms is None
+    assert (b.cells[0].status, b.cells[0].stage, b.cells[0].code) == (
+        "failed", "check", "INPUT_DROPPED",
+    )  # fmt: skip
+    assert b.cells[0].reason == "INPUT_DROPPED: input factor is not in the graph (it has: x)"
+    assert [cell.status for cell in c.cells] == ["absent", "ok"]
+    assert sweep.sweep.complete
+    assert sweep.sweep.exit_code == 1
+
+
+def test_a_model_that_works_at_no_opset_has_no_range(tmp_path: Path) -> None:
+    folder = Folder(tmp_path, "opset=13")
+    folder.end(0, ExitCode.MODELS_FAILED, failed("b"), ok("s", status="skipped", artifact=None))
+    folder.journal.write()
+    for model in folder.read().models:
+        assert (model.lowest_opset, model.highest_opset, model.opsets) == (None, None, [])
+
+
+def test_the_record_is_true_at_every_moment(tmp_path: Path) -> None:
+    folder = Folder(tmp_path, "opset=13", "opset=99", "opset=17")
+    folder.points[0].directory = tmp_path / "opset=13"
+    folder.journal.write()
+    assert [point.state for point in folder.read().points] == ["started", "not_run", "not_run"]
+    folder.end(0, ExitCode.OK, ok("a", opset=13))
+    folder.points[1].exit_code = ExitCode.CONFIG
+    folder.points[1].problems = ["opset: found 99; expected a whole number from 7 to 25."]
+    folder.journal.write()
+    sweep = folder.read()
+    assert [point.state for point in sweep.points] == ["done", "refused", "not_run"]
+    assert sweep.sweep.finished_at is None
+    assert not sweep.sweep.complete
+    assert [cell.status for cell in sweep.models[0].cells] == ["ok", "not_run", "not_run"]
+    assert sweep.models[0].cells[1].reason.startswith("opset: found 99")
+    folder.journal.close(ExitCode.INTERRUPTED)
+    assert not folder.read().sweep.complete
+
+
+def test_the_paths_of_the_record_are_relative_and_there(two: Folder) -> None:
+    (two.path / "opset=17" / "report.html").write_text("")
+    two.journal.write()
+    first, second = two.read().points
+    assert (first.directory, first.report) == ("opset=13", "opset=13/manifest.json")
+    assert second.report == "opset=17/report.html"
+    for point in (first, second):
+        assert point.manifest is not None
+        assert (two.path / point.manifest).is_file()
+
+
+def test_a_record_that_cannot_be_written_is_a_failed_run(two: Folder) -> None:
+    (two.path / "sweep.json").mkdir()
+    with pytest.raises(RunError, match=r"cannot write the record of the sweep: .*Is a directory"):
+        two.journal.write()
+
+
+# On the screen
+
+
+def test_the_screen_shows_the_matrix_and_the_causes(two: Folder) -> None:
+    text = screen.render(two.journal.close(ExitCode.MODELS_FAILED), two.path)
+    assert text.splitlines() == [
+        "sweep over opset",
+        "[1] opset=13  exit code 1: 1 failed, 1 ok",
+        "[2] opset=17  exit code 0: 3 ok",
+        "",
+        "model                    opsets     [1]     [2]",
+        "-----------------------------------------------",
+        "a                         13-17      ok      ok",
+        "b                            17  failed      ok",
+        "c                            17  absent      ok",
+        "",
+        "b [1] failed in check: INPUT_DROPPED",
+        "",
+        "exit code 1",
+        str(two.path / "sweep.json"),
+        str(two.path / "sweep.html"),
+    ]
+
+
+@pytest.mark.parametrize("points", [7, 30])
+def test_many_points_keep_to_the_width(tmp_path: Path, points: int) -> None:
+    folder = Folder(tmp_path, *(f"seed={seed}" for seed in range(points)))
+    for number in range(points):
+        rows = ok("a_model_whose_name_is_rather_long", opset=17), failed("b")
+        folder.end(number, ExitCode.MODELS_FAILED, *rows)
+    text = screen.render(folder.journal.close(ExitCode.OK), Path("/s"))
+    assert max(map(len, text.splitlines())) <= 80
+    assert "\n. ok, F failed\n" in text
+    assert f"[{points}]" in text
+
+
+def test_a_long_list_shows_only_what_is_not_as_expected(tmp_path: Path) -> None:
+    folder = Folder(tmp_path, "opset=13")
+    folder.end(0, ExitCode.MODELS_FAILED, *(ok(f"m{n}", opset=13) for n in range(60)), failed("b"))
+    text = screen.render(folder.journal.close(ExitCode.MODELS_FAILED), tmp_path)
+    assert "60 more are as expected at every point; sweep.html has every row." in text
+    assert "\nm1 " not in text
+
+
+def test_an_interrupted_sweep_says_how_far_it_came(tmp_path: Path) -> None:
+    folder = Folder(tmp_path, "opset=13", "opset=17")
+    folder.end(0, ExitCode.INTERRUPTED, ok("a", status="not_run", artifact=None))
+    text = screen.render(folder.journal.close(ExitCode.INTERRUPTED), tmp_path)
+    assert "The sweep did not come to its end: 1 of 2 points ran." in text
+    assert "[2] opset=17  not run" in text
+
+
+# On the page
+
+
+class Page(HTMLParser):
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.links: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.links += [value or "" for name, value in attrs if name in ("href", "src")]
+
+
+def test_the_page_shows_every_cell_and_links_to_the_runs(two: Folder) -> None:
+    text = page.render(two.journal.close(ExitCode.MODELS_FAILED))
+    parsed = Page(text)
+    assert parsed.tags.count("tr") == 2 + 2 + 3
+    assert parsed.links == ["opset%3D13/manifest.json", "opset%3D17/manifest.json"]
+    for words in ("failed INPUT_DROPPED", "in check", "8 nodes, 1 MB", "1.25 ms", "3.0e-06"):
+        assert words in text
+    assert "script" not in parsed.tags
+
+
+def test_hostile_text_stays_text(tmp_path: Path) -> None:
+    hostile = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
+    folder = Folder(tmp_path, "model=x", "model=y")
+    folder.end(0, ExitCode.MODELS_FAILED, failed(hostile, message=hostile))
+    folder.points[1].exit_code = ExitCode.CONFIG
+    folder.points[1].problems = [hostile]
+    folder.points[1].swept = [hostile]
+    parsed = Page(page.render(folder.journal.write()))
+    assert "script" not in parsed.tags
+    assert "img" not in parsed.tags
+
+
+def test_a_sweep_that_has_not_begun_has_a_page(tmp_path: Path) -> None:
+    text = page.render(Folder(tmp_path, "opset=13").journal.write())
+    assert "No point has come to its end yet." in text
+    assert "The sweep has not come to its end." in text
+    assert json.loads((tmp_path / "sweep.json").read_text())["models"] == []
