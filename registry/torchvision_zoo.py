@@ -51,6 +51,9 @@ TASK_SIZES: dict[str, list[int]] = {
     "video": [1, 3, 16, 224, 224],
     "optical_flow": [1, 3, 128, 128],  # RAFT's correlation pyramid needs at least this
 }
+# What every use of a model needs beside its inputs. In mvit_v2_s the TorchScript exporter takes more
+# than 20 GB at once while it folds constants (torch 2.15), and ONNX Runtime refuses what comes out.
+DEFAULTS: dict[str, dict[str, Any]] = {"mvit_v2_s": {"exporter": "dynamo", "opset": {"min": 16}}}
 DETECTIONS = ("boxes", "labels", "scores")
 # One-stage detectors put the scores second.
 SCORES_FIRST = ("boxes", "scores", "labels")
@@ -88,6 +91,7 @@ def entry(name: str) -> Entry | None:
         outputs=_outputs(short, builder.task),
         parameters=parameters,
         kwargs=_kwargs(short, parameters),
+        defaults=DEFAULTS.get(short, {}),
     )
 
 

@@ -34,6 +34,7 @@ _MIB = 1 << 20
 class _Attempt:
     job: Job
     number: int
+    before: tuple[ExporterAttempt, ...] = ()
     pid: int | None = None
     news: list[News] = field(default_factory=list)
 
@@ -63,8 +64,8 @@ class ProcessExecutor:
                         if isinstance(event, Finished):
                             del running[connection]
                             _close([connection])
-                            if self._retry(event.result, attempt):
-                                waiting.append(_Attempt(attempt.job, attempt.number + 1))
+                            if (again := self._again(event.result, attempt)) is not None:
+                                waiting.append(again)
                                 continue
                         yield event
                     _kill_orphans()
@@ -80,10 +81,21 @@ class ProcessExecutor:
             _server.cache_clear()
             return _server().start(attempt.job, attempt.number, self._limits, self._entry)
 
-    def _retry(self, result: JobResult, attempt: _Attempt) -> bool:
-        """Only what a signal ended may go better again: at the end, when less else runs."""
-        signalled = result.error is not None and result.error.code == Code.SIGNAL
-        return signalled and attempt.number <= self._retries
+    def _again(self, result: JobResult, attempt: _Attempt) -> _Attempt | None:
+        """The next try of a job whose process was lost, or ``None``.
+
+        Only what a signal ended may go better again: at the end, when less else runs. Where an
+        exporter took the process or its memory with it each time, those after it have their turn.
+        """
+        code = result.error.code if result.error is not None else None
+        if code == Code.SIGNAL and attempt.number <= self._retries:
+            return _Attempt(attempt.job, attempt.number + 1, attempt.before)
+        done = result.attempts_by_exporter
+        left = attempt.job.exporters[len(done) - len(attempt.before) :]
+        if code not in (Code.SIGNAL, Code.MEM_LIMIT) or not done or not left:
+            return None
+        job = attempt.job.model_copy(update={"exporters": left})
+        return _Attempt(job, attempt.number + 1, tuple(done))
 
 
 def _memory_limit(spec: ExecutorSpec) -> int | None:
@@ -136,7 +148,7 @@ def _receive(connection: Connection, attempt: _Attempt) -> Event:
         if attempt.pid is not None:
             _await_orphans(attempt.pid)
         result = lost(attempt.job, attempt.news)
-        return Finished(result.model_copy(update={"attempts": attempt.number}))
+        return _finished(result, attempt)
     if "pid" in message:
         attempt.pid = message["pid"]
         return Started(name, attempt.number, message["pid"])
@@ -147,7 +159,14 @@ def _receive(connection: Connection, attempt: _Attempt) -> Event:
         attempt.news.append(ExporterAttempt.model_validate_json(json.dumps(message["attempt"])))
         return Tick()
     result = JobResult.model_validate_json(json.dumps(message["result"]))
-    return Finished(result.model_copy(update={"attempts": attempt.number}))
+    return _finished(result, attempt)
+
+
+def _finished(result: JobResult, attempt: _Attempt) -> Finished:
+    """The result with the number of tries, and the exporters of the tries before."""
+    exporters = [*attempt.before, *result.attempts_by_exporter]
+    changes = {"attempts": attempt.number, "attempts_by_exporter": exporters}
+    return Finished(result.model_copy(update=changes))
 
 
 def _close(connections: list[Connection]) -> None:

@@ -89,6 +89,15 @@ def second_exporter_crashes(job: Job, emit: Emit) -> JobResult:
     os.abort()
 
 
+def first_exporter_crashes(job: Job, emit: Emit) -> JobResult:
+    emit("export")
+    if job.exporters[0] == "torchscript":
+        os.abort()
+    result = good(job, emit)
+    done = [ExporterAttempt(exporter=job.exporters[0], status="ok")]
+    return result.model_copy(update={"attempts_by_exporter": done})
+
+
 def second_exporter_hangs(job: Job, emit: Emit) -> JobResult:
     _first_exporter_fails(emit)
     time.sleep(60)

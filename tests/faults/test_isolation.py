@@ -45,6 +45,15 @@ def test_a_native_crash_costs_only_its_own_job(run: Run, tmp_path: Path) -> None
     assert "try the other exporter" in results["abort"].error.hint
 
 
+def test_an_exporter_that_crashes_leaves_the_others_their_turn(run: Run) -> None:
+    result = run("first_exporter_crashes", retries=1)["first_exporter_crashes"]
+    assert (result.status, result.attempts) == ("ok", 3)
+    assert [(a.exporter, a.status, a.code) for a in result.attempts_by_exporter] == [
+        ("torchscript", "failed", "SIGNAL"),
+        ("dynamo", "ok", None),
+    ]
+
+
 @pytest.mark.parametrize(
     ("tag", "code", "message"),
     [
