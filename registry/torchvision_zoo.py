@@ -51,8 +51,8 @@ TASK_SIZES: dict[str, list[int]] = {
     "video": [1, 3, 16, 224, 224],
     "optical_flow": [1, 3, 128, 128],  # RAFT's correlation pyramid needs at least this
 }
-# What every use of a model needs beside its inputs. On mvit_v2_s the TorchScript exporter takes over
-# 20 GB at once while it folds constants (torch 2.15), and ONNX Runtime refuses what comes out.
+# What every use of a model needs beside its inputs. Folding the constants of mvit_v2_s takes the
+# TorchScript exporter over 20 GB (torch 2.15), and ONNX Runtime refuses what comes out.
 DEFAULTS: dict[str, dict[str, Any]] = {"mvit_v2_s": {"exporter": "dynamo", "opset": {"min": 16}}}
 DETECTIONS = ("boxes", "labels", "scores")
 # One-stage detectors put the scores second.
