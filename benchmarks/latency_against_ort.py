@@ -42,6 +42,7 @@ def convert(folder: Path) -> None:
     command = [
         sys.executable, "-m", "converter", f"hydra.run.dir={folder}/run", "exporter=torchscript",
         f"include=[{','.join(f'torchvision/{name}' for name in MODELS)}]", "benchmark=off",
+        "store.use=false",
     ]  # fmt: skip
     done = subprocess.run(
         command, cwd=Path(__file__).resolve().parents[1], capture_output=True, text=True

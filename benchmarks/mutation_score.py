@@ -187,6 +187,7 @@ def convert(directory: str) -> Path:
     sources = [source for source in SOURCES if registry.find(source)]
     command = [
         sys.executable, "-m", "converter", f"hydra.run.dir={directory}/run", "executor.workers=1",
+        "benchmark=off", "store.use=false",
         f"include=[{','.join(sources)}]",
     ]  # fmt: skip
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

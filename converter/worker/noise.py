@@ -86,7 +86,8 @@ def _of_detections(
     left, right = detections.pair(members, exact, same)
     floors = list(floors)
     for index in members.values():
-        floors[index] = None
+        # Pairs have the same label.
+        floors[index] = 0.0 if exact[index].dtype.kind != "f" and len(left) else None
         if exact[index].dtype.kind == "f" and len(left):
             error = detections.errors(exact[index][left], same[index][right])
             near = error[error <= np.quantile(error, _NEAREST)]
@@ -97,8 +98,10 @@ def _of_detections(
 
 
 def _distance(exact: Array, rounded: Array) -> float | None:
-    if rounded.dtype.kind != "f" or exact.shape != rounded.shape:
+    if exact.shape != rounded.shape:
         return None
+    if rounded.dtype.kind != "f":
+        return 0.0 if np.array_equal(exact, rounded) else None
     scale = vacuity.rms(exact)
     error = vacuity.rms(rounded.astype(np.float64) - exact.astype(np.float64))
     return error / scale if scale else None

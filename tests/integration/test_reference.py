@@ -63,10 +63,12 @@ def test_a_model_that_cancels_has_a_higher_floor(tiny_job: MakeJob) -> None:
     assert numerics.tolerance(floor) == 2.5e-3
 
 
-@pytest.mark.parametrize("source", ["OnlyFloat32", "Ranks"])
-def test_where_there_is_no_floor(tiny_job: MakeJob, source: str) -> None:
-    """Code that names float32; an integer output."""
-    assert compute(tiny_job(source)).noise.floors == [None]
+@pytest.mark.parametrize(("source", "floor"), [("OnlyFloat32", None), ("Ranks", 0.0)])
+def test_where_there_is_nothing_to_measure(
+    tiny_job: MakeJob, source: str, floor: float | None
+) -> None:
+    """Code that names float32; an integer output, which is the same in float64."""
+    assert compute(tiny_job(source)).noise.floors == [floor]
 
 
 def test_each_output_has_a_floor_of_its_own(tiny_job: MakeJob) -> None:
