@@ -46,6 +46,8 @@ def save(model: ModelProto, path: Path, options: ExportSpec) -> None:
                 location=data.name,
                 size_threshold=1024,
             )
+            if data.exists():  # small tensors stay in the file
+                data.chmod(path.stat().st_mode)  # onnx leaves it to its writer alone
         else:
             onnx.save_model(model, path)
     except OSError as error:

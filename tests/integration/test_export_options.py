@@ -92,6 +92,7 @@ def test_external_data_beside_the_file(convert: Convert, tmp_path: Path, exporte
     content = done.files["model.onnx.data"]
     assert (data.path, data.bytes) == ("model.onnx.data", len(content))
     assert data.sha256 == hashlib.sha256(content).hexdigest()
+    assert len({path.stat().st_mode for path in done.folder.glob("model.onnx*")}) == 1
     moved = shutil.copytree(done.folder, tmp_path / "elsewhere") / "model.onnx"
     onnx.checker.check_model(moved, full_check=True)
     assert done.run(x=ONES).shape == (2, 4)
