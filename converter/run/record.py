@@ -164,8 +164,10 @@ class Record:
         """
         self.shelf.amend(job, result)
         result = outcome.apply_expect(self._with_log(job, result), job.expect)
-        cached = self._rows[job.name].cached
-        row = self.shelf.labelled(job, manifest.row_of(job, result), cached=cached)
+        before = self._rows[job.name]
+        row = self.shelf.labelled(job, manifest.row_of(job, result), cached=before.cached)
+        # A run that resumes did not look into the store for a model that was done.
+        row = row.model_copy(update={"cache_miss_reason": before.cache_miss_reason})
         self._write(job, result, row)
         self._rows[job.name] = row
         return row

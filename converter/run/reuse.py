@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from converter.batch import BenchmarkSpec, OnCached
+from converter.errors import Code
 from converter.job import Job, JobResult, Latency, StageRecord
 from converter.manifest import Environment, Row
 from converter.processes import outcome
@@ -32,6 +33,8 @@ class Timing:
 
     policy: OnCached
     basis: Parts
+    providers: list[str]
+    optional: bool
 
 
 def timing_of(spec: BenchmarkSpec, environment: Environment) -> Timing | None:
@@ -46,7 +49,7 @@ def timing_of(spec: BenchmarkSpec, environment: Environment) -> Timing | None:
         "packages": {name: environment.packages.get(name) for name in packages},
         "benchmark": spec.model_dump(mode="json", exclude={"on_cached", "optional"}),
     }
-    return Timing(spec.on_cached, basis)
+    return Timing(spec.on_cached, basis, list(spec.providers), spec.optional)
 
 
 def keys_for(environment: Environment) -> Keys:
@@ -153,6 +156,8 @@ class Shelf:
         """Keep what was measured of a stored file; drop a file that turned out to be no result."""
         if self._store is None or self._timing is None:
             return
+        if result.error is not None and result.error.code is Code.EP_UNAVAILABLE:
+            return  # this machine lacks something; the file is as it was proven
         key = self.key(job).digest
         try:
             if result.status != "ok":
@@ -218,15 +223,17 @@ class Shelf:
         return keys.difference(nearest.parts, key.parts) or _NEW
 
 
-def measure_again(policy: OnCached, recorded: LatencyRecord | None, basis: Parts) -> bool:
+def measure_again(recorded: LatencyRecord | None, timing: Timing) -> bool:
     """Whether to time a file that came from the store: ``benchmark.on_cached``.
 
-    Args:
-        basis: what the figures would depend on now; recorded ones of another are stale.
+    What was not measured then is tried again: ``stale`` must not make a missing provider pass.
     """
-    if policy == "stale":
-        return recorded is None or recorded.basis != basis
-    return policy == "always"
+    if timing.policy != "stale":
+        return timing.policy == "always"
+    if recorded is None or recorded.basis != timing.basis:
+        return True
+    accepted = ("measured", "unavailable") if timing.optional else ("measured",)
+    return any(entry.status not in accepted for entry in recorded.latency)
 
 
 def _timed(stored: Stored, timing: Timing | None) -> JobResult:
@@ -235,13 +242,28 @@ def _timed(stored: Stored, timing: Timing | None) -> JobResult:
     latency: list[Latency] = []
     if timing is None:
         stage = StageRecord(status="not_requested")
-    elif measure_again(timing.policy, recorded, timing.basis):
+    elif measure_again(recorded, timing):
         stage = StageRecord()
     elif recorded is None:
-        reason = f"not measured: benchmark.on_cached is {timing.policy}"
-        stage = StageRecord(status="skipped", warnings=[reason])
+        stage = StageRecord(status="skipped", warnings=[_unmeasured(timing)])
     else:
-        stage, latency = recorded.stage, recorded.latency
+        latency, stage = _remembered(recorded, timing)
         result = result.model_copy(update={"verify": recorded.verify})
     stages = {**result.stages, "benchmark": stage}
     return result.model_copy(update={"latency": latency, "stages": stages})
+
+
+def _remembered(recorded: LatencyRecord, timing: Timing) -> tuple[list[Latency], StageRecord]:
+    """What ``never`` shows; a provider that was absent, and may not be, was not measured."""
+    latency = [e for e in recorded.latency if timing.optional or e.status != "unavailable"]
+    shown = {entry.provider for entry in latency}
+    missing = [provider for provider in timing.providers if provider not in shown]
+    if not missing:
+        return latency, recorded.stage
+    words = f"{', '.join(missing)} {_unmeasured(timing)}"
+    warnings = [*recorded.stage.warnings, words]
+    return latency, recorded.stage.model_copy(update={"status": "skipped", "warnings": warnings})
+
+
+def _unmeasured(timing: Timing) -> str:
+    return f"not measured: benchmark.on_cached is {timing.policy}"

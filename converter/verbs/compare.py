@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from converter import manifest
 from converter.batch import CompareSpec
 from converter.comparison import wording
 from converter.errors import ExitCode
+from converter.manifest import Manifest
 from converter.run import afterwards, baseline
 
 SUMMARY = "what is worse from one run to the next: OLD NEW [--json]"
@@ -44,11 +46,22 @@ def main(argv: Sequence[str]) -> int:
     new = baseline.load(arguments.new.absolute(), "compare")
     stated = {name: getattr(arguments, name) for name in CompareSpec.model_fields}
     found = afterwards.compared(old, new, CompareSpec.model_validate(stated))
+    for path, run in ((arguments.old, old), (arguments.new, new)):
+        if words := _unknown(path, run.manifest):
+            print(words, file=sys.stderr)
     if arguments.json:
         print(manifest.dump(found), end="")
     else:
         print("\n".join(wording.lines(found)))
     return ExitCode.REGRESSION if found.verdict == "regression" else ExitCode.OK
+
+
+def _unknown(path: Path, run: Manifest) -> str | None:
+    """What a run that did not come to its end says nothing of."""
+    count = sum(row.status == "not_run" for row in run.models)
+    if not count:
+        return None
+    return f"{path} has not come to its end: {count} of {len(run.models)} models were not run"
 
 
 def _number(text: str) -> float:

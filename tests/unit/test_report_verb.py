@@ -32,6 +32,15 @@ def test_it_renders_all_reports_and_prints_their_paths(
     assert all(Path(path).is_file() for path in printed)
 
 
+def test_a_killed_run_shows_the_models_that_it_finished(run: Path) -> None:
+    left = manifest_of(failed("a"), failed("b"))
+    killed = left.run.model_copy(update={"finished_at": None, "complete": False})
+    manifest.write(left.model_copy(update={"run": killed}), run)
+    manifest.append_result(run, ok("a"))
+    assert cli.main(["report", str(run)]) == 0
+    assert "2 models: 1 ok, 1 failed" in (run / "summary.md").read_text()
+
+
 @pytest.mark.parametrize(
     ("folder", "said"),
     [

@@ -13,8 +13,8 @@ import pytest
 
 from converter import cli, manifest
 from converter.batch import BatchSpec, BenchmarkSpec, OnCached
-from converter.errors import ExitCode, RunError
-from converter.job import Job, JobResult, StageRecord, VerifyRecord
+from converter.errors import Code, ExitCode, RunError
+from converter.job import Job, JobResult, Latency, StageRecord, VerifyRecord
 from converter.manifest import Row
 from converter.measure import Measure
 from converter.run import benchmarks, reuse
@@ -22,7 +22,7 @@ from converter.run.context import RunContext
 from converter.run.runner import execute
 from converter.spec import Expect
 from converter.store.entries import DamagedError, LatencyRecord, Store
-from tests.unit.test_benchmarks import Measuring, measured, wrong
+from tests.unit.test_benchmarks import Measuring, ended, measured, wrong
 from tests.unit.test_runner import CONTENT, Act, Script, failed, make_plan, ok, rows
 
 OFF = BatchSpec(benchmark=BenchmarkSpec(providers=[]))
@@ -351,19 +351,55 @@ def test_a_file_that_the_benchmark_proves_wrong_leaves_the_store(
     assert list(store.path.iterdir()) == []
 
 
+def test_a_file_stays_in_the_store_where_a_provider_is_absent(
+    night: Night, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    player = Measuring(cpu=ended(Code.EP_UNAVAILABLE))
+    monkeypatch.setattr(benchmarks, "ProcessExecutor", lambda *arguments: player)
+    row = night("a", benchmark=BenchmarkSpec(), code=ExitCode.MODELS_FAILED)["a"]
+    assert (row.status, row.cached) == ("failed", False)
+    assert len(list(store.path.iterdir())) == 1
+
+
 @pytest.mark.parametrize(
     ("policy", "same", "other", "none"),
     [("always", True, True, True), ("never", False, False, False), ("stale", False, True, True)],
 )
 def test_when_a_stored_file_is_timed_again(
-    policy: str, same: bool, other: bool, none: bool
+    policy: OnCached, same: bool, other: bool, none: bool
 ) -> None:
     record = LatencyRecord(
         basis={"cpu": "x"}, latency=[], stage=StageRecord(), verify=VerifyRecord()
     )
     again = [(record, {"cpu": "x"}), (record, {"cpu": "y"}), (None, {"cpu": "x"})]
-    found = [reuse.measure_again(policy, *pair) for pair in again]  # type: ignore[arg-type]
+    found = [
+        reuse.measure_again(old, reuse.Timing(policy, basis, ["cpu"], optional=False))
+        for old, basis in again
+    ]
     assert found == [same, other, none]
+
+
+@pytest.mark.parametrize(
+    ("status", "optional", "again", "shown", "stage"),
+    [
+        ("measured", False, False, 1, "ok"),
+        ("unavailable", True, False, 1, "ok"),
+        ("unavailable", False, True, 0, "skipped"),
+        ("failed", True, True, 1, "ok"),
+    ],
+)
+def test_what_was_not_measured_does_not_pass_from_the_store(
+    status: str, optional: bool, again: bool, shown: int, stage: str
+) -> None:
+    record = LatencyRecord(
+        basis={},
+        latency=[Latency.model_validate({"provider": "cuda", "status": status})],
+        stage=StageRecord(status="ok"),
+        verify=VerifyRecord(),
+    )
+    assert reuse.measure_again(record, reuse.Timing("stale", {}, ["cuda"], optional)) is again
+    latency, kept = reuse._remembered(record, reuse.Timing("never", {}, ["cuda"], optional))
+    assert (len(latency), kept.status) == (shown, stage)
 
 
 # python -m converter store
