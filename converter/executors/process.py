@@ -90,6 +90,8 @@ class ProcessExecutor:
         code = result.error.code if result.error is not None else None
         if code == Code.SIGNAL and attempt.number <= self._retries:
             return _Attempt(attempt.job, attempt.number + 1, attempt.before)
+        if type(attempt.job) is not Job:  # it names a file that is there: no exporter is at work
+            return None
         done = result.attempts_by_exporter
         left = attempt.job.exporters[len(done) - len(attempt.before) :]
         if code not in (Code.SIGNAL, Code.MEM_LIMIT) or not done or not left:
