@@ -37,7 +37,7 @@ def sound(**changes: Any) -> Facts:
         "unmet": [],
         "torch_for_cuda": True,
         "address_space": None,
-        "outputs": "/work/outputs",
+        "outputs": "/srv/outputs",
         "outputs_error": "",
         "free_bytes": 1 << 36,
         "trusted": [],
@@ -87,7 +87,7 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
     "outputs": (
         {"outputs_error": "/work is not writable"},
-        "runs cannot be written to /work/outputs: /work is not writable",
+        "runs cannot be written to /srv/outputs: /srv is not writable",
         "give hydra.run.dir=DIR",
     ),
     "disk": ({"free_bytes": 1 << 20}, "1.05 MB are free where runs go", "free some space"),
