@@ -86,7 +86,7 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
         "--force-reinstall torch onnx",
     ),
     "outputs": (
-        {"outputs_error": "/work is not writable"},
+        {"outputs_error": "/srv is not writable"},
         "runs cannot be written to /srv/outputs: /srv is not writable",
         "give hydra.run.dir=DIR",
     ),
