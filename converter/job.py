@@ -250,7 +250,8 @@ class Latency(Frozen):
         stable: the 95 % confidence interval of the median is within 2 % of it.
         throughput: samples a second, a sample being one entry of the first input's first axis.
         nodes_per_provider: of the graph as ONNX Runtime divided it, before it fuses nodes.
-        torch_p50_ms: of PyTorch eager on the same device; ``speedup`` is that over ``p50_ms``.
+        torch_p50_ms: of PyTorch eager on the same device.
+        speedup: that over ``p50_ms``; ``None`` where either median is doubtful.
         ci95_ms: low and high end of that interval.
         notes: what makes the figures doubtful, such as a busy machine; empty when nothing does.
     """

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from converter.changes import Comparison
 from converter.job import (
@@ -45,13 +45,18 @@ class Git(Frozen):
 
 
 class RunInfo(Frozen):
-    """One command. ``counts`` has a key for each status that occurs."""
+    """One command. ``counts`` has a key for each status that occurs.
+
+    Attributes:
+        narrowed: ``select`` left models of the experiment out: no night to compare others with.
+    """
 
     id: str
     experiment: str
     started_at: str
     finished_at: str | None = None
     complete: bool = False
+    narrowed: bool = False
     exit_code: int | None = None
     overrides: list[str] = Field(default_factory=list)
     config_sha256: str
@@ -223,6 +228,32 @@ def dump(model: Frozen) -> str:
 def read(path: Path) -> Manifest:
     """Read a manifest from its file or its run directory."""
     return Manifest.model_validate_json((path / MANIFEST if path.is_dir() else path).read_bytes())
+
+
+def as_left(found: Manifest, directory: Path) -> Manifest:
+    """A manifest with the models that its run had finished when it was killed."""
+    if found.run.finished_at is not None:
+        return found
+    done = last_rows(directory)
+    models = [done.get(row.name, row) for row in found.models]
+    run = found.run.model_copy(update={"counts": counts(models)})
+    return found.model_copy(update={"models": models, "run": run})
+
+
+def last_rows(directory: Path) -> dict[str, Row]:
+    """The last row of each model in ``results.jsonl``; a torn line is none."""
+    rows = {}
+    try:
+        lines = (directory / RESULTS).read_bytes().splitlines()
+    except FileNotFoundError:
+        return {}
+    for line in lines:
+        try:
+            row = Row.model_validate_json(line)
+        except ValidationError:
+            continue
+        rows[row.name] = row
+    return rows
 
 
 def append_result(directory: Path, row: Row) -> None:

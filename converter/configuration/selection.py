@@ -54,6 +54,11 @@ def selected(models: Mapping[str, ModelSpec], patterns: Iterable[str]) -> dict[s
     }
 
 
+def left_out(spec: BatchSpec, names: Iterable[str]) -> set[str]:
+    """The models that ``select`` leaves out of a run with these."""
+    return {*expand(spec)[0]} - {*names}
+
+
 def with_defaults(model: ModelSpec) -> ModelSpec:
     """Fill what a configuration does not state from the registry's entry.
 

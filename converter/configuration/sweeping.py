@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
 from itertools import count
@@ -22,20 +22,11 @@ from converter.configuration.point import CONFIG, Report, Task
 from converter.errors import ConfigError, ConverterError, ExitCode, Problem
 from converter.run import claim
 from converter.run.interrupts import Interrupts, exit_code
-from converter.sweeps import SweepPoint
+from converter.sweeps import SweepPoint, worst
 
 if TYPE_CHECKING:
     from converter.sweeps.journal import Journal
 
-# A sweep exits as the first of these that one of its points gave.
-_WORST_FIRST = (
-    ExitCode.CONFIG,
-    ExitCode.RUN_FAILED,
-    ExitCode.INTERRUPTED,
-    ExitCode.TERMINATED,
-    ExitCode.MODELS_FAILED,
-    ExitCode.REGRESSION,
-)
 _STOP = (ExitCode.INTERRUPTED, ExitCode.TERMINATED)
 
 
@@ -77,11 +68,6 @@ def run(hydra: Hydra, config: DictConfig, task: Task, report: Report) -> ExitCod
         code = worst(codes)
         folder.close(code)
     return code
-
-
-def worst(codes: Sequence[ExitCode]) -> ExitCode:
-    """The exit code of a sweep."""
-    return next((code for code in _WORST_FIRST if code in codes), ExitCode.OK)
 
 
 def _composed(hydra: Hydra, config: DictConfig, overrides: list[str], number: int) -> DictConfig:
@@ -129,16 +115,20 @@ class _Folder:
     def _begin(self) -> Journal:
         # Only now: a wrong configuration is told without waiting for these.
         from converter.run.runlock import locked
-        from converter.sweeps.journal import Journal
+        from converter.sweeps.journal import Journal, now
+        from converter.sweeps.record import SweepInfo
 
         self.path = claim.create(self.path, chosen=self._chosen)
         self._held.enter_context(locked(self.path))
         return Journal(
             self.path,
             self._points,
-            experiment=resolution.experiment(self._config),
-            overrides=resolution.overrides(self._config),
-            keys=self._keys,
+            SweepInfo(
+                experiment=resolution.experiment(self._config),
+                started_at=now(),
+                overrides=resolution.overrides(self._config),
+                keys=self._keys,
+            ),
         )
 
     def note(self) -> None:

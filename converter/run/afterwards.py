@@ -119,9 +119,8 @@ def compared(
 
 def _listed_now(old: Baseline, final: Manifest, context: RunContext) -> Baseline:
     """The baseline without models that ``select`` left out this time: they were not removed."""
-    names = {row.name for row in final.models}
-    left_out = set(selection.expand(context.spec)[0]) - names
-    rows = [row for row in old.manifest.models if row.name not in left_out]
+    absent = selection.left_out(context.spec, (row.name for row in final.models))
+    rows = [row for row in old.manifest.models if row.name not in absent]
     return Baseline(old.manifest.model_copy(update={"models": rows}), old.directory)
 
 

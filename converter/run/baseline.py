@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from converter import manifest
 from converter.batch import LATEST
 from converter.errors import ConfigError, Problem
 from converter.manifest import MANIFEST, SCHEMA_VERSION, Manifest
@@ -66,7 +67,10 @@ def load(path: Path, key: str) -> Baseline:
                 f"'{SCHEMA_VERSION}'.",
                 "Read it with the version that wrote it.",
             )
-        return Baseline(Manifest.model_validate_json(json.dumps(data)), file.parent)
+        found_there = Manifest.model_validate_json(json.dumps(data))
+        if path.is_dir():
+            found_there = manifest.as_left(found_there, path)
+        return Baseline(found_there, file.parent)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])

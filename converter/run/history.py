@@ -38,18 +38,25 @@ def home(folder: Path, experiment: str) -> Path:
 
 
 def latest(home: Path, point: str) -> Path | None:
-    """The directory of the newest complete run, or of the same point of the last sweep.
+    """The directory to compare with: where the link leads, or the same point of the last sweep.
+
+    A run of a few models is no night: where the link leads to one that was narrowed by ``select``,
+    it is the newest complete run that was not.
 
     Args:
         point: the folder name of a sweep's point; empty for a run.
     """
     if not point:
         link = home / LATEST
-        return link.resolve() if (link / MANIFEST).is_file() else None
+        if not (link / MANIFEST).is_file():
+            return None
+        if not (_run(link) or {}).get("narrowed"):
+            return link.resolve()
     runs = [
         (str(run["started_at"]), folder / point)
         for folder in _folders(home)
         if (run := _run(folder / point)) and run.get("complete") and "started_at" in run
+        if not run.get("narrowed")
     ]
     return max(runs)[1] if runs else None
 

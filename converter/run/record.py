@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from converter import manifest
+from converter.configuration import selection
 from converter.configuration.plan import Plan
 from converter.errors import Code, ExitCode, RunError
 from converter.job import Job, JobResult, StageRecord
@@ -43,6 +44,7 @@ class Record:
             id=earlier.run.id if earlier else f"{now:%Y%m%dT%H%M%SZ}-{os.urandom(3).hex()}",
             experiment=context.experiment,
             started_at=earlier.run.started_at if earlier else _stamp(now),
+            narrowed=bool(selection.left_out(context.spec, plan.order)),
             overrides=context.overrides,
             config_sha256=context.config_sha256,
             git=environment.git_state(Path.cwd()),

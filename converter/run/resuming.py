@@ -30,22 +30,6 @@ def earlier(directory: Path) -> Manifest | None:
         return None
 
 
-def last_rows(directory: Path) -> dict[str, Row]:
-    """The last row of each model in ``results.jsonl``; a torn line is none."""
-    rows = {}
-    try:
-        lines = (directory / manifest.RESULTS).read_bytes().splitlines()
-    except FileNotFoundError:
-        return {}
-    for line in lines:
-        try:
-            row = Row.model_validate_json(line)
-        except ValidationError:
-            continue
-        rows[row.name] = row
-    return rows
-
-
 def settled(plan: Plan, directory: Path, shelf: Shelf) -> tuple[Plan, str]:
     """The plan with what is finished among its settled rows, and what to tell about it.
 
@@ -56,7 +40,7 @@ def settled(plan: Plan, directory: Path, shelf: Shelf) -> tuple[Plan, str]:
     Raises:
         RunError: the directory cannot be written.
     """
-    rows = last_rows(directory)
+    rows = manifest.last_rows(directory)
     before = earlier(directory)
     again: dict[str, str | None] = {}
     for job in plan.jobs:

@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from converter.errors import ExitCode
+
+# A sweep exits as the first of these that one of its points gave.
+_WORST_FIRST = (
+    ExitCode.CONFIG,
+    ExitCode.RUN_FAILED,
+    ExitCode.INTERRUPTED,
+    ExitCode.TERMINATED,
+    ExitCode.MODELS_FAILED,
+    ExitCode.REGRESSION,
+)
+
+
+def worst(codes: Collection[ExitCode]) -> ExitCode:
+    """The exit code of a sweep."""
+    return next((code for code in _WORST_FIRST if code in codes), ExitCode.OK)
 
 
 @dataclass

@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from converter import manifest
 from converter.errors import ExitCode, RunError
 from converter.manifest import MANIFEST, Manifest
-from converter.sweeps import SweepPoint, page
+from converter.run import claim
+from converter.sweeps import SweepPoint, page, worst
 from converter.sweeps.record import SWEEP, PointRecord, Sweep, SweepInfo, matrix
 
 # The pages of a run that a person would open, the best first.
@@ -22,23 +25,14 @@ class Journal:
     Args:
         folder: of the sweep; it exists.
         points: all of them; the sweep notes there what becomes of each.
+        info: as it is at the start.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        points: Sequence[SweepPoint],
-        *,
-        experiment: str,
-        overrides: list[str],
-        keys: list[str],
-    ) -> None:
+    def __init__(self, folder: Path, points: Sequence[SweepPoint], info: SweepInfo) -> None:
         self._folder = folder
         self._points = points
         self._manifests: dict[str, Manifest] = {}
-        self._info = SweepInfo(
-            experiment=experiment, started_at=_now(), overrides=overrides, keys=keys
-        )
+        self._info = info
 
     def write(self) -> Sweep:
         """Write what is known now; gives what was written.
@@ -68,7 +62,7 @@ class Journal:
         stopped = code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED)
         self._info = self._info.model_copy(
             update={
-                "finished_at": _now(),
+                "finished_at": now(),
                 "complete": complete and not stopped,
                 "exit_code": int(code),
             }
@@ -106,5 +100,47 @@ class Journal:
         return point.name in self._manifests
 
 
-def _now() -> str:
+def refresh(folder: Path) -> None:
+    """Write the record of a sweep again, after a run of its points was resumed.
+
+    Nothing is written where there is no record, or while the sweep is still going: it writes its
+    own at its end.
+
+    Raises:
+        RunError: the folder cannot be written.
+    """
+    try:
+        before = Sweep.model_validate_json((folder / SWEEP).read_bytes())
+    except (OSError, ValidationError):
+        return
+    if claim.held_by(folder) is not None:
+        return
+    points = [_point(record, folder) for record in before.points]
+    codes = [point.exit_code for point in points if point.exit_code is not None]
+    found = Journal(folder, points, before.sweep)
+    if len(codes) == len(points):
+        found.close(worst(codes))
+    else:  # it has no exit code but the one that it was stopped with
+        found.write()
+
+
+def _point(record: PointRecord, folder: Path) -> SweepPoint:
+    """A point as its run is now, where it has one that came to its end."""
+    directory = folder / record.directory if record.directory else None
+    code = record.exit_code
+    if directory is not None and (directory / MANIFEST).is_file():
+        run = manifest.read(directory).run
+        code = run.exit_code if run.finished_at is not None else None
+    return SweepPoint(
+        name=record.name,
+        overrides=[],
+        swept=record.overrides,
+        directory=directory,
+        exit_code=None if code is None else ExitCode(code),
+        problems=record.problems,
+    )
+
+
+def now() -> str:
+    """UTC, ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

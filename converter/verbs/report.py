@@ -12,7 +12,6 @@ from converter import manifest, reports
 from converter.configuration.wording import did_you_mean
 from converter.errors import ConfigError, ExitCode, Problem, RunError
 from converter.manifest import MANIFEST, Manifest
-from converter.run import resuming
 
 SUMMARY = "write report.html and the other reports again: RUN_DIR"
 
@@ -27,7 +26,7 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m converter report", description=SUMMARY)
     parser.add_argument("run", metavar="RUN_DIR", type=Path, help="such as outputs/zoo/latest")
     directory = parser.parse_args(argv).run
-    recorded = _as_left(_manifest(directory), directory)
+    recorded = manifest.as_left(_manifest(directory), directory)
     try:
         paths = reports.write(recorded, directory)
     except OSError as error:
@@ -36,16 +35,6 @@ def main(argv: Sequence[str]) -> int:
     for path in paths:
         print(path)
     return ExitCode.OK
-
-
-def _as_left(recorded: Manifest, directory: Path) -> Manifest:
-    """A run that was killed could not put its finished models into the manifest."""
-    if recorded.run.finished_at is not None:
-        return recorded
-    done = resuming.last_rows(directory)
-    models = [done.get(row.name, row) for row in recorded.models]
-    run = recorded.run.model_copy(update={"counts": manifest.counts(models)})
-    return recorded.model_copy(update={"models": models, "run": run})
 
 
 def _manifest(directory: Path) -> Manifest:

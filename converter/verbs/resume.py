@@ -16,6 +16,8 @@ from pathlib import Path
 from converter.configuration import saved, validation
 from converter.errors import ConfigError, Problem, RunError
 from converter.run import claim, resuming, start, summary
+from converter.sweeps import journal
+from converter.sweeps.record import SWEEP
 
 SUMMARY = "finish an interrupted run: RUN_DIR"
 
@@ -56,7 +58,11 @@ def main(argv: Sequence[str]) -> int:
     stated = spec.baseline
     if before is not None:  # `latest` may be another run by now
         stated = before.run.baseline and str(directory / before.run.baseline)
-    return start.run(spec, origin, lambda: directory, compared_with=stated, resumes=True)
+    try:
+        return start.run(spec, origin, lambda: directory, compared_with=stated, resumes=True)
+    finally:
+        if found.point:
+            journal.refresh(directory.parent)
 
 
 def _check(directory: Path) -> None:
@@ -64,11 +70,16 @@ def _check(directory: Path) -> None:
         raise ConfigError(Problem("resume", f"there is no run directory {directory}."))
     if (holder := claim.held_by(directory)) is not None:
         raise RunError(f"{directory} is held by {holder}: it is running; wait for it.")
-    points = sorted(path.parent.name for path in directory.glob(f"*/{saved.FOLDER}"))
-    if points and not (directory / saved.FOLDER).is_dir():
-        unfinished = [name for name in points if not _is_complete(directory / name)]
-        hint = f"Its points that are not complete: {', '.join(unfinished) or 'none'}."
-        raise ConfigError(Problem("resume", f"{directory} is a sweep: resume a point.", hint))
+    if (directory / saved.FOLDER).is_dir():
+        return
+    runs = sorted(path.parent for path in directory.glob(f"*/{saved.FOLDER}"))
+    if runs:
+        kind = (
+            "is a sweep: resume a point" if (directory / SWEEP).exists() else "holds several runs"
+        )
+        unfinished = [run.name for run in runs if not run.is_symlink() and not _is_complete(run)]
+        hint = f"Those that are not complete: {', '.join(unfinished) or 'none'}."
+        raise ConfigError(Problem("resume", f"{directory} {kind}.", hint))
 
 
 def _is_complete(directory: Path) -> bool:

@@ -125,6 +125,23 @@ def sizes(job: Job, batch_sizes: list[int]) -> Iterator[Inputs]:
             yield inputs
 
 
+@dataclass(frozen=True)
+class _Timed:
+    """A timing, and what the machine did beside it."""
+
+    timing: timing.Timing
+    disturbances: list[str]
+
+    @property
+    def notes(self) -> list[str]:
+        return [*self.disturbances, *self.timing.doubts()]
+
+    @property
+    def is_trusted(self) -> bool:
+        """Whether the median may be set against another one."""
+        return self.timing.stable and not self.disturbances
+
+
 @dataclass
 class _Measurement:
     """One file on one provider at one size, with PyTorch beside it."""
@@ -148,16 +165,17 @@ class _Measurement:
         )
         samples = self._samples()
         try:
-            latency = self._time_file(latency, samples)
+            latency, trusted = self._time_file(latency, samples)
         except RuntimeErrors as error:
             return latency.model_copy(update={"reason": first_line(error)})
-        return self._time_torch(latency, samples) if self.job.time_torch else latency
+        return self._time_torch(latency, samples, trusted) if self.job.time_torch else latency
 
     def _samples(self) -> list[dict[str, Array]]:
         count = _SAMPLES if any(varies(spec) for spec in self.inputs.values()) else 1
         return [Case("", self.inputs, number).draw(self.job.seed) for number in range(count)]
 
-    def _time_file(self, latency: Latency, samples: list[dict[str, Array]]) -> Latency:
+    def _time_file(self, latency: Latency, samples: list[dict[str, Array]]) -> tuple[Latency, bool]:
+        """The record with the figures of the file, and whether they are to be trusted."""
         parameters = pipeline.parameters(self.loaded, self.complete)
         began = perf_counter_ns()
         opened = Session(Path(self.job.file), provider=self.job.provider, threads=self.job.threads)
@@ -165,8 +183,8 @@ class _Measurement:
         nodes = opened.nodes_per_provider()
         notes = _division(nodes, self.plugin.NAME)
         calls = [opened.prepared({**sample, **parameters}) for sample in samples]
-        timed, doubts = self._timed(calls)
-        figures = timed.milliseconds()
+        found = self._timed(calls)
+        timed, figures = found.timing, found.timing.milliseconds()
         batch = next((spec.shape[0] for spec in self.inputs.values() if spec.shape), 1)
         update: dict[str, Any] = {
             "status": "measured",
@@ -180,21 +198,26 @@ class _Measurement:
             "throughput": round(1000 * batch / figures["mean_ms"], 3),
             "session_load_ms": loaded_ms,
             "nodes_per_provider": nodes,
-            "notes": [*notes, *doubts],
+            "notes": [*notes, *found.notes],
         }
-        return latency.model_copy(update=update)
+        return latency.model_copy(update=update), found.is_trusted
 
-    def _timed(self, calls: list[timing.Call]) -> tuple[timing.Timing, list[str]]:
-        """A timing, and what makes it doubtful: the machine and the figures themselves."""
-        with machine.watched(self.job.threads) as notes:
+    def _timed(self, calls: list[timing.Call]) -> _Timed:
+        with machine.watched(self.job.threads) as disturbances:
             timed = timing.measure(calls, self.job.budget_s)
-        return timed, [*notes, *timed.doubts()]
+        return _Timed(timed, disturbances)
 
     def _tensors(self, samples: list[dict[str, Array]]) -> list[tuple[torch.Tensor, ...]]:
         return [execution.tensors(sample, self.loaded.device) for sample in samples]
 
-    def _time_torch(self, latency: Latency, samples: list[dict[str, Array]]) -> Latency:
-        """The same record with PyTorch's median, or with a note that says why it has none."""
+    def _time_torch(
+        self, latency: Latency, samples: list[dict[str, Array]], trusted: bool
+    ) -> Latency:
+        """The same record with PyTorch's median, or with a note that says why it has none.
+
+        Args:
+            trusted: whether the figures of the file are; a ratio needs two that are.
+        """
         where = self.loaded.device.type
         if self.runner.model is None:
             return _noted(latency, ["no PyTorch figure: the source is ONNX"])
@@ -202,16 +225,21 @@ class _Measurement:
             return _noted(latency, [f"no PyTorch figure: the model is on the {where}"])
         try:
             with _eager(self.runner, self.complete, self._tensors(samples)) as calls:
-                timed, doubts = self._timed(calls)
+                found = self._timed(calls)
         except _REFUSALS as error:
             return _noted(latency, [f"no PyTorch figure: {first_line(error)}"])
-        median = timed.milliseconds()["p50_ms"]
+        median = found.timing.milliseconds()["p50_ms"]
+        notes = [f"PyTorch: {note}" for note in found.notes]
+        speedup = None
+        if not (trusted and found.is_trusted):
+            notes.append("no speedup: it would be a ratio of figures that are doubtful")
+        elif latency.p50_ms:
+            speedup = round(median / latency.p50_ms, 4)
         update = {
             "torch_p50_ms": median,
-            "torch_stable": timed.stable,
-            "speedup": round(median / latency.p50_ms, 4) if latency.p50_ms else None,
+            "torch_stable": found.timing.stable,
+            "speedup": speedup,
         }
-        notes = [f"PyTorch: {doubt}" for doubt in doubts]
         return _noted(latency.model_copy(update=update), notes)
 
 

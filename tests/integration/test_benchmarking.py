@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -65,13 +66,34 @@ def test_the_figures_of_a_file(time: Time) -> None:
     assert found.warmup > 0
     assert found.iterations is not None
     assert found.iterations >= 3
-    for key in ("min_ms", "p50_ms", "mean_ms", "torch_p50_ms", "session_load_ms", "speedup"):
+    for key in ("min_ms", "p50_ms", "mean_ms", "torch_p50_ms", "session_load_ms"):
         assert getattr(found, key) > 0, key
     assert found.min_ms <= found.p50_ms <= found.p90_ms <= found.p99_ms
     assert found.throughput == pytest.approx(2000 / found.mean_ms, rel=1e-3)
-    assert found.speedup == pytest.approx(found.torch_p50_ms / found.p50_ms, rel=1e-2)
     low, high = found.ci95_ms
     assert low <= found.p50_ms <= high
+
+
+@pytest.mark.parametrize(
+    ("stable", "noticed", "speedup"),
+    [(True, [], 1.0), (False, [], None), (True, ["busy: other processes used 1.4 of 2"], None)],
+    ids=["quiet", "not-stable", "busy"],
+)
+def test_a_speedup_is_a_ratio_of_two_figures_that_nothing_speaks_against(
+    time: Time,
+    monkeypatch: pytest.MonkeyPatch,
+    stable: bool,
+    noticed: list[str],
+    speedup: float | None,
+) -> None:
+    from converter.worker import benchmarking
+
+    known = benchmarking.timing.Timing(warmup=3, durations_ns=[2_000_000] * 40, stable=stable)
+    monkeypatch.setattr(benchmarking.timing, "measure", lambda calls, budget_s: known)
+    monkeypatch.setattr(benchmarking.machine, "watched", lambda threads: nullcontext(noticed))
+    found = only(time("Conv", inputs=IMAGE))
+    assert (found.p50_ms, found.torch_p50_ms, found.speedup) == (2.0, 2.0, speedup)
+    assert any(note.startswith("no speedup") for note in found.notes) == (speedup is None)
 
 
 def test_batch_sizes_of_a_dynamic_batch_axis(time: Time) -> None:

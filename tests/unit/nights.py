@@ -44,6 +44,7 @@ def manifest(*rows: Row, day: int = 1, complete: bool = True, **changes: Any) ->
         id=f"run-{day}",
         experiment="zoo",
         started_at=f"2026-11-{day:02}T02:00:00.000Z",
+        finished_at=f"2026-11-{day:02}T03:00:00.000Z" if complete else None,
         complete=complete,
         exit_code=0,
         config_sha256="0" * 64,

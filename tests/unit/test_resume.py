@@ -22,6 +22,7 @@ from converter.executors import Executor
 from converter.job import ErrorRecord, Job, JobResult
 from converter.manifest import Manifest, Row
 from converter.run import environment
+from converter.sweeps.record import Sweep
 from tests.unit.test_runner import Act, Script, failed, ok
 
 MODELS = [f"+models.{name}={{source: conv_bn_relu}}" for name in ("a", "b", "c")]
@@ -303,10 +304,40 @@ def test_a_point_of_a_sweep_is_resumed_and_a_sweep_names_its_points(stage: Stage
     assert code == ExitCode.TERMINATED
     code, _, err = stage.command("resume", "sweep")
     assert code == ExitCode.CONFIG
-    assert "is a sweep: resume a point. Its points that are not complete: opset=17." in err
+    assert "is a sweep: resume a point. Those that are not complete: opset=17." in err
     stage.stop_before = None
     assert stage.command("resume", "sweep/opset=17")[0] == 0
     assert stage.ran == ["b", "c"]
+    sweep = record_of("sweep")
+    assert [(point.state, point.exit_code) for point in sweep.points] == [
+        ("done", 0),
+        ("not_run", None),
+    ]
+    assert (sweep.sweep.complete, sweep.sweep.exit_code) == (False, ExitCode.TERMINATED)
+
+
+def test_a_sweep_is_complete_when_its_last_point_was_resumed(stage: Stage) -> None:
+    stage.stop_before = "c"
+    code, _, _ = stage.command(*MODELS, "-m", "opset=17", "hydra.sweep.dir=sweep")
+    assert (code, record_of("sweep").sweep.complete) == (ExitCode.TERMINATED, False)
+    stage.stop_before, stage.acts = None, {"c": failed}
+    (point,) = record_of("sweep").points
+    assert stage.command("resume", f"sweep/{point.directory}")[0] == ExitCode.MODELS_FAILED
+    sweep = record_of("sweep")
+    assert (sweep.sweep.complete, sweep.sweep.exit_code) == (True, ExitCode.MODELS_FAILED)
+    assert [model.cells[0].status for model in sweep.models] == ["ok", "ok", "failed"]
+    assert "failed" in Path("sweep/sweep.html").read_text()
+
+
+def record_of(sweep: str) -> Sweep:
+    return Sweep.model_validate_json(Path(sweep, "sweep.json").read_bytes())
+
+
+def test_a_folder_of_runs_names_those_that_are_not_complete(interrupted: Stage) -> None:
+    Path("runs/latest").symlink_to("night")
+    code, _, err = interrupted.command("resume", "runs")
+    assert code == ExitCode.CONFIG
+    assert "runs holds several runs. Those that are not complete: night." in err
 
 
 @pytest.mark.parametrize("name", ["none", "empty", "unstarted"])

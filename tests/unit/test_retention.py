@@ -17,13 +17,19 @@ from converter.run import baseline, delivery, history, retention
 
 
 def night(
-    home: Path, name: str, day: int, *, experiment: str = "zoo", complete: bool = True
+    home: Path,
+    name: str,
+    day: int,
+    *,
+    experiment: str = "zoo",
+    complete: bool = True,
+    narrowed: bool = False,
 ) -> Path:
     """A run directory, or a point of a sweep."""
     directory = home / name
     directory.mkdir(parents=True)
     made = manifest_of(row(), day=day, complete=complete)
-    run = made.run.model_copy(update={"experiment": experiment})
+    run = made.run.model_copy(update={"experiment": experiment, "narrowed": narrowed})
     manifest.write(made.model_copy(update={"run": run}), directory)
     return directory
 
@@ -96,6 +102,17 @@ def test_latest_is_where_the_link_leads(tmp_path: Path) -> None:
     assert found is not None
     assert (found.directory, found.manifest.run.id) == (tmp_path / "run1", "run-1")
     assert baseline.find(None, tmp_path, "") is None
+
+
+def test_a_run_of_a_few_models_is_no_night_to_compare_with(tmp_path: Path) -> None:
+    night(tmp_path, "run1", 1)
+    night(tmp_path, "run2", 2)
+    night(tmp_path, "run3", 3, complete=False)
+    night(tmp_path, "run4", 4, narrowed=True)
+    delivery.link_latest(tmp_path / "run4")
+    found = baseline.find("latest", tmp_path, "")
+    assert found is not None
+    assert found.directory == tmp_path / "run2"
 
 
 def test_latest_at_a_point_is_the_same_point_of_the_last_sweep_that_has_it(tmp_path: Path) -> None:

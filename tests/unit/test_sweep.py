@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from converter.configuration import compose, sweeping
+from converter.configuration import compose
 from converter.configuration.point import Point
 from converter.errors import ConfigError, ConverterError, ExitCode, RunError
 from converter.run import claim
+from converter.sweeps import worst
 from tests.conftest import REPOSITORY
 from tests.unit.conftest import Composer, Run, arguments
 
@@ -217,4 +218,4 @@ def test_a_sweep_whose_points_are_all_wrong_writes_nothing(run: Run) -> None:
 def test_the_order_of_exit_codes() -> None:
     order = [2, 3, 130, 143, 1, 4, 0]
     for index, code in enumerate(order):
-        assert sweeping.worst([ExitCode(other) for other in reversed(order[index:])]) == code
+        assert worst([ExitCode(other) for other in reversed(order[index:])]) == code
