@@ -28,6 +28,10 @@ from converter.run import environment
 _TICK_S = 0.2
 _CLOSE_S = 10.0
 _MIB = 1 << 20
+_CONVERSION = "converter.worker.pipeline:run"
+# Of the GNU C library, 2.35 or later; others ignore it.
+_TUNABLES = "GLIBC_TUNABLES"
+_HUGE_PAGES = "glibc.malloc.hugetlb=1"
 
 
 @dataclass
@@ -42,7 +46,7 @@ class _Attempt:
 class ProcessExecutor:
     """Args: entry: ``module:function`` of the pipeline, importable in a worker."""
 
-    def __init__(self, spec: ExecutorSpec, entry: str = "converter.worker.pipeline:run") -> None:
+    def __init__(self, spec: ExecutorSpec, entry: str = _CONVERSION) -> None:
         self._workers = environment.cores() if spec.workers == "auto" else spec.workers
         self._limits = Limits(spec.timeout_s, spec.grace_s, _memory_limit(spec))
         self._retries = spec.retries
@@ -75,11 +79,15 @@ class ProcessExecutor:
 
     def _start(self, attempt: _Attempt) -> Connection:
         try:
-            return _server().start(attempt.job, attempt.number, self._limits, self._entry)
+            return self._server().start(attempt.job, attempt.number, self._limits, self._entry)
         except ConnectionError:  # somebody killed it
-            _server().close()
+            self._server().close()
             _server.cache_clear()
-            return _server().start(attempt.job, attempt.number, self._limits, self._entry)
+            return self._server().start(attempt.job, attempt.number, self._limits, self._entry)
+
+    def _server(self) -> ForkServer:
+        # Latencies are taken in the surroundings that a user of the file has.
+        return _server(self._entry == _CONVERSION)
 
     def _again(self, result: JobResult, attempt: _Attempt) -> _Attempt | None:
         """The next try of a job whose process was lost, or ``None``.
@@ -109,9 +117,18 @@ def _memory_limit(spec: ExecutorSpec) -> int | None:
 
 
 @functools.cache
-def _server() -> ForkServer:
-    """One for all runs of this process: the points of a sweep share its imports."""
-    server = ForkServer()
+def _server(huge_pages: bool) -> ForkServer:
+    """One for all runs of this process: the points of a sweep share its imports.
+
+    Args:
+        huge_pages: allocate large blocks in pages of 2 MB where the kernel lets programs ask for
+            them: a conversion touches gigabytes that it has just been given.
+    """
+    environ = {}
+    if huge_pages:
+        stated = os.environ.get(_TUNABLES)
+        environ[_TUNABLES] = f"{stated}:{_HUGE_PAGES}" if stated else _HUGE_PAGES
+    server = ForkServer(environ)
     atexit.register(server.close)
     return server
 

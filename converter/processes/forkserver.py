@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import NoReturn
@@ -42,9 +43,13 @@ class Assignment:
 
 
 class ForkServer:
-    """The runner's side. The server ends when this process does, however it ends."""
+    """The runner's side. The server ends when this process does, however it ends.
 
-    def __init__(self) -> None:
+    Args:
+        environ: changes to the environment in which the libraries start.
+    """
+
+    def __init__(self, environ: Mapping[str, str] | None = None) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             arguments = [str(theirs.fileno()), json.dumps(sys.path)]
@@ -52,6 +57,7 @@ class ForkServer:
                 [sys.executable, "-c", _BOOT, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
+                env={**os.environ, **(environ or {})},
                 pass_fds=[theirs.fileno()],
                 process_group=0,  # signals of the terminal are for the runner alone
             )

@@ -203,7 +203,8 @@ class _Watch:
         held, limit = proctree.rss_bytes(pids), self._limits.memory_bytes
         if limit is not None and held > limit:
             # Pages shared with the fork server and among forks were counted several times.
-            held = proctree.pss_bytes(pids) or held
+            # Nothing: the kernel does not tell, or the job has just ended; then this is nothing too.
+            held = proctree.pss_bytes(pids) or proctree.rss_bytes(pids)
             if held > limit:
                 self._limit = "memory"
                 self._kill_at = now

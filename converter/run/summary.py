@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -47,18 +48,21 @@ def totals(rows: Sequence[Row]) -> str:
 
 
 def verification(rows: Sequence[Row]) -> list[str]:
-    """What the proof costs: ``verification took 23 % of the stages' time``; none where nothing ran.
+    """What the proof costs: ``verification took 23 % of the conversions' time``.
 
-    The reference counts as well: the conversion alone would not need it. The benchmark is not
-    among the stages here: its time is the one that it is given.
+    The reference counts as well: the conversion alone would not need it. Where latencies were
+    measured, its share of the whole run follows. None where nothing ran.
     """
-    total = proof = 0.0
+    spent: defaultdict[str, float] = defaultdict(float)
     for row in rows:
-        if row.cached:
-            continue
-        total += sum(s.seconds or 0.0 for name, s in row.stages.items() if name != "benchmark")
-        proof += sum(row.stages[name].seconds or 0.0 for name in _PROOF if name in row.stages)
-    return [f"verification took {100 * proof / total:.0f} % of the stages' time"] if total else []
+        for name, stage in row.stages.items() if not row.cached else ():
+            spent[name] += stage.seconds or 0.0
+    proof, benchmark = sum(spent[name] for name in _PROOF), spent["benchmark"]
+    whole = sum(spent.values())
+    if whole <= benchmark:
+        return []
+    told = f"verification took {100 * proof / (whole - benchmark):.0f} % of the conversions' time"
+    return [f"{told}, {100 * proof / whole:.0f} % of the run's" if benchmark else told]
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -17,6 +17,7 @@ from converter.worker.inputs import Array
 from converter.worker.loading import Loaded
 from converter.worker.numerics import Noise
 from converter.worker.session import first_line
+from converter.worker.strips import Strips
 
 # Of the detections the nearest pairs tell the rounding; the others are another choice.
 _NEAREST = 0.9
@@ -44,7 +45,8 @@ def measure(
             tensor.double() if tensor.is_floating_point() else tensor
             for tensor in tensors(inputs, run.device)
         )
-        result = run.forward(arguments, draw=1, model=double)
+        with Strips():  # type: ignore[no-untyped-call]
+            result = run.forward(arguments, draw=1, model=double)
     except (*REFUSALS, AttributeError, KeyError) as error:
         # Code that names float32 inside forward does not run in float64; the default holds then.
         print(f"no float64 reference: {first_line(error)}")

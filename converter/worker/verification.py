@@ -55,7 +55,9 @@ def verify(
         passed[reference.case.label] = error is None
         first = first or error
     if first is not None and first.code is Code.VERIFY_VALUE and references.refine():
-        return verify(path, references, job, parameters=parameters, optimise=optimise)
+        return verify(
+            path, references, job, parameters=parameters, optimise=optimise, provider=provider
+        )
     dynamic = _dynamic(path, references, job, passed)
     if first is None:
         first = next((_axis_error(axis) for axis in dynamic if not axis.passed), None)

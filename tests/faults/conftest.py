@@ -47,7 +47,7 @@ def all_gone(mark: str, but: set[int], within_s: float) -> dict[int, str]:
 def mark() -> Iterator[str]:
     """A word in the environment of every process started from here on."""
     if _server.cache_info().currsize:  # it was started without the mark
-        _server().close()
+        _server(False).close()
         _server.cache_clear()
     value = uuid.uuid4().hex
     os.environ[MARK] = value
@@ -83,7 +83,7 @@ def run(mark: str, job: Callable[..., Job]) -> Run:
         jobs = [job(tag, tag) for tag in tags]
         events = ProcessExecutor(spec, "entries:by_tag").run(jobs)
         results = {e.result.name: e.result for e in events if isinstance(e, Finished)}
-        assert all_gone(mark, {_server().pid}, 0.5) == {}
+        assert all_gone(mark, {_server(False).pid}, 0.5) == {}
         return results
 
     return run_tags

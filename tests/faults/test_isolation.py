@@ -108,15 +108,15 @@ def test_a_fork_server_that_is_killed_is_replaced(mark: str, job: Callable[..., 
     executor_results = {}
     for event in events:
         if isinstance(event, StageEntered) and event.name == "first":
-            killed = _server().pid
+            killed = _server(False).pid
             os.kill(killed, signal.SIGKILL)
         if isinstance(event, Started) and event.attempt == 2:
             events.close()
         if isinstance(event, Finished):
             executor_results[event.result.name] = event.result.status
     assert executor_results == {"second": "ok"}
-    assert _server().pid != killed
-    assert all_gone(mark, {_server().pid}, 0.5) == {}
+    assert _server(False).pid != killed
+    assert all_gone(mark, {_server(False).pid}, 0.5) == {}
 
 
 @pytest.mark.parametrize("tag", ["exits_0", "sys_exits_0"])
@@ -215,4 +215,4 @@ def test_closing_ends_what_runs(mark: str, job: Callable[..., Job]) -> None:
     before = time.monotonic()
     events.close()
     assert time.monotonic() - before < 5
-    assert all_gone(mark, {_server().pid}, 0.5) == {}
+    assert all_gone(mark, {_server(False).pid}, 0.5) == {}

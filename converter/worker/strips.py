@@ -1,0 +1,88 @@
+"""Convolutions of float64 in strips, so that they fit into the cache instead of filling memory.
+
+PyTorch has no direct convolution for float64 on the CPU: it copies the input once for each element
+of the kernel (im2col) and multiplies. For an image of 768 x 768 with 32 channels and a kernel of
+5 x 5 that copy is 3.8 GB, and finding that memory takes several times as long as the arithmetic.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as functional
+from torch.utils._python_dispatch import TorchDispatchMode
+
+_MOST_BYTES = 32 << 20  # of one strip's copy
+_ELEMENT_BYTES = 8
+
+
+class Strips(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Within it each large float64 convolution is computed some output rows at a time.
+
+    Every output element is the same sum of the same products as without it.
+    """
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func is torch.ops.aten.convolution.default and (count := _strips(*args)) > 1:
+            return _in_strips(count, *args)
+        return func(*args, **(kwargs or {}))
+
+
+def _strips(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    transposed: bool,
+    output_padding: Sequence[int],
+    groups: int,
+) -> int:
+    """How many; 1 for what stays as it is."""
+    kernel = weight.shape[2:]
+    if transposed or x.dtype != torch.float64 or x.device.type != "cpu" or math.prod(kernel) == 1:
+        return 1
+    sizes = [
+        _length(*axis) for axis in zip(x.shape[2:], kernel, stride, padding, dilation, strict=True)
+    ]
+    copied = x.shape[0] * x.shape[1] * math.prod(kernel) * math.prod(sizes) * _ELEMENT_BYTES
+    return min(sizes[0], math.ceil(copied / _MOST_BYTES))
+
+
+def _length(size: int, kernel: int, stride: int, padding: int, dilation: int) -> int:
+    """Of an output axis, as in the documentation of ``torch.nn.Conv2d``."""
+    return (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+
+
+def _in_strips(
+    count: int,
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    *others: Any,
+) -> torch.Tensor:
+    size, reach = x.shape[2], dilation[0] * (weight.shape[2] - 1) + 1
+    rows = _length(size, weight.shape[2], stride[0], padding[0], dilation[0])
+    inner = [0, *padding[1:]]
+    parts = []
+    for number in range(count):
+        first, end = rows * number // count, rows * (number + 1) // count
+        top = first * stride[0] - padding[0]
+        bottom = (end - 1) * stride[0] - padding[0] + reach
+        strip = x[:, :, max(top, 0) : min(bottom, size)]
+        outside = [max(-top, 0), max(bottom - size, 0)]
+        if any(outside):
+            strip = functional.pad(strip, [0, 0] * (len(inner) - 1) + outside)
+        parts.append(
+            torch.ops.aten.convolution(strip, weight, bias, stride, inner, dilation, *others)
+        )
+    return torch.cat(parts, 2)
