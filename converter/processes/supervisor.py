@@ -203,7 +203,7 @@ class _Watch:
         held, limit = proctree.rss_bytes(pids), self._limits.memory_bytes
         if limit is not None and held > limit:
             # Pages shared with the fork server and among forks were counted several times.
-            # Nothing: the kernel does not tell, or the job has just ended; then this is nothing too.
+            # None is known where the kernel does not tell, or where the job has just ended.
             held = proctree.pss_bytes(pids) or proctree.rss_bytes(pids)
             if held > limit:
                 self._limit = "memory"
