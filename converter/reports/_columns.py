@@ -119,14 +119,17 @@ def _latency_columns(provider: str) -> list[Column]:
         if record.status != "measured":
             return record.status.replace("_", " ")
         value = number(getattr(record, name))
-        return f"{value}×" if name == "speedup" and value != NONE else value
+        if value == NONE:
+            return value
+        marks = {"speedup": "×", "p50_ms": "*" if record.notes else ""}
+        return value + marks.get(name, "")
 
     def column(name: str, title: str, about: str) -> Column:
         value, shown = partial(field, name=name), partial(text, name=name)
         return Column(f"{name}_{short}", title, "latency", value, shown, True, about)
 
     return [
-        column("p50_ms", f"p50 {short}, ms", "median latency"),
+        column("p50_ms", f"p50 {short}, ms", "median latency; * is doubtful, the model says why"),
         column("p99_ms", "", ""),
         column("speedup", f"speedup {short}", "PyTorch's median over this one"),
     ]

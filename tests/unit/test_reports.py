@@ -256,6 +256,15 @@ def test_without_latencies_the_page_says_why(tmp_path: Path) -> None:
     assert ">unavailable</td>" in shown
 
 
+def test_the_page_says_what_speaks_against_a_figure(tmp_path: Path) -> None:
+    busy = "busy: other processes used 1.4 of 2 cores"
+    rows = [ok("a", latency=[timed(notes=[busy])]), ok("b", latency=[timed(p50=3.0)])]
+    shown = page(manifest_of(*rows), tmp_path)
+    assert shown.count(f"What speaks against the figures on CPU: {busy}.") == 1
+    assert ">2.00*</td>" in shown
+    assert ">3.00</td>" in shown
+
+
 def test_the_plots_show_what_was_measured(tmp_path: Path) -> None:
     rows = [ok(f"m{i}", latency=[timed(CPU, i + 1.0)]) for i in range(60)]
     rows[0] = ok("m0", latency=[timed(CPU, 1.0), timed(CUDA, 0.5)])
