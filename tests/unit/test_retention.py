@@ -136,6 +136,24 @@ def test_runs_that_were_put_elsewhere_look_for_the_others_in_outputs(
     assert history.home(tmp_path / "ci" / "run", "zoo") == tmp_path / "outputs" / "zoo"
 
 
+def test_the_models_that_a_killed_run_had_finished_count(tmp_path: Path) -> None:
+    run = tmp_path / "run1"
+    run.mkdir()
+    names = ("done", "torn", "never")
+    planned = manifest_of(*(row(name, status="not_run") for name in names), complete=False)
+    manifest.write(planned, run)
+    manifest.append_result(run, row("done"))
+    with (run / manifest.RESULTS).open("a") as lines:
+        lines.write('{"name": "torn", "sta')
+    found = baseline.load(run, "compare").manifest
+    assert {r.name: r.status for r in found.models} == {
+        "done": "ok",
+        "torn": "not_run",
+        "never": "not_run",
+    }
+    assert found.run.counts == {"not_run": 2, "ok": 1}
+
+
 def test_a_manifest_may_be_named_instead_of_its_run(tmp_path: Path) -> None:
     run = night(tmp_path, "run1", 1)
     assert baseline.load(run, "baseline") == baseline.load(run / "manifest.json", "baseline")
