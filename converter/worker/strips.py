@@ -15,12 +15,12 @@ import torch
 import torch.nn.functional as functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
-_MOST_BYTES = 32 << 20  # of one strip's copy
+_MOST_BYTES = 128 << 20  # of one strip's copy; much less makes the products too small to be fast
 _ELEMENT_BYTES = 8
 
 
 class Strips(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Within it each large float64 convolution is computed some output rows at a time.
+    """Within it each large float64 convolution is done some samples, or output rows, at a time.
 
     Every output element is the same sum of the same products as without it.
     """
@@ -29,7 +29,11 @@ class Strips(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         if func is torch.ops.aten.convolution.default and (count := _strips(*args)) > 1:
-            return _in_strips(count, *args)
+            x, *others = args
+            if count <= len(x):
+                return torch.cat([func(part, *others) for part in x.tensor_split(count)])
+            rows = math.ceil(count / len(x))
+            return torch.cat([_by_rows(rows, part, *others) for part in x.split(1)])
         return func(*args, **(kwargs or {}))
 
 
@@ -52,7 +56,7 @@ def _strips(
         _length(*axis) for axis in zip(x.shape[2:], kernel, stride, padding, dilation, strict=True)
     ]
     copied = x.shape[0] * x.shape[1] * math.prod(kernel) * math.prod(sizes) * _ELEMENT_BYTES
-    return min(sizes[0], math.ceil(copied / _MOST_BYTES))
+    return min(x.shape[0] * sizes[0], math.ceil(copied / _MOST_BYTES))
 
 
 def _length(size: int, kernel: int, stride: int, padding: int, dilation: int) -> int:
@@ -60,7 +64,7 @@ def _length(size: int, kernel: int, stride: int, padding: int, dilation: int) ->
     return (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
 
 
-def _in_strips(
+def _by_rows(
     count: int,
     x: torch.Tensor,
     weight: torch.Tensor,

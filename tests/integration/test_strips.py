@@ -9,12 +9,13 @@ import pytest
 pytestmark = pytest.mark.integration
 
 
-def test_strips_are_the_convolution(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("most", [1 << 14, 1 << 18], ids=["rows", "samples"])
+def test_strips_are_the_convolution(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
     import torch
 
     from converter.worker import strips
 
-    monkeypatch.setattr(strips, "_MOST_BYTES", 1 << 14)
+    monkeypatch.setattr(strips, "_MOST_BYTES", most)
     torch.manual_seed(0)
     image = torch.randn(2, 4, 23, 19, dtype=torch.float64)
     video = torch.randn(2, 4, 9, 11, 7, dtype=torch.float64)
@@ -41,13 +42,14 @@ def test_a_large_one_is_done_piece_by_piece_and_float32_is_left_alone(
     from converter.worker import strips
 
     called: list[int] = []
-    plain = strips._in_strips
+    plain = strips._by_rows
 
     def counted(count: int, *arguments: object) -> torch.Tensor:
         called.append(count)
         return plain(count, *arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(strips, "_in_strips", counted)
+    monkeypatch.setattr(strips, "_by_rows", counted)
+    monkeypatch.setattr(strips, "_MOST_BYTES", 32 << 20)
     layer = torch.nn.Conv2d(8, 4, 5, padding=2)
     x = torch.randn(1, 8, 200, 200)
     with torch.no_grad(), strips.Strips():
