@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from converter import comparison, manifest, reports
-from converter.batch import CompareSpec
+from converter.batch import LATEST, CompareSpec
 from converter.changes import Comparison
 from converter.comparison import latency, wording
 from converter.configuration import selection
 from converter.errors import ExitCode, RunError
 from converter.manifest import Manifest
-from converter.run import commands, delivery, exclusive, publication, retention, settling
+from converter.run import commands, delivery, exclusive, history, publication, retention, settling
 from converter.run.baseline import Baseline
 from converter.run.context import RunContext
 from converter.run.interrupts import Interrupts
@@ -68,8 +68,7 @@ def finish(
         notes.insert(0, "\n".join(wording.lines(found)))
     try:
         final = _write(final, context.directory, code)
-        if final.run.complete and context.directory.parent.name == context.experiment:
-            delivery.link_latest(context.directory)
+        notes += _point_latest(final, context)
         problems = [*_publish(final, context), *_prune(context)] if came_to_end else []
         if problems:
             code = ExitCode.RUN_FAILED
@@ -77,6 +76,7 @@ def finish(
     except OSError as error:
         if failure is None:
             notes += record.farewell(None, error)
+        notes += _tell(context, ExitCode.RUN_FAILED, found, log)
         return Ending(ExitCode.RUN_FAILED, final, failure or error, notes)
     notes += problems
     if interrupts.received is None:
@@ -91,6 +91,23 @@ def _write(final: Manifest, directory: Path, code: ExitCode) -> Manifest:
     manifest.write(final, directory)
     reports.write(final, directory)
     return final
+
+
+def _point_latest(final: Manifest, context: RunContext) -> list[str]:
+    """Have ``latest`` lead to a complete run; gives what is to be said where it does not."""
+    directory, home = context.directory, context.directory.parent
+    if home.name != context.experiment:
+        elsewhere = context.spec.baseline == LATEST and context.home and not final.run.narrowed
+        if not elsewhere or home.parent.name == context.experiment:  # a point of a sweep
+            return []
+        return [
+            f"baseline=latest: this run is not in {context.home}, so that no later one is compared "
+            "with it: leave hydra.run.dir out, or name its parent folder as the experiment"
+        ]
+    # A run of before that was resumed is not the newest.
+    if final.run.complete and history.is_newer(directory, home / delivery.LATEST):
+        delivery.link_latest(directory)
+    return []
 
 
 def _compared(final: Manifest, context: RunContext, interrupts: Interrupts) -> Manifest:

@@ -41,17 +41,15 @@ def latest(home: Path, point: str) -> Path | None:
     """The directory to compare with: where the link leads, or the same point of the last sweep.
 
     A run of a few models is no night: where the link leads to one that was narrowed by ``select``,
-    it is the newest complete run that was not.
+    or to nothing any more, it is the newest complete run that was not.
 
     Args:
         point: the folder name of a sweep's point; empty for a run.
     """
     if not point:
-        link = home / LATEST
-        if not (link / MANIFEST).is_file():
-            return None
-        if not (_run(link) or {}).get("narrowed"):
-            return link.resolve()
+        run = _run(home / LATEST)
+        if run and not run.get("narrowed"):
+            return (home / LATEST).resolve()
     runs = [
         (str(run["started_at"]), folder / point)
         for folder in _folders(home)
@@ -59,6 +57,12 @@ def latest(home: Path, point: str) -> Path | None:
         if not run.get("narrowed")
     ]
     return max(runs)[1] if runs else None
+
+
+def is_newer(directory: Path, other: Path) -> bool:
+    """Whether a run started after another one, or the other is none."""
+    run, others = _run(directory) or {}, _run(other) or {}
+    return str(run.get("started_at", "")) >= str(others.get("started_at", ""))
 
 
 def nights(home: Path, experiment: str) -> list[Night]:

@@ -147,7 +147,23 @@ def publish(
             index = retired
             _write(target, index)
     _clear(target, index)
-    return problems
+    replaced = {row.name for row in manifest.models if row.artifact}
+    return problems + _damaged(target, index, but=replaced)
+
+
+def _damaged(target: Path, index: Index, but: Collection[str]) -> list[str]:
+    """A sentence for each model whose files are not those of the index; ``but``: looked at."""
+    return [
+        f"{name}: what is published is not as {target / INDEX} says, and tonight gave no other file"
+        for name, entry in index.models.items()
+        if name not in but
+        and not all(_is_whole(target / part.path, part) for part in _parts(entry))
+    ]
+
+
+def _parts(entry: Entry) -> list[FileInfo]:
+    main = FileInfo(path=entry.path, bytes=entry.bytes, sha256=entry.sha256)
+    return [main, *entry.external_data]
 
 
 def _write(target: Path, index: Index) -> None:
@@ -161,6 +177,8 @@ def _entry(
     """What the index is to say of a model; its files are there. ``None``: it has never been."""
     known = index.models.get(row.name)
     present = {"retired": False, "retired_since": None, "failing_since": row.failing_since}
+    if known is not None and known.verified_at > manifest.run.started_at:
+        return known  # a run of before that was resumed
     if row.status != "ok" or row.artifact is None:
         return known.model_copy(update=present) if known and status.fails(row) else known
     artifact = row.artifact
@@ -263,14 +281,19 @@ def _retired(index: Index, manifest: Manifest, listed: Collection[str]) -> Index
 
 
 def _clear(target: Path, index: Index) -> None:
-    """Remove what a killed run left unfinished, and versions that the index names no more."""
+    """Remove what a killed run left unfinished, and versions that the index names no more.
+
+    Of a model that it does not name nothing is known: the index may have been moved away.
+    """
     wanted = {Path(entry.path).parent for entry in index.models.values()}
     for model in target.iterdir():
         if model.is_symlink() or not model.is_dir():
             continue
         for version in model.iterdir():
             ours = version.name.startswith(_UNFINISHED) or (
-                _VERSION.fullmatch(version.name) and version.relative_to(target) not in wanted
+                model.name in index.models
+                and _VERSION.fullmatch(version.name)
+                and version.relative_to(target) not in wanted
             )
             if ours and version.is_dir() and not version.is_symlink():
                 shutil.rmtree(version)

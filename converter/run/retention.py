@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from converter.manifest import MANIFEST
 from converter.run import claim, history
 from converter.run.delivery import LATEST
 
@@ -15,7 +16,8 @@ _REMOVED = ".removed-"
 def prune(home: Path, experiment: str, keep: int, needed: Collection[Path]) -> list[Path]:
     """Remove all but the newest runs; a sweep counts as one.
 
-    What ``latest`` leads to, what a process is running in, and what is needed stays in any case.
+    What ``latest`` leads to, what the next night will be compared with, what a process is running
+    in, and what is needed stays in any case.
 
     Args:
         home: the folder of the experiment's runs.
@@ -27,11 +29,16 @@ def prune(home: Path, experiment: str, keep: int, needed: Collection[Path]) -> l
     Raises:
         OSError: it cannot be removed.
     """
-    stays = [*needed, (home / LATEST).resolve()]
+    nights = history.nights(home, experiment)
+    points = {
+        path.parent.name for night in nights for path in night.directory.glob(f"*/{MANIFEST}")
+    }
+    next_baselines = [history.latest(home, point) for point in ("", *points)]
+    stays = [*needed, (home / LATEST).resolve(), *filter(None, next_baselines)]
     removed = []
     for folder in home.glob(f"{_REMOVED}*"):  # what a killed run had begun to remove
         shutil.rmtree(folder)
-    for night in history.nights(home, experiment)[keep:]:
+    for night in nights[keep:]:
         folder = night.directory
         held = any(claim.held_by(path) is not None for path in _runs(folder))
         if held or any(path.resolve().is_relative_to(folder.resolve()) for path in stays):

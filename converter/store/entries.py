@@ -6,6 +6,7 @@ folder appears under its key when it is whole, and only then: several runs may s
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import hashlib
@@ -147,7 +148,8 @@ class Store:
         alone = len(stored.files) == 1
         for part in stored.files:
             _put(stored.folder / part.path, folder / part.path, link=alone)
-        os.utime(stored.folder / ENTRY)
+        with contextlib.suppress(PermissionError):  # another user's entry
+            os.utime(stored.folder / ENTRY)
 
     def put(self, job: Job, key: JobKey, result: JobResult, folder: Path) -> None:
         """Keep the published artifact of an ok result, in place of an entry of its key.

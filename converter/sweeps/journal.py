@@ -137,7 +137,7 @@ def _point(record: PointRecord, folder: Path) -> SweepPoint:
         swept=record.overrides,
         directory=directory,
         exit_code=None if code is None else ExitCode(code),
-        problems=record.problems,
+        problems=record.problems if code is None else [],
     )
 
 

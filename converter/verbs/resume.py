@@ -37,6 +37,7 @@ def main(argv: Sequence[str]) -> int:
     # A run that was killed after its manifest, before its reports, still has its lock file.
     ended = not (directory / claim.LOCK).exists()
     if ended and before and before.run.complete and before.run.exit_code is not None:
+        journal.refresh(directory.parent)  # its sweep may have been killed before it noted this
         print(f"complete, nothing to resume: {summary.totals(before.models)}\n{directory}")
         return before.run.exit_code
     found = saved.read(directory)

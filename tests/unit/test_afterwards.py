@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import subprocess
@@ -195,6 +196,48 @@ def test_an_old_run_that_cannot_be_removed_fails_the_run(
     assert (code, made.run.exit_code) == (3, 3)
     words = f"old runs could not be removed: Permission denied: {nights.home}/night1"
     assert words in capsys.readouterr().out
+
+
+def test_a_run_of_before_that_is_resumed_is_not_the_latest(tmp_path: Path) -> None:
+    nights = Nights(tmp_path / "zoo")
+    nights.run({}, "a")
+    nights.run({}, "a")
+    link = tmp_path / "zoo" / "latest"
+    assert link.resolve().name == "night2"
+    old = tmp_path / "zoo" / "night1"
+    spec = BatchSpec.model_validate({"benchmark": {"providers": []}})
+    context = RunContext(
+        old, "zoo", [], "0" * 64, "", spec=spec, home=tmp_path / "zoo", resumes=True
+    )
+    execute(make_plan(old, "a"), Script({}), context)
+    assert link.resolve().name == "night2"
+
+
+def test_a_run_elsewhere_says_that_no_later_one_is_compared_with_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    elsewhere = tmp_path / "elsewhere" / "night"
+    spec = BatchSpec.model_validate({"baseline": "latest", "benchmark": {"providers": []}})
+    context = RunContext(
+        elsewhere, "zoo", [], "0" * 64, "", spec=spec, home=tmp_path / "outputs" / "zoo"
+    )
+    execute(make_plan(elsewhere, "a"), Script({}), context)
+    assert "no later one is compared with it" in capsys.readouterr().out
+
+
+def test_a_disk_that_is_full_at_the_end_is_told_to_the_person(
+    tmp_path: Path, nights: Nights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from converter import reports
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(reports, "write", full)
+    told = tmp_path / "told"
+    code, _ = nights.run({}, "a", on_failure=["touch", str(told)])
+    assert code == ExitCode.RUN_FAILED
+    assert told.exists()
 
 
 def test_commands_are_called_with_the_run_directory(nights: Nights, tmp_path: Path) -> None:

@@ -151,7 +151,6 @@ def test_the_line_of_cron(tmp_path: Path) -> None:
     # With a converter that fails, it prints the exit code and the end of the log.
     python = tmp_path / "converter" / ".venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
-    (tmp_path / "converter" / "outputs").mkdir()
     for code, printed in ((4, "exit code 4\n-m converter +experiment=nightly\n"), (0, "")):
         python.write_text(f'#!/bin/sh\necho "$*"\nexit {code}\n')
         python.chmod(0o755)

@@ -143,6 +143,33 @@ def test_what_a_killed_run_left_is_cleared_away(tmp_path: Path) -> None:
     assert (tmp_path / "zoo/mine/kept").is_dir()
 
 
+def test_without_its_index_nothing_of_the_folder_is_removed(tmp_path: Path) -> None:
+    """As the message about a damaged index advises."""
+    publish(manifest(made(tmp_path, "a", b"1"), made(tmp_path, "b", b"1")), tmp_path)
+    (kept,) = (tmp_path / "zoo" / "b").glob("*/b.onnx")
+    (tmp_path / "zoo" / "index.json").unlink()
+    publish(manifest(made(tmp_path, "a", b"1"), row("b", status="failed"), day=2), tmp_path)
+    assert kept.read_bytes() == b"1"
+    publish(manifest(made(tmp_path, "b", b"2"), day=3), tmp_path)
+    assert not kept.exists()
+
+
+def test_a_run_of_before_that_was_resumed_replaces_nothing(tmp_path: Path) -> None:
+    publish(manifest(made(tmp_path, "a", b"new"), day=2), tmp_path)
+    before = holds(tmp_path / "zoo")
+    assert publish(manifest(made(tmp_path, "a", b"old"), day=1), tmp_path) == []
+    assert holds(tmp_path / "zoo") == before
+
+
+def test_a_damaged_file_that_tonight_cannot_replace_is_told(tmp_path: Path) -> None:
+    publish(manifest(made(tmp_path, "a", b"1"), made(tmp_path, "b", b"1")), tmp_path)
+    (path,) = (tmp_path / "zoo" / "b").glob("*/b.onnx")
+    path.write_bytes(b"half")
+    failed = manifest(made(tmp_path, "a", b"1"), row("b", status="failed"), day=2)
+    (problem,) = publish(failed, tmp_path)
+    assert problem.startswith("b: what is published is not as ")
+
+
 @pytest.mark.parametrize("planted", ["a", "version", "file"])
 def test_a_link_at_an_output_path_is_refused(tmp_path: Path, planted: str) -> None:
     good = made(tmp_path, "a", b"good")

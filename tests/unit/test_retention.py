@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -57,15 +58,29 @@ def test_latest_the_baseline_and_running_ones_stay(tmp_path: Path) -> None:
 
 
 def test_a_sweep_counts_as_one(tmp_path: Path) -> None:
-    night(tmp_path, "run1", 1)
+    night(tmp_path, "run0", 0)
+    night(tmp_path, "run1", 1)  # a run that is no sweep is compared with it
     for point in ("opset=13", "opset=15"):
         night(tmp_path, f"sweep2/{point}", 2)
         night(tmp_path, f"sweep3/{point}", 3)
     retention.prune(tmp_path, "zoo", 2, [])
-    assert names(tmp_path) == {"sweep2", "sweep3"}
+    assert names(tmp_path) == {"run1", "sweep2", "sweep3"}
     night(tmp_path, "run4", 4)
     retention.prune(tmp_path, "zoo", 1, [tmp_path / "sweep2/opset=13"])
-    assert names(tmp_path) == {"sweep2", "run4"}
+    assert names(tmp_path) == {"sweep2", "sweep3", "run4"}
+    retention.prune(tmp_path, "zoo", 1, [])
+    assert names(tmp_path) == {"sweep3", "run4"}  # what the next sweep is compared with
+
+
+def test_what_the_next_night_is_compared_with_stays(tmp_path: Path) -> None:
+    night(tmp_path, "run1", 1)
+    night(tmp_path, "sweep1/opset=13", 1)
+    night(tmp_path, "run2", 2, narrowed=True)
+    night(tmp_path, "sweep2/opset=15", 3)
+    night(tmp_path, "run4", 4, narrowed=True)
+    delivery.link_latest(tmp_path / "run4")
+    retention.prune(tmp_path, "zoo", 1, [])
+    assert names(tmp_path) == {"run1", "sweep1", "sweep2", "run4"}
 
 
 def test_only_runs_of_the_experiment_are_removed(tmp_path: Path) -> None:
@@ -113,6 +128,16 @@ def test_a_run_of_a_few_models_is_no_night_to_compare_with(tmp_path: Path) -> No
     found = baseline.find("latest", tmp_path, "")
     assert found is not None
     assert found.directory == tmp_path / "run2"
+
+
+def test_where_the_link_leads_to_nothing_the_newest_run_counts(tmp_path: Path) -> None:
+    night(tmp_path, "run1", 1)
+    gone = night(tmp_path, "run2", 2)
+    delivery.link_latest(gone)
+    shutil.rmtree(gone)
+    found = baseline.find("latest", tmp_path, "")
+    assert found is not None
+    assert found.directory == tmp_path / "run1"
 
 
 def test_latest_at_a_point_is_the_same_point_of_the_last_sweep_that_has_it(tmp_path: Path) -> None:
