@@ -8,8 +8,8 @@ from converter import manifest
 from converter.errors import ExitCode
 from converter.manifest import Row
 from converter.sweeps import SweepPoint
-from converter.sweeps.journal import Journal
-from converter.sweeps.record import Sweep
+from converter.sweeps.journal import Journal, now
+from converter.sweeps.record import Sweep, SweepInfo
 from tests.manifests import manifest_of
 
 
@@ -19,13 +19,10 @@ class Folder:
     def __init__(self, path: Path, *names: str) -> None:
         self.path = path
         self.points = [SweepPoint(name, [name], [name]) for name in names]
-        self.journal = Journal(
-            path,
-            self.points,
-            experiment="zoo",
-            overrides=["+experiment=zoo"],
-            keys=["opset"],
+        info = SweepInfo(
+            experiment="zoo", started_at=now(), overrides=["+experiment=zoo"], keys=["opset"]
         )
+        self.journal = Journal(path, self.points, info)
 
     def end(self, number: int, code: ExitCode, *rows: Row) -> None:
         """A point came to its end with these rows in its manifest."""

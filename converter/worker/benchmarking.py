@@ -65,9 +65,6 @@ def run(job: Measure, emit: Emit) -> JobResult:
         ``not_measured`` on the CPU, where the file is verified already.
     """
     torch.set_num_threads(job.threads)
-    # Both sides in full float32: TF32 would compare another computation.
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
     recorder = Recorder(job, emit, loading.describe)
     found = _Found()
     error: ErrorRecord | None = None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import torch
+
 from converter.job import Job
 from converter.worker import conditioning, loading, structure
 from converter.worker.loading import Loaded
@@ -19,6 +21,9 @@ def load(job: Job) -> tuple[Loaded, Job]:
     Raises:
         StageError: what ``loading.load`` raises, or FORWARD.
     """
+    # Full float32 on a device too: references and noise in TF32 would widen every tolerance.
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
     loaded = loading.load(job)
     job = _with_inputs(job, loaded)
     return replace(loaded, conditioned=conditioning.prepare(loaded, job)), job

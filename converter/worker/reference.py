@@ -45,6 +45,7 @@ class References:
         sensitivity: how the outputs answer to the input.
         silenced: dropout modules of a model in training mode, run with ratio zero.
         vacuous: why a comparison would prove nothing, or ``None``.
+        unproven: what all cases have in common, so that they cannot tell: a sentence each.
         warnings: what the model did to its inputs or its state.
     """
 
@@ -55,6 +56,7 @@ class References:
     sensitivity: Sensitivity | None = None
     silenced: list[str] = field(default_factory=list)
     vacuous: StageError | None = None
+    unproven: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
     def add_warning(self, text: str) -> None:
@@ -98,6 +100,38 @@ def _run_cases(found: References, run: Runner, loaded: Loaded, job: Job) -> None
         _check_repeats(names, first, run)
     if found.vacuous is None:
         found.cases += _other_sizes(job, run)
+        _look_for_what_never_changes(found, names)
+
+
+def _look_for_what_never_changes(found: References, names: list[str]) -> None:
+    """Inputs that are pinned (``fill`` constant or file), whole numbers that stay the same."""
+    first, *others = found.cases
+    pinned = [name for name in first.inputs if _same([case.inputs[name] for case in found.cases])]
+    if pinned and not others:
+        found.vacuous = StageError(
+            Code.VERIFY_VACUOUS,
+            f"only one input was tried ({', '.join(pinned)}: fill constant or file): a value or a "
+            "branch that the export has frozen would not show",
+            "state other values in verify.cases, or let one input vary (fill)",
+        )
+    if pinned:
+        listed = ", ".join(pinned)
+        found.unproven.append(f"{listed} is the same in every case: its effect is not measured")
+    still = [
+        name
+        for index, name in enumerate(names)
+        if first.outputs[index].dtype.kind != "f" and others
+        if _same([case.outputs[index] for case in found.cases])
+    ]
+    if still:
+        listed = ", ".join(still)
+        found.unproven.append(
+            f"output {listed} is the same in every case: it is not measured to follow the input"
+        )
+
+
+def _same(arrays: list[Array]) -> bool:
+    return all(np.array_equal(arrays[0], other) for other in arrays[1:])
 
 
 def _measure_noise(found: References, run: Runner, loaded: Loaded, label: str) -> bool:

@@ -87,13 +87,15 @@ def _mutation(error: StageError, references: References) -> StageError:
 
 
 def _not_measured(references: References) -> str | None:
-    count = len(references.silenced)
-    if not count:
-        return None
-    return (
-        f"active dropout is random: verified with the ratio of {count} "
-        f"module{'s' * (count != 1)} at zero; what it drops is not measured"
-    )
+    """What the record of a right file has to say all the same."""
+    notes = list(references.unproven)
+    if count := len(references.silenced):
+        notes.insert(
+            0,
+            f"active dropout is random: verified with the ratio of {count} "
+            f"module{'s' * (count != 1)} at zero; what it drops is not measured",
+        )
+    return "; ".join(notes) or None
 
 
 def vacuous(references: References) -> VerifyRecord:

@@ -89,3 +89,29 @@ def test_the_samples_and_the_model_are_left_alone(tiny_job: MakeJob) -> None:
     with torch.no_grad():
         expected = loaded.model(torch.from_numpy(found.cases[0].inputs["x"].copy()))
     np.testing.assert_array_equal(found.cases[0].outputs[0], expected.numpy())
+
+
+def test_a_single_input_proves_nothing(tiny_job: MakeJob) -> None:
+    """A branch that the export has frozen would ship: nothing takes the other one."""
+    pinned = {"x": {"shape": [2, 4], "fill": "constant", "value": 1.0}}
+    found = compute(tiny_job("Branch", inputs=pinned))
+    assert found.vacuous is not None
+    assert found.vacuous.code is Code.VERIFY_VACUOUS
+    assert "only one input was tried (x: fill constant or file)" in found.vacuous.message
+    other = {"cases": [{"label": "negative", "inputs": {"x": {"value": -1.0}}}]}
+    assert compute(tiny_job("Branch", inputs=pinned, verify=other)).vacuous is None
+
+
+def test_an_input_that_never_varies_is_named(tiny_job: MakeJob) -> None:
+    inputs = {"x": {"shape": [2, 4]}, "y": {"shape": [2, 4], "fill": "constant", "value": 2.0}}
+    found = compute(tiny_job("Sum", inputs=inputs))
+    assert found.vacuous is None
+    assert found.unproven == ["y is the same in every case: its effect is not measured"]
+
+
+def test_a_whole_number_that_never_changes_is_named(tiny_job: MakeJob) -> None:
+    found = compute(tiny_job("NeverAbove", outputs=["above", "y"]))
+    assert found.vacuous is None
+    assert found.unproven == [
+        "output above is the same in every case: it is not measured to follow the input"
+    ]
