@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from converter.errors import Code
+from converter.plaintext import PlainText
 from converter.spec import (
     Checkpoint,
     Device,
@@ -91,8 +92,8 @@ class ErrorRecord(Frozen):
     stage: StageName | None
     code: Code
     type: str | None = None
-    message: str
-    hint: str = ""
+    message: PlainText
+    hint: PlainText = ""
     log: str | None = None
     fingerprint: str = ""
 
@@ -101,7 +102,7 @@ class StageRecord(Frozen):
     status: StageStatus = "not_run"
     seconds: float | None = None
     peak_rss_bytes: int | None = None
-    warnings: list[str] = Field(default_factory=list)
+    warnings: list[PlainText] = Field(default_factory=list)
 
 
 class ExporterAttempt(Frozen):
@@ -110,7 +111,7 @@ class ExporterAttempt(Frozen):
     exporter: str
     status: Literal["ok", "failed"]
     code: Code | None = None
-    message: str | None = None
+    message: PlainText | None = None
 
 
 News = StageName | ExporterAttempt
@@ -133,7 +134,7 @@ class FileInfo(Frozen):
 
 class SimplifyRecord(Frozen):
     applied: bool
-    reverted_reason: str | None = None
+    reverted_reason: PlainText | None = None
     nodes_before: int | None = None
     nodes_after: int | None = None
     ops_before: dict[str, int] = Field(default_factory=dict)
@@ -163,8 +164,8 @@ class Artifact(Frozen):
 class OutputCheck(Frozen):
     """One output of one case. Errors are against the PyTorch reference; ``None``: not computed.
 
-    ``unpaired`` is the number of detections that have no counterpart in the file; the errors are
-    those of the others.
+    ``unpaired``: detections without a counterpart in the file; the errors are those of the others.
+    ``not_compared``: what was wrong with the output before any error could be computed.
     """
 
     name: str
@@ -178,6 +179,7 @@ class OutputCheck(Frozen):
     rtol: float
     passed: bool
     unpaired: int | None = None
+    not_compared: Literal["dtype", "shape", "empty", "not finite"] | None = None
 
 
 class CaseCheck(Frozen):
@@ -225,13 +227,11 @@ class MutationRecord(Frozen):
 class VerifyRecord(Frozen):
     """What was proved of the file.
 
-    Attributes:
-        guilty_stage: the step that is at fault for wrong numbers. In a record that passed: the
-            simplified file was wrong, and the unsimplified one ships.
+    ``guilty_stage``: what made the numbers wrong, or those of a simplified file that did not ship.
     """
 
     status: Literal["passed", "failed", "vacuous", "not_measured"] = "not_measured"
-    reason: str | None = None
+    reason: PlainText | None = None
     guilty_stage: GuiltyStage | None = None
     sensitivity: Sensitivity | None = None
     cases: list[CaseCheck] = Field(default_factory=list)
@@ -258,7 +258,7 @@ class Latency(Frozen):
 
     provider: str
     status: Literal["measured", "unavailable", "failed", "not_requested"]
-    reason: str | None = None
+    reason: PlainText | None = None
     shapes: dict[str, list[int]] = Field(default_factory=dict)
     threads: int | None = None
     io_binding: bool | None = None
@@ -280,7 +280,7 @@ class Latency(Frozen):
     budget_s: float | None = None
     ci95_ms: list[float] = Field(default_factory=list)
     torch_stable: bool | None = None
-    notes: list[str] = Field(default_factory=list)
+    notes: list[PlainText] = Field(default_factory=list)
 
 
 class JobResult(Frozen):

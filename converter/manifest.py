@@ -32,6 +32,7 @@ from converter.job import (
     Status,
     VerifyRecord,
 )
+from converter.plaintext import plain
 from converter.spec import Checkpoint, Frozen, InputSpec
 
 SCHEMA_VERSION = "1"
@@ -191,9 +192,10 @@ _PARTICULAR = re.compile(r"""'[^']*'|"[^"]*"|(?:[\w.~-]*/)+[\w.-]*|\d+(?:\.\d+)?
 def fingerprint(stage: str | None, code: str, kind: str | None, message: str) -> str:
     """Twelve hex digits that are equal for failures of the same cause.
 
-    Numbers, quoted names and paths differ between models that fail alike: they are left out.
+    Numbers, quoted names and paths differ between models that fail alike: they are left out,
+    and so are colours.
     """
-    text = _PARTICULAR.sub("·", message)
+    text = _PARTICULAR.sub("·", plain(message))
     return hashlib.sha256(f"{stage}|{code}|{kind}|{text}".encode()).hexdigest()[:12]
 
 

@@ -105,7 +105,8 @@ def _in_full(
         if attempt.status == "failed"
     ]
     said += [f"log: {last_words}"] if last_words else []
-    return error.model_copy(update={"message": "; ".join([error.message, *said])})
+    # Made anew: a copy would not be validated, and the log's last words are anything.
+    return ErrorRecord.model_validate(dict(error) | {"message": "; ".join([error.message, *said])})
 
 
 def _attempts(

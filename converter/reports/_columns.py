@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from converter.job import STAGES, StageName
+from converter.job import STAGES, Latency, StageName
 from converter.manifest import Row
 from converter.reports import _facts
 from converter.run import summary
@@ -92,7 +92,8 @@ def _share(row: Row) -> float | None:
 def _error_text(row: Row) -> str:
     output = _facts.worst_output(row)
     if output is None:
-        return "not measured" if row.verify.status == "not_measured" else NONE
+        missing = "not measured" if row.verify.status == "not_measured" else NONE
+        return summary.uncompared(row) or missing
     if output.atol:
         return f"{output.max_abs:.1e} of {output.atol:.1e}"
     if output.rtol:
@@ -124,6 +125,10 @@ def _latency_columns(provider: str) -> list[Column]:
         marks = {"speedup": "×", "p50_ms": "*" if record.notes else ""}
         return value + marks.get(name, "")
 
+    def said(row: Row, name: str) -> str | None:
+        record = _facts.latency(row, provider)
+        return _SAID[name](record) if record else None
+
     def column(name: str, title: str, about: str) -> Column:
         value, shown = partial(field, name=name), partial(text, name=name)
         return Column(f"{name}_{short}", title, "latency", value, shown, True, about)
@@ -132,7 +137,25 @@ def _latency_columns(provider: str) -> list[Column]:
         column("p50_ms", f"p50 {short}, ms", "median latency; * is doubtful, the model says why"),
         column("p99_ms", "", ""),
         column("speedup", f"speedup {short}", "PyTorch's median over this one"),
+        *(_plain(f"{name}_{short}", "", "", partial(said, name=name)) for name in _SAID),
     ]
+
+
+def _stable(record: Latency) -> str | None:
+    return None if record.stable is None else "yes" if record.stable else "no"
+
+
+def _notes(record: Latency) -> str | None:
+    """What speaks against the figures, or why there are none."""
+    return "; ".join([*([record.reason] if record.reason else []), *record.notes]) or None
+
+
+# Beside the figures of the spreadsheet, which has no mark for a doubtful one.
+_SAID: dict[str, Callable[[Latency], str | None]] = {
+    "latency_status": lambda record: record.status,
+    "stable": _stable,
+    "notes": _notes,
+}
 
 
 def _time_columns() -> list[Column]:

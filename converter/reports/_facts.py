@@ -76,7 +76,12 @@ def file_bytes(row: Row) -> int | None:
 
 
 def worst_output(row: Row) -> OutputCheck | None:
-    """The output that came closest to its tolerance, or went furthest beyond it."""
+    """The output that came closest to its tolerance, or went furthest beyond it.
+
+    None where one could not even be compared: what came closest is not the worst then.
+    """
+    if summary.uncompared(row) is not None:
+        return None
     outputs = [output for case in row.verify.cases for output in case.outputs]
     measured = [output for output in outputs if output.max_abs is not None]
     return max(measured, key=lambda output: (not output.passed, share(output)), default=None)

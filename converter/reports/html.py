@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
 import shlex
 from datetime import datetime
 from pathlib import Path
@@ -15,6 +14,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from converter.manifest import Manifest, Row
+from converter.plaintext import plain
 from converter.reports import _facts, _figures
 from converter.reports._columns import columns, number
 from converter.run import delivery, summary
@@ -23,7 +23,6 @@ FILE = "report.html"
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _LOG_LINES, _LOG_BYTES = 15, 6000
-_TERMINAL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
 # Of an override that a command for one model must not repeat.
 _OWN = ("select=", "hydra.run.dir=", "hydra.sweep.dir=")
 
@@ -115,7 +114,7 @@ def _log(row: Row, directory: Path) -> str:
         start = max(file.seek(0, 2) - _LOG_BYTES, 0)
         file.seek(start)
         text = file.read().decode("utf-8", errors="replace")
-    lines = _TERMINAL.sub("", text.replace("\r", "\n")).splitlines()
+    lines = plain(text.replace("\r", "\n"), instead="").splitlines()
     if start:
         lines = lines[1:]  # its beginning is cut off
     return "\n".join([line for line in lines if line.strip()][-_LOG_LINES:])

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from converter.changes import Comparison
-from converter.manifest import Manifest
+from converter.manifest import Manifest, Row
 from converter.reports import _facts
-from converter.run import summary
+from converter.run import latencies, summary
 
 FILE = "summary.md"
 
@@ -36,6 +37,7 @@ def render(manifest: Manifest, directory: Path) -> str:
     lines += _problems("Not as expected", [cause for cause in causes if not cause.expected])
     if manifest.comparison is not None:
         lines += _comparison(manifest.comparison)
+    lines += _latency(manifest.models)
     lines += _problems("Expected", [cause for cause in causes if cause.expected], hints=False)
     return "\n".join([*lines, "", f"Run {code(run.id)}; report.html has the details.", ""])
 
@@ -59,16 +61,38 @@ def _problems(title: str, causes: list[_facts.Cause], hints: bool = True) -> lis
         return []
     lines = ["", f"### {title}", ""]
     for cause in causes[:_CAUSES]:
-        names = ", ".join(code(row.name) for row in cause.rows[:_NAMES])
-        more = f" and {len(cause.rows) - _NAMES} more" if len(cause.rows) > _NAMES else ""
+        names = _names([row.name for row in cause.rows])
         kind = f" {cause.code}" if cause.code else ""
         said = f": {code(cause.message)}" if cause.message else ""
-        lines.append(f"- **{cause.first.status}{kind}** {names}{more}{said}")
+        lines.append(f"- **{cause.first.status}{kind}** {names}{said}")
         if hints and cause.hint:
             lines.append(f"  - {code(cause.hint)}")
     if len(causes) > _CAUSES:
         lines.append(f"- and {len(causes) - _CAUSES} more causes")
     return lines
+
+
+def _names(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
+    return ", ".join(map(code, names[:_NAMES])) + more
+
+
+def _latency(rows: Sequence[Row]) -> list[str]:
+    """Figures that are missing or doubtful; nothing where all are there and none is in doubt."""
+    missing = latencies.not_measured(rows)
+    lines = []
+    for item in missing[:_CAUSES]:
+        count = f"{len(item.models)} model{'s' * (len(item.models) != 1)}"
+        kind = f"{code(_facts.short(item.provider))} {item.status}"
+        lines.append(f"- **{kind}** for {count}, {_names(item.models)}: {code(item.reason)}")
+    if len(missing) > _CAUSES:
+        lines.append(f"- and {len(missing) - _CAUSES} more reasons")
+    noted, total = latencies.doubtful(rows)
+    if noted:
+        verb = "figure is" if total == 1 else "figures are"
+        lines.append(f"- {noted} of {total} {verb} doubtful, such as:")
+        lines += [f"  - {code(doubt)}" for doubt in latencies.doubts(rows)]
+    return ["", "### Latency", "", *lines] if lines else []
 
 
 def _comparison(comparison: Comparison) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from converter.job import Latency
 from converter.manifest import Row
@@ -24,7 +25,7 @@ def render(rows: Sequence[Row], most: int) -> list[str]:
     measured = [row for row in with_latency if any(e.status == "measured" for e in row.latency)]
     if measured and len(measured) <= most:
         parts.append(table(measured))
-    if lines := [*_not_measured(with_latency), *doubts(with_latency)]:
+    if lines := [*_not_measured(with_latency), *(f"* {doubt}" for doubt in doubts(with_latency))]:
         parts.append("\n".join(lines))
     return parts
 
@@ -70,15 +71,38 @@ def _cells(name: str, entry: Latency) -> tuple[str, ...]:
     )
 
 
-def _not_measured(rows: Iterable[Row]) -> list[str]:
-    """A line for each reason why latencies are missing, with the models that it concerns."""
-    concerned: dict[str, list[str]] = {}
+@dataclass(frozen=True)
+class Missing:
+    """A provider without a figure, for one reason; ``models``: where, each named once."""
+
+    provider: str
+    status: str
+    reason: str
+    models: tuple[str, ...]
+
+
+def not_measured(rows: Iterable[Row]) -> list[Missing]:
+    """Why latencies are missing, each reason with the models that it concerns."""
+    concerned: dict[tuple[str, str, str], dict[str, None]] = {}
     for row in rows:
         for entry in row.latency:
             if entry.status != "measured":
-                reason = f"latency {entry.provider} {entry.status}: {entry.reason}"
-                concerned.setdefault(reason, []).append(row.name)
-    return [f"{reason} ({_names(names)})" for reason, names in concerned.items()]
+                why = entry.provider, entry.status, entry.reason or "no reason was recorded"
+                concerned.setdefault(why, {})[row.name] = None
+    return [Missing(*why, tuple(models)) for why, models in concerned.items()]
+
+
+def _not_measured(rows: Iterable[Row]) -> list[str]:
+    return [
+        f"latency {item.provider} {item.status}: {item.reason} ({_names(item.models)})"
+        for item in not_measured(rows)
+    ]
+
+
+def doubtful(rows: Iterable[Row]) -> tuple[int, int]:
+    """How many figures have notes, and how many there are."""
+    figures = [entry for row in rows for entry in row.latency if entry.status == "measured"]
+    return sum(bool(entry.notes) for entry in figures), len(figures)
 
 
 def doubts(rows: Iterable[Row]) -> list[str]:
@@ -94,7 +118,7 @@ def doubts(rows: Iterable[Row]) -> list[str]:
     lines = []
     for kind, count in models.most_common(_DOUBTS):
         others = f" (and {count - 1} more)" if count > 1 else ""
-        lines.append(f"* {example[kind]}{others}")
+        lines.append(f"{example[kind]}{others}")
     return lines
 
 
@@ -104,6 +128,5 @@ def _kind(note: str) -> str:
 
 
 def _names(names: Sequence[str]) -> str:
-    distinct = list(dict.fromkeys(names))
-    more = f" and {len(distinct) - 3} more" if len(distinct) > 3 else ""
-    return ", ".join(distinct[:3]) + more
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more

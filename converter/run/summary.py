@@ -96,8 +96,24 @@ def total_bytes(artifact: Artifact) -> int:
     return artifact.bytes + sum(file.bytes for file in artifact.external_data)
 
 
+def uncompared(row: Row) -> str | None:
+    """What kept an output from being compared at all, such as ``shape``; ``None``: nothing did.
+
+    Where there is such an output the errors of the others, however small, are not the row's.
+    """
+    for case in row.verify.cases:
+        for check in case.outputs:
+            if not check.passed and check.max_abs is None:
+                return check.not_compared or "not compared"
+        if not case.outputs:  # the file did not run, or gave another number of outputs
+            return "not compared"
+    return None
+
+
 def max_abs(row: Row) -> float | None:
-    """The largest absolute error of any output in any case; ``None`` where none was computed."""
+    """The largest absolute error of any output in any case; ``None`` where one was not computed."""
+    if uncompared(row) is not None:
+        return None
     checks = [output for case in row.verify.cases for output in case.outputs]
     return max((check.max_abs for check in checks if check.max_abs is not None), default=None)
 

@@ -68,17 +68,22 @@ def compare(
     )
     if actual.dtype != expected.dtype:
         reason = f"{name} is {actual.dtype}, PyTorch gives {expected.dtype}"
-        return Comparison(frame, Code.VERIFY_SHAPE, reason)
+        return Comparison(_not_compared(frame, "dtype"), Code.VERIFY_SHAPE, reason)
     if actual.shape != expected.shape:
         reason = f"{name} has shape {shape}, PyTorch gives {list(expected.shape)}"
-        return Comparison(frame, Code.VERIFY_SHAPE, reason)
+        return Comparison(_not_compared(frame, "shape"), Code.VERIFY_SHAPE, reason)
     if not actual.size:
-        return Comparison(frame, Code.VERIFY_VACUOUS, f"{name} is empty: nothing to compare")
+        reason = f"{name} is empty: nothing to compare"
+        return Comparison(_not_compared(frame, "empty"), Code.VERIFY_VACUOUS, reason)
     for side, values in (("PyTorch", expected), ("the ONNX file", actual)):
         if not np.isfinite(values).all():
             reason = f"{name}: {side} gives NaN or infinity"
-            return Comparison(frame, Code.VERIFY_NONFINITE, reason)
+            return Comparison(_not_compared(frame, "not finite"), Code.VERIFY_NONFINITE, reason)
     return _compare_values(frame, expected, actual, rtol, atol, floor)
+
+
+def _not_compared(frame: OutputCheck, why: str) -> OutputCheck:
+    return frame.model_copy(update={"not_compared": why})
 
 
 def tolerance(floor: float | None) -> float:

@@ -45,6 +45,23 @@ def test_what_does_not_pass(want: Any, got: Any, code: Code, words: str) -> None
     assert (found.code, found.check.passed) == (code, False)
     assert found.reason is not None
     assert words in found.reason
+    computed = code is Code.VERIFY_VALUE
+    assert (found.check.max_abs is not None, found.check.not_compared is None) == (
+        computed, computed,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("want", "got", "why"),
+    [
+        ([1.0], [NAN], "not finite"),
+        ([[1.0]], [1.0], "shape"),
+        ([1], [True], "dtype"),
+        (np.zeros((0, 4)), np.zeros((0, 4)), "empty"),
+    ],
+)
+def test_an_output_that_is_not_compared_says_why(want: Any, got: Any, why: str) -> None:
+    assert compare(want, got).check.not_compared == why
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,10 @@ def test_what_no_xml_can_hold_is_replaced() -> None:
     (suite,) = rendered(hostile)
     failure = suite.find("testcase/failure")
     assert failure is not None
-    assert failure.get("message") == "EXPORT_UNSUPPORTED: ��[31m <&\"'> ]]> � é"
+    assert failure.get("message") == "EXPORT_UNSUPPORTED: � <&\"'> ]]> � é"
+
+    (suite,) = rendered(row("\x00\ud800"))
+    assert [case.get("name") for case in suite] == ["��"]
 
 
 def test_regressions_are_a_suite_of_their_own() -> None:

@@ -67,6 +67,18 @@ def test_what_is_missing_is_said_once_for_all_models() -> None:
     assert parts == ["latency cuda unavailable: no CUDA here (a, b, c and 2 more)"]
 
 
+def test_a_model_is_named_once_for_what_it_lacks_at_several_sizes() -> None:
+    missing = latency("cuda", status="failed", reason="SIGNAL")
+    (found,) = latencies.not_measured([row("a", missing, missing), row("b", missing)])
+    assert found == latencies.Missing("cuda", "failed", "SIGNAL", ("a", "b"))
+
+
+def test_figures_with_notes_are_counted() -> None:
+    absent = latency("cuda", status="unavailable", reason="no CUDA here")
+    rows = [row("a", latency(notes=[BUSY]), absent), row("b", latency())]
+    assert latencies.doubtful(rows) == (1, 2)
+
+
 def test_doubts_are_said_once_for_all_models() -> None:
     noted = [row("a", latency(notes=[BUSY, "PyTorch: " + BUSY])), row("b", latency(notes=[BUSY]))]
     quiet = row("c", latency())

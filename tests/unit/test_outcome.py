@@ -7,6 +7,7 @@ import pytest
 from converter.errors import Code
 from converter.job import ExporterAttempt, Job, News
 from converter.processes import outcome
+from converter.processes.supervisor import Limits
 
 FAILED = ExporterAttempt(
     exporter="torchscript", status="failed", code=Code.INPUT_DROPPED, message="no input factor"
@@ -57,3 +58,19 @@ def test_the_fingerprint_does_not_depend_on_it() -> None:
 def test_an_exporter_that_was_done_is_not_at_work() -> None:
     done = ExporterAttempt(exporter="torchscript", status="ok")
     assert lost_after("export", "publish", done) == [("torchscript", None)]
+
+
+def test_the_last_words_of_a_log_are_cleaned_as_any_message() -> None:
+    ending = outcome.Ending(
+        status=1 << 8,
+        limit=None,
+        stages=(("load", 1.0),),
+        attempts=(),
+        ended_at=2.0,
+        peak_bytes=0,
+        last_words="\x1b[31mbye\x1b[0m\x00",
+    )
+    limits = Limits(timeout_s=1.0, grace_s=1.0, memory_bytes=None)
+    error = outcome.outcome(JOB, limits, ending).error
+    assert error is not None
+    assert error.message.endswith("; log: bye\N{REPLACEMENT CHARACTER}")

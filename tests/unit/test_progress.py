@@ -105,6 +105,42 @@ def test_the_table_fits_80_columns_with_the_widest_values() -> None:
     assert second.split() == ["b", "failed", "17", "-", "-", "-", "-", "0.0"]
 
 
+def uncompared_row(**changes: object) -> Row:
+    """A row whose first output is almost exact, and whose second one could not be compared."""
+    row = ok_row("a")
+    (case,) = row.verify.cases
+    bad = case.outputs[0].model_copy(update={"max_abs": None, "passed": False, **changes})
+    outputs = [case.outputs[0], bad]
+    cases = [case.model_copy(update={"outputs": outputs})]
+    return row.model_copy(update={"verify": VerifyRecord(status="failed", cases=cases)})
+
+
+def test_where_an_output_could_not_be_compared_the_others_give_no_number() -> None:
+    row = uncompared_row(not_compared="shape")
+    assert (summary.uncompared(row), summary.max_abs(row), summary.worst(row)) == (
+        "shape", None, "-",
+    )  # fmt: skip
+    assert summary.uncompared(uncompared_row()) == "not compared"
+    assert summary.uncompared(ok_row("a")) is None
+
+
+def test_where_the_file_did_not_run_in_a_case_the_others_give_no_number() -> None:
+    row = ok_row("a")
+    cases = [*row.verify.cases, CaseCheck(label="other", shapes={}, provider="cpu", outputs=[])]
+    row = row.model_copy(update={"verify": VerifyRecord(status="failed", cases=cases)})
+    assert (summary.uncompared(row), summary.max_abs(row)) == ("not compared", None)
+
+
+def test_a_message_does_nothing_to_the_terminal_or_the_log() -> None:
+    row = failed_row("b", "\x1b[31mred\x1b[0m \x1b]0;title\x07and\x00 \x9b2J more")
+    stream = io.StringIO()
+    shown = progress.create(1, stream, io.StringIO())
+    shown.row(row)
+    text = stream.getvalue() + summary.render(manifest_of(row), Path("/runs/1"))
+    assert "EXPORT: red and\N{REPLACEMENT CHARACTER} \N{REPLACEMENT CHARACTER}2J more\n" in text
+    assert text.replace("\n", "").isprintable()
+
+
 def test_failures_follow_with_reason_hint_and_log() -> None:
     text = summary.render(manifest_of(ok_row("a"), failed_row("b")), Path("/runs/1"))
     assert "failed b: EXPORT: no such operator\n    Try the other exporter.\n" in text

@@ -121,6 +121,40 @@ def test_numbers_have_three_digits(value: float | None, text: str) -> None:
     assert number(value) == text
 
 
+@pytest.mark.parametrize(
+    ("why", "text"),
+    [("shape", "shape"), ("dtype", "dtype"), ("not finite", "not finite"), (None, "not compared")],
+)
+def test_an_output_that_could_not_be_compared_is_the_worst_and_has_no_number(
+    why: str | None, text: str, tmp_path: Path
+) -> None:
+    row = ok("a", status="failed")
+    case = row.verify.cases[0]
+    gone = {"max_abs": None, "rel_l2": None, "atol": 0.0, "rtol": 0.0, "passed": False}
+    bad = case.outputs[0].model_copy(update={**gone, "not_compared": why})
+    cases = [case.model_copy(update={"outputs": [*case.outputs, bad]})]
+    row = row.model_copy(update={"verify": row.verify.model_copy(update={"cases": cases})})
+    (column,) = [found for found in columns([row]) if found.title == "Worst error"]
+    assert (column.value(row), column.text(row)) == (None, text)
+    (line,) = cells(manifest_of(row), tmp_path)
+    told = [line[key] for key in ("max_abs", "atol", "rtol", "error_over_tolerance")]
+    assert told == ["", "", "", ""]
+    assert (f"<td>NO: {why}</td>" in page(manifest_of(row), tmp_path)) == (why is not None)
+
+
+def test_no_report_has_a_control_character_of_a_message(tmp_path: Path) -> None:
+    hostile = "\x1b[31mred\x1b[0m\x00\x07\x9b2J\u202e\ud800"
+    row = failed("a", message=hostile, latency=[timed(notes=[hostile])])
+    assert row.error is not None
+    hint = row.error.model_validate({**dict(row.error), "hint": hostile})
+    for path in reports.write(manifest_of(row.model_copy(update={"error": hint})), tmp_path):
+        text = path.read_text(encoding="utf-8")
+        assert "red\N{REPLACEMENT CHARACTER}" in text
+        if path.name == "report.html":
+            text = page(manifest_of(row), tmp_path)  # the plotting library has a few of its own
+        assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", text), path.name
+
+
 # manifest.csv
 
 
@@ -132,6 +166,27 @@ def test_the_spreadsheet_has_a_line_for_each_model(tmp_path: Path) -> None:
     assert (good["p50_ms_CPU"], good["p50_ms_CUDA"], good["p99_ms_CPU"]) == ("2.0", "0.5", "3.0")
     assert (bad["code"], bad["hint"]) == ("INPUT_DROPPED", "declare it under constants")
     assert bad["p50_ms_CPU"] == ""
+
+
+def test_the_spreadsheet_says_which_latencies_are_missing_or_doubtful(tmp_path: Path) -> None:
+    busy, wide = "busy: 1.4 of 2 cores", "wide spread: p90 is 2 times p50"
+    missing = timed(CUDA, status="unavailable", reason="no libcudnn.so.9", stable=None, p50_ms=None)
+    noted = ok("a", latency=[timed(CPU, 2.0, stable=False, notes=[busy, wide]), missing])
+    rows = cells(manifest_of(noted, ok("b", latency=[timed(CPU)])), tmp_path)
+    told = [
+        [row[f"{key}_{name}"] for key in ("latency_status", "stable", "notes")]
+        for row in rows
+        for name in ("CPU", "CUDA")
+    ]
+    assert told == [
+        ["measured", "no", f"{busy}; {wide}"],
+        ["unavailable", "", "no libcudnn.so.9"],
+        ["measured", "yes", ""],
+        ["", "", ""],
+    ]
+    shown = [column.title for column in columns([noted]) if column.title]
+    assert shown.count("p50 CPU, ms") == 1
+    assert not any("status CPU" in title or "notes" in title for title in shown)
 
 
 def test_the_heads_of_the_spreadsheet_are_unique() -> None:
@@ -162,6 +217,28 @@ def test_the_summary_names_causes_models_and_hints(tmp_path: Path) -> None:
     message = "`input factor is not in the graph (it has: x)`"
     assert f"- **failed INPUT_DROPPED** `b`, `c`: {message}\n" in text
     assert "  - `declare it under constants`" in text
+
+
+def test_the_summary_says_which_latencies_are_missing_or_doubtful(tmp_path: Path) -> None:
+    busy = "busy: 1.4 of 2 cores"
+    missing = timed(CUDA, status="unavailable", reason="no *libcudnn*", p50_ms=None)
+    rows = [ok(f"m{i}", latency=[timed(CPU), missing]) for i in range(10)]
+    rows += [ok("noted", latency=[timed(CPU, notes=[busy])]), ok("quiet", latency=[timed(CPU)])]
+    text = markdown.render(manifest_of(*rows), tmp_path)
+    names = ", ".join(f"`m{i}`" for i in range(8))
+    assert text.split("### Latency\n\n")[1].startswith(
+        f"- **`CUDA` unavailable** for 10 models, {names} and 2 more: `no *libcudnn*`\n"
+        "- 1 of 12 figures are doubtful, such as:\n"
+        f"  - `noted: {busy}`\n"
+        "\nRun "
+    )
+
+
+def test_a_summary_without_missing_or_doubtful_latencies_has_no_such_section(
+    tmp_path: Path,
+) -> None:
+    assert "Latency" not in markdown.render(manifest_of(ok("a", latency=[timed()])), tmp_path)
+    assert "Latency" not in markdown.render(manifest_of(ok("a")), tmp_path)
 
 
 def test_the_summary_stays_short(tmp_path: Path) -> None:
