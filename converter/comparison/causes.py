@@ -10,7 +10,7 @@ from converter.manifest import Environment, Row
 
 # What has a hand in what: packages and parts of the machine, by the kind of change.
 _LIBRARIES = ("torch", "torchvision", "timm", "python")
-_EXPORT = (*_LIBRARIES, "onnxscript", "onnx", "converter")
+_EXPORT = (*_LIBRARIES, "onnxscript", "onnx-ir", "onnx", "converter")
 _SIMPLIFY = ("onnxsim", "onnxslim", "onnx", "converter")
 _RUNTIME = ("onnxruntime", "onnxruntime-gpu", "cpu", "gpu", "driver")
 _GRAPH = (*_EXPORT, *_SIMPLIFY)

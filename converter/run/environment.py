@@ -13,7 +13,7 @@ from converter.manifest import Environment, Git, Gpu
 
 PACKAGES = (
     "torch", "torchvision", "timm", "onnx", "onnxruntime", "onnxruntime-gpu",
-    "onnxscript", "onnxsim", "onnxslim", "numpy", "hydra-core", "pydantic",
+    "onnxscript", "onnx-ir", "onnxsim", "onnxslim", "numpy", "hydra-core", "pydantic",
 )  # fmt: skip
 _COMMAND_S = 10.0
 _CGROUP = Path("/sys/fs/cgroup")

@@ -11,10 +11,9 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +23,21 @@ from converter.job import Job
 from converter.spec import Checkpoint, InputSpec
 from converter.store import sources
 from converter.store.contents import Contents
+from converter.store.installed import Installed
 
 Parts = dict[str, Any]
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _ALWAYS = (
-    "torch", "torchvision", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "numpy",
+    "torch", "torchvision", "onnx", "onnxscript", "onnx-ir", "onnxruntime", "onnxruntime-gpu",
+    "numpy",
 )  # fmt: skip
 # What the rest of a job is: where, how fast, for whom, and what has a part of its own.
 _NOT_REQUEST = {
     "source", "weights", "inputs", "exporter", "expect", "tags", "threads", "trust",
     "model_dir", "staging_dir",
 }  # fmt: skip
+_PLUGINS = ("exporters", "simplifiers", "providers")
 _LATENCY = {"benchmarking", "machine", "timing"}  # modules of `worker` that only measure
 _SHOWN = 3
 _WIDTH = 40
@@ -77,18 +79,20 @@ class Keys:
         self._packages = packages
         self._gpus = [*gpus, os.environ.get("CUDA_VISIBLE_DEVICES", "")] if gpus else []
         self._contents = Contents()
+        self._installed = Installed()
 
     def of(self, job: Job) -> JobKey:
         found = sources.of(job, self._contents)
-        parts = {**_request(job), **self._versions(job), **_own_code(job)}
+        versions = self._versions(job, found.libraries)
+        parts = {**_request(job), **versions, **_own_code(job)}
         if job.device != "cpu":
             parts["gpus"] = self._gpus
-        parts |= {f"file {name}": self._contents.sha256(path) for name, path in found.items()}
-        return JobKey(json.loads(json.dumps(parts)), found)  # as they will be read again
+        parts |= {f"file {name}": self._contents.sha256(path) for name, path in found.files.items()}
+        return JobKey(json.loads(json.dumps(parts)), found.files)  # as they will be read again
 
     def changed_files(self, job: Job, key: JobKey) -> list[Path]:
         """The files that are not what they were when the key was made; read again."""
-        now = sources.of(job, self._contents)
+        now = sources.of(job, self._contents).files
         names = {**key.files, **now}
         return [
             path
@@ -96,14 +100,15 @@ class Keys:
             if name not in now or self._contents.sha256(path) != key.parts.get(f"file {name}")
         ]
 
-    def _versions(self, job: Job) -> Parts:
+    def _versions(self, job: Job, libraries: Set[str]) -> Parts:
         names = [*_ALWAYS, *([job.simplifier] if job.simplifier else [])]
         source = job.source
         if source.kind in ("target", "file") or str(source.registry).startswith("timm/"):
             names.append("timm")
-        found: Parts = {f"package {name}": self._packages.get(name) for name in names}
-        if (top := sources.top_level(job)) is not None:
-            found |= {f"package {name}": version for name, version in _distributions(top).items()}
+        found: Parts = {}
+        for top in sorted(libraries - {name.replace("-", "_") for name in names}):
+            found |= {f"package {k}": version for k, version in self._installed.of(top).items()}
+        found |= {f"package {name}": self._packages.get(name) for name in names}
         major, minor, _ = platform.python_version_tuple()
         return {**found, "python": f"{major}.{minor}", "machine": platform.machine()}
 
@@ -194,17 +199,14 @@ def _own_code(job: Job) -> Parts:
 
 @cache
 def _worker_code() -> str:
-    """One hash of the code of the converter that makes and proves a file, but for its plugins."""
+    """One hash of the code of the converter that makes and proves a file, but for its plugins.
+
+    What the plugins of a folder share has a name that begins with an underscore.
+    """
     code = hashlib.sha256()
     worker = [p for p in sorted((_PACKAGE / "worker").glob("*.py")) if p.stem not in _LATENCY]
-    paths = [*worker, _PACKAGE / "providers" / "cpu.py"]
+    shared = [p for kind in _PLUGINS for p in sorted((_PACKAGE / kind).glob("_*.py"))]
+    paths = [*worker, *shared, _PACKAGE / "providers" / "cpu.py"]
     for path in [*paths, _PACKAGE / "job.py", _PACKAGE / "spec.py"]:
-        code.update(f"{path.name} {files.sha256(path)}\n".encode())
+        code.update(f"{path.relative_to(_PACKAGE)} {files.sha256(path)}\n".encode())
     return code.hexdigest()
-
-
-@cache
-def _distributions(top: str) -> dict[str, str]:
-    """The installed distributions that provide a top-level package, with their versions."""
-    names = metadata.packages_distributions().get(top, [])
-    return {name: metadata.version(name) for name in sorted(set(names))}

@@ -22,6 +22,7 @@ import torch
 import registry
 from converter import trust as policy
 from converter.errors import Code, StageError
+from converter.worker import freshcode
 
 MODELS = (torch.nn.Module, torch.jit.ScriptFunction, torch.export.ExportedProgram)
 
@@ -62,7 +63,7 @@ def from_file(file: str, name: str, trust: Sequence[str]) -> object:
     path = trusted_file("source.file", file, trust)
     _make_importable(path.parent)  # its imports of neighbouring files, as for a script
     module_name = f"_model_file_{path.stem}"
-    loader = importlib.machinery.SourceFileLoader(module_name, str(path))
+    loader = freshcode.Loader(module_name, str(path))
     spec = importlib.util.spec_from_file_location(module_name, path, loader=loader)
     assert spec is not None, "a loader was given"
     module = importlib.util.module_from_spec(spec)

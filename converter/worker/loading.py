@@ -22,7 +22,7 @@ from converter import trust as policy
 from converter.errors import Code, StageError
 from converter.job import Job
 from converter.spec import Checkpoint
-from converter.worker import checkpoint, importing, onnx_source, published, weights
+from converter.worker import checkpoint, freshcode, importing, onnx_source, published, weights
 from converter.worker.onnx_source import OnnxFile
 
 Kind = Literal["module", "script_module", "script_function", "exported_program", "onnx"]
@@ -75,6 +75,7 @@ def load(job: Job) -> Loaded:
         StageError: TARGET_DENIED, LOAD, DEVICE_UNAVAILABLE, EXTERNAL_DATA or a WEIGHTS code.
             What the model's own code raises passes through: `describe` words it.
     """
+    freshcode.install()  # also for what a model imports when it is run
     device = _device(job.device)
     random.seed(job.seed)
     np.random.seed(job.seed)

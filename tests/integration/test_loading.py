@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import py_compile
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +18,7 @@ from onnx import TensorProto, helper
 from converter.errors import Code, StageError
 from converter.job import Job
 from converter.spec import Source
-from converter.worker import loading
+from converter.worker import freshcode, loading
 from converter.worker.loading import Loaded, OnnxFile
 
 pytestmark = [
@@ -59,11 +61,11 @@ MakeJob = Callable[..., Job]
 
 @pytest.fixture(autouse=True)
 def same_imports_afterwards() -> Iterator[None]:
-    path, modules = list(sys.path), set(sys.modules)
+    path, modules, finders = list(sys.path), set(sys.modules), list(sys.meta_path)
     yield
-    sys.path[:] = path
+    sys.path[:], sys.meta_path[:] = path, finders
     for name in set(sys.modules) - modules:
-        if name.startswith(("_model_file_", "acme")):
+        if name.startswith(("_model_file_", "acme", "stale")):
             del sys.modules[name]
 
 
@@ -505,3 +507,45 @@ def test_a_file_that_is_not_onnx(job: MakeJob, tmp_path: Path, content: bytes) -
 def test_an_onnx_file_takes_no_weights(job: MakeJob, tmp_path: Path) -> None:
     error = refused(job({"onnx": str(onnx_file(tmp_path, None))}, weights="DEFAULT"))
     assert "carries its own" in error.message
+
+
+def compiled(path: Path, text: str) -> None:
+    """A module in Python's bytecode cache, as it was before its text was what it is now."""
+    path.write_text(text.replace("4", "9"))
+    py_compile.compile(str(path), doraise=True)
+    then = path.stat()
+    path.write_text(text)
+    os.utime(path, ns=(then.st_atime_ns, then.st_mtime_ns))
+
+
+@pytest.mark.parametrize("source", ["file", "_target_"])
+def test_own_code_that_was_rewritten_within_a_second_is_not_taken_from_bytecode(
+    tmp_path: Path, job: MakeJob, source: str
+) -> None:
+    (tmp_path / "stale").mkdir()
+    compiled(tmp_path / "stale/__init__.py", "WIDTH = 4")
+    compiled(tmp_path / "stale/helper.py", "from torch import nn\nimport stale\nWIDTH = 4")
+    text = """
+def build():
+    from stale.helper import WIDTH, nn, stale
+    return nn.Linear(4, WIDTH + stale.WIDTH)
+"""
+    compiled(tmp_path / "stale/net.py", text)
+    compiled(tmp_path / "stale_file.py", text)
+    sources = {"file": {"file": str(tmp_path / "stale_file.py"), "name": "build"}}
+    chosen = sources.get(source, {"_target_": "stale.net.build"})
+    loaded = loading.load(job(chosen, trust=[str(tmp_path)]))
+    assert loaded.torch_model.weight.shape == (8, 4)
+
+
+def test_libraries_are_still_taken_from_bytecode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = tmp_path / "site-packages"
+    site.mkdir()
+    compiled(site / "stale_library.py", "WIDTH = 4")
+    monkeypatch.syspath_prepend(str(site))
+    freshcode.install()
+    freshcode.install()
+    assert importlib.import_module("stale_library").WIDTH == 9
+    assert sum(isinstance(finder, freshcode.Finder) for finder in sys.meta_path) == 1

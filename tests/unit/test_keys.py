@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
+from importlib.machinery import ModuleSpec
+from importlib.util import spec_from_file_location
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +16,7 @@ import pytest
 
 import registry
 from converter.job import Job
+from converter.run import environment
 from converter.store import keys
 from converter.store.keys import Keys
 
@@ -155,6 +160,120 @@ def test_a_target_of_an_installed_package_is_its_version(make: Make) -> None:
     key = key_of(make({"_target_": "yaml.loader.Loader"}))
     assert list(key.files) == ["yaml/loader.py"]
     assert key.parts["package PyYAML"]
+
+
+def install(site: Path, name: str, version: str, module: str) -> None:
+    """What pip leaves of a package with one module."""
+    write(site, {module: ""})
+    for old in site.glob("*.dist-info"):
+        shutil.rmtree(old)
+    records = site / f"{name.lower().replace('-', '_')}-{version}.dist-info"
+    records.mkdir()
+    (records / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    (records / "RECORD").write_text(f"{module}.py,,\n")
+
+
+@pytest.mark.parametrize("source", ["file", "_target_"])
+def test_a_package_that_the_models_code_imports_is_its_version(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    site = tmp_path / "venv" / "site-packages"
+    install(site, "Acme-Layers", "1.0", "acme_layers")
+    monkeypatch.syspath_prepend(str(site))
+    texts = {
+        "mine": "import json, helper, acme_gone",
+        "helper": "def late():\n    from acme_layers import act",
+    }
+    write(tmp_path, texts)
+    sources = {"file": {"file": str(tmp_path / "mine.py"), "name": "M"}}
+    job = make(sources.get(source, {"_target_": "mine.M"}))
+    before = key_of(job)
+    assert sorted(before.files) == ["helper.py", "mine.py"]
+    assert before.parts["package Acme-Layers"] == "1.0"
+    assert not [name for name in before.parts if "gone" in name or "json" in name]
+    install(site, "Acme-Layers", "2.0", "acme_layers")
+    importlib.invalidate_caches()  # both may be written within one tick of the file system
+    assert keys.difference(before.parts, key_of(job).parts) == "Acme-Layers 1.0 → 2.0"
+
+
+def test_what_every_model_needs_is_looked_up_once_for_the_run(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.metadata.packages_distributions", lambda: pytest.fail("slow"))
+    assert key_of(make({"registry": "srcnn"})).parts["package torch"] == PACKAGES["torch"]
+    assert set(keys._ALWAYS) <= set(environment.PACKAGES)
+
+
+def test_an_installed_registry_does_not_take_the_libraries_beside_it_for_its_own(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = tmp_path / "site-packages"
+    shutil.copytree(registry.FOLDER, site / "registry")
+    write(site, {"torch/__init__": ""})
+    monkeypatch.setattr(registry, "FOLDER", site / "registry")
+    assert list(key_of(make({"registry": "srcnn"})).files) == ["registry/srcnn.py"]
+
+
+class EditableFinder:
+    """What setuptools installs for `pip install -e` of a flat layout."""
+
+    def __init__(self, name: str, place: Path) -> None:
+        self._name, self._place = name, place
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: object = None
+    ) -> ModuleSpec | None:
+        return spec_from_file_location(name, self._place) if name == self._name else None
+
+
+@pytest.mark.parametrize("source", ["file", "_target_"])
+def test_an_editable_install_is_a_folder_of_the_users(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    texts = {
+        "checkout/acme/__init__": "",
+        "checkout/acme/net": "from acme import near",
+        "checkout/acme/near": "from . import deep",
+        "checkout/acme/deep": "",
+        "zoo/model": "from acme.net import Net",
+    }
+    write(tmp_path, texts)
+    finder = EditableFinder("acme", tmp_path / "checkout/acme/__init__.py")
+    monkeypatch.setattr(sys, "meta_path", [finder, *sys.meta_path])
+    sources = {"file": {"file": str(tmp_path / "zoo/model.py"), "name": "Net"}}
+    job = make(sources.get(source, {"_target_": "acme.net.Net"}), trust=["acme"])
+    before = key_of(job)
+    write(tmp_path, {"checkout/acme/deep": "x = 1"})
+    assert keys.difference(before.parts, key_of(job).parts) == "acme/deep.py changed"
+
+
+def test_the_code_that_exporters_share_counts(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "converter"
+    shutil.copytree(keys._PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(keys, "_PACKAGE", package)
+    monkeypatch.setattr(keys, "_worker_code", keys._worker_code.__wrapped__)
+    job = make({"registry": "srcnn"})
+    before = key_of(job)
+    (package / "exporters/_symbolics.py").write_text("# other")
+    said = keys.difference(before.parts, key_of(job).parts)
+    assert said == "the converter's own code changed"
+
+
+def test_a_file_that_kwargs_name_counts_by_its_content(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "w.bin").write_bytes(b"1")
+    strings = ["no such file", "a\0b", "x" * 5000, ""]
+    kwargs = {"tables": [{"path": "w.bin"}], "strings": strings, "width": 3}
+    job = make({"registry": "srcnn"}, kwargs=kwargs)
+    before = key_of(job)
+    assert set(before.files) == {"kwargs.tables.0.path", "registry/srcnn.py"}
+    (tmp_path / "w.bin").write_bytes(b"2")
+    said = keys.difference(before.parts, key_of(job).parts)
+    assert said == "kwargs.tables.0.path changed"
 
 
 def test_data_counts_by_its_content(make: Make, tmp_path: Path) -> None:

@@ -1,0 +1,24 @@
+"""What is installed, and what is a user's own code: told by where a file lies.
+
+An installed package changes by being installed again and counts by its version. Everything else
+may be edited at any time and counts by its content.
+"""
+
+from __future__ import annotations
+
+import os
+import sysconfig
+from functools import cache
+
+_INSTALLED = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
+
+
+def is_library(path: str | os.PathLike[str]) -> bool:
+    """Does a file or folder belong to the standard library or to the installed packages?"""
+    place = f"{os.fspath(path)}{os.sep}"
+    return place.startswith(_standard()) or any(name in place for name in _INSTALLED)
+
+
+@cache
+def _standard() -> tuple[str, ...]:
+    return tuple(f"{sysconfig.get_path(name)}{os.sep}" for name in ("stdlib", "platstdlib"))
