@@ -196,7 +196,7 @@ def test_the_summary_and_the_page_show_the_comparison(tmp_path: Path) -> None:
     manifest = manifest_of(ok("a")).model_copy(update={"comparison": worse})
     text = markdown.render(manifest, tmp_path)
     assert "### Against `20261120`: regression" in text
-    assert "- newly failing `a`: `EXPORT`" in text
+    assert "- newly failing `a`: `ok → failed (EXPORT)`" in text
     shown = page(manifest, tmp_path)
     assert "Against 20261120: regression" in shown
     assert "newly failing" in shown
