@@ -17,8 +17,9 @@ class Change(Frozen):
     """What differs in one model from the baseline.
 
     Attributes:
-        kind: added, removed, newly_failing, fixed, status, inputs, outputs, dtypes, opset, ops,
-            nodes, size, error or latency.
+        model: empty for what concerns the run as a whole.
+        kind: added, removed, newly_failing, fixed, status, verification, cases, dynamic, inputs,
+            outputs, dtypes, exporter, simplify, opset, ops, nodes, size, error or latency.
         cause: fingerprint of the error of a model that fails now.
         explained_by: what else differs and may be the reason, most specific first.
     """
@@ -31,6 +32,10 @@ class Change(Frozen):
     detail: str = ""
     cause: str | None = None
     explained_by: list[str] = Field(default_factory=list)
+
+    @property
+    def about(self) -> str:
+        return self.model or "the run"
 
 
 class Cause(Frozen):

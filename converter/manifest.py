@@ -50,6 +50,7 @@ class RunInfo(Frozen):
 
     Attributes:
         narrowed: ``select`` left models of the experiment out: no night to compare others with.
+        ended_by: what kept the run from doing all that was asked for.
     """
 
     id: str
@@ -59,6 +60,7 @@ class RunInfo(Frozen):
     complete: bool = False
     narrowed: bool = False
     exit_code: int | None = None
+    ended_by: Literal["deadline", "signal", "failure"] | None = None
     overrides: list[str] = Field(default_factory=list)
     config_sha256: str
     git: Git | None = None
@@ -268,6 +270,12 @@ def append_result(directory: Path, row: Row) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def awaits_benchmark(row: Row) -> bool:
+    """Whether a file is published whose latency was asked for and is not measured."""
+    published = row.artifact is not None and row.status in ("ok", "xpass")
+    return published and row.stages["benchmark"].status == "not_run"
 
 
 def not_run_stages(record: Sequence[StageName]) -> dict[StageName, StageRecord]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from converter.batch import CompareSpec
 from converter.changes import Change, Comparison, Verdict
-from converter.comparison import causes, files, latency, status
+from converter.comparison import causes, files, latency, proof, status, unmeasured
 from converter.comparison.latency import Settled
 from converter.manifest import Manifest, Row
 
@@ -30,14 +30,19 @@ def compare(
     after = {row.name: row for row in new.models}
     environment = causes.environment(old.environment, new.environment)
     comparable = latency.same_machine(old.environment, new.environment)
+    timed = unmeasured.asked_for(new)
     changes: list[Change] = []
     for name in [*after, *(name for name in before if name not in after)]:
         row, row_before = after.get(name), before.get(name)
         found = [*status.changes(row_before, row)]
         if row is not None and row_before is not None and row.artifact and row_before.artifact:
             found += files.changes(row_before, row, limits)
-            found += latency.changes(row_before, row, limits, settled or {}, comparable)
+            found += proof.changes(row_before, row)
+            if timed:
+                found += latency.changes(row_before, row, limits, settled or {}, comparable)
         changes += [causes.explained(change, row_before, row, environment) for change in found]
+    if not timed:
+        changes += unmeasured.not_asked_for(before, after)
     return Comparison(
         baseline_run_id=old.run.id,
         baseline_started_at=old.run.started_at,

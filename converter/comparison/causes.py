@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from converter.changes import Cause, Change, Difference
+from converter.comparison import asked
 from converter.job import StageName
 from converter.manifest import Environment, Row
 
@@ -22,6 +23,11 @@ _BY_KIND = {
     "ops": _GRAPH,
     "nodes": _GRAPH,
     "size": _GRAPH,
+    "exporter": _GRAPH,
+    "simplify": _SIMPLIFY,
+    "verification": (*_GRAPH, "numpy", *_RUNTIME),
+    "cases": (*_GRAPH, "numpy", *_RUNTIME),
+    "dynamic": (*_GRAPH, "numpy", *_RUNTIME),
     "error": (*_GRAPH, "numpy", *_RUNTIME),
     "latency": (*_RUNTIME, "cores", "os", *_GRAPH),
 }
@@ -75,7 +81,7 @@ def explained(
     change: Change, before: Row | None, after: Row | None, differences: Sequence[Difference]
 ) -> Change:
     """The change with what else differs and may be the reason, the model's own request first."""
-    if before is None or after is None:
+    if before is None or after is None or after.status == "not_run":
         return change
     stage = after.error.stage if after.error else None
     suspects = _BY_KIND.get(change.kind, _BY_STAGE[stage])
@@ -95,10 +101,12 @@ def _own(before: Row, after: Row, kind: str) -> list[str]:
         found.append(arrow("source", before.source, after.source))
     for key in _REQUESTED:
         was, now = getattr(before.request, key), getattr(after.request, key)
+        if key == "device" and asked.same_device(before.request, after.request):
+            continue
         if was != now and key != kind:
             plain = isinstance(was, (str, int, type(None)))
             found.append(arrow(key, str(was), str(now)) if plain else f"{key} changed")
-    if before.request.weights != after.request.weights:
+    if not asked.same_weights(before.request.weights, after.request.weights):
         found.append("weights changed")
     return found
 

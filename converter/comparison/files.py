@@ -28,13 +28,14 @@ def changes(before: Row, after: Row, limits: CompareSpec) -> list[Change]:
         *_interface(name, "inputs", old.inputs, new.inputs, asked),
         *_interface(name, "outputs", old.outputs, new.outputs, asked, named),
     ]
-    for kind in ("opset", "nodes"):
+    for kind in ("exporter", "opset", "nodes"):
         was, now = getattr(old, kind), getattr(new, kind)
         if was != now:
             found.append(Change(model=name, kind=kind, before=was, after=now))
     if old.ops != new.ops:
         detail = operators(old.ops, new.ops)
         found.append(Change(model=name, kind="ops", before=old.ops, after=new.ops, detail=detail))
+    found += _simplification(name, old, new)
     return [*found, *_size(name, old, new, limits.size), *_error(before, after, limits.error)]
 
 
@@ -93,6 +94,20 @@ def operators(old: Mapping[str, int], new: Mapping[str, int]) -> str:
     difference = Counter(new)
     difference.subtract(old)
     return ", ".join(f"{number:+d} {op}" for op, number in sorted(difference.items()) if number)
+
+
+def _simplification(name: str, old: Artifact, new: Artifact) -> list[Change]:
+    was, now = _simplified(old), _simplified(new)
+    if was == now:
+        return []
+    detail = (new.simplify.reverted_reason or "") if new.simplify else ""
+    return [Change(model=name, kind="simplify", before=was, after=now, detail=detail)]
+
+
+def _simplified(artifact: Artifact) -> str:
+    if artifact.simplify is None:
+        return "not requested"
+    return "applied" if artifact.simplify.applied else "reverted"
 
 
 def bytes_of(artifact: Artifact) -> int:

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 
 from converter.batch import CompareSpec
 from converter.changes import Change, Severity
+from converter.comparison import unmeasured
 from converter.comparison.status import fails
+from converter.comparison.unmeasured import key, shaped
 from converter.job import Latency
 from converter.manifest import Environment, Manifest, Row
 
@@ -28,7 +30,7 @@ class Suspect:
 
     @property
     def key(self) -> str:
-        return f"{self.model}|{_key(self.after)}"
+        return f"{self.model}|{key(self.after)}"
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,8 @@ def changes(
     settled: Mapping[str, Settled],
     same_machine: bool,
 ) -> list[Change]:
-    """What differs in the latency of one model, by provider and shapes."""
-    found = []
+    """What differs in the latency of one model, by provider, shapes and threads."""
+    found = unmeasured.changes(before, after)
     for suspect in _slower(before, after, limits.latency):
         if _same_file(before, after):
             why = "the file is the same: the machine or the packages are slower"
@@ -68,20 +70,9 @@ def changes(
         else:
             found.append(_judge(suspect, settled.get(suspect.key, Settled()), limits, same_machine))
     for was, now in _pairs(before, after):
-        if (was.status, now.status) == ("measured", "measured"):
-            if faster(was, now, limits.latency) and was.stable and now.stable and same_machine:
-                found.append(_change(Suspect(after.name, was, now), "improvement", ""))
-        elif was.status == "measured" and now.status in ("unavailable", "failed"):
-            detail = f"{now.provider}: {now.status}: {now.reason or 'no reason was recorded'}"
-            found.append(
-                Change(
-                    model=after.name,
-                    kind="latency",
-                    before=was.status,
-                    after=now.status,
-                    detail=detail,
-                )
-            )
+        sound = was.status == now.status == "measured" and was.stable and now.stable
+        if sound and same_machine and faster(was, now, limits.latency):
+            found.append(_change(Suspect(after.name, was, now), "improvement", ""))
     return found
 
 
@@ -121,7 +112,7 @@ def _judge(suspect: Suspect, again: Settled, limits: CompareSpec, same_machine: 
 
 def _change(suspect: Suspect, severity: Severity, detail: str) -> Change:
     before, after = suspect.before, suspect.after
-    shapes = " ".join(f"{name}={'x'.join(map(str, shape))}" for name, shape in after.shapes.items())
+    shapes = shaped(after)
     growth = _ratio(before, after) - 1
     what = f"{growth:+.0%} on {after.provider}" + (f" ({shapes})" if shapes else "")
     return Change(
@@ -144,14 +135,10 @@ def _slower(before: Row, after: Row, limit: float) -> list[Suspect]:
 
 
 def _pairs(before: Row, after: Row) -> Iterable[tuple[Latency, Latency]]:
-    earlier = {_key(record): record for record in before.latency}
+    earlier = {key(record): record for record in before.latency}
     for record in after.latency:
-        if _key(record) in earlier:
-            yield earlier[_key(record)], record
-
-
-def _key(record: Latency) -> str:
-    return f"{record.provider}|{record.shapes}|{record.threads}"
+        if key(record) in earlier:
+            yield earlier[key(record)], record
 
 
 def _ratio(before: Latency, after: Latency) -> float:

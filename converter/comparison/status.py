@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from converter.changes import Change, Severity
+from converter.comparison import asked
 from converter.manifest import Row
 
 _FAILING = ("failed", "crashed", "timeout", "oom")
@@ -13,30 +14,29 @@ def fails(row: Row) -> bool:
     return row.status in _FAILING
 
 
+def works(row: Row) -> bool:
+    """Whether a model gave a file that is right."""
+    return row.status in ("ok", "xpass")
+
+
 def changes(before: Row | None, after: Row | None) -> list[Change]:
     """The change of one model's status: at most one."""
     if before is None or after is None:
         return [_presence(before, after)]
-    if "not_run" in (before.status, after.status):
-        return []  # nothing is known of one of the two
-    error = after.error
-    works = after.status in ("ok", "xpass")
+    if before.status == "not_run" or (after.status == "not_run" and not works(before)):
+        return []  # nothing is known of one of the two, and nothing is lost
     kind: str
     severity: Severity
     if not fails(before) and fails(after):
         kind, severity = "newly_failing", "regression"
-    elif works and (fails(before) or before.status == "xfail"):
+    elif works(after) and (fails(before) or before.status == "xfail"):
         kind, severity = "fixed", "improvement"
     elif before.status != after.status or (
         fails(after) and _fingerprint(before) != _fingerprint(after)
     ):
-        kind, severity = "status", "note"
+        kind, severity = "status", "regression" if _lost(before, after) else "note"
     else:
         return []
-    if kind == "fixed" and before.failing_since:
-        detail = f"had been failing since {before.failing_since}"
-    else:
-        detail = f"{error.code}: {error.message}" if error else ""
     return [
         Change(
             model=after.name,
@@ -44,10 +44,27 @@ def changes(before: Row | None, after: Row | None) -> list[Change]:
             severity=severity,
             before=before.status,
             after=after.status,
-            detail=detail,
+            detail=_detail(kind, before, after),
             cause=_fingerprint(after) if fails(after) else None,
         )
     ]
+
+
+def _lost(before: Row, after: Row) -> bool:
+    """Whether a model gave a file, and gives none though nobody asked for that."""
+    if not works(before):
+        return False
+    return after.status == "not_run" or (after.status == "skipped" and asked.same(before, after))
+
+
+def _detail(kind: str, before: Row, after: Row) -> str:
+    if kind == "fixed" and before.failing_since:
+        return f"had been failing since {before.failing_since}"
+    if after.error:
+        return f"{after.error.code}: {after.error.message}"
+    if after.status == "not_run":
+        return "the run ended before it"
+    return (after.verify.reason or "skipped") if after.status == "skipped" else ""
 
 
 def _presence(before: Row | None, after: Row | None) -> Change:

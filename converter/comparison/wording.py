@@ -38,14 +38,16 @@ def _told(changes: list[Change], severity: str) -> Iterable[str]:
 
 def line(change: Change) -> str:
     """``resnet18: size 44700000 → 47000000 (+5.1%, allowed +5.0%); perhaps torch 2.14 → 2.15``."""
-    parts = [f"{change.model}: {change.kind.replace('_', ' ')}"]
-    if change.kind == "ops":
-        return f"{parts[0]} {change.detail}" + _perhaps(change)
-    if change.kind not in ("added", "removed"):
-        parts.append(f" {_value(change.before)} → {_value(change.after)}")
-    if change.detail:
-        parts.append(f" ({change.detail})")
-    return "".join(parts) + _perhaps(change)
+    words = [f"{change.about}: {change.kind.replace('_', ' ')}", said(change)]
+    return " ".join(word for word in words if word) + _perhaps(change)
+
+
+def said(change: Change) -> str:
+    """``44700000 → 47000000 (+5.1%, allowed +5.0%)``; empty for a model that came or went."""
+    if change.kind in ("ops", "added", "removed"):
+        return change.detail
+    values = f"{_value(change.before)} → {_value(change.after)}"
+    return f"{values} ({change.detail})" if change.detail else values
 
 
 def _perhaps(change: Change) -> str:

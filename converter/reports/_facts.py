@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from converter.job import Latency, OutputCheck
-from converter.manifest import Manifest, Row
+from converter.manifest import Manifest, Row, awaits_benchmark
 from converter.run import summary
 
 
@@ -55,10 +55,27 @@ def causes(rows: Iterable[Row]) -> list[Cause]:
     return sorted(found, key=lambda cause: (cause.expected, -len(cause.rows)))
 
 
+_ENDED = {
+    "deadline": "the deadline passed",
+    "signal": "the run was interrupted",
+    "failure": "the run failed",
+    None: "the run ended before",
+}
+
+
 def verdict(manifest: Manifest) -> str:
-    """The run in one sentence."""
+    """The run in one sentence, and in a second the latencies that it still owes."""
     if manifest.run.finished_at is None:
         return "The run has not come to its end."
+    missing = 0 if manifest.run.complete else sum(map(awaits_benchmark, manifest.models))
+    if not missing:
+        return _judged(manifest)
+    why = _ENDED[manifest.run.ended_by]
+    models = "model" if missing == 1 else "models"
+    return f"{_judged(manifest)} The latency of {missing} {models} is not measured: {why}."
+
+
+def _judged(manifest: Manifest) -> str:
     wrong = sum(row.status not in summary.EXPECTED for row in manifest.models)
     total = len(manifest.models)
     if not wrong:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from converter.changes import Comparison
+from converter.comparison import wording
 from converter.manifest import Manifest, Row
 from converter.reports import _facts
 from converter.run import latencies, summary
@@ -100,9 +101,11 @@ def _comparison(comparison: Comparison) -> list[str]:
     lines = ["", f"### Against {against}: {comparison.verdict.replace('_', ' ')}", ""]
     worst_first = sorted(comparison.changes, key=lambda item: _SEVERITIES.index(item.severity))
     for change in worst_first[:_CHANGES]:
-        detail = f": {code(change.detail)}" if change.detail else ""
+        words = wording.said(change)
+        detail = f": {code(words)}" if words else ""
         why = f" (may be {code('; '.join(change.explained_by))})" if change.explained_by else ""
-        lines.append(f"- {change.kind.replace('_', ' ')} {code(change.model)}{detail}{why}")
+        about = code(change.model) if change.model else change.about
+        lines.append(f"- {change.kind.replace('_', ' ')} {about}{detail}{why}")
     if len(comparison.changes) > _CHANGES:
         lines.append(f"- and {len(comparison.changes) - _CHANGES} more changes")
     if not comparison.changes and comparison.baseline_run_id:

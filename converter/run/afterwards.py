@@ -54,7 +54,8 @@ def finish(
         failure: what stopped the run.
         log: takes lines for ``run.log``.
     """
-    code = record.close(interrupts.received, failure)
+    late = interrupts.late
+    code = record.close(interrupts.received, failure, late=late)
     came_to_end = interrupts.received is None and failure is None
     old = context.baseline.manifest if context.baseline else None
     final = comparison.since(record.manifest(), old)
@@ -63,7 +64,7 @@ def finish(
     found = final.comparison
     if code == ExitCode.OK and found is not None and found.verdict == "regression":
         code = ExitCode.REGRESSION
-    notes = record.farewell(interrupts.received, failure, late=interrupts.late)
+    notes = record.farewell(interrupts.received, failure, late=late)
     if found is not None:
         notes.insert(0, "\n".join(wording.lines(found)))
     try:

@@ -143,7 +143,9 @@ class Record:
         """The jobs whose file is published and whose latency was asked for and not measured."""
         if not self._benchmarks:
             return []
-        return [job for name, job in self._jobs.items() if _awaits_benchmark(self._rows[name])]
+        return [
+            job for name, job in self._jobs.items() if manifest.awaits_benchmark(self._rows[name])
+        ]
 
     def result(self, job: Job) -> JobResult:
         """What was recorded of a finished job.
@@ -203,16 +205,27 @@ class Record:
         path = str(log.relative_to(self._directory))
         return result.model_copy(update={"error": result.error.model_copy(update={"log": path})})
 
-    def close(self, received: signal.Signals | None, failure: OSError | None) -> ExitCode:
-        """Let no more rows in: the manifest is final but for what it is compared with."""
+    def close(
+        self, received: signal.Signals | None, failure: OSError | None, *, late: bool = False
+    ) -> ExitCode:
+        """Let no more rows in: the manifest is final but for what it is compared with.
+
+        Args:
+            late: the deadline has passed.
+        """
         statuses = [self._rows[name].status for name in self.order]
-        code = _exit_code(statuses, received, failure)
-        complete = "not_run" not in statuses and failure is None and not self.unmeasured()
+        all_done = "not_run" not in statuses and not self.unmeasured()
+        code = _exit_code(statuses, received, failure, all_done)
+        ended_by = None
+        if failure is not None or not all_done:
+            stopped = failure is not None or not (received or late)
+            ended_by = "failure" if stopped else "signal" if received else "deadline"
         self._info = self._info.model_copy(
             update={
                 "finished_at": _stamp(datetime.now(UTC)),
-                "complete": complete,
+                "complete": ended_by is None,
                 "exit_code": int(code),
+                "ended_by": ended_by,
             }
         )
         return code
@@ -246,11 +259,6 @@ def _relative(context: RunContext) -> str | None:
     return os.path.relpath(context.baseline.directory, context.directory)
 
 
-def _awaits_benchmark(row: Row) -> bool:
-    published = row.artifact is not None and row.status in ("ok", "xpass")
-    return published and row.stages["benchmark"].status == "not_run"
-
-
 def _disk_full(result: JobResult, problem: OSError | None) -> bool:
     """A full disk fails every model to come: the run stops. Workers report it as text."""
     if problem is not None:
@@ -262,14 +270,18 @@ def _disk_full(result: JobResult, problem: OSError | None) -> bool:
 
 
 def _exit_code(
-    statuses: Sequence[str], received: signal.Signals | None, failure: OSError | None
+    statuses: Sequence[str],
+    received: signal.Signals | None,
+    failure: OSError | None,
+    all_done: bool,
 ) -> ExitCode:
+    """What the run came to; a night that left something undone is never a green one."""
     if failure is not None:
         return ExitCode.RUN_FAILED
     if received is not None:
         return exit_code(received)
     expected = all(status in summary.EXPECTED for status in statuses)
-    return ExitCode.OK if expected else ExitCode.MODELS_FAILED
+    return ExitCode.OK if expected and all_done else ExitCode.MODELS_FAILED
 
 
 def _stamp(moment: datetime) -> str:

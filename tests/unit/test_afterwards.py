@@ -143,6 +143,22 @@ def test_the_deadline_ends_what_is_running_and_the_rest_is_not_run(
     assert nights.run({}, "a", deadline=60)[0] == ExitCode.OK
 
 
+def test_a_model_that_the_deadline_kept_from_running_is_worse_and_exit_code_1(
+    nights: Nights,
+) -> None:
+    def slow(job: Job) -> JobResult:
+        time.sleep(0.3)
+        return ok(job)
+
+    nights.run({}, "a", "b")
+    code, made = nights.run({"a": slow}, "a", "b", deadline=0.2)
+    assert code == ExitCode.MODELS_FAILED
+    assert made.comparison is not None
+    assert [(c.model, c.after, c.severity) for c in made.comparison.changes] == [
+        ("b", "not_run", "regression")
+    ]
+
+
 def test_what_verified_is_published_and_the_last_good_file_stays(
     nights: Nights, tmp_path: Path
 ) -> None:

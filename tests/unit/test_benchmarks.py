@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from test_runner import Script, failed, make_plan, ok
@@ -83,9 +85,11 @@ def run(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Phase2:
         optional: bool = False,
         expect: Expect | None = None,
         acts: dict[str, Callable[[Job], JobResult]] | None = None,
+        **keys: Any,
     ) -> tuple[ExitCode, dict[str, Row]]:
         spec = BenchmarkSpec(providers=[*providers], optional=optional, threads=3)
-        context = RunContext(directory, "zoo", [], "0" * 64, "command", BatchSpec(benchmark=spec))
+        batch = BatchSpec(benchmark=spec, **keys)
+        context = RunContext(directory, "zoo", [], "0" * 64, "command", batch)
         monkeypatch.setattr(benchmarks, "ProcessExecutor", lambda spec, entry: player)
         plan = make_plan(directory, "a", "b", expect=expect)
         code = runner.execute(plan, Script(acts or {}), context)
@@ -236,6 +240,23 @@ def test_a_signal_leaves_the_rest_unmeasured_and_the_run_incomplete(
     assert "; the latency of 1 is not measured. Finish it with: " in printed
     assert not manifest.read(directory).run.complete
     assert not (directory.parent / "latest").exists()
+
+
+def test_a_deadline_that_passes_while_measuring_is_no_green_night(
+    run: Phase2, directory: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    monkeypatch.setenv("CONVERTER_TRUST", "/bin/echo")
+    player = Measuring()
+    player.before = lambda job: time.sleep(0.5 if job.name == "b" else 0)
+    code, rows = run(player, deadline=0.4, on_failure=["/bin/echo", "called"])
+    assert code is ExitCode.MODELS_FAILED
+    assert [row.status for row in rows.values()] == ["ok", "ok"]
+    made = manifest.read(directory).run
+    assert (made.complete, made.exit_code, made.ended_by) == (False, 1, "deadline")
+    told = "The latency of 1 model is not measured: the deadline passed."
+    assert told in (directory / "summary.md").read_text()
+    assert "; the latency of 1 is not measured. Finish it" in capsys.readouterr().out
+    assert "called" in (directory / "run.log").read_text()
 
 
 def test_a_record_that_cannot_be_written_stops_the_run_and_keeps_the_row(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +13,16 @@ from converter.batch import CompareSpec
 from converter.changes import Change, Comparison
 from converter.comparison import latency, wording
 from converter.comparison.latency import Settled
-from converter.job import TensorInfo
-from converter.manifest import Gpu, Row
+from converter.job import (
+    CaseCheck,
+    DynamicCheck,
+    SimplifyRecord,
+    StageRecord,
+    TensorInfo,
+    VerifyRecord,
+)
+from converter.manifest import Gpu, Row, WeightsInfo
+from converter.reports import html, markdown
 
 LIMITS = CompareSpec()
 
@@ -44,7 +53,11 @@ def test_equal_runs_are_the_same() -> None:
         (row(status="xfail"), row(status="xpass"), "fixed", "improvement"),
         (failing(), failing(status="timeout"), "status", "note"),
         (failing(), failing(error={"fingerprint": "0" * 12}), "status", "note"),
-        (row(), row(status="skipped"), "status", "note"),
+        (row(), row(status="skipped"), "status", "regression"),
+        (row(), row(status="skipped", request=request(opset=11)), "status", "note"),
+        (failing(), row(status="skipped"), "status", "note"),
+        (row(), row(status="not_run"), "status", "regression"),
+        (row(status="xpass"), row(status="not_run"), "status", "regression"),
     ],
 )
 def test_what_became_of_a_model(before: Row, after: Row, kind: str, severity: str) -> None:
@@ -54,8 +67,33 @@ def test_what_became_of_a_model(before: Row, after: Row, kind: str, severity: st
 
 
 def test_what_did_not_run_is_no_change() -> None:
-    assert compared(row(), row(status="not_run")).verdict == "same"
     assert compared(failing(), row(status="not_run")).verdict == "same"
+    assert compared(row(status="not_run"), row()).verdict == "same"
+
+
+def test_a_model_that_was_not_run_says_so_and_blames_no_package() -> None:
+    newer = environment(packages={"torch": "2.15.0"})
+    change = only(compared(row(), row(status="not_run"), env=newer))
+    assert wording.line(change) == "m: status ok → not_run (the run ended before it)"
+
+
+def test_a_skipped_model_was_asked_for_the_same_although_no_worker_saw_it() -> None:
+    """A worker says which device ``auto`` is and what the weights' hash is."""
+    seen = request(device="cuda", conditioned=True, weights=weights(sha256="a" * 64))
+    unseen = request(device="auto", conditioned=None, weights=weights())
+    refused = row(status="skipped", request=unseen, verify=VerifyRecord(reason="no such opset"))
+    newer = environment(packages={**environment().packages, "torch": "2.15.0"})
+    change = only(compared(row(request=seen), refused, env=newer))
+    assert wording.line(change) == (
+        "m: status ok → skipped (no such opset); perhaps torch 2.14.0 → 2.15.0"
+    )
+    assert change.severity == "regression"
+    other = row(status="skipped", request=request(weights=weights(path="other.pth")))
+    assert only(compared(row(request=seen), other)).severity == "note"
+
+
+def weights(**changes: Any) -> WeightsInfo:
+    return WeightsInfo.model_validate({"kind": "checkpoint", "path": "a.pth"} | changes)
 
 
 def test_models_come_and_go() -> None:
@@ -78,6 +116,8 @@ def test_models_come_and_go() -> None:
         ({"outputs": [TensorInfo(name="y", dtype="float32", shape=["N", 10])]}, "outputs", False),
         ({"outputs": [TensorInfo(name="6", dtype="float32", shape=["N", 10])]}, "outputs", False),
         ({"opset": 18}, "opset", False),
+        ({"exporter": "dynamo"}, "exporter", False),
+        ({"simplify": SimplifyRecord(applied=True)}, "simplify", False),
         ({"nodes": 4}, "nodes", False),
         ({"ops": {"Conv": 2, "Add": 1}}, "ops", False),
         ({"bytes": 1051}, "size", True),
@@ -121,6 +161,58 @@ def test_an_error_that_uses_up_its_tolerance() -> None:
     change = only(compared(row(verify=checked(1e-4)), row(verify=checked(9e-4))))
     assert (change.kind, change.severity) == ("error", "regression")
     assert change.detail == "the worst error uses 90% of its tolerance, 10% before"
+
+
+def test_a_simplification_that_was_taken_back_says_why() -> None:
+    before = row(artifact=artifact(simplify=SimplifyRecord(applied=True)))
+    taken = SimplifyRecord(applied=False, reverted_reason="onnxsim crashed")
+    change = only(compared(before, row(artifact=artifact(simplify=taken))))
+    assert wording.line(change) == "m: simplify applied → reverted (onnxsim crashed)"
+
+
+# Proof
+
+
+def proved(*labels: str, axes: tuple[int, ...] = (0,), **changes: Any) -> Row:
+    """Proved on cases of these labels, and dynamic in axes of ``x`` of which two are declared."""
+    cases = [CaseCheck(label=label, shapes={}, provider="CPU", outputs=[]) for label in labels]
+    dynamic = [
+        DynamicCheck(
+            input="x", axis=axis, declared=f"n{axis}", symbolic=True, sizes_tested=[3], passed=True
+        )
+        for axis in axes
+    ]
+    record = VerifyRecord(status="passed", cases=cases, dynamic=dynamic)
+    declared = request(dynamic_axes={"x": {0: "n0", 2: "n2"}})
+    return row(**{"verify": record, "request": declared} | changes)
+
+
+def test_a_file_that_is_no_longer_proved_is_worse() -> None:
+    before = proved("traced", "second")
+    change = only(compared(before, proved(verify=VerifyRecord())))
+    assert (change.kind, change.severity) == ("verification", "regression")
+    assert (change.before, change.after) == ("passed", "not_measured")
+
+
+def test_fewer_cases_are_a_change_that_names_them() -> None:
+    change = only(compared(proved("traced", "second", "n0=3"), proved("traced")))
+    assert change.severity == "note"
+    assert wording.line(change) == "m: cases 3 → 1 (on CPU; gone: second, n0=3)"
+    assert only(compared(proved("traced"), proved())).kind == "cases"
+    assert compared(proved("traced"), proved("traced", "second")).verdict == "same"
+
+
+def test_a_declared_axis_that_is_no_longer_proved_is_worse() -> None:
+    change = only(compared(proved(axes=(0, 2)), proved(axes=(0,))))
+    assert change.severity == "regression"
+    assert wording.line(change) == "m: dynamic 2 → 1 (not proved now: axis 2 of x (n2))"
+    undeclared = proved(axes=(0,), request=request(dynamic_axes={"x": {0: "n0"}}))
+    assert compared(proved(axes=(0, 2)), undeclared).verdict == "same"
+
+
+def test_what_a_failing_model_lost_is_told_once() -> None:
+    wrong = proved(status="failed", artifact=artifact(), verify=VerifyRecord(status="failed"))
+    assert only(compared(proved("traced"), wrong)).kind == "newly_failing"
 
 
 def test_what_may_explain_a_change_stands_beside_it() -> None:
@@ -207,9 +299,51 @@ def test_the_same_file_cannot_have_become_slower() -> None:
     assert "the file is the same" in change.detail
 
 
-def test_other_shapes_and_threads_are_not_compared() -> None:
-    assert compared(*slower(threads=1)).verdict == "same"
-    assert compared(*slower(shapes={"x": [8, 3]})).verdict == "same"
+def test_other_shapes_and_threads_are_not_compared_and_said() -> None:
+    change = only(compared(*slower(threads=1)))
+    assert change.severity == "note"
+    assert wording.line(change) == "m: latency 10 → 15 (cpu: not comparable, threads 2 → 1)"
+    change = only(compared(*slower(shapes={"x": [8, 3]})))
+    assert change.detail == "cpu: not comparable, shapes none → x=8x3"
+
+
+def test_a_measurement_that_fails_now_is_worse() -> None:
+    """What ended a measurement leaves a record without shapes."""
+    before = row(latency=[timed(10.0, shapes={"x": [1, 3]}), timed(20.0, shapes={"x": [8, 3]})])
+    crash = timed(0, status="failed", reason="SIGNAL: SIGSEGV", p50_ms=None)
+    change = only(compared(before, row(latency=[crash])))
+    assert change.severity == "regression"
+    assert wording.line(change) == "m: latency measured → failed (cpu: failed: SIGNAL: SIGSEGV)"
+
+
+def test_a_latency_that_went_is_a_change() -> None:
+    before = row(latency=[timed(10.0), timed(10.0, provider="cuda")])
+    on_cpu = row(latency=[timed(10.0)], stages={"benchmark": StageRecord(status="skipped")})
+    assert only(compared(before, on_cpu)).detail == "cuda: not measured now"
+    late = [change.detail for change in compared(before, row()).changes]
+    assert late == [
+        f"{name}: not measured now: the run ended before it" for name in ("cpu", "cuda")
+    ]
+    shapes = [timed(10.0, shapes={"x": [size, 3]}) for size in (1, 8)]
+    change = only(compared(row(latency=shapes), row(latency=shapes[:1])))
+    assert change.detail.startswith("cpu: not measured now at x=8x3")
+
+
+def test_a_run_that_asked_for_no_latencies_says_so_once(tmp_path: Path) -> None:
+    stages = {"benchmark": StageRecord(status="not_requested")}
+    old = manifest(*(row(name, latency=[timed(10.0)]) for name in "ab"))
+    new = manifest(*(row(name, stages=stages) for name in "ab"), day=2)
+    found = comparison.compare(old, new, LIMITS)
+    assert found.verdict == "changed"
+    words = (
+        "latency measured → not requested (the run did not ask for latencies; 2 models had one "
+        "before)"
+    )
+    assert wording.lines(found)[1:] == [f"changed: the run: {words}"]
+    reported = new.model_copy(update={"comparison": found})
+    told = words.removeprefix("latency ")
+    assert f"- latency the run: `{told}`" in markdown.render(reported, tmp_path)
+    assert '<th scope="row">the run</th><td>note</td>' in html.render(reported, tmp_path)
 
 
 def test_a_faster_model_and_a_provider_that_went() -> None:

@@ -81,6 +81,17 @@ def test_the_verdict_counts_what_is_not_as_expected() -> None:
     assert verdict(compared).endswith("but something is worse than in the baseline.")
 
 
+def test_the_verdict_says_which_latencies_the_deadline_cost() -> None:
+    late = {"complete": False, "ended_by": "deadline", "exit_code": 1}
+    assert verdict(manifest_of(ok("a"), ok("b"), failed("c"), **late)) == (
+        "1 of 3 models are not as expected. "
+        "The latency of 2 models is not measured: the deadline passed."
+    )
+    assert verdict(manifest_of(ok("a"), **late | {"ended_by": "signal"})).endswith(
+        "The latency of 1 model is not measured: the run was interrupted."
+    )
+
+
 def test_the_worst_output_is_the_one_closest_to_its_tolerance() -> None:
     output = worst_output(ok("a"))
     assert output is not None
@@ -262,7 +273,7 @@ def test_the_summary_and_the_page_show_the_comparison(tmp_path: Path) -> None:
     manifest = manifest_of(ok("a")).model_copy(update={"comparison": worse})
     text = markdown.render(manifest, tmp_path)
     assert "### Against `20261120`: regression" in text
-    assert "- newly failing `a`: `EXPORT`" in text
+    assert "- newly failing `a`: `ok → failed (EXPORT)`" in text
     shown = page(manifest, tmp_path)
     assert "Against 20261120: regression" in shown
     assert "newly failing" in shown
