@@ -34,11 +34,15 @@ def recorded_job(verb: str, run: Path, name: str) -> Job:
         raise usage(verb, f"{run} has no model '{name}'.", did_you_mean(name, known))
     path = folder / name / delivery.JOB
     try:
-        return Job.model_validate_json(path.read_bytes())
+        job = Job.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
         reason = str(error).splitlines()[0]
         hint = "It must be as this version of the converter wrote it."
         raise usage(verb, f"{path} cannot be read: {reason}.", hint) from error
+    if job.name != name:
+        hint = "Its folder was renamed, or the record copied from another model."
+        raise usage(verb, f"{path} is the record of '{job.name}', not of '{name}'.", hint)
+    return job
 
 
 def elsewhere(job: Job, folder: Path) -> dict[str, Any]:

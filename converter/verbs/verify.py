@@ -162,12 +162,10 @@ def _explain(result: JobResult, verdict: str) -> list[str]:
 
 
 def _notes(run: Path, name: str, result: JobResult) -> list[str]:
-    """Where a file is not right: what else has changed since the run."""
-    if result.error is None:
-        return []
+    """What else has changed since the run; packages, where a file is not right."""
     notes = []
     recorded = recorded_result(run, name)
     then = recorded.weights_sha256 if recorded else None
     if then and result.weights_sha256 and then != result.weights_sha256:
         notes.append("note: the source's weights are not those of the run")
-    return [*notes, *package_changes(run)]
+    return notes if result.error is None else [*notes, *package_changes(run)]

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from converter.errors import ExitCode
+from converter.errors import ExitCode, StageError
 from converter.verbs._arguments import onnx_file, usage
 
 SUMMARY = "open an ONNX file in Netron: MODEL.onnx [--port N] [--no-browser]"
@@ -17,7 +17,8 @@ def main(argv: Sequence[str]) -> int:
     """Serve a file on this machine until Ctrl-C.
 
     Raises:
-        ConfigError: there is no such file, netron is not installed, or the port is taken.
+        ConfigError: there is no such file, it is not ONNX, netron is not installed, or the port
+            is taken.
     """
     parser = argparse.ArgumentParser(prog="python -m converter view", description=SUMMARY)
     parser.add_argument("model", metavar="MODEL.onnx", type=Path)
@@ -25,6 +26,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--no-browser", action="store_true", help="only print the address")
     arguments = parser.parse_args(argv)
     model = onnx_file("view", arguments.model)
+    _read(model)
     try:
         import netron
     except ImportError as error:
@@ -41,3 +43,13 @@ def main(argv: Sequence[str]) -> int:
     print(f"http://{host}:{port}/ shows {model}; Ctrl-C ends it.", flush=True)
     netron.wait()  # returns at Ctrl-C
     return ExitCode.OK
+
+
+def _read(path: Path) -> None:
+    """Raise where the file is no ONNX model: Netron would open it, and show an empty page."""
+    from converter.worker import structure  # it imports onnx, which help need not wait for
+
+    try:
+        structure.read(path)
+    except StageError as error:
+        raise usage("view", f"{error}.", "It must be an ONNX model.") from error

@@ -46,16 +46,26 @@ def check(model: ModelProto, job: Job, exporter: str, parameters: set[str]) -> N
     _check_opset(model, job, exporter)
     _check_inputs(model, job, parameters)
     _check_names(model, job)
+    bare = valid(model, f"the {exporter} export")
+    # Without its weights and with optimisations off, loading costs next to nothing. The file
+    # itself is loaded by the verification.
+    Session(bare.SerializeToString(), optimise=False)
+
+
+def valid(model: ModelProto, what: str) -> ModelProto:
+    """Raise unless the ONNX checker accepts a model; gives its skeleton.
+
+    Raises:
+        StageError: CHECKER.
+    """
     bare = structure.skeleton(model)
     try:
         onnx.checker.check_model(bare)
     except onnx.checker.ValidationError as error:
         raise StageError(
-            Code.CHECKER, f"the ONNX checker refuses the {exporter} export: {first_line(error)}"
+            Code.CHECKER, f"the ONNX checker refuses {what}: {first_line(error)}"
         ) from error
-    # Without its weights and with optimisations off, loading costs next to nothing. The file
-    # itself is loaded by the verification.
-    Session(bare.SerializeToString(), optimise=False)
+    return bare
 
 
 def _check_opset(model: ModelProto, job: Job, exporter: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,19 @@ def read(path: Path) -> Content:
         StageError: CHECKER, when it is damaged or not ONNX.
     """
     model = structure.read(path)
-    try:
+    with worded(path):
         return _content(model, path)
+
+
+@contextmanager
+def worded(path: Path) -> Iterator[None]:
+    """Within it what a damaged file makes our readers of it raise gets words.
+
+    Raises:
+        StageError: CHECKER.
+    """
+    try:
+        yield
     except ValidationError as error:  # protobuf hands over as bytes what is not UTF-8
         raise StageError(Code.CHECKER, f"{path} is damaged: a name in it is not text") from error
     except KeyError as error:

@@ -149,7 +149,7 @@ def _convert(
         structure.name_axes(model, job.dynamic_axes)
         checking.check(model, job, done.exporter, set(values))
         if job.training == "train":
-            training.check(model, loaded, done.exporter)
+            training.check(model, loaded, references.dropped, f"the {done.exporter} export")
         if job.simplifier is None:
             publishing.save(model, final, job.export)
     if job.simplifier is not None:

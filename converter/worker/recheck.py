@@ -1,7 +1,8 @@
 """Verify a file that is there already against its source: load → reference → verify.
 
 The verdict is by numbers. Names of nodes, producer and hash do not matter; inputs are matched by
-name, because that is how they are fed, outputs by position.
+name, because that is how they are fed, outputs by position. What numbers cannot show is looked at:
+output names that have changed places, and what a model in training mode drops.
 """
 
 from __future__ import annotations
@@ -11,19 +12,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from onnx import ModelProto
 
 from converter.errors import Code, StageError
 from converter.job import ErrorRecord, Job, JobResult, Recheck
 from converter.worker import (
     checking,
+    inspection,
     loading,
     pipeline,
     preparing,
     publishing,
     reference,
     structure,
+    training,
     verification,
 )
+from converter.worker.inputs import Array
 from converter.worker.loading import Loaded
 from converter.worker.pipeline import Emit
 from converter.worker.reference import References
@@ -94,10 +99,31 @@ def verify(
         provider: to run it on; a module of ``converter.providers``.
 
     Raises:
-        StageError: CHECKER, INPUT_DROPPED.
+        StageError: CHECKER, INPUT_DROPPED, OUTPUT_STRUCTURE.
     """
     values = pipeline.parameters(loaded, job)
-    _check_inputs(file, list(job.inputs), values)
+    model = structure.read(file)
+    with inspection.worded(file):
+        checking.valid(model, "the file")
+        _check_inputs(model, list(job.inputs), values)
+        note = _check_outputs(model, job)
+    verdict = _judge(file, job, loaded, references, values, provider)
+    if verdict.error is not None or note is None:
+        return verdict
+    reason = "; ".join(text for text in (verdict.record.reason, note) if text)
+    return Verdict(verdict.record.model_copy(update={"reason": reason}))
+
+
+def _judge(
+    file: Path,
+    job: Job,
+    loaded: Loaded,
+    references: References,
+    values: dict[str, Array],
+    provider: str,
+) -> Verdict:
+    """By numbers, and by what is dropped in training."""
+    original = file
     if references.silenced:
         # The copy without dropout is written beside the file: not into somebody's archive.
         copy = Path(job.staging_dir) / f"{job.name}.onnx"
@@ -105,7 +131,7 @@ def verify(
         file = copy
     verdict = verification.verify(file, references, job, parameters=values, provider=provider)
     if verdict.error is None:
-        return verdict
+        return _trained(original, job, loaded, references, verdict)
     plain = verification.verify(
         file, references, job, parameters=values, provider=provider, optimise=False
     )
@@ -113,13 +139,49 @@ def verify(
     return Verdict(verdict.record.model_copy(update={"guilty_stage": guilty}), verdict.error)
 
 
-def _check_inputs(file: Path, wanted: list[str], parameters: Collection[str]) -> None:
-    """Raise where the file is no model, or cannot be fed what the source is fed.
+def _trained(
+    file: Path, job: Job, loaded: Loaded, references: References, verdict: Verdict
+) -> Verdict:
+    """The verdict on a file whose numbers are right, or that it does not train as its source."""
+    if job.training != "train":
+        return verdict
+    model, hint = structure.read(file), "it is the file of another model, or was changed"
+    try:
+        training.check(model, loaded, references.dropped, "the file", hint, file.parent)
+    except StageError as error:
+        changes = {"status": "failed", "reason": error.message}
+        return Verdict(verdict.record.model_copy(update=changes), error)
+    return verdict
+
+
+def _check_outputs(model: ModelProto, job: Job) -> str | None:
+    """Raise where stated output names have changed places; a note on names of its own.
+
+    Whoever asks for an output by its name would get another one. Names that the source does not
+    know deceive nobody.
 
     Raises:
-        StageError: CHECKER, INPUT_DROPPED.
+        StageError: OUTPUT_STRUCTURE.
     """
-    model = structure.read(file)
+    found = [value.name for value in structure.graph_outputs(model)]
+    names = f"the file calls its outputs {', '.join(found)}, the source {', '.join(job.outputs)}"
+    for place, name in enumerate(job.outputs):
+        if name in found and found.index(name) != place:
+            raise StageError(
+                Code.OUTPUT_STRUCTURE,
+                f"{names}: whoever asks for {name} gets another output",
+                "outputs are matched by position: name them in the source's order",
+            )
+    unknown = bool(job.outputs) and any(name not in job.outputs for name in found)
+    return f"note: {names}" if unknown else None
+
+
+def _check_inputs(model: ModelProto, wanted: list[str], parameters: Collection[str]) -> None:
+    """Raise where the file cannot be fed what the source is fed.
+
+    Raises:
+        StageError: INPUT_DROPPED.
+    """
     declared = [value.name for value in structure.graph_inputs(model)]
     needed = [value.name for value in structure.fed_inputs(model)]
     missing = [name for name in wanted if name not in declared]

@@ -9,7 +9,7 @@ import numpy as np
 
 from converter.errors import Code, StageError
 from converter.job import Job, Sensitivity
-from converter.worker import cases, detections, noise, training, vacuity
+from converter.worker import cases, detections, noise, output_axes, training, vacuity
 from converter.worker.cases import SECOND, TRACED, Case
 from converter.worker.execution import REFUSALS, Runner
 from converter.worker.inputs import Array
@@ -43,7 +43,8 @@ class References:
             the model twice; false where it is known already.
         detections: the outputs that list detections, by what they hold.
         sensitivity: how the outputs answer to the input.
-        silenced: dropout modules of a model in training mode, run with ratio zero.
+        silenced: dropout modules of a model in training mode, run with ratio zero: name → ratio.
+        dropped: the ratio of each of their calls in the traced example.
         vacuous: why a comparison would prove nothing, or ``None``.
         unproven: what all cases have in common, so that they cannot tell: a sentence each.
         warnings: what the model did to its inputs or its state.
@@ -54,7 +55,8 @@ class References:
     refine: Callable[[], bool] = lambda: False
     detections: dict[str, int] = field(default_factory=dict)
     sensitivity: Sensitivity | None = None
-    silenced: list[str] = field(default_factory=list)
+    silenced: dict[str, float] = field(default_factory=dict)
+    dropped: list[float] = field(default_factory=list)
     vacuous: StageError | None = None
     unproven: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -88,7 +90,10 @@ def compute(loaded: Loaded, job: Job) -> References:
 def _run_cases(found: References, run: Runner, loaded: Loaded, job: Job) -> None:
     for case in cases.fixed(job):
         inputs = case.draw(job.seed)
-        found.cases.append(Reference(case, inputs, run(inputs)))
+        with training.called(run.model, found.silenced) as ratios:
+            found.cases.append(Reference(case, inputs, run(inputs)))
+        if case.label == TRACED:
+            found.dropped = ratios
     first = found.cases[0]
     names = _output_names(job, len(first.outputs))
     alike = [item.outputs for item in found.cases if item.case.shapes == first.case.shapes]
@@ -101,6 +106,10 @@ def _run_cases(found: References, run: Runner, loaded: Loaded, job: Job) -> None
     if found.vacuous is None:
         found.cases += _other_sizes(job, run)
         _look_for_what_never_changes(found, names)
+        if loaded.kind != "onnx":  # whose axes are those of the file, and stay
+            outputs = [item.outputs for item in found.cases]
+            for note in output_axes.unmoved(job, outputs):
+                found.add_warning(note)
 
 
 def _look_for_what_never_changes(found: References, names: list[str]) -> None:

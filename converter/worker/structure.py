@@ -16,6 +16,7 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, ValueInfoProto
+from onnx.external_data_helper import uses_external_data
 
 from converter.errors import Code, StageError
 from converter.job import TensorInfo
@@ -55,7 +56,10 @@ def weight_bytes(model: ModelProto) -> int:
 
 
 def skeleton(model: ModelProto) -> ModelProto:
-    """A copy whose initializers above 1 KiB are graph inputs; ``model`` is not changed."""
+    """A copy whose initializers above 1 KiB are graph inputs; ``model`` is not changed.
+
+    So are those whose values are in another file that was not read.
+    """
     bare = ModelProto()
     for field, value in model.ListFields():
         if field.name != "graph":
@@ -65,13 +69,17 @@ def skeleton(model: ModelProto) -> ModelProto:
         if field.name != "initializer":
             _copy(bare.graph, field.name, value)
     for tensor in model.graph.initializer:
-        if tensor_bytes(tensor) <= _SMALL:
+        if not _heavy(tensor):
             bare.graph.initializer.append(tensor)
         elif tensor.name not in declared:
             bare.graph.input.append(
                 onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
             )
     return bare
+
+
+def _heavy(tensor: TensorProto) -> bool:
+    return tensor_bytes(tensor) > _SMALL or uses_external_data(tensor)
 
 
 def _copy(target: ModelProto | GraphProto, name: str, value: object) -> None:
@@ -99,7 +107,7 @@ def graft(model: ModelProto, bare: ModelProto) -> ModelProto:
         ValueError: the processing changed a weight's shape.
     """
     declared = {value.name for value in model.graph.input}
-    weights = {t.name: t for t in model.graph.initializer if tensor_bytes(t) > _SMALL}
+    weights = {t.name: t for t in model.graph.initializer if _heavy(t)}
     inputs = []
     for value in bare.graph.input:
         tensor = weights.get(value.name)

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
+from onnx import ModelProto
 
 from converter.errors import Code, StageError
 from converter.job import CaseCheck, DynamicCheck, Job, VerifyRecord
-from converter.worker import structure, training
+from converter.worker import output_axes, structure, training
 from converter.worker.cases import SECOND, TRACED
 from converter.worker.inputs import Array
 from converter.worker.outputs import compare
@@ -58,9 +59,12 @@ def verify(
         return verify(
             path, references, job, parameters=parameters, optimise=optimise, provider=provider
         )
-    dynamic = _dynamic(path, references, job, passed)
+    graph = onnx.load(path, load_external_data=False)
+    dynamic = _dynamic(graph, references, job, passed)
     if first is None:
         first = next((_axis_error(axis) for axis in dynamic if not axis.passed), None)
+        outputs = [item.outputs for item in references.cases]
+        first = first or output_axes.frozen(job, outputs, structure.graph_outputs(graph))
     elif not passed[TRACED]:
         first = _mutation(first, references)
     record = VerifyRecord(
@@ -164,13 +168,10 @@ def _hint(code: Code, label: str, sizes: Mapping[str, int]) -> str:
 
 
 def _dynamic(
-    path: Path, references: References, job: Job, passed: Mapping[str, bool]
+    graph: ModelProto, references: References, job: Job, passed: Mapping[str, bool]
 ) -> list[DynamicCheck]:
     """One record for each declared axis of an input."""
-    shapes = {
-        value.name: value.shape
-        for value in structure.graph_inputs(onnx.load(path, load_external_data=False))
-    }
+    shapes = {value.name: value.shape for value in structure.graph_inputs(graph)}
     records = []
     for name, axes in job.dynamic_axes.items():
         for axis, symbol in axes.items():

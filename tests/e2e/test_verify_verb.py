@@ -39,12 +39,20 @@ class Own(nn.Module):
         if os.environ.get("DO") == "vanish":
             os._exit(0)
         return self.last(self.drop(self.first(x).tanh()))
+
+
+class Two(Own):
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        y = self.last(self.first(x).tanh())
+        return y + 1, y / 2
 """
 MODELS = {
     "flatten_pool": "{source: flatten_pool, kwargs: {way: view}}",
     "unsimplified": "{source: flatten_pool, kwargs: {way: view}, simplify: false}",
     "own": "{source: {file: own.py, name: Own}, weights: {checkpoint: own.pth},"
     " inputs: {x: {shape: [3, 8]}}, outputs: [y], training: train}",
+    "two": "{source: {file: own.py, name: Two}, inputs: {x: {shape: [3, 8]}},"
+    " outputs: [sum, half]}",
     "broken": "{source: {file: own.py, name: Own}, inputs: {x: {shape: [3, 7]}}}",
 }
 HEAVY = ("torch", "onnx", "onnxruntime", "numpy")
@@ -159,6 +167,7 @@ def test_a_file_saved_again_with_other_names_is_right(verify: Verify) -> None:
 
     code, out, _ = verify("runs/night", "simple_cnn", "--model", changed("simple_cnn", rename))
     assert code == 0, out
+    assert "    note: the file calls its outputs v_output_logits, the source output_logits" in out
 
 
 def test_the_unsimplified_export_is_right(verify: Verify) -> None:
@@ -246,6 +255,49 @@ def test_other_input_names_are_told(verify: Verify) -> None:
     ) in out
 
 
+@pytest.mark.usefixtures("trusted")
+def test_outputs_whose_names_have_changed_places_are_wrong(verify: Verify) -> None:
+    def exchange(model: ModelProto) -> None:
+        other = {"sum": "half", "half": "sum"}
+        for value in (*model.graph.node, *model.graph.output):
+            if isinstance(value, onnx.NodeProto):
+                value.output[:] = [other.get(name, name) for name in value.output]
+                value.input[:] = [other.get(name, name) for name in value.input]
+            else:
+                value.name = other[value.name]
+
+    code, out, _ = verify("runs/night", "two", "--model", changed("two", exchange))
+    assert code == 1
+    assert (
+        "wrong: OUTPUT_STRUCTURE: the file calls its outputs half, sum, the source sum, half: "
+        "whoever asks for sum gets another output\n"
+    ) in out
+    assert verify("runs/night", "two")[0] == 0
+
+
+def test_what_the_checker_refuses_is_wrong(verify: Verify) -> None:
+    def damage(model: ModelProto) -> None:
+        model.graph.initializer.add(name="unused", data_type=1, dims=[-5, 10**18, 10**18])
+
+    code, out, _ = verify("runs/night", "simple_cnn", "--model", changed("simple_cnn", damage))
+    assert code == 1
+    assert "\nwrong: CHECKER: the ONNX checker refuses the file: " in out
+
+
+@pytest.mark.parametrize("where", ["input", "initializer"])
+def test_a_type_that_onnx_does_not_know_gets_words(verify: Verify, where: str) -> None:
+    def damage(model: ModelProto) -> None:
+        if where == "input":
+            model.graph.input[0].type.tensor_type.elem_type = 77
+        else:
+            model.graph.initializer[0].data_type = 77
+
+    code, out, _ = verify("runs/night", "simple_cnn", "--model", changed("simple_cnn", damage))
+    assert code == 1
+    told = "changed.onnx is damaged: it holds a tensor of an unknown type, 77"
+    assert f"wrong: CHECKER: {told}" in out.replace(f"{Path.cwd()}/", "")
+
+
 # Not verified
 
 
@@ -294,6 +346,16 @@ def test_weights_and_versions_that_have_changed_are_told(verify: Verify) -> None
     assert "note: onnxruntime 1.0.0 then, " in err
 
 
+@pytest.mark.usefixtures("trusted")
+def test_other_weights_are_told_of_a_right_file_too(verify: Verify) -> None:
+    path = Path("runs/night/models/own/result.json")
+    result = json.loads(path.read_text())
+    result["weights_sha256"] = "0" * 64
+    path.write_text(json.dumps(result))
+    code, _, err = verify("runs/night", "own")
+    assert (code, err) == (0, "note: the source's weights are not those of the run\n")
+
+
 # Usage
 
 
@@ -325,6 +387,14 @@ def test_a_job_of_another_version_is_exit_2(verify: Verify) -> None:
     code, _, err = verify("runs/night", "own")
     assert code == 2
     assert f"{path} cannot be read: " in err
+
+
+def test_a_job_of_another_model_is_exit_2(verify: Verify) -> None:
+    path = Path("runs/night/models/own/job.json")
+    shutil.copy("runs/night/models/simple_cnn/job.json", path)
+    code, out, err = verify("runs/night", "own")
+    assert (code, out) == (2, "")
+    assert f"verify: {path} is the record of 'simple_cnn', not of 'own'. Its folder was" in err
 
 
 def test_the_process_exits_as_it_says_and_imports_nothing_heavy(

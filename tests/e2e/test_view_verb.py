@@ -77,3 +77,15 @@ def test_a_file_that_is_not_there_is_exit_2(
 ) -> None:
     assert cli.main(["view", str(model.with_name("rleu.onnx"))]) == 2
     assert "rleu.onnx does not exist. Did you mean relu.onnx?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [b"", b"hello <html>"], ids=["empty", "text"])
+def test_a_file_that_is_no_model_is_exit_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes
+) -> None:
+    path = tmp_path / "text.onnx"
+    path.write_bytes(content)
+    assert cli.main(["view", str(path), "--no-browser"]) == 2
+    err = capsys.readouterr().err
+    assert f"view: {path} is damaged or not ONNX: " in err
+    assert "It must be an ONNX model." in err

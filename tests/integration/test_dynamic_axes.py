@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import jobs
 import numpy as np
+import onnx
 import pytest
 from jobs import BATCH
 
 from converter.errors import Code, StageError
-from converter.worker import checking
+from converter.job import Recheck
+from converter.worker import checking, recheck
 
 pytestmark = pytest.mark.integration
 Convert = Callable[..., Any]
@@ -109,3 +112,59 @@ def test_a_file_that_has_a_number_there(convert: Convert) -> None:
     done = convert({"onnx": str(fixed.path)}, opset=None, dynamic_axes=BATCH)
     assert done.result.status == "failed"
     assert done.code in (Code.DIM_SPECIALISED, Code.FORWARD)
+
+
+# Outputs
+
+
+@pytest.mark.parametrize("size", [2, None], ids=["a number", "open"])
+@pytest.mark.parametrize("own", [False, True], ids=["the input's symbol", "its own"])
+def test_an_output_that_moves_is_dynamic_in_the_file(
+    tiny_job: Convert, size: int | None, own: bool
+) -> None:
+    axes = {**BATCH, "y": {0: "rows" if own else "batch"}}
+    job = tiny_job("Net", outputs=["y"], dynamic_axes=axes)
+    done = jobs.convert(job)
+    assert done.code is None
+    model, file = done.model, done.folder / "changed.onnx"
+    dimension = model.graph.output[0].type.tensor_type.shape.dim[0]
+    dimension.Clear()
+    if size is not None:
+        dimension.dim_value = size
+    model.graph.output[0].name = "renamed"  # outputs are matched by position
+    for node in model.graph.node:
+        node.output[:] = ["renamed" if name == "y" else name for name in node.output]
+    onnx.save_model(model, file)
+    again = Recheck.model_validate({**dict(job), "file": str(file)})
+    error = recheck.run(again, lambda stage: None).error
+    if size is None:
+        assert error is None
+    else:
+        assert error is not None
+        assert (error.stage, error.code) == ("verify", Code.DIM_SPECIALISED)
+        symbol = axes["y"][0]
+        assert error.message == (
+            f"axis 0 of output y ({symbol}) is not dynamic in the file, which says 2; PyTorch's "
+            "output has 1, 2, 3 there"
+        )
+
+
+def test_an_output_that_never_moves_cannot_have_the_symbol_of_an_input(convert: Convert) -> None:
+    error = convert(
+        "Summary", outputs=["y"], dynamic_axes={**BATCH, "y": {0: "batch"}}
+    ).result.error
+    assert (error.stage, error.code) == ("reference", Code.DIM_SPECIALISED)
+    assert error.message == (
+        "axis 0 of output y (batch) is declared dynamic, but PyTorch's output has 1 there "
+        "at every size of batch"
+    )
+    assert error.hint == "remove axis 0 of y from dynamic_axes"
+
+
+def test_a_symbol_of_its_own_that_never_moves_is_a_note(convert: Convert) -> None:
+    done = convert("Summary", outputs=["y"], dynamic_axes={**BATCH, "y": {0: "rows"}})
+    assert done.code is None
+    assert done.result.stages["reference"].warnings == [
+        "DIM_SPECIALISED: axis 0 of output y (rows) is declared dynamic, but PyTorch's output "
+        "has 1 there in every case"
+    ]

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import jobs
+import numpy as np
 import onnx
 import pytest
 import tiny
 import torch
-from onnx import numpy_helper
+from onnx import ModelProto, numpy_helper
 
 from converter.errors import Code
-from converter.worker import structure, training
+from converter.job import Recheck
+from converter.worker import recheck, structure, training
 
 pytestmark = pytest.mark.integration
 Convert = Callable[..., Any]
@@ -71,15 +74,112 @@ def test_randomness_that_is_no_module_cannot_be_silenced(convert: Convert) -> No
 def test_silencing_ends() -> None:
     model = tiny.Dropping().train()
     with training.silenced(model) as names:
-        assert names == ["body.2", "body.4"]
+        assert names == {"body.2": 0.25, "body.4": 0.5}
         assert (model.body[2].p, model.body[4].p) == (0, 0)
     assert (model.body[2].p, model.body[4].p) == (0.25, 0.5)
     with training.silenced(model.eval()) as names:
-        assert names == []
+        assert names == {}
 
 
 def test_a_model_without_random_parts_needs_no_copy(convert: Convert, tmp_path: Any) -> None:
-    with training.comparable(tmp_path / "model.onnx", []) as path:
+    with training.comparable(tmp_path / "model.onnx", {}) as path:
         assert path == tmp_path / "model.onnx"
     assert convert("Net", training="train").result.verify.reason is None
     assert torch.is_grad_enabled()
+
+
+# What a file drops: numbers cannot tell
+
+
+def verified(done: Any, job: Any, change: Callable[[ModelProto], None] | None = None) -> Any:
+    """The error of ``verify`` on a changed copy of a published file."""
+    file = done.folder / "changed.onnx"
+    model = done.model
+    if change is not None:
+        change(model)
+    onnx.save_model(model, file)
+    again = Recheck.model_validate({**dict(job), "file": str(file)})
+    return recheck.run(again, lambda stage: None).error
+
+
+def without_dropout(model: ModelProto) -> None:
+    for node in list(model.graph.node):
+        if node.op_type == "Dropout":
+            for reader in model.graph.node:
+                kept = [node.input[0] if name == node.output[0] else name for name in reader.input]
+                reader.input[:] = kept
+            model.graph.node.remove(node)
+            if node.output[0] == model.graph.output[0].name:
+                identity = onnx.helper.make_node("Identity", [node.input[0]], [node.output[0]])
+                model.graph.node.append(identity)
+
+
+def dropout_input(place: int, value: Any, only: float | None = None) -> Callable[..., None]:
+    def change(model: ModelProto) -> None:
+        before = ratios(model)
+        model.graph.initializer.append(numpy_helper.from_array(np.array(value), "other"))
+        nodes = [node for node in model.graph.node if node.op_type == "Dropout"]
+        for node, ratio in zip(nodes, before, strict=True):
+            if only in (None, ratio):
+                node.input[place] = "other"
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (without_dropout, "the file has no active Dropout"),
+        (dropout_input(2, False), "the file has no active Dropout"),
+        (dropout_input(2, False, only=0.25), "drops 0.5 where the model drops 0.25, 0.5"),
+        (dropout_input(1, np.float32(0.95)), "drops 0.95, 0.95 where the model drops 0.25, 0.5"),
+        (
+            dropout_input(1, np.float32(0.5), only=0.25),
+            "drops 0.5, 0.5 where the model drops 0.25, 0.5",
+        ),
+    ],
+    ids=["removed", "inactive", "one inactive", "both 0.95", "both 0.5"],
+)
+def test_a_file_that_drops_otherwise_is_wrong(
+    tiny_job: Convert, change: Callable[[ModelProto], None], words: str
+) -> None:
+    job = tiny_job("Dropping", **TRAIN)
+    done = jobs.convert(job)
+    assert verified(done, job) is None
+    error = verified(done, job, change)
+    assert (error.stage, error.code) == ("verify", Code.TRAINING_IGNORED)
+    assert words in error.message
+
+
+def test_ratios_behind_other_nodes_are_found(tiny_job: Convert) -> None:
+    def cast(model: ModelProto) -> None:
+        for number, node in enumerate(list(model.graph.node)):
+            if node.op_type == "Dropout":
+                name = f"cast {number}"
+                made = onnx.helper.make_node("Cast", [node.input[1]], [name], to=1)
+                node.input[1] = name
+                model.graph.node.insert(0, made)
+        consts = [node for node in model.graph.node if node.op_type == "Constant"]
+        for node in consts:  # before what reads them
+            model.graph.node.remove(node)
+            model.graph.node.insert(0, node)
+
+    job = tiny_job("Dropping", **TRAIN)
+    assert verified(jobs.convert(job), job, cast) is None
+
+
+@pytest.mark.parametrize("source", ["DroppingTwice", "DroppingByFunction"])
+def test_a_module_may_be_called_twice_or_lend_its_ratio(tiny_job: Convert, source: str) -> None:
+    job = tiny_job(source, **TRAIN)
+    done = jobs.convert(job)
+    assert ratios(done.model) == [0.25, 0.25]
+    assert verified(done, job) is None
+
+
+def test_before_opset_12_a_ratio_is_an_attribute(tiny_job: Convert) -> None:
+    job = tiny_job("Dropping", **{**TRAIN, "opset": 11})
+    done = jobs.convert(job)
+    assert done.code is None
+    assert verified(done, job) is None
+    error = verified(done, job, without_dropout)
+    assert error.code is Code.TRAINING_IGNORED

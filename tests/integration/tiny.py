@@ -145,6 +145,18 @@ class FixedShape(nn.Module):
         return x + torch.ones(int(x.shape[0]), 1)
 
 
+class Summary(nn.Module):
+    """One row, whatever the batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.linear(x).mean(0, keepdim=True)
+        return y
+
+
 class Pairs(nn.Module):
     """Takes even batches only."""
 
@@ -208,6 +220,24 @@ class Dropping(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.body(x)
         return y
+
+
+class DroppingTwice(Dropping):
+    """One dropout that is called at two places."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        drop = self.body[2]
+        y: Tensor = drop(self.body[3](drop(self.body[:2](x))))
+        return y
+
+
+class DroppingByFunction(Dropping):
+    """Passes a module's ratio to the function."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        drop = self.body[2]
+        y = drop(self.body[:2](x))
+        return nn.functional.dropout(self.body[3](y), drop.p, self.training)
 
 
 class Vanishing(nn.Module):
