@@ -51,6 +51,7 @@ class RunInfo(Frozen):
     Attributes:
         narrowed: ``select`` left models of the experiment out: no night to compare others with.
         ended_by: what kept the run from doing all that was asked for.
+        problems: what went wrong after the last model: publishing, removing old runs.
     """
 
     id: str
@@ -61,6 +62,7 @@ class RunInfo(Frozen):
     narrowed: bool = False
     exit_code: int | None = None
     ended_by: Literal["deadline", "signal", "failure"] | None = None
+    problems: list[str] = Field(default_factory=list)
     overrides: list[str] = Field(default_factory=list)
     config_sha256: str
     git: Git | None = None

@@ -64,9 +64,16 @@ _ENDED = {
 
 
 def verdict(manifest: Manifest) -> str:
-    """The run in one sentence, and in a second the latencies that it still owes."""
+    """The run in one sentence; further ones for the latencies that it owes and what followed."""
     if manifest.run.finished_at is None:
         return "The run has not come to its end."
+    if count := len(manifest.run.problems):
+        went = "one thing" if count == 1 else f"{count} things"
+        return f"{_converted(manifest)} After the last model {went} went wrong."
+    return _converted(manifest)
+
+
+def _converted(manifest: Manifest) -> str:
     missing = 0 if manifest.run.complete else sum(map(awaits_benchmark, manifest.models))
     if not missing:
         return _judged(manifest)

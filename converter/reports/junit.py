@@ -36,6 +36,13 @@ def render(manifest: Manifest, directory: Path) -> str:
         worse = [c for c in manifest.comparison.changes if c.severity == "regression"]
         for change in worse:
             _regression(suites[-1], change)
+    if manifest.run.problems:
+        suites.append(ElementTree.SubElement(root, "testsuite", name="after the last model"))
+        for number, problem in enumerate(manifest.run.problems, 1):
+            case = ElementTree.SubElement(
+                suites[-1], "testcase", classname="run", name=f"problem {number}", time="0.000"
+            )
+            ElementTree.SubElement(case, "error", type="run", message=_text(problem))
     for part in suites:
         _count(part)
     ElementTree.indent(root)

@@ -34,6 +34,9 @@ def render(manifest: Manifest, directory: Path) -> str:
         f"{summary.totals(manifest.models)} · exit code {_exit(run.exit_code)} · "
         f"{run.started_at[:16].replace('T', ' ')} UTC · {code(', '.join(versions))}",
     ]
+    if run.problems:
+        lines += ["", "### After the last model", ""]
+        lines += [f"- {code(problem)}" for problem in run.problems]
     causes = _facts.causes(manifest.models)
     lines += _problems("Not as expected", [cause for cause in causes if not cause.expected])
     if manifest.comparison is not None:

@@ -5,7 +5,7 @@ manifest with its comparison → reports → ``latest`` → ``publish_to`` → `
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from converter.comparison import latency, wording
 from converter.configuration import selection
 from converter.errors import ExitCode, RunError
 from converter.manifest import Manifest
+from converter.plaintext import plain
 from converter.run import commands, delivery, exclusive, history, publication, retention, settling
 from converter.run.baseline import Baseline
 from converter.run.context import RunContext
@@ -73,7 +74,7 @@ def finish(
         problems = [*_publish(final, context), *_prune(context)] if came_to_end else []
         if problems:
             code = ExitCode.RUN_FAILED
-            final = _write(final, context.directory, code)
+            final = _write(final, context.directory, code, problems)
     except OSError as error:
         if failure is None:
             notes += record.farewell(None, error)
@@ -85,9 +86,12 @@ def finish(
     return Ending(code, final, failure, notes)
 
 
-def _write(final: Manifest, directory: Path, code: ExitCode) -> Manifest:
+def _write(
+    final: Manifest, directory: Path, code: ExitCode, problems: Sequence[str] = ()
+) -> Manifest:
     """Write manifest and reports, with the exit code in them."""
-    run = final.run.model_copy(update={"exit_code": int(code)})
+    told = [plain(problem) for problem in problems]
+    run = final.run.model_copy(update={"exit_code": int(code), "problems": told})
     final = final.model_copy(update={"run": run})
     manifest.write(final, directory)
     reports.write(final, directory)

@@ -183,6 +183,12 @@ def test_a_model_that_cannot_be_published_fails_the_run(
     (target / "a").symlink_to(outside)
     code, made = nights.run({}, "a", "b", publish_to=str(target))
     assert code == ExitCode.RUN_FAILED
+    (problem,) = made.run.problems
+    assert problem.startswith("a was not published: ")
+    night = nights.home / "night1"
+    for report in ("summary.md", "report.html", "junit.xml"):
+        assert "a was not published: " in (night / report).read_text(), report
+    assert "After the last model one thing went wrong." in (night / "summary.md").read_text()
     assert (made.run.exit_code, made.models[0].status) == (3, "ok")
     assert f"a was not published: a symbolic link is at an output path: {target}/a" in (
         capsys.readouterr().out
