@@ -10,13 +10,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from converter.worker import detections, vacuity
+from converter.worker import detections, slices, vacuity
 from converter.worker.detections import Places
 from converter.worker.execution import REFUSALS, Runner, flatten, tensors
 from converter.worker.inputs import Array
 from converter.worker.loading import Loaded
 from converter.worker.numerics import Noise
 from converter.worker.session import first_line
+from converter.worker.slices import Spread
 from converter.worker.strips import Strips
 
 # Of the detections the nearest pairs tell the rounding; the others are another choice.
@@ -56,7 +57,8 @@ def measure(
         return unknown
     floors = [_distance(want, have) for want, have in zip(exact, outputs, strict=True)]
     if not members:
-        return Noise(floors)
+        spreads = [_spread(want, have) for want, have in zip(exact, outputs, strict=True)]
+        return Noise(floors, spreads=spreads)
     return _of_detections(floors, exact, outputs, members)
 
 
@@ -73,7 +75,9 @@ def worst(noises: Sequence[Noise]) -> Noise:
     """The largest of each, for a case whose own was not measured."""
     columns = zip(*(noise.floors for noise in noises), strict=True)
     floors = [max((f for f in column if f is not None), default=None) for column in columns]
-    return Noise(floors, max((noise.lost for noise in noises), default=0.0))
+    spreads = [noise.spreads for noise in noises if noise.spreads]
+    joined = [_largest(column) for column in zip(*spreads, strict=True)]
+    return Noise(floors, max((noise.lost for noise in noises), default=0.0), joined)
 
 
 def _of_detections(
@@ -97,6 +101,23 @@ def _of_detections(
             floors[index] = float(np.sqrt(np.mean(np.square(near)))) / scale if scale else None
     found = detections.found(members, exact, same, (left, right), floors)
     return Noise(floors, 1 - int(found.sum()) / max(len(exact[members["scores"]]), 1))
+
+
+def _spread(exact: Array, rounded: Array) -> Spread:
+    if exact.shape != rounded.shape or rounded.dtype.kind != "f":
+        return {}
+    return slices.spread(rounded.astype(np.float64) - exact.astype(np.float64))
+
+
+def _largest(known: Sequence[Spread]) -> Spread:
+    """Of several cases of one output, where they have as many slices."""
+    first, *others = known
+    found = dict(first)
+    for axis, values in first.items():
+        for other in others:
+            if axis in other and other[axis].shape == values.shape:
+                found[axis] = np.maximum(found[axis], other[axis])
+    return found
 
 
 def _distance(exact: Array, rounded: Array) -> float | None:

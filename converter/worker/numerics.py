@@ -12,7 +12,9 @@ import numpy as np
 
 from converter.errors import Code
 from converter.job import OutputCheck
+from converter.worker import slices
 from converter.worker.inputs import Array
+from converter.worker.slices import Spread
 
 # Where the configuration names no tolerance: so many times the rounding error that the model
 # itself shows against float64. ONNX Runtime adds up in another order and fuses; it was seen at 1
@@ -30,10 +32,16 @@ class Noise:
     Attributes:
         floors: for each output the relative L2 distance to float64; ``None``: not known.
         lost: share of the detections that have no counterpart in float64.
+        spreads: for each output the root mean square of the distance in each of its slices;
+            empty where it is not known.
     """
 
     floors: list[float | None] = field(default_factory=list)
     lost: float = 0.0
+    spreads: list[Spread] = field(default_factory=list)
+
+    def spread(self, index: int) -> Spread:
+        return self.spreads[index] if self.spreads else {}
 
 
 @dataclass(frozen=True)
@@ -53,6 +61,7 @@ def compare(
     rtol: float | None,
     atol: float | None,
     floor: float | None = None,
+    noise: Spread | None = None,
 ) -> Comparison:
     """Compare ``actual`` (the ONNX file's) with ``expected`` (PyTorch's).
 
@@ -60,7 +69,9 @@ def compare(
     ``|actual - expected| <= atol + rtol * |expected|``. Integers and booleans must be equal.
     With no tolerance given, both follow from ``floor``, the relative L2 distance between the
     model in its own precision and in float64 (``None``: not known), ``atol`` as a share of the
-    output's root mean square, and the relative L2 error is bounded too.
+    output's root mean square, and the relative L2 error is bounded too; then ``noise``, the same
+    distance in each slice, helps to judge the slices by themselves (``converter.worker.slices``;
+    ``None``: they are not).
     """
     shape = list(actual.shape)
     frame = OutputCheck(
@@ -79,7 +90,15 @@ def compare(
         if not np.isfinite(values).all():
             reason = f"{name}: {side} gives NaN or infinity"
             return Comparison(_not_compared(frame, "not finite"), Code.VERIFY_NONFINITE, reason)
-    return _compare_values(frame, expected, actual, rtol, atol, floor)
+    found = _compare_values(frame, expected, actual, rtol, atol, floor)
+    stated = rtol is not None or atol is not None
+    if noise is None or stated or found.code is not None or expected.dtype.kind != "f":
+        return found
+    part = slices.wrong(expected, actual, noise, floor)
+    if part is None:
+        return found
+    check = found.check.model_copy(update={"passed": False})
+    return Comparison(check, Code.VERIFY_VALUE, f"{name}: {part}")
 
 
 def _not_compared(frame: OutputCheck, why: str) -> OutputCheck:

@@ -35,8 +35,18 @@ def compare(
         expected, actual = paired.expected, paired.actual
         problem, unpaired = paired.problem, paired.unpaired
     compared = [
-        numerics.compare(name, want, got, rtol=spec.rtol, atol=spec.atol, floor=floor)
-        for name, want, got, floor in zip(names, expected, actual, noise.floors, strict=True)
+        numerics.compare(
+            name,
+            want,
+            got,
+            rtol=spec.rtol,
+            atol=spec.atol,
+            floor=floor,
+            noise=None if index in members.values() else noise.spread(index),
+        )
+        for index, (name, want, got, floor) in enumerate(
+            zip(names, expected, actual, noise.floors, strict=True)
+        )
     ]
     for index in members.values():
         compared[index] = _of_detections(compared[index], unpaired)

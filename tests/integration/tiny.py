@@ -324,3 +324,17 @@ class NeverAbove(Net):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         y = super().forward(x)
         return y > 1e9, y
+
+
+class Head(nn.Module):
+    """Boxes in pixels and scores far below one, in one output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.box = nn.Conv1d(8, 4, 1)
+        self.score = nn.Conv1d(8, 1, 1)
+        nn.init.normal_(self.score.weight, std=0.3)
+        nn.init.constant_(self.score.bias, -7.6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([640 * self.box(x).sigmoid(), self.score(x).sigmoid()], 1)
