@@ -10,7 +10,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from converter.changes import Change
-from converter.manifest import Manifest, Row
+from converter.manifest import Manifest, Row, awaits_benchmark
 from converter.run import summary
 
 FILE = "junit.xml"
@@ -20,6 +20,7 @@ _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 _SKIPPED = ("skipped", "xfail")
 # pytest's meaning: a failure is a verdict, an error is the lack of one.
 _FAILURES = ("failed", "xpass")
+_NO_LATENCY = "the file is right; the run ended before its latency was measured"
 
 
 def render(manifest: Manifest, directory: Path) -> str:
@@ -58,6 +59,8 @@ def _case(suite: ElementTree.Element, row: Row, experiment: str, directory: Path
         time=f"{summary.seconds(row):.3f}",
     )
     if row.status == "ok":
+        if awaits_benchmark(row):  # the file is right; the run did not do all that it was to do
+            ElementTree.SubElement(case, "error", type="not_run", message=_NO_LATENCY)
         return
     why = summary.reason(row) or row.status
     if row.status in _SKIPPED:

@@ -19,9 +19,9 @@ def rendered(*rows: object, **changes: object) -> ElementTree.Element:
 
 
 def test_each_model_is_a_test_case() -> None:
-    timed = row("a", stages={"load": StageRecord(status="ok", seconds=1.5)})
+    stages = {"load": StageRecord(status="ok", seconds=1.5), "benchmark": StageRecord(status="ok")}
     (suite,) = rendered(
-        timed,
+        row("a", stages=stages),
         failing("b"),
         failing("c", status="timeout"),
         row("d", "skipped"),
@@ -38,6 +38,18 @@ def test_each_model_is_a_test_case() -> None:
     assert failure is not None
     assert failure.get("type") == "EXPORT_UNSUPPORTED"
     assert failure.get("message") == ("EXPORT_UNSUPPORTED: b uses an operator without ONNX form")
+
+
+def test_a_latency_that_the_deadline_left_out_is_an_error() -> None:
+    left, done = (
+        row(name, artifact=artifact(name), stages={"benchmark": StageRecord(status=status)})
+        for name, status in (("a", "not_run"), ("b", "ok"))
+    )
+    (suite,) = rendered(left, done)
+    assert [[child.tag for child in case] for case in suite] == [["error"], []]
+    error = suite.find("testcase[@name='a']/error")
+    assert error is not None
+    assert "ended before its latency was measured" in error.get("message", "")
 
 
 def test_what_no_xml_can_hold_is_replaced() -> None:
