@@ -14,7 +14,7 @@ from typing import Any
 
 from converter.batch import BatchSpec
 from converter.manifest import Manifest
-from converter.run.publication import Index
+from converter.run.zoo_index import Index
 from converter.sweeps.record import Sweep
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "schemas"

@@ -6,6 +6,7 @@ manifest with its comparison → reports → ``latest`` → ``publish_to`` → `
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,16 +57,21 @@ def finish(
         log: takes lines for ``run.log``.
     """
     late = interrupts.late
-    code = record.close(interrupts.received, failure, late=late)
-    came_to_end = interrupts.received is None and failure is None
+    received = interrupts.received
+    code = record.close(received, failure, late=late)
     old = context.baseline.manifest if context.baseline else None
     final = comparison.since(record.manifest(), old)
-    if came_to_end:
+    if received is None and failure is None:
         final = _compared(final, context, interrupts)
+        received = interrupts.received  # a later signal finds the end already begun
+        if received is not None:  # slower models were still to be timed again
+            code = record.close(received, failure, late=late)
+            final = comparison.since(record.manifest(), old)
+    came_to_end = received is None and failure is None
     found = final.comparison
     if code == ExitCode.OK and found is not None and found.verdict == "regression":
         code = ExitCode.REGRESSION
-    notes = record.farewell(interrupts.received, failure, late=late)
+    notes = record.farewell(received, failure, late=late)
     if found is not None:
         notes.insert(0, "\n".join(wording.lines(found)))
     try:
@@ -78,10 +84,11 @@ def finish(
     except OSError as error:
         if failure is None:
             notes += record.farewell(None, error)
+        _mark_unfinished(final, context.directory)
         notes += _tell(context, ExitCode.RUN_FAILED, found, log)
         return Ending(ExitCode.RUN_FAILED, final, failure or error, notes)
     notes += problems
-    if interrupts.received is None:
+    if received is None:
         notes += _tell(context, code, found, log)
     return Ending(code, final, failure, notes)
 
@@ -98,6 +105,14 @@ def _write(
     return final
 
 
+def _mark_unfinished(final: Manifest, directory: Path) -> None:
+    """Let `resume` see that the steps after the manifest were not all done."""
+    failed = {"exit_code": int(ExitCode.RUN_FAILED), "complete": False, "ended_by": "failure"}
+    run = final.run.model_copy(update=failed)
+    with suppress(OSError):  # what stopped them may be a full disk
+        manifest.write(final.model_copy(update={"run": run}), directory)
+
+
 def _point_latest(final: Manifest, context: RunContext) -> list[str]:
     """Have ``latest`` lead to a complete run; gives what is to be said where it does not."""
     directory, home = context.directory, context.directory.parent
@@ -107,10 +122,12 @@ def _point_latest(final: Manifest, context: RunContext) -> list[str]:
             return []
         return [
             f"baseline=latest: this run is not in {context.home}, so that no later one is compared "
-            "with it: leave hydra.run.dir out, or name its parent folder as the experiment"
+            "with it: leave hydra.run.dir (of a sweep: hydra.sweep.dir) out, or name its parent "
+            "folder as the experiment"
         ]
-    # A run of before that was resumed is not the newest.
-    if final.run.complete and history.is_newer(directory, home / delivery.LATEST):
+    # A run of before that was resumed is not the newest. Any other is, whatever the clock said.
+    older = context.resumes and not history.is_newer(directory, home / delivery.LATEST)
+    if final.run.complete and not older:
         delivery.link_latest(directory)
     return []
 
@@ -155,10 +172,12 @@ def _publish(final: Manifest, context: RunContext) -> list[str]:
     if context.experiment != _NO_EXPERIMENT:
         listed = {*selection.expand(context.spec)[0]}
     try:
-        if context.spec.exclusive:  # held since the start
-            return publication.publish(final, context.directory, target, listed)
-        with exclusive.waited(target, _PUBLISH_WAIT_S):
-            return publication.publish(final, context.directory, target, listed)
+        # With `exclusive` the folder is held since the start.
+        held = context.spec.exclusive
+        with nullcontext() if held else exclusive.waited(target, _PUBLISH_WAIT_S):
+            return publication.publish(
+                final, context.directory, target, listed, resumed=context.resumes
+            )
     except RunError as error:
         return [f"nothing was published: {error}"]
     except OSError as error:

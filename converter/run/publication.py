@@ -20,100 +20,27 @@ import shutil
 import tempfile
 from collections.abc import Collection
 from pathlib import Path
-from typing import Literal
-
-from pydantic import Field, ValidationError
 
 from converter import files
 from converter.comparison import status
-from converter.errors import RunError
-from converter.job import Artifact, FileInfo, TensorInfo
+from converter.job import Artifact, FileInfo
 from converter.manifest import Manifest, Row, write_atomic
 from converter.manifest import dump as dumped
 from converter.run import delivery
-from converter.spec import Frozen
+from converter.run.zoo_index import INDEX, Entry, Index, Provenance, read
+from converter.store.entries import files_of
 
-INDEX = "index.json"
 _VERSION = re.compile(r"[0-9a-f]{16}")
 _UNFINISHED = ".new-"
 
 
-class Provenance(Frozen):
-    """Which run made a file, from what and with what."""
-
-    run_id: str
-    experiment: str
-    at: str
-    source: str
-    exporter: str
-    packages: dict[str, str | None]
-
-
-class Entry(Frozen):
-    """One model of the folder; paths are relative to it.
-
-    Attributes:
-        verified_by, verified_at: the last run that made this very file and found it right.
-        failing_since: the file is the last good one: newer attempts fail.
-        retired: the experiment no longer lists the model.
-    """
-
-    path: str
-    bytes: int
-    sha256: str
-    external_data: list[FileInfo] = Field(default_factory=list)
-    opset: int
-    inputs: list[TensorInfo]
-    outputs: list[TensorInfo]
-    provenance: Provenance
-    verified_by: str
-    verified_at: str
-    failing_since: str | None = None
-    retired: bool = False
-    retired_since: str | None = None
-
-
-class Index(Frozen):
-    schema_version: Literal["1"] = "1"
-    models: dict[str, Entry] = Field(default_factory=dict)
-
-
-def check(target: Path) -> None:
-    """Find out before the run whether its files can go there.
-
-    Raises:
-        RunError: the folder cannot be written, or its index not be read.
-    """
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=target):
-            pass
-        read(target)
-    except OSError as error:
-        raise RunError(
-            f"publish_to: {error.strerror or error}: {error.filename or target}"
-        ) from error
-
-
-def read(target: Path) -> Index:
-    """The index of a folder; an empty one where there is none.
-
-    Raises:
-        OSError: it cannot be read, or a symbolic link is in its place.
-    """
-    path = target / INDEX
-    delivery.refuse_link(path)
-    if not path.exists():
-        return Index()
-    try:
-        return Index.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        words = "is damaged, or of another version of the converter: move it away"
-        raise OSError(errno.EINVAL, words, str(path)) from error
-
-
 def publish(
-    manifest: Manifest, directory: Path, target: Path, listed: Collection[str] | None
+    manifest: Manifest,
+    directory: Path,
+    target: Path,
+    listed: Collection[str] | None,
+    *,
+    resumed: bool = False,
 ) -> list[str]:
     """Put the files of all ok models there, and mark those that left the list.
 
@@ -121,6 +48,7 @@ def publish(
         directory: of the run.
         listed: all models of the experiment, also those that this run did not select; ``None``:
             the run has no experiment, and retires nothing.
+        resumed: the run began earlier: what others have published since is newer.
 
     Returns:
         What went wrong, a sentence each; a model that could not be published is as it was.
@@ -133,12 +61,15 @@ def publish(
     problems = []
     for row in manifest.models:
         try:
-            entry = _entry(row, manifest, directory, target, index)
+            known = index.models.get(row.name)
+            if resumed and known is not None and known.verified_at > manifest.run.started_at:
+                continue
+            entry = _entry(row, manifest, directory, target, known)
         except OSError as error:
             where = error.filename or target / row.name
             problems.append(f"{row.name} was not published: {error.strerror or error}: {where}")
             continue
-        if entry is not None and entry != index.models.get(row.name):
+        if entry is not None and entry != known:
             index = Index(models=dict(sorted({**index.models, row.name: entry}.items())))
             _write(target, index)
     if listed is not None:
@@ -147,17 +78,23 @@ def publish(
             index = retired
             _write(target, index)
     _clear(target, index)
-    replaced = {row.name for row in manifest.models if row.artifact}
-    return problems + _damaged(target, index, but=replaced)
+    return problems + _damaged(target, index, manifest)
 
 
-def _damaged(target: Path, index: Index, but: Collection[str]) -> list[str]:
-    """A sentence for each model whose files are not those of the index; ``but``: looked at."""
+def _damaged(target: Path, index: Index, manifest: Manifest) -> list[str]:
+    """A sentence for each model whose files are not those of the index, and were not mended.
+
+    Of the models that this run lists every byte is read; of the experiment's others only the size,
+    which is a matter of seconds for a whole zoo. Retired ones may be gone: nobody makes them again.
+    """
+    rows = {row.name: row for row in manifest.models}
     return [
         f"{name}: what is published is not as {target / INDEX} says, and tonight gave no other file"
         for name, entry in index.models.items()
-        if name not in but
-        and not all(_is_whole(target / part.path, part) for part in _parts(entry))
+        if not entry.retired and entry.provenance.experiment == manifest.run.experiment
+        if name not in rows or rows[name].status != "ok"  # else it was looked at, or told
+        for is_as_said in [_is_whole if name in rows else _has_size]
+        if not all(is_as_said(target / part.path, part) for part in _parts(entry))
     ]
 
 
@@ -172,27 +109,20 @@ def _write(target: Path, index: Index) -> None:
 
 
 def _entry(
-    row: Row, manifest: Manifest, directory: Path, target: Path, index: Index
+    row: Row, manifest: Manifest, directory: Path, target: Path, known: Entry | None
 ) -> Entry | None:
     """What the index is to say of a model; its files are there. ``None``: it has never been."""
-    known = index.models.get(row.name)
     present = {"retired": False, "retired_since": None, "failing_since": row.failing_since}
-    if known is not None and known.verified_at > manifest.run.started_at:
-        return known  # a run of before that was resumed
     if row.status != "ok" or row.artifact is None:
         return known.model_copy(update=present) if known and status.fails(row) else known
     artifact = row.artifact
-    parts = [*artifact.external_data, _main(artifact)]
+    parts = files_of(artifact)
     home = Path(row.name) / _version(parts)
     _deliver(parts, directory, target / home)
     if known is None or Path(known.path).parent != home:
         return _made(row, artifact, manifest, home)
     verified = {"verified_by": manifest.run.id, "verified_at": manifest.run.started_at}
     return known.model_copy(update={**present, **verified})
-
-
-def _main(artifact: Artifact) -> FileInfo:
-    return FileInfo(path=artifact.path, bytes=artifact.bytes, sha256=artifact.sha256)
 
 
 def _version(parts: list[FileInfo]) -> str:
@@ -262,9 +192,11 @@ def _deliver(parts: list[FileInfo], directory: Path, version: Path) -> None:
 
 
 def _is_whole(path: Path, part: FileInfo) -> bool:
-    return (
-        path.is_file() and path.stat().st_size == part.bytes and files.sha256(path) == part.sha256
-    )
+    return _has_size(path, part) and files.sha256(path) == part.sha256
+
+
+def _has_size(path: Path, part: FileInfo) -> bool:
+    return path.is_file() and path.stat().st_size == part.bytes
 
 
 def _retired(index: Index, manifest: Manifest, listed: Collection[str]) -> Index:

@@ -217,7 +217,7 @@ class Record:
         all_done = "not_run" not in statuses and not self.unmeasured()
         code = _exit_code(statuses, received, failure, all_done)
         ended_by = None
-        if failure is not None or not all_done:
+        if failure is not None or received is not None or not all_done:
             stopped = failure is not None or not (received or late)
             ended_by = "failure" if stopped else "signal" if received else "deadline"
         self._info = self._info.model_copy(

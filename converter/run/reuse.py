@@ -156,7 +156,8 @@ class Shelf:
         """Keep what was measured of a stored file; drop a file that turned out to be no result."""
         if self._store is None or self._timing is None:
             return
-        if result.error is not None and result.error.code is Code.EP_UNAVAILABLE:
+        absent = result.error is not None and result.error.code is Code.EP_UNAVAILABLE
+        if absent and result.verify.status != "failed":  # on a provider that it has
             return  # this machine lacks something; the file is as it was proven
         key = self.key(job).digest
         try:

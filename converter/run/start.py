@@ -11,7 +11,7 @@ from converter import trust
 from converter.batch import BatchSpec
 from converter.configuration import plan
 from converter.errors import ExitCode
-from converter.run import baseline, exclusive, history, publication, runner
+from converter.run import baseline, exclusive, history, runner, zoo_index
 from converter.run.context import RunContext
 from converter.run.interrupts import Interrupts
 
@@ -63,7 +63,7 @@ def run(
     for folder in [home, *targets] if spec.exclusive else []:
         exclusive.hold(folder)
     for target in targets:
-        publication.check(target)
+        zoo_index.check(target)
     earlier = baseline.find(compared_with, home, origin.point)
     place = directory()
     trusted = trust.parse(os.environ.get(trust.VARIABLE, ""), cwd)

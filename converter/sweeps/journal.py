@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from converter import manifest
 from converter.errors import ExitCode, RunError
 from converter.manifest import MANIFEST, Manifest
-from converter.run import claim
+from converter.run import claim, resuming
 from converter.sweeps import SweepPoint, page, worst
 from converter.sweeps.record import SWEEP, PointRecord, Sweep, SweepInfo, matrix
 
@@ -40,9 +40,8 @@ class Journal:
         Raises:
             RunError: the folder cannot be written, or the disk is full.
         """
+        sweep = self.sweep()
         try:
-            points = [self._record(point) for point in self._points]
-            sweep = Sweep(sweep=self._info, points=points, models=matrix(points, self._manifests))
             manifest.write_atomic(self._folder / SWEEP, manifest.dump(sweep))
             manifest.write_atomic(self._folder / page.FILE, page.render(sweep))
         except OSError as error:
@@ -51,6 +50,11 @@ class Journal:
                 error
             )
         return sweep
+
+    def sweep(self) -> Sweep:
+        """The record of what is known now."""
+        points = [self._record(point) for point in self._points]
+        return Sweep(sweep=self._info, points=points, models=matrix(points, self._manifests))
 
     def close(self, code: ExitCode) -> Sweep:
         """Write the final record: complete when every point came to its end.
@@ -94,17 +98,18 @@ class Journal:
 
     def _read(self, point: SweepPoint) -> bool:
         """Read the manifest of a point that came to its end, once; false where there is none."""
-        directory = point.directory
-        if point.name not in self._manifests and directory and (directory / MANIFEST).is_file():
-            self._manifests[point.name] = manifest.read(directory)
-        return point.name in self._manifests
+        known = self._manifests
+        if point.name not in known and point.directory is not None:
+            found = resuming.earlier(point.directory)
+            known |= {} if found is None else {point.name: found}
+        return point.name in known
 
 
 def refresh(folder: Path) -> None:
     """Write the record of a sweep again, after a run of its points was resumed.
 
-    Nothing is written where there is no record, or while the sweep is still going: it writes its
-    own at its end.
+    Nothing is written where there is no record or nothing has changed, or while the sweep is still
+    going: it writes its own at its end.
 
     Raises:
         RunError: the folder cannot be written.
@@ -118,6 +123,9 @@ def refresh(folder: Path) -> None:
     points = [_point(record, folder) for record in before.points]
     codes = [point.exit_code for point in points if point.exit_code is not None]
     found = Journal(folder, points, before.sweep)
+    now = found.sweep()
+    if before.sweep.finished_at and (now.points, now.models) == (before.points, before.models):
+        return
     if len(codes) == len(points):
         found.close(worst(codes))
     else:  # it has no exit code but the one that it was stopped with
@@ -127,17 +135,17 @@ def refresh(folder: Path) -> None:
 def _point(record: PointRecord, folder: Path) -> SweepPoint:
     """A point as its run is now, where it has one that came to its end."""
     directory = folder / record.directory if record.directory else None
-    code = record.exit_code
-    if directory is not None and (directory / MANIFEST).is_file():
-        run = manifest.read(directory).run
-        code = run.exit_code if run.finished_at is not None else None
+    code, problems = record.exit_code, record.problems
+    if directory is not None and (found := resuming.earlier(directory)) is not None:
+        code = found.run.exit_code if found.run.finished_at is not None else None
+        problems = []
     return SweepPoint(
         name=record.name,
         overrides=[],
         swept=record.overrides,
         directory=directory,
         exit_code=None if code is None else ExitCode(code),
-        problems=record.problems if code is None else [],
+        problems=problems,
     )
 
 

@@ -15,7 +15,7 @@ from conftest import all_gone
 from test_run_faults import REPOSITORY, Runs, runs
 
 from converter import files, manifest
-from converter.run import publication
+from converter.run import zoo_index
 
 pytestmark = [pytest.mark.faults]
 __all__ = ["runs"]
@@ -27,7 +27,7 @@ from itertools import count
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from test_publication import made, manifest
-from converter.run import publication
+from converter.run import publication, zoo_index
 
 folder = Path(sys.argv[1])
 versions = [
@@ -45,7 +45,7 @@ for number in count():
 def named(target: Path) -> set[Path]:
     """The files that the index names; each must be what it says."""
     found = set()
-    for entry in publication.read(target).models.values():
+    for entry in zoo_index.read(target).models.values():
         for part in [entry, *entry.external_data]:
             path = target / part.path
             assert (path.stat().st_size, files.sha256(path)) == (part.bytes, part.sha256)

@@ -19,7 +19,7 @@ from converter.batch import BatchSpec
 from converter.errors import ExitCode, RunError
 from converter.job import Artifact, Job, JobResult
 from converter.manifest import Manifest
-from converter.run import baseline, exclusive, publication
+from converter.run import baseline, exclusive, zoo_index
 from converter.run.context import RunContext
 from converter.run.runner import execute
 
@@ -75,7 +75,7 @@ def test_the_first_night_has_no_baseline_and_that_is_no_error(
     assert code == ExitCode.OK
     assert made.comparison is not None
     assert (made.comparison.verdict, made.run.baseline) == ("no_baseline", None)
-    assert "there is no earlier run (no_baseline)" in capsys.readouterr().out
+    assert "no earlier run was complete and whole (no_baseline)" in capsys.readouterr().out
 
 
 def test_without_a_baseline_there_is_no_comparison(nights: Nights) -> None:
@@ -164,10 +164,10 @@ def test_what_verified_is_published_and_the_last_good_file_stays(
 ) -> None:
     target = tmp_path / "published"
     nights.run({}, "a", "b", publish_to=str(target))
-    first = publication.read(target)
+    first = zoo_index.read(target)
     assert list(first.models) == ["a", "b"]
     nights.run({"a": failed}, "a", models=("a",), publish_to=str(target))
-    second = publication.read(target)
+    second = zoo_index.read(target)
     assert second.models["a"].sha256 == first.models["a"].sha256
     assert second.models["a"].failing_since is not None
     assert second.models["b"].retired
@@ -193,7 +193,7 @@ def test_a_model_that_cannot_be_published_fails_the_run(
     assert f"a was not published: a symbolic link is at an output path: {target}/a" in (
         capsys.readouterr().out
     )
-    assert list(publication.read(target).models) == ["b"]
+    assert list(zoo_index.read(target).models) == ["b"]
     assert not list(outside.iterdir())
 
 

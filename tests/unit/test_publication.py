@@ -16,7 +16,7 @@ from converter import files
 from converter.errors import RunError
 from converter.job import FileInfo
 from converter.manifest import Manifest, Row
-from converter.run import publication
+from converter.run import publication, zoo_index
 
 
 def made(directory: Path, name: str, content: bytes, data: bytes = b"") -> Row:
@@ -37,7 +37,7 @@ def made(directory: Path, name: str, content: bytes, data: bytes = b"") -> Row:
 
 def holds(target: Path) -> dict[str, bytes]:
     """Name → content of each model that the index names; the files must be what it says."""
-    index = publication.read(target)
+    index = zoo_index.read(target)
     named = set()
     for entry in index.models.values():
         for part in [entry, *entry.external_data]:
@@ -51,7 +51,7 @@ def holds(target: Path) -> dict[str, bytes]:
 
 def publish(run: Manifest, tmp_path: Path, listed: Iterable[str] | None = ("a", "b")) -> list[str]:
     target = tmp_path / "zoo"
-    publication.check(target)
+    zoo_index.check(target)
     return publication.publish(run, tmp_path, target, None if listed is None else [*listed])
 
 
@@ -59,7 +59,7 @@ def test_what_verified_is_there_whole(tmp_path: Path) -> None:
     rows = (made(tmp_path, "a", b"one", b"weights"), failing("b"), row("c", "xpass"))
     assert publish(manifest(*rows), tmp_path) == []
     assert holds(tmp_path / "zoo") == {"a": b"one"}
-    entry = publication.read(tmp_path / "zoo").models["a"]
+    entry = zoo_index.read(tmp_path / "zoo").models["a"]
     assert (entry.opset, entry.inputs[0].name, entry.outputs[0].name) == (17, "x", "y")
     assert (entry.provenance.run_id, entry.provenance.experiment) == ("run-1", "zoo")
     assert entry.provenance.packages["torch"] == "2.14.0"
@@ -72,19 +72,19 @@ def test_the_last_good_file_stays_where_tonight_failed(tmp_path: Path) -> None:
     failed = failing("a", failing_since="2026-11-02T02:00:00.000Z")
     publish(manifest(failed, day=2), tmp_path)
     assert holds(tmp_path / "zoo") == {"a": b"good"}
-    entry = publication.read(tmp_path / "zoo").models["a"]
+    entry = zoo_index.read(tmp_path / "zoo").models["a"]
     assert (entry.verified_by, entry.failing_since) == ("run-1", "2026-11-02T02:00:00.000Z")
     publish(manifest(made(tmp_path, "a", b"better"), day=3), tmp_path)
     assert holds(tmp_path / "zoo") == {"a": b"better"}
-    assert publication.read(tmp_path / "zoo").models["a"].failing_since is None
+    assert zoo_index.read(tmp_path / "zoo").models["a"].failing_since is None
 
 
 def test_the_same_file_keeps_its_provenance_and_says_when_it_was_verified(tmp_path: Path) -> None:
     publish(manifest(made(tmp_path, "a", b"same")), tmp_path)
-    before = (tmp_path / "zoo").joinpath(publication.read(tmp_path / "zoo").models["a"].path)
+    before = (tmp_path / "zoo").joinpath(zoo_index.read(tmp_path / "zoo").models["a"].path)
     inode = before.stat().st_ino
     publish(manifest(made(tmp_path, "a", b"same"), day=2), tmp_path)
-    entry = publication.read(tmp_path / "zoo").models["a"]
+    entry = zoo_index.read(tmp_path / "zoo").models["a"]
     assert (entry.provenance.run_id, entry.verified_by) == ("run-1", "run-2")
     assert before.stat().st_ino == inode
 
@@ -93,15 +93,15 @@ def test_a_model_that_left_the_list_stays_and_is_marked(tmp_path: Path) -> None:
     rows = (made(tmp_path, "a", b"1"), made(tmp_path, "b", b"2"))
     publish(manifest(*rows), tmp_path)
     publish(manifest(rows[0], day=2), tmp_path, listed=["a", "b"])  # not selected: no change
-    assert not publication.read(tmp_path / "zoo").models["b"].retired
+    assert not zoo_index.read(tmp_path / "zoo").models["b"].retired
     publish(manifest(rows[0], day=3), tmp_path, listed=None)  # no experiment, no list
-    assert not publication.read(tmp_path / "zoo").models["b"].retired
+    assert not zoo_index.read(tmp_path / "zoo").models["b"].retired
     publish(manifest(rows[0], day=4), tmp_path, listed=["a"])
-    entry = publication.read(tmp_path / "zoo").models["b"]
+    entry = zoo_index.read(tmp_path / "zoo").models["b"]
     assert (entry.retired, entry.retired_since) == (True, "2026-11-04T02:00:00.000Z")
     assert holds(tmp_path / "zoo")["b"] == b"2"
     publish(manifest(*rows, day=5), tmp_path)
-    assert not publication.read(tmp_path / "zoo").models["b"].retired
+    assert not zoo_index.read(tmp_path / "zoo").models["b"].retired
 
 
 def test_another_experiment_retires_nothing_of_this_one(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_another_experiment_retires_nothing_of_this_one(tmp_path: Path) -> None:
     other = manifest(made(tmp_path, "b", b"2"), day=2)
     run = other.run.model_copy(update={"experiment": "other"})
     publish(other.model_copy(update={"run": run}), tmp_path, listed=["b"])
-    assert not publication.read(tmp_path / "zoo").models["a"].retired
+    assert not zoo_index.read(tmp_path / "zoo").models["a"].retired
 
 
 def test_a_file_that_is_not_what_the_run_recorded_is_not_published(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_a_file_that_is_not_what_the_run_recorded_is_not_published(tmp_path: Pat
 def test_a_published_file_that_was_damaged_is_replaced(tmp_path: Path) -> None:
     good = made(tmp_path, "a", b"good", b"data")
     publish(manifest(good), tmp_path)
-    entry = publication.read(tmp_path / "zoo").models["a"]
+    entry = zoo_index.read(tmp_path / "zoo").models["a"]
     (tmp_path / "zoo" / entry.path).write_bytes(b"bad")
     publish(manifest(good, day=2), tmp_path)
     assert holds(tmp_path / "zoo") == {"a": b"good"}
@@ -177,7 +177,7 @@ def test_a_link_at_an_output_path_is_refused(tmp_path: Path, planted: str) -> No
     target, outside = tmp_path / "zoo", tmp_path / "outside"
     outside.mkdir()
     (outside / "precious").write_bytes(b"precious")
-    path = target / publication.read(target).models["a"].path
+    path = target / zoo_index.read(target).models["a"].path
     place = {"a": target / "a", "version": path.parent, "file": path}[planted]
     place.rename(tmp_path / "moved")
     place.symlink_to(outside / "precious" if planted == "file" else outside)
@@ -192,17 +192,17 @@ def test_an_index_that_cannot_be_trusted_stops_the_run_before_it_starts(tmp_path
     target.mkdir()
     (target / "index.json").write_text(json.dumps({"schema_version": "2", "models": {}}))
     with pytest.raises(RunError, match=r"publish_to: is damaged, or of another .*index\.json"):
-        publication.check(target)
+        zoo_index.check(target)
     (target / "index.json").unlink()
     (target / "index.json").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(RunError, match=r"a symbolic link is at an output path: .*index\.json"):
-        publication.check(target)
+        zoo_index.check(target)
 
 
 def test_a_folder_that_cannot_be_made_stops_the_run_before_it_starts(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match=f"publish_to: .*{tmp_path}/file"):
-        publication.check(tmp_path / "file" / "zoo")
+        zoo_index.check(tmp_path / "file" / "zoo")
 
 
 def test_a_full_disk_leaves_the_index_that_was(
