@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import functools
 import json
 import os
 import socket
@@ -18,7 +17,7 @@ from pathlib import Path
 from converter.batch import ExecutorSpec
 from converter.errors import Code
 from converter.executors import Event, Events, Executor, Finished, StageEntered, Started, Tick
-from converter.job import ExporterAttempt, Job, JobResult, News
+from converter.job import STAGES, ExporterAttempt, Job, JobResult, News
 from converter.processes import proctree
 from converter.processes.forkserver import ForkServer
 from converter.processes.outcome import lost
@@ -39,6 +38,7 @@ class _Attempt:
     job: Job
     number: int
     before: tuple[ExporterAttempt, ...] = ()
+    failure: JobResult | None = None  # of these exporters, the one that came furthest
     pid: int | None = None
     news: list[News] = field(default_factory=list)
 
@@ -82,12 +82,15 @@ class ProcessExecutor:
             return self._server().start(attempt.job, attempt.number, self._limits, self._entry)
         except ConnectionError:  # somebody killed it
             self._server().close()
-            _server.cache_clear()
+            del servers[self._entry == _CONVERSION]
             return self._server().start(attempt.job, attempt.number, self._limits, self._entry)
 
     def _server(self) -> ForkServer:
         # Latencies are taken in the surroundings that a user of the file has.
-        return _server(self._entry == _CONVERSION)
+        huge_pages = self._entry == _CONVERSION
+        if huge_pages not in servers:
+            servers[huge_pages] = _new_server(huge_pages)
+        return servers[huge_pages]
 
     def _again(self, result: JobResult, attempt: _Attempt) -> _Attempt | None:
         """The next try of a job whose process was lost, or ``None``.
@@ -97,15 +100,18 @@ class ProcessExecutor:
         """
         code = result.error.code if result.error is not None else None
         if code == Code.SIGNAL and attempt.number <= self._retries:
-            return _Attempt(attempt.job, attempt.number + 1, attempt.before)
+            return _Attempt(attempt.job, attempt.number + 1, attempt.before, attempt.failure)
         if type(attempt.job) is not Job:  # it names a file that is there: no exporter is at work
             return None
         done = result.attempts_by_exporter
-        left = attempt.job.exporters[len(done) - len(attempt.before) :]
-        if code not in (Code.SIGNAL, Code.MEM_LIMIT) or not done or not left:
+        tried = len(done) - len(attempt.before)
+        left = attempt.job.exporters[tried:]
+        verified = any(exporter.status == "ok" for exporter in done)
+        # Where none was tried the loss is not an exporter's, and another would not help.
+        if code not in (Code.SIGNAL, Code.MEM_LIMIT) or not tried or not left or verified:
             return None
         job = attempt.job.model_copy(update={"exporters": left})
-        return _Attempt(job, attempt.number + 1, tuple(done))
+        return _Attempt(job, attempt.number + 1, tuple(done), result)
 
 
 def _memory_limit(spec: ExecutorSpec) -> int | None:
@@ -116,17 +122,18 @@ def _memory_limit(spec: ExecutorSpec) -> int | None:
     return spec.memory_mb * _MIB
 
 
-@functools.cache
-def _server(huge_pages: bool) -> ForkServer:
-    """One for all runs of this process: the points of a sweep share its imports.
+servers: dict[bool, ForkServer] = {}
+"""Those of all runs of this process: the points of a sweep share its imports.
 
-    Args:
-        huge_pages: allocate large blocks in pages of 2 MB where the kernel lets programs ask for
-            them: a conversion touches gigabytes that it has just been given.
-    """
+The key says whether large blocks of memory come in pages of 2 MB where the kernel lets programs
+ask for them: a conversion touches gigabytes that it has just been given.
+"""
+
+
+def _new_server(huge_pages: bool) -> ForkServer:
     environ = {}
-    if huge_pages:
-        stated = os.environ.get(_TUNABLES)
+    stated = os.environ.get(_TUNABLES, "")
+    if huge_pages and _HUGE_PAGES.partition("=")[0] not in stated:
         environ[_TUNABLES] = f"{stated}:{_HUGE_PAGES}" if stated else _HUGE_PAGES
     server = ForkServer(environ)
     atexit.register(server.close)
@@ -182,10 +189,21 @@ def _receive(connection: Connection, attempt: _Attempt) -> Event:
 
 
 def _finished(result: JobResult, attempt: _Attempt) -> Finished:
-    """The result with the number of tries, and the exporters of the tries before."""
+    """The result with the number of tries, and the exporters of the tries before.
+
+    Of several failures it is the one that came furthest, as within one process.
+    """
     exporters = [*attempt.before, *result.attempts_by_exporter]
     changes = {"attempts": attempt.number, "attempts_by_exporter": exporters}
+    if result.error is not None and attempt.failure is not None:
+        result = max((attempt.failure, result), key=_progress)
     return Finished(result.model_copy(update=changes))
+
+
+def _progress(result: JobResult) -> int:
+    """How far a failure came; of two that came as far, ``max`` takes the first."""
+    stage = result.error.stage if result.error is not None else None
+    return -1 if stage is None else STAGES.index(stage)
 
 
 def _close(connections: list[Connection]) -> None:

@@ -104,6 +104,15 @@ def candidates(job: Job, moved: list[str]) -> Iterator[Case]:
         yield Case(label, resized(job.inputs, places, sizes), 300 + number, sizes)
 
 
+def doubled(job: Job, symbol: str) -> Case:
+    """The case in which a symbol has twice its size."""
+    places = symbols(job)
+    name, axis = places[symbol][0]
+    sizes = {symbol: 2 * job.inputs[name].shape[axis]}
+    label = f"{symbol}={sizes[symbol]}"
+    return Case(label, resized(job.inputs, places, sizes), 300 + _STEPS.index("double"), sizes)
+
+
 def _moved(size: int, step: int | str, extra: int) -> int:
     if step == "one":
         return 1

@@ -7,6 +7,7 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import ModelProto
+from onnx.external_data_helper import uses_external_data
 
 from converter.errors import Code, StageError
 from converter.job import Job
@@ -52,15 +53,20 @@ def check(model: ModelProto, job: Job, exporter: str, parameters: set[str]) -> N
     Session(bare.SerializeToString(), optimise=False)
 
 
-def valid(model: ModelProto, what: str) -> ModelProto:
+def valid(model: ModelProto, what: str, file: Path | None = None) -> ModelProto:
     """Raise unless the ONNX checker accepts a model; gives its skeleton.
+
+    Args:
+        file: where it was read from without its external data.
 
     Raises:
         StageError: CHECKER.
     """
     bare = structure.skeleton(model)
+    # Of the weights in the body of an If or a Loop the checker wants to see the file.
+    outside = any(map(uses_external_data, structure.tensors(bare)))
     try:
-        onnx.checker.check_model(bare)
+        onnx.checker.check_model(str(file) if file is not None and outside else bare)
     except onnx.checker.ValidationError as error:
         raise StageError(
             Code.CHECKER, f"the ONNX checker refuses {what}: {first_line(error)}"

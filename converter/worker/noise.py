@@ -68,7 +68,8 @@ def repeats(noise: Noise) -> bool:
     Another draw of random numbers, or what an earlier call left behind, would show in it.
     """
     known = [floor for floor in noise.floors if floor is not None]
-    return bool(known) and len(known) == len(noise.floors) and max(known) < _REPEATS
+    all_known = bool(known) and len(known) == len(noise.floors)
+    return all_known and max(known) < _REPEATS and noise.lost == 0
 
 
 def worst(noises: Sequence[Noise]) -> Noise:
@@ -100,7 +101,8 @@ def _of_detections(
             scale = vacuity.rms(exact[index])
             floors[index] = float(np.sqrt(np.mean(np.square(near)))) / scale if scale else None
     found = detections.found(members, exact, same, (left, right), floors)
-    return Noise(floors, 1 - int(found.sum()) / max(len(exact[members["scores"]]), 1))
+    most = max(len(exact[members["scores"]]), len(same[members["scores"]]), 1)
+    return Noise(floors, 1 - int(found.sum()) / most)
 
 
 def _spread(exact: Array, rounded: Array) -> Spread:

@@ -41,6 +41,13 @@ def _declared(job: Job, outputs: Sequence[Sequence[Array]]) -> Iterator[_Axis]:
             yield _Axis(name, place, axis, symbol, sorted(sizes))
 
 
+def still(job: Job, outputs: Sequence[Sequence[Array]]) -> list[str]:
+    """The symbols of inputs that moved while an axis of an output with the same symbol did not."""
+    moved = cases.symbols(job)
+    symbols = [axis.symbol for axis in _declared(job, outputs) if len(axis.sizes) == 1]
+    return [symbol for symbol in dict.fromkeys(symbols) if symbol in moved]
+
+
 def unmoved(job: Job, outputs: Sequence[Sequence[Array]]) -> list[str]:
     """Notes on axes that have one size in all cases, though other sizes were tried.
 
@@ -48,18 +55,25 @@ def unmoved(job: Job, outputs: Sequence[Sequence[Array]]) -> list[str]:
     the cases do not settle it: that is a note. One that has the symbol of an input is to follow it.
 
     Raises:
-        StageError: DIM_SPECIALISED, for an axis with the symbol of an input that moved.
+        StageError: DIM_SPECIALISED, for an axis with the symbol of an input that moved;
+            OUTPUT_STRUCTURE, for one that the output does not have.
     """
     moved = cases.symbols(job)
     notes = []
     for axis in _declared(job, outputs):
+        if not axis.sizes:
+            raise StageError(
+                Code.OUTPUT_STRUCTURE,
+                f"{axis} is declared dynamic, but PyTorch's output has fewer axes",
+                f"remove axis {axis.axis} of {axis.name} from dynamic_axes",
+            )
         if len(axis.sizes) != 1:
             continue
         says = f"{axis} is declared dynamic, but PyTorch's output has {axis.sizes[0]} there"
         if axis.symbol in moved:
             raise StageError(
                 Code.DIM_SPECIALISED,
-                f"{says} at every size of {axis.symbol}",
+                f"{says} at every size of {axis.symbol} that was tried",
                 f"remove axis {axis.axis} of {axis.name} from dynamic_axes",
             )
         if moved:
@@ -84,6 +98,6 @@ def frozen(
                 Code.DIM_SPECIALISED,
                 f"{axis} is not dynamic in the file, which says {size}; PyTorch's output has "
                 f"{', '.join(map(str, axis.sizes))} there",
-                "the exporter froze a shape; try the other exporter",
+                "a shape was frozen on the way: try the other exporter, or simplify: false",
             )
     return None

@@ -51,6 +51,9 @@ from converter.worker.stages import OnError, Recorder, StageFailedError
 
 Emit = Callable[[News], None]
 
+_UNUSED = "a dropout whose result nobody uses is in no graph: take it out of forward"
+_NOT_TRAINING = "use exporter: torchscript"
+
 
 @dataclass
 class _Attempt:
@@ -149,7 +152,9 @@ def _convert(
         structure.name_axes(model, job.dynamic_axes)
         checking.check(model, job, done.exporter, set(values))
         if job.training == "train":
-            training.check(model, loaded, references.dropped, f"the {done.exporter} export")
+            what = f"the {done.exporter} export"
+            hint = _UNUSED if done.exporter == "torchscript" else _NOT_TRAINING
+            training.check(model, loaded, references.dropped, what, hint)
         if job.simplifier is None:
             publishing.save(model, final, job.export)
     if job.simplifier is not None:

@@ -21,10 +21,11 @@ def load(job: Job) -> tuple[Loaded, Job]:
     Raises:
         StageError: what ``loading.load`` raises, or FORWARD.
     """
-    # Full float32 on a device too: references and noise in TF32 would widen every tolerance.
+    loaded = loading.load(job)
+    # Full float32 on a device too, whatever the model's code has set when it was imported:
+    # references and noise in TF32 would widen every tolerance.
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
-    loaded = loading.load(job)
     job = _with_inputs(job, loaded)
     return replace(loaded, conditioned=conditioning.prepare(loaded, job)), job
 

@@ -104,7 +104,7 @@ def verify(
     values = pipeline.parameters(loaded, job)
     model = structure.read(file)
     with inspection.worded(file):
-        checking.valid(model, "the file")
+        checking.valid(model, "the file", file)
         _check_inputs(model, list(job.inputs), values)
         note = _check_outputs(model, job)
     verdict = _judge(file, job, loaded, references, values, provider)

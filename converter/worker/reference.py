@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -93,7 +93,7 @@ def _run_cases(found: References, run: Runner, loaded: Loaded, job: Job) -> None
         with training.called(run.model, found.silenced) as ratios:
             found.cases.append(Reference(case, inputs, run(inputs)))
         if case.label == TRACED:
-            found.dropped = ratios
+            found.dropped = list(ratios)  # the replica that is used again keeps its hooks
     first = found.cases[0]
     names = _output_names(job, len(first.outputs))
     alike = [item.outputs for item in found.cases if item.case.shapes == first.case.shapes]
@@ -104,12 +104,19 @@ def _run_cases(found: References, run: Runner, loaded: Loaded, job: Job) -> None
     if not noise.repeats(found.noise):
         _check_repeats(names, first, run)
     if found.vacuous is None:
-        found.cases += _other_sizes(job, run)
         _look_for_what_never_changes(found, names)
+    if found.vacuous is None:
+        found.cases += _other_sizes(job, run)
         if loaded.kind != "onnx":  # whose axes are those of the file, and stay
-            outputs = [item.outputs for item in found.cases]
-            for note in output_axes.unmoved(job, outputs):
-                found.add_warning(note)
+            _look_at_output_axes(found, job, run)
+
+
+def _look_at_output_axes(found: References, job: Job, run: Runner) -> None:
+    """Where one stands still, try a size that also moves it behind a stride."""
+    for symbol in output_axes.still(job, [item.outputs for item in found.cases]):
+        found.cases += _ran([cases.doubled(job, symbol)], job, run, {}, 1)
+    for note in output_axes.unmoved(job, [item.outputs for item in found.cases]):
+        found.add_warning(note)
 
 
 def _look_for_what_never_changes(found: References, names: list[str]) -> None:
@@ -206,19 +213,7 @@ def _other_sizes(job: Job, run: Runner) -> list[Reference]:
     kept: list[Reference] = []
     refused: dict[str, str] = {}
     for moved in [[symbol] for symbol in every] + ([every] if len(every) > 1 else []):
-        count = 0
-        for case in cases.candidates(job, moved):
-            inputs = case.draw(job.seed)
-            try:
-                outputs = run(inputs)
-            except (*REFUSALS, StageError) as error:
-                refused.setdefault(moved[0], f"at {case.label}: {first_line(error)}")
-                continue
-            if all(output.size and np.isfinite(output).all() for output in outputs):
-                kept.append(Reference(case, inputs, outputs))
-                count += 1
-            if count == _OTHER_SIZES:
-                break
+        kept += _ran(cases.candidates(job, moved), job, run, refused, _OTHER_SIZES)
     reached = {symbol for reference in kept for symbol in reference.case.sizes}
     for symbol in every:
         if symbol not in reached:
@@ -228,4 +223,23 @@ def _other_sizes(job: Job, run: Runner) -> list[Reference]:
                 f"({refused.get(symbol, 'its outputs are empty or not finite there')})",
                 f"remove {symbol} from dynamic_axes, or give axes that change together one name",
             )
+    return kept
+
+
+def _ran(
+    offered: Iterable[Case], job: Job, run: Runner, refused: dict[str, str], most: int
+) -> list[Reference]:
+    """The first cases that the model accepts; ``refused`` takes why it did not, by symbol."""
+    kept: list[Reference] = []
+    for case in offered:
+        inputs = case.draw(job.seed)
+        try:
+            outputs = run(inputs)
+        except (*REFUSALS, StageError) as error:
+            refused.setdefault(next(iter(case.sizes)), f"at {case.label}: {first_line(error)}")
+            continue
+        if all(output.size and np.isfinite(output).all() for output in outputs):
+            kept.append(Reference(case, inputs, outputs))
+        if len(kept) == most:
+            break
     return kept

@@ -97,7 +97,7 @@ def check(
     loaded: Loaded,
     dropped: Sequence[float],
     what: str,
-    hint: str = "use exporter: torchscript",
+    hint: str,
     folder: Path = Path(),
 ) -> None:
     """Raise where a graph does not train as the model does.

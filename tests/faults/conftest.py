@@ -12,7 +12,7 @@ import pytest
 
 from converter.batch import ExecutorSpec
 from converter.executors import Finished
-from converter.executors.process import ProcessExecutor, _server
+from converter.executors.process import ProcessExecutor, servers
 from converter.job import Job, JobResult
 
 MARK = "CONVERTER_TEST_MARK"
@@ -46,9 +46,8 @@ def all_gone(mark: str, but: set[int], within_s: float) -> dict[int, str]:
 @pytest.fixture(scope="session")
 def mark() -> Iterator[str]:
     """A word in the environment of every process started from here on."""
-    if _server.cache_info().currsize:  # it was started without the mark
-        _server(False).close()
-        _server.cache_clear()
+    while servers:  # they were started without the mark
+        servers.popitem()[1].close()
     value = uuid.uuid4().hex
     os.environ[MARK] = value
     yield value
@@ -83,7 +82,7 @@ def run(mark: str, job: Callable[..., Job]) -> Run:
         jobs = [job(tag, tag) for tag in tags]
         events = ProcessExecutor(spec, "entries:by_tag").run(jobs)
         results = {e.result.name: e.result for e in events if isinstance(e, Finished)}
-        assert all_gone(mark, {_server(False).pid}, 0.5) == {}
+        assert all_gone(mark, {servers[False].pid}, 0.5) == {}
         return results
 
     return run_tags

@@ -98,6 +98,28 @@ def first_exporter_crashes(job: Job, emit: Emit) -> JobResult:
     return result.model_copy(update={"attempts_by_exporter": done})
 
 
+def first_exporter_crashes_then_all(job: Job, emit: Emit) -> JobResult:
+    emit("load")
+    if job.exporters[0] == "torchscript":
+        emit("export")
+    os.abort()
+
+
+def first_exporter_crashes_late(job: Job, emit: Emit) -> JobResult:
+    if job.exporters[0] == "torchscript":
+        emit("verify")
+        os.abort()
+    emit("export")
+    os.abort()
+
+
+def crashes_after_an_exporter_verified(job: Job, emit: Emit) -> JobResult:
+    emit("export")
+    emit(ExporterAttempt(exporter="torchscript", status="ok"))
+    emit("publish")
+    os.abort()
+
+
 def second_exporter_hangs(job: Job, emit: Emit) -> JobResult:
     _first_exporter_fails(emit)
     time.sleep(60)

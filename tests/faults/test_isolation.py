@@ -13,7 +13,7 @@ from conftest import Run, all_gone
 
 from converter.batch import ExecutorSpec
 from converter.executors import Finished, StageEntered, Started
-from converter.executors.process import ProcessExecutor, _server
+from converter.executors.process import ProcessExecutor, servers
 from converter.job import Job, JobResult
 from converter.processes.joblog import HEAD_BYTES, TAIL_BYTES
 
@@ -52,6 +52,28 @@ def test_an_exporter_that_crashes_leaves_the_others_their_turn(run: Run) -> None
         ("torchscript", "failed", "SIGNAL"),
         ("dynamo", "ok", None),
     ]
+
+
+def test_a_crash_before_any_export_ends_the_tries(run: Run) -> None:
+    """Of the two crashes the row shows the one that came further."""
+    tag = "first_exporter_crashes_then_all"
+    result = run(tag, retries=0)[tag]
+    assert error_of(result)[:3] == ("crashed", "SIGNAL", "export")
+    assert result.attempts == 2
+    assert [a.exporter for a in result.attempts_by_exporter] == ["torchscript"]
+
+
+def test_of_two_crashes_the_row_shows_the_one_that_came_further(run: Run) -> None:
+    result = run("first_exporter_crashes_late", retries=0)["first_exporter_crashes_late"]
+    assert error_of(result)[:3] == ("crashed", "SIGNAL", "verify")
+    assert [a.exporter for a in result.attempts_by_exporter] == ["torchscript", "dynamo"]
+
+
+def test_a_crash_after_an_exporter_verified_leaves_the_others_out(run: Run) -> None:
+    tag = "crashes_after_an_exporter_verified"
+    result = run(tag, retries=0)[tag]
+    assert (result.status, result.attempts) == ("crashed", 1)
+    assert [(a.exporter, a.status) for a in result.attempts_by_exporter] == [("torchscript", "ok")]
 
 
 @pytest.mark.parametrize(
@@ -108,15 +130,15 @@ def test_a_fork_server_that_is_killed_is_replaced(mark: str, job: Callable[..., 
     executor_results = {}
     for event in events:
         if isinstance(event, StageEntered) and event.name == "first":
-            killed = _server(False).pid
+            killed = servers[False].pid
             os.kill(killed, signal.SIGKILL)
         if isinstance(event, Started) and event.attempt == 2:
             events.close()
         if isinstance(event, Finished):
             executor_results[event.result.name] = event.result.status
     assert executor_results == {"second": "ok"}
-    assert _server(False).pid != killed
-    assert all_gone(mark, {_server(False).pid}, 0.5) == {}
+    assert servers[False].pid != killed
+    assert all_gone(mark, {servers[False].pid}, 0.5) == {}
 
 
 @pytest.mark.parametrize("tag", ["exits_0", "sys_exits_0"])
@@ -215,4 +237,4 @@ def test_closing_ends_what_runs(mark: str, job: Callable[..., Job]) -> None:
     before = time.monotonic()
     events.close()
     assert time.monotonic() - before < 5
-    assert all_gone(mark, {_server(False).pid}, 0.5) == {}
+    assert all_gone(mark, {servers[False].pid}, 0.5) == {}

@@ -156,6 +156,7 @@ def check_resumed(directory: Path, whole: dict[str, Any]) -> None:
     assert names <= {path.name for path in next(directory.parent.glob("whole-*/")).iterdir()}
     found = normalised(directory)
     for row, other in zip(found.pop("models"), whole["models"], strict=True):
+        assert row.keys() == other.keys()
         for key, value in row.items():
             assert (row["name"], key, value) == (row["name"], key, other[key])
     assert found == {key: value for key, value in whole.items() if key != "models"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -137,3 +138,9 @@ def test_only_lists_of_boxes_and_scores_are_detections() -> None:
     assert detections.places(["boxes", "labels"], [boxes, labels]) == {}
     assert detections.places(["boxes", "scores"], [boxes[None], scores[None]]) == {}
     assert detections.places(["boxes", "scores"], [boxes, scores[:5]]) == {}
+
+
+def test_detections_that_are_lost_at_random_are_noticed(convert: Callable[..., Any]) -> None:
+    inputs = {"x": {"shape": [60, 8]}}
+    done = convert("RandomBoxes", inputs=inputs, outputs=["boxes", "scores", "labels"])
+    assert done.code is Code.NONDETERMINISTIC

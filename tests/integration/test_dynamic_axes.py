@@ -156,9 +156,27 @@ def test_an_output_that_never_moves_cannot_have_the_symbol_of_an_input(convert: 
     assert (error.stage, error.code) == ("reference", Code.DIM_SPECIALISED)
     assert error.message == (
         "axis 0 of output y (batch) is declared dynamic, but PyTorch's output has 1 there "
-        "at every size of batch"
+        "at every size of batch that was tried"
     )
     assert error.hint == "remove axis 0 of y from dynamic_axes"
+
+
+def test_an_axis_that_moves_only_at_twice_the_size_is_tried_there(convert: Convert) -> None:
+    axes = {"x": {2: "t"}, "y": {2: "t"}}
+    done = convert("Strided", inputs={"x": {"shape": [1, 3, 64]}}, outputs=["y"], dynamic_axes=axes)
+    assert done.code is None, done.result.error
+    assert [case.label for case in done.result.verify.cases] == [
+        "traced", "second", "t=65", "t=66", "t=128",
+    ]  # fmt: skip
+
+
+def test_an_axis_that_the_output_does_not_have_is_told(convert: Convert) -> None:
+    axes = {**BATCH, "y": {7: "batch"}}
+    error = convert("Summary", outputs=["y"], dynamic_axes=axes).result.error
+    assert (error.code, error.message) == (
+        Code.OUTPUT_STRUCTURE,
+        "axis 7 of output y (batch) is declared dynamic, but PyTorch's output has fewer axes",
+    )
 
 
 def test_a_symbol_of_its_own_that_never_moves_is_a_note(convert: Convert) -> None:

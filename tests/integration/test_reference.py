@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from jobs import BATCH
 
 from converter.errors import Code, StageError
 from converter.worker import execution, loading, numerics, reference
@@ -91,15 +92,17 @@ def test_the_samples_and_the_model_are_left_alone(tiny_job: MakeJob) -> None:
     np.testing.assert_array_equal(found.cases[0].outputs[0], expected.numpy())
 
 
-def test_a_single_input_proves_nothing(tiny_job: MakeJob) -> None:
+@pytest.mark.parametrize("axes", [{}, BATCH], ids=["static", "dynamic"])
+def test_a_single_input_proves_nothing(tiny_job: MakeJob, axes: dict[str, Any]) -> None:
     """A branch that the export has frozen would ship: nothing takes the other one."""
     pinned = {"x": {"shape": [2, 4], "fill": "constant", "value": 1.0}}
-    found = compute(tiny_job("Branch", inputs=pinned))
+    found = compute(tiny_job("Branch", inputs=pinned, dynamic_axes=axes))
     assert found.vacuous is not None
     assert found.vacuous.code is Code.VERIFY_VACUOUS
     assert "only one input was tried (x: fill constant or file)" in found.vacuous.message
     other = {"cases": [{"label": "negative", "inputs": {"x": {"value": -1.0}}}]}
-    assert compute(tiny_job("Branch", inputs=pinned, verify=other)).vacuous is None
+    job = tiny_job("Branch", inputs=pinned, dynamic_axes=axes, verify=other)
+    assert compute(job).vacuous is None
 
 
 def test_an_input_that_never_varies_is_named(tiny_job: MakeJob) -> None:
@@ -109,8 +112,11 @@ def test_an_input_that_never_varies_is_named(tiny_job: MakeJob) -> None:
     assert found.unproven == ["y is the same in every case: its effect is not measured"]
 
 
-def test_a_whole_number_that_never_changes_is_named(tiny_job: MakeJob) -> None:
-    found = compute(tiny_job("NeverAbove", outputs=["above", "y"]))
+@pytest.mark.parametrize("axes", [{}, BATCH], ids=["static", "dynamic"])
+def test_a_whole_number_that_never_changes_is_named(
+    tiny_job: MakeJob, axes: dict[str, Any]
+) -> None:
+    found = compute(tiny_job("NeverAbove", outputs=["above", "y"], dynamic_axes=axes))
     assert found.vacuous is None
     assert found.unproven == [
         "output above is the same in every case: it is not measured to follow the input"

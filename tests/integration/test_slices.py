@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import jobs
 import numpy as np
 import pytest
-from jobs import convert
 
 from converter.errors import Code
 from converter.worker import numerics, slices
@@ -54,6 +54,11 @@ def test_what_rounding_does_to_a_part_is_no_error() -> None:
     assert compare(head(), cancelled, noise=own).code is None
 
 
+def test_a_sigmoid_that_hardly_ever_fires_is_right(convert: Callable[..., Any]) -> None:
+    done = convert("HeatMap", inputs={"x": {"shape": [1, 8, 64]}})
+    assert done.code is None, done.result.error
+
+
 def test_small_slices_and_slices_of_nothing_are_left_to_the_whole() -> None:
     assert slices.spread(np.ones((1, 1000), np.float32)) == {}
     silent = head()
@@ -65,7 +70,7 @@ def test_a_file_with_dead_scores_is_refused_by_the_strict_mutations(
     tiny_job: Callable[..., Any],
 ) -> None:
     job = tiny_job("Head", inputs={"x": {"shape": [1, 8, 64]}}, verify={"mutations": 4})
-    converted = convert(job)
+    converted = jobs.convert(job)
     assert converted.code is None, converted.result.error
     mutation = converted.result.verify.mutation
     assert mutation is not None

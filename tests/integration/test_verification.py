@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,3 +43,37 @@ def test_a_second_look_at_the_noise_is_on_the_same_provider(
     assert found.error is not None
     assert found.error.code is Code.VERIFY_VALUE
     assert asked == ["cuda", "cuda"]
+
+
+def test_weights_of_a_branch_may_lie_in_another_file(
+    tiny_job: Callable[..., Any], tmp_path: Path
+) -> None:
+    import onnx
+
+    from converter.job import Recheck
+    from converter.worker import recheck
+
+    text = """<ir_version: 8, opset_import: ["": 17]>
+        g (float[b, 32] x) => (float[b, 32] y)
+        {
+            zero = Constant<value_float = 0.0>()
+            sum = ReduceSum<keepdims = 0>(x)
+            positive = Greater(sum, zero)
+            y = If(positive) <then_branch = t () => (float[b, 32] u) {u = MatMul(x, V)},
+                              else_branch = e () => (float[b, 32] w) {w = MatMul(x, W)}>
+        }"""
+    model = onnx.parser.parse_model(text)
+    draw = np.random.default_rng(0)
+    branches = next(node for node in model.graph.node if node.op_type == "If").attribute
+    for branch, name in zip(branches, "VW", strict=True):
+        values = draw.standard_normal((32, 32)).astype(np.float32)
+        branch.g.initializer.append(onnx.numpy_helper.from_array(values, name))
+    onnx.save_model(model, tmp_path / "source.onnx")
+    options = {"inputs": {}, "opset": None, "exporters": ["original"]}
+    source = {"onnx": str(tmp_path / "source.onnx")}
+    job = tiny_job(source, export={"external_data": "always"}, **options)
+    converted = convert(job)
+    assert converted.code is None, converted.result.error
+    assert len(converted.artifact.external_data) == 1
+    again = Recheck.model_validate({**dict(job), "file": str(converted.path)})
+    assert recheck.run(again, lambda news: None).error is None

@@ -338,3 +338,42 @@ class Head(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat([640 * self.box(x).sigmoid(), self.score(x).sigmoid()], 1)
+
+
+class HeatMap(nn.Module):
+    """Classes by place, of which one hardly ever shows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(8, 8, 1)
+        nn.init.normal_(self.conv.weight, std=0.3)
+        nn.init.constant_(self.conv.bias, -4.6)
+        with torch.no_grad():
+            self.conv.bias[3] = -15.5
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x).sigmoid()
+
+
+class RandomBoxes(nn.Module):
+    """Detections, some of which are lost at random."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.boxes = nn.Linear(8, 4)
+        self.scores = nn.Linear(8, 1)
+
+    def forward(self, x: Tensor) -> Any:
+        y = x[torch.rand(x.shape[0]) > 0.03]
+        scores = self.scores(y).sigmoid()[:, 0]
+        return self.boxes(y), scores, (scores > 0.5).long()
+
+
+class Strided(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(3, 4, 16, stride=16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.conv(x)
+        return y
