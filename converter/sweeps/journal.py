@@ -123,8 +123,11 @@ def refresh(folder: Path) -> None:
     points = [_point(record, folder) for record in before.points]
     codes = [point.exit_code for point in points if point.exit_code is not None]
     found = Journal(folder, points, before.sweep)
-    now = found.sweep()
-    if before.sweep.finished_at and (now.points, now.models) == (before.points, before.models):
+    current = found.sweep()
+    if before.sweep.finished_at and (current.points, current.models) == (
+        before.points,
+        before.models,
+    ):
         return
     if len(codes) == len(points):
         found.close(worst(codes))

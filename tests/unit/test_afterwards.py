@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -16,10 +17,11 @@ from test_runner import Act, Script, failed, make_plan, ok
 
 from converter import manifest
 from converter.batch import BatchSpec
+from converter.changes import Comparison
 from converter.errors import ExitCode, RunError
 from converter.job import Artifact, Job, JobResult
 from converter.manifest import Manifest
-from converter.run import baseline, exclusive, zoo_index
+from converter.run import afterwards, baseline, exclusive, record, zoo_index
 from converter.run.context import RunContext
 from converter.run.runner import execute
 
@@ -222,17 +224,66 @@ def test_an_old_run_that_cannot_be_removed_fails_the_run(
 
 def test_a_run_of_before_that_is_resumed_is_not_the_latest(tmp_path: Path) -> None:
     nights = Nights(tmp_path / "zoo")
-    nights.run({}, "a")
-    nights.run({}, "a")
+    target = tmp_path / "published"
+    nights.run({}, "a", publish_to=str(target))
+    nights.run({"a": larger}, "a", publish_to=str(target))
+    before = zoo_index.read(target)
     link = tmp_path / "zoo" / "latest"
     assert link.resolve().name == "night2"
     old = tmp_path / "zoo" / "night1"
-    spec = BatchSpec.model_validate({"benchmark": {"providers": []}})
+    spec = BatchSpec.model_validate(
+        {
+            "benchmark": {"providers": []},
+            "models": {"a": {"source": {"registry": "srcnn"}}},
+            "publish_to": str(target),
+        }
+    )
     context = RunContext(
         old, "zoo", [], "0" * 64, "", spec=spec, home=tmp_path / "zoo", resumes=True
     )
     execute(make_plan(old, "a"), Script({}), context)
     assert link.resolve().name == "night2"
+    assert zoo_index.read(target) == before
+
+
+def test_a_clock_that_once_was_ahead_holds_no_later_night_back(
+    nights: Nights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "published"
+    with monkeypatch.context() as clock:
+        clock.setattr(record, "_stamp", lambda moment: "2999-01-01T00:00:00.000Z")
+        ahead = nights.run({}, "a", publish_to=str(target))[1].run
+    run = nights.run({"a": larger}, "a", publish_to=str(target))[1].run
+    assert run.started_at < ahead.started_at
+    assert os.readlink(nights.home / "latest") == "night2"
+    entry = zoo_index.read(target).models["a"]
+    assert (entry.bytes, entry.verified_by) == (30, run.id)
+
+
+def test_a_signal_while_slower_models_are_timed_again_ends_the_run(
+    nights: Nights,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    target = tmp_path / "published"
+    nights.run({}, "a", publish_to=str(target))
+    before = zoo_index.read(target)
+    compared = afterwards.compared
+
+    def interrupted(*arguments: Any) -> Comparison:
+        signal.raise_signal(signal.SIGTERM)
+        return compared(*arguments)
+
+    monkeypatch.setattr(afterwards, "compared", interrupted)
+    code, made = nights.run({"a": larger}, "a", publish_to=str(target))
+    assert code == ExitCode.TERMINATED
+    run = made.run
+    assert (run.complete, run.exit_code, run.ended_by) == (False, 143, "signal")
+    assert made.comparison is None
+    assert "Interrupted by SIGTERM: 1 of 1 models are done" in capsys.readouterr().out
+    assert zoo_index.read(target) == before
+    assert os.readlink(nights.home / "latest") == "night1"
 
 
 def test_a_run_elsewhere_says_that_no_later_one_is_compared_with_it(

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -49,10 +50,17 @@ def holds(target: Path) -> dict[str, bytes]:
     return {name: (target / entry.path).read_bytes() for name, entry in index.models.items()}
 
 
-def publish(run: Manifest, tmp_path: Path, listed: Iterable[str] | None = ("a", "b")) -> list[str]:
+def publish(
+    run: Manifest,
+    tmp_path: Path,
+    listed: Iterable[str] | None = ("a", "b"),
+    *,
+    resumed: bool = False,
+) -> list[str]:
     target = tmp_path / "zoo"
     zoo_index.check(target)
-    return publication.publish(run, tmp_path, target, None if listed is None else [*listed])
+    names = None if listed is None else [*listed]
+    return publication.publish(run, tmp_path, target, names, resumed=resumed)
 
 
 def test_what_verified_is_there_whole(tmp_path: Path) -> None:
@@ -157,8 +165,15 @@ def test_without_its_index_nothing_of_the_folder_is_removed(tmp_path: Path) -> N
 def test_a_run_of_before_that_was_resumed_replaces_nothing(tmp_path: Path) -> None:
     publish(manifest(made(tmp_path, "a", b"new"), day=2), tmp_path)
     before = holds(tmp_path / "zoo")
-    assert publish(manifest(made(tmp_path, "a", b"old"), day=1), tmp_path) == []
+    assert publish(manifest(made(tmp_path, "a", b"old"), day=1), tmp_path, resumed=True) == []
     assert holds(tmp_path / "zoo") == before
+
+
+def test_a_clock_that_once_was_ahead_holds_no_later_night_back(tmp_path: Path) -> None:
+    publish(manifest(made(tmp_path, "a", b"old"), day=30), tmp_path)
+    assert publish(manifest(made(tmp_path, "a", b"new"), day=2), tmp_path) == []
+    assert holds(tmp_path / "zoo") == {"a": b"new"}
+    assert zoo_index.read(tmp_path / "zoo").models["a"].verified_by == "run-2"
 
 
 def test_a_damaged_file_that_tonight_cannot_replace_is_told(tmp_path: Path) -> None:
@@ -168,6 +183,48 @@ def test_a_damaged_file_that_tonight_cannot_replace_is_told(tmp_path: Path) -> N
     failed = manifest(made(tmp_path, "a", b"1"), row("b", status="failed"), day=2)
     (problem,) = publish(failed, tmp_path)
     assert problem.startswith("b: what is published is not as ")
+
+
+@pytest.mark.parametrize("with_file", [False, True])
+def test_every_byte_of_a_model_that_fails_tonight_is_looked_at(
+    tmp_path: Path, with_file: bool
+) -> None:
+    publish(manifest(made(tmp_path, "a", b"good")), tmp_path)
+    (path,) = (tmp_path / "zoo" / "a").glob("*/a.onnx")
+    path.write_bytes(b"evil")
+    tonight = made(tmp_path, "a", b"slow").artifact if with_file else None  # wrong on a provider
+    (problem,) = publish(manifest(failing("a", artifact=tonight), day=2), tmp_path)
+    assert problem.startswith("a: what is published is not as ")
+
+
+def test_of_a_model_that_was_not_selected_only_the_size_is_looked_at(tmp_path: Path) -> None:
+    rows = (made(tmp_path, "a", b"1"), made(tmp_path, "b", b"good", b"data"))
+    publish(manifest(*rows), tmp_path)
+    (path,) = (tmp_path / "zoo" / "b").glob("*/b.onnx.data")
+    path.write_bytes(b"evil")
+    assert publish(manifest(rows[0], day=2), tmp_path) == []
+    path.write_bytes(b"half a file")
+    (problem,) = publish(manifest(rows[0], day=3), tmp_path)
+    assert problem.startswith("b: what is published is not as ")
+    path.unlink()
+    assert publish(manifest(rows[0], day=4), tmp_path) == [problem]
+
+
+def test_what_is_retired_or_of_another_experiment_may_be_gone(tmp_path: Path) -> None:
+    rows = (made(tmp_path, "a", b"1"), made(tmp_path, "b", b"2"))
+    publish(manifest(*rows), tmp_path)
+    other = manifest(made(tmp_path, "c", b"3"))
+    run = other.run.model_copy(update={"experiment": "other"})
+    publish(other.model_copy(update={"run": run}), tmp_path, listed=["c"])
+    for name in ("b", "c"):
+        shutil.rmtree(tmp_path / "zoo" / name)
+    assert publish(manifest(rows[0], day=2), tmp_path, listed=["a"]) == []
+    models = zoo_index.read(tmp_path / "zoo").models
+    assert {name: entry.retired for name, entry in models.items()} == {
+        "a": False,
+        "b": True,
+        "c": False,
+    }
 
 
 @pytest.mark.parametrize("planted", ["a", "version", "file"])

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from converter import cli, executors, manifest
+from converter import cli, executors, manifest, reports
 from converter.batch import ExecutorSpec
 from converter.errors import Code, ExitCode
 from converter.executors import Executor
@@ -155,6 +155,27 @@ def test_a_run_that_was_killed_after_its_manifest_gets_its_reports(stage: Stage)
     assert (code, stage.ran) == (0, [])
     assert "resumed: 3 of 3 models are done" in out
     assert sorted(Path(DIRECTORY).rglob("*")) == whole
+
+
+def test_a_disk_that_fills_up_after_the_manifest_leaves_a_run_to_resume(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as disk:
+        disk.setattr(reports, "write", full)
+        code, out, _ = stage.run()
+    assert code == ExitCode.RUN_FAILED
+    assert "Finish it with: python -m converter resume" in out
+    run = manifest.read(Path(DIRECTORY)).run
+    assert (run.complete, run.exit_code, run.ended_by) == (False, 3, "failure")
+    code, out, _ = stage.resume()
+    assert (code, stage.ran) == (0, [])
+    assert "resumed: 3 of 3 models are done" in out
+    assert Path(DIRECTORY, "report.html").is_file()
+    run = manifest.read(Path(DIRECTORY)).run
+    assert (run.complete, run.exit_code, run.ended_by) == (True, 0, None)
 
 
 def test_a_failed_model_is_finished(stage: Stage) -> None:

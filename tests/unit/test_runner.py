@@ -372,6 +372,23 @@ def test_a_crash_that_comes_with_the_signal_is_not_the_models_fault(
     assert rows(directory)["a"].status == "not_run"
 
 
+def test_a_signal_after_the_last_model_ends_the_run_too(
+    directory: Path, context: RunContext, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Late(Script):
+        def run(self, jobs: Sequence[Job]) -> Events:
+            yield from super().run(jobs)
+            signal.raise_signal(signal.SIGINT)
+
+    code = execute(make_plan(directory, "a"), Late({}), context)
+    assert code is ExitCode.INTERRUPTED
+    assert rows(directory)["a"].status == "ok"
+    run = manifest.read(directory).run
+    assert (run.complete, run.exit_code, run.ended_by) == (False, 130, "signal")
+    assert "Interrupted by SIGINT: 1 of 1 models are done" in capsys.readouterr().out
+    assert not (directory.parent / "latest").exists()
+
+
 def test_a_full_disk_stops_the_run_and_keeps_the_record(
     directory: Path,
     context: RunContext,
@@ -409,7 +426,8 @@ def test_a_report_that_cannot_be_written_leaves_the_manifest(
     assert execute(make_plan(directory, "a"), script, context) is ExitCode.RUN_FAILED
     assert "report.html" in capsys.readouterr().out
     assert rows(directory)["a"].status == "ok"
-    assert manifest.read(directory).run.complete
+    run = manifest.read(directory).run
+    assert (run.complete, run.exit_code, run.ended_by) == (False, 3, "failure")
 
 
 def test_a_worker_that_reports_a_full_disk_stops_the_run(

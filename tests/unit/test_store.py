@@ -361,6 +361,22 @@ def test_a_file_stays_in_the_store_where_a_provider_is_absent(
     assert len(list(store.path.iterdir())) == 1
 
 
+@pytest.mark.parametrize(("cpu", "kept"), [(wrong, 0), (measured, 1)])
+def test_a_file_that_one_provider_proves_wrong_goes_although_another_is_absent(
+    night: Night,
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    cpu: Callable[[Measure], JobResult],
+    kept: int,
+) -> None:
+    player = Measuring(cuda=ended(Code.EP_UNAVAILABLE), cpu=cpu)
+    monkeypatch.setattr(benchmarks, "ProcessExecutor", lambda *arguments: player)
+    spec = BenchmarkSpec(providers=["cuda", "cpu"])
+    row = night("a", benchmark=spec, code=ExitCode.MODELS_FAILED)["a"]
+    assert (row.error and row.error.code) == Code.EP_UNAVAILABLE
+    assert len(list(store.path.iterdir())) == kept
+
+
 @pytest.mark.parametrize(
     ("policy", "same", "other", "none"),
     [("always", True, True, True), ("never", False, False, False), ("stale", False, True, True)],

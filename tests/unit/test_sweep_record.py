@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from converter import manifest
 from converter.errors import ExitCode, RunError
-from converter.sweeps import page, screen
-from tests.manifests import CPU, CUDA, failed, ok, timed
+from converter.sweeps import journal, page, screen
+from tests.manifests import CPU, CUDA, failed, manifest_of, ok, timed
 from tests.sweeps import Folder
 
 
@@ -97,6 +98,48 @@ def test_a_record_that_cannot_be_written_is_a_failed_run(two: Folder) -> None:
     (two.path / "sweep.json").mkdir()
     with pytest.raises(RunError, match=r"cannot write the record of the sweep: .*Is a directory"):
         two.journal.write()
+
+
+@pytest.fixture
+def refused(tmp_path: Path) -> Folder:
+    """A sweep that ended: a point that ran, one that was refused."""
+    folder = Folder(tmp_path, "opset=13", "opset=99")
+    folder.end(0, ExitCode.MODELS_FAILED, failed("b"))
+    folder.points[1].exit_code = ExitCode.CONFIG
+    folder.points[1].problems = ["opset: found 99; expected a whole number from 7 to 25."]
+    folder.journal.close(ExitCode.CONFIG)
+    return folder
+
+
+def test_a_refreshed_record_in_which_nothing_changed_is_as_it_was(
+    refused: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "now", lambda: "2999-01-01T00:00:00.000Z")
+    before = (refused.path / "sweep.json").read_bytes()
+    journal.refresh(refused.path)
+    assert (refused.path / "sweep.json").read_bytes() == before
+
+
+def test_a_refused_point_keeps_its_reason_when_another_was_resumed(refused: Folder) -> None:
+    manifest.write(manifest_of(ok("b")), refused.path / "opset=13")
+    journal.refresh(refused.path)
+    sweep = refused.read()
+    assert [(point.state, point.exit_code) for point in sweep.points] == [
+        ("done", 0),
+        ("refused", 2),
+    ]
+    assert sweep.points[1].problems == refused.points[1].problems
+    assert sweep.models[0].cells[1].reason.startswith("opset: found 99")
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"schema_version": "1"}', "\x00"])
+def test_a_manifest_that_cannot_be_read_keeps_its_points_exit_code(two: Folder, text: str) -> None:
+    two.journal.close(ExitCode.MODELS_FAILED)
+    (two.path / "opset=13" / "manifest.json").write_text(text)
+    journal.refresh(two.path)
+    sweep = two.read()
+    assert [point.exit_code for point in sweep.points] == [1, 0]
+    assert (sweep.sweep.complete, sweep.sweep.exit_code) == (True, 1)
 
 
 # On the screen
