@@ -74,17 +74,20 @@ def finish(
     notes = record.farewell(received, failure, late=late)
     if found is not None:
         notes.insert(0, "\n".join(wording.lines(found)))
+    problems: list[str] = []
     try:
         final = _write(final, context.directory, code)
         notes += _point_latest(final, context)
-        problems = [*_publish(final, context), *_prune(context)] if came_to_end else []
+        if came_to_end:
+            problems = [*_publish(final, context), *_prune(context)]
         if problems:
             code = ExitCode.RUN_FAILED
             final = _write(final, context.directory, code, problems)
     except OSError as error:
         if failure is None:
             notes += record.farewell(None, error)
-        _mark_unfinished(final, context.directory)
+        _mark_unfinished(final, context.directory, problems)
+        notes += problems
         notes += _tell(context, ExitCode.RUN_FAILED, found, log)
         return Ending(ExitCode.RUN_FAILED, final, failure or error, notes)
     notes += problems
@@ -105,10 +108,10 @@ def _write(
     return final
 
 
-def _mark_unfinished(final: Manifest, directory: Path) -> None:
+def _mark_unfinished(final: Manifest, directory: Path, problems: Sequence[str]) -> None:
     """Let `resume` see that the steps after the manifest were not all done."""
     failed = {"exit_code": int(ExitCode.RUN_FAILED), "complete": False, "ended_by": "failure"}
-    run = final.run.model_copy(update=failed)
+    run = final.run.model_copy(update={**failed, "problems": list(map(plain, problems))})
     with suppress(OSError):  # what stopped them may be a full disk
         manifest.write(final.model_copy(update={"run": run}), directory)
 

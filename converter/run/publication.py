@@ -73,7 +73,7 @@ def publish(
             index = Index(models=dict(sorted({**index.models, row.name: entry}.items())))
             _write(target, index)
     if listed is not None:
-        retired = _retired(index, manifest, listed)
+        retired = _retired(index, manifest, listed, resumed)
         if retired != index:
             index = retired
             _write(target, index)
@@ -199,13 +199,14 @@ def _has_size(path: Path, part: FileInfo) -> bool:
     return path.is_file() and path.stat().st_size == part.bytes
 
 
-def _retired(index: Index, manifest: Manifest, listed: Collection[str]) -> Index:
+def _retired(index: Index, manifest: Manifest, listed: Collection[str], resumed: bool) -> Index:
     """The index with a mark on what this experiment has published and no longer lists."""
     models = {
         name: entry.model_copy(update={"retired": True, "retired_since": manifest.run.started_at})
         if name not in listed
         and not entry.retired
         and entry.provenance.experiment == manifest.run.experiment
+        and not (resumed and entry.verified_at > manifest.run.started_at)
         else entry
         for name, entry in index.models.items()
     }

@@ -51,19 +51,19 @@ def verification(rows: Sequence[Row]) -> list[str]:
     """What the proof costs: ``verification took 23 % of the conversions' time``.
 
     The reference counts as well: the conversion alone would not need it. Where latencies were
-    measured, its share of the whole run follows. None where nothing ran.
+    measured, its share of conversions and latencies together follows. Rows of the store do not
+    count: they cost this run nothing of it. None where nothing ran.
     """
     spent: defaultdict[str, float] = defaultdict(float)
     for row in rows:
-        for name, stage in row.stages.items():
-            if not row.cached or name == "benchmark":  # the rest is of the run that made the file
-                spent[name] += stage.seconds or 0.0
+        for name, stage in row.stages.items() if not row.cached else ():
+            spent[name] += stage.seconds or 0.0
     proof, benchmark = sum(spent[name] for name in _PROOF), spent["benchmark"]
     whole = sum(spent.values())
     if whole <= benchmark:
         return []
     told = f"verification took {100 * proof / (whole - benchmark):.0f} % of the conversions' time"
-    return [f"{told}, {100 * proof / whole:.0f} % of the run's" if benchmark else told]
+    return [f"{told}, {100 * proof / whole:.0f} % with their latencies" if benchmark else told]
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -123,13 +123,11 @@ def refresh(folder: Path) -> None:
     points = [_point(record, folder) for record in before.points]
     codes = [point.exit_code for point in points if point.exit_code is not None]
     found = Journal(folder, points, before.sweep)
-    current = found.sweep()
-    if before.sweep.finished_at and (current.points, current.models) == (
-        before.points,
-        before.models,
-    ):
+    current, all_ended = found.sweep(), len(codes) == len(points)
+    told = before.sweep.finished_at is not None and before.sweep.complete == all_ended
+    if told and (current.points, current.models) == (before.points, before.models):
         return
-    if len(codes) == len(points):
+    if all_ended:
         found.close(worst(codes))
     else:  # it has no exit code but the one that it was stopped with
         found.write()
@@ -139,9 +137,12 @@ def _point(record: PointRecord, folder: Path) -> SweepPoint:
     """A point as its run is now, where it has one that came to its end."""
     directory = folder / record.directory if record.directory else None
     code, problems = record.exit_code, record.problems
-    if directory is not None and (found := resuming.earlier(directory)) is not None:
+    found = resuming.earlier(directory) if directory is not None else None
+    if found is not None:
         code = found.run.exit_code if found.run.finished_at is not None else None
-        problems = []
+        problems = problems if code == record.exit_code else []  # else it was resumed
+    elif record.manifest is not None:
+        problems = [*problems, f"{record.manifest} cannot be read"]
     return SweepPoint(
         name=record.name,
         overrides=[],

@@ -169,6 +169,13 @@ def test_a_run_of_before_that_was_resumed_replaces_nothing(tmp_path: Path) -> No
     assert holds(tmp_path / "zoo") == before
 
 
+def test_a_run_of_before_that_was_resumed_retires_nothing_newer(tmp_path: Path) -> None:
+    publish(manifest(made(tmp_path, "b", b"new"), day=2), tmp_path)
+    old = manifest(made(tmp_path, "a", b"old"), day=1)
+    assert publish(old, tmp_path, listed=["a"], resumed=True) == []
+    assert not zoo_index.read(tmp_path / "zoo").models["b"].retired
+
+
 def test_a_clock_that_once_was_ahead_holds_no_later_night_back(tmp_path: Path) -> None:
     publish(manifest(made(tmp_path, "a", b"old"), day=30), tmp_path)
     assert publish(manifest(made(tmp_path, "a", b"new"), day=2), tmp_path) == []

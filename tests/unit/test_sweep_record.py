@@ -139,7 +139,16 @@ def test_a_manifest_that_cannot_be_read_keeps_its_points_exit_code(two: Folder, 
     journal.refresh(two.path)
     sweep = two.read()
     assert [point.exit_code for point in sweep.points] == [1, 0]
+    assert sweep.points[0].problems == ["opset=13/manifest.json cannot be read"]
     assert (sweep.sweep.complete, sweep.sweep.exit_code) == (True, 1)
+
+
+def test_a_sweep_that_was_stopped_after_its_last_point_is_completed(refused: Folder) -> None:
+    refused.journal.close(ExitCode.TERMINATED)
+    assert not refused.read().sweep.complete
+    journal.refresh(refused.path)
+    sweep = refused.read().sweep
+    assert (sweep.complete, sweep.exit_code) == (True, 2)
 
 
 # On the screen
