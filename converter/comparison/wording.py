@@ -14,7 +14,9 @@ _MOST_NOTES = 40
 def lines(comparison: Comparison) -> list[str]:
     """The verdict, what is worse with its possible reasons, and what else changed."""
     if comparison.verdict == "no_baseline":
-        return ["compared with nothing: no earlier run was complete and whole (no_baseline)"]
+        return [
+            "compared with nothing: there is no earlier complete run of all models (no_baseline)"
+        ]
     started = comparison.baseline_started_at
     told = [f"compared with {comparison.baseline_run_id} of {started}: {comparison.verdict}"]
     for severity, title in _TITLES.items():

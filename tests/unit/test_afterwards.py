@@ -77,7 +77,7 @@ def test_the_first_night_has_no_baseline_and_that_is_no_error(
     assert code == ExitCode.OK
     assert made.comparison is not None
     assert (made.comparison.verdict, made.run.baseline) == ("no_baseline", None)
-    assert "no earlier run was complete and whole (no_baseline)" in capsys.readouterr().out
+    assert "there is no earlier complete run of all models (no_baseline)" in capsys.readouterr().out
 
 
 def test_without_a_baseline_there_is_no_comparison(nights: Nights) -> None:

@@ -386,7 +386,7 @@ def test_a_baseline_without_the_field_counts_from_its_own_start() -> None:
 
 def test_a_first_night_says_so() -> None:
     assert wording.lines(comparison.no_baseline()) == [
-        "compared with nothing: no earlier run was complete and whole (no_baseline)"
+        "compared with nothing: there is no earlier complete run of all models (no_baseline)"
     ]
 
 
