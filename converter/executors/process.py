@@ -38,7 +38,7 @@ class _Attempt:
     job: Job
     number: int
     before: tuple[ExporterAttempt, ...] = ()
-    failure: JobResult | None = None  # of these exporters, the one that came furthest
+    failure: JobResult | None = None  # of the tries before, the one that came furthest
     pid: int | None = None
     news: list[News] = field(default_factory=list)
 
@@ -71,6 +71,7 @@ class ProcessExecutor:
                             if (again := self._again(event.result, attempt)) is not None:
                                 waiting.append(again)
                                 continue
+                            event = Finished(_furthest(attempt, event.result))
                         yield event
                     _kill_orphans()
                     yield Tick()
@@ -111,7 +112,7 @@ class ProcessExecutor:
         if code not in (Code.SIGNAL, Code.MEM_LIMIT) or not tried or not left or verified:
             return None
         job = attempt.job.model_copy(update={"exporters": left})
-        return _Attempt(job, attempt.number + 1, tuple(done), result)
+        return _Attempt(job, attempt.number + 1, tuple(done), _furthest(attempt, result))
 
 
 def _memory_limit(spec: ExecutorSpec) -> int | None:
@@ -189,15 +190,22 @@ def _receive(connection: Connection, attempt: _Attempt) -> Event:
 
 
 def _finished(result: JobResult, attempt: _Attempt) -> Finished:
-    """The result with the number of tries, and the exporters of the tries before.
-
-    Of several failures it is the one that came furthest, as within one process.
-    """
+    """The result with the number of tries, and the exporters of the tries before."""
     exporters = [*attempt.before, *result.attempts_by_exporter]
     changes = {"attempts": attempt.number, "attempts_by_exporter": exporters}
-    if result.error is not None and attempt.failure is not None:
-        result = max((attempt.failure, result), key=_progress)
     return Finished(result.model_copy(update=changes))
+
+
+def _furthest(attempt: _Attempt, result: JobResult) -> JobResult:
+    """The result of a try, or of several failures the one that came furthest.
+
+    As within one process; what was tried is in it in full.
+    """
+    if result.error is None or attempt.failure is None:
+        return result
+    found = max((attempt.failure, result), key=_progress)
+    tried = {"attempts": result.attempts, "attempts_by_exporter": result.attempts_by_exporter}
+    return found.model_copy(update=tried)
 
 
 def _progress(result: JobResult) -> int:

@@ -113,10 +113,16 @@ def _run_cases(found: References, run: Runner, loaded: Loaded, job: Job) -> None
 
 def _look_at_output_axes(found: References, job: Job, run: Runner) -> None:
     """Where one stands still, try a size that also moves it behind a stride."""
-    for symbol in output_axes.still(job, [item.outputs for item in found.cases]):
-        found.cases += _ran([cases.doubled(job, symbol)], job, run, {}, 1)
-    for note in output_axes.unmoved(job, [item.outputs for item in found.cases]):
+    tried = [item.case.sizes for item in found.cases]
+    twice = [cases.doubled(job, symbol) for symbol in output_axes.still(job, _outputs(found))]
+    new = [case for case in twice if case.sizes not in tried]
+    found.cases += _ran(new, job, run, {}, len(new))
+    for note in output_axes.unmoved(job, _outputs(found)):
         found.add_warning(note)
+
+
+def _outputs(found: References) -> list[list[Array]]:
+    return [item.outputs for item in found.cases]
 
 
 def _look_for_what_never_changes(found: References, names: list[str]) -> None:

@@ -15,6 +15,7 @@ from converter.errors import Code
 from converter.job import (
     STAGES,
     Artifact,
+    ErrorRecord,
     ExporterAttempt,
     Job,
     JobResult,
@@ -110,7 +111,11 @@ def first_exporter_crashes_late(job: Job, emit: Emit) -> JobResult:
         emit("verify")
         os.abort()
     emit("export")
-    os.abort()
+    error = ErrorRecord(stage="export", code=Code.EXPORT, message="no", fingerprint="f" * 12)
+    done = ExporterAttempt(exporter="dynamo", status="failed", code=Code.EXPORT, message="no")
+    return good(job, emit).model_copy(
+        update={"status": "failed", "error": error, "attempts_by_exporter": [done]}
+    )
 
 
 def crashes_after_an_exporter_verified(job: Job, emit: Emit) -> JobResult:
