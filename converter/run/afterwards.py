@@ -5,6 +5,7 @@ manifest with its comparison → reports → ``latest`` → ``publish_to`` → `
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
@@ -57,16 +58,7 @@ def finish(
         log: takes lines for ``run.log``.
     """
     late = interrupts.late
-    received = interrupts.received
-    code = record.close(received, failure, late=late)
-    old = context.baseline.manifest if context.baseline else None
-    final = comparison.since(record.manifest(), old)
-    if received is None and failure is None:
-        final = _compared(final, context, interrupts)
-        received = interrupts.received  # a later signal finds the end already begun
-        if received is not None:  # slower models were still to be timed again
-            code = record.close(received, failure, late=late)
-            final = comparison.since(record.manifest(), old)
+    code, final, received = _closed(record, context, interrupts, failure, late)
     came_to_end = received is None and failure is None
     found = final.comparison
     if code == ExitCode.OK and found is not None and found.verdict == "regression":
@@ -94,6 +86,27 @@ def finish(
     if received is None:
         notes += _tell(context, code, found, log)
     return Ending(code, final, failure, notes)
+
+
+def _closed(
+    record: Record,
+    context: RunContext,
+    interrupts: Interrupts,
+    failure: OSError | None,
+    late: bool,
+) -> tuple[ExitCode, Manifest, signal.Signals | None]:
+    """What the models came to, compared with the baseline, and the signal that ended the run."""
+    old = context.baseline.manifest if context.baseline else None
+    received = interrupts.received
+    code = record.close(received, failure, late=late)
+    final = comparison.since(record.manifest(), old)
+    if received is None and failure is None:
+        final = _compared(final, context, interrupts)
+        received = interrupts.received  # a later signal finds the end already begun
+        if received is not None:  # slower models were still to be timed again
+            code = record.close(received, failure, late=late)
+            final = comparison.since(record.manifest(), old)
+    return code, final, received
 
 
 def _write(
