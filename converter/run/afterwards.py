@@ -1,6 +1,6 @@
 """The end of a run, step by step: nothing after the manifest can make the manifest untrue.
 
-manifest with its comparison → reports → ``latest`` → ``publish_to`` → ``keep`` → commands
+reports → manifest with its comparison → ``latest`` → ``publish_to`` → ``keep`` → commands
 """
 
 from __future__ import annotations
@@ -112,12 +112,14 @@ def _closed(
 def _write(
     final: Manifest, directory: Path, code: ExitCode, problems: Sequence[str] = ()
 ) -> Manifest:
-    """Write manifest and reports, with the exit code in them."""
+    """Write reports and manifest, with the exit code in them."""
     told = [plain(problem) for problem in problems]
     run = final.run.model_copy(update={"exit_code": int(code), "problems": told})
     final = final.model_copy(update={"run": run})
-    manifest.write(final, directory)
+    # The manifest says that the run is complete, and so comes last: a disk that fills with the
+    # reports, or a kill among them, leaves the one that says it is not.
     reports.write(final, directory)
+    manifest.write(final, directory)
     return final
 
 

@@ -313,6 +313,24 @@ def test_a_disk_that_is_full_at_the_end_is_told_to_the_person(
     assert told.exists()
 
 
+def test_a_disk_that_stays_full_leaves_no_manifest_that_says_complete(
+    nights: Nights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from converter import manifest, reports
+
+    whole = manifest.write_atomic
+
+    def full(*_: object) -> None:
+        monkeypatch.setattr(manifest, "write_atomic", full)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(reports, "write", full)
+    code, _ = nights.run({}, "a")
+    monkeypatch.setattr(manifest, "write_atomic", whole)
+    assert code == ExitCode.RUN_FAILED
+    assert not manifest.read(nights.home / "night1").run.complete
+
+
 def test_commands_are_called_with_the_run_directory(nights: Nights, tmp_path: Path) -> None:
     told = tmp_path / "told"
     script = f"import sys; open({str(told)!r}, 'a').write(' '.join(sys.argv[1:]) + '\\n')"
