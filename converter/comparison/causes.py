@@ -51,6 +51,7 @@ _REQUESTED = (
     "outputs",
     "dynamic_axes",
     "device",
+    "seed",
 )
 
 
@@ -108,7 +109,22 @@ def _own(before: Row, after: Row, kind: str) -> list[str]:
             found.append(arrow(key, str(was), str(now)) if plain else f"{key} changed")
     if not asked.same_weights(before.request.weights, after.request.weights):
         found.append("weights changed")
+    was, now = _tolerance(before), _tolerance(after)
+    if was and now and was != now and _numbers(before, after, kind):
+        found.append(arrow("tolerance", was, now))
     return found
+
+
+def _numbers(before: Row, after: Row, kind: str) -> bool:
+    """Whether a change is one of what the file computes."""
+    judged = [row.error.stage for row in (before, after) if row.error]
+    return kind == "error" or "verify" in judged
+
+
+def _tolerance(row: Row) -> str | None:
+    """The tightest bound that an output of the file was held to."""
+    bounds = [(output.atol, output.rtol) for case in row.verify.cases for output in case.outputs]
+    return "atol {:.2g}, rtol {:.2g}".format(*min(bounds)) if bounds else None
 
 
 def arrow(name: str, before: str | None, after: str | None) -> str:

@@ -234,6 +234,15 @@ def test_what_may_explain_a_change_stands_beside_it() -> None:
     assert only(found).explained_by == ["python 3.11.2 → 3.12.0", "torch 2.14.0 → 2.15.0"]
 
 
+def test_a_tolerance_that_changed_explains_what_the_numbers_came_to() -> None:
+    before, after = row(verify=checked(1e-4)), row(verify=checked(9e-6, atol=1e-5))
+    assert only(compared(before, after)).explained_by == [
+        "tolerance atol 0.001, rtol 0 → atol 1e-05, rtol 0"
+    ]
+    # An export knows nothing of it.
+    assert only(compared(before, failing(verify=checked(9e-6, atol=1e-5)))).explained_by == []
+
+
 def test_newly_failing_models_are_grouped_by_cause() -> None:
     other = failing("d", error={"fingerprint": "0" * 12, "message": "something else"})
     old = manifest(*(row(name) for name in "abcd"), failing("e"))
