@@ -6,7 +6,9 @@ plain loop, the converter, the plain loop. Both use four inputs in rotation: a l
 one finds it in a cache, which is worth 5 % of a model of 0.6 ms. ``ratio`` is the median over the
 rounds of the converter's median over the mean of the two loops around it; 1.00 means that the
 measurement adds nothing. ``loop`` is the same of the second loop over the first: what this machine
-makes of one and the same thing, with the half of its 95 % interval::
+makes of one and the same thing, with the half of its 95 % interval. ``runs`` tells how well two
+measurements agree where the machine was quiet: of the successive rounds whose four plain loops lie
+within 3 %, those whose two medians of the converter lie within 5 %::
 
     python benchmarks/latency_against_ort.py [ROUNDS] [THREADS]
 """
@@ -15,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import os
 import statistics
 import subprocess
@@ -38,6 +41,7 @@ MODELS = (
 SECONDS = 0.6
 WARM_UP = 10
 INPUTS = 4
+QUIET, AGREE = 0.03, 0.05
 
 
 def convert(folder: Path) -> None:
@@ -91,32 +95,47 @@ def plain(model: Path, threads: int) -> float:
     return statistics.median(times)
 
 
+def figures(rounds: list[tuple[float, float, float]]) -> str:
+    """The medians of both sides, their ratio, and the second loop over the first."""
+    converter = statistics.median(own for _, own, _ in rounds)
+    loop = statistics.median(side for before, _, after in rounds for side in (before, after))
+    ratio = statistics.median(2 * own / (before + after) for before, own, after in rounds)
+    again = sorted(after / before for before, _, after in rounds)
+    low, high = timing.median_interval(again) or (0.0, 0.0)
+    return (
+        f"{converter:10.3f} {loop:10.3f} {ratio:6.3f}  {statistics.median(again):6.3f} "
+        f"±{(high - low) / 2:.3f}"
+    )
+
+
+def agreement(rounds: list[tuple[float, float, float]]) -> str:
+    """Of successive rounds (loop, converter, loop) on a quiet machine: how many agree."""
+    quiet = [
+        abs(second[1] / first[1] - 1) <= AGREE
+        for first, second in itertools.pairwise(rounds)
+        if max(loops := (first[0], first[2], second[0], second[2])) <= (1 + QUIET) * min(loops)
+    ]
+    return f"{sum(quiet)} of {len(quiet)}"
+
+
 def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 40
     threads = int(sys.argv[2]) if len(sys.argv) > 2 else environment.physical_cores()
     with tempfile.TemporaryDirectory() as folder:
         convert(Path(folder))
         print(f"{threads} threads, {rounds} rounds, load average {os.getloadavg()[0]:.1f}")
-        print("p50 in ms             converter plain loop  ratio    loop        busy rounds")
+        print("p50 in ms             converter plain loop  ratio    loop        runs      busy")
         for name in MODELS:
             model = Path(folder) / f"run/models/{name}/{name}.onnx"
-            left, right, ratios, again, busy = [], [], [], [], 0
+            taken: list[tuple[float, float, float]] = []
+            busy = 0
             for _ in range(rounds):
                 before = plain(model, threads)
                 own, notes = ours(model, threads)
                 after = plain(model, threads)
-                left.append(own)
-                right += [before, after]
-                ratios.append(2 * own / (before + after))
-                again.append(after / before)
+                taken.append((before, own, after))
                 busy += any(note.startswith("busy") for note in notes)
-            low, high = timing.median_interval(sorted(again)) or (0.0, 0.0)
-            print(
-                f"{name:20} {statistics.median(left):10.3f} {statistics.median(right):10.3f} "
-                f"{statistics.median(ratios):6.3f}  {statistics.median(again):6.3f} "
-                f"±{(high - low) / 2:.3f}  {busy} of {rounds}",
-                flush=True,
-            )
+            print(f"{name:20} {figures(taken)}  {agreement(taken):>8}  {busy}", flush=True)
 
 
 if __name__ == "__main__":
