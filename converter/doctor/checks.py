@@ -162,13 +162,13 @@ def _gpus(facts: Facts) -> Iterator[Finding]:
             message="torch sees a GPU, but the installed ONNX Runtime is a CPU build",
             fix=f"in a fresh environment: {_PINNED} -e '.[gpu]'",
         )
-    elif failure:
+    if failure and (facts.environment.gpus or torch["cuda_available"]):
         missing = facts.probes[WORKER].missing
         names = f"; missing: {', '.join(missing)}" if missing else ""
         yield _problem(
             f"ONNX Runtime has CUDA and cannot use it: {failure}{names}",
-            "install the CUDA and cuDNN libraries of the version that this onnxruntime-gpu was "
-            f"built for (torch brings CUDA {torch['cuda_build']})",
+            f"in a fresh environment: {_PINNED} -e '.[gpu]', which brings the libraries of CUDA "
+            "and cuDNN that this onnxruntime-gpu was built for; libcuda.so.1 comes with the driver",
         )
 
 

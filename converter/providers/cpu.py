@@ -3,4 +3,10 @@
 NAME = "CPUExecutionProvider"
 OPTIONS: dict[str, str] = {}
 DEVICE = "cpu"
+BEHIND: tuple[str, ...] = ()
 INSTALL = "install the extra `cpu` (package onnxruntime)"
+LIBRARIES = "install onnxruntime again, in a fresh environment"
+
+
+def prepare() -> None:
+    """Nothing."""

@@ -31,7 +31,7 @@ from converter.worker import (
     preparing,
     recheck,
     reference,
-    session,
+    starting,
     timing,
 )
 from converter.worker.cases import Case
@@ -39,8 +39,9 @@ from converter.worker.execution import Runner
 from converter.worker.inputs import Array, varies
 from converter.worker.loading import Loaded
 from converter.worker.pipeline import Emit
-from converter.worker.session import RuntimeErrors, Session, first_line
+from converter.worker.session import Session
 from converter.worker.stages import Recorder, StageFailedError
+from converter.worker.starting import RuntimeErrors, first_line
 
 _SAMPLES = 4  # drawn of each input and used in rotation
 _REFUSALS = (*execution.REFUSALS, AttributeError, KeyError)
@@ -84,7 +85,7 @@ def run(job: Measure, emit: Emit) -> JobResult:
 
 
 def _run(job: Measure, found: _Found) -> None:
-    plugin = session.require(job.provider)  # before anything is loaded for it
+    plugin = starting.require(job.provider)  # before anything is loaded for it
     device = "cpu" if plugin.DEVICE == "cpu" else job.device
     loaded, complete = preparing.load(job.model_copy(update={"device": device}))
     runner = Runner(loaded, complete, print)
@@ -107,7 +108,10 @@ def _verify(job: Measure, complete: Job, loaded: Loaded, found: _Found) -> None:
         raise error  # which says nothing of the file
     found.verify = verdict.record
     if error is not None:
-        hint = f"it is right on cpu: leave {job.provider} out, or change its options"
+        hint = (
+            f"it is right on cpu: leave {job.provider} out or change its options; where memory was "
+            "short, see that nothing else uses the device"
+        )
         raise StageError(error.code, f"on {job.provider}: {error.message}", hint)
 
 

@@ -12,7 +12,8 @@ from onnx.external_data_helper import uses_external_data
 from converter.errors import Code, StageError
 from converter.job import Job
 from converter.worker import structure
-from converter.worker.session import Session, first_line
+from converter.worker.session import Session
+from converter.worker.starting import first_line
 
 # Traces of source lines that the dynamo exporter leaves in each node: they hold local paths and
 # make the same job give other bytes on another machine.

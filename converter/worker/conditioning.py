@@ -26,7 +26,7 @@ from converter.worker.cases import Case
 from converter.worker.execution import REFUSALS, Runner, replica, tensors
 from converter.worker.inputs import Array
 from converter.worker.loading import Loaded
-from converter.worker.session import first_line
+from converter.worker.starting import first_line
 
 # Spread of what was constant: enough that a lost bias or scale shows, small enough to stay stable.
 _JITTER = 0.2

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from converter.job import ErrorRecord, JobResult, Latency
@@ -39,7 +39,7 @@ def run(job: Duel, emit: Emit) -> JobResult:
             files = (Path(job.baseline_file), Path(job.file))
             feeds = {name: draw(name, spec, seed=job.seed) for name, spec in job.inputs.items()}
             sessions = [Session(file, provider=job.provider, threads=job.threads) for file in files]
-            seconds = _alternate(sessions, feeds)
+            seconds = _alternate([_call(session, feeds) for session in sessions])
             latency = [_latency(job, times) for times in seconds]
     except StageFailedError as failed:
         error = failed.error
@@ -52,14 +52,18 @@ def run(job: Duel, emit: Emit) -> JobResult:
     )
 
 
-def _alternate(sessions: list[Session], feeds: Mapping[str, Array]) -> list[list[float]]:
-    """Seconds of each run, by session."""
-    fed = [{name: feeds[name] for name in session.inputs} for session in sessions]
-    for session, values in zip(sessions, fed, strict=True):
+def _call(session: Session, feeds: Mapping[str, Array]) -> Callable[[], object]:
+    """A run as it is measured: on a device, inputs and outputs stay there."""
+    return session.prepared({name: feeds[name] for name in session.inputs})
+
+
+def _alternate(calls: list[Callable[[], object]]) -> list[list[float]]:
+    """Seconds of each run, by call."""
+    for call in calls:
         end = time.perf_counter() + _WARMUP_S
-        session.run(values)
+        call()
         while time.perf_counter() < end:
-            session.run(values)
+            call()
     seconds: list[list[float]] = [[], []]
     end = time.perf_counter() + _BUDGET_S
     gc.disable()
@@ -69,7 +73,7 @@ def _alternate(sessions: list[Session], feeds: Mapping[str, Array]) -> list[list
                 break
             for index in ((0, 1), (1, 0))[pair % 2]:
                 start = time.perf_counter_ns()
-                sessions[index].run(fed[index])
+                calls[index]()
                 seconds[index].append((time.perf_counter_ns() - start) / 1e9)
     finally:
         gc.enable()

@@ -19,7 +19,8 @@ from converter.job import Job
 from converter.worker.inputs import Array
 from converter.worker.loading import Loaded
 from converter.worker.onnx_source import OnnxFile
-from converter.worker.session import RuntimeErrors, Session, first_line
+from converter.worker.session import Session
+from converter.worker.starting import RuntimeErrors, first_line
 
 Warn = Callable[[str], None]
 # What a model raises at a size or in a precision that it does not accept.

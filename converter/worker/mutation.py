@@ -24,7 +24,8 @@ from converter.worker.inputs import Array
 from converter.worker.numerics import Noise
 from converter.worker.outputs import compare
 from converter.worker.reference import References
-from converter.worker.session import RuntimeErrors, Session
+from converter.worker.session import Session
+from converter.worker.starting import RuntimeErrors
 from converter.worker.verification import Verdict, verify
 
 DAMAGES: dict[str, Callable[[Any], Any]] = {

@@ -16,8 +16,8 @@ from converter.worker.execution import REFUSALS, Runner, flatten, tensors
 from converter.worker.inputs import Array
 from converter.worker.loading import Loaded
 from converter.worker.numerics import Noise
-from converter.worker.session import first_line
 from converter.worker.slices import Spread
+from converter.worker.starting import first_line
 from converter.worker.strips import Strips
 
 # Of the detections the nearest pairs tell the rounding; the others are another choice.

@@ -57,7 +57,7 @@ def _highest_opset() -> int | None:
 
     for opset in range(onnx.defs.onnx_opset_version(), 0, -1):
         try:
-            Session(_relu(opset))
+            Session(one_node(opset))
         except StageError:
             continue
         return opset
@@ -79,13 +79,13 @@ def _cuda_failure() -> str:
     from converter.worker.session import Session
 
     try:
-        Session(_relu(17), provider="cuda")
+        Session(one_node(17), provider="cuda")
     except StageError as error:
         return error.message
     return ""
 
 
-def _relu(opset: int) -> bytes:
+def one_node(opset: int) -> bytes:
     """A model of one node; its IR version is one that every ONNX Runtime in use reads."""
     from onnx import TensorProto, helper
 

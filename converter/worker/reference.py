@@ -15,7 +15,7 @@ from converter.worker.execution import REFUSALS, Runner
 from converter.worker.inputs import Array
 from converter.worker.loading import Loaded
 from converter.worker.numerics import Noise
-from converter.worker.session import first_line
+from converter.worker.starting import first_line
 
 _OTHER_SIZES = 2
 

@@ -16,7 +16,8 @@ from converter.worker.cases import SECOND, TRACED
 from converter.worker.inputs import Array
 from converter.worker.outputs import compare
 from converter.worker.reference import Reference, References
-from converter.worker.session import RuntimeErrors, Session, first_line
+from converter.worker.session import Session
+from converter.worker.starting import RuntimeErrors, first_line
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from converter.errors import Code, StageError
-from converter.worker.session import RuntimeErrors, Session
+from converter.worker.session import Session
+from converter.worker.starting import RuntimeErrors
 
 LATENCY = Path(__file__).resolve().parents[2] / "docs/latency.md"
 X = np.linspace(-1, 1, 6, dtype=np.float32).reshape(2, 3)
@@ -31,31 +32,42 @@ def doubling() -> bytes:
     return helper.make_model(graph, opset_imports=[opset], ir_version=8).SerializeToString()
 
 
-class ProviderContract:
-    """Subclasses name the provider. Where its build of ONNX Runtime is absent, that is told."""
-
+class _Named:
     name: ClassVar[str]
 
     @property
     def plugin(self) -> Any:
         return import_module(f"converter.providers.{self.name}")
 
-    @property
-    def available(self) -> bool:
-        return self.plugin.NAME in onnxruntime.get_available_providers()
 
-    def session(self) -> Session:
-        if not self.available:
-            pytest.skip(f"{self.plugin.NAME} is not in this build of ONNX Runtime")
-        return Session(doubling(), provider=self.name)
+class ProviderContract(_Named):
+    """What holds on every machine; subclasses name the provider."""
 
     def test_it_says_its_name_and_options(self) -> None:
         assert self.plugin.NAME in onnxruntime.get_all_providers()
         assert all(isinstance(text, str) for pair in self.plugin.OPTIONS.items() for text in pair)
         assert self.plugin.DEVICE in ("cpu", "cuda")
+        assert all(import_module(f"converter.providers.{name}") for name in self.plugin.BEHIND)
 
     def test_the_table_of_providers_names_it(self) -> None:
         assert f"| `{self.name}` | {self.plugin.NAME} |" in LATENCY.read_text(encoding="utf-8")
+
+    def test_its_absence_is_told_with_what_there_is(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["OtherProvider"])
+        with pytest.raises(StageError) as caught:
+            Session(doubling(), provider=self.name)
+        assert caught.value.code is Code.EP_UNAVAILABLE
+        assert (
+            caught.value.message == f"{self.plugin.NAME} is not available; available: OtherProvider"
+        )
+        assert "install" in caught.value.hint
+
+
+class SessionContract(_Named):
+    """What holds of its sessions, where its device is."""
+
+    def session(self) -> Session:
+        return Session(doubling(), provider=self.name)
 
     def test_it_is_the_active_one(self) -> None:
         assert self.session().provider == self.plugin.NAME
@@ -80,13 +92,3 @@ class ProviderContract:
             session.run({"x": X[:, :2]})
         with pytest.raises(RuntimeErrors):
             session.prepared({"x": X[:, :2]})()
-
-    def test_its_absence_is_told_with_what_there_is(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["OtherProvider"])
-        with pytest.raises(StageError) as caught:
-            Session(doubling(), provider=self.name)
-        assert caught.value.code is Code.EP_UNAVAILABLE
-        assert (
-            caught.value.message == f"{self.plugin.NAME} is not available; available: OtherProvider"
-        )
-        assert "install" in caught.value.hint

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
+from typing import Any
 
 import onnxruntime
 import pytest
-from provider_contract import ProviderContract, doubling
+from onnxruntime.capi import onnxruntime_pybind11_state as state
+from provider_contract import ProviderContract, SessionContract, X, doubling
 
 from converter import plugins
 from converter.errors import Code, StageError
+from converter.worker import starting
 from converter.worker.session import Session
+from converter.worker.starting import RuntimeErrors
 
 pytestmark = pytest.mark.integration
 
 
-class TestCpu(ProviderContract):
+class TestCpu(ProviderContract, SessionContract):
     name = "cpu"
 
 
@@ -23,11 +28,30 @@ class TestCuda(ProviderContract):
     name = "cuda"
 
 
+@pytest.mark.gpu
+class TestCudaSessions(SessionContract):
+    name = "cuda"
+
+
 class TestTensorrt(ProviderContract):
     name = "tensorrt"
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not importlib.util.find_spec("tensorrt"), reason="tensorrt is not installed")
+class TestTensorrtSessions(SessionContract):
+    name = "tensorrt"
+
+
 class TestOpenvino(ProviderContract):
+    name = "openvino"
+
+
+@pytest.mark.skipif(
+    "OpenVINOExecutionProvider" not in onnxruntime.get_available_providers(),
+    reason="onnxruntime-openvino is not installed",
+)
+class TestOpenvinoSessions(SessionContract):
     name = "openvino"
 
 
@@ -36,19 +60,24 @@ def test_every_provider_is_under_contract() -> None:
     assert tested == set(plugins.names("providers"))
 
 
+def has_cuda(monkeypatch: pytest.MonkeyPatch, really: bool = False) -> None:
+    """A build with CUDA's provider, whose library loads, or is looked for."""
+    providers = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: providers)
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
+    if not really:
+        monkeypatch.setattr(starting, "_missing_library", lambda provider: "")
+
+
 @pytest.fixture
 def dead_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     """ONNX Runtime takes a provider that it cannot start with a warning, and runs on the CPU."""
-    providers = ["CUDAExecutionProvider", "CPUExecutionProvider"]
-    create = onnxruntime.InferenceSession
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: providers)
-    monkeypatch.setattr(
-        onnxruntime,
-        "InferenceSession",
-        lambda model, options, providers: create(
-            model, options, providers=["CPUExecutionProvider"]
-        ),
-    )
+    has_cuda(monkeypatch)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", on_cpu(onnxruntime.InferenceSession))
+
+
+def on_cpu(create: Any) -> Any:
+    return lambda model, options, **_: create(model, options, providers=["CPUExecutionProvider"])
 
 
 @pytest.mark.usefixtures("dead_cuda")
@@ -56,14 +85,15 @@ def test_a_provider_that_does_not_become_active_is_no_fallback() -> None:
     with pytest.raises(StageError, match="fell back to CPUExecutionProvider") as caught:
         Session(doubling(), provider="cuda")
     assert caught.value.code is Code.EP_UNAVAILABLE
-    assert "install the extra `gpu`" in caught.value.hint
+    assert "with the extra `gpu`" in caught.value.hint
 
 
-@pytest.mark.usefixtures("dead_cuda")
 def test_the_library_that_is_missing_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The loader's own words, here of a library that is no library."""
+    has_cuda(monkeypatch, really=True)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", on_cpu(onnxruntime.InferenceSession))
     (tmp_path / "capi").mkdir()
     for name in ("shared", "cuda"):
         (tmp_path / f"capi/libonnxruntime_providers_{name}.so").write_text("not a library")
@@ -71,6 +101,61 @@ def test_the_library_that_is_missing_is_named(
     with pytest.raises(StageError) as caught:
         Session(doubling(), provider="cuda")
     assert caught.value.message.endswith("libonnxruntime_providers_shared.so: file too short")
+
+
+class Refusing:
+    """ONNX Runtime's own session under Python's; what is not refused here, the CPU does."""
+
+    def __init__(self, model: Any, options: Any, *, providers: Any, **words: Any) -> None:
+        assert words == {"enable_fallback": False}
+        if isinstance(model, str) or len(model) > self.most:
+            raise state.Fail("[ONNXRuntimeError] : 1 : FAIL : CUDA failure 2: out of memory")
+
+    most = 0
+
+    def get_providers(self) -> list[str]:
+        return ["CUDAExecutionProvider"]
+
+
+def test_a_provider_that_starts_with_no_model_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    has_cuda(monkeypatch)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Refusing)
+    with pytest.raises(StageError) as caught:
+        Session(doubling(), provider="cuda")
+    assert caught.value.code is Code.EP_UNAVAILABLE
+    assert (
+        caught.value.message == "CUDAExecutionProvider did not start: CUDA failure 2: out of memory"
+    )
+
+
+def test_a_model_that_a_live_provider_refuses_is_told_of_the_model(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    has_cuda(monkeypatch)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Refusing)
+    monkeypatch.setattr(Refusing, "most", 10**6)
+    with pytest.raises(StageError) as caught:
+        Session(tmp_path / "large.onnx", provider="cuda")
+    assert caught.value.code is Code.SESSION
+    assert caught.value.message.endswith("CUDA failure 2: out of memory")
+
+
+def test_a_run_that_fails_on_the_provider_is_not_run_on_the_cpu() -> None:
+    """ONNX Runtime's Python layer would: it takes the outputs of another session."""
+    session = Session(doubling())
+    inner = session._session._sess
+
+    class Failing:
+        def run(self, *_: Any) -> None:
+            raise state.EPFail("[ONNXRuntimeError] : 11 : EP_FAIL : the device is lost")
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(inner, name)
+
+    session._session._sess = Failing()
+    session._session._providers = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    with pytest.raises(RuntimeErrors, match="the device is lost"):
+        session.run({"x": X})
 
 
 @pytest.mark.parametrize("content", [b"", b"not a model", doubling()[:-9]])

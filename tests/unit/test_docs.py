@@ -112,7 +112,7 @@ def test_files_that_are_named_exist(document: str) -> None:
 
 def test_every_dependency_is_pinned() -> None:
     extras = [entry for entries in PROJECT["optional-dependencies"].values() for entry in entries]
-    wanted = {re.split(r"[<>=]", entry)[0] for entry in [*PROJECT["dependencies"], *extras]}
+    wanted = {re.split(r"[<>=\[]", entry)[0] for entry in [*PROJECT["dependencies"], *extras]}
     assert {normalised(name) for name in wanted} <= set(constraints())
 
 

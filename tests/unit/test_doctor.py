@@ -103,7 +103,7 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
             )
         },
         "ONNX Runtime has CUDA and cannot use it: fell back to the CPU; missing: libcudnn.so.9",
-        "install the CUDA and cuDNN libraries",
+        "-e '.[gpu]', which brings the libraries of CUDA and cuDNN",
     ),
 }
 NOTES: dict[str, tuple[dict[str, Any], str, str]] = {
@@ -153,6 +153,19 @@ def test_a_note_is_no_problem(case: str) -> None:
     assert {finding.level for finding in found} == {"note"}
     assert message in found[0].message
     assert fix in found[0].fix
+
+
+def test_onnx_runtime_is_asked_although_torch_sees_no_gpu() -> None:
+    """A CPU build of torch beside an ONNX Runtime for CUDA."""
+    environment = sound().environment.model_copy(update={"gpus": [GPU]})
+    said = {"providers": CUDA, "cuda_failure": "did not start"}
+    values = {**SAID, "onnxruntime": {**SAID["onnxruntime"], **said}}
+    probes = {"worker": Probe(seconds=1, values=values, missing=["libcurand.so.10"])}
+    found = checks.findings(sound(environment=environment, probes=probes), [])
+    assert [finding.level for finding in found] == ["problem", "note"]
+    assert "missing: libcurand.so.10" in found[0].message
+    # Without a GPU there is nothing to mend.
+    assert checks.findings(sound(probes=probes), []) == []
 
 
 def test_a_failed_import_under_a_limit_of_the_address_space_is_a_problem() -> None:
