@@ -9,12 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
 
 from converter.job import Job
 from converter.spec import InputSpec
 from converter.worker.inputs import Array, draw, varies
 
 TRACED, SECOND = "traced", "second"
+_TRIES = 20
+_STRIDE = 1000  # even: a normal sample keeps its sign
 _STEPS: tuple[int | str, ...] = ("one", 1, 2, -1, "double", 4, 8, 16, 32, 64, "half", 14, 7)
 
 
@@ -35,10 +40,8 @@ class Case:
     sizes: dict[str, int] = field(default_factory=dict)
 
     def draw(self, seed: int) -> dict[str, Array]:
-        return {
-            name: draw(name, spec, seed=seed, sample=self.sample)
-            for name, spec in self.inputs.items()
-        }
+        drawn = partial(_unlike_the_first if self.label == SECOND else draw, seed=seed)
+        return {name: drawn(name, spec, sample=self.sample) for name, spec in self.inputs.items()}
 
     def __str__(self) -> str:
         """``second (x 2×3)``: the label, and the shapes that it stands for."""
@@ -51,6 +54,16 @@ class Case:
     @property
     def shapes(self) -> dict[str, list[int]]:
         return {name: list(spec.shape) for name, spec in self.inputs.items()}
+
+
+def _unlike_the_first(name: str, spec: InputSpec, *, seed: int, sample: int) -> Array:
+    """Other values than the traced example's: a flag would be the same half of the time."""
+    first = values = draw(name, spec, seed=seed, sample=0)
+    for offset in range(0, _TRIES * _STRIDE if varies(spec) else 0, _STRIDE):
+        values = draw(name, spec, seed=seed, sample=sample + offset)
+        if not np.array_equal(values, first):
+            break
+    return values
 
 
 def fixed(job: Job) -> list[Case]:

@@ -78,7 +78,7 @@ class Sound:
             floor if place in self._references.detections.values() else noise
             for place, (floor, noise) in enumerate(zip(measured.floors, self.noise, strict=True))
         ]
-        return Noise(floors, measured.lost)
+        return Noise(floors, measured.lost, measured.parts)
 
     def moves(self, file: Path) -> list[float]:
         """For each output the largest relative L2 distance of another file to the sound one."""
@@ -132,8 +132,11 @@ def prove(
             equivalent += 1
         else:
             missed.append(f"{name} ({kind}), which changes output {changed}")
+    names = ", ".join(dict.fromkeys(name for name, _ in damages[:3]))
     count = MutationRecord(applied=len(damages), noticed=noticed, equivalent=equivalent)
     record = verdict.record.model_copy(update={"mutation": count})
+    if not noticed and not missed:
+        missed = [f"any of {len(damages)} initializers: {names}"]
     return _vacuous(record, missed, job) if missed else Verdict(record)
 
 

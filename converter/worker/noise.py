@@ -10,13 +10,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from converter.worker import detections, slices, vacuity
+from converter.worker import detections, parts, vacuity
 from converter.worker.detections import Places
 from converter.worker.execution import REFUSALS, Runner, flatten, tensors
 from converter.worker.inputs import Array
 from converter.worker.loading import Loaded
 from converter.worker.numerics import Noise
-from converter.worker.slices import Spread
 from converter.worker.starting import first_line
 from converter.worker.strips import Strips
 
@@ -24,6 +23,8 @@ from converter.worker.strips import Strips
 _NEAREST = 0.9
 # Two runs that differ by less are the same but for rounding.
 _REPEATS = 1e-4
+# A part that is small beside the whole rounds worse, so that more of it says nothing yet.
+_PARTS_REPEAT = 1e-2
 
 
 def measure(
@@ -57,8 +58,7 @@ def measure(
         return unknown
     floors = [_distance(want, have) for want, have in zip(exact, outputs, strict=True)]
     if not members:
-        spreads = [_spread(want, have) for want, have in zip(exact, outputs, strict=True)]
-        return Noise(floors, spreads=spreads)
+        return Noise(floors, parts=list(map(parts.rounding, exact, outputs)))
     return _of_detections(floors, exact, outputs, members)
 
 
@@ -69,15 +69,16 @@ def repeats(noise: Noise) -> bool:
     """
     known = [floor for floor in noise.floors if floor is not None]
     all_known = bool(known) and len(known) == len(noise.floors)
-    return all_known and max(known) < _REPEATS and noise.lost == 0
+    even = all(part.largest < _PARTS_REPEAT for part in noise.parts)
+    return all_known and max(known) < _REPEATS and even and noise.lost == 0
 
 
 def worst(noises: Sequence[Noise]) -> Noise:
     """The largest of each, for a case whose own was not measured."""
     columns = zip(*(noise.floors for noise in noises), strict=True)
     floors = [max((f for f in column if f is not None), default=None) for column in columns]
-    spreads = [noise.spreads for noise in noises if noise.spreads]
-    joined = [_largest(column) for column in zip(*spreads, strict=True)]
+    known = [noise.parts for noise in noises if noise.parts]
+    joined = [parts.largest(column) for column in zip(*known, strict=True)]
     return Noise(floors, max((noise.lost for noise in noises), default=0.0), joined)
 
 
@@ -103,23 +104,6 @@ def _of_detections(
     found = detections.found(members, exact, same, (left, right), floors)
     most = max(len(exact[members["scores"]]), len(same[members["scores"]]), 1)
     return Noise(floors, 1 - int(found.sum()) / most)
-
-
-def _spread(exact: Array, rounded: Array) -> Spread:
-    if exact.shape != rounded.shape or rounded.dtype.kind != "f":
-        return {}
-    return slices.spread(rounded.astype(np.float64) - exact.astype(np.float64))
-
-
-def _largest(known: Sequence[Spread]) -> Spread:
-    """Of several cases of one output, where they have as many slices."""
-    first, *others = known
-    found = dict(first)
-    for axis, values in first.items():
-        for other in others:
-            if axis in other and other[axis].shape == values.shape:
-                found[axis] = np.maximum(found[axis], other[axis])
-    return found
 
 
 def _distance(exact: Array, rounded: Array) -> float | None:

@@ -6,15 +6,16 @@ pass on empty arrays; so kind, shape and finiteness are decided before any numbe
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from converter.errors import Code
 from converter.job import OutputCheck
-from converter.worker import slices
+from converter.worker import parts
 from converter.worker.inputs import Array
-from converter.worker.slices import Spread
+from converter.worker.parts import Rounding
 
 # Where the configuration names no tolerance: so many times the rounding error that the model
 # itself shows against float64. ONNX Runtime adds up in another order and fuses; it was seen at 1
@@ -32,16 +33,15 @@ class Noise:
     Attributes:
         floors: for each output the relative L2 distance to float64; ``None``: not known.
         lost: share of the detections that have no counterpart in float64.
-        spreads: for each output the root mean square of the distance in each of its slices;
-            empty where it is not known.
+        parts: for each output what rounding does to its parts; empty where it is not known.
     """
 
     floors: list[float | None] = field(default_factory=list)
     lost: float = 0.0
-    spreads: list[Spread] = field(default_factory=list)
+    parts: list[Rounding] = field(default_factory=list)
 
-    def spread(self, index: int) -> Spread:
-        return self.spreads[index] if self.spreads else {}
+    def of_parts(self, index: int) -> Rounding:
+        return self.parts[index] if self.parts else Rounding()
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def compare(
     rtol: float | None,
     atol: float | None,
     floor: float | None = None,
-    noise: Spread | None = None,
+    noise: Rounding | None = None,
 ) -> Comparison:
     """Compare ``actual`` (the ONNX file's) with ``expected`` (PyTorch's).
 
@@ -70,7 +70,7 @@ def compare(
     With no tolerance given, both follow from ``floor``, the relative L2 distance between the
     model in its own precision and in float64 (``None``: not known), ``atol`` as a share of the
     output's root mean square, and the relative L2 error is bounded too; then ``noise``, the same
-    distance in each slice, helps to judge the slices by themselves (``converter.worker.slices``;
+    distance in each part, helps to judge the parts by themselves (``converter.worker.parts``;
     ``None``: they are not).
     """
     shape = list(actual.shape)
@@ -94,7 +94,7 @@ def compare(
     stated = rtol is not None or atol is not None
     if noise is None or stated or found.code is not None or expected.dtype.kind != "f":
         return found
-    part = slices.wrong(expected, actual, noise, floor)
+    part = parts.wrong(expected, actual, noise, floor)
     if part is None:
         return found
     check = found.check.model_copy(update={"passed": False})
@@ -121,6 +121,17 @@ def bounds(
     derived = _PEAK * tolerance(floor)
     scale = float(np.sqrt(np.mean(np.square(expected.astype(np.float64)))))
     return (derived * scale if atol is None else atol), (derived if rtol is None else rtol)
+
+
+def blind_spot(
+    expected: Array, rtol: float | None, atol: float | None, floor: float | None
+) -> float:
+    """The largest error that still passes, as root mean square and share of the output's own."""
+    scale = float(np.sqrt(np.mean(np.square(expected.astype(np.float64)))))
+    if rtol is None and atol is None:
+        return tolerance(floor)
+    absolute, relative = bounds(expected, rtol, atol, floor)
+    return absolute / scale + relative if scale else math.inf
 
 
 def _compare_values(
@@ -170,4 +181,6 @@ def _compare_values(
             f"{frame.name}{index} is {got[worst]:.6g}, PyTorch gives {want[worst]:.6g}; "
             f"largest error {difference.max():.3g}, allowed there {bound[worst]:.3g}"
         )
+        if exact and difference.max() <= 1:
+            reason += "; whole numbers are exact: let forward return them before they are rounded"
     return Comparison(check, Code.VERIFY_VALUE, reason)

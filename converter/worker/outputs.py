@@ -42,7 +42,7 @@ def compare(
             rtol=spec.rtol,
             atol=spec.atol,
             floor=floor,
-            noise=None if index in members.values() else noise.spread(index),
+            noise=None if index in members.values() else noise.of_parts(index),
         )
         for index, (name, want, got, floor) in enumerate(
             zip(names, expected, actual, noise.floors, strict=True)

@@ -9,7 +9,7 @@ import numpy as np
 
 from converter.errors import Code, StageError
 from converter.job import Job, Sensitivity
-from converter.worker import cases, detections, noise, output_axes, training, vacuity
+from converter.worker import cases, detections, noise, numerics, output_axes, training, vacuity
 from converter.worker.cases import SECOND, TRACED, Case
 from converter.worker.execution import REFUSALS, Runner
 from converter.worker.inputs import Array
@@ -76,11 +76,12 @@ def compute(loaded: Loaded, job: Job) -> References:
     """
     found = References()
     run = Runner(loaded, job, found.add_warning)
-    with training.silenced(run.model) as found.silenced:
+    random = job.training == "train"
+    with training.silenced(run.model, random) as found.silenced:
         _run_cases(found, run, loaded, job)
 
     def refine() -> bool:
-        with training.silenced(run.model):
+        with training.silenced(run.model, random):
             return _measure_noise(found, run, loaded, SECOND)
 
     found.refine = refine
@@ -101,6 +102,7 @@ def _run_cases(found: References, run: Runner, loaded: Loaded, job: Job) -> None
     if found.vacuous is None:
         found.detections = detections.places(names, first.outputs)
         _measure_noise(found, run, loaded, TRACED)
+        found.vacuous = _drowned(found, names, alike, job)
     if not noise.repeats(found.noise):
         _check_repeats(names, first, run)
     if found.vacuous is None:
@@ -109,6 +111,19 @@ def _run_cases(found: References, run: Runner, loaded: Loaded, job: Job) -> None
         found.cases += _other_sizes(job, run)
         if loaded.kind != "onnx":  # whose axes are those of the file, and stay
             _look_at_output_axes(found, job, run)
+
+
+def _drowned(
+    found: References, names: list[str], alike: list[list[Array]], job: Job
+) -> StageError | None:
+    rtol, atol = job.verify.rtol, job.verify.atol
+    blind = [
+        None
+        if output.dtype.kind != "f" or index in found.detections.values()
+        else numerics.blind_spot(output, rtol, atol, floor)
+        for index, (output, floor) in enumerate(zip(alike[0], found.noise.floors, strict=True))
+    ]
+    return vacuity.drowned(names, alike, blind, rtol is not None or atol is not None)
 
 
 def _look_at_output_axes(found: References, job: Job, run: Runner) -> None:
@@ -199,7 +214,8 @@ def _check_repeats(names: list[str], first: Reference, run: Runner) -> None:
     raise StageError(
         Code.NONDETERMINISTIC,
         f"PyTorch gives another {different} when it runs twice on the same input",
-        "a random operator is active (dropout without training=self.training?): remove it",
+        "a random operator is active (dropout without training=self.training? In training mode "
+        "nn.MultiheadAttention and nn.LSTM drop by themselves: dropout=0): remove it",
     )
 
 

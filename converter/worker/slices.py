@@ -1,9 +1,10 @@
 """The parts of an output that differ in scale: boxes in pixels beside scores below one.
 
 A bound that follows the scale of the whole output lets an error through that is larger than all
-that a small part holds. Channels (axis 1) and columns (the last axis) are therefore compared by
-themselves too, coarsely: what is within a twentieth of the part's own scale, or within what
-rounding does to it, is left to the finer bounds of the whole.
+that a small part holds. The slices along each axis (channels, columns, the members of a stack) are
+therefore compared by themselves too, coarsely: what is within a hundredth of the part's own scale
+(a twentieth where its rounding is not known), or within what rounding does to it, is left to the
+finer bounds of the whole.
 """
 
 from __future__ import annotations
@@ -19,16 +20,17 @@ Spread = dict[int, NDArray[np.float64]]
 """Axis → root mean square of each slice along it."""
 
 _FEWEST = 16  # elements of a slice: a statistic of fewer is none
-_SHARE = 0.05
+# Of a part's own scale: where the model's own rounding of it is known, and where it is not.
+_SHARE, _SHARE_UNKNOWN = 0.01, 0.05
 _TIMES_NOISE = 20.0
-_STEPS = 4.0  # of the dtype, at the scale of the whole output, or at one
+_STEPS = 4.0  # of the dtype, at the scale of the whole output, or at one; and a usual floor
 
 
 def spread(values: Array) -> Spread:
-    """The scale of each channel and each column that has enough elements."""
+    """The scale of each slice that has enough elements."""
     squares = np.square(values.astype(np.float64))
     found: Spread = {}
-    for axis in sorted({1, values.ndim - 1}) if values.ndim > 1 else ():
+    for axis in range(values.ndim) if values.ndim > 1 else ():
         if values.shape[axis] > 1 and values.size // values.shape[axis] >= _FEWEST:
             others = tuple(other for other in range(values.ndim) if other != axis)
             found[axis] = np.sqrt(squares.mean(axis=others))
@@ -43,17 +45,18 @@ def wrong(expected: Array, actual: Array, noise: Spread, floor: float | None) ->
             another number of slices, ``floor`` stands for it.
         floor: relative L2 distance of the whole output to float64; ``None``: not known.
     """
-    if floor is None:
-        return None
     whole = float(np.sqrt(np.mean(np.square(expected.astype(np.float64)))))
     # ONNX Runtime's sigmoid and its like are exact to a step at one, not at their own small value.
-    step = _STEPS * float(np.finfo(expected.dtype.name).eps) * max(whole, 1.0)
+    exact = _STEPS * float(np.finfo(expected.dtype.name).eps)
+    step = exact * max(whole, 1.0)
+    floor = exact if floor is None else floor
     errors = spread(actual.astype(np.float64) - expected.astype(np.float64))
     for axis, scale in spread(expected).items():
         own = noise.get(axis)
         known = own is not None and own.shape == scale.shape
         rounding: Any = own if known else floor * whole  # of each slice, or of all
-        allowed = np.maximum(_TIMES_NOISE * rounding, np.maximum(_SHARE * scale, step))
+        share = _SHARE if known else _SHARE_UNKNOWN
+        allowed = np.maximum(_TIMES_NOISE * rounding, np.maximum(share * scale, step))
         index = int(np.argmax(errors[axis] - allowed))
         if errors[axis][index] > allowed[index]:
             return (

@@ -1,8 +1,8 @@
 """Training mode: what of it can be verified, and whether an exporter honoured it.
 
-Active dropout is random, in PyTorch and in ONNX Runtime, from different generators. With its
-ratio at zero on both sides all the rest is deterministic and compared; the file that ships keeps
-its ratio.
+Active dropout is random, in PyTorch and in ONNX Runtime, from different generators (the latter
+only without its optimisations, which take a Dropout out of the session). With its ratio at zero on
+both sides all the rest is deterministic and compared; the file that ships keeps its ratio.
 """
 
 from __future__ import annotations
@@ -26,9 +26,13 @@ _ZERO = "converter.zero_ratio"
 
 
 @contextmanager
-def silenced(model: Any) -> Iterator[dict[str, float]]:
-    """Within it no dropout module in training mode drops anything; gives name → own ratio."""
-    active = {name: module for name, module in _dropouts(model) if module.p > 0}
+def silenced(model: Any, random: bool) -> Iterator[dict[str, float]]:
+    """Within it no dropout module in training mode drops anything; gives name → own ratio.
+
+    Args:
+        random: whether that was asked for; a model that drops where it was not stays as it is.
+    """
+    active = {name: module for name, module in _dropouts(model) if random and module.p > 0}
     before = {name: module.p for name, module in active.items()}
     for module in active.values():
         module.p = 0.0

@@ -18,6 +18,8 @@ from converter.worker.inputs import Array
 _SMALLEST, _LARGEST = 1e-6, 1e9
 # Share of an output's scale that another input must move it by.
 _LEAST_MOVE = 1e-4
+# Share of that move which an error that passes may have.
+_TOLERATED = 0.25
 
 
 def judge(
@@ -58,6 +60,33 @@ def judge(
     if len(samples) > 1 and not moved:
         return weakest, _vacuous("no output changes with the input")
     return weakest, None
+
+
+def drowned(
+    names: Sequence[str],
+    samples: Sequence[Sequence[Array]],
+    blind: Sequence[float | None],
+    stated: bool,
+) -> StageError | None:
+    """Whether an output moves so little that the tolerance would take one input's for another's.
+
+    Args:
+        blind: for each output the error that passes, as a share of its scale
+            (``numerics.blind_spot``); ``None``: not judged by itself.
+        stated: whether the configuration names a tolerance.
+    """
+    for (name, *values), share in zip(zip(names, *samples, strict=True), blind, strict=True):
+        change = _change(values)
+        if share is not None and change is not None and share > _TOLERATED * change:
+            return StageError(
+                Code.VERIFY_VACUOUS,
+                f"output {name} moves by {change:.2g} of its scale for other inputs, and the "
+                f"tolerance passes errors of {share:.2g}: what depends on the input would not show",
+                "tighten verify.rtol and verify.atol, or leave them to be derived"
+                if stated
+                else "use inputs that the model responds to, or state verify.rtol and verify.atol",
+            )
+    return None
 
 
 def rms(values: Array) -> float:

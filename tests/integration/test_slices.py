@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from converter.errors import Code
-from converter.worker import numerics, slices
+from converter.worker import numerics, parts, slices
 from converter.worker.inputs import Array
 
 pytestmark = pytest.mark.integration
@@ -27,7 +27,8 @@ def head(seed: int = 0) -> Array:
 
 
 def compare(expected: Array, actual: Array, **options: Any) -> numerics.Comparison:
-    own = {axis: FLOOR * values for axis, values in slices.spread(expected).items()}
+    exact = expected.astype(np.float64)
+    own = parts.rounding(exact * (1 + FLOOR), expected)
     return numerics.compare(
         "y", expected, actual, rtol=None, atol=None, floor=FLOOR, **{"noise": own, **options}
     )
@@ -49,9 +50,9 @@ def test_what_rounding_does_to_a_part_is_no_error() -> None:
     assert compare(head(), rounded).code is None
     cancelled = head()
     cancelled[:, 4] *= 1.5
-    own = slices.spread(head())
-    own[1] = np.array([1e-5] * 4 + [1e-4])
-    assert compare(head(), cancelled, noise=own).code is None
+    exact = head().astype(np.float64)
+    exact[:, 4] += 1e-4
+    assert compare(head(), cancelled, noise=parts.rounding(exact, head())).code is None
 
 
 def test_a_sigmoid_that_hardly_ever_fires_is_right(convert: Callable[..., Any]) -> None:
