@@ -1,19 +1,21 @@
 """Two ONNX files beside each other: what is equal, what only one of them has.
 
-Values are compared by name. A node is equal when its operator, attributes, inputs and outputs
-are; its own name does not matter. So two exporters, which choose other names for values, differ
-nearly everywhere but in their operators.
+Values and functions are compared by name. A node is equal when its operator, attributes, inputs
+and outputs are; its own name does not matter here. So two exporters, which choose other names for
+values, differ nearly everywhere but in their operators. What is not listed (doc strings, names of
+nodes, types of inner values) is compared as a whole, part by part.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict, deque
 from collections.abc import Sequence
 from difflib import SequenceMatcher
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import SerializeAsAny
 
-from converter.inspection.content import Content, Initializer, Node
+from converter.inspection.content import INTERFACE, REST, Content, Function, Initializer, Node
 from converter.job import TensorInfo
 from converter.spec import Frozen
 
@@ -44,58 +46,112 @@ class NodePair(Frozen):
     after: Node | None = None
 
 
+class FunctionPair(Frozen):
+    """One local function.
+
+    Attributes:
+        kind: ``changed``: its ends, attributes, opsets or nodes.
+        before, after: ``None`` on the side that lacks the function.
+        nodes: lined up, of a function that both sides have.
+    """
+
+    kind: Literal["equal", "changed", "removed", "added"]
+    before: Function | None = None
+    after: Function | None = None
+    nodes: list[NodePair]
+
+
 class Difference(Frozen):
-    """Attributes: ops: operator → count before and after."""
+    """All that was compared.
+
+    Attributes:
+        equal: everything was compared, and nothing differs but how tensors are stored and the
+            order of what is found by name.
+        alike: nothing differs of what is listed: ir_version, opsets, values, nodes, functions.
+        elsewhere: parts that are not listed and differ.
+        ops: operator → count before and after.
+    """
 
     before: Content
     after: Content
     equal: bool
+    alike: bool
+    elsewhere: list[str]
     ops: dict[str, tuple[int, int]]
     inputs: Values
     outputs: Values
     initializers: Values
     nodes: list[NodePair]
+    functions: list[FunctionPair]
 
 
 def compare(before: Content, after: Content) -> Difference:
     """Line up two files."""
     ops = sorted({*before.ops, *after.ops}, key=lambda op: (-before.ops.get(op, 0), op))
     nodes = align(before.nodes, after.nodes)
+    functions = _functions(before.functions, after.functions)
     inputs = _values(before.inputs, after.inputs)
     outputs = _values(before.outputs, after.outputs)
     initializers = _values(before.initializers, after.initializers)
-    same_values = not any(
-        part.removed or part.added or part.unread for part in (inputs, outputs, initializers)
+    alike = (
+        (before.ir_version, before.opsets) == (after.ir_version, after.opsets)
+        and not any(part.removed or part.added for part in (inputs, outputs, initializers))
+        and all(pair.kind == "equal" for pair in nodes)
+        and all(pair.kind == "equal" for pair in functions)
     )
-    heads = [
-        content.model_dump(include={"ir_version", "opsets", "functions"})
-        for content in (before, after)
+    elsewhere = [
+        part
+        for part in sorted({*before.parts, *after.parts})
+        if before.parts.get(part) != after.parts.get(part)
+        and (alike or part not in (INTERFACE, REST))  # else a list above may be all of it
     ]
+    compared = not (before.unread or after.unread or initializers.unread)
     return Difference(
         before=before,
         after=after,
-        equal=same_values and heads[0] == heads[1] and all(pair.kind == "equal" for pair in nodes),
+        equal=alike and compared and not elsewhere,
+        alike=alike,
+        elsewhere=elsewhere,
         ops={op: (before.ops.get(op, 0), after.ops.get(op, 0)) for op in ops},
         inputs=inputs,
         outputs=outputs,
         initializers=initializers,
         nodes=nodes,
+        functions=functions,
     )
 
 
+def _functions(before: Sequence[Function], after: Sequence[Function]) -> list[FunctionPair]:
+    others = {function.name: function for function in after}
+    pairs = []
+    for function in before:
+        other = others.pop(function.name, None)
+        if other is None:
+            pairs.append(FunctionPair(kind="removed", before=function, nodes=[]))
+            continue
+        nodes = align(function.nodes, other.nodes)
+        same = _whole(function) == _whole(other) and all(pair.kind == "equal" for pair in nodes)
+        kind: Literal["equal", "changed"] = "equal" if same else "changed"
+        pairs.append(FunctionPair(kind=kind, before=function, after=other, nodes=nodes))
+    return pairs + [FunctionPair(kind="added", after=other, nodes=[]) for other in others.values()]
+
+
 def _values(before: Sequence[TensorInfo], after: Sequence[TensorInfo]) -> Values:
-    others = {value.name: value for value in after}
+    others: defaultdict[str, deque[TensorInfo]] = defaultdict(deque)  # names may come twice
+    for value in after:
+        others[value.name].append(value)
     equal: list[str] = []
     unread: list[str] = []
     gone: list[TensorInfo] = []
     for value in before:
-        other = others.get(value.name)
-        if other is None or _differ(value, other):
+        same = others[value.name]
+        if not same or _differ(value, same[0]):
             gone.append(value)
             continue
-        del others[value.name]
+        other = same.popleft()
         (unread if _is_unread(value) or _is_unread(other) else equal).append(value.name)
-    return Values(equal=equal, unread=unread, removed=gone, added=list(others.values()))
+    added = [value for same in others.values() for value in same]
+    return Values(equal=equal, unread=unread, removed=gone, added=added)
 
 
 def _differ(one: TensorInfo, other: TensorInfo) -> bool:
@@ -104,7 +160,8 @@ def _differ(one: TensorInfo, other: TensorInfo) -> bool:
     if not isinstance(one, Initializer) or not isinstance(other, Initializer):
         return False
     read = one.sha256 is not None and other.sha256 is not None
-    return one.also_input != other.also_input or (read and one.sha256 != other.sha256)
+    kinds = (one.also_input, one.stored), (other.also_input, other.stored)
+    return kinds[0] != kinds[1] or (read and one.sha256 != other.sha256)
 
 
 def _is_unread(value: TensorInfo) -> bool:
@@ -139,8 +196,18 @@ def _by_operator(before: Sequence[Node], after: Sequence[Node]) -> list[NodePair
     return pairs
 
 
-def _whole(node: Node) -> str:
-    return repr(node.model_dump(exclude={"name"}))
+def _whole(part: Node | Function) -> str:
+    fields = part.model_dump(exclude={"name", "nodes", "attributes"})
+    return repr((fields, {name: _meant(value) for name, value in part.attributes.items()}))
+
+
+def _meant(value: Any) -> Any:
+    """Of a tensor in an attribute what does not depend on how it is stored."""
+    if isinstance(value, list):
+        return [_meant(item) for item in value]
+    if isinstance(value, dict) and value.get("sha256"):
+        return {key: value.get(key) for key in ("dtype", "shape", "sha256", "stored")}
+    return value
 
 
 def _place(node: Node) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from converter.inspection.content import Content, Initializer, Node
+from converter.inspection.content import Content, Function, Initializer, Node
 from converter.job import TensorInfo
 from converter.run.summary import WIDTH, size
 
@@ -20,17 +20,29 @@ def render(content: Content, nodes: bool = True) -> str:
         total = size(sum(value.bytes for value in content.initializers))
         head = f"initializers: {len(content.initializers)}, {content.parameters:,} numbers, {total}"
         parts.append([head, *columns([tensor(value) for value in content.initializers])])
-    parts.append(
-        [f"operators: {sum(content.ops.values())} nodes", *columns(_histogram(content.ops))]
-    )
+    parts.append([f"operators: {_covered(content)}", *columns(_histogram(content.ops))])
     if content.metadata:
         rows = [(plain(key), plain(text)) for key, text in content.metadata.items()]
         parts.append([f"metadata: {len(rows)}", *columns(rows)])
     if nodes:
-        parts.append(["nodes"])
-        for number, node in enumerate(content.nodes, 1):
-            parts[-1] += describe(node, f"{number:>5} ")
+        parts.append(["nodes", *_numbered(content.nodes)])
+        parts += [[*signature(each), *_numbered(each.nodes)] for each in content.functions]
     return "\n\n".join("\n".join(lines) for lines in parts)
+
+
+def _covered(content: Content) -> str:
+    """What the operators are counted in."""
+    inner = sum(node.depth > 0 for node in content.nodes)
+    bodies = sum(len(function.nodes) for function in content.functions)
+    counts = [f"{sum(content.ops.values())} nodes"]
+    counts += [f"{inner} of them in subgraphs"] if inner else []
+    counts += [f"{bodies} of them in functions"] if bodies else []
+    return ", ".join(counts)
+
+
+def _numbered(nodes: Sequence[Node]) -> Iterator[str]:
+    for number, node in enumerate(nodes, 1):
+        yield from describe(node, f"{number:>5} ")
 
 
 def facts(content: Content) -> list[str]:
@@ -40,11 +52,11 @@ def facts(content: Content) -> list[str]:
         ("ir_version", str(content.ir_version)),
         ("producer", plain(content.producer) or "not stated"),
         ("graph", plain(content.graph) or "not named"),
-        ("opsets", ", ".join(f"{plain(name)} {n}" for name, n in content.opsets.items())),
+        ("opsets", opsets(content.opsets)),
     ]
     if content.functions:
-        listed = ", ".join(f"{plain(name)} ({n} nodes)" for name, n in content.functions.items())
-        rows.append(("functions", listed))
+        listed = [f"{plain(each.name)} ({len(each.nodes)} nodes)" for each in content.functions]
+        rows.append(("functions", ", ".join(listed)))
     width = max(len(label) for label, _ in rows) + 2
     return [line for label, text in rows for line in wrap(text, label.ljust(width), " " * width)]
 
@@ -56,11 +68,13 @@ def _values(title: str, values: Sequence[TensorInfo]) -> list[str]:
 def tensor(value: TensorInfo) -> tuple[str, ...]:
     """Name, dtype and shape, symbols by name and ``?`` where nothing is known; size if stored."""
     shape = ", ".join("?" if dim is None else plain(str(dim)) for dim in value.shape)
-    cells = (plain(value.name), value.dtype, f"[{shape}]")
+    untyped = value.dtype == "unknown" and not value.shape  # its rank is not known either
+    cells = (plain(value.name), value.dtype, "" if untyped else f"[{shape}]")
     if not isinstance(value, Initializer):
         return cells
     notes = [f"in {plain(value.external)}"] if value.external else []
     notes += ["also an input"] if value.also_input else []
+    notes += [f"sparse, {value.stored:,} stored values"] if value.stored is not None else []
     return (*cells, " ".join([size(value.bytes), *notes]))
 
 
@@ -68,17 +82,39 @@ def _histogram(ops: dict[str, int]) -> list[tuple[str, ...]]:
     return [(plain(op), str(count)) for op, count in ops.items()]
 
 
+def opsets(versions: dict[str, int]) -> str:
+    """Domain and version of each, in one line."""
+    return ", ".join(f"{plain(name)} {n}" for name, n in versions.items()) or "none"
+
+
+def signature(function: Function) -> list[str]:
+    """The lines of a local function's head: what it takes, gives and stands on."""
+    attributes = [
+        plain(key) + ("" if default is None else f"={literal(default)}")
+        for key, default in function.attributes.items()
+    ]
+    return [
+        *wrap(f"function {plain(function.name)}", "", "  "),
+        *wrap(_ends(function), "  ", "    "),
+        *wrap(f"attributes {', '.join(attributes)}" if attributes else "", "  ", "    "),
+        *wrap(f"opsets {opsets(function.opsets)}", "  ", "    "),
+    ]
+
+
 def describe(node: Node, lead: str) -> list[str]:
     """The lines of one node: operator and name, what goes in and out, attributes."""
     indent = " " * len(lead) + "  " * node.depth
     first = f"{lead}{'  ' * node.depth}"
-    ends = f"({', '.join(map(plain, node.inputs))}) -> {', '.join(map(plain, node.outputs))}"
     attributes = ", ".join(f"{plain(key)}={literal(item)}" for key, item in node.attributes.items())
     return [
         *wrap(f"{plain(node.op)}  {plain(node.name)}".rstrip(), first, indent),
-        *wrap(ends, f"{indent}  ", f"{indent}    "),
+        *wrap(_ends(node), f"{indent}  ", f"{indent}    "),
         *wrap(attributes, f"{indent}  ", f"{indent}  "),
     ]
+
+
+def _ends(part: Node | Function) -> str:
+    return f"({', '.join(map(plain, part.inputs))}) -> {', '.join(map(plain, part.outputs))}"
 
 
 def literal(item: Any) -> str:
@@ -89,11 +125,20 @@ def literal(item: Any) -> str:
     if isinstance(item, dict) and "graph" in item:
         return f"graph {plain(item['graph'])} of {item['nodes']} nodes"
     if isinstance(item, dict):
-        held = f" {literal(item['values'])}" if "values" in item else ""
-        return f"{item['dtype']}{item['shape']}{held}"
+        return f"{item['dtype']}{item['shape']}{_held(item)}"
     if isinstance(item, float):
         return f"{item:.7g}"  # a float32 has no more digits
     return f'"{plain(item)}"' if isinstance(item, str) else str(item)
+
+
+def _held(tensor: dict[str, Any]) -> str:
+    """Values of a tensor in an attribute, or by what they can be told from others."""
+    if "values" in tensor:
+        return f" {literal(tensor['values'])}"
+    sparse = "" if tensor.get("stored") is None else f" sparse, {tensor['stored']} stored values"
+    if tensor["sha256"] is None:
+        return f"{sparse} in {plain(tensor['external'])}"
+    return f"{sparse} sha256 {tensor['sha256'][:8]}"
 
 
 def columns(rows: Iterable[Sequence[str]]) -> list[str]:

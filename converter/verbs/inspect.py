@@ -1,6 +1,7 @@
 """``python -m converter inspect MODEL.onnx [--diff OTHER.onnx]``: what an ONNX file holds.
 
-External data is not opened and nothing is run, so a file from a stranger may be looked at.
+Nothing is run, and external data is opened only to compare it and only in the folder of the model,
+so a file from a stranger may be looked at.
 """
 
 from __future__ import annotations
@@ -18,9 +19,16 @@ from converter.verbs._arguments import onnx_file, usage
 
 SUMMARY = "what an ONNX file holds: MODEL.onnx [--diff OTHER.onnx] [--json]"
 
-_NODES: dict[type, Any] = {
-    Content: {"nodes"},
-    difference.Difference: {"nodes": True, "before": {"nodes"}, "after": {"nodes"}},
+_CONTENT: dict[str, Any] = {"nodes": True, "functions": {"__all__": {"nodes"}}}
+_PAIR: dict[str, Any] = {"nodes": True, "before": {"nodes"}, "after": {"nodes"}}
+_NODES: dict[type, dict[str, Any]] = {
+    Content: _CONTENT,
+    difference.Difference: {
+        "nodes": True,
+        "functions": {"__all__": _PAIR},
+        "before": _CONTENT,
+        "after": _CONTENT,
+    },
 }
 
 
@@ -35,11 +43,11 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--diff", metavar="OTHER.onnx", type=Path, help="what this file has (+) and MODEL has (-)"
     )
-    parser.add_argument("--no-nodes", action="store_true", help="leave out the list of nodes")
+    parser.add_argument("--no-nodes", action="store_true", help="leave out the lists of nodes")
     parser.add_argument("--json", action="store_true", help="one JSON object")
     arguments = parser.parse_args(argv)
     paths = [arguments.model, *([arguments.diff] if arguments.diff else [])]
-    contents = [_read(onnx_file("inspect", path)) for path in paths]
+    contents = [_read(onnx_file("inspect", path), len(paths) > 1) for path in paths]
     nodes = not arguments.no_nodes
     shown = contents[0] if len(contents) == 1 else difference.compare(*contents)
     if arguments.json:
@@ -52,10 +60,10 @@ def main(argv: Sequence[str]) -> int:
     return ExitCode.OK
 
 
-def _read(path: Path) -> Content:
+def _read(path: Path, external: bool) -> Content:
     from converter.worker import inspection  # it imports onnx, which help need not wait for
 
     try:
-        return inspection.read(path)
+        return inspection.read(path, external)
     except StageError as error:
         raise usage("inspect", f"{error}.", "It must be an ONNX model.") from error

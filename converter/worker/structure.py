@@ -207,7 +207,7 @@ def tensor_info(value: ValueInfoProto) -> TensorInfo:
 
 def _dtype(kind: TypeProto) -> str:
     if not kind.HasField("tensor_type"):
-        return str(kind.WhichOneof("value"))
+        return kind.WhichOneof("value") or "unknown"
     element = kind.tensor_type.elem_type
     return onnx.helper.tensor_dtype_to_np_dtype(element).name if element else "undefined"
 
@@ -220,6 +220,7 @@ def graph_inputs(model: ModelProto) -> list[TensorInfo]:
 def fed_inputs(model: ModelProto) -> list[TensorInfo]:
     """Graph inputs that have no initializer: what a caller must feed."""
     held = {tensor.name for tensor in model.graph.initializer}
+    held |= {sparse.values.name for sparse in model.graph.sparse_initializer}
     return [tensor_info(value) for value in model.graph.input if value.name not in held]
 
 
