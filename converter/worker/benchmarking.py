@@ -132,8 +132,8 @@ def _untimed_sizes(job: Job, batch_sizes: list[int]) -> list[str]:
     others = [str(size) for size in batch_sizes if size != _samples(job.inputs)]
     if not others:
         return []
-    why = "no input has a dynamic axis 0; declare it in dynamic_axes"
-    return [f"batch sizes: not timed at {', '.join(others)}, {why}"]
+    why = "no dynamic axis 0 (declare it in dynamic_axes)"
+    return [f"batch sizes: {', '.join(others)} not timed, {why}"]
 
 
 def _samples(inputs: Inputs) -> int:

@@ -120,7 +120,7 @@ def test_what_casts_no_doubt_on_the_figures_is_a_remark(
     found = only(time("Conv", inputs=IMAGE, measured={"batch_sizes": [4, 2, 8]}))
     assert (found.notes, found.torch_notes) == ([], [])
     assert found.remarks == [
-        "batch sizes: not timed at 4, 8, no input has a dynamic axis 0; declare it in dynamic_axes",
+        "batch sizes: 4, 8 not timed, no dynamic axis 0 (declare it in dynamic_axes)",
         "shared: 2 of 9 nodes",
         "few calls: p99 of 40 calls is the slowest of them",
         "no PyTorch figure: 'no such thing'",
