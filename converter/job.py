@@ -5,7 +5,7 @@ Both are frozen and survive JSON unchanged: an executor may run a job on another
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import Field
 
@@ -31,9 +31,7 @@ StageName = Literal[
 ]
 GuiltyStage = Literal["export", "simplify", "runtime"]
 StageStatus = Literal["ok", "failed", "skipped", "not_run", "not_requested"]
-STAGES: tuple[StageName, ...] = (
-    "load", "reference", "export", "check", "simplify", "verify", "benchmark", "publish",
-)  # fmt: skip
+STAGES: tuple[StageName, ...] = get_args(StageName)
 
 
 class Job(Frozen):
@@ -243,17 +241,17 @@ class Latency(Frozen):
     """Latency of one model on one execution provider; times in milliseconds.
 
     Attributes:
-        provider: as the configuration calls it; the first of ``active`` is what it stands for.
-        active: the providers of the session, as ONNX Runtime calls them.
+        provider: as the configuration calls it.
+        active: the providers of the session, as ONNX Runtime calls them, this one first.
         budget_s: seconds that warm-up and measurement together might take.
         warmup: calls that were made and not counted.
-        stable: the 95 % confidence interval of the median is within 2 % of it.
+        stable: ``ci95_ms``, the 95 % confidence interval of the median, is within 2 % of it.
         throughput: samples a second, a sample being one entry of the first input's first axis.
         nodes_per_provider: of the graph as ONNX Runtime divided it, before it fuses nodes.
         torch_p50_ms: of PyTorch eager on the same device.
-        speedup: that over ``p50_ms``; ``None`` where either median is doubtful.
-        ci95_ms: low and high end of that interval.
-        notes: what makes the figures doubtful, such as a busy machine; empty when nothing does.
+        speedup: that over ``p50_ms``; ``None`` where a median is not stable or was disturbed.
+        notes, torch_notes: what makes the file's figures, or PyTorch's, doubtful: a busy machine.
+        remarks: what casts no doubt and is to be known, such as why there is no speedup.
     """
 
     provider: str
@@ -281,6 +279,8 @@ class Latency(Frozen):
     ci95_ms: list[float] = Field(default_factory=list)
     torch_stable: bool | None = None
     notes: list[PlainText] = Field(default_factory=list)
+    torch_notes: list[PlainText] = Field(default_factory=list)
+    remarks: list[PlainText] = Field(default_factory=list)
 
 
 class JobResult(Frozen):

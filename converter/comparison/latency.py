@@ -3,7 +3,7 @@
 The medians of two nights differ by what else the machine did. So a slower model is only a
 suspect; it is settled by timing the baseline's file again, on this machine, alternating with the
 new one. What cannot be timed again is judged by the manifests alone, and only where both nights
-measured a stable median on the same machine.
+measured a stable median on the same machine that nothing speaks against.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def changes(
         else:
             found.append(_judge(suspect, settled.get(suspect.key, Settled()), limits, same_machine))
     for was, now in _pairs(before, after):
-        sound = was.status == now.status == "measured" and was.stable and now.stable
+        sound = not (_doubt(was) or _doubt(now))
         if sound and same_machine and faster(was, now, limits.latency):
             found.append(_change(Suspect(after.name, was, now), "improvement", ""))
     return found
@@ -105,8 +105,8 @@ def _judge(suspect: Suspect, again: Settled, limits: CompareSpec, same_machine: 
     why = f"not timed again: {again.reason or 'nothing could time it'}"
     if not same_machine:
         return _change(suspect, "note", f"{why}; the baseline is of another machine")
-    if not (suspect.before.stable and suspect.after.stable):
-        return _change(suspect, "note", f"{why}; the measurements were not stable")
+    if doubt := _doubt(suspect.before) or _doubt(suspect.after):
+        return _change(suspect, "note", f"{why}; a figure is doubtful: {doubt}")
     return _change(suspect, "regression", why)
 
 
@@ -139,6 +139,15 @@ def _pairs(before: Row, after: Row) -> Iterable[tuple[Latency, Latency]]:
     for record in after.latency:
         if key(record) in earlier:
             yield earlier[key(record)], record
+
+
+def _doubt(record: Latency) -> str:
+    """What speaks against a median; empty: nothing, it may be set against another one."""
+    if record.status != "measured":
+        return record.status
+    if record.notes:
+        return record.notes[0]
+    return "" if record.stable else "not stable"
 
 
 def _ratio(before: Latency, after: Latency) -> float:

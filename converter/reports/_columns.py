@@ -74,14 +74,9 @@ def _nodes(row: Row, before: bool) -> int | None:
     return simplify.nodes_before if simplify else row.artifact.nodes
 
 
-def _error(row: Row) -> float | None:
+def _worst(row: Row, field: str) -> Value:
     output = _facts.worst_output(row)
-    return output.max_abs if output else None
-
-
-def _tolerance(row: Row, kind: str) -> float | None:
-    output = _facts.worst_output(row)
-    return getattr(output, kind) if output else None
+    return getattr(output, field) if output else None
 
 
 def _share(row: Row) -> float | None:
@@ -146,7 +141,7 @@ def _stable(record: Latency) -> str | None:
 
 
 def _notes(record: Latency) -> str | None:
-    """What speaks against the figures, or why there are none."""
+    """What speaks against the figures of the file, or why there are none."""
     return "; ".join([*([record.reason] if record.reason else []), *record.notes]) or None
 
 
@@ -155,6 +150,8 @@ _SAID: dict[str, Callable[[Latency], str | None]] = {
     "latency_status": lambda record: record.status,
     "stable": _stable,
     "notes": _notes,
+    "torch_notes": lambda record: "; ".join(record.torch_notes) or None,
+    "remarks": lambda record: "; ".join(record.remarks) or None,
 }
 
 
@@ -194,6 +191,10 @@ def _exporter(row: Row) -> str | None:
     return row.artifact.exporter if row.artifact else None
 
 
+def _benchmark_status(row: Row) -> str:
+    return row.stages["benchmark"].status.replace("_", " ")
+
+
 def _seconds_text(row: Row) -> str:
     return f"{summary.seconds(row):.1f}"
 
@@ -215,9 +216,12 @@ _FILE = [
 ]
 _VERIFICATION = [
     _plain("verify", "", "", lambda row: row.verify.status),
-    _plain("max_abs", "", "", _error),
-    _plain("atol", "", "", partial(_tolerance, kind="atol")),
-    _plain("rtol", "", "", partial(_tolerance, kind="rtol")),
+    _plain("max_abs", "", "", summary.max_abs),  # of any output, as in the terminal
+    # The largest error may be well allowed: these are of the output closest to its tolerance.
+    _plain("worst_output", "", "", partial(_worst, field="name")),
+    _plain("worst_max_abs", "", "", partial(_worst, field="max_abs")),
+    _plain("atol", "", "", partial(_worst, field="atol")),
+    _plain("rtol", "", "", partial(_worst, field="rtol")),
     Column(
         "error_over_tolerance",
         "Worst error",
@@ -229,8 +233,8 @@ _VERIFICATION = [
     ),
 ]
 _NOT_TIMED = [
-    Column("p50_ms", "p50, ms", "latency", lambda row: None, lambda row: "not requested", True),
-    Column("speedup", "speedup", "latency", lambda row: None, lambda row: "not requested", True),
+    Column("p50_ms", "p50, ms", "latency", lambda row: None, _benchmark_status, True),
+    Column("speedup", "speedup", "latency", lambda row: None, _benchmark_status, True),
 ]
 _REST = [
     Column("seconds", "Total, s", "always", summary.seconds, _seconds_text, True, "of all stages"),

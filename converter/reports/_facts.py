@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -144,6 +145,21 @@ def measured(rows: Sequence[Row]) -> bool:
     return any(entry.status == "measured" for row in rows for entry in row.latency)
 
 
+_NOT_ASKED = "the run did not ask for it (benchmark=off)"
+
+
+def untimed(row: Row) -> str:
+    """Why a row has no record of any latency."""
+    stage = row.stages["benchmark"]
+    if stage.status == "not_requested":
+        return _NOT_ASKED
+    if stage.warnings:  # the store's file was not to be timed
+        return "; ".join(stage.warnings).removeprefix("not measured: ")
+    if row.status == "not_run" or awaits_benchmark(row):
+        return "the run ended before it"
+    return "the model was skipped" if row.status == "skipped" else "the model failed before it"
+
+
 def unmeasured(rows: Sequence[Row]) -> str:
     """Why there are no latencies, in one or two sentences."""
     reasons = {
@@ -153,7 +169,11 @@ def unmeasured(rows: Sequence[Row]) -> str:
         if entry.status in ("unavailable", "failed")
     }
     if not reasons:
-        return "No latency was measured: the run did not ask for it (benchmark=off)."
+        models = Counter(map(untimed, rows))
+        if models.keys() == {_NOT_ASKED}:
+            return f"No latency was measured: {_NOT_ASKED}."
+        told = [f"{why} ({n} model{'s' * (n != 1)})" for why, n in models.most_common()]
+        return f"No latency was measured: {'; '.join(told) or 'there are no models'}."
     listed = sorted(reasons)
     more = f" (and {len(listed) - 3} more reasons)" if len(listed) > 3 else ""
     return f"No latency was measured. {'; '.join(listed[:3])}{more}."

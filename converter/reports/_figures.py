@@ -63,8 +63,7 @@ def _speedups(rows: Sequence[Row]) -> Figure:
     name, title = "speedup", "Speedup over PyTorch"
     timed = [row for row in rows if any(entry.speedup for entry in _measured(row))]
     if not timed:
-        reason = "PyTorch was not timed." if _facts.measured(rows) else _facts.unmeasured(rows)
-        return Figure(name, title, reason)
+        return Figure(name, title, _no_speedup(rows))
     timed.sort(key=lambda row: min(entry.speedup or 0 for entry in _measured(row)))
     shown = timed[:_MOST]
     traces = [
@@ -85,6 +84,18 @@ def _speedups(rows: Sequence[Row]) -> Figure:
         + _cut("least sped up", timed, shown)
     )
     return Figure(name, title, caption, traces, layout)
+
+
+def _no_speedup(rows: Sequence[Row]) -> str:
+    """Why there is no speedup of any model."""
+    if not _facts.measured(rows):
+        return _facts.unmeasured(rows)
+    if not any(entry.torch_p50_ms for row in rows for entry in _measured(row)):
+        return "PyTorch was not timed."
+    return (
+        "PyTorch was timed, but there is no ratio of two medians that are both sound: "
+        "the sections of the models say what speaks against them."
+    )
 
 
 def _sizes(rows: Sequence[Row]) -> Figure:

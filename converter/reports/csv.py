@@ -7,12 +7,13 @@ import io
 from pathlib import Path
 
 from converter.manifest import Manifest
+from converter.plaintext import plain
 from converter.reports._columns import Value, columns
 
 FILE = "manifest.csv"
 
 # What makes a spreadsheet read a cell as a formula (OWASP, "CSV Injection").
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+_FORMULA = ("=", "+", "-", "@", "\t", "\n", "＝", "＋", "－", "＠")
 
 
 def render(manifest: Manifest, directory: Path) -> str:
@@ -26,7 +27,12 @@ def render(manifest: Manifest, directory: Path) -> str:
 
 
 def _cell(value: Value) -> Value:
-    """A text that would be a formula gets an apostrophe, which spreadsheets do not show."""
-    if isinstance(value, str) and value.lstrip(" ").startswith(_FORMULA):
-        return f"'{value}"
-    return value
+    """A text that would be a formula gets an apostrophe, which spreadsheets do not show.
+
+    Of control characters only newlines and tabs stay: many readers end a line at a carriage
+    return, for which the writer quotes no cell, and what follows would be a cell of its own.
+    """
+    if not isinstance(value, str):
+        return value
+    text = plain(value)
+    return f"'{text}" if text.lstrip(" ").startswith(_FORMULA) else text

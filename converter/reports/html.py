@@ -59,6 +59,7 @@ def render(manifest: Manifest, directory: Path) -> str:
         log=lambda row: _log(row, directory),
         log_file=lambda row: _log_file(row, directory),
         again=lambda row: _again(row, manifest),
+        untimed=_facts.untimed,
         style=Markup((_TEMPLATES / "report.css").read_text(encoding="utf-8")),
         script=Markup(script),
         plotly=Markup(plotly),

@@ -82,7 +82,7 @@ def _names(names: Sequence[str]) -> str:
 
 
 def _latency(rows: Sequence[Row]) -> list[str]:
-    """Figures that are missing or doubtful; nothing where all are there and none is in doubt."""
+    """Figures that are missing or doubtful, and remarks; nothing where there is none of it."""
     missing = latencies.not_measured(rows)
     lines = []
     for item in missing[:_CAUSES]:
@@ -91,12 +91,20 @@ def _latency(rows: Sequence[Row]) -> list[str]:
         lines.append(f"- **{kind}** for {count}, {_names(item.models)}: {code(item.reason)}")
     if len(missing) > _CAUSES:
         lines.append(f"- and {len(missing) - _CAUSES} more reasons")
-    noted, total = latencies.doubtful(rows)
-    if noted:
-        verb = "figure is" if total == 1 else "figures are"
-        lines.append(f"- {noted} of {total} {verb} doubtful, such as:")
-        lines += [f"  - {code(doubt)}" for doubt in latencies.doubts(rows)]
+    lines += _doubtful("", latencies.doubtful(rows), latencies.doubts(rows))
+    lines += _doubtful("PyTorch ", latencies.torch_doubtful(rows), latencies.torch_doubts(rows))
+    if remarks := latencies.remarks(rows):
+        lines += ["- Remarks, such as:", *(f"  - {code(remark)}" for remark in remarks)]
     return ["", "### Latency", "", *lines] if lines else []
+
+
+def _doubtful(whose: str, counts: tuple[int, int], doubts: Sequence[str]) -> list[str]:
+    noted, total = counts
+    if not noted:
+        return []
+    verb = "figure is" if total == 1 else "figures are"
+    told = f"- {noted} of {total} {whose}{verb} doubtful, such as:"
+    return [told, *(f"  - {code(doubt)}" for doubt in doubts)]
 
 
 def _comparison(comparison: Comparison) -> list[str]:

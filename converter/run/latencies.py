@@ -1,9 +1,9 @@
-"""The latencies of a run in words: a short form for each, a table of 80 columns, the doubts."""
+"""The latencies of a run in words: a short form, a table of 80 columns, doubts and remarks."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from converter.job import Latency
@@ -13,11 +13,11 @@ from converter.run import columns
 _HEAD = ("model", "provider", "shape", "p50 ms", "p99 ms", "torch ms", "speedup", "stable")
 _NAME_WIDTH = 18
 _SHAPE_WIDTH = 13
-_DOUBTS = 5
+_KINDS = 5
 
 
 def render(rows: Sequence[Row], most: int) -> list[str]:
-    """The parts of a summary: the table of at most ``most`` models, and what is in doubt."""
+    """The parts of a summary: the table of at most ``most`` models, and what is said of them."""
     with_latency = [row for row in rows if row.latency]
     if not with_latency:
         return []
@@ -25,9 +25,13 @@ def render(rows: Sequence[Row], most: int) -> list[str]:
     measured = [row for row in with_latency if any(e.status == "measured" for e in row.latency)]
     if measured and len(measured) <= most:
         parts.append(table(measured))
-    if lines := [*_not_measured(with_latency), *(f"* {doubt}" for doubt in doubts(with_latency))]:
-        parts.append("\n".join(lines))
-    return parts
+    lines = [
+        *_not_measured(with_latency),
+        *(f"* {doubt}" for doubt in doubts(with_latency)),
+        *(f"* torch of {doubt}" for doubt in torch_doubts(with_latency)),
+        *(f"remark: {remark}" for remark in remarks(with_latency)),
+    ]
+    return [*parts, "\n".join(lines)] if lines else parts
 
 
 def short(latency: Latency) -> str:
@@ -47,7 +51,7 @@ def figure(value: float | None) -> str:
 
 
 def table(rows: Iterable[Row]) -> str:
-    """A line for each measured latency, at most 80 columns wide; ``*``: there are notes on it."""
+    """A line for each measured latency, at most 80 columns wide; ``*``: a doubtful one."""
     cells = [
         _cells(row.name, entry)
         for row in rows
@@ -65,7 +69,7 @@ def _cells(name: str, entry: Latency) -> tuple[str, ...]:
         columns.shorten(shape, _SHAPE_WIDTH),
         figure(entry.p50_ms),
         figure(entry.p99_ms),
-        figure(entry.torch_p50_ms),
+        figure(entry.torch_p50_ms) + ("*" if entry.torch_notes else ""),
         f"{entry.speedup:.2f}x" if entry.speedup is not None else "-",
         ("yes" if entry.stable else "NO") + ("*" if entry.notes else ""),
     )
@@ -100,23 +104,43 @@ def _not_measured(rows: Iterable[Row]) -> list[str]:
 
 
 def doubtful(rows: Iterable[Row]) -> tuple[int, int]:
-    """How many figures have notes, and how many there are."""
+    """How many figures of files are doubtful, and how many there are."""
     figures = [entry for row in rows for entry in row.latency if entry.status == "measured"]
     return sum(bool(entry.notes) for entry in figures), len(figures)
 
 
+def torch_doubtful(rows: Iterable[Row]) -> tuple[int, int]:
+    """How many figures of PyTorch are doubtful, and how many there are."""
+    figures = [entry for row in rows for entry in row.latency if entry.torch_p50_ms is not None]
+    return sum(bool(entry.torch_notes) for entry in figures), len(figures)
+
+
 def doubts(rows: Iterable[Row]) -> list[str]:
-    """What makes figures doubtful, the most frequent first, each with one example."""
+    """What makes figures of files doubtful, the most frequent first, each with one example."""
+    return _by_kind(rows, lambda entry: entry.notes)
+
+
+def torch_doubts(rows: Iterable[Row]) -> list[str]:
+    """The same of the figures of PyTorch."""
+    return _by_kind(rows, lambda entry: entry.torch_notes)
+
+
+def remarks(rows: Iterable[Row]) -> list[str]:
+    """What is to be known and casts no doubt, in the same way."""
+    return _by_kind(rows, lambda entry: entry.remarks)
+
+
+def _by_kind(rows: Iterable[Row], said: Callable[[Latency], list[str]]) -> list[str]:
     models = Counter[str]()
     example: dict[str, str] = {}
     for row in rows:
-        notes = [note for entry in row.latency for note in entry.notes]
+        notes = [note for entry in row.latency for note in said(entry)]
         for kind in dict.fromkeys(map(_kind, notes)):
             models[kind] += 1
             first = next(note for note in notes if _kind(note) == kind)
             example.setdefault(kind, f"{row.name}: {first}")
     lines = []
-    for kind, count in models.most_common(_DOUBTS):
+    for kind, count in models.most_common(_KINDS):
         others = f" (and {count - 1} more)" if count > 1 else ""
         lines.append(f"{example[kind]}{others}")
     return lines
@@ -124,7 +148,7 @@ def doubts(rows: Iterable[Row]) -> list[str]:
 
 def _kind(note: str) -> str:
     """Notes of one kind differ in what follows the first words."""
-    return note.removeprefix("PyTorch: ").partition(":")[0]
+    return note.partition(":")[0]
 
 
 def _names(names: Sequence[str]) -> str:

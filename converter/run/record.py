@@ -9,6 +9,7 @@ import signal
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 from converter import manifest
 from converter.configuration import selection
@@ -23,6 +24,8 @@ from converter.run.interrupts import exit_code
 from converter.run.reuse import Shelf
 from converter.store.entries import Store
 
+_Told = TypeVar("_Told", Row, JobResult)
+
 
 class Record:
     """The rows of a run, in memory and on the disk."""
@@ -31,9 +34,9 @@ class Record:
         self._directory = context.directory
         self._jobs = {job.name: job for job in plan.jobs}
         self.order = plan.order
-        self._rows = {row.name: row for row in plan.skipped}
-        self._rows |= {job.name: manifest.row_of(job, outcome.not_run(job)) for job in plan.jobs}
         self._benchmarks = bool(context.spec.benchmark.providers)
+        rows = [manifest.row_of(job, outcome.not_run(job)) for job in plan.jobs]
+        self._rows = {row.name: self._as_asked(row) for row in (*plan.skipped, *rows)}
         self._environment = environment.collect()
         store = Store(context.store) if context.store is not None else None
         timing = reuse.timing_of(context.spec.benchmark, self._environment)
@@ -81,7 +84,7 @@ class Record:
         try:
             delivery.prepare(job, self._directory)
         except OSError as error:
-            return self._finish(job, outcome.io_failure(job, error), error)
+            return self._finish(job, self._as_asked(outcome.io_failure(job, error)), error)
         return None
 
     def is_stored(self, job: Job) -> bool:
@@ -129,10 +132,7 @@ class Record:
         else:
             result = result.model_copy(update={"artifact": None})
         shutil.rmtree(job.staging_dir, ignore_errors=True)
-        if self._benchmarks:  # the worker does not know what follows
-            result = result.model_copy(
-                update={"stages": {**result.stages, "benchmark": StageRecord()}}
-            )
+        result = self._as_asked(result)
         row = self._finish(job, result, problem)
         if result.status == "ok":
             # After its row: a run that is killed in between has the row, and does not look here.
@@ -197,6 +197,11 @@ class Record:
         if delivery.is_own_folder(job):
             manifest.write_atomic(Path(job.model_dir) / delivery.RESULT, manifest.dump(result))
         manifest.append_result(self._directory, row)
+
+    def _as_asked(self, told: _Told) -> _Told:
+        """With the stage that a worker knows nothing of: whether a latency was to follow."""
+        stage = StageRecord(status="not_run" if self._benchmarks else "not_requested")
+        return told.model_copy(update={"stages": {**told.stages, "benchmark": stage}})
 
     def _with_log(self, job: Job, result: JobResult) -> JobResult:
         log = Path(job.model_dir) / delivery.LOG

@@ -38,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
             str(model), ("localhost", arguments.port), browse=not arguments.no_browser
         )
     except (OSError, OverflowError) as error:
-        message = f"port {arguments.port} cannot be used: {error}."
+        message = f"port {arguments.port} cannot be used: {str(error).rstrip('.')}."
         raise usage("view", message, "Name another, or none.") from error
     print(f"http://{host}:{port}/ shows {model}; Ctrl-C ends it.", flush=True)
     netron.wait()  # returns at Ctrl-C

@@ -7,9 +7,7 @@ wrong there is worth nothing.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter_ns
@@ -24,6 +22,7 @@ from converter.providers import Provider
 from converter.spec import InputSpec
 from converter.worker import (
     cases,
+    eager,
     execution,
     loading,
     machine,
@@ -126,6 +125,22 @@ def sizes(job: Job, batch_sizes: list[int]) -> Iterator[Inputs]:
             yield inputs
 
 
+def _untimed_sizes(job: Job, batch_sizes: list[int]) -> list[str]:
+    """What to say of batch sizes that a model without a dynamic batch axis cannot have."""
+    if any(axis == 0 for places in cases.symbols(job).values() for _, axis in places):
+        return []
+    others = [str(size) for size in batch_sizes if size != _samples(job.inputs)]
+    if not others:
+        return []
+    why = "no dynamic axis 0 (declare it in dynamic_axes)"
+    return [f"batch sizes: {', '.join(others)} not timed, {why}"]
+
+
+def _samples(inputs: Inputs) -> int:
+    """How many samples a call takes: the size of the first input's first axis."""
+    return next((spec.shape[0] for spec in inputs.values() if spec.shape), 1)
+
+
 @dataclass(frozen=True)
 class _Timed:
     """A timing, and what the machine did beside it."""
@@ -134,7 +149,7 @@ class _Timed:
     disturbances: list[str]
 
     @property
-    def notes(self) -> list[str]:
+    def doubts(self) -> list[str]:
         return [*self.disturbances, *self.timing.doubts()]
 
     @property
@@ -163,6 +178,7 @@ class _Measurement:
             shapes=shapes,
             threads=self.job.threads,
             budget_s=self.job.budget_s,
+            remarks=_untimed_sizes(self.complete, self.job.batch_sizes),
         )
         samples = self._samples()
         try:
@@ -182,11 +198,10 @@ class _Measurement:
         opened = Session(Path(self.job.file), provider=self.job.provider, threads=self.job.threads)
         loaded_ms = timing.milliseconds(perf_counter_ns() - began)
         nodes = opened.nodes_per_provider()
-        notes = _division(nodes, self.plugin.NAME)
+        shared = _division(nodes, self.plugin.NAME)
         calls = [opened.prepared({**sample, **parameters}) for sample in samples]
         found = self._timed(calls)
         timed, figures = found.timing, found.timing.milliseconds()
-        batch = next((spec.shape[0] for spec in self.inputs.values() if spec.shape), 1)
         update: dict[str, Any] = {
             "status": "measured",
             "active": opened.active,
@@ -196,10 +211,11 @@ class _Measurement:
             "stable": timed.stable,
             **figures,
             "ci95_ms": timed.interval_ms(),
-            "throughput": round(1000 * batch / figures["mean_ms"], 3),
+            "throughput": round(1000 * _samples(self.inputs) / figures["mean_ms"], 3),
             "session_load_ms": loaded_ms,
             "nodes_per_provider": nodes,
-            "notes": [*notes, *found.notes],
+            "notes": found.doubts,
+            "remarks": [*latency.remarks, *shared, *timed.remarks()],
         }
         return latency.model_copy(update=update), found.is_trusted
 
@@ -214,58 +230,36 @@ class _Measurement:
     def _time_torch(
         self, latency: Latency, samples: list[dict[str, Array]], trusted: bool
     ) -> Latency:
-        """The same record with PyTorch's median, or with a note that says why it has none.
+        """The same record with PyTorch's median, or with a remark that says why it has none.
 
         Args:
             trusted: whether the figures of the file are; a ratio needs two that are.
         """
         where = self.loaded.device.type
         if self.runner.model is None:
-            return _noted(latency, ["no PyTorch figure: the source is ONNX"])
+            return _remarked(latency, "no PyTorch figure: the source is ONNX")
         if where != self.plugin.DEVICE:
-            return _noted(latency, [f"no PyTorch figure: the model is on the {where}"])
+            return _remarked(latency, f"no PyTorch figure: the model is on the {where}")
         try:
-            with _eager(self.runner, self.complete, self._tensors(samples)) as calls:
+            with eager.calls_of(self.runner, self.complete, self._tensors(samples)) as calls:
                 found = self._timed(calls)
         except _REFUSALS as error:
-            return _noted(latency, [f"no PyTorch figure: {first_line(error)}"])
+            return _remarked(latency, f"no PyTorch figure: {first_line(error)}")
         median = found.timing.milliseconds()["p50_ms"]
-        notes = [f"PyTorch: {note}" for note in found.notes]
         speedup = None
-        if not (trusted and found.is_trusted):
-            notes.append("no speedup: it would be a ratio of figures that are doubtful")
+        sound = {"the file's": trusted, "PyTorch's": found.is_trusted}
+        if doubtful := [whose for whose, is_sound in sound.items() if not is_sound]:
+            why = f"it would rest on a doubtful median, {' and '.join(doubtful)}"
+            latency = _remarked(latency, f"no speedup: {why}")
         elif latency.p50_ms:
             speedup = round(median / latency.p50_ms, 4)
         update = {
             "torch_p50_ms": median,
             "torch_stable": found.timing.stable,
             "speedup": speedup,
+            "torch_notes": found.doubts,
         }
-        return _noted(latency.model_copy(update=update), notes)
-
-
-@contextmanager
-def _eager(
-    runner: Runner, job: Job, samples: list[tuple[torch.Tensor, ...]]
-) -> Iterator[list[timing.Call]]:
-    """Calls of the PyTorch model as users make them: eager, without gradients, its state kept."""
-    model = execution.replica(runner.model)
-    constants = job.constants
-    torch.manual_seed(job.seed)
-
-    def call_on(arguments: tuple[torch.Tensor, ...]) -> Callable[[], object]:
-        if arguments and arguments[0].is_cuda:
-            return functools.partial(_on_device, model, arguments, constants)
-        return lambda: model(*arguments, **constants)
-
-    with torch.inference_mode():
-        yield [call_on(arguments) for arguments in samples]
-
-
-def _on_device(model: Any, arguments: tuple[torch.Tensor, ...], constants: dict[str, Any]) -> None:
-    """A call and its end: CUDA works on after the call has returned."""
-    model(*arguments, **constants)
-    torch.cuda.synchronize()
+        return latency.model_copy(update=update)
 
 
 def _division(nodes: dict[str, int], wanted: str) -> list[str]:
@@ -287,5 +281,5 @@ def _division(nodes: dict[str, int], wanted: str) -> list[str]:
     return [f"shared: of {sum(nodes.values())} nodes ONNX Runtime gave {listed}"]
 
 
-def _noted(latency: Latency, notes: list[str]) -> Latency:
-    return latency.model_copy(update={"notes": [*latency.notes, *notes]})
+def _remarked(latency: Latency, remark: str) -> Latency:
+    return latency.model_copy(update={"remarks": [*latency.remarks, remark]})

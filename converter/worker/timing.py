@@ -85,6 +85,15 @@ class Timing:
                 found.append(f"drift: the second half of the calls took {drift:+.0%}")
         return found
 
+    def remarks(self) -> list[str]:
+        """Which percentiles are no more than the slowest call: of so few calls none is higher."""
+        calls = len(self.durations_ns)
+        few = [f"p{percent}" for percent in (90, 99) if calls * (100 - percent) < 100]
+        if not few:
+            return []
+        verb = "is" if len(few) == 1 else "are"
+        return [f"few calls: {' and '.join(few)} of {calls} calls {verb} the slowest of them"]
+
 
 def milliseconds(nanoseconds: float) -> float:
     return round(nanoseconds / _MILLISECOND_NS, 6)

@@ -63,6 +63,13 @@ def test_a_port_that_is_taken_is_exit_2(model: Path, converter_command: Command)
     assert "Name another, or none." in done.stderr
 
 
+def test_a_port_that_cannot_be_is_exit_2(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["view", str(model), "--no-browser", "--port", "99999"]) == 2
+    err = capsys.readouterr().err
+    assert "view: port 99999 cannot be used: " in err
+    assert "0-65535. Name another, or none." in err
+
+
 def test_without_netron_it_says_how_to_install_it(
     model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -97,7 +97,34 @@ def test_a_speedup_is_a_ratio_of_two_figures_that_nothing_speaks_against(
     monkeypatch.setattr(benchmarking.machine, "watched", lambda threads: nullcontext(noticed))
     found = only(time("Conv", inputs=IMAGE))
     assert (found.p50_ms, found.torch_p50_ms, found.speedup) == (2.0, 4.0, speedup)
-    assert any(note.startswith("no speedup") for note in found.notes) == (speedup is None)
+    assert found.notes[: len(noticed)] == found.torch_notes[: len(noticed)] == noticed
+    why = "no speedup: it would rest on a doubtful median, the file's and PyTorch's"
+    assert (why in found.remarks) == (speedup is None)
+    assert bool(found.notes) == bool(found.torch_notes) == (speedup is None)
+
+
+def test_what_casts_no_doubt_on_the_figures_is_a_remark(
+    time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from converter.worker import benchmarking
+
+    timed = benchmarking.timing.Timing(warmup=3, durations_ns=[2_000_000] * 40, stable=True)
+    monkeypatch.setattr(benchmarking.timing, "measure", lambda calls, budget_s: timed)
+    monkeypatch.setattr(benchmarking.machine, "watched", lambda threads: nullcontext([]))
+    monkeypatch.setattr(benchmarking, "_division", lambda nodes, wanted: ["shared: 2 of 9 nodes"])
+
+    def refused(*arguments: object) -> Any:
+        raise KeyError("no such thing")
+
+    monkeypatch.setattr(benchmarking.eager, "calls_of", refused)
+    found = only(time("Conv", inputs=IMAGE, measured={"batch_sizes": [4, 2, 8]}))
+    assert (found.notes, found.torch_notes) == ([], [])
+    assert found.remarks == [
+        "batch sizes: 4, 8 not timed, no dynamic axis 0 (declare it in dynamic_axes)",
+        "shared: 2 of 9 nodes",
+        "few calls: p99 of 40 calls is the slowest of them",
+        "no PyTorch figure: 'no such thing'",
+    ]
 
 
 def test_batch_sizes_of_a_dynamic_batch_axis(time: Time) -> None:
@@ -105,6 +132,7 @@ def test_batch_sizes_of_a_dynamic_batch_axis(time: Time) -> None:
         "Conv", inputs=IMAGE, dynamic_axes=BATCH, measured={"batch_sizes": [1, 2, 4]}
     ).latency
     assert [entry.shapes["x"][0] for entry in found] == [2, 1, 4]
+    assert not any("batch sizes" in remark for entry in found for remark in entry.remarks)
     assert {entry.status for entry in found} == {"measured"}
     assert all(entry.torch_p50_ms for entry in found)
 

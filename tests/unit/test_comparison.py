@@ -297,6 +297,10 @@ def test_what_cannot_be_timed_again_stands_where_both_nights_were_sound() -> Non
     assert change.severity == "regression"
     assert change.detail.endswith("not timed again: it is gone")
     assert judged(slower(stable=False)).severity == "note"
+    busy = judged(slower(notes=["busy: 1.4 of 2 cores"]))
+    assert (busy.severity, busy.detail.endswith("doubtful: busy: 1.4 of 2 cores")) == ("note", True)
+    other = {"torch_notes": ["busy: 1.4 of 2 cores"], "remarks": ["shared: 2 of 9 nodes"]}
+    assert judged(slower(**other)).severity == "regression"
     assert judged(slower(), env=environment(cpu="another")).severity == "note"
 
 

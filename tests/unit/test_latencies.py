@@ -37,7 +37,7 @@ def row(name: str, *found: Latency) -> Row:
 def test_the_table_fits_80_columns() -> None:
     widest = latency(
         "tensorrt", shapes={"x": [1024, 3, 1024, 1024, 1024]}, p50_ms=99999.0, p99_ms=99999.0,
-        torch_p50_ms=99999.0, speedup=1234.5, stable=False, notes=[BUSY],
+        torch_p50_ms=99999.0, speedup=1234.5, stable=False, notes=[BUSY], torch_notes=[BUSY],
     )  # fmt: skip
     text = latencies.table([row("a_name_that_is_far_too_long_for_it", widest, latency())])
     assert all(len(line) <= 80 for line in text.splitlines())
@@ -80,10 +80,23 @@ def test_figures_with_notes_are_counted() -> None:
 
 
 def test_doubts_are_said_once_for_all_models() -> None:
-    noted = [row("a", latency(notes=[BUSY, "PyTorch: " + BUSY])), row("b", latency(notes=[BUSY]))]
+    noted = [row("a", latency(notes=[BUSY, BUSY])), row("b", latency(notes=[BUSY]))]
     quiet = row("c", latency())
     _, doubts = latencies.render([*noted, quiet], 40)
     assert doubts == f"* a: {BUSY} (and 1 more)"
+
+
+def test_only_a_doubt_about_the_file_marks_its_figure() -> None:
+    shared = "shared: of 9 nodes ONNX Runtime gave 2 to CPUExecutionProvider"
+    torch = row("torch", latency(torch_notes=[BUSY]))
+    rows = [row("a", latency(remarks=[shared])), row("b", latency(remarks=[shared])), torch]
+    assert latencies.doubtful(rows) == (0, 3)
+    assert latencies.torch_doubtful(rows) == (1, 3)
+    table, said = latencies.render(rows, 40)
+    assert [line.split()[-3:] for line in table.splitlines()[2:]] == [
+        ["24.7", "2.00x", "yes"], ["24.7", "2.00x", "yes"], ["24.7*", "2.00x", "yes"],
+    ]  # fmt: skip
+    assert said == f"* torch of torch: {BUSY}\nremark: a: {shared} (and 1 more)"
 
 
 def test_a_long_run_has_no_table_and_one_without_latency_has_nothing() -> None:

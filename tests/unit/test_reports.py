@@ -12,11 +12,13 @@ import pytest
 
 from converter import reports
 from converter.changes import Change, Comparison
-from converter.manifest import Manifest
+from converter.job import StageRecord
+from converter.manifest import Manifest, Row
 from converter.reports import csv as spreadsheet
 from converter.reports import html, markdown
 from converter.reports._columns import columns, number
 from converter.reports._facts import causes, verdict, worst_output
+from converter.run import summary
 from tests.manifests import CPU, CUDA, failed, manifest_of, ok, timed
 
 EVIL = "<script>alert(1)</script>"
@@ -37,6 +39,11 @@ def cells(manifest: Manifest, directory: Path) -> list[dict[str, str]]:
 def figures(text: str) -> dict[str, dict[str, list[dict[str, list[object]]]]]:
     found = re.findall(r'<script type="application/json" id="figure-(\w+)">(.*?)</script>', text)
     return {name: json.loads(figure) for name, figure in found}
+
+
+def without_latency(row: Row, status: str, *warnings: str) -> Row:
+    stage = StageRecord.model_validate({"status": status, "warnings": [*warnings]})
+    return row.model_copy(update={"stages": {**row.stages, "benchmark": stage}})
 
 
 # What all reports say
@@ -200,6 +207,28 @@ def test_the_spreadsheet_says_which_latencies_are_missing_or_doubtful(tmp_path: 
     assert not any("status CPU" in title or "notes" in title for title in shown)
 
 
+def test_the_spreadsheet_tells_doubts_and_remarks_apart(tmp_path: Path) -> None:
+    row = ok("a", latency=[timed(CPU, torch_notes=["busy: 1", "drift: 2"], remarks=["shared: 3"])])
+    (line,) = cells(manifest_of(row), tmp_path)
+    told = [line[f"{key}_CPU"] for key in ("notes", "torch_notes", "remarks")]
+    assert told == ["", "busy: 1; drift: 2", "shared: 3"]
+
+
+def test_the_largest_error_is_that_of_the_terminal_and_the_worst_that_of_the_page(
+    tmp_path: Path,
+) -> None:
+    row = ok("a")
+    case = row.verify.cases[0]
+    wide = case.outputs[0].model_copy(update={"name": "boxes", "max_abs": 1e-2, "atol": 1.0})
+    cases = [case.model_copy(update={"outputs": [*case.outputs, wide]})]
+    row = row.model_copy(update={"verify": row.verify.model_copy(update={"cases": cases})})
+    (line,) = cells(manifest_of(row), tmp_path)
+    assert (line["max_abs"], summary.worst(row)) == ("0.01", "1.0e-02")
+    of_the_worst = [line[key] for key in ("worst_output", "worst_max_abs", "atol")]
+    assert of_the_worst == ["scores", "1e-06", "2e-05"]
+    assert float(line["error_over_tolerance"]) == pytest.approx(0.05)
+
+
 def test_the_heads_of_the_spreadsheet_are_unique() -> None:
     keys = [column.key for column in columns([ok("a", latency=[timed(CPU), timed(CUDA)])])]
     assert len(keys) == len(set(keys))
@@ -209,6 +238,14 @@ def test_the_heads_of_the_spreadsheet_are_unique() -> None:
 def test_a_spreadsheet_runs_no_formula_of_a_message(tmp_path: Path, message: str) -> None:
     (row,) = cells(manifest_of(failed("a", message=message)), tmp_path)
     assert row["message"] == f"'{message}"
+
+
+@pytest.mark.parametrize("end", ["\r", "\x0b", "\x0c", "\x85", "\u2028"])
+def test_nothing_in_a_cell_ends_its_line_for_another_reader(tmp_path: Path, end: str) -> None:
+    row = ok("a", source=f"x{end}=1+1", tags=[f"x{end}=1+1"])
+    text = spreadsheet.render(manifest_of(row), tmp_path)
+    assert len(text.splitlines()) == 2
+    assert not re.search(r"(?:^|[,\r\n])[\"']?=1", text)
 
 
 def test_a_message_of_several_lines_stays_in_its_cell(tmp_path: Path) -> None:
@@ -241,6 +278,18 @@ def test_the_summary_says_which_latencies_are_missing_or_doubtful(tmp_path: Path
         f"- **`CUDA` unavailable** for 10 models, {names} and 2 more: `no *libcudnn*`\n"
         "- 1 of 12 figures are doubtful, such as:\n"
         f"  - `noted: {busy}`\n"
+        "\nRun "
+    )
+
+
+def test_the_summary_tells_doubts_and_remarks_apart(tmp_path: Path) -> None:
+    other = timed(CPU, torch_notes=["busy: 1.4 of 2 cores"], remarks=["shared: 2 nodes"])
+    text = markdown.render(manifest_of(ok("a", latency=[other])), tmp_path)
+    assert text.split("### Latency\n\n")[1].startswith(
+        "- 1 of 1 PyTorch figure is doubtful, such as:\n"
+        "  - `a: busy: 1.4 of 2 cores`\n"
+        "- Remarks, such as:\n"
+        "  - `a: shared: 2 nodes`\n"
         "\nRun "
     )
 
@@ -333,8 +382,9 @@ def test_the_page_says_how_to_run_one_model_again(tmp_path: Path) -> None:
 
 
 def test_without_latencies_the_page_says_why(tmp_path: Path) -> None:
-    shown = page(manifest_of(ok("a")), tmp_path)
-    assert shown.count("the run did not ask for it (benchmark=off)") == 3
+    shown = page(manifest_of(without_latency(ok("a"), "not_requested")), tmp_path)
+    assert shown.count("No latency was measured: the run did not ask for it (benchmark=off).") == 3
+    assert "Not measured: the run did not ask for it (benchmark=off)." in shown
     assert "not requested</td>" in shown
     assert figures(shown).keys() == {"time"}
 
@@ -344,6 +394,34 @@ def test_without_latencies_the_page_says_why(tmp_path: Path) -> None:
     assert ">unavailable</td>" in shown
 
 
+def test_a_latency_that_was_asked_for_and_not_taken_is_not_one_that_nobody_wanted(
+    tmp_path: Path,
+) -> None:
+    rows = [ok("done"), failed("a"), failed("b"), ok("never", status="not_run", artifact=None)]
+    rows.append(
+        without_latency(ok("kept"), "skipped", "not measured: benchmark.on_cached is never")
+    )
+    shown = page(manifest_of(*rows), tmp_path)
+    assert shown.count(
+        "No latency was measured: the run ended before it (2 models); "
+        "the model failed before it (2 models); benchmark.on_cached is never (1 model)."
+    ) == 3  # fmt: skip
+    assert shown.count("<p>Not measured: the model failed before it.</p>") == 2
+    assert shown.count("<p>Not measured: the run ended before it.</p>") == 2
+    assert "<p>Not measured: benchmark.on_cached is never.</p>" in shown
+    assert "not run</td>" in shown
+    assert "benchmark=off" not in shown
+    assert "not requested" not in shown.lower()
+
+
+def test_a_speedup_that_is_withheld_is_not_one_that_was_not_looked_for(tmp_path: Path) -> None:
+    withheld = page(manifest_of(ok("a", latency=[timed(speedup=None)])), tmp_path)
+    assert "PyTorch was timed, but there is no ratio of two medians that are both sound" in withheld
+    assert "PyTorch was not timed." not in withheld
+    alone = timed(speedup=None, torch_p50_ms=None)
+    assert "PyTorch was not timed." in page(manifest_of(ok("a", latency=[alone])), tmp_path)
+
+
 def test_the_page_says_what_speaks_against_a_figure(tmp_path: Path) -> None:
     busy = "busy: other processes used 1.4 of 2 cores"
     rows = [ok("a", latency=[timed(notes=[busy])]), ok("b", latency=[timed(p50=3.0)])]
@@ -351,6 +429,15 @@ def test_the_page_says_what_speaks_against_a_figure(tmp_path: Path) -> None:
     assert shown.count(f"What speaks against the figures on CPU: {busy}.") == 1
     assert ">2.00*</td>" in shown
     assert ">3.00</td>" in shown
+
+
+def test_the_page_tells_doubts_and_remarks_apart(tmp_path: Path) -> None:
+    two = [timed(torch_notes=["busy: 1"]), timed(CUDA, remarks=["shared: 2", "few calls: 3"])]
+    shown = page(manifest_of(ok("a", latency=two)), tmp_path)
+    assert "What speaks against PyTorch&#39;s figure on CPU at image 1 × 3 × 8: busy: 1." in shown
+    assert "Remarks on CUDA at image 1 × 3 × 8: shared: 2; few calls: 3." in shown
+    assert "What speaks against the figures" not in shown
+    assert "*</td>" not in shown
 
 
 def test_the_plots_show_what_was_measured(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import hashlib
 import json
@@ -361,6 +362,28 @@ def test_a_signal_ends_the_run_with_every_model_in_the_manifest(
     assert not (directory / ".lock").exists()
 
 
+@pytest.mark.parametrize(("providers", "stage"), [([], "not_requested"), (["cpu"], "not_run")])
+def test_a_row_says_whether_its_latency_was_asked_for_whatever_became_of_it(
+    directory: Path, context: RunContext, providers: list[str], stage: str
+) -> None:
+    def crashed(job: Job) -> JobResult:
+        result = failed(job)
+        return result.model_copy(
+            update={"status": "crashed", "stages": manifest.not_run_stages(STAGES)}
+        )
+
+    def interrupt(job: Job) -> None:
+        if job.name == "b":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    spec = BatchSpec(benchmark=BenchmarkSpec(providers=providers))
+    asked = dataclasses.replace(context, spec=spec)
+    execute(make_plan(directory, "a", "b"), Script({"a": crashed}, interrupt), asked)
+    found = rows(directory)
+    assert [row.status for row in found.values()] == ["crashed", "not_run"]
+    assert {row.stages["benchmark"].status for row in found.values()} == {stage}
+
+
 def test_a_crash_that_comes_with_the_signal_is_not_the_models_fault(
     directory: Path, context: RunContext
 ) -> None:
@@ -483,8 +506,8 @@ def test_the_run_log_holds_what_was_printed_with_times(
     told = [line[21:] for line in lines]
     assert told[0] == "started: python -m converter +experiment=zoo"
     assert told[1:3] == [
-        "[1/2] ok       a  4.0 s",
-        "[2/2] failed   b  4.0 s  EXPORT: no such operator",
+        "[1/2] ok       a  3.5 s",
+        "[2/2] failed   b  3.5 s  EXPORT: no such operator",
     ]
     assert told[3] == "finished: exit code 1"
     printed = [line for line in capsys.readouterr().out.splitlines() if line]

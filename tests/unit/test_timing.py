@@ -142,6 +142,23 @@ def test_a_drift_is_told() -> None:
     assert "drift: the second half of the calls took +100%" in found.doubts()
 
 
+@pytest.mark.parametrize(
+    ("calls", "remarks"),
+    [
+        (9, ["few calls: p90 and p99 of 9 calls are the slowest of them"]),
+        (10, ["few calls: p99 of 10 calls is the slowest of them"]),
+        (99, ["few calls: p99 of 99 calls is the slowest of them"]),
+        (100, []),
+    ],
+)
+def test_a_percentile_that_is_only_the_slowest_call_is_told(calls: int, remarks: list[str]) -> None:
+    found = Timing(0, [MS * (1000 + index) for index in range(calls)], True)
+    assert found.remarks() == remarks
+    figures, slowest = found.milliseconds(), 999.0 + calls
+    assert [figures[key] == slowest for key in ("p90_ms", "p99_ms")] == [calls < 10, calls < 100]
+    assert not any("few calls" in doubt for doubt in found.doubts())
+
+
 def test_inputs_are_used_in_rotation() -> None:
     made: list[int] = []
     work = Work(itertools.repeat(MS))

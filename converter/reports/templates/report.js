@@ -9,6 +9,7 @@ const form = document.getElementById("filter");
 
 function key(row, column) {
   const cell = row.cells[column];
+  if ("none" in cell.dataset) return null;
   if (!heads[column].classList.contains("number")) return cell.textContent.trim();
   const value = cell.dataset.value;
   return value === undefined ? null : value === "inf" ? Infinity : Number(value);
