@@ -99,6 +99,9 @@ def _model(key: str, model: ModelSpec) -> list[Problem]:
         problems.append(Problem(f"{key}.expect.code", message, hint))
     if _is_onnx(model):
         problems += _onnx(key, model)
+    if model.training == "train" and model.source and model.source.kind == "exported_program":
+        message = "the mode of an exported program was fixed when it was exported."
+        problems.append(Problem(f"{key}.training", message, "Remove the key."))
     problems += _tensors(key, model)
     if model.inputs:
         problems += _axes(f"{key}.dynamic_axes", model)

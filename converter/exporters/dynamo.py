@@ -9,6 +9,7 @@ import torch
 from torch.onnx import errors as onnx_errors
 
 from converter.errors import Code, StageError
+from converter.exporters import named
 from converter.job import Job
 from converter.worker.loading import Loaded
 
@@ -27,14 +28,14 @@ def export(loaded: Loaded, job: Job, arguments: tuple[Any, ...], destination: Pa
         raise StageError(
             Code.EXPORT_UNSUPPORTED,
             "the dynamo exporter does not take TorchScript",
-            "use exporter: torchscript",
+            f"use {named('torchscript', job.opset)}",
         )
     ignored = _ignored(job)
     if ignored:
         raise StageError(
             Code.EXPORT_UNSUPPORTED,
             f"the dynamo exporter cannot do export.{' and export.'.join(ignored)}",
-            "use exporter: torchscript",
+            f"use {named('torchscript', job.opset)}",
         )
     try:
         torch.onnx.export(
@@ -52,10 +53,10 @@ def export(loaded: Loaded, job: Job, arguments: tuple[Any, ...], destination: Pa
             verbose=False,
         )
     except onnx_errors.OnnxExporterError as error:
-        raise _refusal(error) from error
+        raise _refusal(error, loaded, job) from error
 
 
-def _refusal(error: BaseException) -> StageError:
+def _refusal(error: BaseException, loaded: Loaded, job: Job) -> StageError:
     """What the first cause of an exporter's error says."""
     while error.__cause__ is not None:
         error = error.__cause__
@@ -64,10 +65,13 @@ def _refusal(error: BaseException) -> StageError:
         if any(words in line for words in _FIXED):
             hint = "the model's code fixes this axis; rewrite it, or remove the axis"
             return StageError(Code.DIM_SPECIALISED, line, hint)
+    hint = "the log has torch.export's report"
+    if "torchscript" not in job.exporters and loaded.kind != "exported_program":
+        hint += f"; try {named('torchscript', job.opset)}"
     return StageError(
         Code.EXPORT_UNSUPPORTED,
         f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__,
-        "the log has torch.export's report; try exporter: torchscript",
+        hint,
     )
 
 

@@ -11,7 +11,7 @@ import torch
 from torch.onnx import TrainingMode, errors
 
 from converter.errors import Code, StageError
-from converter.exporters import _symbolics
+from converter.exporters import _symbolics, named
 from converter.job import Job
 from converter.worker.loading import Loaded
 
@@ -38,7 +38,7 @@ def export(loaded: Loaded, job: Job, arguments: tuple[Any, ...], destination: Pa
         raise StageError(
             Code.EXPORT_UNSUPPORTED,
             "the torchscript exporter does not take an exported program",
-            "use exporter: dynamo",
+            f"use {named('dynamo', job.opset)}",
         )
     # The fused attention of the eval fast path has no ONNX form; it is the same mathematics.
     fastpath = torch.backends.mha.get_fastpath_enabled()
@@ -106,4 +106,5 @@ def _advice(message: str, job: Job) -> str:
         return f"opset {version} has it; this run asked for {job.opset}"
     if "dynamo" in job.exporters:
         return "rewrite the operator with others, or register a symbolic function for it"
-    return "try exporter: dynamo, which knows other operators, or register a symbolic function"
+    other = named("dynamo", job.opset)
+    return f"try {other}, which knows other operators, or register a symbolic function"

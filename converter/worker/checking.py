@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import onnx
@@ -11,7 +12,8 @@ from onnx.external_data_helper import uses_external_data
 
 from converter.errors import Code, StageError
 from converter.job import Job
-from converter.worker import structure
+from converter.worker import output_axes, structure
+from converter.worker.inputs import Array
 from converter.worker.session import Session
 from converter.worker.starting import first_line
 
@@ -34,6 +36,24 @@ def load(path: Path) -> ModelProto:
         for index in reversed(range(len(node.metadata_props))):
             if node.metadata_props[index].key in _TRACE_KEYS:
                 del node.metadata_props[index]
+    return model
+
+
+def exported(path: Path, job: Job, outputs: Sequence[Sequence[Array]]) -> ModelProto:
+    """Read an exporter's file, with what it says of axes made true.
+
+    Dynamic axes get their declared names. A size of an output that PyTorch does not keep is left
+    open: exporters write that of the example where they cannot tell that it depends on values.
+
+    Args:
+        outputs: PyTorch's in each case.
+
+    Raises:
+        StageError: CHECKER, when the file is not ONNX.
+    """
+    model = load(path)
+    structure.name_axes(model, job.dynamic_axes)
+    output_axes.open_untrue(model, job, outputs)
     return model
 
 

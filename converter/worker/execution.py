@@ -16,6 +16,7 @@ from torch.onnx._internal.torchscript_exporter._globals import GLOBALS
 
 from converter.errors import Code, StageError
 from converter.job import Job
+from converter.worker import naming
 from converter.worker.inputs import Array
 from converter.worker.loading import Loaded
 from converter.worker.onnx_source import OnnxFile
@@ -51,8 +52,8 @@ class Runner:
             self.model = loaded.model.module()
         else:
             self.model = loaded.model
-        if loaded.kind == "module":
-            _check_arguments(self.model, job)
+        if self.model is not None:
+            naming.check_inputs(self.model, loaded.kind, job)
 
     def __call__(
         self, inputs: Mapping[str, Array], *, draw: int = 0, used: bool = False
@@ -74,12 +75,20 @@ class Runner:
         model = self.used = self.used if used else replica(self.model)
         buffers, versions = _buffers(model), _versions(model)
         result = self.forward(arguments, draw=draw, model=model)
-        outputs = [tensor.detach().cpu().numpy().copy() for tensor in flatten(result)]
+        outputs = self._arrays(result)
         self._check_state(model, buffers, versions)
         for name, argument, array in zip(inputs, arguments, inputs.values(), strict=True):
             if not np.array_equal(argument.cpu().numpy(), array, equal_nan=array.dtype.kind == "f"):
                 self._warn(f"INPUT_MUTATED: forward changes its argument {name} in place")
         return outputs
+
+    def _arrays(self, result: Any) -> list[Array]:
+        found = _leaves(result)
+        names = self._job.outputs
+        naming.check_outputs([keys for keys, _ in found], names)
+        if len(names) != len(found):
+            names = [f"#{index}" for index in range(len(found))]
+        return [_array(name, tensor) for name, (_, tensor) in zip(names, found, strict=True)]
 
     def _check_state(
         self, model: Any, buffers: dict[str, torch.Tensor], versions: dict[str, int]
@@ -106,26 +115,6 @@ class Runner:
         torch.manual_seed(self._job.seed + draw)
         with torch.no_grad(), _in_export(self._job.verify.reference == "export"):
             return (model or self.model)(*arguments, **self._job.constants)
-
-
-def _check_arguments(model: torch.nn.Module, job: Job) -> None:
-    """Raise where ``forward`` does not take as many arguments as there are inputs.
-
-    Raises:
-        StageError: OUTPUT_STRUCTURE, with what it takes.
-    """
-    signature = inspect.signature(model.forward)
-    try:
-        signature.bind(*job.inputs, **job.constants)
-    except TypeError as error:
-        given = f"{len(job.inputs)} ({', '.join(job.inputs)})"
-        constants = f" and constants names {', '.join(job.constants)}" if job.constants else ""
-        raise StageError(
-            Code.OUTPUT_STRUCTURE,
-            f"inputs names {given}{constants}, forward takes ({', '.join(signature.parameters)}): "
-            f"{error}",
-            "entry i of inputs is positional argument i of forward",
-        ) from error
 
 
 @contextmanager
@@ -184,8 +173,12 @@ def flatten(result: Any) -> list[torch.Tensor]:
     Raises:
         StageError: OUTPUT_STRUCTURE, when something in it is not a tensor.
     """
-    found: list[torch.Tensor] = []
-    _collect(result, found)
+    return [tensor for _, tensor in _leaves(result)]
+
+
+def _leaves(result: Any) -> list[tuple[tuple[str, ...], torch.Tensor]]:
+    """As ``flatten``, each tensor with the keys that lead to it."""
+    found = list(_walk(result, ()))
     if not found:
         raise StageError(
             Code.OUTPUT_STRUCTURE,
@@ -195,21 +188,36 @@ def flatten(result: Any) -> list[torch.Tensor]:
     return found
 
 
-def _collect(value: Any, found: list[torch.Tensor]) -> None:
+def _walk(value: Any, keys: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], torch.Tensor]]:
     if isinstance(value, torch.Tensor):
-        found.append(value)
+        yield keys, value
     elif isinstance(value, Mapping):
-        for item in value.values():
-            _collect(item, found)
+        for key, item in value.items():
+            yield from _walk(item, (*keys, str(key)))
     elif isinstance(value, (tuple, list)):
-        for item in value:
-            _collect(item, found)
+        fields = getattr(value, "_fields", None)  # of a named tuple
+        for index, item in enumerate(value):
+            yield from _walk(item, (*keys, fields[index]) if fields else keys)
     elif value is not None:
         raise StageError(
             Code.OUTPUT_STRUCTURE,
             f"forward returns {type(value).__name__}, expected tensors",
             "return tensors, or tuples, lists and dicts of them",
         )
+
+
+def _array(name: str, tensor: torch.Tensor) -> Array:
+    dense = tensor.detach().cpu()
+    try:
+        array: Array = dense.numpy()
+    except TypeError as error:  # bfloat16, float8; a sparse tensor
+        kind = str(tensor.dtype).removeprefix("torch.")
+        raise StageError(
+            Code.OUTPUT_STRUCTURE,
+            f"output {name} is {kind}, which has no NumPy array to compare: {first_line(error)}",
+            "cast it in forward, to float32 for example: return y.float()",
+        ) from error
+    return array.copy()
 
 
 def replica(model: Any, *shared: torch.Tensor) -> Any:

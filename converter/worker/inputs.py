@@ -93,6 +93,15 @@ def _integer_bounds(name: str, spec: InputSpec, dtype: np.dtype) -> tuple[int, i
     return low, high
 
 
+def integer_range(name: str, spec: InputSpec) -> tuple[int, int] | None:
+    """The least and the greatest number that is drawn for an input of whole numbers."""
+    dtype = np.dtype(spec.dtype)
+    if spec.filling != "integers" or dtype.kind not in "iu":
+        return None
+    low, past = _integer_bounds(name, spec, dtype)
+    return low, past - 1
+
+
 def varies(spec: InputSpec) -> bool:
     """Whether another sample gives other values."""
     return spec.filling not in ("constant", "file")

@@ -87,9 +87,11 @@ def load(job: Job) -> Loaded:
         weights.check_finite(model)
     if isinstance(model, torch.nn.Module):
         model.train(job.training == "train").to(device)
-    elif isinstance(model, torch.export.ExportedProgram) and device.type != "cpu":
-        model = move_to_device_pass(model, device)
-    elif not isinstance(model, torch.export.ExportedProgram):
+    elif isinstance(model, torch.export.ExportedProgram):
+        _check_mode(job)
+        if device.type != "cpu":
+            model = move_to_device_pass(model, device)
+    else:
         device = torch.device("cpu")
     return Loaded(model, kind, device, sha256)
 
@@ -110,6 +112,17 @@ def describe(error: Exception, job: Job) -> tuple[Code, str, str]:
         missing = f"Install '{error.name}'" if error.name else "Install what it needs"
         return Code.LOAD, message, f"{missing}, or list its folder in {policy.VARIABLE}."
     return Code.LOAD, message, "Correct the model's code, or its kwargs in the configuration."
+
+
+def _check_mode(job: Job) -> None:
+    """A run may ask for training mode, and a builder may return an exported program."""
+    if job.training == "train":
+        raise StageError(
+            Code.TRAINING_IGNORED,
+            "training: train was asked for, and the mode of an exported program was fixed when it "
+            "was exported",
+            f"state models.{job.name}.training: eval, or build the module itself",
+        )
 
 
 def _device(name: str) -> torch.device:

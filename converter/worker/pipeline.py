@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from converter.errors import Code, StageError
-from converter.exporters import Exporter
+from converter.exporters import Exporter, named
 from converter.job import (
     STAGES,
     Artifact,
@@ -40,7 +40,6 @@ from converter.worker import (
     publishing,
     reference,
     simplification,
-    structure,
     training,
     verification,
 )
@@ -52,7 +51,6 @@ from converter.worker.stages import OnError, Recorder, StageFailedError
 Emit = Callable[[News], None]
 
 _UNUSED = "a dropout whose result nobody uses is in no graph: take it out of forward"
-_NOT_TRAINING = "use exporter: torchscript"
 
 
 @dataclass
@@ -148,12 +146,12 @@ def _convert(
         with execution.bound(loaded, job):
             plugin.export(loaded, job, example, raw)
     with recorder.stage("check"):
-        model = checking.load(raw)
-        structure.name_axes(model, job.dynamic_axes)
+        model = checking.exported(raw, job, references.outputs)
         checking.check(model, job, done.exporter, set(values))
         if job.training == "train":
             what = f"the {done.exporter} export"
-            hint = _UNUSED if done.exporter == "torchscript" else _NOT_TRAINING
+            other = f"use {named('torchscript', job.opset)}"
+            hint = _UNUSED if done.exporter == "torchscript" else other
             training.check(model, loaded, references.dropped, what, hint)
         if job.simplifier is None:
             publishing.save(model, final, job.export)
@@ -161,7 +159,7 @@ def _convert(
         with recorder.stage("simplify"):
             simplified = simplification.simplify(model, job.simplifier, _declared(job), folder)
             simplify = simplified.record
-            model = simplified.model or checking.load(raw)
+            model = simplified.model or checking.exported(raw, job, references.outputs)
             publishing.save(model, final, job.export)
     with recorder.stage("verify"):
         del model  # the session holds its own copy of the weights

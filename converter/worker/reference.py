@@ -61,6 +61,11 @@ class References:
     unproven: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
+    @property
+    def outputs(self) -> list[list[Array]]:
+        """PyTorch's outputs in each case."""
+        return [item.outputs for item in self.cases]
+
     def add_warning(self, text: str) -> None:
         if text not in self.warnings:
             self.warnings.append(text)
@@ -108,7 +113,7 @@ def _run_cases(found: References, run: Runner, loaded: Loaded, job: Job) -> None
     if found.vacuous is None:
         _look_for_what_never_changes(found, names)
     if found.vacuous is None:
-        found.cases += _other_sizes(job, run)
+        found.cases += _other_sizes(found, run, loaded, job)
         if loaded.kind != "onnx":  # whose axes are those of the file, and stay
             _look_at_output_axes(found, job, run)
 
@@ -129,15 +134,11 @@ def _drowned(
 def _look_at_output_axes(found: References, job: Job, run: Runner) -> None:
     """Where one stands still, try a size that also moves it behind a stride."""
     tried = [item.case.sizes for item in found.cases]
-    twice = [cases.doubled(job, symbol) for symbol in output_axes.still(job, _outputs(found))]
+    twice = [cases.doubled(job, symbol) for symbol in output_axes.still(job, found.outputs)]
     new = [case for case in twice if case.sizes not in tried]
     found.cases += _ran(new, job, run, {}, len(new))
-    for note in output_axes.unmoved(job, _outputs(found)):
+    for note in output_axes.unmoved(job, found.outputs):
         found.add_warning(note)
-
-
-def _outputs(found: References) -> list[list[Array]]:
-    return [item.outputs for item in found.cases]
 
 
 def _look_for_what_never_changes(found: References, names: list[str]) -> None:
@@ -229,23 +230,45 @@ def _different(names: list[str], one: list[Array], other: list[Array]) -> str | 
     return None
 
 
-def _other_sizes(job: Job, run: Runner) -> list[Reference]:
-    """Two other sizes for each dynamic symbol, and for all of them together."""
+def _other_sizes(found: References, run: Runner, loaded: Loaded, job: Job) -> list[Reference]:
+    """Two other sizes for each dynamic symbol, and for all of them together.
+
+    Raises:
+        StageError: DIM_SPECIALISED, where the model runs at no other size.
+    """
     every = list(cases.symbols(job))
     kept: list[Reference] = []
     refused: dict[str, str] = {}
     for moved in [[symbol] for symbol in every] + ([every] if len(every) > 1 else []):
         kept += _ran(cases.candidates(job, moved), job, run, refused, _OTHER_SIZES)
-    reached = {symbol for reference in kept for symbol in reference.case.sizes}
     for symbol in every:
-        if symbol not in reached:
-            raise StageError(
-                Code.DIM_SPECIALISED,
-                f"axis {symbol} is declared dynamic, but the PyTorch model runs at no other size "
-                f"({refused.get(symbol, 'its outputs are empty or not finite there')})",
-                f"remove {symbol} from dynamic_axes, or give axes that change together one name",
+        sizes = {item.case.sizes[symbol] for item in kept if symbol in item.case.sizes}
+        why = refused.get(symbol, "its outputs are empty or not finite there")
+        if not sizes:
+            raise _no_other_size(symbol, why, loaded)
+        if len(sizes) < _OTHER_SIZES:
+            listed = ", ".join(map(str, sorted(sizes)))
+            found.unproven.append(
+                f"axis {symbol} was tried at one other size only ({listed}): the model takes none "
+                f"of the others ({why})"
             )
     return kept
+
+
+def _no_other_size(symbol: str, why: str, loaded: Loaded) -> StageError:
+    if loaded.kind == "onnx":
+        return StageError(
+            Code.DIM_SPECIALISED,
+            f"axis {symbol} is dynamic in the file, but the file itself runs at no other size "
+            f"({why})",
+            "something inside the file fixes the size: get a file without it, or one whose axis "
+            "is a number",
+        )
+    return StageError(
+        Code.DIM_SPECIALISED,
+        f"axis {symbol} is declared dynamic, but the PyTorch model runs at no other size ({why})",
+        f"remove {symbol} from dynamic_axes, or give axes that change together one name",
+    )
 
 
 def _ran(

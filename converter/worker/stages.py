@@ -17,6 +17,7 @@ from pathlib import Path
 from converter.errors import Code, StageError
 from converter.job import STAGES, ErrorRecord, Job, StageName, StageRecord
 from converter.manifest import fingerprint
+from converter.worker.inputs import integer_range
 
 _DEFAULT_CODES: dict[StageName, Code] = {
     "load": Code.LOAD,
@@ -30,6 +31,8 @@ _DEFAULT_CODES: dict[StageName, Code] = {
 }
 _MAX_WARNINGS = 20
 _MAX_MESSAGE = 400
+# What torch says of an index that a table does not have.
+_BAD_INDEX = ("out of range", "out of bounds", "must be non-negative")
 _NO_SPACE = os.strerror(errno.ENOSPC)
 # What torch, ONNX Runtime and NumPy say when an allocation fails.
 _NO_MEMORY = ("can't allocate memory", "bad_alloc", "Unable to allocate", "CUDA out of memory")
@@ -140,7 +143,19 @@ class Recorder:
             return self._describe(error, self._job)
         lines = text.splitlines()
         message = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-        return _DEFAULT_CODES[stage], message, "the traceback is in the log"
+        hint = "the traceback is in the log"
+        if stage == "reference" and any(words in text for words in _BAD_INDEX):
+            hint = _ranges(self._job) or hint
+        return _DEFAULT_CODES[stage], message, hint
+
+
+def _ranges(job: Job) -> str:
+    """From which range each input of whole numbers is drawn, and how to state another."""
+    ranges = {name: integer_range(name, spec) for name, spec in job.inputs.items()}
+    drawn = [f"{name} from {r[0]} to {r[1]}" for name, r in ranges.items() if r is not None]
+    if not drawn:
+        return ""
+    return f"whole numbers are drawn for {', '.join(drawn)}: set low and high (one past the last)"
 
 
 def _reset_peak() -> None:

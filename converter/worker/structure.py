@@ -229,12 +229,18 @@ def graph_outputs(model: ModelProto) -> list[TensorInfo]:
 
 
 def symbolic_axes(model: ModelProto) -> dict[str, dict[int, str]]:
-    """The axes that a file itself calls dynamic: input or output → axis → symbol."""
-    found = {}
-    for value in (*fed_inputs(model), *graph_outputs(model)):
-        axes = {axis: size for axis, size in enumerate(value.shape) if isinstance(size, str)}
-        if axes:
-            found[value.name] = axes
+    """The axes that a file itself calls dynamic: input or output → axis → symbol.
+
+    One of an input that it gives no name is called ``<input>_dim_<axis>``.
+    """
+    inputs = fed_inputs(model)
+    found: dict[str, dict[int, str]] = {}
+    for value in (*inputs, *graph_outputs(model)):
+        for axis, size in enumerate(value.shape):
+            if isinstance(size, str):
+                found.setdefault(value.name, {})[axis] = size
+            elif size is None and value in inputs:
+                found.setdefault(value.name, {})[axis] = f"{value.name}_dim_{axis}"
     return found
 
 

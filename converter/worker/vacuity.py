@@ -55,7 +55,8 @@ def judge(
         if change is not None and change < _LEAST_MOVE:
             return weakest, _vacuous(
                 f"output {name} (root mean square {scale:.3g}) moves by {change:.2g} of its scale "
-                "for other inputs"
+                "for other inputs",
+                ", or leave an output that is constant on purpose (anchors) out of forward",
             )
     if len(samples) > 1 and not moved:
         return weakest, _vacuous("no output changes with the input")
@@ -101,7 +102,8 @@ def _shape_and_numbers(name: str, values: Array) -> StageError | None:
         return StageError(
             Code.VERIFY_NONFINITE,
             f"PyTorch gives NaN or infinity in output {name}",
-            "give inputs in the range that the model expects (fill, low, high), or mend the model",
+            "give inputs in the range that the model expects (fill, low, high), or mend the model: "
+            "for a mask filled with -inf return the mask, or fill with a finite value such as -1e4",
         )
     return None
 
@@ -122,9 +124,9 @@ def _change(values: Sequence[Array]) -> float | None:
     return max(moves) if moves else None
 
 
-def _vacuous(what: str) -> StageError:
+def _vacuous(what: str, advice: str = "") -> StageError:
     return StageError(
         Code.VERIFY_VACUOUS,
         f"{what}: comparing it would accept any graph",
-        "use trained weights, or inputs that the model responds to",
+        f"use trained weights, or inputs that the model responds to{advice}",
     )

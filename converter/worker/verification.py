@@ -64,8 +64,8 @@ def verify(
     dynamic = _dynamic(graph, references, job, passed)
     if first is None:
         first = next((_axis_error(axis) for axis in dynamic if not axis.passed), None)
-        outputs = [item.outputs for item in references.cases]
-        first = first or output_axes.frozen(job, outputs, structure.graph_outputs(graph))
+        declared = structure.graph_outputs(graph)
+        first = first or output_axes.frozen(job, references.outputs, declared)
     elif not passed[TRACED]:
         first = _mutation(first, references)
     record = VerifyRecord(
@@ -145,10 +145,14 @@ def _run_case(
     for item in compared:
         if item.code is not None:
             message = f"case {case}: {item.reason}"
-            return check, StageError(item.code, message, _hint(item.code, case.label, case.sizes))
+            hint = _hint(item.code, case.label, case.sizes)
+            if item.check.not_compared == "dtype":
+                hint = _OTHER_DTYPE
+            return check, StageError(item.code, message, hint)
     return check, None
 
 
+_OTHER_DTYPE = "cast the output in forward, to float32 for example, or try the other exporter"
 _HINTS = {
     Code.DIM_SPECIALISED: "the model's code fixes this axis; rewrite it, or remove the axis",
     Code.VERIFY_SHAPE: "the exporter froze a shape; try the other exporter",

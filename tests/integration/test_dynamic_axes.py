@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jobs
@@ -186,3 +187,133 @@ def test_a_symbol_of_its_own_that_never_moves_is_a_note(convert: Convert) -> Non
         "DIM_SPECIALISED: axis 0 of output y (rows) is declared dynamic, but PyTorch's output "
         "has 1 there in every case"
     ]
+
+
+def changed(done: Any, job: Any, axis: int, size: int) -> Any:
+    """What ``verify`` says of a published file that declares another size of its output."""
+    model, file = done.model, done.folder / "changed.onnx"
+    model.graph.output[0].type.tensor_type.shape.dim[axis].dim_value = size
+    onnx.save_model(model, file)
+    again = Recheck.model_validate({**dict(job), "file": str(file)})
+    return recheck.run(again, lambda stage: None).error
+
+
+@pytest.mark.parametrize(("axis", "size", "sizes"), [(0, 2, "1, 2, 3"), (1, 5, "4")])
+def test_a_size_that_the_file_does_not_keep_is_told(
+    tiny_job: Convert, axis: int, size: int, sizes: str
+) -> None:
+    """Though nobody declared that axis of the output dynamic."""
+    job = tiny_job("Net", outputs=["y"], dynamic_axes=BATCH)
+    error = changed(jobs.convert(job), job, axis, size)
+    assert (error.stage, error.code) == ("verify", Code.OUTPUT_STRUCTURE)
+    assert error.message == (
+        f"axis {axis} of output y is {size} in the file; PyTorch's output has {sizes} there"
+    )
+    assert "leave that axis open" in error.hint
+
+
+@pytest.mark.parametrize("exporter", ["torchscript", "dynamo"])
+@pytest.mark.parametrize("axes", [{}, BATCH], ids=["static", "dynamic"])
+def test_outputs_whose_size_depends_on_values(
+    convert: Convert, exporter: str, axes: dict[str, Any]
+) -> None:
+    opset = 18 if exporter == "dynamo" else 17
+    inputs = {"x": {"shape": [6, 3]}}
+    done = convert("Found", inputs=inputs, dynamic_axes=axes, exporters=[exporter], opset=opset)
+    assert done.code is None, done.result.error
+    rows, places, whole = (info.shape for info in done.artifact.outputs)
+    assert not isinstance(rows[0], int)
+    assert not isinstance(places[0], int)
+    assert rows[1:] == [3]
+    assert (whole == [6, 3]) is (axes == {})
+
+
+@pytest.mark.parametrize("simplifier", [None, "onnxsim"])
+def test_a_size_that_an_exporter_made_up_is_left_open(
+    convert: Convert, monkeypatch: pytest.MonkeyPatch, simplifier: str | None
+) -> None:
+    """As where it keeps the size of its example though the size depends on values."""
+    from converter.exporters import torchscript
+
+    def export(loaded: Any, job: Any, arguments: Any, destination: Any) -> None:
+        original(loaded, job, arguments, destination)
+        model = onnx.load(destination)
+        model.graph.output[0].type.tensor_type.shape.dim[0].dim_value = 2
+        onnx.save_model(model, destination)
+
+    original = torchscript.export
+    monkeypatch.setattr(torchscript, "export", export)
+    done = convert("Net", outputs=["y"], dynamic_axes=BATCH, simplifier=simplifier)
+    assert done.code is None, done.result.error
+    assert not isinstance(done.artifact.outputs[0].shape[0], int)
+    assert done.artifact.outputs[0].shape[1] == 4
+    assert done.run(x=np.ones((7, 3))).shape == (7, 4)
+    declared = {**BATCH, "y": {0: "batch"}}  # here it is for the configuration to say
+    assert convert("Net", outputs=["y"], dynamic_axes=declared).code is Code.DIM_SPECIALISED
+
+
+def test_a_second_size_that_the_model_does_not_take_is_told(convert: Convert) -> None:
+    done = convert("TwoOrFour", dynamic_axes=BATCH)
+    assert done.code is None
+    assert axes_of(done)[0][-2] == [4]
+    assert done.result.verify.reason == (
+        "axis batch was tried at one other size only (4): the model takes none of the others "
+        "(at batch=1: a batch of two or four)"
+    )
+    assert convert("Net", dynamic_axes=BATCH).result.verify.reason is None
+
+
+# Axes of a source that is ONNX
+
+FIXED = """<ir_version: 8, opset_import: ["": 17]>
+    g (float[BATCH, 3] x) => (float[BATCH, 3] y)
+    <int64[2] size = {2, 3}> {z = Relu(x) y = Reshape(z, size)}"""
+
+
+def onnx_source(text: str, folder: Path, named: bool) -> dict[str, str]:
+    model = onnx.parser.parse_model(text.replace("BATCH", "n"))
+    if not named:
+        for value in (model.graph.input[0], model.graph.output[0]):
+            value.type.tensor_type.shape.dim[0].Clear()
+    onnx.save_model(model, folder / "source.onnx")
+    return {"onnx": str(folder / "source.onnx")}
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_an_axis_that_a_file_leaves_open_but_fixes_inside(
+    convert: Convert, tmp_path: Path, named: bool
+) -> None:
+    source = onnx_source(FIXED, tmp_path, named)
+    error = convert(source, inputs={}, opset=None, exporters=["original"]).result.error
+    assert (error.stage, error.code) == ("reference", Code.DIM_SPECIALISED)
+    symbol = "n" if named else "x_dim_0"
+    assert error.message.startswith(
+        f"axis {symbol} is dynamic in the file, but the file itself runs at no other size (at"
+    )
+    assert "dynamic_axes" not in error.hint
+    assert "get a file without it" in error.hint
+
+
+@pytest.mark.parametrize("simplifier", [None, "onnxsim"])
+def test_an_axis_without_a_name_is_tried(
+    convert: Convert, tmp_path: Path, simplifier: str | None
+) -> None:
+    source = onnx_source(FIXED.replace("2, 3}", "-1, 3}"), tmp_path, named=False)
+    options = {"inputs": {}, "opset": None, "exporters": ["original"]}
+    done = convert(source, simplifier=simplifier, **options)
+    assert done.code is None, done.result.error
+    assert axes_of(done) == [("x", 0, "x_dim_0", True, [1, 3], True)]
+    assert not isinstance(done.artifact.inputs[0].shape[0], int)
+
+
+def test_axes_without_names_may_belong_together(convert: Convert, tmp_path: Path) -> None:
+    text = """<ir_version: 8, opset_import: ["": 17]>
+        g (float[n, 3] x, float[n, 3] y) => (float[n, 6] z) {z = Concat<axis = 1>(x, y)}"""
+    model = onnx.parser.parse_model(text)
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].Clear()
+    onnx.save_model(model, tmp_path / "source.onnx")
+    source = {"onnx": str(tmp_path / "source.onnx")}
+    done = convert(source, inputs={}, opset=None, exporters=["original"])
+    assert done.code is None, done.result.error
+    assert [axis[-2:] for axis in axes_of(done)] == [([1, 4], True), ([1, 4], True)]

@@ -183,6 +183,11 @@ def test_an_exported_program(job: MakeJob, zoo: Path) -> None:
     assert refused(job({"exported_program": str(path)})).code is Code.TARGET_DENIED
     error = refused(job({"exported_program": str(path)}, trust=[str(zoo)], kwargs={"a": 1}))
     assert "kwargs: exported_program:" in error.message
+    # The configuration refuses it of a model; it may still come from the run.
+    error = refused(job({"exported_program": str(path)}, trust=[str(zoo)], training="train"))
+    assert error.code is Code.TRAINING_IGNORED
+    assert "the mode of an exported program was fixed when it was exported" in error.message
+    assert "state models.model.training: eval" in error.hint
 
 
 @pytest.mark.parametrize("kind", ["torchscript", "exported_program"])

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tiny
 import torch
 from jobs import make
 
@@ -123,6 +124,7 @@ def test_a_wrong_number_in_a_declared_case_only(convert: Convert) -> None:
         ("Text", Code.OUTPUT_STRUCTURE, ["forward returns str", "return tensors"]),
         ("Nothing", Code.OUTPUT_STRUCTURE, ["no tensor but NoneType"]),
         ("NotANumber", Code.VERIFY_NONFINITE, ["PyTorch gives NaN", "fill, low, high"]),
+        ("Masked", Code.VERIFY_NONFINITE, ["-inf return the mask", "a finite value such as -1e4"]),
         ("Constant", Code.VERIFY_VACUOUS, ["moves by 0 of its scale", "use trained weights"]),
         ("Deaf", Code.VERIFY_VACUOUS, ["moves by"]),
         ("Faint", Code.VERIFY_VACUOUS, ["root mean square", "accept any graph"]),
@@ -190,6 +192,23 @@ def test_outputs_that_depend_on_earlier_calls(convert: Convert) -> None:
     check_failed(done, "reference", Code.STATE_MUTATED, "from call to call")
 
 
+@pytest.mark.parametrize("spec", [{}, {"low": 50}], ids=["default", "low"])
+def test_an_index_that_a_table_does_not_have(convert: Convert, spec: dict[str, Any]) -> None:
+    ids = {"shape": [4, 30], "dtype": "int64", **({"low": 85} if spec else {})}
+    done = convert("Table", inputs={"ids": ids})
+    span = "85 to 104" if spec else "-10 to 9"
+    words = ["IndexError: index out of range", f"drawn for ids from {span}: set low and high"]
+    check_failed(done, "reference", Code.FORWARD, *words)
+    right = {"shape": [4, 30], "dtype": "int64", "low": 0, "high": 100}
+    assert convert("Table", inputs={"ids": right}).code is None
+
+
+def test_an_output_that_is_constant_on_purpose(convert: Convert) -> None:
+    words = ["output anchors", "moves by 0 of its scale", "leave an output that is constant on"]
+    done = convert("Anchors", outputs=["y", "anchors"])
+    check_failed(done, "reference", Code.VERIFY_VACUOUS, *words, "(anchors) out of forward")
+
+
 # Weights (rows 25 to 29)
 
 
@@ -207,8 +226,6 @@ def bomb(path: Path) -> None:
 
 
 def state(**changes: Any) -> dict[str, Any]:
-    import tiny
-
     return {**tiny.Net().state_dict(), **changes}
 
 
@@ -317,6 +334,30 @@ def test_an_opset_that_torch_refuses_is_unsupported(convert: Convert) -> None:
     check_failed(convert("Net", opset=24), "export", Code.EXPORT_UNSUPPORTED, *words)
 
 
+def test_advice_names_only_exporters_that_can_help(convert: Convert, tmp_path: Path) -> None:
+    def hint(**options: Any) -> str:
+        return str(convert("NoOnnxForm", **options).result.error.hint)
+
+    dynamo = {"exporters": ["dynamo"]}
+    assert hint(**dynamo, opset=18).endswith("report; try exporter: torchscript")
+    assert hint(**dynamo, opset=24).endswith(
+        "report; try exporter: torchscript with an opset from 7 to 23"
+    )
+    assert "try exporter: dynamo, which knows" in hint(opset=17)
+    assert "try exporter: dynamo with an opset from 16 to 25, which knows" in hint(opset=11)
+    # It was tried as well, or does not take the source.
+    assert hint(exporters=["dynamo", "torchscript"]) == "the log has torch.export's report"
+    torch.export.save(
+        torch.export.export(tiny.NoOnnxForm(), (torch.ones(2, 3),)), tmp_path / "net.pt2"
+    )
+    source = {"exported_program": str(tmp_path / "net.pt2")}
+    error = convert(source, trust=[str(tmp_path)], **dynamo).result.error
+    assert (error.code, error.hint) == (
+        Code.EXPORT_UNSUPPORTED,
+        "the log has torch.export's report",
+    )
+
+
 # Several exporters
 
 
@@ -363,8 +404,6 @@ def test_right_without_optimisations_means_the_runtime_is_guilty(
 def test_out_of_memory_is_a_status_of_its_own(
     convert: Convert, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import tiny
-
     def forward(*_: Any) -> Any:
         raise MemoryError
 

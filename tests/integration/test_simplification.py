@@ -8,11 +8,14 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import onnx
 import pytest
+import tiny
+import torch
 from jobs import BATCH, IMAGE
 from onnx import ModelProto, numpy_helper
 
@@ -235,3 +238,22 @@ def test_right_without_optimisations_means_the_simplifier_is_not_guilty(
     assert (done.code, done.result.verify.guilty_stage) == (None, "runtime")
     assert done.artifact.simplify.reverted_reason == "fused wrongly"
     assert optimised == [True, False, True]
+
+
+@pytest.mark.parametrize("broken", [raises, scales_weights], ids=["refused", "wrong"])
+def test_a_simplification_that_is_taken_back_leaves_the_names_of_axes(
+    convert: Convert, plug: Callable[[Simplify], str], tmp_path: Path, broken: Simplify
+) -> None:
+    """An exported program has symbols of its own, and the exporter others."""
+    batch = torch.export.Dim("rows", min=1, max=512)
+    program = torch.export.export(
+        tiny.Net().eval(), (torch.ones(2, 3),), dynamic_shapes=({0: batch},)
+    )
+    torch.export.save(program, tmp_path / "net.pt2")
+    options = {"exporters": ["dynamo"], "opset": 18, "trust": [str(tmp_path)]}
+    source = {"exported_program": str(tmp_path / "net.pt2")}
+    done = convert(source, dynamic_axes=BATCH, simplifier=plug(broken), **options)
+    assert done.code is None, done.result.error
+    assert not done.artifact.simplify.applied
+    assert [value.shape for value in done.artifact.inputs] == [["batch", 3]]
+    assert [value.shape for value in done.artifact.outputs] == [["batch", 4]]

@@ -77,3 +77,27 @@ def test_weights_of_a_branch_may_lie_in_another_file(
     assert len(converted.artifact.external_data) == 1
     again = Recheck.model_validate({**dict(job), "file": str(converted.path)})
     assert recheck.run(again, lambda news: None).error is None
+
+
+def test_another_dtype_is_no_frozen_shape(tiny_job: Callable[..., Any]) -> None:
+    import onnx
+
+    from converter.job import Recheck
+    from converter.worker import recheck
+
+    job = tiny_job("Net", outputs=["y"])
+    converted = convert(job)
+    model, file = converted.model, converted.folder / "double.onnx"
+    for node in model.graph.node:
+        node.output[:] = ["single" if name == "y" else name for name in node.output]
+    model.graph.node.append(onnx.helper.make_node("Cast", ["single"], ["y"], to=11))
+    model.graph.output[0].type.tensor_type.elem_type = 11
+    onnx.save_model(model, file)
+    again = Recheck.model_validate({**dict(job), "file": str(file)})
+    error = recheck.run(again, lambda news: None).error
+    assert error is not None
+    assert (error.code, error.message) == (
+        Code.VERIFY_SHAPE,
+        "case traced (x 2×3): y is float64, PyTorch gives float32",
+    )
+    assert error.hint.startswith("cast the output in forward")

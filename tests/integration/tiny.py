@@ -377,3 +377,55 @@ class Strided(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.conv(x)
         return y
+
+
+class Named(nn.Module):
+    """A result with keys."""
+
+    def forward(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+        return {"sum": x + y, "difference": x - 2 * y}
+
+
+class Brain(Net):
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = super().forward(x).bfloat16()
+        return y
+
+
+class Table(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(100, 4)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        y: Tensor = self.table(ids)
+        return y
+
+
+class TwoOrFour(Net):
+    """Takes two batch sizes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[0] not in (2, 4):
+            raise ValueError("a batch of two or four")
+        y: Tensor = super().forward(x)
+        return y
+
+
+class Masked(Net):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).masked_fill(x[:, :1] > 0, float("-inf"))
+
+
+class Anchors(Net):
+    """An output that is the same for each input."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return super().forward(x), self.first.weight * 2
+
+
+class Found(nn.Module):
+    """As many rows as are above zero, and those by their places."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return x[x[:, 0] > 0] * 2, torch.nonzero(x > 0), x.exp()

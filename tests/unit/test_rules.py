@@ -164,6 +164,16 @@ def test_an_onnx_source_keeps_the_keys_that_mean_something() -> None:
     assert parse({"models": {"m": {"source": {"onnx": "a"}, **keys}}})
 
 
+def test_an_exported_program_has_a_mode_already() -> None:
+    model = {"source": {"exported_program": "a.pt2"}, "inputs": {"x": {"shape": [2]}}}
+    (message,) = problems({"models": {"m": {**model, "training": "train"}}})
+    assert message == (
+        "models.m.training: the mode of an exported program was fixed when it was exported. "
+        "Remove the key."
+    )
+    assert parse({"models": {"m": {**model, "training": "eval"}}})
+
+
 # Fillings: no key is ignored in silence
 
 
