@@ -83,12 +83,12 @@ def load(job: Job) -> Loaded:
     has_builder = job.source.kind in ("registry", "target", "file")
     model, sha256 = _build(job) if has_builder else _read(job)
     kind = _kind(model, job)
+    _check_mode(kind, job)
     if isinstance(model, torch.nn.Module | torch.export.ExportedProgram):
         weights.check_finite(model)
     if isinstance(model, torch.nn.Module):
         model.train(job.training == "train").to(device)
     elif isinstance(model, torch.export.ExportedProgram):
-        _check_mode(job)
         if device.type != "cpu":
             model = move_to_device_pass(model, device)
     else:
@@ -114,13 +114,13 @@ def describe(error: Exception, job: Job) -> tuple[Code, str, str]:
     return Code.LOAD, message, "Correct the model's code, or its kwargs in the configuration."
 
 
-def _check_mode(job: Job) -> None:
-    """A run may ask for training mode, and a builder may return an exported program."""
-    if job.training == "train":
+def _check_mode(kind: Kind, job: Job) -> None:
+    """A run may ask for training mode, and a source may have had it fixed."""
+    source = {"exported_program": "an exported program", "onnx": "an ONNX file"}.get(kind)
+    if source and job.training == "train":
         raise StageError(
             Code.TRAINING_IGNORED,
-            "training: train was asked for, and the mode of an exported program was fixed when it "
-            "was exported",
+            f"training: train was asked for, the mode of {source} was fixed when it was exported",
             f"state models.{job.name}.training: eval, or build the module itself",
         )
 

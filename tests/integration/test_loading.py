@@ -458,6 +458,9 @@ def test_an_onnx_file_needs_no_trust(job: MakeJob, tmp_path: Path, location: str
     loaded = loading.load(job({"onnx": str(path)}))
     assert isinstance(loaded.model, OnnxFile)
     assert (loaded.kind, loaded.model.path) == ("onnx", path)
+    error = refused(job({"onnx": str(path)}, training="train"))
+    assert error.code is Code.TRAINING_IGNORED
+    assert "the mode of an ONNX file was fixed" in error.message
     assert len(loaded.model.proto.graph.initializer[0].raw_data) == 16
 
 
