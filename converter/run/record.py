@@ -56,7 +56,8 @@ class Record:
 
     def settle(self, rows: Sequence[Row]) -> None:
         """Take over the rows of models that need no run."""
-        self._rows |= {row.name: row for row in rows}
+        for row in rows:  # what is skipped was planned anew; the others are of before
+            self._rows[row.name] = self._as_asked(row) if row.status == "skipped" else row
 
     def manifest(self) -> Manifest:
         rows = [self._rows[name] for name in self.order]

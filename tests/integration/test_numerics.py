@@ -130,7 +130,7 @@ def test_vacuous_outputs(samples: list[Any], words: str) -> None:
     assert error is not None
     assert error.code is Code.VERIFY_VACUOUS
     assert words in error.message
-    assert error.hint == "use trained weights, or inputs that the model responds to"
+    assert error.hint.startswith("use trained weights, or inputs that the model responds to")
 
 
 @pytest.mark.parametrize("bad", [NAN, INF])
