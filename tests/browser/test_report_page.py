@@ -134,7 +134,7 @@ def test_a_link_opens_the_section_of_its_model(
     text = browser.find_element(By.ID, "model-alpha").get_attribute("textContent")
     for part in (
         "batch × 3 × ?",
-        "15 nodes before",
+        "Nodes: 15 before",
         "3.00e-06",
         "dynamic, right at 2, 5",
         "select=",
