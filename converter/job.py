@@ -39,6 +39,7 @@ class Job(Frozen):
 
     Attributes:
         dynamic_axes: input or output name → axis → symbol; the list form has been named.
+        constant_outputs: those of ``outputs`` that need not depend on the inputs' values.
         exporters: to try, in order.
         simplifier: ``None`` when simplification was not requested.
         threads: intra-op threads that torch and ONNX Runtime may use.
@@ -54,6 +55,7 @@ class Job(Frozen):
     inputs: dict[str, InputSpec]
     constants: dict[str, Any] = Field(default_factory=dict)
     outputs: list[str] = Field(default_factory=list)
+    constant_outputs: list[str] = Field(default_factory=list)
     dynamic_axes: dict[str, dict[int, str]] = Field(default_factory=dict)
     opset: int | None
     training: Training = "eval"
@@ -222,8 +224,78 @@ class MutationRecord(Frozen):
     reason: str | None = None
 
 
+class SymbolDomain(Frozen):
+    """The sizes of a dynamic axis on which a file was verified.
+
+    Attributes:
+        traced: its size in the traced example.
+        sizes: all sizes that were verified, in order.
+        refused: sizes that PyTorch itself refuses, or at which its outputs are not finite.
+    """
+
+    symbol: str
+    traced: int
+    sizes: list[int] = Field(default_factory=list)
+    refused: list[int] = Field(default_factory=list)
+
+
+class InputDomain(Frozen):
+    """The values of an input on which a file was verified.
+
+    Attributes:
+        low, high: the least and the greatest value; ``None`` of booleans and empty inputs.
+        patterns: by name: ``normal``, ``large``, ``zeros``, ``left-aligned``, …
+    """
+
+    name: str
+    dtype: str
+    low: float | None = None
+    high: float | None = None
+    patterns: list[str] = Field(default_factory=list)
+
+
+class Branch(Frozen):
+    """A way through the model's own Python code that no case took.
+
+    Attributes:
+        file: relative to the folder it was imported from.
+        line: of the condition.
+        text: its source: ``if T > 16``.
+        outcome: what never happened: ``true``, ``false``, ``no turn`` or ``a turn`` of a loop, or
+            ``another value`` of what became a Python number.
+    """
+
+    file: str
+    line: int
+    text: PlainText
+    outcome: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line} `{self.text}` ({self.outcome})"
+
+
+class Domain(Frozen):
+    """On what a file was verified: ``ok`` means right there.
+
+    Attributes:
+        branches_seen: outcomes of conditions in the model's own code that the cases took.
+        unreached: those that no case took.
+        limits: where a file stops being right: ``right up to T = 64: head.py:41``.
+        left_out: cases that the budget did not reach, by label.
+        dropped: cases that PyTorch refuses, or at which it is not finite: label and reason.
+    """
+
+    symbols: list[SymbolDomain] = Field(default_factory=list)
+    inputs: list[InputDomain] = Field(default_factory=list)
+    branches_seen: int = 0
+    unreached: list[Branch] = Field(default_factory=list)
+    limits: list[PlainText] = Field(default_factory=list)
+    left_out: list[str] = Field(default_factory=list)
+    dropped: list[PlainText] = Field(default_factory=list)
+
+
 class VerifyRecord(Frozen):
-    """What was proved of the file.
+    """What was verified of the file.
 
     ``guilty_stage``: what made the numbers wrong, or those of a simplified file that did not ship.
     """
@@ -235,6 +307,7 @@ class VerifyRecord(Frozen):
     cases: list[CaseCheck] = Field(default_factory=list)
     dynamic: list[DynamicCheck] = Field(default_factory=list)
     mutation: MutationRecord | None = None
+    domain: Domain | None = None
 
 
 class Latency(Frozen):
@@ -284,7 +357,12 @@ class Latency(Frozen):
 
 
 class JobResult(Frozen):
-    """What became of a job: the worker's own account, or the supervisor's if it left none."""
+    """What became of a job: the worker's own account, or the supervisor's if it left none.
+
+    Attributes:
+        files_read: what a builder of the user's opened for reading and the key does not cover.
+        not_stored: why the result is used and not kept in the store.
+    """
 
     name: str
     status: Status
@@ -298,3 +376,5 @@ class JobResult(Frozen):
     device: str | None = None
     weights_sha256: str | None = None
     conditioned: bool | None = None
+    files_read: list[str] = Field(default_factory=list)
+    not_stored: PlainText | None = None

@@ -174,6 +174,10 @@ class VerifySpec(Frozen):
         cases: extra inputs, run in addition.
         reference: ``eager``, or ``export``: with ``torch.onnx.is_in_onnx_export()`` true.
         mutations: damaged copies of a right file that the comparison must notice; none by default.
+        budget: work for cases beyond the required ones, in forward passes of the traced example;
+            by default as much as costs about a third of what the other stages do.
+        unreached: what becomes of a branch on the input that no case reached: ``note`` it in
+            ``verify.reason``, or ``fail`` the row with VERIFY_UNREACHED.
     """
 
     rtol: Tolerance | None = None
@@ -182,6 +186,8 @@ class VerifySpec(Frozen):
     cases: list[VerifyCase] = Field(default_factory=list)
     reference: Literal["eager", "export"] = "eager"
     mutations: Annotated[int, Field(ge=0, le=100)] | None = None
+    budget: Annotated[float, Field(ge=0)] | None = None
+    unreached: Literal["note", "fail"] | None = None
 
 
 class ExportSpec(Frozen):
@@ -214,6 +220,17 @@ class OpsetRange(Frozen):
 DynamicAxes = dict[str, dict[int, str] | list[int]]
 
 
+class OutputSpec(Frozen):
+    """What is known of one output.
+
+    Attributes:
+        constant: it does not depend on the values of the inputs, on purpose (anchors, shapes): it
+            is compared, and need not move.
+    """
+
+    constant: bool = False
+
+
 class ModelSpec(Frozen):
     """One entry of ``models:``. What is ``None`` is inherited from the registry or the run."""
 
@@ -225,7 +242,7 @@ class ModelSpec(Frozen):
     weights: str | Checkpoint = "random"
     inputs: dict[str, InputSpec] | None = None
     constants: dict[str, Any] = Field(default_factory=dict)
-    outputs: list[Text] | None = None
+    outputs: list[Text] | dict[Text, OutputSpec] | None = None
     dynamic_axes: DynamicAxes = Field(default_factory=dict)
     opset: Opset | OpsetRange | None = None
     training: Training | None = None

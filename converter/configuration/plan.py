@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from converter.spec import (
     DynamicAxes,
     InputSpec,
     ModelSpec,
+    OutputSpec,
     Source,
     VerifySpec,
 )
@@ -86,7 +88,8 @@ class _Resolver:
             weights=self._weights(model.weights),
             inputs=inputs,
             constants=model.constants,
-            outputs=model.outputs or [],
+            outputs=list(model.outputs or ()),
+            constant_outputs=[name for name, said in _said(model.outputs) if said.constant],
             dynamic_axes=name_axes(model.dynamic_axes),
             opset=opset,
             training=model.training or spec.training,
@@ -130,7 +133,7 @@ class _Resolver:
 
     def _verify(self, verify: VerifySpec) -> VerifySpec:
         """The run's tolerances, reference and mutations, where the model states none."""
-        shared = ("rtol", "atol", "reference", "mutations")
+        shared = ("rtol", "atol", "reference", "mutations", "budget", "unreached")
         stated = {
             key: getattr(verify, key)
             for key in shared
@@ -144,6 +147,11 @@ class _Resolver:
             for case in verify.cases
         ]
         return verify.model_copy(update={**inherited, **stated, "cases": cases})
+
+
+def _said(outputs: list[str] | dict[str, OutputSpec] | None) -> Iterable[tuple[str, OutputSpec]]:
+    """What the mapping form of ``outputs`` says of each."""
+    return outputs.items() if isinstance(outputs, dict) else ()
 
 
 def name_axes(axes: DynamicAxes) -> dict[str, dict[int, str]]:
