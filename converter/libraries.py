@@ -19,6 +19,12 @@ def is_library(path: str | os.PathLike[str]) -> bool:
     return place.startswith(_standard()) or any(name in place for name in _INSTALLED)
 
 
+def is_standard(path: str | os.PathLike[str]) -> bool:
+    """Does a file belong to the standard library?"""
+    place = os.fspath(path)
+    return place.startswith(_standard()) and not any(name in place for name in _INSTALLED)
+
+
 @cache
 def _standard() -> tuple[str, ...]:
     return tuple(f"{sysconfig.get_path(name)}{os.sep}" for name in ("stdlib", "platstdlib"))

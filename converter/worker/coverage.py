@@ -1,0 +1,330 @@
+"""Which way the conditions of a model's own Python code go, while references are made.
+
+Tracing keeps one way of a condition and forgets the other. So each conditional jump of the model's
+code is watched, with the values that its condition mentions: a condition that speaks of the input,
+and that went one way only, has a side that no case has verified.
+
+Watched are the files of the model and of the library that it comes from; torch, NumPy, the standard
+library and the converter are not. Scripted code runs outside of Python: its conditions stay
+conditions of the file.
+"""
+
+from __future__ import annotations
+
+import ast
+import dis
+import linecache
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any
+
+import torch
+
+from converter.job import Branch
+from converter.libraries import is_standard
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+_LIBRARIES = tuple(
+    str(Path(str(module.__file__)).parent) + "/" for module in (torch, sys.modules["numpy"])
+)
+# How often a condition's values are noted in one case: a loop may ask a million times.
+_MOST_VALUES = 64
+_LONGEST_TEXT = 100
+# What a tensor can be asked without its values or sizes.
+_KIND = {
+    "dim", "ndim", "ndimension", "dtype", "device", "layout", "is_cuda", "is_nested", "is_sparse",
+    "is_floating_point", "is_complex", "is_quantized", "is_contiguous", "requires_grad", "training",
+}  # fmt: skip
+_SIZES = {"shape", "size", "numel", "nelement", "__len__"}
+# Ways from a tensor to a Python number; each is patched while a case is watched.
+_CONVERSIONS = ("__bool__", "__int__", "__float__", "__index__", "item", "tolist")
+
+Place = tuple[str, int]
+"""A file and a line of it."""
+
+
+@dataclass(frozen=True)
+class Jump:
+    """A conditional jump: where it stands, and where it may lead."""
+
+    code: CodeType
+    offset: int
+    line: int
+    target: int
+    beyond: int
+    when_taken: bool
+    loop: bool
+    uses: tuple[tuple[str, str], ...]
+
+    @property
+    def place(self) -> Place:
+        return self.code.co_filename, self.line
+
+
+@dataclass
+class Ways:
+    """What one case showed.
+
+    Attributes:
+        taken: jumps, and whether each was taken.
+        values: what the conditions' local names were: jump → the different combinations.
+        numbers: what tensors became, by place, once they were made Python numbers.
+        codes: the code that ran.
+    """
+
+    taken: set[tuple[Jump, bool]] = field(default_factory=set)
+    values: dict[Jump, set[Any]] = field(default_factory=dict)
+    numbers: dict[Place, set[Any]] = field(default_factory=dict)
+    codes: set[CodeType] = field(default_factory=set)
+
+
+def watched(path: str) -> bool:
+    """Whether a file belongs to the model rather than to what it is built on."""
+    return _watched(path)
+
+
+@cache
+def _watched(path: str) -> bool:
+    if path.startswith("<") or path.startswith(_LIBRARIES) or is_standard(path):
+        return False
+    return not Path(path).is_relative_to(_PACKAGE)
+
+
+@contextmanager
+def watching() -> Iterator[Ways]:
+    """Within it the ways of this thread's Python code are noted."""
+    ways = Ways()
+
+    def enter(frame: FrameType, event: str, argument: Any) -> Any:
+        code = frame.f_code
+        if event != "call" or not _watched(code.co_filename):
+            return None
+        jumps = _jumps(code)
+        ways.codes.add(code)
+        if not jumps:
+            return None
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        return _follower(jumps, ways)
+
+    before = sys.gettrace()
+    with _conversions(ways):
+        sys.settrace(enter)
+        try:
+            yield ways
+        finally:
+            sys.settrace(before)
+
+
+def _follower(jumps: dict[int, Jump], ways: Ways) -> Callable[[FrameType, str, Any], Any]:
+    pending: Jump | None = None
+
+    def follow(frame: FrameType, event: str, argument: Any) -> Any:
+        nonlocal pending
+        if event == "opcode":
+            offset = frame.f_lasti
+            if pending is not None:
+                ways.taken.add((pending, offset != pending.beyond))
+            pending = jumps.get(offset)
+            if pending is not None and pending.uses:
+                values = ways.values.setdefault(pending, set())
+                if len(values) < _MOST_VALUES:
+                    there = frame.f_locals
+                    values.add(tuple(_summary(there.get(name)) for name, _ in pending.uses))
+        return follow
+
+    return follow
+
+
+def _summary(value: Any) -> Any:
+    """What tells two values of a condition apart; of a tensor its sizes."""
+    if isinstance(value, torch.Tensor):
+        return ("tensor", tuple(value.shape))
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, tuple | list):
+        return tuple(_summary(item) for item in value[:8])
+    return type(value).__name__
+
+
+@contextmanager
+def _conversions(ways: Ways) -> Iterator[None]:
+    """Within it what tensors become as Python numbers is noted, by the line that asked."""
+    own = {name: vars(torch.Tensor).get(name) for name in _CONVERSIONS}
+
+    def noting(original: Any) -> Any:
+        def convert(self: torch.Tensor, *arguments: Any) -> Any:
+            value = original(self, *arguments)
+            frame = sys._getframe(1)
+            if _watched(frame.f_code.co_filename):
+                place = frame.f_code.co_filename, frame.f_lineno
+                values = ways.numbers.setdefault(place, set())
+                if len(values) < _MOST_VALUES:
+                    values.add(repr(value)[:200])
+            return value
+
+        return convert
+
+    for name in own:
+        setattr(torch.Tensor, name, noting(getattr(torch.Tensor, name)))
+    try:
+        yield
+    finally:
+        for name, original in own.items():
+            if original is None:  # inherited
+                delattr(torch.Tensor, name)
+            else:
+                setattr(torch.Tensor, name, original)
+
+
+@cache
+def _jumps(code: CodeType) -> dict[int, Jump]:
+    """The conditional jumps of a function, by their offset."""
+    found: dict[int, Jump] = {}
+    instructions = list(dis.get_instructions(code))
+    for number, item in enumerate(instructions[:-1]):
+        loop = item.opname == "FOR_ITER"
+        if not loop and not ("JUMP" in item.opname and "IF" in item.opname):
+            continue
+        position = item.positions
+        line = (position.lineno if position else None) or code.co_firstlineno
+        found[item.offset] = Jump(
+            code=code,
+            offset=item.offset,
+            line=line,
+            target=item.argval,
+            beyond=instructions[number + 1].offset,
+            when_taken="TRUE" in item.opname or item.opname.endswith("IF_NONE"),
+            loop=loop,
+            uses=() if loop or "NONE" in item.opname else _uses(code, position),
+        )
+    return found
+
+
+def _uses(code: CodeType, position: Any) -> tuple[tuple[str, str], ...]:
+    """The local names that a condition mentions, and what of them: value, sizes or kind."""
+    text = _segment(code.co_filename, position)
+    try:
+        tree = ast.parse(text.strip(), mode="eval") if text else None
+    except SyntaxError:
+        tree = None
+    local = {*code.co_varnames, *code.co_cellvars, *code.co_freevars} - {"self"}
+    if tree is None:
+        return ()
+    found: dict[str, str] = {}
+    for name, how in _mentions(tree.body):
+        if name in local and found.get(name) != "value":
+            found[name] = how if name not in found or how == "value" else found[name]
+    return tuple(found.items())
+
+
+def _mentions(node: ast.AST, how: str = "value") -> Iterator[tuple[str, str]]:
+    if isinstance(node, ast.Name):
+        yield node.id, how
+        return
+    if isinstance(node, ast.Attribute):
+        inner = "kind" if node.attr in _KIND else "sizes" if node.attr in _SIZES else how
+        yield from _mentions(node.value, inner)
+        return
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        inner = {"len": "sizes", "isinstance": "kind", "hasattr": "kind", "callable": "kind"}
+        for part in (*node.args, *(keyword.value for keyword in node.keywords)):
+            yield from _mentions(part, inner.get(node.func.id, how))
+        return
+    if isinstance(node, ast.Compare) and all(isinstance(o, ast.Is | ast.IsNot) for o in node.ops):
+        how = "kind"
+    for child in ast.iter_child_nodes(node):
+        yield from _mentions(child, how)
+
+
+def _segment(file: str, position: Any) -> str:
+    """The source text of an instruction; columns count bytes."""
+    if position is None or position.lineno is None or position.col_offset is None:
+        return ""
+    lines = [
+        linecache.getline(file, number).encode()
+        for number in range(position.lineno, (position.end_lineno or position.lineno) + 1)
+    ]
+    if not lines:
+        return ""
+    lines[-1] = lines[-1][: position.end_col_offset]
+    lines[0] = lines[0][position.col_offset :]
+    return b"".join(lines).decode(errors="replace")
+
+
+def speaks_of_input(jump: Jump, cases: Sequence[Ways]) -> bool:
+    """Whether a condition depends on what the model is given.
+
+    It does where it reads the values of a tensor, or where what it reads was not the same in all
+    cases. What is fixed by the configuration of a module is the same in each.
+    """
+    noted = [ways.values[jump] for ways in cases if jump in ways.values]
+    for number, (_, how) in enumerate(jump.uses):
+        if how == "kind":
+            continue
+        columns = [{values[number] for values in found} for found in noted]
+        if how == "value" and any(_is_tensor(value) for column in columns for value in column):
+            return True
+        if any(column != columns[0] for column in columns[1:]):
+            return True
+    return False
+
+
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, tuple) and value[:1] == ("tensor",)
+
+
+def unreached(cases: Sequence[Ways]) -> dict[tuple[Jump, bool], Branch]:
+    """The ways of conditions on the input that no case took, but for those that only raise."""
+    taken = set().union(*(ways.taken for ways in cases))
+    found = {}
+    for jump in sorted({jump for jump, _ in taken}, key=lambda j: (*j.place, j.offset)):
+        for way in (False, True):
+            if (jump, way) in taken or (jump.loop and way):
+                continue
+            if _raises(jump, jump.target if way else jump.beyond):
+                continue
+            if speaks_of_input(jump, cases):
+                found[jump, way] = branch(jump, way)
+    return found
+
+
+def branch(jump: Jump, way: bool) -> Branch:
+    """A way of a jump in words."""
+    outcome = "a turn" if jump.loop else str(way == jump.when_taken).lower()
+    return Branch(
+        file=shown(jump.code.co_filename),
+        line=jump.line,
+        text=line_of(*jump.place),
+        outcome=outcome,
+    )
+
+
+def line_of(file: str, line: int) -> str:
+    """A line of source, without its indentation and colon."""
+    return linecache.getline(file, line).strip().rstrip(":")[:_LONGEST_TEXT]
+
+
+def shown(file: str) -> str:
+    """A file as it is called in a record: relative to where Python imports it from."""
+    path = Path(file)
+    roots = [Path(entry).resolve() for entry in sys.path if entry]
+    below = [path.relative_to(root) for root in roots if path.is_relative_to(root)]
+    return min(below, key=lambda name: len(name.parts)).as_posix() if below else path.name
+
+
+@cache
+def _raises(jump: Jump, offset: int) -> bool:
+    """Whether the code at an offset does nothing but raise: a refusal, which no file can hold."""
+    for item in dis.get_instructions(jump.code):
+        if item.offset < offset:
+            continue
+        if item.opname in ("RAISE_VARARGS", "LOAD_ASSERTION_ERROR"):
+            return True
+        if "JUMP" in item.opname or item.opname.startswith(("RETURN", "FOR_ITER")):
+            return False
+    return False

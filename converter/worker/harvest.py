@@ -1,0 +1,91 @@
+"""Numbers at which a model's behaviour may change, read from its code and from the model itself.
+
+A limit stands somewhere: as a literal in the code that ran (``if T > 48``, ``x.clamp(max=6)``), as
+an attribute of one of its modules (``self.max_len = 77``), as the length of a table. Inputs and
+sizes on both sides of it are worth more than any number of others.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from types import CodeType
+from typing import Any
+
+import torch
+
+from converter.worker.coverage import watched
+
+# Larger sizes are no sizes of an axis, but hashes, colours and channels of a whole network.
+_LARGEST_SIZE = 4096
+_LARGEST_NUMBER = 1e6
+
+
+def sizes(model: Any, codes: Iterable[CodeType]) -> list[int]:
+    """Whole numbers from 2 on that may limit an axis, in order."""
+    found = {int(number) for number in _all(model, codes) if number == int(number)}
+    found |= set(_lengths(model))
+    return sorted(number for number in found if 2 <= number <= _LARGEST_SIZE)
+
+
+def numbers(model: Any, codes: Iterable[CodeType]) -> list[float]:
+    """Magnitudes that a value may be compared with, in order; not zero."""
+    found = {abs(float(number)) for number in _all(model, codes)}
+    return sorted(number for number in found if 0 < number <= _LARGEST_NUMBER)
+
+
+def _all(model: Any, codes: Iterable[CodeType]) -> Iterator[float]:
+    for code in codes:
+        yield from _constants(code.co_consts)
+    for module in _own_modules(model):
+        yield from _constants(vars(module).values())
+    yield from _script_constants(model)
+
+
+def _constants(values: Iterable[Any]) -> Iterator[float]:
+    for value in values:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            if abs(value) < 1e18 and value == value:
+                yield value
+        elif isinstance(value, tuple | list) and len(value) <= 16:
+            yield from _constants(value)
+
+
+def _own_modules(model: Any) -> Iterator[torch.nn.Module]:
+    """Those that the model's own code defines: a channel count of torch's is no limit."""
+    if not isinstance(model, torch.nn.Module) or isinstance(model, torch.jit.ScriptModule):
+        return
+    for module in model.modules():
+        source = getattr(sys.modules.get(type(module).__module__), "__file__", None)
+        if source is None or watched(source):
+            yield module
+
+
+def _lengths(model: Any) -> Iterator[int]:
+    """Lengths of tables: embeddings, and tensors that the model's own modules hold."""
+    if not isinstance(model, torch.nn.Module) or isinstance(model, torch.jit.ScriptModule):
+        return
+    for module in model.modules():
+        if isinstance(module, torch.nn.Embedding):
+            yield module.num_embeddings
+    for module in _own_modules(model):
+        tensors = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+        tensors += [v for v in vars(module).values() if isinstance(v, torch.Tensor)]
+        for tensor in tensors:
+            if not isinstance(tensor, torch.nn.parameter.UninitializedParameter):
+                yield from tensor.shape
+
+
+def _script_constants(model: Any) -> Iterator[float]:
+    """Literals of scripted code."""
+    if isinstance(model, torch.jit.ScriptFunction):
+        graphs = [model.inlined_graph]
+    elif isinstance(model, torch.jit.ScriptModule):
+        graphs = [model.inlined_graph] if hasattr(model, "forward") else []
+    else:
+        return
+    for graph in graphs:
+        for node in graph.findAllNodes("prim::Constant"):
+            kind = node.kindOf("value") if node.hasAttribute("value") else ""
+            if kind in ("i", "f"):
+                yield node.i("value") if kind == "i" else node.f("value")
