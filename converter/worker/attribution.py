@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from converter.job import GuiltyStage, Job, SimplifyRecord
@@ -28,6 +28,7 @@ def prove(
     references: References,
     job: Job,
     parameters: Mapping[str, Array],
+    told: Mapping[str, str],
 ) -> Proof:
     """Verify ``final``; where it fails, fall back to the unsimplified export and name the guilty.
 
@@ -37,6 +38,7 @@ def prove(
     Args:
         raw: the exporter's own file.
         final: the one that would ship, rewritten when its simplification is taken back.
+        told: what its ``metadata_props`` say.
     """
     verdict = verify(final, references, job, parameters=parameters)
     if verdict.error is None:
@@ -46,7 +48,7 @@ def prove(
     if simplify is None or not simplify.applied:
         return _blamed(verdict, "export" if plain.error else "runtime", simplify)
     simplify = simplification.reverted(simplify, verdict.error.message)
-    publishing.save(checking.exported(raw, job, references.outputs), final, job.export)
+    publishing.save(checking.exported(raw, job, references.outputs), final, job.export, told)
     verdict = verify(final, references, job, parameters=parameters)
     if verdict.error is None:
         return _blamed(verdict, "simplify" if plain.error else "runtime", simplify)
@@ -56,4 +58,4 @@ def prove(
 
 def _blamed(verdict: Verdict, guilty: GuiltyStage, simplify: SimplifyRecord | None) -> Proof:
     record = verdict.record.model_copy(update={"guilty_stage": guilty})
-    return Proof(Verdict(record, verdict.error), simplify)
+    return Proof(replace(verdict, record=record), simplify)

@@ -1,26 +1,38 @@
 """Verification cases: which inputs a file is run on, beyond the traced example.
 
-A case is declared here and drawn by ``converter.worker.inputs``. For a dynamic axis the
-sizes that the PyTorch model accepts are not known, so candidates are offered in
-order and the reference stage keeps the first that work.
+A case is declared here and drawn by ``converter.worker.inputs`` and ``converter.worker.patterns``.
+What the PyTorch model accepts is not known, so cases are offered in order, and
+``converter.worker.exploration`` keeps those that work.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain, zip_longest
 
 import numpy as np
 
 from converter.job import Job
 from converter.spec import InputSpec
+from converter.worker import patterns
 from converter.worker.inputs import Array, draw, varies
+from converter.worker.patterns import Group, Pattern
 
 TRACED, SECOND = "traced", "second"
 _TRIES = 20
 _STRIDE = 1000  # even: a normal sample keeps its sign
 _STEPS: tuple[int | str, ...] = ("one", 1, 2, -1, "double", 4, 8, 16, 32, 64, "half", 14, 7)
+_STATED, _SHAPES, _SIZES, _VALUES = 200, 100, 300, 500  # where the samples of a kind begin
+# Sizes that code asks for: powers of two, multiples of 32, a prime, and their neighbours.
+_USUAL = (
+    1, 2, 3, 5, 4, 7, 8, 9, 13, 15, 16, 17, 31, 32, 33, 63, 64, 65, 95, 96, 97,
+    127, 128, 129, 255, 256, 257, 511, 512, 513,
+)  # fmt: skip
+_STRIDES = (2, 4, 8)
+_LARGEST_GROWTH = 16
 
 
 @dataclass(frozen=True)
@@ -28,20 +40,29 @@ class Case:
     """One set of inputs.
 
     Attributes:
-        label: names the case in the manifest (``traced``, ``batch=1``, a user's label).
+        label: names the case in the manifest (``traced``, ``batch=1``, ``large``, a user's label).
         inputs: by name, in the order of ``forward``.
         sample: seed offset; the traced example is 0.
         sizes: for a dynamic case the size of each symbol that differs from the example.
+        filled: inputs that are filled in a pattern, the others as declared.
+        stated: it is the traced example, the second sample or the user's own: it must hold.
     """
 
     label: str
     inputs: dict[str, InputSpec]
     sample: int
     sizes: dict[str, int] = field(default_factory=dict)
+    filled: dict[str, Pattern] = field(default_factory=dict)
+    stated: bool = False
 
     def draw(self, seed: int) -> dict[str, Array]:
         drawn = partial(_unlike_the_first if self.label == SECOND else draw, seed=seed)
-        return {name: drawn(name, spec, sample=self.sample) for name, spec in self.inputs.items()}
+        return {
+            name: self.filled[name].draw(name, spec, seed=seed, sample=self.sample)
+            if name in self.filled
+            else drawn(name, spec, sample=self.sample)
+            for name, spec in self.inputs.items()
+        }
 
     def __str__(self) -> str:
         """``second (x 2×3)``: the label, and the shapes that it stands for."""
@@ -54,6 +75,16 @@ class Case:
     @property
     def shapes(self) -> dict[str, list[int]]:
         return {name: list(spec.shape) for name, spec in self.inputs.items()}
+
+    @property
+    def elements(self) -> int:
+        """Of all inputs together."""
+        return sum(math.prod(spec.shape) for spec in self.inputs.values())
+
+    @property
+    def ties(self) -> bool:
+        """Whether many elements of an input are equal."""
+        return any(pattern.ties for pattern in self.filled.values())
 
 
 def _unlike_the_first(name: str, spec: InputSpec, *, seed: int, sample: int) -> Array:
@@ -68,21 +99,21 @@ def _unlike_the_first(name: str, spec: InputSpec, *, seed: int, sample: int) -> 
 
 def fixed(job: Job) -> list[Case]:
     """The traced example, the same shapes with other values, and what the user declared."""
-    cases = [Case(TRACED, job.inputs, 0)]
+    cases = [Case(TRACED, job.inputs, 0, stated=True)]
     if any(varies(spec) for spec in job.inputs.values()):
-        cases.append(Case(SECOND, job.inputs, 1))
+        cases.append(Case(SECOND, job.inputs, 1, stated=True))
     for number, shapes in enumerate(job.verify.shapes):
         label = " ".join(f"{name}={'x'.join(map(str, shape))}" for name, shape in shapes.items())
         inputs = {
             name: spec.model_copy(update={"shape": shapes.get(name, spec.shape)})
             for name, spec in job.inputs.items()
         }
-        cases.append(Case(label, inputs, 100 + number))
+        cases.append(Case(label, inputs, _SHAPES + number, stated=True))
     for number, declared in enumerate(job.verify.cases):
         inputs = dict(job.inputs)
         for name, change in declared.inputs.items():
             inputs[name] = change.on(inputs[name])
-        cases.append(Case(declared.label, inputs, 200 + number))
+        cases.append(Case(declared.label, inputs, _STATED + number, stated=True))
     return cases
 
 
@@ -114,16 +145,7 @@ def candidates(job: Job, moved: list[str]) -> Iterator[Case]:
             continue
         seen.append(sizes)
         label = " ".join(f"{symbol}={size}" for symbol, size in sizes.items())
-        yield Case(label, resized(job.inputs, places, sizes), 300 + number, sizes)
-
-
-def doubled(job: Job, symbol: str) -> Case:
-    """The case in which a symbol has twice its size."""
-    places = symbols(job)
-    name, axis = places[symbol][0]
-    sizes = {symbol: 2 * job.inputs[name].shape[axis]}
-    label = f"{symbol}={sizes[symbol]}"
-    return Case(label, resized(job.inputs, places, sizes), 300 + _STEPS.index("double"), sizes)
+        yield Case(label, resized(job.inputs, places, sizes), _SIZES + number, sizes)
 
 
 def _moved(size: int, step: int | str, extra: int) -> int:
@@ -147,3 +169,76 @@ def resized(
         for name, axis in places[symbol]:
             shapes[name][axis] = size
     return {name: spec.model_copy(update={"shape": shapes[name]}) for name, spec in inputs.items()}
+
+
+def of_sizes(job: Job, limits: Sequence[int]) -> tuple[list[Case], list[Case]]:
+    """Cases in which one symbol takes another size: the promising ones, and the usual ones.
+
+    Promising are sizes on both sides of a limit, also where a stride of 2, 4 or 8 stands before
+    it, twice and four times the size of the example, and the sizes of other axes.
+
+    Args:
+        limits: whole numbers that the model's code holds.
+    """
+    places = symbols(job)
+    promising, usual = [], []
+    every = {size for spec in job.inputs.values() for size in spec.shape}
+    for symbol, at in places.items():
+        size = job.inputs[at[0][0]].shape[at[0][1]]
+        near = [limit + step for limit in limits for step in (1, 0, -1)]
+        behind = [limit * s + step for limit in limits for s in _STRIDES for step in (s, 0)]
+        first = [2 * size, 4 * size, *sorted(every), *near]
+        seen = {size}
+        promising.append(_cheapest(job, symbol, first, seen))
+        usual.append(_cheapest(job, symbol, [*_USUAL, 0, *behind], seen))
+    return in_turn(promising), in_turn(usual)
+
+
+def _cheapest(job: Job, symbol: str, sizes: Iterable[int], seen: set[int]) -> list[Case]:
+    """Cases for the sizes that are new, smallest first; too large ones are left out."""
+    places = symbols(job)
+    found = []
+    for size in sorted({size for size in sizes if size >= 0} - seen):
+        seen.add(size)
+        inputs = resized(job.inputs, places, {symbol: size})
+        case = Case(f"{symbol}={size}", inputs, _SIZES, {symbol: size})
+        if case.elements <= _LARGEST_GROWTH * Case("", job.inputs, 0).elements + 4096:
+            found.append(case)
+    return found
+
+
+def of_values(job: Job, limits: Sequence[float]) -> tuple[list[Case], list[Case]]:
+    """Cases of the example's sizes whose values follow patterns: required ones, and others.
+
+    Args:
+        limits: magnitudes that the model's code compares with.
+    """
+    groups = patterns.groups(job, limits)
+    required = [_patterned(job, group, required=True, first=True) for group in groups]
+    others = [_patterned(job, group, required=False, first=False) for group in groups]
+    return in_turn(required), in_turn(others)
+
+
+def _patterned(job: Job, group: Group, *, required: bool, first: bool) -> list[Case]:
+    columns = [
+        [(name, pattern) for pattern in listed if pattern.required == required]
+        for name, listed in group.members.items()
+    ]
+    found = []
+    for number, row in enumerate(zip_longest(*columns)):
+        filled = dict(item for item in row if item is not None)
+        names = {pattern.name for pattern in filled.values()}
+        what = ", ".join(filled) if len(job.inputs) > 1 else ""
+        if len(names) == 1:
+            label = f"{what}: {names.pop()}" if what else names.pop()
+        else:
+            label = ", ".join(f"{name}: {pattern.name}" for name, pattern in filled.items())
+        sample = _VALUES + number + (0 if first else 50)
+        found.append(Case(label, job.inputs, sample, filled=filled))
+    return found
+
+
+def in_turn(lists: Iterable[Sequence[Case]]) -> list[Case]:
+    """The first of each list, then the second of each, and so on."""
+    rows = zip_longest(*lists)
+    return [case for case in chain.from_iterable(rows) if case is not None]

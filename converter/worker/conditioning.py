@@ -14,7 +14,7 @@ Weights that came from a file or from the network are never touched.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,9 +43,11 @@ _NORMALISED = 0.5
 # which run once for each level of a pyramid, meet another, and four of them in a row would let
 # the signal die.
 _REPEATED = 0.5
-# Batch statistics of one sample fit no other: 40 layers on (efficientnet_b5) a second one would be
-# a thousand times too large.
-_CALIBRATION = 4
+# Batch statistics of one sample may fit no other: 40 layers on (efficientnet_b5) a second one would
+# be a thousand times too large. Most models need only one, which takes a quarter of the time.
+SEVERAL = 4
+# A second sample whose outputs are so many times as large or as small does not fit.
+_UNSTEADY = 3.0
 # Fewer values than this in a channel say nothing about its variance.
 _FEW = 8
 _SCALED = (
@@ -62,26 +64,56 @@ def applies(loaded: Loaded, job: Job) -> bool:
     return job.weights == "random" and job.source.kind == "registry" and loaded.kind == "module"
 
 
-def prepare(loaded: Loaded, job: Job) -> bool:
+def unsteady(loaded: Loaded, samples: Sequence[Sequence[Array]]) -> bool:
+    """Whether batch statistics that were taken from one sample do not fit the others.
+
+    Args:
+        samples: the outputs for inputs of one shape, the calibrated one first.
+    """
+    if not loaded.conditioned or not _statistics(loaded.model):
+        return False
+    first, *others = samples
+    for place, wanted in enumerate(first):
+        scale = _scale(wanted)
+        for other in others:
+            if wanted.dtype.kind != "f" or other[place].shape != wanted.shape or scale == 0:
+                continue
+            if not scale / _UNSTEADY <= _scale(other[place]) <= scale * _UNSTEADY:
+                return True
+    return False
+
+
+def _scale(values: Array) -> float:
+    return float(np.sqrt(np.mean(np.square(values.astype(np.float64))))) if values.size else 0.0
+
+
+def _statistics(model: Any) -> list[Tensor]:
+    return [
+        buffer
+        for name, buffer in model.named_buffers()
+        if name.endswith(("running_mean", "running_var"))
+    ]
+
+
+def prepare(loaded: Loaded, job: Job, samples: int = 1) -> bool:
     """Condition the weights of a model where ``applies`` says so; gives whether it did.
 
     Through a replica, which takes what the pass leaves behind.
+
+    Args:
+        samples: that batch statistics are taken from.
     """
     if not applies(loaded, job):
         return False
     run = Runner(loaded, job, warn=lambda text: None)
-    statistics = [
-        buffer
-        for name, buffer in run.model.named_buffers()
-        if name.endswith(("running_mean", "running_var"))
-    ]
+    statistics = _statistics(run.model)
     model = replica(run.model, *statistics)
     batch: dict[str, Array] = {}
 
     def forward() -> None:
         run.forward(tensors(batch, loaded.device), model=model)
 
-    for count in (_CALIBRATION, 1) if statistics else (1,):  # some models take no other batch
+    for count in dict.fromkeys((samples, 1)):  # some models take no other batch
         batch = _batch(job, count)
         try:
             condition(model, forward, job.seed)

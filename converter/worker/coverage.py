@@ -41,6 +41,7 @@ _KIND = {
     "is_floating_point", "is_complex", "is_quantized", "is_contiguous", "requires_grad", "training",
 }  # fmt: skip
 _SIZES = {"shape", "size", "numel", "nelement", "__len__"}
+_FUNCTIONS = {"len": "sizes", "isinstance": "kind", "hasattr": "kind", "callable": "kind"}
 # Ways from a tensor to a Python number; each is patched while a case is watched.
 _CONVERSIONS = ("__bool__", "__int__", "__float__", "__index__", "item", "tolist")
 
@@ -75,12 +76,14 @@ class Ways:
         values: what the conditions' local names were: jump → the different combinations.
         numbers: what tensors became, by place, once they were made Python numbers.
         codes: the code that ran.
+        constants: numbers that it calls by a global name.
     """
 
     taken: set[tuple[Jump, bool]] = field(default_factory=set)
     values: dict[Jump, set[Any]] = field(default_factory=dict)
     numbers: dict[Place, set[Any]] = field(default_factory=dict)
     codes: set[CodeType] = field(default_factory=set)
+    constants: set[float] = field(default_factory=set)
 
 
 def watched(path: str) -> bool:
@@ -105,7 +108,10 @@ def watching() -> Iterator[Ways]:
         if event != "call" or not _watched(code.co_filename):
             return None
         jumps = _jumps(code)
-        ways.codes.add(code)
+        if code not in ways.codes:
+            ways.codes.add(code)
+            named: list[Any] = [frame.f_globals.get(name) for name in code.co_names]
+            ways.constants |= {float(n) for n in named if type(n) in (int, float) and abs(n) < 1e9}
         if not jumps:
             return None
         frame.f_trace_opcodes, frame.f_trace_lines = True, False
@@ -231,9 +237,9 @@ def _mentions(node: ast.AST, how: str = "value") -> Iterator[tuple[str, str]]:
         yield from _mentions(node.value, inner)
         return
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-        inner = {"len": "sizes", "isinstance": "kind", "hasattr": "kind", "callable": "kind"}
+        asked = _FUNCTIONS.get(node.func.id, how)
         for part in (*node.args, *(keyword.value for keyword in node.keywords)):
-            yield from _mentions(part, inner.get(node.func.id, how))
+            yield from _mentions(part, asked)
         return
     if isinstance(node, ast.Compare) and all(isinstance(o, ast.Is | ast.IsNot) for o in node.ops):
         how = "kind"

@@ -25,7 +25,10 @@ from converter.worker.starting import RuntimeErrors, first_line
 
 Warn = Callable[[str], None]
 # What a model raises at a size or in a precision that it does not accept.
-REFUSALS = (RuntimeError, ValueError, IndexError, AssertionError, TypeError, ArithmeticError)
+REFUSALS = (
+    RuntimeError, ValueError, LookupError, AssertionError, TypeError, ArithmeticError,
+    AttributeError, NameError,
+)  # fmt: skip
 
 
 class Runner:
@@ -62,7 +65,8 @@ class Runner:
 
         Args:
             draw: another one gives random operators other numbers.
-            used: run the replica of the last call once more, with what that call left in it.
+            used: run the replica of the last call once more, with what that call left in it, where
+                there is one.
         """
         if self._session is not None:
             try:
@@ -72,7 +76,7 @@ class Runner:
                     Code.FORWARD, f"the original file does not run: {first_line(error)}"
                 ) from error
         arguments = tensors(inputs, self.device)
-        model = self.used = self.used if used else replica(self.model)
+        model = self.used = self.used if used and self.used is not None else replica(self.model)
         buffers, versions = _buffers(model), _versions(model)
         result = self.forward(arguments, draw=draw, model=model)
         outputs = self._arrays(result)

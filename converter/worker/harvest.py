@@ -78,14 +78,10 @@ def _lengths(model: Any) -> Iterator[int]:
 
 def _script_constants(model: Any) -> Iterator[float]:
     """Literals of scripted code."""
-    if isinstance(model, torch.jit.ScriptFunction):
-        graphs = [model.inlined_graph]
-    elif isinstance(model, torch.jit.ScriptModule):
-        graphs = [model.inlined_graph] if hasattr(model, "forward") else []
-    else:
+    if not isinstance(model, torch.jit.ScriptFunction | torch.jit.ScriptModule):
         return
-    for graph in graphs:
-        for node in graph.findAllNodes("prim::Constant"):
-            kind = node.kindOf("value") if node.hasAttribute("value") else ""
-            if kind in ("i", "f"):
-                yield node.i("value") if kind == "i" else node.f("value")
+    graph: Any = model.inlined_graph
+    for node in graph.findAllNodes("prim::Constant"):
+        kind = node.kindOf("value") if node.hasAttribute("value") else ""
+        if kind in ("i", "f"):
+            yield node.i("value") if kind == "i" else node.f("value")

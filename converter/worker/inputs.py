@@ -39,8 +39,7 @@ def draw(name: str, spec: InputSpec, *, seed: int, sample: int = 0) -> Array:
     """
     shape = tuple(spec.shape)
     dtype = np.dtype(spec.dtype)
-    stream = np.random.Philox(np.random.SeedSequence([seed, zlib.crc32(name.encode()), sample]))
-    rng = np.random.Generator(stream)
+    rng = generator(name, seed, sample)
     if spec.filling == "constant":
         return _constant(name, spec, shape, dtype)
     if spec.filling == "file":
@@ -55,12 +54,19 @@ def draw(name: str, spec: InputSpec, *, seed: int, sample: int = 0) -> Array:
     if dtype == np.bool_:
         return np.asarray(rng.integers(0, 2, shape)).astype(dtype)
     if spec.filling == "uniform":
-        low, high = _bounds(spec)
+        low, high = bounds(spec)
         return np.asarray(rng.uniform(low, high, shape)).astype(dtype)
     return np.asarray(rng.integers(*_integer_bounds(name, spec, dtype), shape)).astype(dtype)
 
 
-def _bounds(spec: InputSpec) -> tuple[float, float]:
+def generator(name: str, seed: int, sample: int) -> np.random.Generator:
+    """The stream of random numbers of one input and sample."""
+    entropy = [seed, zlib.crc32(name.encode()), sample]
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(entropy)))
+
+
+def bounds(spec: InputSpec) -> tuple[float, float]:
+    """The bounds that ``uniform`` draws between."""
     if spec.low is None:
         return (0.0, 1.0) if spec.high is None else (spec.high - 1, spec.high)
     return spec.low, spec.low + 1 if spec.high is None else spec.high

@@ -33,7 +33,10 @@ from converter.job import (
 from converter.worker import (
     attribution,
     checking,
+    conclusion,
+    domain,
     execution,
+    limits,
     loading,
     mutation,
     preparing,
@@ -139,6 +142,7 @@ def _convert(
     raw = folder / "raw.onnx"
     final = Path(job.staging_dir) / f"{job.name}.onnx"
     simplify: SimplifyRecord | None = None
+    told = {domain.KEY: domain.words(domain.of(references, job, {}))}
     with recorder.stage("export"):
         values = parameters(loaded, job)
         plugin: Exporter = importlib.import_module(f"converter.exporters.{done.exporter}")
@@ -154,21 +158,29 @@ def _convert(
             hint = _UNUSED if done.exporter == "torchscript" else other
             training.check(model, loaded, references.dropped, what, hint)
         if job.simplifier is None:
-            publishing.save(model, final, job.export)
+            publishing.save(model, final, job.export, told)
     if job.simplifier is not None:
         with recorder.stage("simplify"):
             simplified = simplification.simplify(model, job.simplifier, _declared(job), folder)
             simplify = simplified.record
             model = simplified.model or checking.exported(raw, job, references.outputs)
-            publishing.save(model, final, job.export)
+            publishing.save(model, final, job.export, told)
     with recorder.stage("verify"):
         del model  # the session holds its own copy of the weights
-        proof = attribution.prove(raw, final, simplify, references, job, values)
-        done.verify = proof.verdict.record
-        if proof.verdict.error is not None:
-            raise proof.verdict.error
+        frozen = limits.frozen_places(recorder.caught["export"])
+        proof = attribution.prove(raw, final, simplify, references, job, values, told)
+        verdict = proof.verdict
+        if verdict.error is None and verdict.undecided:
+            # The file must not claim the cases that said nothing; it is another file then.
+            said = domain.words(domain.of(references, job, verdict.undecided))
+            publishing.tell(final, {domain.KEY: said})
+            verdict = verification.verify(final, references, job, parameters=values)
+        verdict = conclusion.drawn(verdict, references, job, frozen)
+        done.verify = verdict.record
+        if verdict.error is not None:
+            raise verdict.error
         if job.verify.mutations:
-            verdict = mutation.prove(final, proof.verdict, references, job, values, folder)
+            verdict = mutation.prove(final, verdict, references, job, values, folder)
             done.verify = verdict.record
             if verdict.error is not None:
                 raise verdict.error

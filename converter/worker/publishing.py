@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import onnx
@@ -18,10 +19,14 @@ from converter.worker import structure
 _INLINE_BYTES = (2 << 30) - (64 << 20)
 
 
-def save(model: ModelProto, path: Path, options: ExportSpec) -> None:
+def save(
+    model: ModelProto, path: Path, options: ExportSpec, told: Mapping[str, str] | None = None
+) -> None:
     """Write ``path`` and, where needed or asked for, ``path.data`` beside it.
 
-    ``model`` holds its weights in memory, and may lose them to the data file.
+    Args:
+        model: holds its weights in memory, and may lose them to the data file.
+        told: entries of its ``metadata_props``.
 
     Raises:
         StageError: IO, when the disk is full, or when one file was asked for and cannot hold it.
@@ -33,6 +38,7 @@ def save(model: ModelProto, path: Path, options: ExportSpec) -> None:
             f"the weights take {structure.weight_bytes(model) >> 20} MiB, one file holds 2 GiB",
             "set export.external_data: auto",
         )
+    _tell(model, told or {})
     path.unlink(missing_ok=True)
     data = path.with_name(path.name + ".data")
     data.unlink(missing_ok=True)
@@ -52,6 +58,21 @@ def save(model: ModelProto, path: Path, options: ExportSpec) -> None:
             onnx.save_model(model, path)
     except OSError as error:
         raise StageError(Code.IO, f"cannot write {path}: {error.strerror}") from error
+
+
+def tell(path: Path, told: Mapping[str, str]) -> None:
+    """Replace entries of a file's ``metadata_props``; external data stays as it is."""
+    model = onnx.load(path, load_external_data=False)
+    _tell(model, told)
+    onnx.save_model(model, path)
+
+
+def _tell(model: ModelProto, told: Mapping[str, str]) -> None:
+    for index in reversed(range(len(model.metadata_props))):
+        if model.metadata_props[index].key in told:
+            del model.metadata_props[index]
+    for key, value in told.items():
+        model.metadata_props.add(key=key, value=value)
 
 
 def seal(path: Path) -> tuple[FileInfo, list[FileInfo]]:

@@ -8,7 +8,7 @@ output names that have changed places, and what a model in training mode drops.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -18,6 +18,7 @@ from converter.errors import Code, StageError
 from converter.job import ErrorRecord, Job, JobResult, Recheck
 from converter.worker import (
     checking,
+    conclusion,
     inspection,
     loading,
     pipeline,
@@ -108,10 +109,11 @@ def verify(
         _check_inputs(model, list(job.inputs), values)
         note = _check_outputs(model, job)
     verdict = _judge(file, job, loaded, references, values, provider)
+    verdict = conclusion.drawn(verdict, references, job)
     if verdict.error is not None or note is None:
         return verdict
     reason = "; ".join(text for text in (verdict.record.reason, note) if text)
-    return Verdict(verdict.record.model_copy(update={"reason": reason}))
+    return replace(verdict, record=verdict.record.model_copy(update={"reason": reason}))
 
 
 def _judge(
@@ -136,7 +138,7 @@ def _judge(
         file, references, job, parameters=values, provider=provider, optimise=False
     )
     guilty = "runtime" if plain.error is None else None
-    return Verdict(verdict.record.model_copy(update={"guilty_stage": guilty}), verdict.error)
+    return replace(verdict, record=verdict.record.model_copy(update={"guilty_stage": guilty}))
 
 
 def _trained(

@@ -2,34 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from converter.errors import Code, StageError
 from converter.job import Job, Sensitivity
-from converter.worker import cases, detections, noise, numerics, output_axes, training, vacuity
-from converter.worker.cases import SECOND, TRACED, Case
-from converter.worker.execution import REFUSALS, Runner
+from converter.worker import (
+    budget,
+    cases,
+    conditioning,
+    coverage,
+    detections,
+    exploration,
+    output_axes,
+    training,
+    vacuity,
+)
+from converter.worker import noise as rounding
+from converter.worker.budget import Work
+from converter.worker.cases import TRACED, Case
+from converter.worker.coverage import Ways
+from converter.worker.execution import Runner
+from converter.worker.exploration import Explored
 from converter.worker.inputs import Array
 from converter.worker.loading import Loaded
 from converter.worker.numerics import Noise
-from converter.worker.starting import first_line
 
 _OTHER_SIZES = 2
 
 
-@dataclass(frozen=True)
+@dataclass
 class Reference:
     """One case with its inputs and the model's outputs, in the order of ``forward``.
 
-    ``noise`` is what the model's own rounding makes of them; ``None``: as in the other cases.
+    Attributes:
+        ways: which way the conditions of the model's code went.
+        noise: what the model's own rounding makes of the outputs, once it was measured.
     """
 
     case: Case
     inputs: dict[str, Array]
     outputs: list[Array]
+    ways: Ways = field(default_factory=Ways)
     noise: Noise | None = None
 
 
@@ -38,9 +54,10 @@ class References:
     """All cases of a job.
 
     Attributes:
-        noise: the largest rounding errors that the model showed.
-        refine: measures the rounding error of the second case too, which takes as long as running
-            the model twice; false where it is known already.
+        names: of the outputs; their numbers where the configuration gives none.
+        rerun: runs a case once more, on a replica of the model that has run nothing else.
+        measure: measures the rounding of the model on one case, which takes as long as running it
+            several times.
         detections: the outputs that list detections, by what they hold.
         sensitivity: how the outputs answer to the input.
         silenced: dropout modules of a model in training mode, run with ratio zero: name → ratio.
@@ -48,11 +65,13 @@ class References:
         vacuous: why a comparison would prove nothing, or ``None``.
         unproven: what all cases have in common, so that they cannot tell: a sentence each.
         warnings: what the model did to its inputs or its state.
+        explored: what the search for cases refused, dropped and left out.
     """
 
     cases: list[Reference] = field(default_factory=list)
-    noise: Noise = field(default_factory=Noise)
-    refine: Callable[[], bool] = lambda: False
+    names: list[str] = field(default_factory=list)
+    rerun: Callable[[Reference], list[Array]] = lambda item: item.outputs
+    measure: Callable[[Reference], Noise] = lambda item: Noise.none(len(item.outputs))
     detections: dict[str, int] = field(default_factory=dict)
     sensitivity: Sensitivity | None = None
     silenced: dict[str, float] = field(default_factory=dict)
@@ -60,11 +79,23 @@ class References:
     vacuous: StageError | None = None
     unproven: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    explored: Explored = field(default_factory=Explored)
 
     @property
     def outputs(self) -> list[list[Array]]:
         """PyTorch's outputs in each case."""
         return [item.outputs for item in self.cases]
+
+    @property
+    def noise(self) -> Noise:
+        """The rounding of the traced example."""
+        return self.noise_of(self.cases[0])
+
+    def noise_of(self, item: Reference) -> Noise:
+        """The rounding of one case; measured when it is asked for first."""
+        if item.noise is None:
+            item.noise = self.measure(item)
+        return item.noise
 
     def add_warning(self, text: str) -> None:
         if text not in self.warnings:
@@ -85,63 +116,94 @@ def compute(loaded: Loaded, job: Job) -> References:
     with training.silenced(run.model, random) as found.silenced:
         _run_cases(found, run, loaded, job)
 
-    def refine() -> bool:
+    def measure(item: Reference) -> Noise:
         with training.silenced(run.model, random):
-            return _measure_noise(found, run, loaded, SECOND)
+            return rounding.measure(run, loaded, item.inputs, item.outputs, found.detections)
 
-    found.refine = refine
+    def rerun(item: Reference) -> list[Array]:
+        with training.silenced(run.model, random):
+            return run(item.inputs)
+
+    found.measure, found.rerun = measure, rerun
     return found
 
 
+def check_state(found: References, item: Reference) -> None:
+    """Raise where what PyTorch gave in a case was made by the cases before it.
+
+    Raises:
+        StageError: STATE_MUTATED.
+    """
+    different = _different(found.names, item.outputs, found.rerun(item))
+    if different is not None:
+        raise _keeps_state(different)
+
+
 def _run_cases(found: References, run: Runner, loaded: Loaded, job: Job) -> None:
+    watch = exploration.watches(run.model)
+    _run_stated(found, run, job, watch=watch)
+    first = found.cases[0]
+    found.names = names = _output_names(job, len(first.outputs))
+    alike = [item.outputs for item in found.cases if item.case.shapes == first.case.shapes]
+    if conditioning.unsteady(loaded, alike):
+        conditioning.prepare(loaded, job, conditioning.SEVERAL)
+        _run_stated(found, run, job, watch=watch)
+        first = found.cases[0]
+        alike = [item.outputs for item in found.cases if item.case.shapes == first.case.shapes]
+    constant = {index for index, name in enumerate(names) if name in job.constant_outputs}
+    found.sensitivity, found.vacuous = vacuity.judge(names, alike, constant)
+    if found.vacuous is None:
+        found.detections = detections.places(names, first.outputs)
+    with budget.counting() as work:
+        _check_repeats(names, first, run)
+    if found.vacuous is None:
+        _look_for_what_never_changes(found, names, constant)
+    if found.vacuous is None:
+        _explore(found, run, loaded, job, work, watch=watch)
+
+
+def _run_stated(found: References, run: Runner, job: Job, *, watch: bool) -> None:
+    """The traced example, the second sample and the user's own cases."""
+    found.cases.clear()
     for case in cases.fixed(job):
         inputs = case.draw(job.seed)
         with training.called(run.model, found.silenced) as ratios:
-            found.cases.append(Reference(case, inputs, run(inputs)))
+            if watch:
+                with coverage.watching() as ways:
+                    outputs = run(inputs)
+            else:
+                ways, outputs = Ways(), run(inputs)
+        found.cases.append(Reference(case, inputs, outputs, ways))
         if case.label == TRACED:
             found.dropped = list(ratios)  # the replica that is used again keeps its hooks
-    first = found.cases[0]
-    names = _output_names(job, len(first.outputs))
-    alike = [item.outputs for item in found.cases if item.case.shapes == first.case.shapes]
-    found.sensitivity, found.vacuous = vacuity.judge(names, alike)
-    if found.vacuous is None:
-        found.detections = detections.places(names, first.outputs)
-        _measure_noise(found, run, loaded, TRACED)
-        found.vacuous = _drowned(found, names, alike, job)
-    if not noise.repeats(found.noise):
-        _check_repeats(names, first, run)
-    if found.vacuous is None:
-        _look_for_what_never_changes(found, names)
-    if found.vacuous is None:
-        found.cases += _other_sizes(found, run, loaded, job)
-        if loaded.kind != "onnx":  # whose axes are those of the file, and stay
-            _look_at_output_axes(found, job, run)
 
 
-def _drowned(
-    found: References, names: list[str], alike: list[list[Array]], job: Job
-) -> StageError | None:
-    rtol, atol = job.verify.rtol, job.verify.atol
-    blind = [
-        None
-        if output.dtype.kind != "f" or index in found.detections.values()
-        else numerics.blind_spot(output, rtol, atol, floor)
-        for index, (output, floor) in enumerate(zip(alike[0], found.noise.floors, strict=True))
+def _explore(
+    found: References, run: Runner, loaded: Loaded, job: Job, work: Work, *, watch: bool
+) -> None:
+    """Other sizes and other values, then once more the first: nothing may have stayed behind."""
+    explored = found.explored
+    explored.kept = [(item.case, item.inputs, item.outputs) for item in found.cases]
+    explored.ways = [item.ways for item in found.cases]
+    count = len(explored.kept)
+    search = exploration.Exploration(run, job, explored, watch=watch)
+    search.other_sizes()
+    _check_sizes(found, loaded, job, [case for case, _, _ in explored.kept[count:]])
+    if len(explored.kept) > count:
+        _check_repeats(found.names, found.cases[0], run)
+    search.search(budget.passes(job, run.model, work), work)
+    found.cases += [
+        Reference(*kept, ways=ways)
+        for kept, ways in zip(explored.kept[count:], explored.ways[count:], strict=True)
     ]
-    return vacuity.drowned(names, alike, blind, rtol is not None or atol is not None)
+    if len(found.cases) > count:
+        _check_repeats(found.names, found.cases[0], run)
+    if loaded.kind != "onnx":  # whose axes are those of the file, and stay
+        for note in output_axes.unmoved(job, found.outputs):
+            found.add_warning(note)
 
 
-def _look_at_output_axes(found: References, job: Job, run: Runner) -> None:
-    """Where one stands still, try a size that also moves it behind a stride."""
-    tried = [item.case.sizes for item in found.cases]
-    twice = [cases.doubled(job, symbol) for symbol in output_axes.still(job, found.outputs)]
-    new = [case for case in twice if case.sizes not in tried]
-    found.cases += _ran(new, job, run, {}, len(new))
-    for note in output_axes.unmoved(job, found.outputs):
-        found.add_warning(note)
-
-
-def _look_for_what_never_changes(found: References, names: list[str]) -> None:
+def _look_for_what_never_changes(found: References, names: list[str], constant: set[int]) -> None:
     """Inputs that are pinned (``fill`` constant or file), whole numbers that stay the same."""
     first, *others = found.cases
     pinned = [name for name in first.inputs if _same([case.inputs[name] for case in found.cases])]
@@ -158,7 +220,7 @@ def _look_for_what_never_changes(found: References, names: list[str]) -> None:
     still = [
         name
         for index, name in enumerate(names)
-        if first.outputs[index].dtype.kind != "f" and others
+        if first.outputs[index].dtype.kind != "f" and others and index not in constant
         if _same([case.outputs[index] for case in found.cases])
     ]
     if still:
@@ -170,17 +232,6 @@ def _look_for_what_never_changes(found: References, names: list[str]) -> None:
 
 def _same(arrays: list[Array]) -> bool:
     return all(np.array_equal(arrays[0], other) for other in arrays[1:])
-
-
-def _measure_noise(found: References, run: Runner, loaded: Loaded, label: str) -> bool:
-    """Of one of the fixed cases; whether there is one that was not measured yet."""
-    for place, item in enumerate(found.cases):
-        if item.case.label == label and item.noise is None:
-            measured = noise.measure(run, loaded, item.inputs, item.outputs, found.detections)
-            found.cases[place] = replace(item, noise=measured)
-            found.noise = noise.worst([case.noise for case in found.cases if case.noise])
-            return True
-    return False
 
 
 def _output_names(job: Job, count: int) -> list[str]:
@@ -206,17 +257,21 @@ def _check_repeats(names: list[str], first: Reference, run: Runner) -> None:
     if different is None:
         return
     if _different(names, first.outputs, run(first.inputs, draw=1)) is None:
-        raise StageError(
-            Code.STATE_MUTATED,
-            f"PyTorch gives another {different} for the same input after it has run before: "
-            "forward keeps something from call to call, and a file cannot",
-            "make the state an input and an output of the model",
-        )
+        raise _keeps_state(different)
     raise StageError(
         Code.NONDETERMINISTIC,
         f"PyTorch gives another {different} when it runs twice on the same input",
         "a random operator is active (dropout without training=self.training? In training mode "
         "nn.MultiheadAttention and nn.LSTM drop by themselves: dropout=0): remove it",
+    )
+
+
+def _keeps_state(output: str) -> StageError:
+    return StageError(
+        Code.STATE_MUTATED,
+        f"PyTorch gives another {output} for the same input after it has run before: "
+        "forward keeps something from call to call, and a file cannot",
+        "make the state an input and an output of the model",
     )
 
 
@@ -230,20 +285,16 @@ def _different(names: list[str], one: list[Array], other: list[Array]) -> str | 
     return None
 
 
-def _other_sizes(found: References, run: Runner, loaded: Loaded, job: Job) -> list[Reference]:
-    """Two other sizes for each dynamic symbol, and for all of them together.
+def _check_sizes(found: References, loaded: Loaded, job: Job, kept: list[Case]) -> None:
+    """Raise where a symbol can take no other size; say where it can take one only.
 
     Raises:
-        StageError: DIM_SPECIALISED, where the model runs at no other size.
+        StageError: DIM_SPECIALISED.
     """
-    every = list(cases.symbols(job))
-    kept: list[Reference] = []
-    refused: dict[str, str] = {}
-    for moved in [[symbol] for symbol in every] + ([every] if len(every) > 1 else []):
-        kept += _ran(cases.candidates(job, moved), job, run, refused, _OTHER_SIZES)
-    for symbol in every:
-        sizes = {item.case.sizes[symbol] for item in kept if symbol in item.case.sizes}
-        why = refused.get(symbol, "its outputs are empty or not finite there")
+    for symbol in cases.symbols(job):
+        sizes = {case.sizes[symbol] for case in kept if symbol in case.sizes}
+        refused = found.explored.refused.get(symbol, {})
+        why = next(iter(refused.values()), "its outputs are empty or not finite there")
         if not sizes:
             raise _no_other_size(symbol, why, loaded)
         if len(sizes) < _OTHER_SIZES:
@@ -252,7 +303,6 @@ def _other_sizes(found: References, run: Runner, loaded: Loaded, job: Job) -> li
                 f"axis {symbol} was tried at one other size only ({listed}): the model takes none "
                 f"of the others ({why})"
             )
-    return kept
 
 
 def _no_other_size(symbol: str, why: str, loaded: Loaded) -> StageError:
@@ -269,22 +319,3 @@ def _no_other_size(symbol: str, why: str, loaded: Loaded) -> StageError:
         f"axis {symbol} is declared dynamic, but the PyTorch model runs at no other size ({why})",
         f"remove {symbol} from dynamic_axes, or give axes that change together one name",
     )
-
-
-def _ran(
-    offered: Iterable[Case], job: Job, run: Runner, refused: dict[str, str], most: int
-) -> list[Reference]:
-    """The first cases that the model accepts; ``refused`` takes why it did not, by symbol."""
-    kept: list[Reference] = []
-    for case in offered:
-        inputs = case.draw(job.seed)
-        try:
-            outputs = run(inputs)
-        except (*REFUSALS, StageError) as error:
-            refused.setdefault(next(iter(case.sizes)), f"at {case.label}: {first_line(error)}")
-            continue
-        if all(output.size and np.isfinite(output).all() for output in outputs):
-            kept.append(Reference(case, inputs, outputs))
-        if len(kept) == most:
-            break
-    return kept

@@ -13,7 +13,7 @@ from converter import providers
 from converter.worker import starting
 from converter.worker.inputs import Array
 
-_ERRORS_ONLY = 3
+_FATAL_ONLY = 4  # errors are raised: in the log they would stand twice
 
 
 class Session:
@@ -44,7 +44,7 @@ class Session:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        options.log_severity_level = _ERRORS_ONLY
+        options.log_severity_level = _FATAL_ONLY
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         if not optimise:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL

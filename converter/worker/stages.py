@@ -50,6 +50,15 @@ Describe = Callable[[Exception, Job], tuple[Code, str, str]]
 OnError = Callable[[Exception], None]
 
 
+def refusal(call: Callable[[], object]) -> Exception | None:
+    """What a call of the model's code raises for inputs that nobody promised it, or ``None``."""
+    try:
+        call()
+    except Exception as error:  # noqa: BLE001 - whatever it is: the model does not take them
+        return error
+    return None
+
+
 class Recorder:
     """Times stages, collects their warnings, and turns exceptions into error records.
 
@@ -57,6 +66,10 @@ class Recorder:
         emit: called with the name of each stage as it begins.
         describe: words for an exception of the user's code while loading.
         on_error: called with what a stage raised, while its frames are still alive.
+
+    Attributes:
+        records: of all stages.
+        caught: the warnings of each stage that has run, with file and line.
     """
 
     def __init__(
@@ -70,6 +83,7 @@ class Recorder:
         self._emit = emit
         self._describe = describe
         self._on_error = on_error
+        self.caught: dict[StageName, list[warnings.WarningMessage]] = {}
         self.records: dict[StageName, StageRecord] = {name: StageRecord() for name in STAGES}
         self.records["benchmark"] = StageRecord(status="not_requested")
         if job.simplifier is None:
@@ -97,6 +111,7 @@ class Recorder:
                 if self._on_error is not None:
                     self._on_error(error)
         seconds = time.perf_counter() - start
+        self.caught[name] = list(caught)
         for warning in caught:
             text = f"{warning.category.__name__}: {warning.message}"
             sys.stderr.write(f"{warning.filename}:{warning.lineno}: {text}\n")

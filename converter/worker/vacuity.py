@@ -5,7 +5,7 @@ A comparison with outputs that vanish, overflow or ignore the input accepts ever
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 import numpy as np
 
@@ -23,13 +23,14 @@ _TOLERATED = 0.25
 
 
 def judge(
-    names: Sequence[str], samples: Sequence[Sequence[Array]]
+    names: Sequence[str], samples: Sequence[Sequence[Array]], constant: Set[int] = frozenset()
 ) -> tuple[Sensitivity, StageError | None]:
     """Judge the outputs of one model on inputs of one shape.
 
     Args:
         names: one for each output.
         samples: the outputs for each input; more than one where the inputs can vary.
+        constant: places of outputs that need not depend on the input, nor hold anything.
 
     Returns:
         The least move of any floating-point output as a share of its scale, with that output's
@@ -37,7 +38,12 @@ def judge(
     """
     weakest = Sensitivity()
     moved = False
-    for name, *values in zip(names, *samples, strict=True):
+    for place, (name, *values) in enumerate(zip(names, *samples, strict=True)):
+        if place in constant:
+            moved = True
+            if not np.isfinite(values[0]).all():
+                return weakest, _nonfinite(name)
+            continue
         error = _shape_and_numbers(name, values[0])
         if error is not None:
             return weakest, error
@@ -48,7 +54,9 @@ def judge(
         scale = rms(values[0])
         if not _SMALLEST <= scale <= _LARGEST:
             sensitivity = Sensitivity(input_delta=change, output_rms=scale)
-            return sensitivity, _vacuous(f"output {name} has a root mean square of {scale:.3g}")
+            return sensitivity, _vacuous(
+                f"output {name} has a root mean square of {scale:.3g}", _accept(name)
+            )
         moved = True
         if change is not None and (weakest.input_delta is None or change < weakest.input_delta):
             weakest = Sensitivity(input_delta=change, output_rms=scale)
@@ -56,10 +64,10 @@ def judge(
             return weakest, _vacuous(
                 f"output {name} (root mean square {scale:.3g}) moves by {change:.2g} of its scale "
                 "for other inputs",
-                ", or leave an output that is constant on purpose (anchors) out of forward",
+                _accept(name),
             )
     if len(samples) > 1 and not moved:
-        return weakest, _vacuous("no output changes with the input")
+        return weakest, _vacuous("no output changes with the input", _accept(names[0]))
     return weakest, None
 
 
@@ -97,15 +105,23 @@ def rms(values: Array) -> float:
 
 def _shape_and_numbers(name: str, values: Array) -> StageError | None:
     if not values.size:
-        return _vacuous(f"output {name} is empty (shape {list(values.shape)})")
-    if not np.isfinite(values).all():
-        return StageError(
-            Code.VERIFY_NONFINITE,
-            f"PyTorch gives NaN or infinity in output {name}",
-            "give inputs in the range that the model expects (fill, low, high), or mend the model: "
-            "for a mask filled with -inf return the mask, or fill with a finite value such as -1e4",
-        )
-    return None
+        return _vacuous(f"output {name} is empty (shape {list(values.shape)})", _accept(name))
+    return None if np.isfinite(values).all() else _nonfinite(name)
+
+
+def _nonfinite(name: str) -> StageError:
+    return StageError(
+        Code.VERIFY_NONFINITE,
+        f"PyTorch gives NaN or infinity in output {name}",
+        "give inputs in the range that the model expects (fill, low, high), or mend the model: "
+        "for a mask filled with -inf return the mask, or fill with a finite value such as -1e4",
+    )
+
+
+def _accept(name: str) -> str:
+    """How to say that an output is constant by right."""
+    named = "NAME" if name.startswith("#") else name
+    return f", or say that it is constant on purpose: outputs: {{{named}: {{constant: true}}}}"
 
 
 def _change(values: Sequence[Array]) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import onnx
@@ -11,21 +11,32 @@ from onnx import ModelProto
 
 from converter.errors import Code, StageError
 from converter.job import CaseCheck, DynamicCheck, Job, VerifyRecord
-from converter.worker import output_axes, structure, training
+from converter.worker import noise as rounding
+from converter.worker import numerics, output_axes, structure, training, undecided, vacuity
 from converter.worker.cases import SECOND, TRACED
 from converter.worker.inputs import Array
+from converter.worker.numerics import Comparison, Noise
 from converter.worker.outputs import compare
-from converter.worker.reference import Reference, References
+from converter.worker.reference import Reference, References, check_state
 from converter.worker.session import Session
 from converter.worker.starting import RuntimeErrors, first_line
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The record for the manifest; ``error`` is ``None`` when the file is right."""
+    """The record for the manifest; ``error`` is ``None`` when the file is right.
+
+    Attributes:
+        failed: the first case that shows an error.
+        passed: the label of each case that was judged → whether the file is right there.
+        undecided: the label of each other case → why a difference says nothing there.
+    """
 
     record: VerifyRecord
     error: StageError | None = None
+    failed: Reference | None = None
+    passed: Mapping[str, bool] = field(default_factory=dict)
+    undecided: Mapping[str, str] = field(default_factory=dict)
 
 
 def verify(
@@ -48,24 +59,30 @@ def verify(
             session = Session(runnable, provider=provider, optimise=optimise, threads=job.threads)
     except StageError as refused:
         return Verdict(VerifyRecord(status="failed", reason=refused.message), refused)
+    graph = onnx.load(path, load_external_data=False)
     checks: list[CaseCheck] = []
     first: StageError | None = None
+    failed: Reference | None = None
     passed: dict[str, bool] = {}
+    unsaid: dict[str, str] = {}
     for reference in references.cases:
         check, error = _run_case(session, reference, references, job, parameters or {})
+        if error is not None and not reference.case.stated:
+            why = undecided.reason(error, check, reference, references, graph)
+            if why is not None:
+                unsaid[reference.case.label] = why
+                continue
+            check_state(references, reference)
         checks.append(check)
         passed[reference.case.label] = error is None
-        first = first or error
-    if first is not None and first.code is Code.VERIFY_VALUE and references.refine():
-        return verify(
-            path, references, job, parameters=parameters, optimise=optimise, provider=provider
-        )
-    graph = onnx.load(path, load_external_data=False)
+        if error is not None and first is None:
+            first, failed = error, reference
     dynamic = _dynamic(graph, references, job, passed)
     if first is None:
         first = next((_axis_error(axis) for axis in dynamic if not axis.passed), None)
         declared = structure.graph_outputs(graph)
         first = first or output_axes.frozen(job, references.outputs, declared)
+        first = first or _drowned(references, job)
     elif not passed[TRACED]:
         first = _mutation(first, references)
     record = VerifyRecord(
@@ -75,7 +92,27 @@ def verify(
         cases=checks,
         dynamic=dynamic,
     )
-    return Verdict(record, first)
+    return Verdict(record, first, failed, passed, unsaid)
+
+
+def _drowned(references: References, job: Job) -> StageError | None:
+    """Whether the tolerance of an output would take what depends on the input for rounding."""
+    first = references.cases[0]
+    alike = [item for item in references.cases if item.case.shapes == first.case.shapes]
+    alike = [item for item in alike if item.case.stated]
+    noise = [item.noise for item in alike if item.noise is not None]
+    floors = rounding.worst(noise).floors if noise else [0.0] * len(first.outputs)
+    skipped = {*references.detections.values()}
+    skipped |= {i for i, name in enumerate(references.names) if name in job.constant_outputs}
+    rtol, atol = job.verify.rtol, job.verify.atol
+    blind = [
+        None
+        if output.dtype.kind != "f" or index in skipped
+        else numerics.blind_spot(output, rtol, atol, floor)
+        for index, (output, floor) in enumerate(zip(first.outputs, floors, strict=True))
+    ]
+    outputs = [item.outputs for item in alike]
+    return vacuity.drowned(references.names, outputs, blind, rtol is not None or atol is not None)
 
 
 def _mutation(error: StageError, references: References) -> StageError:
@@ -133,23 +170,57 @@ def _run_case(
             f"({', '.join(session.outputs)}), PyTorch returns {len(reference.outputs)}"
         )
         return check, StageError(Code.OUTPUT_STRUCTURE, message)
-    compared = compare(
-        session.outputs,
-        reference.outputs,
-        outputs,
-        job.verify,
-        reference.noise or references.noise,
-        references.detections,
-    )
+    compared = _compare(session, reference, references, job, outputs)
     check = check.model_copy(update={"outputs": [item.check for item in compared]})
-    for item in compared:
+    for place, item in enumerate(compared):
         if item.code is not None:
             message = f"case {case}: {item.reason}"
-            hint = _hint(item.code, case.label, case.sizes)
+            code = item.code
+            if case.sizes and _keeps_size(
+                item, references.cases[0].outputs[place], reference, place
+            ):
+                code = Code.DIM_SPECIALISED
+            hint = _hint(code, case.label, case.sizes)
             if item.check.not_compared == "dtype":
                 hint = _OTHER_DTYPE
-            return check, StageError(item.code, message, hint)
+            return check, StageError(code, message, hint)
     return check, None
+
+
+def _keeps_size(item: Comparison, traced: Array, reference: Reference, place: int) -> bool:
+    """Whether an output has a size of the traced example where PyTorch's has another."""
+    expected = reference.outputs[place].shape
+    if item.check.not_compared != "shape" or len(item.check.shape) != len(expected):
+        return False
+    rows = zip(item.check.shape, traced.shape, expected, strict=False)
+    return any(found == old != new for found, old, new in rows)
+
+
+def _compare(
+    session: Session,
+    reference: Reference,
+    references: References,
+    job: Job,
+    outputs: list[Array],
+) -> list[Comparison]:
+    """By the tightest bounds; by those that the model's own rounding asks for where they fail.
+
+    Measuring the rounding takes as long as running the model several times, and few need it.
+    """
+    compared: list[Comparison] = []
+    for tightest in (True, False):
+        noise = Noise.none(len(outputs)) if tightest else references.noise_of(reference)
+        compared = compare(
+            session.outputs,
+            reference.outputs,
+            outputs,
+            job.verify,
+            noise,
+            references.detections,
+        )
+        if all(item.code is not Code.VERIFY_VALUE for item in compared):
+            break
+    return compared
 
 
 _OTHER_DTYPE = "cast the output in forward, to float32 for example, or try the other exporter"
@@ -183,6 +254,7 @@ def _dynamic(
             if name not in job.inputs:
                 continue
             moved = [item.case for item in references.cases if symbol in item.case.sizes]
+            moved = [case for case in moved if case.label in passed]
             # A file from elsewhere may leave even the number of axes open.
             shape = shapes[name]
             symbolic = axis >= len(shape) or not isinstance(shape[axis], int)

@@ -1,0 +1,105 @@
+"""How many cases a model is worth: counted in work, so that every machine tries the same ones.
+
+Seconds would make a busy machine try fewer cases, and leave another file. So one forward pass is
+the unit, and how many of them cost a third of what the other stages do follows from what a pass
+does: its operators, the elements that they compute, the weights that are copied.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from converter.job import Job
+from converter.worker.cases import Case
+
+# Seconds of one thread of a server of 2024, fitted to the zoo (two cores, torch 2.15): what the
+# other stages take whatever the model, for each operator, and for each byte of weights; and what a
+# case takes, in PyTorch and ONNX Runtime together, for each operator and each multiplication.
+_STAGES_S, _STAGES_OPERATOR_S, _STAGES_BYTE_S = 0.25, 2.5e-3, 1.5e-9
+_CASE_S, _CASE_OPERATOR_S, _CASE_PRODUCT_S = 2e-3, 4e-5, 6e-11
+_SHARE = 1 / 3
+_FEWEST, _MOST = 3, 64
+
+
+@dataclass
+class Work:
+    """What one forward pass does.
+
+    Attributes:
+        operators: that were called.
+        products: multiplications of matrices and convolutions, and elements of all else.
+    """
+
+    operators: int = 0
+    products: int = 0
+
+
+class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    def __init__(self, work: Work) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._work = work
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        first = result[0] if isinstance(result, tuple | list) and result else result
+        if isinstance(first, torch.Tensor):
+            self._work.operators += 1
+            self._work.products += first.numel() * _depth(str(func), args)
+        return result
+
+
+def _depth(operator: str, args: tuple[Any, ...]) -> int:
+    """Products for each element of a result."""
+    tensors = [value for value in args if isinstance(value, torch.Tensor)]
+    if "convolution" in operator and len(tensors) > 1:
+        return max(1, tensors[1].numel() // max(1, tensors[1].shape[0]))
+    if "mm" in operator and tensors:
+        return max(1, tensors[-1].shape[-2] if tensors[-1].dim() > 1 else 1)
+    if "attention" in operator and len(tensors) > 1:
+        return 2 * max(1, tensors[1].shape[-2])
+    return 1
+
+
+@contextmanager
+def counting() -> Iterator[Work]:
+    """Within it what torch computes is counted."""
+    work = Work()
+    with _Counter(work):
+        yield work
+
+
+def passes(job: Job, model: Any, work: Work) -> float:
+    """Forward passes that cases may take: stated (``verify.budget``), else derived."""
+    if job.verify.budget is not None:
+        return job.verify.budget
+    stages = _STAGES_S + _STAGES_OPERATOR_S * work.operators + _STAGES_BYTE_S * _bytes(model)
+    return float(min(max(math.floor(_SHARE * stages / _seconds(work)), _FEWEST), _MOST))
+
+
+def cost(case: Case, traced: Case, work: Work) -> float:
+    """Forward passes of the traced example that a case is worth."""
+    return _seconds(work, case.elements / max(1, traced.elements)) / _seconds(work)
+
+
+def _seconds(work: Work, times: float = 1.0) -> float:
+    """Of one case whose inputs have so many times the elements of the traced example."""
+    return _CASE_S + _CASE_OPERATOR_S * work.operators + _CASE_PRODUCT_S * work.products * times
+
+
+def _bytes(model: Any) -> int:
+    if not isinstance(model, torch.nn.Module):
+        return 0
+    return sum(
+        tensor.numel() * tensor.element_size()
+        for tensor in model.parameters()
+        if not isinstance(tensor, torch.nn.parameter.UninitializedParameter)
+    )

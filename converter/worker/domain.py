@@ -1,0 +1,85 @@
+"""On what a file was verified: ``ok`` means right there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+from converter.job import Domain, InputDomain, Job, SymbolDomain
+from converter.worker import cases, coverage
+from converter.worker.inputs import Array, varies
+from converter.worker.reference import Reference, References
+
+KEY = "converter.verified"
+"""Of the entry in a file's ``metadata_props``."""
+
+_MOST_LISTED = 20
+
+
+def of(references: References, job: Job, undecided: Mapping[str, str]) -> Domain:
+    """The domain of the cases that were judged.
+
+    Args:
+        undecided: the labels of those that say nothing of the file, and why.
+    """
+    judged = [item for item in references.cases if item.case.label not in undecided]
+    ways = [item.ways for item in judged]
+    unsaid = [f"{label}: {why}" for label, why in undecided.items()]
+    return Domain(
+        symbols=[_symbol(symbol, references, judged, job) for symbol in cases.symbols(job)],
+        inputs=[_input(name, judged, job) for name in job.inputs],
+        branches_seen=len(set().union(*(item.taken for item in ways))),
+        unreached=list(coverage.unreached(ways).values()),
+        left_out=_some(references.explored.left_out),
+        dropped=_some([*references.explored.dropped, *unsaid]),
+    )
+
+
+def words(domain: Domain) -> str:
+    """The domain as a file carries it: JSON, the same for the same job on every machine."""
+    said = {
+        "sizes": {s.symbol: sorted({s.traced, *s.sizes}) for s in domain.symbols},
+        "values": {
+            i.name: {"from": i.low, "to": i.high, "patterns": i.patterns} for i in domain.inputs
+        },
+        "unreached": [str(branch) for branch in domain.unreached],
+    }
+    return json.dumps(said, separators=(",", ":"), ensure_ascii=False)
+
+
+def _symbol(
+    symbol: str, references: References, judged: Sequence[Reference], job: Job
+) -> SymbolDomain:
+    name, axis = cases.symbols(job)[symbol][0]
+    sizes = {item.inputs[name].shape[axis] for item in judged}
+    refused = references.explored.refused.get(symbol, {})
+    return SymbolDomain(
+        symbol=symbol,
+        traced=job.inputs[name].shape[axis],
+        sizes=sorted(sizes),
+        refused=sorted(set(refused) - sizes),
+    )
+
+
+def _input(name: str, judged: Sequence[Reference], job: Job) -> InputDomain:
+    spec = job.inputs[name]
+    arrays = [item.inputs[name] for item in judged if item.inputs[name].size]
+    found = [item.case.filled[name].name for item in judged if name in item.case.filled]
+    drawn = spec.filling if varies(spec) else "pinned"
+    return InputDomain(
+        name=name,
+        dtype=spec.dtype,
+        low=min((_number(array.min()) for array in arrays), default=None),
+        high=max((_number(array.max()) for array in arrays), default=None),
+        patterns=list(dict.fromkeys([drawn, *found])),
+    )
+
+
+def _number(value: Array) -> float:
+    return float(f"{float(value):.4g}")
+
+
+def _some(listed: Sequence[str]) -> list[str]:
+    """The first of many, and how many more there are."""
+    more = len(listed) - _MOST_LISTED
+    return [*listed[:_MOST_LISTED], *([f"and {more} more"] if more > 0 else [])]

@@ -1,0 +1,165 @@
+"""Which cases a file is verified on, found by running the model.
+
+The traced example and the user's own cases come first. Then values and sizes that users feed, and
+those on both sides of a limit that the model's code holds; then the usual ones, until many in a row
+show no new way through the code, or the budget is spent. Every case that PyTorch takes stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from converter.job import Job
+from converter.worker import budget, cases, coverage, harvest, stages
+from converter.worker.budget import Work
+from converter.worker.cases import Case
+from converter.worker.coverage import Ways
+from converter.worker.execution import Runner
+from converter.worker.inputs import Array
+from converter.worker.starting import first_line
+
+# So many cases in a row that show nothing new end the search.
+_PATIENCE = 12
+_OTHER_SIZES = 2
+
+
+@dataclass
+class Explored:
+    """What the search found.
+
+    Attributes:
+        kept: cases with their inputs and PyTorch's outputs.
+        ways: what each of them showed, in the same order.
+        refused: sizes that PyTorch does not take, by symbol, and why it did not take the first.
+        dropped: cases that PyTorch refuses, or at which it is not finite: label and reason.
+        left_out: labels of cases that the budget did not reach.
+    """
+
+    kept: list[tuple[Case, dict[str, Array], list[Array]]] = field(default_factory=list)
+    ways: list[Ways] = field(default_factory=list)
+    refused: dict[str, dict[int, str]] = field(default_factory=dict)
+    dropped: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+
+
+class Exploration:
+    """The search over the cases of one job.
+
+    Args:
+        run: runs the model; all cases go to one replica, so that state would show.
+        watch: whether the model is Python code whose ways can be watched.
+    """
+
+    def __init__(self, run: Runner, job: Job, found: Explored, *, watch: bool) -> None:
+        self._run, self._job, self._found, self._watch = run, job, found, watch
+        self._seen = set().union(*(ways.taken for ways in found.ways))
+        self._tried = {case.label for case, _, _ in found.kept}
+
+    def search(self, passes: float, work: Work) -> None:
+        """Try values, limits and usual sizes.
+
+        Args:
+            passes: forward passes of the traced example that it may take.
+            work: what one of them does.
+        """
+        codes = set().union(*(ways.codes for ways in self._found.ways))
+        globals_ = set().union(*(ways.constants for ways in self._found.ways))
+        model = self._run.model
+        limits = sorted({*harvest.sizes(model, codes), *(int(n) for n in globals_ if _whole(n))})
+        numbers = sorted({*harvest.numbers(model, codes), *map(abs, globals_ - {0})})
+        required, values = cases.of_values(self._job, numbers)
+        promising, usual = cases.of_sizes(self._job, limits)
+        left = passes
+        for offered, patience in (
+            (required, None),
+            (cases.in_turn([promising, values]), None),
+            (usual, _PATIENCE),
+        ):
+            left = self._spend(offered, left, work, patience)
+
+    def _spend(
+        self, offered: Iterable[Case], passes: float, work: Work, patience: int | None
+    ) -> float:
+        """Run cases until nothing new has shown for a while; gives the passes that are left.
+
+        Args:
+            patience: so many cases without anything new; ``None``: all.
+        """
+        quiet = 0
+        traced = self._found.kept[0][0]
+        for case in offered:
+            if patience is not None and quiet > patience:
+                break
+            if case.label in self._tried:
+                continue
+            worth = budget.cost(case, traced, work)
+            if worth > passes:
+                self._found.left_out.append(case.label)
+                continue
+            passes -= worth
+            quiet = 0 if self.attempt(case) else quiet + 1
+        return passes
+
+    def attempt(self, case: Case) -> bool:
+        """Run a case and keep it where PyTorch takes it; whether it showed a new way."""
+        self._tried.add(case.label)
+        inputs = case.draw(self._job.seed)
+        outputs: list[Array] = []
+        ways = Ways()
+
+        def run() -> None:
+            nonlocal ways
+            with coverage.watching() if self._watch else nullcontext(ways) as ways:
+                outputs.extend(self._run(inputs, used=True))
+
+        error = stages.refusal(run)
+        why = first_line(error) if error is not None else _unusable(outputs)
+        if error is not None:
+            self._run.used = None  # who knows in what state the call has left it
+        if why:
+            for symbol, size in case.sizes.items() if len(case.sizes) == 1 else ():
+                self._found.refused.setdefault(symbol, {})[size] = f"at {case.label}: {why}"
+            if not case.sizes:
+                self._found.dropped.append(f"{case.label}: {why}")
+            return False
+        self._found.kept.append((case, inputs, outputs))
+        self._found.ways.append(ways)
+        new = ways.taken - self._seen
+        self._seen |= new
+        return bool(new)
+
+    def other_sizes(self) -> None:
+        """Two other sizes for each dynamic symbol, and for all of them together."""
+        every = list(cases.symbols(self._job))
+        for moved in [[symbol] for symbol in every] + ([every] if len(every) > 1 else []):
+            self._first(cases.candidates(self._job, moved), _OTHER_SIZES)
+
+    def _first(self, offered: Iterable[Case], most: int) -> None:
+        kept = len(self._found.kept)
+        for case in offered:
+            self.attempt(case)
+            if len(self._found.kept) == kept + most:
+                break
+
+
+def _unusable(outputs: list[Array]) -> str:
+    """Why a case says nothing, or an empty string."""
+    if not any(output.size for output in outputs):
+        return "its outputs are empty"
+    if not all(np.isfinite(output).all() for output in outputs if output.dtype.kind in "fc"):
+        return "its outputs are not finite"
+    return ""
+
+
+def _whole(number: float) -> bool:
+    return number == int(number) and number >= 2
+
+
+def watches(model: object) -> bool:
+    """Whether a model is Python code."""
+    return isinstance(model, torch.nn.Module) and not isinstance(model, torch.jit.ScriptModule)

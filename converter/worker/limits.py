@@ -1,0 +1,127 @@
+"""Which line of the model a file does not follow, and up to which size it is right.
+
+Where an exporter turns a tensor into a Python number, torch warns and names the line; which way a
+condition went in a case is known from watching it (``converter.worker.coverage``).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Collection, Mapping, Sequence
+
+from torch.jit import TracerWarning  # type: ignore[attr-defined]  # torch's own name for it
+
+from converter.job import Branch
+from converter.worker import coverage
+from converter.worker.coverage import Place
+from converter.worker.reference import Reference, References
+
+_MOST_LINES = 2
+
+
+def frozen_places(caught: Sequence[warnings.WarningMessage]) -> list[Place]:
+    """The lines of the model's code at which a trace turned a tensor into a number."""
+    found = [
+        (warning.filename, warning.lineno)
+        for warning in caught
+        if issubclass(warning.category, TracerWarning) and coverage.watched(warning.filename)
+    ]
+    return list(dict.fromkeys(found))
+
+
+def unreached(
+    references: References, undecided: Collection[str], places: Sequence[Place], *, symbols: bool
+) -> list[Branch]:
+    """What no case reached of the lines that an exporter has frozen.
+
+    Of a condition that is its other way, of a number another value. A number that eager PyTorch
+    never makes is a size: it was another one where the sizes were.
+
+    Args:
+        undecided: labels of cases that say nothing of the file.
+        symbols: whether the job has dynamic axes.
+    """
+    judged = [item for item in references.cases if item.case.label not in undecided]
+    ways = [item.ways for item in judged]
+    sides = coverage.unreached(ways)
+    conditions = {jump.place for jump, _ in set().union(*(item.taken for item in ways))}
+    moved = len({str(item.case.shapes) for item in judged}) > 1
+    found = [branch for (jump, _), branch in sides.items() if jump.place in places]
+    for file, line in places:
+        if (file, line) in conditions:
+            continue
+        values = set().union(*(item.numbers.get((file, line), set()) for item in ways))
+        if len(values) == 1 or (not values and symbols and not moved):
+            text = coverage.line_of(file, line)
+            named = coverage.shown(file)
+            found.append(Branch(file=named, line=line, text=text, outcome="another value"))
+    return found
+
+
+def explain(
+    references: References,
+    failed: Reference,
+    passed: Mapping[str, bool],
+    places: Sequence[Place],
+) -> str | None:
+    """Where a file stops being right and at which line of the model, in words, or ``None``.
+
+    Args:
+        failed: the case that shows the error.
+        passed: whether the file is right, by the label of each case.
+        places: lines that the exporter has frozen.
+    """
+    limit = _limit(references, failed, passed)
+    lines = _lines(references, failed, passed, places)
+    at = " and ".join(f"{coverage.shown(f)}:{n} `{coverage.line_of(f, n)}`" for f, n in lines)
+    return ": ".join(part for part in (limit, at) if part) or None
+
+
+def _limit(references: References, failed: Reference, passed: Mapping[str, bool]) -> str:
+    if len(failed.case.sizes) != 1:
+        return ""
+    (symbol,) = failed.case.sizes
+    traced = references.cases[0].case
+    right: set[int] = set()
+    wrong: set[int] = set()
+    for item in references.cases:
+        if item.case.label not in passed or item.case.sizes.keys() - {symbol}:
+            continue
+        size = item.case.sizes.get(symbol)
+        if size is not None:
+            (right if passed[item.case.label] else wrong).add(size)
+    if passed.get(traced.label):
+        right.add(_size(references, failed, symbol))
+    if not right or not wrong:
+        return ""
+    if max(right) < min(wrong):
+        return f"right up to {symbol} = {max(right)}"
+    if min(right) > max(wrong):
+        return f"right from {symbol} = {min(right)} on"
+    return f"wrong at {symbol} = {', '.join(map(str, sorted(wrong)[:6]))}"
+
+
+def _size(references: References, failed: Reference, symbol: str) -> int:
+    """The traced size of a symbol: where the shapes of two cases differ by it alone."""
+    first = references.cases[0].case.shapes
+    for name, shape in failed.case.shapes.items():
+        for axis, size in enumerate(shape):
+            if size == failed.case.sizes[symbol] and first[name][axis] != size:
+                return first[name][axis]
+    return failed.case.sizes[symbol]
+
+
+def _lines(
+    references: References,
+    failed: Reference,
+    passed: Mapping[str, bool],
+    places: Sequence[Place],
+) -> list[Place]:
+    """Conditions that went a way that they go in no case that is right; else what was frozen."""
+    right = [item.ways for item in references.cases if passed.get(item.case.label)]
+    known = set().union(*(ways.taken for ways in right))
+    every = [item.ways for item in references.cases]
+    new = [jump for jump, way in failed.ways.taken - known if coverage.speaks_of_input(jump, every)]
+    found = sorted({jump.place for jump in new})
+    preferred = [place for place in found if place in places] or found or list(places)
+    return preferred[:_MOST_LINES]
