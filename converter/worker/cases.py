@@ -8,7 +8,7 @@ What the PyTorch model accepts is not known, so cases are offered in order, and
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, zip_longest
@@ -192,6 +192,11 @@ def of_sizes(job: Job, limits: Sequence[int]) -> tuple[list[Case], list[Case]]:
         promising.append(_cheapest(job, symbol, first, seen))
         usual.append(_cheapest(job, symbol, [*_USUAL, 0, *behind], seen))
     return in_turn(promising), in_turn(usual)
+
+
+def of_ends(job: Job, ends: Mapping[str, Sequence[int]]) -> list[Case]:
+    """Cases for sizes beside the ends of the symbols' ranges (``converter.worker.ranges``)."""
+    return in_turn([_cheapest(job, symbol, sizes, set()) for symbol, sizes in ends.items()])
 
 
 def _cheapest(job: Job, symbol: str, sizes: Iterable[int], seen: set[int]) -> list[Case]:

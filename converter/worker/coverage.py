@@ -221,8 +221,10 @@ def _uses(code: CodeType, position: Any) -> tuple[tuple[str, str], ...]:
     local = {*code.co_varnames, *code.co_cellvars, *code.co_freevars} - {"self"}
     if tree is None:
         return ()
+    # The jump of `a if condition else b` is given the place of all of it.
+    condition = tree.body.test if isinstance(tree.body, ast.IfExp) else tree.body
     found: dict[str, str] = {}
-    for name, how in _mentions(tree.body):
+    for name, how in _mentions(condition):
         if name in local and found.get(name) != "value":
             found[name] = how if name not in found or how == "value" else found[name]
     return tuple(found.items())

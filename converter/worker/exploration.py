@@ -7,7 +7,7 @@ show no new way through the code, or the budget is spent. Every case that PyTorc
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 
@@ -81,6 +81,19 @@ class Exploration:
             (usual, _PATIENCE),
         ):
             left = self._spend(offered, left, work, patience)
+
+    def turn(self, ends: Callable[[], dict[str, list[int]]]) -> None:
+        """Where a condition on a size went one way only, try sizes beside the ends of its range.
+
+        Args:
+            ends: finds them, which takes as long as a small export.
+        """
+        if not self._watch or not cases.symbols(self._job):
+            return
+        if coverage.unreached(self._found.ways):
+            for case in cases.of_ends(self._job, ends()):
+                if case.label not in self._tried:
+                    self.attempt(case)
 
     def _spend(
         self, offered: Iterable[Case], passes: float, work: Work, patience: int | None

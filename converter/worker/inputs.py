@@ -52,11 +52,19 @@ def draw(name: str, spec: InputSpec, *, seed: int, sample: int = 0) -> Array:
         # `asarray`: the negative of an array without axes is no array.
         return np.asarray(values if negative == bool(sample % 2) else -values).astype(dtype)
     if dtype == np.bool_:
-        return np.asarray(rng.integers(0, 2, shape)).astype(dtype)
+        return _mixed(np.asarray(rng.integers(0, 2, shape)).astype(dtype))
     if spec.filling == "uniform":
         low, high = bounds(spec)
         return np.asarray(rng.uniform(low, high, shape)).astype(dtype)
     return np.asarray(rng.integers(*_integer_bounds(name, spec, dtype), shape)).astype(dtype)
+
+
+def _mixed(mask: Array) -> Array:
+    """A mask in whose rows something is on and something off: an empty row has no mean."""
+    if mask.ndim and mask.shape[-1] > 1:
+        mask[..., 0] = np.where(mask.any(axis=-1), mask[..., 0], True)
+        mask[..., -1] = np.where(mask.all(axis=-1), False, mask[..., -1])
+    return mask
 
 
 def generator(name: str, seed: int, sample: int) -> np.random.Generator:

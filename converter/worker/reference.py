@@ -17,6 +17,7 @@ from converter.worker import (
     detections,
     exploration,
     output_axes,
+    ranges,
     training,
     vacuity,
 )
@@ -192,6 +193,7 @@ def _explore(
     if len(explored.kept) > count:
         _check_repeats(found.names, found.cases[0], run)
     search.search(budget.passes(job, run.model, work), work)
+    search.turn(lambda: ranges.ends(loaded, job, found.cases[0].inputs))
     found.cases += [
         Reference(*kept, ways=ways)
         for kept, ways in zip(explored.kept[count:], explored.ways[count:], strict=True)

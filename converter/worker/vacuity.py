@@ -41,10 +41,10 @@ def judge(
     for place, (name, *values) in enumerate(zip(names, *samples, strict=True)):
         if place in constant:
             moved = True
-            if not np.isfinite(values[0]).all():
+            if not all(np.isfinite(sample).all() for sample in values):
                 return weakest, _nonfinite(name)
             continue
-        error = _shape_and_numbers(name, values[0])
+        error = _shape_and_numbers(name, values)
         if error is not None:
             return weakest, error
         change = _change(values)
@@ -103,10 +103,11 @@ def rms(values: Array) -> float:
     return float(np.sqrt(np.mean(np.square(values.astype(np.float64)))))
 
 
-def _shape_and_numbers(name: str, values: Array) -> StageError | None:
-    if not values.size:
-        return _vacuous(f"output {name} is empty (shape {list(values.shape)})", _accept(name))
-    return None if np.isfinite(values).all() else _nonfinite(name)
+def _shape_and_numbers(name: str, samples: Sequence[Array]) -> StageError | None:
+    if not samples[0].size:
+        return _vacuous(f"output {name} is empty (shape {list(samples[0].shape)})", _accept(name))
+    finite = all(np.isfinite(values).all() for values in samples)
+    return None if finite else _nonfinite(name)
 
 
 def _nonfinite(name: str) -> StageError:
