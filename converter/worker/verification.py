@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import onnx
 from onnx import ModelProto
 
 from converter.errors import Code, StageError
 from converter.job import CaseCheck, DynamicCheck, Job, VerifyRecord
-from converter.worker import output_axes, structure, training
+from converter.worker import output_axes, runtime_errors, structure, training
 from converter.worker.cases import SECOND, TRACED
 from converter.worker.inputs import Array
 from converter.worker.outputs import compare
@@ -126,7 +127,9 @@ def _run_case(
     except RuntimeErrors as error:
         # A graph that runs at the traced size and not at another one has frozen an axis.
         code = Code.DIM_SPECIALISED if case.sizes else Code.SESSION
-        return check, StageError(code, f"case {case}: {first_line(error)}", _HINTS.get(code, ""))
+        why = first_line(error)
+        advice = _HINTS.get(code) or runtime_errors.hint(why)
+        return check, StageError(code, f"case {case}: {why}", advice)
     if len(outputs) != len(reference.outputs):
         message = (
             f"case {case}: the graph has {len(outputs)} outputs "
@@ -148,14 +151,24 @@ def _run_case(
             hint = _hint(item.code, case.label, case.sizes)
             if item.check.not_compared == "dtype":
                 hint = _OTHER_DTYPE
+            if item.code is Code.VERIFY_NONFINITE and _finite(reference.outputs):
+                hint = _ONLY_THE_FILE
             return check, StageError(item.code, message, hint)
     return check, None
 
 
-_OTHER_DTYPE = "cast the output in forward, to float32 for example, or try the other exporter"
+def _finite(outputs: Sequence[Array]) -> bool:
+    return all(bool(np.isfinite(output).all()) for output in outputs)
+
+
+_OTHER_DTYPE = "cast the output in forward, to float32 for example"
+_ONLY_THE_FILE = (
+    "PyTorch is finite there: the file divides by zero or overflows (torch.linspace with one step "
+    "divides by steps - 1); write that part of forward with other operators"
+)
 _HINTS = {
     Code.DIM_SPECIALISED: "the model's code fixes this axis; rewrite it, or remove the axis",
-    Code.VERIFY_SHAPE: "the exporter froze a shape; try the other exporter",
+    Code.VERIFY_SHAPE: "a shape was frozen while tracing: no int(), len() or loop over x.shape",
     Code.VERIFY_NONFINITE: "give inputs in the range that the model expects (fill, low, high)",
 }
 
@@ -168,7 +181,7 @@ def _hint(code: Code, label: str, sizes: Mapping[str, int]) -> str:
     if label == SECOND:
         return "wrong for other values: a branch or a value was frozen while tracing"
     if label == TRACED:
-        return "see stages.verify and the log; try the other exporter or simplify: false"
+        return "an operator was exported as another one: verify.guilty_stage says which step did it"
     return "the graph does not follow the model in this case"
 
 
