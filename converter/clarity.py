@@ -50,10 +50,11 @@ def in_full(error: ErrorRecord, attempts: Sequence[ExporterAttempt]) -> ErrorRec
     """
     others = []
     for attempt in attempts:
-        begins = f"{attempt.exporter}: {attempt.code}: "
-        known = (attempt.message or "") in error.message or begins in error.message
+        told, text = f"{attempt.exporter}: {attempt.code}: ", attempt.message or ""
+        earlier = f"{attempt.exporter} had failed before: "  # of a process that was lost since
+        known = error.message.startswith(text) or told in error.message or earlier in error.message
         if attempt.status == "failed" and not known:
-            others.append(begins + _short(attempt.message or ""))
+            others.append(told + _short(text))
     if not others:
         return error
     # Made anew: a copy would not be validated.

@@ -79,7 +79,8 @@ def _error(error: ErrorRecord | None) -> ErrorRecord | None:
     if error is None:
         return None
     hint = error.hint
-    if error.stage != "load" and _OF_CODE.search(hint):
+    # What is said while a source or a provider starts is meant for its user already.
+    if error.stage not in ("load", "benchmark") and _OF_CODE.search(hint):
         hint = _INSTEAD.get(error.code, _OTHERWISE)
     return _changed(error, message=said(error.message), hint=hint)
 

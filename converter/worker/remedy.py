@@ -126,5 +126,5 @@ def _loops(loaded: Loaded) -> bool:
     """Whether a script has a loop or a condition that inputs decide."""
     if not isinstance(loaded.model, torch.jit.ScriptModule | torch.jit.ScriptFunction):
         return False
-    graph = loaded.model.inlined_graph
+    graph = loaded.torch_model.inlined_graph  # which torch's types take for a method
     return any(graph.findNode(kind, True) for kind in ("prim::Loop", "prim::If"))

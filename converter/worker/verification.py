@@ -129,7 +129,9 @@ def _run_case(
         code = Code.DIM_SPECIALISED if case.sizes else Code.SESSION
         why = first_line(error)
         advice = _HINTS.get(code) or runtime_errors.hint(why)
-        return check, StageError(code, f"case {case}: {why}", advice)
+        failure = StageError(code, f"case {case}: {why}", advice)
+        failure.__cause__ = error  # so that the log has all of it
+        return check, failure
     if len(outputs) != len(reference.outputs):
         message = (
             f"case {case}: the graph has {len(outputs)} outputs "

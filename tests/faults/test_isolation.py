@@ -66,6 +66,7 @@ def test_a_crash_before_any_export_ends_the_tries(run: Run) -> None:
 def test_of_two_crashes_the_row_shows_the_one_that_came_further(run: Run) -> None:
     result = run("first_exporter_crashes_late", retries=2)["first_exporter_crashes_late"]
     assert error_of(result)[:3] == ("crashed", "SIGNAL", "verify")
+    assert error_of(result)[3].endswith("; dynamo: EXPORT: no")
     assert [a.exporter for a in result.attempts_by_exporter] == ["torchscript", "dynamo"]
     assert result.attempts == 4
 
