@@ -54,7 +54,8 @@ _HINTS: tuple[tuple[str, str], ...] = (
     ),
     (
         r"cannot be reshaped",
-        "a size was frozen: reshape to x.shape[0] or -1, not to int() or len() of a tensor",
+        "a size was frozen (reshape to x.shape[0] or -1, not to int() or len() of a tensor), or "
+        "values are to be expanded first (y.expand_as(x))",
     ),
     (
         r"broadcast",

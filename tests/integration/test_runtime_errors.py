@@ -70,7 +70,7 @@ RUNNING: dict[str, tuple[dict[str, Any], str, str]] = {
         SIZES,
         "The input tensor cannot be reshaped to the requested shape. Input shape:{6}, requested "
         "shape:{4,2} (Reshape node)",
-        "a size was frozen: reshape to x.shape[0] or -1",
+        "a size was frozen (reshape to x.shape[0] or -1",
     ),
     "g (float[n] x, int64[r] s) => (float[q] z) { z = Gather(x, s) }": (
         {**SIZES, "s": np.array([9])},
@@ -103,7 +103,7 @@ RUNNING: dict[str, tuple[dict[str, Any], str, str]] = {
         {**SIZES, "c": np.array(True)},
         "The input tensor cannot be reshaped to the requested shape. Input shape:{6}, requested "
         "shape:{4,2} (Reshape node 'inner')",
-        "a size was frozen: reshape to x.shape[0] or -1",
+        "a size was frozen (reshape to x.shape[0] or -1",
     ),
 }
 
