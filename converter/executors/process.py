@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
+from converter import clarity
 from converter.batch import ExecutorSpec
 from converter.errors import Code
 from converter.executors import Event, Events, Executor, Finished, StageEntered, Started, Tick
-from converter.job import STAGES, ExporterAttempt, Job, JobResult, News
+from converter.job import ExporterAttempt, Job, JobResult, News
 from converter.processes import proctree
 from converter.processes.forkserver import ForkServer
 from converter.processes.outcome import lost
@@ -197,21 +198,22 @@ def _finished(result: JobResult, attempt: _Attempt) -> Finished:
 
 
 def _furthest(attempt: _Attempt, result: JobResult) -> JobResult:
-    """The result of a try, or of several failures the one that came furthest.
+    """The result of a try, or of several failures the one that tells most.
 
     As within one process; what was tried is in it in full.
     """
     if result.error is None or attempt.failure is None:
         return result
-    found = max((attempt.failure, result), key=_progress)
-    tried = {"attempts": result.attempts, "attempts_by_exporter": result.attempts_by_exporter}
-    return found.model_copy(update=tried)
-
-
-def _progress(result: JobResult) -> int:
-    """How far a failure came; of two that came as far, ``max`` takes the first."""
-    stage = result.error.stage if result.error is not None else None
-    return -1 if stage is None else STAGES.index(stage)
+    tries = [attempt.failure, result]
+    found = tries[clarity.clearest([each.error for each in tries if each.error is not None])]
+    assert found.error is not None
+    return found.model_copy(
+        update={
+            "error": clarity.in_full(found.error, result.attempts_by_exporter),
+            "attempts": result.attempts,
+            "attempts_by_exporter": result.attempts_by_exporter,
+        }
+    )
 
 
 def _close(connections: list[Connection]) -> None:

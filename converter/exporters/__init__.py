@@ -4,6 +4,9 @@ An exporter is a module with ``export(loaded, job, arguments, destination) -> No
 ``destination`` (and external data beside it) and raises ``StageError`` with
 EXPORT_UNSUPPORTED where the model has no ONNX form; what else it raises becomes EXPORT.
 What the exporters can do at which opset stands in ``converter.configuration.opsets``.
+
+Their hints say what to do about the model. That another exporter is left to try is added in one
+place, ``converter.worker.remedy``, which knows whether one is.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from converter.configuration import opsets
+from converter.configuration import opsets, request
 
 if TYPE_CHECKING:
     from converter.job import Job
@@ -26,8 +29,18 @@ def named(exporter: str, opset: int | None) -> str:
     return f"exporter: {exporter} with an opset from {low} to {high}"
 
 
+def untried(job: Job) -> list[str]:
+    """The exporters that the job leaves out; none where ``auto`` tries every one that can do it."""
+    if job.exporter == "auto" or job.source.kind == "onnx":
+        return []
+    return [name for name in request.exporters() if name not in job.exporters]
+
+
 class Exporter(Protocol):
     """What a module in this package offers."""
+
+    def unsuited(self, loaded: Loaded, job: Job) -> str | None:
+        """Why it takes no such source or option at all; ``None``: it tries."""
 
     def export(
         self, loaded: Loaded, job: Job, arguments: tuple[Any, ...], destination: Path

@@ -9,7 +9,6 @@ import torch
 from torch.onnx import errors as onnx_errors
 
 from converter.errors import Code, StageError
-from converter.exporters import named
 from converter.job import Job
 from converter.worker.loading import Loaded
 
@@ -24,19 +23,8 @@ def export(loaded: Loaded, job: Job, arguments: tuple[Any, ...], destination: Pa
         StageError: EXPORT_UNSUPPORTED, for an operator, a source or an option that it cannot do;
             DIM_SPECIALISED, for a dynamic axis that the code fixes.
     """
-    if loaded.kind in ("script_module", "script_function"):
-        raise StageError(
-            Code.EXPORT_UNSUPPORTED,
-            "the dynamo exporter does not take TorchScript",
-            f"use {named('torchscript', job.opset)}",
-        )
-    ignored = _ignored(job)
-    if ignored:
-        raise StageError(
-            Code.EXPORT_UNSUPPORTED,
-            f"the dynamo exporter cannot do export.{' and export.'.join(ignored)}",
-            f"use {named('torchscript', job.opset)}",
-        )
+    if why := unsuited(loaded, job):
+        raise StageError(Code.EXPORT_UNSUPPORTED, why)
     try:
         torch.onnx.export(
             loaded.torch_model,
@@ -53,10 +41,19 @@ def export(loaded: Loaded, job: Job, arguments: tuple[Any, ...], destination: Pa
             verbose=False,
         )
     except onnx_errors.OnnxExporterError as error:
-        raise _refusal(error, loaded, job) from error
+        raise _refusal(error) from error
 
 
-def _refusal(error: BaseException, loaded: Loaded, job: Job) -> StageError:
+def unsuited(loaded: Loaded, job: Job) -> str | None:
+    """Why it takes no such source or option at all; ``None``: it tries."""
+    if loaded.kind in ("script_module", "script_function"):
+        return "the dynamo exporter does not take TorchScript"
+    if ignored := _ignored(job):
+        return f"the dynamo exporter does not support export.{' and export.'.join(ignored)}"
+    return None
+
+
+def _refusal(error: BaseException) -> StageError:
     """What the first cause of an exporter's error says."""
     while error.__cause__ is not None:
         error = error.__cause__
@@ -65,13 +62,10 @@ def _refusal(error: BaseException, loaded: Loaded, job: Job) -> StageError:
         if any(words in line for words in _FIXED):
             hint = "the model's code fixes this axis; rewrite it, or remove the axis"
             return StageError(Code.DIM_SPECIALISED, line, hint)
-    hint = "the log has torch.export's report"
-    if "torchscript" not in job.exporters and loaded.kind != "exported_program":
-        hint += f"; try {named('torchscript', job.opset)}"
     return StageError(
         Code.EXPORT_UNSUPPORTED,
         f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__,
-        hint,
+        "the log has torch.export's report",
     )
 
 

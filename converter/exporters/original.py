@@ -26,7 +26,7 @@ def export(loaded: Loaded, job: Job, arguments: tuple[Any, ...], destination: Pa
             to the pinned opset.
     """
     if not isinstance(loaded.model, OnnxFile):
-        raise StageError(Code.EXPORT_UNSUPPORTED, "exporter original is for {onnx: …} sources only")
+        raise StageError(Code.EXPORT_UNSUPPORTED, unsuited(loaded, job) or "")
     model = loaded.model.proto
     if job.opset is not None and structure.opsets(model).get("ai.onnx") != job.opset:
         try:
@@ -39,3 +39,10 @@ def export(loaded: Loaded, job: Job, arguments: tuple[Any, ...], destination: Pa
             ) from error
     large = structure.weight_bytes(model) > 1 << 30
     onnx.save_model(model, destination, save_as_external_data=large)
+
+
+def unsuited(loaded: Loaded, job: Job) -> str | None:
+    """Why it takes no such source or option at all; ``None``: it tries."""
+    if isinstance(loaded.model, OnnxFile):
+        return None
+    return "exporter original is for {onnx: …} sources only"

@@ -11,14 +11,14 @@ import torch
 from torch.onnx import TrainingMode, errors
 
 from converter.errors import Code, StageError
-from converter.exporters import _symbolics, named
+from converter.exporters import _symbolics
 from converter.job import Job
 from converter.worker.loading import Loaded
 
 # What a plain RuntimeError of torch says, and what to do about it.
 _REFUSALS = {
     "Couldn't export Python operator": "give the autograd function a `symbolic` method",
-    "Unsupported onnx_opset_version": "use exporter: dynamo, or another opset",
+    "Unsupported onnx_opset_version": "request another opset",
 }
 # What torch 2.15 says of every export, or of the way in which this exporter calls it.
 _USUAL = (
@@ -34,12 +34,8 @@ def export(loaded: Loaded, job: Job, arguments: tuple[Any, ...], destination: Pa
     Raises:
         StageError: EXPORT_UNSUPPORTED, for an operator or a source without ONNX form here.
     """
-    if loaded.kind == "exported_program":
-        raise StageError(
-            Code.EXPORT_UNSUPPORTED,
-            "the torchscript exporter does not take an exported program",
-            f"use {named('dynamo', job.opset)}",
-        )
+    if why := unsuited(loaded, job):
+        raise StageError(Code.EXPORT_UNSUPPORTED, why)
     # The fused attention of the eval fast path has no ONNX form; it is the same mathematics.
     fastpath = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
@@ -62,6 +58,13 @@ def export(loaded: Loaded, job: Job, arguments: tuple[Any, ...], destination: Pa
         raise StageError(Code.EXPORT_UNSUPPORTED, _first_line(error), hint) from error
     finally:
         torch.backends.mha.set_fastpath_enabled(fastpath)
+
+
+def unsuited(loaded: Loaded, job: Job) -> str | None:
+    """Why it takes no such source or option at all; ``None``: it tries."""
+    if loaded.kind == "exported_program":
+        return "the torchscript exporter does not take an exported program"
+    return None
 
 
 def _export(model: Any, job: Job, arguments: tuple[Any, ...], destination: Path) -> None:
@@ -103,8 +106,5 @@ def _advice(message: str, job: Job) -> str:
     """Torch says which opset has the operator, where one has it."""
     if "opset version" in message and "Support for this operator was added in version" in message:
         version = message.split("was added in version")[1].split(",")[0].strip()
-        return f"opset {version} has it; this run asked for {job.opset}"
-    if "dynamo" in job.exporters:
-        return "rewrite the operator with others, or register a symbolic function for it"
-    other = named("dynamo", job.opset)
-    return f"try {other}, which knows other operators, or register a symbolic function"
+        return f"opset {version} has it; this run requests {job.opset}"
+    return "rewrite the operator with others, or register a symbolic function for it"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from converter import manifest
 from converter.errors import Code
+from converter.exporters import named, untried
 from converter.job import (
     STAGES,
     ErrorRecord,
@@ -80,7 +81,8 @@ def outcome(job: Job, limits: Limits, ending: Ending) -> JobResult:
         hint = "Raise executor.memory_mb, or choose smaller inputs."
     elif number := exit_signal(ending.status):
         name = number.name if isinstance(number, signal.Signals) else f"signal {number}"
-        code, message, hint = Code.SIGNAL, f"killed by {name} {where}", _signal_hint(number, stage)
+        code, message = Code.SIGNAL, f"killed by {name} {where}"
+        hint = _signal_hint(number, stage, job)
     else:
         code = Code.NO_RESULT
         message = f"ended with exit status {os.WEXITSTATUS(ending.status)} {where}, no result"
@@ -124,11 +126,12 @@ def _attempts(
     return [*done, ExporterAttempt(exporter=now, status="failed", code=code, message=message)]
 
 
-def _signal_hint(number: int, stage: StageName | None) -> str:
+def _signal_hint(number: int, stage: StageName | None, job: Job) -> str:
     if number == signal.SIGKILL:
         return "The kernel kills when memory runs out: try executor.workers=1."
-    if stage == "export":
-        return "Native code crashed: try the other exporter; the log has the Python stack."
+    if stage == "export" and (others := untried(job)):
+        advice = f"try {named(others[0], job.opset)}"
+        return f"Native code crashed: {advice}; the log has the Python stack."
     if stage == "simplify":
         return "Native code crashed: try simplify: false; the log has the Python stack."
     return "Native code crashed: the log has the Python stack."
@@ -163,7 +166,7 @@ def _stages(ending: Ending) -> dict[StageName, StageRecord]:
 
 def lost(job: Job, news: Sequence[News]) -> JobResult:
     """The result of a job whose supervisor was killed."""
-    hint = _signal_hint(signal.SIGKILL, None)
+    hint = _signal_hint(signal.SIGKILL, None, job)
     return _cut_short(job, news, Code.SIGNAL, "its supervisor was killed", hint)
 
 

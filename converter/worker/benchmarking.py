@@ -26,6 +26,7 @@ from converter.worker import (
     execution,
     loading,
     machine,
+    onnx_wording,
     pipeline,
     preparing,
     recheck,
@@ -73,7 +74,7 @@ def run(job: Measure, emit: Emit) -> JobResult:
             _run(job, found)
     except StageFailedError as failed:
         error = failed.error
-    return JobResult(
+    result = JobResult(
         name=job.name,
         status="ok" if error is None else "failed",
         error=error,
@@ -81,6 +82,7 @@ def run(job: Measure, emit: Emit) -> JobResult:
         verify=found.verify,
         latency=found.latency,
     )
+    return onnx_wording.of_result(result, job)
 
 
 def _run(job: Measure, found: _Found) -> None:

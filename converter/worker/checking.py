@@ -12,7 +12,7 @@ from onnx.external_data_helper import uses_external_data
 
 from converter.errors import Code, StageError
 from converter.job import Job
-from converter.worker import output_axes, structure
+from converter.worker import output_axes, runtime_errors, structure
 from converter.worker.inputs import Array
 from converter.worker.session import Session
 from converter.worker.starting import first_line
@@ -89,8 +89,11 @@ def valid(model: ModelProto, what: str, file: Path | None = None) -> ModelProto:
     try:
         onnx.checker.check_model(str(file) if file is not None and outside else bare)
     except onnx.checker.ValidationError as error:
+        why = first_line(error)
         raise StageError(
-            Code.CHECKER, f"the ONNX checker refuses {what}: {first_line(error)}"
+            Code.CHECKER,
+            f"the ONNX checker refuses {what}: {why}",
+            runtime_errors.opset_hint(why) or "choose another opset",
         ) from error
     return bare
 
@@ -100,8 +103,8 @@ def _check_opset(model: ModelProto, job: Job, exporter: str) -> None:
     if job.opset is not None and found != job.opset:
         raise StageError(
             Code.OPSET_MISMATCH,
-            f"opset {job.opset} was asked for, the {exporter} exporter wrote {found}",
-            f"ask for opset {found}, or use another exporter",
+            f"opset {job.opset} requested, the {exporter} exporter wrote {found}",
+            f"request opset {found}",
         )
 
 
@@ -136,7 +139,7 @@ def _check_inputs(model: ModelProto, job: Job, parameters: set[str]) -> None:
                 raise StageError(
                     Code.DIM_SPECIALISED,
                     f"axis {axis} of {name} was declared dynamic, the graph has {shape[axis]}",
-                    "the model's code fixes it; try the other exporter or remove the axis",
+                    "the model's code fixes it: rewrite that part, or remove the axis",
                 )
 
 
@@ -145,7 +148,7 @@ def _check_names(model: ModelProto, job: Job) -> None:
     if job.outputs and names != job.outputs:
         raise StageError(
             Code.OUTPUT_STRUCTURE,
-            f"outputs {job.outputs} were asked for, the graph has {names}",
+            f"outputs {job.outputs} requested, the graph has {names}",
             "make `outputs` agree with what forward returns",
         )
     held = {tensor.name for tensor in model.graph.initializer}

@@ -100,7 +100,7 @@ def frozen(
                 Code.DIM_SPECIALISED,
                 f"{axis} is not dynamic in the file, which says {size}; PyTorch's output has "
                 f"{', '.join(map(str, axis.sizes))} there",
-                "a shape was frozen on the way: try the other exporter, or simplify: false",
+                "a shape was frozen while tracing: no int(), len() or loop over x.shape",
             )
     for place, number, size, sizes in _untrue(outputs, found):
         return StageError(

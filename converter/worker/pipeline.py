@@ -14,8 +14,9 @@ from pathlib import Path
 
 import torch
 
+from converter import clarity
 from converter.errors import Code, StageError
-from converter.exporters import Exporter, named
+from converter.exporters import Exporter
 from converter.job import (
     STAGES,
     Artifact,
@@ -36,12 +37,15 @@ from converter.worker import (
     conclusion,
     domain,
     execution,
+    fastpath,
     limits,
     loading,
     mutation,
+    onnx_wording,
     preparing,
     publishing,
     reference,
+    remedy,
     simplification,
     training,
     verification,
@@ -110,7 +114,36 @@ def run(job: Job, emit: Emit, on_error: OnError | None = None) -> JobResult:
             emit(attempts[-1].outcome)
             if attempts[-1].error is None:
                 break
-    return _result(job, head, attempts, error, loaded, references)
+    result = _result(job, head, attempts, error, loaded, references)
+    if result.error is not None and loaded is not None and references is not None:
+        result = _advised(result, result.error, attempts, loaded, references, job)
+    return onnx_wording.of_result(result, job)
+
+
+def _advised(
+    result: JobResult,
+    error: ErrorRecord,
+    attempts: list[_Attempt],
+    loaded: Loaded,
+    references: References,
+    job: Job,
+) -> JobResult:
+    """The result of a job that failed, with what the configuration could do about it."""
+
+    def probe(exporter: str, opset: int) -> ErrorRecord | None:
+        folder = Path(job.staging_dir) / "probe"
+        other = job.model_copy(update={"opset": opset, "staging_dir": str(folder)})
+        recorder = Recorder(other, lambda stage: None, loading.describe)
+        done = _attempt(exporter, loaded, references, other, recorder)
+        shutil.rmtree(folder)
+        return done.error
+
+    failures = [(attempt.exporter, attempt.error) for attempt in attempts if attempt.error]
+    hint = remedy.hint(error, failures, loaded, job, probe)
+    told = clarity.in_full(error, result.attempts_by_exporter)
+    # Made anew: a copy would not be validated.
+    error = ErrorRecord.model_validate(dict(told) | {"hint": hint})
+    return result.model_copy(update={"error": error})
 
 
 def _attempt(
@@ -154,8 +187,7 @@ def _convert(
         checking.check(model, job, done.exporter, set(values))
         if job.training == "train":
             what = f"the {done.exporter} export"
-            other = f"use {named('torchscript', job.opset)}"
-            hint = _UNUSED if done.exporter == "torchscript" else other
+            hint = _UNUSED if done.exporter == "torchscript" else ""
             training.check(model, loaded, references.dropped, what, hint)
         if job.simplifier is None:
             publishing.save(model, final, job.export, told)
@@ -178,7 +210,7 @@ def _convert(
         verdict = conclusion.drawn(verdict, references, job, frozen)
         done.verify = verdict.record
         if verdict.error is not None:
-            raise verdict.error
+            raise fastpath.explained(verdict.error, final, loaded, job, references, values)
         if job.verify.mutations:
             verdict = mutation.prove(final, verdict, references, job, values, folder)
             done.verify = verdict.record
@@ -223,13 +255,14 @@ def _result(
     loaded: Loaded | None,
     references: References | None,
 ) -> JobResult:
-    """The row's content: of the exporter that verified, else of the one that came furthest."""
+    """The row's content: of the exporter that verified, else of the failure that tells most."""
     stages = dict(head.records)
     shown = _Attempt("")
     if references is not None and references.vacuous is not None:
         shown.verify = verification.vacuous(references)
     if attempts:
-        shown = max(attempts, key=_progress)
+        failed = [attempt.error for attempt in attempts if attempt.error]
+        shown = attempts[-1 if attempts[-1].error is None else clarity.clearest(failed)]
         error = shown.error
         stages.update({n: shown.stages[n] for n in STAGES if n not in ("load", "reference")})
     status: Status = "ok" if error is None else "failed"
@@ -247,9 +280,3 @@ def _result(
         weights_sha256=loaded.weights_sha256 if loaded else None,
         conditioned=loaded.conditioned if loaded else None,
     )
-
-
-def _progress(attempt: _Attempt) -> int:
-    """How far an attempt came; of two that came as far, ``max`` takes the first tried."""
-    failed = attempt.error.stage if attempt.error else None
-    return len(STAGES) if failed is None else STAGES.index(failed)

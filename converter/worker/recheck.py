@@ -21,6 +21,7 @@ from converter.worker import (
     conclusion,
     inspection,
     loading,
+    onnx_wording,
     pipeline,
     preparing,
     publishing,
@@ -74,7 +75,7 @@ def run(job: Recheck, emit: Emit) -> JobResult:
         result = result.model_copy(update={"verify": found.verdict.record})
     elif found.references is not None and found.references.vacuous is not None:
         result = result.model_copy(update={"verify": verification.vacuous(found.references)})
-    return result
+    return onnx_wording.of_result(result, job)
 
 
 def _run(job: Recheck, recorder: Recorder, found: _Found) -> None:

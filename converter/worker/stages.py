@@ -5,6 +5,7 @@ from __future__ import annotations
 import bdb
 import errno
 import os
+import re
 import resource
 import sys
 import time
@@ -31,8 +32,13 @@ _DEFAULT_CODES: dict[StageName, Code] = {
 }
 _MAX_WARNINGS = 20
 _MAX_MESSAGE = 400
-# What torch says of an index that a table does not have.
-_BAD_INDEX = ("out of range", "out of bounds", "must be non-negative")
+# What torch says of values of a tensor that a table or a list of classes does not have: not of an
+# axis, a position or a number of steps that code computed from a shape.
+_BAD_VALUE = re.compile(
+    r"index out of range in self|target out of range|Class values must be|bincount only supports|"
+    r"(?:index|Target|tried to access index|takes value) (-?\d+) "
+    r"(?:is out of bounds|on a tensor of|which is not in the valid range)"
+)
 _NO_SPACE = os.strerror(errno.ENOSPC)
 # What torch, ONNX Runtime and NumPy say when an allocation fails.
 _NO_MEMORY = ("can't allocate memory", "bad_alloc", "Unable to allocate", "CUDA out of memory")
@@ -156,21 +162,31 @@ class Recorder:
             )
         if stage == "load":
             return self._describe(error, self._job)
-        lines = text.splitlines()
+        if stage == "export":  # passes over a graph wrap what went wrong in what they are
+            while error.__cause__ is not None and isinstance(error.__cause__, Exception):
+                error = error.__cause__
+        lines = str(error).strip().splitlines()
         message = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
         hint = "the traceback is in the log"
-        if stage == "reference" and any(words in text for words in _BAD_INDEX):
-            hint = _ranges(self._job) or hint
+        if stage == "reference" and (found := _BAD_VALUE.search(text)):
+            hint = _ranges(self._job, found[1]) or hint
         return _DEFAULT_CODES[stage], message, hint
 
 
-def _ranges(job: Job) -> str:
-    """From which range each input of whole numbers is drawn, and how to state another."""
+def _ranges(job: Job, value: str | None) -> str:
+    """From which range each input of whole numbers is sampled, and how to state another.
+
+    Args:
+        value: the one that torch refuses, where it says so: the inputs that cannot hold it are
+            not to blame, as where code indexes an axis that is too short.
+    """
     ranges = {name: integer_range(name, spec) for name, spec in job.inputs.items()}
-    drawn = [f"{name} from {r[0]} to {r[1]}" for name, r in ranges.items() if r is not None]
-    if not drawn:
-        return ""
-    return f"whole numbers are drawn for {', '.join(drawn)}: set low and high (one past the last)"
+    sampled = [
+        f"`{name}` is sampled from {bounds[0]} to {bounds[1]}"
+        for name, bounds in ranges.items()
+        if bounds is not None and (value is None or bounds[0] <= int(value) <= bounds[1])
+    ]
+    return f"{', '.join(sampled)}; set `low` and `high` (exclusive)" if sampled else ""
 
 
 def _reset_peak() -> None:

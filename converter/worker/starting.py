@@ -16,7 +16,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as state
 from converter import providers
 from converter.errors import Code, StageError
 from converter.providers import Provider
-from converter.worker import probe
+from converter.worker import probe, runtime_errors
 
 # ONNX Runtime's exceptions have no common base of their own.
 RuntimeErrors = (
@@ -63,8 +63,9 @@ def start(model: str | bytes, provider: str, options: ort.SessionOptions) -> ort
         # A provider that refuses the smallest model too says nothing of this one.
         if provider != "cpu" and (why := _refusal_of_all(plugin)):
             raise _dead(provider, plugin, why) from error
+        why = first_line(error)
         raise StageError(
-            Code.SESSION, f"ONNX Runtime cannot load the file: {first_line(error)}"
+            Code.SESSION, f"ONNX Runtime cannot load the file: {why}", runtime_errors.hint(why)
         ) from error
     active = session.get_providers()[0]
     if active != plugin.NAME:  # some providers are left out with a warning
@@ -116,9 +117,8 @@ def _missing_library(provider: str) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of a message, without ONNX Runtime's prefix of codes."""
+    """The first line of a message; of one of ONNX Runtime its reason."""
     text = str(error).strip()
-    line = text.splitlines()[0] if text else type(error).__name__
-    if line.startswith("[ONNXRuntimeError]"):
-        line = line.split(" : ", 3)[-1]
-    return line[:500]
+    if text.startswith(runtime_errors.PREFIX):
+        return runtime_errors.reason(text)
+    return text.splitlines()[0][:500] if text else type(error).__name__

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import onnx
 from onnx import ModelProto
 
 from converter.errors import Code, StageError
 from converter.job import CaseCheck, DynamicCheck, Job, VerifyRecord
 from converter.worker import noise as rounding
-from converter.worker import numerics, output_axes, structure, training, undecided, vacuity
+from converter.worker import (
+    numerics,
+    output_axes,
+    runtime_errors,
+    structure,
+    training,
+    undecided,
+    vacuity,
+)
 from converter.worker.cases import SECOND, TRACED
 from converter.worker.inputs import Array
 from converter.worker.numerics import Comparison, Noise
@@ -163,7 +172,11 @@ def _run_case(
     except RuntimeErrors as error:
         # A graph that runs at the traced size and not at another one has frozen an axis.
         code = Code.DIM_SPECIALISED if case.sizes else Code.SESSION
-        return check, StageError(code, f"case {case}: {first_line(error)}", _HINTS.get(code, ""))
+        why = first_line(error)
+        advice = _HINTS.get(code) or runtime_errors.hint(why)
+        failure = StageError(code, f"case {case}: {why}", advice)
+        failure.__cause__ = error  # so that the log has all of it
+        return check, failure
     if len(outputs) != len(reference.outputs):
         message = (
             f"case {case}: the graph has {len(outputs)} outputs "
@@ -183,6 +196,8 @@ def _run_case(
             hint = _hint(code, case.label, case.sizes)
             if item.check.not_compared == "dtype":
                 hint = _OTHER_DTYPE
+            if code is Code.VERIFY_NONFINITE and _finite(reference.outputs):
+                hint = _ONLY_THE_FILE
             return check, StageError(code, message, hint)
     return check, None
 
@@ -223,10 +238,18 @@ def _compare(
     return compared
 
 
-_OTHER_DTYPE = "cast the output in forward, to float32 for example, or try the other exporter"
+def _finite(outputs: Sequence[Array]) -> bool:
+    return all(bool(np.isfinite(output).all()) for output in outputs)
+
+
+_OTHER_DTYPE = "cast the output in forward, to float32 for example"
+_ONLY_THE_FILE = (
+    "PyTorch is finite there: the file divides by zero or overflows (torch.linspace with one step "
+    "divides by steps - 1); write that part of forward with other operators"
+)
 _HINTS = {
     Code.DIM_SPECIALISED: "the model's code fixes this axis; rewrite it, or remove the axis",
-    Code.VERIFY_SHAPE: "the exporter froze a shape; try the other exporter",
+    Code.VERIFY_SHAPE: "a shape was frozen while tracing: no int(), len() or loop over x.shape",
     Code.VERIFY_NONFINITE: "give inputs in the range that the model expects (fill, low, high)",
 }
 
@@ -239,7 +262,7 @@ def _hint(code: Code, label: str, sizes: Mapping[str, int]) -> str:
     if label == SECOND:
         return "wrong for other values: a branch or a value was frozen while tracing"
     if label == TRACED:
-        return "see stages.verify and the log; try the other exporter or simplify: false"
+        return "an operator was exported as another one: verify.guilty_stage says which step did it"
     return "the graph does not follow the model in this case"
 
 

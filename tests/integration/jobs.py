@@ -62,12 +62,14 @@ def make(folder: Path, source: str | dict[str, str], **changes: Any) -> Job:
     named = {"_target_": f"tiny.{source}"} if isinstance(source, str) else source
     staging = folder / "staging"
     staging.mkdir(parents=True)
+    exporters = changes.get("exporters", ["torchscript"])
     values: dict[str, Any] = {
         "name": "model",
         "source": Source.model_validate(named),
         "inputs": {"x": {"shape": [2, 3]}},
         "opset": 17,
-        "exporters": ["torchscript"],
+        "exporters": exporters,
+        "exporter": exporters[0] if len(exporters) == 1 else "auto",
         "device": "cpu",
         "trust": ["tiny"],
         "model_dir": str(folder / "models/model"),

@@ -79,7 +79,7 @@ def test_what_dynamo_would_ignore_it_refuses(
     error = convert("Net", exporters=["dynamo"], export=export).result.error
     assert (error.stage, error.code) == ("export", Code.EXPORT_UNSUPPORTED)
     assert words in error.message
-    assert error.hint == "use exporter: torchscript"
+    assert error.hint == "try exporter: torchscript"
 
 
 @pytest.mark.parametrize("exporter", ["torchscript", "dynamo"])

@@ -67,6 +67,40 @@ def test_each_stage_has_a_code_for_what_it_did_not_expect(
     assert (found.code, found.hint) == (code, "the traceback is in the log")
 
 
+@pytest.mark.parametrize(
+    ("text", "blamed"),
+    [
+        ("index out of range in self", True),
+        ("index 5 is out of bounds for dimension 0 with size 3", True),
+        ("Target 9 is out of bounds.", True),
+        ("out of range: tried to access index 7 on a tensor of 4 elements.", True),
+        ("Index 0 of input takes value 5 which is not in the valid range [0, 3)", True),
+        ("Class values must be non-negative.", True),
+        # A position or a number that code computes from sizes.
+        ("index 10 is out of bounds for dimension 0 with size 3", False),
+        ("number of steps must be non-negative", False),
+        ("Dimension out of range (expected to be in range of [-2, 1], but got 7)", False),
+        ("list index out of range", False),
+    ],
+)
+def test_the_range_of_an_input_is_blamed_only_for_its_values(
+    tiny_job: Callable[..., Any], text: str, blamed: bool
+) -> None:
+    ids = {"shape": [4], "dtype": "int64", "low": 0, "high": 10}
+    job = tiny_job("Table", inputs={"ids": ids, "x": {"shape": [2, 3]}})
+    recorder = Recorder(job, lambda stage: None, lambda error, job: (Code.LOAD, "", ""))
+    told = "`ids` is sampled from 0 to 9; set `low` and `high` (exclusive)"
+    found = failed(recorder, "reference", IndexError(text))
+    assert found.hint == (told if blamed else "the traceback is in the log")
+
+
+def test_an_export_that_failed_within_a_pass_names_what_began_it(recorder: Recorder) -> None:
+    error = RuntimeError("An error occurred when running the '<object at 0x7f>' pass")
+    error.__cause__ = ValueError("no rank for x")
+    found = failed(recorder, "export", error)
+    assert (found.message, found.type) == ("ValueError: no rank for x", "RuntimeError")
+
+
 def test_loading_is_described_by_its_own_words(recorder: Recorder) -> None:
     assert failed(recorder, "load", ValueError("x")).message == "described"
 

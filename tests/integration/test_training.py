@@ -64,7 +64,7 @@ def test_dynamo_ignores_training_and_is_told(convert: Convert) -> None:
     error = convert("Dropping", exporters=["dynamo"], **TRAIN).result.error
     assert (error.stage, error.code) == ("check", Code.TRAINING_IGNORED)
     assert "the dynamo export has no BatchNormalization with batch statistics" in error.message
-    assert error.hint == "use exporter: torchscript"
+    assert error.hint == "try exporter: torchscript"
 
 
 def test_randomness_that_is_no_module_cannot_be_silenced(convert: Convert) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 from converter.errors import Code
@@ -74,3 +76,24 @@ def test_the_last_words_of_a_log_are_cleaned_as_any_message() -> None:
     error = outcome.outcome(JOB, limits, ending).error
     assert error is not None
     assert error.message.endswith("; log: bye\N{REPLACEMENT CHARACTER}")
+
+
+@pytest.mark.parametrize(
+    ("exporter", "advice"),
+    [("auto", ""), ("torchscript", "try exporter: dynamo; ")],
+)
+def test_a_crash_of_an_exporter_points_to_one_that_is_left(exporter: str, advice: str) -> None:
+    changes = {} if exporter == "auto" else {"exporters": [exporter]}
+    job = JOB.model_copy(update={"exporter": exporter, **changes})
+    ending = outcome.Ending(
+        status=signal.SIGSEGV,
+        limit=None,
+        stages=(("export", 0.0),),
+        attempts=(),
+        ended_at=1.0,
+        peak_bytes=0,
+        last_words="",
+    )
+    error = outcome.outcome(job, Limits(timeout_s=1, memory_bytes=None, grace_s=1), ending).error
+    assert error is not None
+    assert error.hint == f"Native code crashed: {advice}the log has the Python stack."
