@@ -89,8 +89,8 @@ class References:
 
     @property
     def noise(self) -> Noise:
-        """The rounding of the traced example."""
-        return self.noise_of(self.cases[0])
+        """The largest rounding of the stated cases."""
+        return rounding.worst([self.noise_of(item) for item in self.cases if item.case.stated])
 
     def noise_of(self, item: Reference) -> Noise:
         """The rounding of one case; measured when it is asked for first."""
