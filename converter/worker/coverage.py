@@ -213,21 +213,27 @@ def _jumps(code: CodeType) -> dict[int, Jump]:
 
 def _uses(code: CodeType, position: Any) -> tuple[tuple[str, str], ...]:
     """The local names that a condition mentions, and what of them: value, sizes or kind."""
-    text = _segment(code.co_filename, position)
-    try:
-        tree = ast.parse(text.strip(), mode="eval") if text else None
-    except SyntaxError:
-        tree = None
-    local = {*code.co_varnames, *code.co_cellvars, *code.co_freevars} - {"self"}
-    if tree is None:
+    condition = _condition(_segment(code.co_filename, position))
+    if condition is None:
         return ()
-    # The jump of `a if condition else b` is given the place of all of it.
-    condition = tree.body.test if isinstance(tree.body, ast.IfExp) else tree.body
+    local = {*code.co_varnames, *code.co_cellvars, *code.co_freevars} - {"self"}
     found: dict[str, str] = {}
     for name, how in _mentions(condition):
         if name in local and found.get(name) != "value":
             found[name] = how if name not in found or how == "value" else found[name]
     return tuple(found.items())
+
+
+def _condition(text: str) -> ast.expr | None:
+    """The condition in the source of a jump: by itself, or of the statement or choice it is in."""
+    try:
+        found = ast.parse(text.strip().removeprefix("el")).body
+    except SyntaxError:
+        return None
+    node: Any = found[0] if found else None
+    node = node.value if isinstance(node, ast.Expr) else node
+    condition = getattr(node, "test", node)
+    return condition if isinstance(condition, ast.expr) else None
 
 
 def _mentions(node: ast.AST, how: str = "value") -> Iterator[tuple[str, str]]:

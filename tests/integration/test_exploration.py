@@ -1,0 +1,223 @@
+"""Cases follow what the code of a model does: its limits, its conditions, its values."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import ways
+
+from converter.errors import Code
+from converter.worker import coverage, domain, harvest, patterns
+
+pytestmark = pytest.mark.integration
+Convert = Callable[..., Any]
+LENGTH = {"x": {1: "t"}, "y": {1: "t"}}
+
+
+def source(name: str) -> dict[str, str]:
+    return {"_target_": f"ways.{name}"}
+
+
+@pytest.fixture
+def made(convert: Convert) -> Convert:
+    def run(name: str, *shape: int, **changes: Any) -> Any:
+        options = {"inputs": {"x": {"shape": list(shape)}}, "outputs": ["y"], "trust": ["ways"]}
+        return convert(source(name), **{**options, **changes})
+
+    return run
+
+
+def error(done: Any) -> Any:
+    assert done.result.error is not None
+    return done.result.error
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "axes", "limit"),
+    [
+        ("Attribute", (2, 10), LENGTH, "right up to t = 45: ways.py:"),
+        ("Table", (2, 10, 4), LENGTH, "right up to t = 23: ways.py:"),
+        ("BehindStride", (1, 3, 40), {"x": {2: "t"}}, "if h.shape[-1] > 29"),
+    ],
+)
+def test_the_limit_and_the_line_are_named(
+    made: Convert, name: str, shape: tuple[int, ...], axes: Any, limit: str
+) -> None:
+    done = made(name, *shape, dynamic_axes=axes)
+    assert limit in error(done).message
+    assert done.result.verify.domain.limits
+    assert done.code in (Code.VERIFY_VALUE, Code.VERIFY_SHAPE, Code.DIM_SPECIALISED)
+
+
+def test_a_limit_without_a_condition_is_tried_on_both_sides(made: Convert) -> None:
+    axes = {"x": {1: "t"}, "y": {1: "u"}}
+    done = made("Builtin", 2, 10, dynamic_axes=axes)
+    (symbol,) = done.result.verify.domain.symbols
+    assert {36, 37, 38} <= set(symbol.sizes)
+    assert done.code is not None  # TorchScript turns min() of a size into a number
+
+
+def test_conditions_of_the_configuration_are_not_of_the_input(made: Convert) -> None:
+    done = made("Configured", 2, 3, 4, dynamic_axes={"x": {0: "b"}})
+    assert done.code is None
+    assert done.result.verify.domain.unreached == []
+    assert done.result.verify.domain.branches_seen > 4
+
+
+@pytest.mark.parametrize(
+    ("name", "inputs", "label"),
+    [
+        ("Outliers", {"x": {"shape": [4, 8]}}, "around 55"),
+        (
+            "Padding",
+            {"x": {"shape": [3, 6, 4]}, "keep": {"shape": [3, 6], "dtype": "bool"}},
+            "keep: all true",
+        ),
+    ],
+)
+def test_values_that_users_feed_are_tried(
+    made: Convert, name: str, inputs: Any, label: str
+) -> None:
+    done = made(name, inputs=inputs)
+    assert error(done).code is Code.VERIFY_VALUE
+    assert f"case {label}" in error(done).message
+    assert "ways.py:" in error(done).message
+
+
+def test_the_same_by_tensors_is_right(made: Convert) -> None:
+    inputs = {"x": {"shape": [3, 6, 4]}, "keep": {"shape": [3, 6], "dtype": "bool"}}
+    done = made("PaddingTraced", inputs=inputs)
+    assert done.code is None
+    found = {item.name: item for item in done.result.verify.domain.inputs}
+    assert {"left-aligned", "right-aligned", "all true", "all false"} <= {*found["keep"].patterns}
+    assert (found["keep"].low, found["keep"].high) == (0, 1)
+
+
+def test_declared_bounds_are_never_left(made: Convert) -> None:
+    """So that the other side of the condition is no part of the domain."""
+    inputs = {"x": {"shape": [4, 8], "low": -2.0, "high": 3.0}}
+    done = made("Outliers", inputs=inputs)
+    assert done.code is None
+    (found,) = done.result.verify.domain.inputs
+    assert found.low == -2.0
+    assert found.high is not None
+    assert 2.9 < found.high <= 3.0
+
+
+@pytest.mark.parametrize("unreached", ["note", "fail"])
+def test_a_way_that_no_case_took(made: Convert, unreached: str) -> None:
+    """The trace turned the condition into a constant, and the bounds keep it so."""
+    inputs = {"x": {"shape": [4, 8], "low": -2.0, "high": 3.0}}
+    done = made("Outliers", inputs=inputs, verify={"unreached": unreached})
+    words = "no case reached ways.py:"
+    (branch,) = done.result.verify.domain.unreached
+    assert (branch.text, branch.outcome) == ("if (x.abs() > 55).any()", "true")
+    if unreached == "note":
+        assert done.code is None
+        assert words in done.result.verify.reason
+    else:
+        assert error(done).code is Code.VERIFY_UNREACHED
+        assert words in error(done).message
+        assert "torch.where" in error(done).hint
+
+
+@pytest.mark.parametrize(("high", "code"), [(2, Code.VERIFY_UNREACHED), (5, Code.VERIFY_VALUE)])
+def test_a_number_that_a_trace_has_frozen(made: Convert, high: int, code: Code) -> None:
+    """Where the input is always 1, nothing shows that the file knows no other number."""
+    shift = {"shape": [], "dtype": "int64", "low": 1, "high": high}
+    inputs = {"x": {"shape": [2, 6]}, "shift": shift}
+    done = made("Number", inputs=inputs, verify={"unreached": "fail"})
+    assert error(done).code is code
+    if code is Code.VERIFY_UNREACHED:
+        assert "`return x.roll(int(shift), 1) + shift` (another value)" in error(done).message
+
+
+def test_what_a_longer_call_leaves_shows(made: Convert) -> None:
+    done = made("Cache", 2, 4, 4, dynamic_axes={"x": {1: "t"}})
+    assert error(done).code is Code.STATE_MUTATED
+
+
+def test_equal_elements_have_no_order(made: Convert) -> None:
+    done = made("Order", 4, 20, outputs=["y", "places"])
+    assert done.code is None
+    dropped = done.result.verify.domain.dropped
+    assert "grid: equal elements have no order of their own" in dropped
+    assert "grid" not in [case.label for case in done.result.verify.cases]
+    words = json.loads({p.key: p.value for p in done.model.metadata_props}[domain.KEY])
+    assert "grid" not in words["values"]["x"]["patterns"]
+
+
+def test_where_pytorch_itself_rounds_nothing_is_held_against_the_file(made: Convert) -> None:
+    assert made("Spread", 4, 20, dynamic_axes={"x": {0: "b"}}).code is None
+
+
+def test_the_file_says_on_what_it_was_verified(made: Convert) -> None:
+    done = made("PaddingTraced", inputs={
+        "x": {"shape": [3, 6, 4]}, "keep": {"shape": [3, 6], "dtype": "bool"},
+    }, dynamic_axes={"x": {0: "b"}, "keep": {0: "b"}})  # fmt: skip
+    assert done.code is None
+    words = json.loads({p.key: p.value for p in onnx.load(done.path).metadata_props}[domain.KEY])
+    (symbol,) = done.result.verify.domain.symbols
+    assert words["sizes"] == {"b": symbol.sizes}
+    assert words["values"]["keep"]["from"] == 0
+
+
+def test_the_budget_names_what_it_leaves_out(made: Convert) -> None:
+    few = made("Configured", 2, 3, 4, verify={"budget": 2})
+    many = made("Configured", 2, 3, 4)
+    assert few.result.verify.domain.left_out[:1] == ["grid"]
+    assert len(many.result.verify.cases) > len(few.result.verify.cases) == 4
+
+
+def test_constant_outputs_are_accepted_by_name(made: Convert) -> None:
+    names = {"outputs": ["y", "numbers", "none"], "dynamic_axes": {"x": {0: "b"}}}
+    assert "outputs: {numbers: {constant: true}}" in error(made("Anchors", 3, 4, **names)).hint
+    done = made("Anchors", 3, 4, **names, constant_outputs=["numbers", "none"])
+    assert done.code is None, done.result.error
+    assert len({str(case.outputs[1].shape) for case in done.result.verify.cases}) > 2
+
+
+def test_numbers_are_read_from_code_attributes_and_tables() -> None:
+    with coverage.watching() as seen:
+        ways.Attribute()(ways.torch.ones(2, 3))
+        ways.Builtin()(ways.torch.ones(2, 3))
+    assert 45 in harvest.sizes(ways.Attribute(), seen.codes)
+    assert 23 in harvest.sizes(ways.Table(), [])
+    assert 37.0 in seen.constants
+
+
+def test_patterns_stay_what_they_say(tiny_job: Callable[..., Any]) -> None:
+    job = tiny_job("Net", inputs={
+        "x": {"shape": [5, 8, 2]},
+        "mask": {"shape": [5, 8], "dtype": "int64", "low": 0, "high": 2},
+        "n": {"shape": [5], "dtype": "int64", "low": 1, "high": 9},
+        "ids": {"shape": [4], "dtype": "int64", "low": -3, "high": 7},
+        "p": {"shape": [3, 3], "value": 2.0},
+    })  # fmt: skip
+    found = {group.kind: group.members for group in patterns.groups(job, [])}
+    assert {kind: list(members) for kind, members in found.items()} == {
+        "numbers": ["x"], "mask": ["mask"], "lengths": ["n"], "whole numbers": ["ids"],
+    }  # fmt: skip
+
+    def drawn(kind: str, name: str, pattern: str) -> Any:
+        chosen = next(p for p in found[kind][name] if p.name == pattern)
+        return chosen.draw(name, job.inputs[name], seed=0, sample=7)
+
+    left, right = drawn("mask", "mask", "left-aligned"), drawn("mask", "mask", "right-aligned")
+    assert (np.diff(left, axis=1) <= 0).all()
+    assert (np.diff(right, axis=1) >= 0).all()
+    assert len({*left.sum(1).tolist()}) > 2
+    assert drawn("lengths", "n", "all full").tolist() == [8] * 5
+    assert drawn("lengths", "n", "all one").tolist() == [1] * 5
+    mixed = drawn("lengths", "n", "mixed")
+    assert (mixed[0], mixed[-1]) == (8, 1)
+    assert {*drawn("whole numbers", "ids", "both ends").tolist()} <= {-3, 6}
+    assert (drawn("whole numbers", "ids", "negative") < 0).all()
+    grid = drawn("numbers", "x", "grid")
+    assert len({*grid.ravel().tolist()}) < grid.size
+    assert np.abs(drawn("numbers", "x", "small")).max() < 0.1

@@ -1,0 +1,152 @@
+"""Modules whose code goes several ways; ``test_exploration.py`` watches which."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+LIMIT = 37
+
+
+class Configured(nn.Module):
+    """All conditions are fixed by the configuration."""
+
+    def __init__(self, add: bool = True) -> None:
+        super().__init__()
+        self.add = add
+        self.lin = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
+        y: Tensor = self.lin(x)
+        if self.add:
+            y = y + 1
+        if scale is not None:
+            y = y * scale
+        for number in range(3):
+            if number > 10:
+                y = y * 2
+        if x.dim() == 5:
+            y = y.flatten()
+        if x.shape[0] > 10_000_000:
+            raise ValueError("too many")
+        return y
+
+
+class BehindStride(nn.Module):
+    """The limit is no size of the input: 29 steps of 4."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv1d(3, 4, 4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h: Tensor = self.conv(x)
+        return h[..., :29].sum(-1) if h.shape[-1] > 29 else 2 * h.sum(-1)
+
+
+class Builtin(nn.Module):
+    """A limit without a branch in Python, by a global name."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, : min(x.shape[1], LIMIT)].cumsum(1)
+
+
+class Attribute(nn.Module):
+    """A limit that is an attribute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.longest = 45
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[1] > self.longest:
+            return x.cumsum(1) * 0.5
+        return x.cumsum(1)
+
+
+class Table(nn.Module):
+    """Beyond the end of its table positions repeat."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.position = nn.Parameter(torch.randn(23, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        size = x.shape[1]
+        table = self.position
+        if size > len(table):
+            table = table.repeat(size // len(table) + 1, 1)
+        return x + table[:size]
+
+
+class Number(nn.Module):
+    """``int(tensor)``: no condition in the code, a number in a trace."""
+
+    def forward(self, x: Tensor, shift: Tensor) -> Tensor:
+        return x.roll(int(shift), 1) + shift
+
+
+class Outliers(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        if (x.abs() > 55).any():
+            x = x.clamp(-55, 55)
+        return 2 * x
+
+
+class Padding(nn.Module):
+    """A short cut where nothing is padded."""
+
+    def forward(self, x: Tensor, keep: Tensor) -> Tensor:
+        if bool(keep.all()):
+            return x[:, 1:].mean(1)
+        weight = keep.to(x.dtype)[..., None]
+        return (x * weight).sum(1) / weight.sum(1).clamp(min=1)
+
+
+class PaddingTraced(nn.Module):
+    """The same by tensors."""
+
+    def forward(self, x: Tensor, keep: Tensor) -> Tensor:
+        weight = keep.to(x.dtype)[..., None]
+        some = (x * weight).sum(1) / weight.sum(1).clamp(min=1)
+        return torch.where(keep.all(), x[:, 1:].mean(1), some)
+
+
+class Cache(nn.Module):
+    """What a longer call leaves in the buffer is in the sum of a shorter one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("cache", torch.zeros(2, 16, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        cache: Any = self.cache
+        cache[:, : x.shape[1]] = x
+        total: Tensor = cache.sum(1)
+        return total
+
+
+class Order(nn.Module):
+    """Equal elements have no order."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        values, places = x.topk(5, -1)
+        return values, places
+
+
+class Spread(nn.Module):
+    """Of equal elements it is made of rounding."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - x.mean(-1, keepdim=True)) / (x.std(-1, keepdim=True) + 1e-9)
+
+
+class Anchors(nn.Module):
+    """One output never changes, one is empty."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return 2 * x, torch.arange(x.shape[0], dtype=torch.float32), x[:0]
