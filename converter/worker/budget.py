@@ -8,7 +8,7 @@ does: its operators, the elements that they compute, the weights that are copied
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +17,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from converter.job import Job
+from converter.worker import structure
 from converter.worker.cases import Case
+from converter.worker.inputs import Array
+from converter.worker.onnx_source import OnnxFile
 
 # Seconds of one thread of a server of 2024, fitted to the zoo (two cores, torch 2.15): what the
 # other stages take whatever the model, for each operator, and for each byte of weights; and what a
@@ -26,6 +29,7 @@ _STAGES_S, _STAGES_OPERATOR_S, _STAGES_BYTE_S = 0.25, 2.5e-3, 1.5e-9
 _CASE_S, _CASE_OPERATOR_S, _CASE_PRODUCT_S = 2e-3, 4e-5, 6e-11
 _SHARE = 1 / 3
 _FEWEST, _MOST = 3, 64
+_FEWEST_POSITIONS = 64
 
 
 @dataclass
@@ -77,8 +81,24 @@ def counting() -> Iterator[Work]:
         yield work
 
 
+def of_file(file: OnnxFile, inputs: Mapping[str, Array]) -> Work:
+    """What an ONNX file does, from its nodes and weights: nobody counts while it runs.
+
+    A weight is used once for each position of the input that it slides over; an image of 224 x 224
+    has 150 for each weight of a ResNet.
+    """
+    elements = sum(array.size for array in inputs.values())
+    weights = sum(math.prod(tensor.dims) for tensor in file.proto.graph.initializer)
+    positions = max(_FEWEST_POSITIONS, elements // 1000)
+    return Work(len(file.proto.graph.node), weights * positions)
+
+
 def passes(job: Job, model: Any, work: Work) -> float:
-    """Forward passes that cases may take: stated (``verify.budget``), else derived."""
+    """Forward passes that cases may take: stated (``verify.budget``), else derived.
+
+    Args:
+        model: the PyTorch model, or an ``OnnxFile``.
+    """
     if job.verify.budget is not None:
         return job.verify.budget
     stages = _STAGES_S + _STAGES_OPERATOR_S * work.operators + _STAGES_BYTE_S * _bytes(model)
@@ -96,6 +116,8 @@ def _seconds(work: Work, times: float = 1.0) -> float:
 
 
 def _bytes(model: Any) -> int:
+    if isinstance(model, OnnxFile):
+        return structure.weight_bytes(model.proto)
     if not isinstance(model, torch.nn.Module):
         return 0
     return sum(

@@ -30,6 +30,7 @@ from converter.worker.exploration import Explored
 from converter.worker.inputs import Array
 from converter.worker.loading import Loaded
 from converter.worker.numerics import Noise
+from converter.worker.onnx_source import OnnxFile
 
 _OTHER_SIZES = 2
 
@@ -157,6 +158,8 @@ def _run_cases(found: References, run: Runner, loaded: Loaded, job: Job) -> None
         found.detections = detections.places(names, first.outputs)
     with budget.counting() as work:
         _check_repeats(names, first, run)
+    if isinstance(loaded.model, OnnxFile):
+        work = budget.of_file(loaded.model, first.inputs)
     if found.vacuous is None:
         _look_for_what_never_changes(found, names, constant)
     if found.vacuous is None:
@@ -192,7 +195,7 @@ def _explore(
     _check_sizes(found, loaded, job, [case for case, _, _ in explored.kept[count:]])
     if len(explored.kept) > count:
         _check_repeats(found.names, found.cases[0], run)
-    search.search(budget.passes(job, run.model, work), work)
+    search.search(budget.passes(job, loaded.model, work), work)
     search.turn(lambda: ranges.ends(loaded, job, found.cases[0].inputs))
     found.cases += [
         Reference(*kept, ways=ways)

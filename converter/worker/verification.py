@@ -258,7 +258,7 @@ def _hint(code: Code, label: str, sizes: Mapping[str, int]) -> str:
     if code is not Code.VERIFY_VALUE:
         return _HINTS.get(code, "")
     if sizes:
-        return "right at the traced size only: the graph has frozen a size"
+        return "a size, or a condition on one, was frozen while tracing"
     if label == SECOND:
         return "wrong for other values: a branch or a value was frozen while tracing"
     if label == TRACED:
