@@ -19,6 +19,7 @@ from converter.job import ErrorRecord, Job, JobResult, Recheck
 from converter.worker import (
     checking,
     inspection,
+    interface,
     loading,
     pipeline,
     preparing,
@@ -107,6 +108,9 @@ def verify(
         checking.valid(model, "the file", file)
         _check_inputs(model, list(job.inputs), values)
         note = _check_outputs(model, job)
+        wrong = interface.mistyped(model, job, references.cases)
+    if wrong is not None:  # or ONNX Runtime would refuse it in its own words
+        raise wrong
     verdict = _judge(file, job, loaded, references, values, provider)
     if verdict.error is not None or note is None:
         return verdict

@@ -11,7 +11,7 @@ from onnx import ModelProto
 
 from converter.errors import Code, StageError
 from converter.job import CaseCheck, DynamicCheck, Job, VerifyRecord
-from converter.worker import output_axes, structure, training
+from converter.worker import interface, structure, training
 from converter.worker.cases import SECOND, TRACED
 from converter.worker.inputs import Array
 from converter.worker.outputs import compare
@@ -64,14 +64,14 @@ def verify(
     dynamic = _dynamic(graph, references, job, passed)
     if first is None:
         first = next((_axis_error(axis) for axis in dynamic if not axis.passed), None)
-        declared = structure.graph_outputs(graph)
-        first = first or output_axes.frozen(job, references.outputs, declared)
+        first = first or interface.judge(graph, job, references.cases)
     elif not passed[TRACED]:
         first = _mutation(first, references)
+    declares = interface.notes(graph, job, references.cases)
     record = VerifyRecord(
         sensitivity=references.sensitivity,
         status="passed" if first is None else "failed",
-        reason=_not_measured(references) if first is None else first.message,
+        reason=_not_measured(references, declares) if first is None else first.message,
         cases=checks,
         dynamic=dynamic,
     )
@@ -91,9 +91,9 @@ def _mutation(error: StageError, references: References) -> StageError:
     )
 
 
-def _not_measured(references: References) -> str | None:
+def _not_measured(references: References, declares: list[str]) -> str | None:
     """What the record of a right file has to say all the same."""
-    notes = list(references.unproven)
+    notes = [*references.unproven, *declares]
     if count := len(references.silenced):
         notes.insert(
             0,
