@@ -65,6 +65,8 @@ def verify(
     if first is None:
         first = next((_axis_error(axis) for axis in dynamic if not axis.passed), None)
         first = first or interface.judge(graph, job, references.cases)
+    elif first.code is Code.SESSION:  # an input that is declared otherwise, in better words
+        first = interface.judge(graph, job, references.cases) or first
     elif not passed[TRACED]:
         first = _mutation(first, references)
     declares = interface.notes(graph, job, references.cases)
