@@ -48,7 +48,7 @@ def prove(
     if simplify is None or not simplify.applied:
         return _blamed(verdict, "export" if plain.error else "runtime", simplify)
     simplify = simplification.reverted(simplify, verdict.error.message)
-    publishing.save(checking.exported(raw, job, references.outputs), final, job.export, told)
+    publishing.save(checking.exported(raw, job, references.cases), final, job.export, told)
     verdict = verify(final, references, job, parameters=parameters)
     if verdict.error is None:
         return _blamed(verdict, "simplify" if plain.error else "runtime", simplify)

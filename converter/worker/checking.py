@@ -12,8 +12,7 @@ from onnx.external_data_helper import uses_external_data
 
 from converter.errors import Code, StageError
 from converter.job import Job
-from converter.worker import output_axes, runtime_errors, structure
-from converter.worker.inputs import Array
+from converter.worker import interface, runtime_errors, structure
 from converter.worker.session import Session
 from converter.worker.starting import first_line
 
@@ -39,21 +38,18 @@ def load(path: Path) -> ModelProto:
     return model
 
 
-def exported(path: Path, job: Job, outputs: Sequence[Sequence[Array]]) -> ModelProto:
-    """Read an exporter's file, with what it says of axes made true.
-
-    Dynamic axes get their declared names. A size of an output that PyTorch does not keep is left
-    open: exporters write that of the example where they cannot tell that it depends on values.
+def exported(path: Path, job: Job, runs: Sequence[interface.Run]) -> ModelProto:
+    """Read an exporter's file, with its outputs named and what it says of axes made true.
 
     Args:
-        outputs: PyTorch's in each case.
+        runs: what the source computes in each case.
 
     Raises:
         StageError: CHECKER, when the file is not ONNX.
     """
     model = load(path)
-    structure.name_axes(model, job.dynamic_axes)
-    output_axes.open_untrue(model, job, outputs)
+    structure.name_outputs(model, job.outputs)
+    interface.correct(model, job, runs)
     return model
 
 

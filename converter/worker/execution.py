@@ -194,7 +194,8 @@ def _leaves(result: Any) -> list[tuple[tuple[str, ...], torch.Tensor]]:
 
 def _walk(value: Any, keys: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], torch.Tensor]]:
     if isinstance(value, torch.Tensor):
-        yield keys, value
+        # NumPy has no bits for a conjugate or a negative that PyTorch has not computed yet.
+        yield keys, value.resolve_conj().resolve_neg()
     elif isinstance(value, Mapping):
         for key, item in value.items():
             yield from _walk(item, (*keys, str(key)))

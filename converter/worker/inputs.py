@@ -29,7 +29,8 @@ def draw(name: str, spec: InputSpec, *, seed: int, sample: int = 0) -> Array:
         name: the input's name; inputs of one model get independent streams.
         spec: shape, dtype and fill.
         seed: the run's seed.
-        sample: 0 is the traced example; other numbers give other values.
+        sample: 0 is the traced example; other numbers give other values. Lists and files, which
+            fit the traced example, are cut or repeated along axes that have another size.
 
     Returns:
         An array of ``spec.shape`` and ``spec.dtype``.
@@ -41,9 +42,9 @@ def draw(name: str, spec: InputSpec, *, seed: int, sample: int = 0) -> Array:
     dtype = np.dtype(spec.dtype)
     rng = generator(name, seed, sample)
     if spec.filling == "constant":
-        return _constant(name, spec, shape, dtype)
+        return _constant(name, spec, shape, dtype, resize=sample != 0)
     if spec.filling == "file":
-        return _from_file(name, spec, shape, dtype)
+        return _from_file(name, spec, shape, dtype, resize=sample != 0)
     if spec.filling == "normal":
         # Even samples sum to more than zero and odd ones to less: code that branches on the sign
         # of its input takes another way in the second sample.
@@ -121,12 +122,16 @@ def varies(spec: InputSpec) -> bool:
     return spec.filling not in ("constant", "file")
 
 
-def _constant(name: str, spec: InputSpec, shape: tuple[int, ...], dtype: np.dtype) -> Array:
+def _constant(
+    name: str, spec: InputSpec, shape: tuple[int, ...], dtype: np.dtype, *, resize: bool
+) -> Array:
     try:
         with np.errstate(over="ignore", invalid="ignore"):
             given = np.asarray(spec.value)
             value = given.astype(dtype)
-        filled = np.ascontiguousarray(np.broadcast_to(value, shape))
+        fitted = _resized(value, shape) if resize else value
+        # A copy: `ascontiguousarray` would give a number an axis.
+        filled: Array = np.broadcast_to(fitted, shape).copy()
     except (TypeError, ValueError, OverflowError) as error:
         raise StageError(
             Code.FORWARD,
@@ -144,7 +149,9 @@ def _constant(name: str, spec: InputSpec, shape: tuple[int, ...], dtype: np.dtyp
     return filled
 
 
-def _from_file(name: str, spec: InputSpec, shape: tuple[int, ...], dtype: np.dtype) -> Array:
+def _from_file(
+    name: str, spec: InputSpec, shape: tuple[int, ...], dtype: np.dtype, *, resize: bool
+) -> Array:
     path = Path(spec.path or "")
     try:
         array = np.load(path, allow_pickle=False)
@@ -154,6 +161,8 @@ def _from_file(name: str, spec: InputSpec, shape: tuple[int, ...], dtype: np.dty
             f"inputs.{name}.path {path} cannot be read: {error}",
             "expected a .npy file",
         ) from error
+    if resize and array.ndim == len(shape):
+        array = _resized(array, shape)
     if array.shape != shape or array.dtype != dtype:
         raise StageError(
             Code.FORWARD,
@@ -161,4 +170,12 @@ def _from_file(name: str, spec: InputSpec, shape: tuple[int, ...], dtype: np.dty
             f"expected {dtype}{list(shape)}",
             "make shape and dtype agree with the file",
         )
-    return np.ascontiguousarray(array)
+    return np.array(array, order="C")
+
+
+def _resized(values: Array, shape: tuple[int, ...]) -> Array:
+    """As many entries along each axis, counted from the last, as asked for; repeated for more."""
+    for axis, size in zip(range(-1, -values.ndim - 1, -1), reversed(shape), strict=False):
+        if values.shape[axis]:
+            values = np.take(values, np.arange(size) % values.shape[axis], axis)
+    return values

@@ -183,7 +183,7 @@ def _convert(
         with execution.bound(loaded, job):
             plugin.export(loaded, job, example, raw)
     with recorder.stage("check"):
-        model = checking.exported(raw, job, references.outputs)
+        model = checking.exported(raw, job, references.cases)
         checking.check(model, job, done.exporter, set(values))
         if job.training == "train":
             what = f"the {done.exporter} export"
@@ -195,7 +195,7 @@ def _convert(
         with recorder.stage("simplify"):
             simplified = simplification.simplify(model, job.simplifier, _declared(job), folder)
             simplify = simplified.record
-            model = simplified.model or checking.exported(raw, job, references.outputs)
+            model = simplified.model or checking.exported(raw, job, references.cases)
             publishing.save(model, final, job.export, told)
     with recorder.stage("verify"):
         del model  # the session holds its own copy of the weights

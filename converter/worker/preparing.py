@@ -25,15 +25,24 @@ def load(job: Job) -> tuple[Loaded, Job]:
     # Full float32 on a device too, whatever the model's code has set when it was imported:
     # references and noise in TF32 would widen every tolerance.
     torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
+    # Not torch.backends.cudnn.allow_tf32, which torch.testing freezes when a model imports it.
+    torch._C._set_cudnn_allow_tf32(False)
     job = _with_inputs(job, loaded)
     return replace(loaded, conditioned=conditioning.prepare(loaded, job)), job
 
 
 def _with_inputs(job: Job, loaded: Loaded) -> Job:
-    """An ONNX source may leave its inputs, and which of their axes are dynamic, to the file."""
-    if job.inputs or not isinstance(loaded.model, OnnxFile):
+    """An ONNX source may leave its inputs to the file; what the file calls dynamic is dynamic."""
+    if not isinstance(loaded.model, OnnxFile):
         return job
     proto = loaded.model.proto
-    axes = job.dynamic_axes or structure.symbolic_axes(proto)
-    return job.model_copy(update={"inputs": structure.input_specs(proto), "dynamic_axes": axes})
+    inputs = job.inputs or structure.input_specs(proto)
+    dynamic = {
+        name: {
+            axis: symbol
+            for axis, symbol in axes.items()
+            if name not in inputs or axis < len(inputs[name].shape)
+        }
+        for name, axes in structure.symbolic_axes(proto, job.dynamic_axes).items()
+    }
+    return job.model_copy(update={"inputs": inputs, "dynamic_axes": dynamic})

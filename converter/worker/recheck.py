@@ -20,6 +20,7 @@ from converter.worker import (
     checking,
     conclusion,
     inspection,
+    interface,
     loading,
     onnx_wording,
     pipeline,
@@ -109,6 +110,9 @@ def verify(
         checking.valid(model, "the file", file)
         _check_inputs(model, list(job.inputs), values)
         note = _check_outputs(model, job)
+        wrong = interface.mistyped(model, job, references.cases)
+    if wrong is not None:  # or ONNX Runtime would refuse it in its own words
+        raise wrong
     verdict = _judge(file, job, loaded, references, values, provider)
     verdict = conclusion.drawn(verdict, references, job)
     if verdict.error is not None or note is None:

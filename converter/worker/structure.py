@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import onnx
@@ -228,37 +228,59 @@ def graph_outputs(model: ModelProto) -> list[TensorInfo]:
     return [tensor_info(value) for value in model.graph.output]
 
 
-def symbolic_axes(model: ModelProto) -> dict[str, dict[int, str]]:
-    """The axes that a file itself calls dynamic: input or output → axis → symbol.
+def symbolic_axes(
+    model: ModelProto, declared: Mapping[str, Mapping[int, str]]
+) -> dict[str, dict[int, str]]:
+    """Declared axes, and those that a file itself calls dynamic: tensor → axis → symbol.
 
-    One of an input that it gives no name is called ``<input>_dim_<axis>``.
+    A symbol of the file that has another name in ``declared`` gets it everywhere. An axis of an
+    input without a name is called ``<input>_dim_<axis>``.
     """
     inputs = fed_inputs(model)
-    found: dict[str, dict[int, str]] = {}
+    rename = _renaming(inputs, declared)
+    stated = {symbol for axes in declared.values() for symbol in axes.values()}
+    found = {name: dict(axes) for name, axes in declared.items()}
     for value in (*inputs, *graph_outputs(model)):
         for axis, size in enumerate(value.shape):
-            if isinstance(size, str):
-                found.setdefault(value.name, {})[axis] = size
-            elif size is None and value in inputs:
-                found.setdefault(value.name, {})[axis] = f"{value.name}_dim_{axis}"
+            symbol = rename(size) if isinstance(size, str) else None
+            if symbol == size and symbol in stated:  # the file means another axis by it
+                symbol = None
+            if symbol is None and not isinstance(size, int) and value in inputs:
+                symbol = f"{value.name}_dim_{axis}"
+            if symbol is not None:
+                found.setdefault(value.name, {}).setdefault(axis, symbol)
     return found
 
 
 def name_axes(model: ModelProto, declared: Mapping[str, Mapping[int, str]]) -> None:
     """Give symbolic dimensions of inputs the declared names, wherever they occur in the graph."""
-    renamed: dict[str, str] = {}
-    for value in model.graph.input:
-        dims = value.type.tensor_type.shape.dim
-        for axis, symbol in declared.get(value.name, {}).items():
-            if axis < len(dims) and dims[axis].dim_param not in ("", symbol):
-                renamed.setdefault(dims[axis].dim_param, symbol)
-    if not renamed:
-        return
-    words = re.compile("|".join(rf"\b{re.escape(name)}\b" for name in renamed))
+    rename = _renaming(graph_inputs(model), declared)
     for value in _values(model.graph):
         for dim in value.type.tensor_type.shape.dim:
             if dim.dim_param:
-                dim.dim_param = words.sub(lambda found: renamed[found[0]], dim.dim_param)
+                dim.dim_param = rename(dim.dim_param)
+
+
+def _renaming(
+    inputs: list[TensorInfo], declared: Mapping[str, Mapping[int, str]]
+) -> Callable[[str], str]:
+    """From symbols of a file, or expressions of them, to declared ones."""
+    renamed: dict[str, str] = {}
+    for value in inputs:
+        for axis, symbol in declared.get(value.name, {}).items():
+            size = value.shape[axis] if axis < len(value.shape) else None
+            if isinstance(size, str) and size != symbol:
+                renamed.setdefault(size, symbol)
+    if not renamed:
+        return lambda name: name
+    words = re.compile("|".join(rf"\b{re.escape(name)}\b" for name in renamed))
+    return lambda name: words.sub(lambda found: renamed[found[0]], name)
+
+
+def symbols(model: ModelProto) -> set[str]:
+    """All names of symbolic dimensions in the graph."""
+    dims = (dim for value in _values(model.graph) for dim in value.type.tensor_type.shape.dim)
+    return {dim.dim_param for dim in dims if dim.dim_param}
 
 
 def _values(graph: GraphProto) -> Iterator[ValueInfoProto]:
@@ -267,6 +289,20 @@ def _values(graph: GraphProto) -> Iterator[ValueInfoProto]:
         for attribute in node.attribute:
             for inner in (attribute.g, *attribute.graphs):
                 yield from _values(inner)
+
+
+def name_outputs(model: ModelProto, names: Sequence[str]) -> None:
+    """Give outputs the requested names where an exporter gave one another, in place.
+
+    TorchScript names an output that is a constant of the graph by its number.
+    """
+    if len(names) != len(model.graph.output):
+        return
+    for value, name in zip(model.graph.output, names, strict=True):
+        if value.name != name and value.name.isdecimal():
+            node = onnx.helper.make_node("Identity", [value.name], [name])
+            model.graph.node.append(node)
+            value.name = name
 
 
 def input_specs(model: ModelProto) -> dict[str, InputSpec]:

@@ -12,16 +12,16 @@ from onnx import ModelProto
 
 from converter.errors import Code, StageError
 from converter.job import CaseCheck, DynamicCheck, Job, VerifyRecord
-from converter.worker import noise as rounding
 from converter.worker import (
+    interface,
     numerics,
-    output_axes,
     runtime_errors,
     structure,
     training,
     undecided,
     vacuity,
 )
+from converter.worker import noise as rounding
 from converter.worker.cases import SECOND, TRACED
 from converter.worker.inputs import Array
 from converter.worker.numerics import Comparison, Noise
@@ -89,15 +89,17 @@ def verify(
     dynamic = _dynamic(graph, references, job, passed)
     if first is None:
         first = next((_axis_error(axis) for axis in dynamic if not axis.passed), None)
-        declared = structure.graph_outputs(graph)
-        first = first or output_axes.frozen(job, references.outputs, declared)
+        first = first or interface.judge(graph, job, references.cases)
         first = first or _drowned(references, job)
+    elif first.code is Code.SESSION:  # an input that is declared otherwise, in better words
+        first = interface.judge(graph, job, references.cases) or first
     elif not passed[TRACED]:
         first = _mutation(first, references)
+    declares = interface.notes(graph, job, references.cases)
     record = VerifyRecord(
         sensitivity=references.sensitivity,
         status="passed" if first is None else "failed",
-        reason=_not_measured(references) if first is None else first.message,
+        reason=_not_measured(references, declares) if first is None else first.message,
         cases=checks,
         dynamic=dynamic,
     )
@@ -137,9 +139,9 @@ def _mutation(error: StageError, references: References) -> StageError:
     )
 
 
-def _not_measured(references: References) -> str | None:
+def _not_measured(references: References, declares: list[str]) -> str | None:
     """What the record of a right file has to say all the same."""
-    notes = list(references.unproven)
+    notes = [*references.unproven, *declares]
     if count := len(references.silenced):
         notes.insert(
             0,
