@@ -108,8 +108,7 @@ def _run_cases(found: References, run: Runner, loaded: Loaded, job: Job) -> None
         found.detections = detections.places(names, first.outputs)
         _measure_noise(found, run, loaded, TRACED)
         found.vacuous = _drowned(found, names, alike, job)
-    if not noise.repeats(found.noise):
-        _check_repeats(names, first, run)
+    _check_repeats(names, first, run)
     if found.vacuous is None:
         _look_for_what_never_changes(found, names)
     if found.vacuous is None:
