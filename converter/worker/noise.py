@@ -174,9 +174,9 @@ def _on_the_edge(
             break
         bounds = detections.bounds(members, outputs, floors)
         good = detections.found(members, outputs, moved, rows, bounds)
-        for list_, counterparts in ((outputs, rows[0][good]), (moved, rows[1][good])):
+        for side, counterparts in ((outputs, rows[0][good]), (moved, rows[1][good])):
             for place in members.values():
-                found[place].append(np.delete(list_[place], counterparts, axis=0))
+                found[place].append(np.delete(side[place], counterparts, axis=0))
     return {place: np.concatenate(rows) for place, rows in found.items() if rows}
 
 

@@ -26,6 +26,7 @@ _aten = torch.ops.aten
 _LEFT_ALONE = {_aten._to_copy, _aten.copy_, _aten.copy, _aten.set_, _aten.resize_}
 _PRODUCTS = {
     _aten.convolution.default,
+    _aten._convolution.default,  # of a trace
     _aten.mm.default,
     _aten.addmm.default,
     _aten.bmm.default,
@@ -53,55 +54,55 @@ class Rerounding(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        given = args, kwargs or {}
-        if not self._rounds(func, given):
-            return func(*args, **(kwargs or {}))
-        wide: Any = None
-        if self._exact or func not in _PRODUCTS:
-            wide = _in_float64(func, given)
-            if wide is None:  # there is no such kernel
-                given = tree_map(self._moved, given)
-        result = func(*given[0], **given[1])
-        exact = tree_leaves(result if wide is None else wide)
-        for plain, value in zip(tree_leaves(result), exact, strict=True):
+        kwargs = kwargs or {}
+        if not _rounds(func, args, kwargs):
+            return func(*args, **kwargs)
+        if func in _PRODUCTS and not self._exact:
+            result = func(*args, **kwargs)
+            return result.copy_(self._rounded(result, result.dtype))
+        wide = _in_float64(func, args, kwargs)
+        if wide is None:  # there is no such kernel
+            if not func._schema.is_mutable:
+                args, kwargs = tree_map(self._moved, (args, kwargs))
+            return func(*args, **kwargs)
+        result = func(*args, **kwargs)
+        for plain, exact in zip(tree_leaves(result), tree_leaves(wide), strict=True):
             # Written over the plain result, which keeps its layout and what shares its memory.
             if _narrow(plain):
-                plain.copy_(self._rounded(value, plain.dtype, known=wide is not None))
+                nearest = exact.to(plain.dtype)
+                moved = self._rounded(exact, plain.dtype)
+                plain.copy_(torch.where(nearest == exact, nearest, moved))
         return result
 
-    def _rounds(self, func: Any, given: Any) -> bool:
-        """False for views, conversions, and operators that make or draw numbers."""
-        views = any(
-            argument.alias_info is not None and not argument.alias_info.is_write
-            for argument in func._schema.arguments
-        )
-        return (
-            not views
-            and func.overloadpacket not in _LEFT_ALONE
-            and torch.Tag.nondeterministic_seeded not in func.tags
-            and any(_narrow(value) for value in tree_leaves(given))
-        )
-
     def _moved(self, value: Any) -> Any:
-        return self._rounded(value, value.dtype, known=False) if _narrow(value) else value
+        return self._rounded(value, value.dtype) if _narrow(value) else value
 
-    def _rounded(self, value: torch.Tensor, dtype: torch.dtype, *, known: bool) -> torch.Tensor:
-        """``known``: ``value`` has the digits that ``dtype`` lacks."""
+    def _rounded(self, value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         wide = value.to(_WIDER[dtype])
         share = torch.empty(wide.shape, dtype=torch.float64, device=wide.device)
         share.uniform_(-1, 1, generator=self._generator(wide.device))
         step = self._level * torch.finfo(dtype).eps / 2
-        moved = wide.addcmul(wide, share.to(wide.dtype), value=step).to(dtype)
-        if not known:
-            return moved
-        nearest = wide.to(dtype)
-        return torch.where(nearest == wide, nearest, moved)
+        return wide.addcmul(wide, share.to(wide.dtype), value=step).to(dtype)
 
     def _generator(self, device: torch.device) -> torch.Generator:
         """Of its own: what the model draws at random stays what it was."""
         if device not in self._generators:
             self._generators[device] = torch.Generator(device).manual_seed(self._seed)
         return self._generators[device]
+
+
+def _rounds(func: Any, args: Any, kwargs: Any) -> bool:
+    """False for views, conversions, and operators that make or draw numbers."""
+    views = any(
+        argument.alias_info is not None and not argument.alias_info.is_write
+        for argument in func._schema.arguments
+    )
+    return (
+        not views
+        and func.overloadpacket not in _LEFT_ALONE
+        and torch.Tag.nondeterministic_seeded not in func.tags
+        and any(_narrow(value) for value in tree_leaves((args, kwargs)))
+    )
 
 
 def _narrow(value: Any) -> bool:
@@ -113,9 +114,9 @@ def _narrow(value: Any) -> bool:
     )
 
 
-def _in_float64(func: Any, given: Any) -> Any:
+def _in_float64(func: Any, args: Any, kwargs: Any) -> Any:
     """The operator on copies of its arguments in float64; ``None`` where it has no such kernel."""
-    args, kwargs = tree_map(_widened, given)
+    args, kwargs = tree_map(_widened, (args, kwargs))
     try:
         return func(*args, **kwargs)
     except RuntimeError:  # NotImplementedError among them

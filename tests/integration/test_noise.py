@@ -201,6 +201,16 @@ def test_results_written_in_place_and_through_views_are_kept() -> None:
     assert np.allclose(moved, plain, rtol=1e-6)
 
 
+def test_what_a_model_makes_of_its_parameters_stays_with_it(job: MakeJob) -> None:
+    made = job("Recurrent", inputs={"x": {"shape": [6, 2, 8]}})
+    loaded = loading.load(made)
+    run = Runner(loaded, made, print)
+    inputs = cases.fixed(made)[0].draw(0)
+    before = run(inputs)
+    noise.measure(run, loaded, inputs, before, {})
+    assert np.array_equal(run(inputs)[0], before[0])
+
+
 def test_random_numbers_are_those_of_the_model() -> None:
     torch.manual_seed(0)
     plain = torch.rand(8)
