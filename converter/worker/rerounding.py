@@ -1,8 +1,8 @@
 """Run a model once more with every operation rounded at random: what rounding alone does to it.
 
-Each operator computes in float64 and its result is rounded to one of the numbers near it, in the
-precision that the model asked for; a result that needs no rounding stays as it is, so that whole
-numbers, comparisons and copies are untouched. This is Monte Carlo arithmetic (D. S. Parker, 1997)
+Each operator computes in float64, and what rounding to the precision that the model asked for cuts
+off is changed at random; a result that needs no rounding stays as it is, so that whole numbers,
+comparisons and copies are untouched. This is Monte Carlo arithmetic (D. S. Parker, 1997)
 at the operators of PyTorch. The model sees its own dtypes and takes its own way: modules that name
 float32 in ``forward``, scripts and exported programs are all run alike.
 """
@@ -59,7 +59,7 @@ class Rerounding(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return func(*args, **kwargs)
         if func in _PRODUCTS and not self._exact:
             result = func(*args, **kwargs)
-            return result.copy_(self._rounded(result, result.dtype))
+            return result.copy_(self._moved(result))
         wide = _in_float64(func, args, kwargs)
         if wide is None:  # there is no such kernel
             if not func._schema.is_mutable:
@@ -69,20 +69,27 @@ class Rerounding(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for plain, exact in zip(tree_leaves(result), tree_leaves(wide), strict=True):
             # Written over the plain result, which keeps its layout and what shares its memory.
             if _narrow(plain):
-                nearest = exact.to(plain.dtype)
-                moved = self._rounded(exact, plain.dtype)
-                plain.copy_(torch.where(nearest == exact, nearest, moved))
+                plain.copy_(self._rounded(exact, plain.dtype))
         return result
 
-    def _moved(self, value: Any) -> Any:
-        return self._rounded(value, value.dtype) if _narrow(value) else value
+    def _rounded(self, exact: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        cut = exact - exact.to(dtype)  # zero where nothing is cut off, NaN at infinity
+        cut.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
+        return exact.addcmul(cut, self._shares(exact), value=2 * self._level)
 
-    def _rounded(self, value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        wide = value.to(_WIDER[dtype])
-        share = torch.empty(wide.shape, dtype=torch.float64, device=wide.device)
-        share.uniform_(-1, 1, generator=self._generator(wide.device))
-        step = self._level * torch.finfo(dtype).eps / 2
-        return wide.addcmul(wide, share.to(wide.dtype), value=step).to(dtype)
+    def _moved(self, value: Any) -> Any:
+        """A value of which nothing is known to be cut off, moved by up to half a step."""
+        if not _narrow(value):
+            return value
+        step = self._level * torch.finfo(value.dtype).eps / 2
+        return value.addcmul(value, self._shares(value), value=step)
+
+    def _shares(self, like: torch.Tensor) -> torch.Tensor:
+        """Random numbers from -1 to 1, of eight bits each, which are drawn eight at a time."""
+        words = torch.empty(-(-like.numel() // 8), dtype=torch.int64, device=like.device)
+        words.random_(torch.iinfo(torch.int64).min, None, generator=self._generator(like.device))
+        bits = words.view(torch.int8)[: like.numel()].view(like.shape)
+        return bits.to(like.dtype).div_(128)
 
     def _generator(self, device: torch.device) -> torch.Generator:
         """Of its own: what the model draws at random stays what it was."""
