@@ -61,7 +61,7 @@ class Rerounding(TorchDispatchMode):  # type: ignore[no-untyped-call]
             result = func(*args, **kwargs)
             return result.copy_(self._moved(result))
         wide = _in_float64(func, args, kwargs)
-        if wide is None:  # there is no such kernel
+        if wide is None:
             if not func._schema.is_mutable:
                 args, kwargs = tree_map(self._moved, (args, kwargs))
             return func(*args, **kwargs)
@@ -99,7 +99,7 @@ class Rerounding(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _rounds(func: Any, args: Any, kwargs: Any) -> bool:
-    """False for views, conversions, and operators that make or draw numbers."""
+    """False for views, conversions, and operators that take no such numbers."""
     views = any(
         argument.alias_info is not None and not argument.alias_info.is_write
         for argument in func._schema.arguments
@@ -107,7 +107,6 @@ def _rounds(func: Any, args: Any, kwargs: Any) -> bool:
     return (
         not views
         and func.overloadpacket not in _LEFT_ALONE
-        and torch.Tag.nondeterministic_seeded not in func.tags
         and any(_narrow(value) for value in tree_leaves((args, kwargs)))
     )
 
@@ -122,7 +121,13 @@ def _narrow(value: Any) -> bool:
 
 
 def _in_float64(func: Any, args: Any, kwargs: Any) -> Any:
-    """The operator on copies of its arguments in float64; ``None`` where it has no such kernel."""
+    """The operator on copies of its arguments in float64.
+
+    ``None`` where it has no such kernel, or draws numbers that it must not draw twice (attention
+    counts as such, for its dropout).
+    """
+    if torch.Tag.nondeterministic_seeded in func.tags:
+        return None
     args, kwargs = tree_map(_widened, (args, kwargs))
     try:
         return func(*args, **kwargs)

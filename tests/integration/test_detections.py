@@ -178,3 +178,14 @@ def test_detections_that_are_lost_at_random_are_noticed(convert: Callable[..., A
     inputs = {"x": {"shape": [60, 8]}}
     done = convert("RandomBoxes", inputs=inputs, outputs=["boxes", "scores", "labels"])
     assert done.code is Code.NONDETERMINISTIC
+
+
+@pytest.mark.parametrize("name", ["Dense", "Ranked"])
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::FutureWarning")
+def test_three_boxes_of_a_hundred_that_nothing_suppresses(
+    convert: Callable[..., Any], name: str
+) -> None:
+    source, inputs = {"_target_": f"rounding.{name}"}, {"x": {"shape": [100, 5]}}
+    done = convert(source, inputs=inputs, outputs=["boxes", "scores"], trust=["rounding"])
+    assert done.code is Code.VERIFY_VALUE
+    assert ("3 of 100 detections" in done.result.error.message) == (name == "Ranked")
