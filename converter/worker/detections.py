@@ -141,8 +141,7 @@ def _within(want: Array, got: Array, allowed: tuple[float, float]) -> NDArray[np
     absolute, relative = allowed
     exact = want.astype(np.float64)
     close = np.abs(got.astype(np.float64) - exact) <= absolute + relative * np.abs(exact)
-    within: NDArray[np.bool_] = close.all(axis=tuple(range(1, close.ndim)))
-    return within
+    return np.asarray(close.all(axis=tuple(range(1, close.ndim))))
 
 
 def errors(want: Array, got: Array) -> NDArray[np.float64]:

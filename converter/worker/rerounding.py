@@ -9,6 +9,7 @@ float32 in ``forward``, scripts and exported programs are all run alike.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -32,6 +33,7 @@ _PRODUCTS = {
     _aten.bmm.default,
     _aten.baddbmm.default,
 }
+_PIECE = 1 << 16
 
 
 class Rerounding(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -69,7 +71,8 @@ class Rerounding(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for plain, exact in zip(tree_leaves(result), tree_leaves(wide), strict=True):
             # Written over the plain result, which keeps its layout and what shares its memory.
             if _narrow(plain):
-                plain.copy_(self._rounded(exact, plain.dtype))
+                for part, value in _pieces(plain, exact):
+                    part.copy_(self._rounded(value, plain.dtype))
         return result
 
     def _rounded(self, exact: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -109,6 +112,14 @@ def _rounds(func: Any, args: Any, kwargs: Any) -> bool:
         and func.overloadpacket not in _LEFT_ALONE
         and any(_narrow(value) for value in tree_leaves((args, kwargs)))
     )
+
+
+def _pieces(plain: torch.Tensor, exact: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
+    """Of both, small enough for the cache: what is made on the way would fill memory else."""
+    if plain.is_contiguous() and exact.is_contiguous():
+        yield from zip(plain.view(-1).split(_PIECE), exact.view(-1).split(_PIECE), strict=True)
+    else:
+        yield plain, exact
 
 
 def _narrow(value: Any) -> bool:
