@@ -22,16 +22,16 @@ Decades = dict[int, float]
 # that four of them are is one in 10^8.
 _GAP = 100.0
 _FEWEST = 4
-_SHARE, _SHARE_UNKNOWN = 0.01, 0.05  # of their own scale
+_SHARE = 0.01  # of their own scale
 _TIMES_NOISE = 20.0
 _STEPS = 4.0  # of the dtype, at one: ONNX Runtime's sigmoid and its like are no better
 _PEAK = 4.0  # the largest of many rounding errors against their root mean square
 
 
-def decades(exact: Array, rounded: Array) -> Decades:
+def decades(moved: Array, output: Array) -> Decades:
     """The rounding error of the elements of each order of magnitude; zeros are left out."""
-    sizes = np.abs(exact.astype(np.float64)).ravel()
-    squares = np.square(rounded.astype(np.float64) - exact.astype(np.float64)).ravel()
+    sizes = np.abs(moved.astype(np.float64)).ravel()
+    squares = np.square(output.astype(np.float64) - moved.astype(np.float64)).ravel()
     held = sizes > 0
     powers = np.floor(np.log10(sizes[held])).astype(int)
     found = {}
@@ -77,8 +77,7 @@ def wrong(expected: Array, actual: Array, noise: Mapping[int, float]) -> str | N
         error = np.abs(actual[held].astype(np.float64) - want)
         scale, off = _rms(want), _rms(error)
         rounding = _TIMES_NOISE * _near(noise, sizes[held])
-        share = _SHARE if noise else _SHARE_UNKNOWN
-        allowed = max(rounding, share * scale, step * max(scale, 1.0))
+        allowed = max(rounding, _SHARE * scale, step * max(scale, 1.0))
         if off > allowed or error.max() > _PEAK * allowed:
             return (
                 f"the {want.size} elements up to {sizes[held].max():.3g} are off by {off:.3g} "

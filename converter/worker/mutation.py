@@ -9,6 +9,7 @@ rounding differs. What is neither shows that the tolerances, or the inputs, let 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ class Sound:
 
     Attributes:
         noise: for each output the largest relative L2 distance of the file to itself without
-            optimisations, of PyTorch to float64, and between two neighbouring numbers.
+            optimisations, of PyTorch rounded otherwise, and between two neighbouring numbers.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class Sound:
             floor if place in self._references.detections.values() else noise
             for place, (floor, noise) in enumerate(zip(measured.floors, self.noise, strict=True))
         ]
-        return Noise(floors, measured.lost, measured.parts)
+        return replace(measured, floors=floors)
 
     def moves(self, file: Path) -> list[float]:
         """For each output the largest relative L2 distance of another file to the sound one."""

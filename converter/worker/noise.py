@@ -1,30 +1,39 @@
-"""The rounding error that a model shows by itself: in its own precision against float64.
+"""The rounding error that a model shows by itself, measured where the tightest bound fails.
 
-A right file computes the same in another order, so that it may be off by some times as much.
+A right file computes the same in another order, so that it may be off by some times as much. The
+model runs once more, rounded at random (``converter.worker.rerounding``); an ONNX source, whose
+operators are out of reach, on inputs that are moved by a step.
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from converter.worker import detections, parts, vacuity
-from converter.worker.detections import Places
-from converter.worker.execution import REFUSALS, Runner, flatten, tensors
+from converter.errors import StageError
+from converter.worker import detections, numerics, parts, vacuity
+from converter.worker.detections import Places, Rows
+from converter.worker.execution import REFUSALS, Runner, flatten, replica, tensors
 from converter.worker.inputs import Array
 from converter.worker.loading import Loaded
 from converter.worker.numerics import Noise
+from converter.worker.rerounding import Rerounding
 from converter.worker.starting import first_line
 from converter.worker.strips import Strips
 
+# Where an output has few elements, one run may by chance hardly move them: the largest distance
+# of three. One run moves many enough.
+_RUNS, _MANY = 3, 1000
 # Of the detections the nearest pairs tell the rounding; the others are another choice.
 _NEAREST = 0.9
-# Two runs that differ by less are the same but for rounding.
-_REPEATS = 1e-4
-# A part that is small beside the whole rounds worse, so that more of it says nothing yet.
-_PARTS_REPEAT = 1e-2
+# How far, in steps, the results of all operators move to find the detections on the edge.
+_LEVELS = (1.0, 1.0, 2.0, 4.0, 8.0, 16.0)
+
+Again = Callable[[int, float, bool], list[Array] | None]
+"""Runs the model for a seed and a level, products in float64 or not; ``None``: it refused."""
 
 
 def measure(
@@ -34,83 +43,150 @@ def measure(
     outputs: Sequence[Array],
     members: Places,
 ) -> Noise:
-    """Run the model in float64 on the inputs of one case, and see how far its outputs are off.
+    """See how far rounding moves the outputs of one case.
 
-    The model has run before and random operators draw other numbers: see ``repeats``.
+    Which detections are on the edge takes more runs, and is found out when first asked for.
     """
-    unknown = Noise([None] * len(outputs))
-    if loaded.kind != "module":
-        return unknown
-    try:
-        double = copy.deepcopy(run.used).double()
-        arguments = tuple(
-            tensor.double() if tensor.is_floating_point() else tensor
-            for tensor in tensors(inputs, run.device)
-        )
-        with Strips():  # type: ignore[no-untyped-call]
-            result = run.forward(arguments, draw=1, model=double)
-    except (*REFUSALS, AttributeError, KeyError) as error:
-        # Code that names float32 inside forward does not run in float64; the default holds then.
-        print(f"no float64 reference: {first_line(error)}")
-        return unknown
-    exact = [tensor.cpu().numpy() for tensor in flatten(result)]
-    if len(exact) != len(outputs):
-        return unknown
-    floors = [_distance(want, have) for want, have in zip(exact, outputs, strict=True)]
-    if not members:
-        return Noise(floors, parts=list(map(parts.rounding, exact, outputs)))
-    return _of_detections(floors, exact, outputs, members)
-
-
-def repeats(noise: Noise) -> bool:
-    """Whether a measured noise shows that the model gives the same once more.
-
-    Another draw of random numbers, or what an earlier call left behind, would show in it.
-    """
-    known = [floor for floor in noise.floors if floor is not None]
-    all_known = bool(known) and len(known) == len(noise.floors)
-    even = all(part.largest < _PARTS_REPEAT for part in noise.parts)
-    return all_known and max(known) < _REPEATS and even and noise.lost == 0
+    of_file = loaded.kind == "onnx"
+    again = functools.partial(_file if of_file else _torch, run, inputs, outputs)
+    found = [_between(moved, outputs, members) for moved in _runs(again, outputs)]
+    if not found:
+        return Noise([None] * len(outputs))
+    noise = worst(found)
+    if of_file:
+        # Inputs that move show less than operators that round.
+        least = numerics.UNKNOWN_FLOOR
+        floors = [None if floor is None else max(floor, least) for floor in noise.floors]
+        noise = replace(noise, floors=floors)
+    if not detections.ranked(members, outputs):
+        return noise
+    edge = functools.partial(_on_the_edge, again, outputs, members, noise.floors)
+    return replace(noise, edge=functools.cache(edge))
 
 
 def worst(noises: Sequence[Noise]) -> Noise:
-    """The largest of each, for a case whose own was not measured."""
+    """The largest of each; of several, none has the detections on the edge."""
+    if len(noises) == 1:
+        return noises[0]
     columns = zip(*(noise.floors for noise in noises), strict=True)
     floors = [max((f for f in column if f is not None), default=None) for column in columns]
     known = [noise.parts for noise in noises if noise.parts]
-    joined = [parts.largest(column) for column in zip(*known, strict=True)]
-    return Noise(floors, max((noise.lost for noise in noises), default=0.0), joined)
+    return Noise(floors, [parts.largest(column) for column in zip(*known, strict=True)])
 
 
-def _of_detections(
-    floors: list[float | None], exact: list[Array], outputs: Sequence[Array], members: Places
-) -> Noise:
-    same = [
-        have.astype(want.dtype) if have.dtype.kind == "f" else have
-        for want, have in zip(exact, outputs, strict=True)
-    ]
-    if not detections.comparable(members, exact, same):
-        return Noise(floors, 1.0)
-    left, right = detections.pair(members, exact, same)
-    floors = list(floors)
-    for index in members.values():
-        # Pairs have the same label.
-        floors[index] = 0.0 if exact[index].dtype.kind != "f" and len(left) else None
-        if exact[index].dtype.kind == "f" and len(left):
-            error = detections.errors(exact[index][left], same[index][right])
-            near = error[error <= np.quantile(error, _NEAREST)]
-            scale = vacuity.rms(exact[index])
-            floors[index] = float(np.sqrt(np.mean(np.square(near)))) / scale if scale else None
-    found = detections.found(members, exact, same, (left, right), floors)
-    most = max(len(exact[members["scores"]]), len(same[members["scores"]]), 1)
-    return Noise(floors, 1 - int(found.sum()) / most)
+def _runs(again: Again, outputs: Sequence[Array]) -> Iterator[list[Array]]:
+    fewest = min((output.size for output in outputs if output.dtype.kind == "f"), default=0)
+    for seed in range(1 if fewest >= _MANY else _RUNS):
+        moved = again(seed, 1.0, True)
+        if moved is None:
+            return
+        yield moved
 
 
-def _distance(exact: Array, rounded: Array) -> float | None:
-    if exact.shape != rounded.shape:
+def _torch(
+    run: Runner,
+    inputs: Mapping[str, Array],
+    outputs: Sequence[Array],
+    seed: int,
+    level: float,
+    exact: bool,
+) -> list[Array] | None:
+    arguments, model = tensors(inputs, run.device), replica(run.model)
+    try:
+        with Strips(), Rerounding(seed, level, exact=exact):  # type: ignore[no-untyped-call]
+            result = run.forward(arguments, model=model)
+        found = [tensor.detach().cpu().resolve_neg().numpy() for tensor in flatten(result)]
+    except REFUSALS as error:
+        print(f"the model does not run with other rounding: {first_line(error)}")
         return None
-    if rounded.dtype.kind != "f":
-        return 0.0 if np.array_equal(exact, rounded) else None
-    scale = vacuity.rms(exact)
-    error = vacuity.rms(rounded.astype(np.float64) - exact.astype(np.float64))
-    return error / scale if scale else None
+    return found if len(found) == len(outputs) else None
+
+
+def _file(
+    run: Runner,
+    inputs: Mapping[str, Array],
+    outputs: Sequence[Array],
+    seed: int,
+    level: float,
+    exact: bool,
+) -> list[Array] | None:
+    floats = [name for name, array in inputs.items() if array.dtype.kind == "f" and array.size]
+    if not floats:
+        return None
+    # Philox draws the same on every machine.
+    draw = np.random.Generator(np.random.Philox(seed))
+    moved = dict(inputs)
+    for name in floats:
+        array = inputs[name]
+        signs = draw.integers(0, 2, array.shape) * 2 - 1
+        step = level * float(np.finfo(array.dtype.name).eps)
+        moved[name] = (array.astype(np.float64) * (1 + signs * step)).astype(array.dtype)
+    try:
+        found = run(moved)
+    except StageError as error:
+        print(f"the file does not run with other rounding: {error.message}")
+        return None
+    return found if len(found) == len(outputs) else None
+
+
+def _between(moved: Sequence[Array], outputs: Sequence[Array], members: Places) -> Noise:
+    """How far one run is from the outputs."""
+    floors = list(map(_distance, moved, outputs))
+    if detections.ranked(members, outputs) and detections.comparable(members, outputs, moved):
+        rows = detections.pair(members, outputs, moved)
+        for place in members.values():
+            floors[place] = _of_pairs(outputs[place], moved[place], rows)
+    return Noise(floors, list(map(parts.rounding, moved, outputs)))
+
+
+def _of_pairs(want: Array, got: Array, rows: tuple[Rows, Rows]) -> float | None:
+    if want.dtype.kind != "f":  # pairs have the same label
+        return 0.0
+    left, right = rows
+    scale = vacuity.rms(want)
+    if not len(left) or not scale:
+        return None
+    error = detections.errors(want[left], got[right])
+    near = error[error <= np.quantile(error, _NEAREST)]
+    return float(np.sqrt(np.mean(np.square(near)))) / scale
+
+
+def _on_the_edge(
+    again: Again, outputs: Sequence[Array], members: Places, floors: Sequence[float | None]
+) -> dict[int, Array]:
+    """Detections without a counterpart in another of the model's own lists, of either list.
+
+    The lists are those of runs that move the results of all operators by more and more, as long
+    as the detections that stay move by no more than a right file may move them.
+    """
+    found: dict[int, list[Array]] = {place: [] for place in members.values()}
+    for seed, level in enumerate(_LEVELS, _RUNS):
+        moved = again(seed, level, False)
+        if moved is None or not detections.comparable(members, outputs, moved):
+            continue
+        rows = detections.pair(members, outputs, moved)
+        far = [
+            (_of_pairs(outputs[place], moved[place], rows) or 0.0)
+            > numerics.tolerance(floors[place])
+            for place in members.values()
+        ]
+        if any(far) and level > 1:
+            break
+        bounds = detections.bounds(members, outputs, floors)
+        good = detections.found(members, outputs, moved, rows, bounds)
+        for side, counterparts in ((outputs, rows[0][good]), (moved, rows[1][good])):
+            for place in members.values():
+                found[place].append(np.delete(side[place], counterparts, axis=0))
+    return {place: np.concatenate(rows) for place, rows in found.items() if rows}
+
+
+def _distance(moved: Array, output: Array) -> float | None:
+    if moved.shape != output.shape:
+        return None
+    if output.dtype.kind != "f":
+        return 0.0 if np.array_equal(moved, output) else None
+    scale = vacuity.rms(output)
+    error = vacuity.rms(output.astype(np.float64) - moved.astype(np.float64))
+    if not error:
+        return 0.0
+    return error / scale if scale and np.isfinite(error) else None

@@ -7,6 +7,7 @@ pass on empty arrays; so kind, shape and finiteness are decided before any numbe
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,10 +19,13 @@ from converter.worker.inputs import Array
 from converter.worker.parts import Rounding
 
 # Where the configuration names no tolerance: so many times the rounding error that the model
-# itself shows against float64. ONNX Runtime adds up in another order and fuses; it was seen at 1
-# to 6 times that error. The bounds keep a model that rounds badly from excusing everything.
+# itself shows when it is rounded otherwise. ONNX Runtime adds up in another order and fuses; it was
+# seen at 1 to 6 times that error. The bounds keep a model that rounds badly from excusing
+# everything.
 _TIMES_FLOOR = 20.0
-_TIGHTEST, _LOOSEST, _UNKNOWN = 5e-6, 2.5e-3, 2.5e-4
+_TIGHTEST, _LOOSEST = 5e-6, 2.5e-3
+# What stands for a rounding error that cannot be measured: the float32 of a deep network.
+UNKNOWN_FLOOR = 1.25e-6
 # The largest of many rounding errors against their root mean square.
 _PEAK = 4.0
 
@@ -31,18 +35,19 @@ class Noise:
     """The rounding error that a model shows by itself (``converter.worker.noise``).
 
     Attributes:
-        floors: for each output the relative L2 distance to float64; ``None``: not known.
-        lost: share of the detections that have no counterpart in float64.
+        floors: for each output the relative L2 distance to a run that is rounded otherwise;
+            ``None``: not known.
         parts: for each output what rounding does to its parts; empty where it is not known.
+        edge: gives the detections that rounding lets come and go, for each output that lists them.
     """
 
     floors: list[float | None] = field(default_factory=list)
-    lost: float = 0.0
     parts: list[Rounding] = field(default_factory=list)
+    edge: Callable[[], Mapping[int, Array]] = dict
 
     @classmethod
     def none(cls, count: int) -> Noise:
-        """As if the model did not round at all: the tightest bounds."""
+        """Of ``count`` outputs that no rounding excuses: the tightest bounds hold for them."""
         return cls([0.0] * count)
 
     def of_parts(self, index: int) -> Rounding:
@@ -72,10 +77,10 @@ def compare(
 
     Floating-point outputs pass when every element satisfies
     ``|actual - expected| <= atol + rtol * |expected|``. Integers and booleans must be equal.
-    With no tolerance given, both follow from ``floor``, the relative L2 distance between the
-    model in its own precision and in float64 (``None``: not known), ``atol`` as a share of the
-    output's root mean square, and the relative L2 error is bounded too; then ``noise``, the same
-    distance in each part, helps to judge the parts by themselves (``converter.worker.parts``;
+    With no tolerance given, both follow from ``floor``, the relative L2 distance between two runs
+    of the model that round otherwise (``None``: not known), ``atol`` as a share of the output's
+    root mean square, and the relative L2 error is bounded too; then ``noise``, the same distance
+    in each part, helps to judge the parts by themselves (``converter.worker.parts``;
     ``None``: they are not).
     """
     shape = list(actual.shape)
@@ -111,8 +116,7 @@ def _not_compared(frame: OutputCheck, why: str) -> OutputCheck:
 
 def tolerance(floor: float | None) -> float:
     """Relative L2 error that a right file may show, from the model's own rounding error."""
-    if floor is None:
-        return _UNKNOWN
+    floor = UNKNOWN_FLOOR if floor is None else floor
     return min(max(_TIMES_FLOOR * floor, _TIGHTEST), _LOOSEST)
 
 

@@ -30,6 +30,8 @@ def compare(
     """
     problem: str | None = None
     unpaired: int | None = None
+    if not detections.ranked(members, expected):
+        members = {}
     if members and detections.comparable(members, expected, actual):
         paired = detections.align(members, expected, actual, spec, noise)
         expected, actual = paired.expected, paired.actual

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,30 +20,18 @@ class Rounding:
     Attributes:
         slices: root mean square in each slice.
         decades: root mean square of the elements of each order of magnitude.
-        largest: of any part, as a share of the part's own scale.
     """
 
     slices: Spread = field(default_factory=dict)
     decades: Decades = field(default_factory=dict)
-    largest: float = 0.0
 
 
-def rounding(exact: Array, rounded: Array) -> Rounding:
-    """Of an output in the model's own precision against the same in float64."""
-    if exact.shape != rounded.shape or rounded.dtype.kind != "f" or not rounded.size:
+def rounding(moved: Array, output: Array) -> Rounding:
+    """Of an output against the same, rounded otherwise."""
+    if moved.shape != output.shape or output.dtype.kind != "f" or not output.size:
         return Rounding()
-    error = rounded.astype(np.float64) - exact.astype(np.float64)
-    found = slices.spread(error)
-    return Rounding(
-        found, magnitudes.decades(exact, rounded), max(_shares(exact, error, found), default=0.0)
-    )
-
-
-def _shares(exact: Array, error: Array, found: Spread) -> Iterator[float]:
-    for axis, scale in slices.spread(exact).items():
-        yield float((found[axis][scale > 0] / scale[scale > 0]).max(initial=0.0))
-    for held in magnitudes.smaller(np.abs(exact.astype(np.float64))):
-        yield float(np.linalg.norm(error[held]) / np.linalg.norm(exact[held]))
+    error = output.astype(np.float64) - moved.astype(np.float64)
+    return Rounding(slices.spread(error), magnitudes.decades(moved, output))
 
 
 def largest(known: Sequence[Rounding]) -> Rounding:
@@ -56,7 +44,7 @@ def largest(known: Sequence[Rounding]) -> Rounding:
                 spread[axis] = np.maximum(spread[axis], other.slices[axis])
         for power, value in other.decades.items():
             decades[power] = max(value, decades.get(power, 0.0))
-    return Rounding(spread, decades, max(item.largest for item in known))
+    return Rounding(spread, decades)
 
 
 def wrong(expected: Array, actual: Array, noise: Rounding, floor: float | None) -> str | None:
@@ -64,7 +52,7 @@ def wrong(expected: Array, actual: Array, noise: Rounding, floor: float | None) 
 
     Args:
         noise: the model's own rounding of the parts.
-        floor: relative L2 distance of the whole output to float64; ``None``: not known.
+        floor: that of the whole output, as relative L2 distance; ``None``: not known.
     """
     return slices.wrong(expected, actual, noise.slices, floor) or magnitudes.wrong(
         expected, actual, noise.decades

@@ -2,9 +2,8 @@
 
 A bound that follows the scale of the whole output lets an error through that is larger than all
 that a small part holds. The slices along each axis (channels, columns, the members of a stack) are
-therefore compared by themselves too, coarsely: what is within a hundredth of the part's own scale
-(a twentieth where its rounding is not known), or within what rounding does to it, is left to the
-finer bounds of the whole.
+therefore compared by themselves too, coarsely: what is within a hundredth of the part's own scale,
+or within what rounding does to it, is left to the finer bounds of the whole.
 """
 
 from __future__ import annotations
@@ -20,8 +19,7 @@ Spread = dict[int, NDArray[np.float64]]
 """Axis → root mean square of each slice along it."""
 
 _FEWEST = 16  # elements of a slice: a statistic of fewer is none
-# Of a part's own scale: where the model's own rounding of it is known, and where it is not.
-_SHARE, _SHARE_UNKNOWN = 0.01, 0.05
+_SHARE = 0.01  # of a part's own scale
 _TIMES_NOISE = 20.0
 _STEPS = 4.0  # of the dtype, at the scale of the whole output, or at one; and a usual floor
 
@@ -43,7 +41,7 @@ def wrong(expected: Array, actual: Array, noise: Spread, floor: float | None) ->
     Args:
         noise: the model's own rounding error in each slice; where it has none for an axis, or for
             another number of slices, ``floor`` stands for it.
-        floor: relative L2 distance of the whole output to float64; ``None``: not known.
+        floor: that of the whole output, as relative L2 distance; ``None``: not known.
     """
     whole = float(np.sqrt(np.mean(np.square(expected.astype(np.float64)))))
     # ONNX Runtime's sigmoid and its like are exact to a step at one, not at their own small value.
@@ -55,8 +53,7 @@ def wrong(expected: Array, actual: Array, noise: Spread, floor: float | None) ->
         own = noise.get(axis)
         known = own is not None and own.shape == scale.shape
         rounding: Any = own if known else floor * whole  # of each slice, or of all
-        share = _SHARE if known else _SHARE_UNKNOWN
-        allowed = np.maximum(_TIMES_NOISE * rounding, np.maximum(share * scale, step))
+        allowed = np.maximum(_TIMES_NOISE * rounding, np.maximum(_SHARE * scale, step))
         index = int(np.argmax(errors[axis] - allowed))
         if errors[axis][index] > allowed[index]:
             return (

@@ -38,7 +38,7 @@ class Stacked(Frozen):
 
 
 class InFloat32(Frozen):
-    """Boxes in pixels beside scores; names its precision, so that float64 is not to be had."""
+    """Boxes in pixels beside scores; names its precision."""
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.float()

@@ -87,7 +87,7 @@ def test_a_given_tolerance_is_the_bound_and_is_recorded() -> None:
 
 @pytest.mark.parametrize(
     ("floor", "expected"),
-    [(None, 2.5e-4), (0.0, 5e-6), (1e-8, 5e-6), (1e-6, 2e-5), (1.0, 2.5e-3)],
+    [(None, 2.5e-5), (0.0, 5e-6), (1e-8, 5e-6), (1e-6, 2e-5), (1.0, 2.5e-3)],
 )
 def test_the_derived_tolerance_follows_the_floor_within_bounds(
     floor: float | None, expected: float

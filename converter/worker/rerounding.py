@@ -1,0 +1,152 @@
+"""Run a model once more with every operation rounded at random: what rounding alone does to it.
+
+Each operator computes in float64, and what rounding to the precision that the model asked for cuts
+off is changed at random; a result that needs no rounding stays as it is, so that whole numbers,
+comparisons and copies are untouched. This is Monte Carlo arithmetic (D. S. Parker, 1997)
+at the operators of PyTorch. The model sees its own dtypes and takes its own way: modules that name
+float32 in ``forward``, scripts and exported programs are all run alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+_WIDER = {
+    torch.float16: torch.float64,
+    torch.bfloat16: torch.float64,
+    torch.float32: torch.float64,
+    torch.complex64: torch.complex128,
+}
+_aten = torch.ops.aten
+# Conversions, which round the same in every runtime; and what deals with memory, not numbers.
+_LEFT_ALONE = {_aten._to_copy, _aten.copy_, _aten.copy, _aten.set_, _aten.resize_}
+_PRODUCTS = {
+    _aten.convolution.default,
+    _aten._convolution.default,  # of a trace
+    _aten.mm.default,
+    _aten.addmm.default,
+    _aten.bmm.default,
+    _aten.baddbmm.default,
+}
+_PIECE = 1 << 16
+
+
+class Rerounding(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Within it every result is rounded at random.
+
+    Args:
+        seed: other ones round otherwise.
+        level: how far, in steps of the dtype's precision; 1 is what rounding does.
+        exact: convolutions and matrix products too are computed in float64, so that how they add
+            up shows; else in their own precision, which takes a third of the time.
+    """
+
+    def __init__(self, seed: int, level: float = 1.0, *, exact: bool = True) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._seed = seed
+        self._level = level
+        self._exact = exact
+        self._generators: dict[torch.device, torch.Generator] = {}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if not _rounds(func, args, kwargs):
+            return func(*args, **kwargs)
+        if func in _PRODUCTS and not self._exact:
+            result = func(*args, **kwargs)
+            return result.copy_(self._moved(result))
+        wide = _in_float64(func, args, kwargs)
+        if wide is None:
+            if not func._schema.is_mutable:
+                args, kwargs = tree_map(self._moved, (args, kwargs))
+            return func(*args, **kwargs)
+        result = func(*args, **kwargs)
+        for plain, exact in zip(tree_leaves(result), tree_leaves(wide), strict=True):
+            # Written over the plain result, which keeps its layout and what shares its memory.
+            if _narrow(plain):
+                for part, value in _pieces(plain, exact):
+                    part.copy_(self._rounded(value, plain.dtype))
+        return result
+
+    def _rounded(self, exact: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        cut = exact - exact.to(dtype)  # zero where nothing is cut off, NaN at infinity
+        cut.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
+        return exact.addcmul(cut, self._shares(exact), value=2 * self._level)
+
+    def _moved(self, value: Any) -> Any:
+        """A value of which nothing is known to be cut off, moved by up to half a step."""
+        if not _narrow(value):
+            return value
+        step = self._level * torch.finfo(value.dtype).eps / 2
+        return value.addcmul(value, self._shares(value), value=step)
+
+    def _shares(self, like: torch.Tensor) -> torch.Tensor:
+        """Random numbers from -1 to 1, of eight bits each, which are drawn eight at a time."""
+        words = torch.empty(-(-like.numel() // 8), dtype=torch.int64, device=like.device)
+        words.random_(torch.iinfo(torch.int64).min, None, generator=self._generator(like.device))
+        bits = words.view(torch.int8)[: like.numel()].view(like.shape)
+        return bits.to(like.dtype).div_(128)
+
+    def _generator(self, device: torch.device) -> torch.Generator:
+        """Of its own: what the model draws at random stays what it was."""
+        if device not in self._generators:
+            self._generators[device] = torch.Generator(device).manual_seed(self._seed)
+        return self._generators[device]
+
+
+def _rounds(func: Any, args: Any, kwargs: Any) -> bool:
+    """False for views, conversions, and operators that take no such numbers."""
+    views = any(
+        argument.alias_info is not None and not argument.alias_info.is_write
+        for argument in func._schema.arguments
+    )
+    return (
+        not views
+        and func.overloadpacket not in _LEFT_ALONE
+        and any(_narrow(value) for value in tree_leaves((args, kwargs)))
+    )
+
+
+def _pieces(plain: torch.Tensor, exact: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
+    """Of both, small enough for the cache: what is made on the way would fill memory else."""
+    if plain.is_contiguous() and exact.is_contiguous():
+        yield from zip(plain.view(-1).split(_PIECE), exact.view(-1).split(_PIECE), strict=True)
+    else:
+        yield plain, exact
+
+
+def _narrow(value: Any) -> bool:
+    return (
+        isinstance(value, torch.Tensor)
+        and value.dtype in _WIDER
+        and value.layout == torch.strided
+        and not value.is_nested
+    )
+
+
+def _in_float64(func: Any, args: Any, kwargs: Any) -> Any:
+    """The operator on copies of its arguments in float64.
+
+    ``None`` where it has no such kernel, or draws numbers that it must not draw twice (attention
+    counts as such, for its dropout).
+    """
+    if torch.Tag.nondeterministic_seeded in func.tags:
+        return None
+    args, kwargs = tree_map(_widened, (args, kwargs))
+    try:
+        return func(*args, **kwargs)
+    except RuntimeError:  # NotImplementedError among them
+        return None
+
+
+def _widened(value: Any) -> Any:
+    if _narrow(value):
+        return value.to(_WIDER[value.dtype])
+    return _WIDER.get(value, value) if isinstance(value, torch.dtype) else value
