@@ -117,7 +117,8 @@ def _rounds(func: Any, args: Any, kwargs: Any) -> bool:
 def _pieces(plain: torch.Tensor, exact: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
     """Of both, small enough for the cache: what is made on the way would fill memory else."""
     if plain.is_contiguous() and exact.is_contiguous():
-        yield from zip(plain.view(-1).split(_PIECE), exact.view(-1).split(_PIECE), strict=True)
+        flat = (torch.split(tensor.view(-1), _PIECE) for tensor in (plain, exact))
+        yield from zip(*flat, strict=True)
     else:
         yield plain, exact
 
