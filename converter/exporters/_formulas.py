@@ -105,7 +105,7 @@ def trunc_divide(g: Graph, a: Any, b: Any, dtype: torch.dtype) -> Any:
 def remainder(g: Graph, a: Any, b: Any, dtype: torch.dtype) -> Any:
     """``a % b`` with the sign of ``b`` (``remainder_kernel``); ``fmod`` is exact."""
     if not dtype.is_floating_point:
-        return g.op("Mod", g.cast(a, dtype), g.cast(b, dtype))
+        return g.op("Mod", g.cast(a, dtype), g.cast(b, dtype), fmod=0)
     a, b, work = _widened(g, a, b, dtype)
     left = g.op("Mod", a, b, fmod=1)
     moved = g.op("Where", _other_sign(g, left, b, work), g.op("Add", left, b), left)

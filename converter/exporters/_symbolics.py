@@ -158,9 +158,11 @@ def _counts(value: Any) -> bool:
 def _div(g: Any, a: Any, b: Any, *mode: Any) -> Any:
     rounding = symbolic_helper._maybe_get_const(mode[0], "s") if mode else None
     dtype = _result(g, a, b)
-    if rounding == "floor" and dtype is not None:
+    if dtype is None or not dtype.is_floating_point:  # what torch does with integers is right
+        return symbolic_opset10.div(g, a, b, *mode)
+    if rounding == "floor":
         return _formulas.floor_divide(_Graph(g), a, b, dtype, _nonzero(b))
-    if rounding == "trunc" and dtype is not None:
+    if rounding == "trunc":
         return _formulas.trunc_divide(_Graph(g), a, b, dtype)
     return symbolic_opset10.div(g, a, b, *mode)
 

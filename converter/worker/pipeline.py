@@ -34,12 +34,14 @@ from converter.worker import (
     attribution,
     checking,
     execution,
+    kernels,
     loading,
     mutation,
     preparing,
     publishing,
     reference,
     simplification,
+    structure,
     training,
     verification,
 )
@@ -161,7 +163,8 @@ def _convert(
             simplify = simplified.record
             model = simplified.model or checking.exported(raw, job, references.outputs)
             publishing.save(model, final, job.export)
-    with recorder.stage("verify"):
+    with recorder.stage("verify") as notes:
+        notes += kernels.known(structure.read(final))
         del model  # the session holds its own copy of the weights
         proof = attribution.prove(raw, final, simplify, references, job, values)
         done.verify = proof.verdict.record
