@@ -60,9 +60,9 @@ class _Graph:
     def dtype(self, name: str) -> int:
         """UNDEFINED where the file does not say."""
         if name in self._tensors:
-            return self._tensors[name].data_type
+            return int(self._tensors[name].data_type)
         kind = self._types.get(name)
-        return TensorProto.UNDEFINED if kind is None else kind.elem_type
+        return int(TensorProto.UNDEFINED if kind is None else kind.elem_type)
 
     def sizes(self, name: str) -> list[int | None]:
         """A size for each axis, ``None`` for an open one; empty where nothing is stated."""
