@@ -109,8 +109,10 @@ def test_division_of_floats(tmp_path: Path, exporter: str, dtype: torch.dtype) -
         # PyTorch rounds the quotient to float16 before it truncates; ONNX Runtime's CPU kernels
         # compute in float32.
         found.pop(5, None)
-        if exporter == "dynamo":  # which rounds the number in `x // 0.1` before we see it
-            found.pop(1, None)
+    if exporter == "dynamo" and dtype is not torch.float32:
+        # dynamo hands over the number of `x // 0.1` and `x % 0.1` as a tensor, already rounded.
+        found.pop(1, None)
+        found.pop(7, None)
     assert found == {}
 
 
