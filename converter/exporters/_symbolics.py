@@ -1,23 +1,296 @@
-"""Operators that torch's TorchScript exporter has no ONNX form for, put together from others."""
+"""Operators of torch's TorchScript exporter that it lacks or translates wrongly.
+
+The formulas are in ``_formulas``; here is how arguments are read and nodes are added.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import onnx as torch_onnx
-from torch.onnx._internal.torchscript_exporter import symbolic_helper
+from torch.onnx import errors
+from torch.onnx._internal.torchscript_exporter import (
+    symbolic_helper,
+    symbolic_opset9,
+    symbolic_opset10,
+)
 from torch.onnx._internal.torchscript_exporter._globals import GLOBALS
 from torch.onnx._internal.torchscript_exporter._type_utils import JitScalarType
 
+from converter.exporters import _formulas
+
 _OLDEST_OPSET = 7
+_NEWEST_OPSET = 23  # torch looks for the nearest lower one, so each has its own entry
+_MOD = 10  # the first opset with Mod
+# How torch.nn.functional numbers `reduction`.
+_REDUCTIONS = {1: "ReduceMean", 2: "ReduceSum"}
 
 
 def register() -> None:
     """Make them known to ``torch.onnx.export(dynamo=False)``; once more does no harm."""
-    torch_onnx.register_custom_op_symbolic(  # type: ignore[attr-defined]  # exported, not listed
-        "aten::rms_norm", _rms_norm, _OLDEST_OPSET
-    )
+    for name, (function, first) in _table().items():
+        for opset in range(first, _NEWEST_OPSET + 1):
+            torch_onnx.register_custom_op_symbolic(  # type: ignore[attr-defined]  # exported, not listed
+                f"aten::{name}", function, opset
+            )
+
+
+def _table() -> dict[str, tuple[Callable[..., Any], int]]:
+    """Name in ``aten`` → function, first opset."""
+    return {
+        "rms_norm": (_rms_norm, _OLDEST_OPSET),
+        "floor_divide": (_floor_divide, _MOD),
+        "floordiv": (_floordiv, _MOD),
+        "div": (_div, _MOD),
+        "remainder": (_remainder, _MOD),
+        "fmod": (_fmod, _MOD),
+        "atan2": (_atan2, 9),
+        "log_sigmoid": (_log_sigmoid, _OLDEST_OPSET),
+        "logaddexp": (_logaddexp, 9),
+        "logaddexp2": (_logaddexp2, 9),
+        "log1p": (_log1p, 9),
+        "expm1": (_expm1, 9),
+        "softplus": (_softplus, 9),
+        "cosine_similarity": (_cosine_similarity, _OLDEST_OPSET),
+        "pairwise_distance": (_pairwise_distance, _OLDEST_OPSET),
+        "cdist": (_cdist, 9),
+        "cumsum": (_cumsum, 11),
+        "avg_pool1d": (_average(1), _MOD),
+        "avg_pool2d": (_average(2), _MOD),
+        "avg_pool3d": (_average(3), _MOD),
+        "binary_cross_entropy_with_logits": (_cross_entropy, 9),
+    }
+
+
+class _Graph:
+    """``_formulas.Graph`` on top of torch's graph."""
+
+    def __init__(self, g: Any) -> None:
+        self.g = g
+
+    def op(self, name: str, *values: Any, **attributes: Any) -> Any:
+        typed = {f"{key}_i": value for key, value in attributes.items()}
+        return self.g.op(name, *values, **typed)
+
+    def constant(self, value: float, dtype: torch.dtype) -> Any:
+        return self.g.op("Constant", value_t=torch.tensor(value, dtype=dtype))
+
+    def cast(self, value: Any, dtype: torch.dtype) -> Any:
+        stated = _tensor(value)
+        if stated is not None:
+            if stated.dtype is dtype:
+                return value
+            return self.g.op("Constant", value_t=stated.to(dtype))
+        if _dtype(value) is dtype:
+            return value
+        return self.g.op("Cast", value, to_i=JitScalarType.from_dtype(dtype).onnx_type())
+
+    def reduce(self, name: str, value: Any, axes: Sequence[int], keepdims: bool) -> Any:
+        """ReduceSum takes its axes as an input from opset 13 on, the others from 18 on."""
+        if GLOBALS.export_onnx_opset_version < (13 if name == "ReduceSum" else 18):
+            return self.g.op(name, value, axes_i=list(axes), keepdims_i=int(keepdims))
+        positions = self.g.op("Constant", value_t=torch.tensor(list(axes)))
+        return self.g.op(name, value, positions, keepdims_i=int(keepdims))
+
+
+def _dtype(value: Any) -> torch.dtype | None:
+    """Of a value of the graph, where torch knows it."""
+    kind = JitScalarType.from_value(value, JitScalarType.UNDEFINED)
+    return None if kind is JitScalarType.UNDEFINED else kind.dtype()
+
+
+def _result(g: Any, *values: Any) -> torch.dtype | None:
+    """In which dtype PyTorch computes: that of the node's output, else that of its inputs."""
+    found = _dtype(g.original_node.output())
+    return found or next(filter(None, map(_dtype, values)), None)
+
+
+def _tensor(value: Any) -> torch.Tensor | None:
+    """A constant of the graph."""
+    if value.node().kind() not in ("onnx::Constant", "prim::Constant"):
+        return None
+    stated = symbolic_helper._maybe_get_const(value, "t")
+    return stated if isinstance(stated, torch.Tensor) else None
+
+
+def _floor_divide(g: Any, a: Any, b: Any) -> Any:
+    dtype = _result(g, a, b)
+    # Truncation is right for sizes, and torch's shape inference follows it.
+    if dtype is None or (_counts(a) and _counts(b)):
+        return symbolic_opset9.floor_divide(g, a, b)
+    return _formulas.floor_divide(_Graph(g), a, b, dtype, _nonzero(b))
+
+
+def _floordiv(g: Any, a: Any, b: Any) -> Any:
+    """``//`` of two numbers of Python, such as sizes."""
+    if _counts(a) and _counts(b):
+        return symbolic_opset9.floordiv(g, a, b)
+    dtype = _result(g, a, b) or torch.int64
+    return _formulas.floor_divide(_Graph(g), a, b, dtype, _nonzero(b))
+
+
+def _nonzero(value: Any) -> bool:
+    stated = _tensor(value)
+    return stated is not None and bool((stated != 0).all())
+
+
+# What only moves elements, or makes a size of sizes.
+_OF_SIZES = {
+    f"onnx::{name}"
+    for name in ("Gather", "Squeeze", "Unsqueeze", "Cast", "Identity", "Mul", "Add", "Div")
+}
+
+
+def _counts(value: Any) -> bool:
+    """A size of a tensor, a constant that is not negative, or what is made of such."""
+    node = value.node()
+    if node.kind() in ("onnx::Shape", "onnx::Size"):
+        return True
+    stated = _tensor(value)
+    if stated is not None:
+        return not stated.is_floating_point() and bool((stated >= 0).all())
+    return node.kind() in _OF_SIZES and all(_counts(source) for source in node.inputs())
+
+
+def _div(g: Any, a: Any, b: Any, *mode: Any) -> Any:
+    rounding = symbolic_helper._maybe_get_const(mode[0], "s") if mode else None
+    dtype = _result(g, a, b)
+    if dtype is None or not dtype.is_floating_point:  # what torch does with integers is right
+        return symbolic_opset10.div(g, a, b, *mode)
+    if rounding == "floor":
+        return _formulas.floor_divide(_Graph(g), a, b, dtype, _nonzero(b))
+    if rounding == "trunc":
+        return _formulas.trunc_divide(_Graph(g), a, b, dtype)
+    return symbolic_opset10.div(g, a, b, *mode)
+
+
+def _remainder(g: Any, a: Any, b: Any) -> Any:
+    return _formulas.remainder(_Graph(g), a, b, _result(g, a, b) or torch.float32)
+
+
+def _fmod(g: Any, a: Any, b: Any) -> Any:
+    return _formulas.fmod(_Graph(g), a, b, _result(g, a, b) or torch.float32)
+
+
+def _atan2(g: Any, y: Any, x: Any) -> Any:
+    return _formulas.atan2(_Graph(g), y, x, _result(g, y, x) or torch.float32)
+
+
+def _log_sigmoid(g: Any, x: Any) -> Any:
+    return _formulas.log_sigmoid(_Graph(g), x)
+
+
+def _logaddexp(g: Any, a: Any, b: Any) -> Any:
+    return _formulas.logaddexp(_Graph(g), a, b, _result(g, a, b) or torch.float32)
+
+
+def _logaddexp2(g: Any, a: Any, b: Any) -> Any:
+    return _formulas.logaddexp(_Graph(g), a, b, _result(g, a, b) or torch.float32, base=2)
+
+
+def _log1p(g: Any, x: Any) -> Any:
+    dtype = _result(g, x) or torch.float32
+    graph = _Graph(g)
+    return _formulas.log1p(graph, graph.cast(x, dtype), dtype)
+
+
+def _expm1(g: Any, x: Any) -> Any:
+    dtype = _result(g, x) or torch.float32
+    graph = _Graph(g)
+    return _formulas.expm1(graph, graph.cast(x, dtype), dtype)
+
+
+@symbolic_helper.parse_args("v", "f", "f")
+def _softplus(g: Any, x: Any, beta: float, threshold: float) -> Any:
+    if beta == 1 and threshold >= 20:  # softplus(20) is 20 + 2e-9
+        return g.op("Softplus", x)
+    return _formulas.softplus(_Graph(g), x, beta, threshold, _dtype(x) or torch.float32)
+
+
+@symbolic_helper.parse_args("v", "v", "i", "f")
+def _cosine_similarity(g: Any, a: Any, b: Any, axis: int, eps: float) -> Any:
+    dtype = _result(g, a, b) or torch.float32
+    graph = _Graph(g)
+    a, b = graph.cast(a, dtype), graph.cast(b, dtype)
+    if _rank(a) != _rank(b):  # the axis is counted after broadcasting
+        axis = axis if axis < 0 else axis - max(_rank(a), _rank(b))
+    return _formulas.cosine_similarity(graph, a, b, axis, eps, dtype)
+
+
+def _rank(value: Any) -> int:
+    return symbolic_helper._get_tensor_rank(value) or 0
+
+
+@symbolic_helper.parse_args("v", "v", "f", "f", "b")
+def _pairwise_distance(g: Any, a: Any, b: Any, p: float, eps: float, keepdims: bool) -> Any:
+    dtype = _result(g, a, b) or torch.float32
+    graph = _Graph(g)
+    apart = g.op("Sub", graph.cast(a, dtype), graph.cast(b, dtype))
+    apart = g.op("Add", apart, graph.constant(eps, dtype))
+    return _formulas.norm(graph, apart, p, keepdims, dtype)
+
+
+def _cdist(g: Any, a: Any, b: Any, p: Any, mode: Any = None) -> Any:
+    """Torch's own form is for the Euclidean distance of many points by a matrix product."""
+    order = symbolic_helper._parse_arg(p, "f")
+    direct = symbolic_helper._parse_arg(mode, "i") == 2 if mode is not None else False
+    few = [symbolic_helper._get_tensor_dim_size(value, -2) for value in (a, b)]
+    small = all(size is not None and size <= 25 for size in few)
+    if order == 2 and not direct and not small:
+        return symbolic_opset9.cdist(g, a, b, p, mode)
+    dtype = _result(g, a, b) or torch.float32
+    graph = _Graph(g)
+    left = symbolic_helper._unsqueeze_helper(g, a, [_rank(a) - 1])  # type: ignore[no-untyped-call]
+    right = symbolic_helper._unsqueeze_helper(g, b, [_rank(b) - 2])  # type: ignore[no-untyped-call]
+    return _formulas.norm(graph, g.op("Sub", left, right), order, False, dtype)
+
+
+def _cumsum(g: Any, x: Any, axis: Any, dtype: Any = None) -> Any:
+    kind = _result(g, x) or torch.float32
+    graph = _Graph(g)
+    position = graph.constant(symbolic_helper._get_const(axis, "i", "dim"), torch.int32)
+    return _formulas.cumsum(graph, graph.cast(x, kind), position, kind)
+
+
+def _average(rank: int) -> Callable[..., Any]:
+    """Average pooling over ``rank`` axes; torch's own ignores ``divisor_override``."""
+    own = symbolic_opset10._avg_pool(f"avg_pool{rank}d", rank)
+
+    def pool(g: Any, x: Any, kernel: Any, *rest: Any) -> Any:
+        divisor = rest[4] if len(rest) > 4 else None
+        if divisor is None or symbolic_helper._is_none(divisor):
+            return own(g, x, kernel, *rest)
+        stride, padding, ceil_mode = rest[:3]
+        if symbolic_helper._parse_arg(ceil_mode, "b"):
+            raise errors.SymbolicValueError(_formulas.NO_DIVISOR, x)
+        sizes = symbolic_helper._parse_arg(kernel, "is")
+        area = math.prod(sizes * rank if len(sizes) == 1 else sizes)
+        graph = _Graph(g)
+        include = graph.constant(1, torch.int64)
+        mean = own(g, x, kernel, stride, padding, ceil_mode, include)
+        factor = area / symbolic_helper._parse_arg(divisor, "i")
+        return g.op("Mul", mean, graph.constant(factor, _dtype(x) or torch.float32))
+
+    return pool
+
+
+def _cross_entropy(g: Any, x: Any, target: Any, weight: Any, positive: Any, reduction: Any) -> Any:
+    """``(1 - y) x - ((w - 1) y + 1) log_sigmoid(x)`` (``Loss.cpp``); a log of 0 has no place."""
+    graph = _Graph(g)
+    one = graph.constant(1, _dtype(x) or torch.float32)
+    loss = g.op("Mul", g.op("Sub", one, target), x)
+    scaled = _formulas.log_sigmoid(graph, x)
+    if not symbolic_helper._is_none(positive):
+        share = g.op("Mul", g.op("Sub", positive, one), target)
+        scaled = g.op("Mul", g.op("Add", share, one), scaled)
+    loss = g.op("Sub", loss, scaled)
+    if not symbolic_helper._is_none(weight):
+        loss = g.op("Mul", loss, weight)
+    name = _REDUCTIONS.get(symbolic_helper._maybe_get_const(reduction, "i"))
+    return loss if name is None else g.op(name, loss, keepdims_i=0)
 
 
 @symbolic_helper.parse_args("v", "is", "v", "v")

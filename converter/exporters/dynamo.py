@@ -9,6 +9,7 @@ import torch
 from torch.onnx import errors as onnx_errors
 
 from converter.errors import Code, StageError
+from converter.exporters import _translations
 from converter.job import Job
 from converter.worker.loading import Loaded
 
@@ -38,6 +39,7 @@ def export(loaded: Loaded, job: Job, arguments: tuple[Any, ...], destination: Pa
             keep_initializers_as_inputs=job.export.keep_initializers_as_inputs,
             optimize=job.export.constant_folding,
             external_data=True,
+            custom_translation_table=_translations.table(),
             verbose=False,
         )
     except onnx_errors.OnnxExporterError as error:

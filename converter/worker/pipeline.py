@@ -38,6 +38,7 @@ from converter.worker import (
     domain,
     execution,
     fastpath,
+    kernels,
     limits,
     loading,
     mutation,
@@ -197,7 +198,8 @@ def _convert(
             simplify = simplified.record
             model = simplified.model or checking.exported(raw, job, references.cases)
             publishing.save(model, final, job.export, told)
-    with recorder.stage("verify"):
+    with recorder.stage("verify") as notes:
+        notes += kernels.known(model)
         del model  # the session holds its own copy of the weights
         frozen = limits.frozen_places(recorder.caught["export"])
         proof = attribution.prove(raw, final, simplify, references, job, values, told)
