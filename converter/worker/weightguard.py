@@ -61,8 +61,11 @@ def only_tensors() -> Iterator[None]:
     try:
         with opening.listening(_refuse_pickles):
             yield
-    except pickle.UnpicklingError as error:
-        raise _more_than_tensors(str(error).splitlines()[0]) from error
+    except (pickle.UnpicklingError, RuntimeError) as error:
+        unsafe = error if isinstance(error, pickle.UnpicklingError) else error.__cause__
+        if not isinstance(unsafe, pickle.UnpicklingError):  # timm says it with a RuntimeError
+            raise
+        raise _more_than_tensors(str(unsafe).splitlines()[0]) from error
     finally:
         torch.load = load
 

@@ -65,7 +65,7 @@ def refused(job: Job) -> StageError:
     [
         ({"registry": "torchvision/squeezenet1_1"}, {"pretrained": True}),
         ({"registry": "torchvision/fcn_resnet50"}, {"weights_backbone": "DEFAULT"}),
-        ({"registry": "torchvision/fcn_resnet50"}, {"pretrained_backbone": True}),
+        ({"registry": "torchvision/fcn_resnet50"}, {"weights_backbone": "IMAGENET1K_V1"}),
         ({"_target_": "torchvision.models.resnet18"}, {"pretrained": True}),
     ],
 )
