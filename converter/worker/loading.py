@@ -9,7 +9,6 @@ import sys
 import traceback
 import zipfile
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +21,6 @@ import registry
 from converter import trust as policy
 from converter.errors import Code, StageError
 from converter.job import Job
-from converter.libraries import LIBRARIES
 from converter.spec import Checkpoint
 from converter.worker import (
     checkpoint,
@@ -161,11 +159,8 @@ def _build(job: Job, reading: Reading) -> tuple[Any, str | None]:
     _check_kwargs(builder, kwargs, job)
     if isinstance(job.weights, str) and job.weights != "random":
         reading.stop()  # they count by their name and the version of the library
-        with weightguard.only_tensors():
-            return published.build(builder, kwargs, job.weights)
-    library = (getattr(builder, "__module__", None) or "").partition(".")[0]
-    guarded = job.source.kind == "registry" or library in LIBRARIES
-    with weightguard.no_weights(job, library) if guarded else nullcontext():
+        return published.build(builder, kwargs, job.weights)
+    with weightguard.guarded(builder, job):
         model = builder(**kwargs)
     if not isinstance(job.weights, Checkpoint):
         return model, None
@@ -183,8 +178,7 @@ def _builder(job: Job) -> tuple[Any, Mapping[str, Any]]:
     if source.file is not None and source.name is not None:
         return importing.from_file(source.file, source.name, job.trust), {}
     name = str(source.registry)
-    entry = registry.find(name)
-    if entry is None:
+    if (entry := registry.find(name)) is None:
         raise StageError(Code.LOAD, f"the registry has no model '{name}'", _nearest(name))
     return importing.from_registry(entry), entry.kwargs
 

@@ -10,15 +10,23 @@ from __future__ import annotations
 import functools
 import pickle
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 
 from converter.errors import Code, StageError
 from converter.job import Job
-from converter.libraries import loading_arguments
+from converter.libraries import LIBRARIES, loading_arguments
 from converter.worker import opening
+
+
+def guarded(builder: object, job: Job) -> AbstractContextManager[None]:
+    """What to call a builder in: ``no_weights`` for one of a library or the registry."""
+    library = (getattr(builder, "__module__", None) or "").partition(".")[0]
+    if job.source.kind == "registry" or library in LIBRARIES:
+        return no_weights(job, library)
+    return nullcontext()
 
 
 @contextmanager
