@@ -59,13 +59,14 @@ def only_tensors() -> Iterator[None]:
     Raises:
         StageError: WEIGHTS_UNSAFE.
     """
-    load = torch.load
+    holder: Any = torch
+    load = holder.load
 
     @functools.wraps(load)
     def checked(*args: Any, **kwargs: Any) -> Any:
         return load(*args, **{**kwargs, "weights_only": True})
 
-    torch.load = checked
+    holder.load = checked
     try:
         with opening.listening(_refuse_pickles):
             yield
@@ -75,7 +76,7 @@ def only_tensors() -> Iterator[None]:
             raise
         raise _more_than_tensors(str(unsafe).splitlines()[0]) from error
     finally:
-        torch.load = load
+        holder.load = load
 
 
 def _refuse_pickles(event: str, arguments: tuple[Any, ...]) -> None:
