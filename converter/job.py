@@ -360,7 +360,8 @@ class JobResult(Frozen):
     """What became of a job: the worker's own account, or the supervisor's if it left none.
 
     Attributes:
-        files_read: what a builder of the user's opened for reading and the key does not cover.
+        files_read: files of the user's that the model's code opened for reading: of a worker all,
+            absolute, code too; of a finished job data, and what the key does not cover.
         not_stored: why the result is used and not kept in the store.
     """
 

@@ -8,7 +8,16 @@ from __future__ import annotations
 
 import os
 import sysconfig
+from collections.abc import Mapping
 from functools import cache
+from typing import Any
+
+LIBRARIES = {
+    "torchvision": ("weights", "weights_backbone", "pretrained", "pretrained_backbone"),
+    "timm": ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path"),
+}
+"""The libraries whose models are offered, with the arguments of their builders that are known to
+load weights. A worker refuses whatever else turns out to load some."""
 
 _INSTALLED = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
 
@@ -23,6 +32,12 @@ def is_standard(path: str | os.PathLike[str]) -> bool:
     """Does a file belong to the standard library?"""
     place = os.fspath(path)
     return place.startswith(_standard()) and not any(name in place for name in _INSTALLED)
+
+
+def loading_arguments(library: str, kwargs: Mapping[str, Any]) -> list[str]:
+    """Those of some arguments that make a builder of torchvision or timm load weights."""
+    known = LIBRARIES.get(library, ())
+    return [name for name, value in kwargs.items() if name in known and value not in (None, False)]
 
 
 @cache

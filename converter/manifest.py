@@ -110,7 +110,14 @@ class Request(Frozen):
 
 
 class Row(Frozen):
-    """One model of the configuration: exactly one row each, always."""
+    """One model of the configuration: exactly one row each, always.
+
+    Attributes:
+        files_read: data that the user's own code read while it built and ran the model, and code
+            that the key does not cover; relative to the folder where the run was started where
+            they are below it.
+        not_stored: why the result is used and not kept in the store.
+    """
 
     name: str
     source: str
@@ -128,6 +135,8 @@ class Row(Frozen):
     artifact: Artifact | None = None
     verify: VerifyRecord = VerifyRecord()
     latency: list[Latency] = Field(default_factory=list)
+    files_read: list[str] = Field(default_factory=list)
+    not_stored: str | None = None
 
 
 class Manifest(Frozen):
@@ -181,6 +190,8 @@ def row_of(job: Job, result: JobResult) -> Row:
         artifact=result.artifact,
         verify=result.verify,
         latency=result.latency,
+        files_read=result.files_read,
+        not_stored=result.not_stored,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Set
 from typing import TypeVar
@@ -12,7 +13,8 @@ from converter import plugins
 from converter.batch import BatchSpec
 from converter.configuration import request, run_rules, selection, wording
 from converter.errors import Code, Problem
-from converter.spec import CaseInput, ExportSpec, InputSpec, ModelSpec, OpsetRange
+from converter.libraries import loading_arguments
+from converter.spec import CaseInput, ExportSpec, InputSpec, ModelSpec, OpsetRange, Source
 
 T = TypeVar("T", bound=Hashable)
 
@@ -39,6 +41,7 @@ def check(
     problems += unknown
     for name, model in models.items():
         problems += _model(f"models.{name}", model)
+        problems += _weights(f"models.{name}", name, model)
     names = {**models, **dict.fromkeys(refused_models)}
     if not names:
         hint = "Name an experiment (+experiment=smoke), `include` or `models`."
@@ -107,6 +110,18 @@ def _model(key: str, model: ModelSpec) -> list[Problem]:
         problems += _axes(f"{key}.dynamic_axes", model)
         problems += _verify(f"{key}.verify", model, model.inputs)
     return problems
+
+
+def _weights(key: str, name: str, model: ModelSpec) -> list[Problem]:
+    """Arguments of a library's builder that would load weights; ``weights`` loads them, checked."""
+    source = model.source or Source(registry=name)
+    library = re.split(r"[/.]", source.target or source.registry or "", maxsplit=1)[0]
+    message = f"makes {library} load weights by itself, unchecked."
+    hint = f"State them as {key}.weights: NAME or {{checkpoint: PATH}}, and remove the key."
+    return [
+        Problem(f"{key}.kwargs.{argument}", message, hint)
+        for argument in loading_arguments(library, model.kwargs)
+    ]
 
 
 def _is_onnx(model: ModelSpec) -> bool:

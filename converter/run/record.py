@@ -123,7 +123,7 @@ class Record:
         """
         job = self._jobs[result.name]
         problem: OSError | None = None
-        result = self.shelf.unless_changed(job, result)
+        result = self.shelf.with_files(job, self.shelf.unless_changed(job, result))
         if result.status == "ok":
             try:
                 result = delivery.publish(job, result, self._directory)

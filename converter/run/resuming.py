@@ -67,6 +67,8 @@ def _why_again(
     """Why a finished model is done again, or ``None``."""
     if row.error is not None and row.error.code is Code.IO:  # a full disk stopped the run here
         return f"it could not be written: {row.error.message}"
+    if row.not_stored is not None:  # the key cannot tell whether it is as it was
+        return row.not_stored
     now = shelf.key(job)
     if row.job_key != now.digest:
         parts = shelf.parts_of(row.job_key)

@@ -11,11 +11,12 @@ from converter.job import Job, JobResult, Latency, StageRecord
 from converter.manifest import Environment, Row
 from converter.processes import outcome
 from converter.run import delivery
-from converter.store import keys
+from converter.store import coverage, keys
 from converter.store.entries import DamagedError, Entry, LatencyRecord, Store, Stored
 from converter.store.keys import JobKey, Keys, Parts
 
 _NEW = "not in the store"
+_SHOWN = 3  # models of which the end of a run says why they were not stored
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ class Shelf:
         self._reasons: dict[str, str] = {}
         self._found: dict[str, Stored] = {}
         self._known: dict[str, list[Entry]] | None = None
+        self._not_stored: dict[str, str] = {}
         self.problem: OSError | None = None
 
     def open(self) -> None:
@@ -96,6 +98,8 @@ class Shelf:
         if self._store is None:
             return Lookup(None)
         key = self.key(job)
+        if key.incomplete is not None:
+            return Lookup(None, key.incomplete)
         try:
             stored = self._store.read(key.digest)
         except DamagedError as error:
@@ -146,7 +150,7 @@ class Shelf:
 
     def keep(self, job: Job, result: JobResult, directory: Path) -> None:
         """Store an ok result whose artifact is published; one that cannot be stored is no harm."""
-        if self._store is not None:
+        if self._store is not None and result.not_stored is None:
             try:
                 self._store.put(job, self.key(job), result, directory)
             except OSError as error:
@@ -181,6 +185,15 @@ class Shelf:
         paths = self._makes.changed_files(job, self.key(job))
         return outcome.input_changed(result, paths) if paths else result
 
+    def with_files(self, job: Job, result: JobResult) -> JobResult:
+        """The result with the files to name in its row, and why it cannot be kept without them."""
+        read, problem = coverage.judge(self.key(job), result.files_read)
+        if result.status != "ok":
+            problem = None
+        elif problem is not None and self._store is not None:
+            self._not_stored[job.name] = problem
+        return result.model_copy(update={"files_read": read, "not_stored": problem})
+
     def labelled(self, job: Job, row: Row, *, cached: bool = False) -> Row:
         """The row with its key, and where it is from."""
         reason = None if cached else self._reasons.get(job.name)
@@ -194,12 +207,16 @@ class Shelf:
 
     def words(self) -> list[str]:
         """What to tell the user about the store."""
+        said = [f"Not stored: {name}: {why}." for name, why in self._not_stored.items()]
+        more = [f"Not stored: {len(said) - _SHOWN} more."] if len(said) > _SHOWN else []
+        said = said[:_SHOWN] + more
         if self._store is None or self.problem is None:
-            return []
+            return said
         why = self.problem.strerror or self.problem
         return [
+            *said,
             f"The store {self._store.path} could not be written: {why} ({self.problem.filename}). "
-            "What it could not keep is built again by the next run."
+            "What it could not keep is built again by the next run.",
         ]
 
     def parts_of(self, key: str | None) -> Parts | None:

@@ -24,6 +24,7 @@ from converter.spec import Checkpoint, InputSpec
 from converter.store import sources
 from converter.store.contents import Contents
 from converter.store.installed import Installed
+from converter.store.modules import Modules
 
 Parts = dict[str, Any]
 
@@ -51,10 +52,12 @@ class JobKey:
         parts: JSON values by name: ``request.opset``, ``file registry/srcnn.py``,
             ``package torch``.
         files: the files among them, by the second word of their name.
+        incomplete: what it does not cover and should, so that nothing is stored under it.
     """
 
     parts: Parts
     files: dict[str, Path]
+    incomplete: str | None = None
 
     @property
     def digest(self) -> str:
@@ -79,20 +82,27 @@ class Keys:
         self._packages = packages
         self._gpus = [*gpus, os.environ.get("CUDA_VISIBLE_DEVICES", "")] if gpus else []
         self._contents = Contents()
+        self._modules = Modules(self._contents)
         self._installed = Installed()
 
     def of(self, job: Job) -> JobKey:
-        found = sources.of(job, self._contents)
+        found = sources.of(job, self._contents, self._modules)
         versions = self._versions(job, found.libraries)
         parts = {**_request(job), **versions, **_own_code(job)}
         if job.device != "cpu":
             parts["gpus"] = self._gpus
         parts |= {f"file {name}": self._contents.sha256(path) for name, path in found.files.items()}
-        return JobKey(json.loads(json.dumps(parts)), found.files)  # as they will be read again
+        parts = json.loads(json.dumps(parts))  # as they will be read again
+        return JobKey(parts, found.files, _too_large(found.too_large))
 
     def changed_files(self, job: Job, key: JobKey) -> list[Path]:
-        """The files that are not what they were when the key was made; read again."""
-        now = sources.of(job, self._contents).files
+        """The files that are not what they were when the key was made; read again.
+
+        One that is new in a folder that counts is none: nobody had asked for it. One that is new,
+        and that code of the job imports by its name, is.
+        """
+        known = frozenset(key.files.values())
+        now = sources.of(job, self._contents, self._modules, known).files
         names = {**key.files, **now}
         return [
             path
@@ -111,6 +121,12 @@ class Keys:
         found |= {f"package {name}": self._packages.get(name) for name in names}
         major, minor, _ = platform.python_version_tuple()
         return {**found, "python": f"{major}.{minor}", "machine": platform.machine()}
+
+
+def _too_large(keys: Sequence[str]) -> str | None:
+    if not keys:
+        return None
+    return f"{', '.join(keys)}: the folder has more than {sources.MOST_FILES:,} files"
 
 
 def difference(before: Parts, now: Parts) -> str:

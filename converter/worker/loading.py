@@ -9,7 +9,7 @@ import sys
 import traceback
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,8 +22,17 @@ from converter import trust as policy
 from converter.errors import Code, StageError
 from converter.job import Job
 from converter.spec import Checkpoint
-from converter.worker import checkpoint, freshcode, importing, onnx_source, published, weights
+from converter.worker import (
+    checkpoint,
+    freshcode,
+    importing,
+    onnx_source,
+    published,
+    weightguard,
+    weights,
+)
 from converter.worker.onnx_source import OnnxFile
+from converter.worker.reading import Reading
 
 Kind = Literal["module", "script_module", "script_function", "exported_program", "onnx"]
 Model = (
@@ -33,11 +42,6 @@ Model = (
     | torch.export.ExportedProgram
     | OnnxFile
 )
-# Builders' arguments that fetch or unpickle weights: `weights:` says what to load, checked.
-RESERVED = {
-    "torchvision": ("weights",),
-    "timm": ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path"),
-}
 
 
 @dataclass
@@ -48,6 +52,7 @@ class Loaded:
         device: where it is; an ONNX file and a script function stay on the CPU.
         weights_sha256: of the checkpoint, the downloaded file or the source file itself.
         conditioned: the random weights were conditioned.
+        reading: notes the files that the user's code reads, until it is stopped.
     """
 
     model: Model
@@ -55,6 +60,7 @@ class Loaded:
     device: torch.device
     weights_sha256: str | None
     conditioned: bool = False
+    reading: Reading = field(default_factory=Reading)
 
     @property
     def torch_model(self) -> Any:
@@ -81,7 +87,8 @@ def load(job: Job) -> Loaded:
     np.random.seed(job.seed)
     torch.manual_seed(job.seed)
     has_builder = job.source.kind in ("registry", "target", "file")
-    model, sha256 = _build(job) if has_builder else _read(job)
+    reading = Reading()
+    model, sha256 = _build(job, reading) if has_builder else _read(job)
     kind = _kind(model, job)
     _check_mode(kind, job)
     if isinstance(model, torch.nn.Module | torch.export.ExportedProgram):
@@ -93,7 +100,7 @@ def load(job: Job) -> Loaded:
             model = move_to_device_pass(model, device)
     else:
         device = torch.device("cpu")
-    return Loaded(model, kind, device, sha256)
+    return Loaded(model, kind, device, sha256, reading=reading)
 
 
 def describe(error: Exception, job: Job) -> tuple[Code, str, str]:
@@ -136,8 +143,9 @@ def _device(name: str) -> torch.device:
     return torch.device("cpu" if name == "cpu" or not available else "cuda")
 
 
-def _build(job: Job) -> tuple[Any, str | None]:
-    """Call the builder that the source names."""
+def _build(job: Job, reading: Reading) -> tuple[Any, str | None]:
+    """Call the builder that the source names; what the user's own code reads is noted."""
+    reading.start()  # a module may read weights when it is imported
     builder, fixed = _builder(job)
     if isinstance(builder, importing.MODELS):  # already built, at module level
         if job.kwargs or job.weights != "random":
@@ -150,8 +158,10 @@ def _build(job: Job) -> tuple[Any, str | None]:
     kwargs = {**fixed, **job.kwargs}
     _check_kwargs(builder, kwargs, job)
     if isinstance(job.weights, str) and job.weights != "random":
+        reading.stop()  # they count by their name and the version of the library
         return published.build(builder, kwargs, job.weights)
-    model = builder(**kwargs)
+    with weightguard.guarded(builder, job):
+        model = builder(**kwargs)
     if not isinstance(job.weights, Checkpoint):
         return model, None
     if not isinstance(model, torch.nn.Module):
@@ -168,8 +178,7 @@ def _builder(job: Job) -> tuple[Any, Mapping[str, Any]]:
     if source.file is not None and source.name is not None:
         return importing.from_file(source.file, source.name, job.trust), {}
     name = str(source.registry)
-    entry = registry.find(name)
-    if entry is None:
+    if (entry := registry.find(name)) is None:
         raise StageError(Code.LOAD, f"the registry has no model '{name}'", _nearest(name))
     return importing.from_registry(entry), entry.kwargs
 
@@ -183,14 +192,6 @@ def _without_backbone(builder: Any) -> dict[str, Any]:
 
 
 def _check_kwargs(builder: Any, kwargs: Mapping[str, Any], job: Job) -> None:
-    library = (getattr(builder, "__module__", None) or "").partition(".")[0]
-    for key in RESERVED.get(library, ()):
-        if job.kwargs.get(key) is not None:
-            raise StageError(
-                Code.LOAD,
-                f"kwargs.{key} would load weights behind the converter's back",
-                "State them as weights: NAME or weights: {checkpoint: PATH}.",
-            )
     try:
         signature = inspect.signature(builder)
     except ValueError:  # a builder written in C has none

@@ -109,6 +109,7 @@ def run(job: Job, emit: Emit, on_error: OnError | None = None) -> JobResult:
     except StageFailedError as failed:
         error = failed.error
     else:
+        loaded.reading.stop()  # what exporters open is theirs
         for exporter in ["original"] if loaded.kind == "onnx" else job.exporters:
             recorder = Recorder(job, emit, loading.describe, on_error)
             attempts.append(_attempt(exporter, loaded, references, job, recorder))
@@ -281,4 +282,5 @@ def _result(
         device=str(loaded.device) if loaded else None,
         weights_sha256=loaded.weights_sha256 if loaded else None,
         conditioned=loaded.conditioned if loaded else None,
+        files_read=loaded.reading.files() if loaded else [],
     )

@@ -17,12 +17,14 @@ import torch
 
 from converter.errors import Code, StageError
 from converter.worker.checkpoint import hash_of
+from converter.worker.weightguard import only_tensors
 
 Builder = Callable[..., Any]
 # What the libraries raise when the disk, not the network, is at fault.
 LOCAL = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EMFILE)
 
 
+@only_tensors()
 def build(builder: Builder, kwargs: Mapping[str, Any], name: str) -> tuple[Any, str | None]:
     """Build a model with its published weights.
 
@@ -33,8 +35,8 @@ def build(builder: Builder, kwargs: Mapping[str, Any], name: str) -> tuple[Any, 
         The model, and the SHA-256 of the downloaded file where that can be found.
 
     Raises:
-        StageError: WEIGHTS_MISSING for an unknown name, WEIGHTS_DOWNLOAD, or WEIGHTS_FORMAT
-            for a damaged file in the cache.
+        StageError: WEIGHTS_MISSING for an unknown name, WEIGHTS_DOWNLOAD, WEIGHTS_FORMAT for a
+            damaged file in the cache, or WEIGHTS_UNSAFE for one that holds more than tensors.
     """
     library = (getattr(builder, "__module__", None) or "").partition(".")[0]
     if library == "torchvision":

@@ -129,3 +129,70 @@ def test_a_source_that_is_edited_while_it_is_used_is_told(folder: Path, edited: 
     assert not list((folder / "run/models/own").glob("*.onnx*"))
     assert found["other"]["status"] == "ok"
     assert len(list((folder / "outputs/.store").iterdir())) == 1
+
+
+READER = """
+import os, time
+import torch
+
+def build(folder):
+    model = torch.nn.Linear(64, 16)
+    model.load_state_dict(torch.load(f"{folder}/weights.bin"))
+    open("waiting", "w").close()
+    while os.path.exists("wait"):
+        time.sleep(0.01)
+    return model
+
+def fixed():
+    return build("hf")
+"""
+READS = (
+    "+models.named={source: {file: reader.py, name: build}, kwargs: {folder: hf},"
+    " inputs: {x: {shape: [2, 64]}}}"
+)
+HIDES = "+models.hidden={source: {file: reader.py, name: fixed}, inputs: {x: {shape: [2, 64]}}}"
+
+
+def save_folder(folder: Path, seed: int) -> None:
+    (folder / "hf").mkdir(exist_ok=True)
+    code = (
+        f"import torch; torch.manual_seed({seed}); "
+        "torch.save(torch.nn.Linear(64, 16).state_dict(), 'hf/weights.bin')"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=folder, check=True)
+
+
+def test_new_weights_in_a_folder_are_built_again_and_hidden_ones_never_stored(
+    folder: Path,
+) -> None:
+    (folder / "reader.py").write_text(READER)
+    save_folder(folder, 1)
+    first = run(folder, "first", READS, HIDES)
+    assert [row["files_read"] for row in first.values()] == [["hf/weights.bin"]] * 2
+    assert first["named"]["not_stored"] is None
+    assert first["hidden"]["not_stored"].startswith("hf/weights.bin was read and not part of")
+    again = run(folder, "again", READS, HIDES)
+    assert [again[name]["cached"] for name in ("named", "hidden")] == [True, False]
+    save_folder(folder, 2)
+    last = run(folder, "last", READS, HIDES)
+    assert last["named"]["cache_miss_reason"] == "kwargs.folder/weights.bin changed"
+    for name, row in last.items():
+        assert row["artifact"]["sha256"] != first[name]["artifact"]["sha256"]
+
+
+def test_a_file_that_is_new_in_a_folder_fails_no_row(folder: Path) -> None:
+    (folder / "reader.py").write_text(READER)
+    save_folder(folder, 1)
+    (folder / "wait").touch()
+    with start(folder, "run", READS) as process:
+        end = time.monotonic() + 60
+        while not (folder / "waiting").exists():
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        (folder / "hf/other.bin").touch()
+        (folder / "other.py").touch()
+        (folder / "wait").unlink()
+        output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    row = rows(folder / "run")["named"]
+    assert (row["status"], row["not_stored"]) == ("ok", None)

@@ -411,18 +411,6 @@ def test_kwargs_that_do_not_fit(job: MakeJob, zoo: Path) -> None:
     assert error.hint == "It takes: width."
 
 
-@pytest.mark.parametrize(
-    ("source", "key"),
-    [("torchvision/resnet18", "weights"), ("timm/resnet18", "pretrained_cfg")],
-)
-def test_kwargs_do_not_load_weights(job: MakeJob, source: str, key: str) -> None:
-    if source.startswith("timm/"):
-        pytest.importorskip("timm")
-    error = refused(job(source, kwargs={key: "x"}))
-    assert f"kwargs.{key} would load weights" in error.message
-    assert "weights: NAME" in error.hint
-
-
 def test_row_23_a_builder_that_torchvision_lacks(job: MakeJob) -> None:
     error = refused(job("torchvision/resnet19"))
     assert error.code is Code.LOAD

@@ -6,6 +6,7 @@ import importlib
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable, Sequence
 from importlib.machinery import ModuleSpec
 from importlib.util import spec_from_file_location
@@ -17,7 +18,7 @@ import pytest
 import registry
 from converter.job import Job
 from converter.run import environment
-from converter.store import keys
+from converter.store import coverage, keys, sources
 from converter.store.keys import Keys
 
 PACKAGES = {"torch": "2.15.0", "onnx": "1.23.2", "onnxsim": "0.8.1", "timm": None}
@@ -274,6 +275,149 @@ def test_a_file_that_kwargs_name_counts_by_its_content(
     (tmp_path / "w.bin").write_bytes(b"2")
     said = keys.difference(before.parts, key_of(job).parts)
     assert said == "kwargs.tables.0.path changed"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder as ``from_pretrained`` reads it, in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "hf/tokenizer").mkdir(parents=True)
+    for name in ("weights.bin", "config.json", "tokenizer/vocab.txt"):
+        (tmp_path / "hf" / name).write_bytes(b"1")
+    return tmp_path / "hf"
+
+
+def test_a_folder_that_kwargs_name_counts_with_all_its_files(make: Make, folder: Path) -> None:
+    job = make({"registry": "srcnn"}, kwargs={"paths": [{"folder": "hf"}], "sep": "/"})
+    makes = Keys(PACKAGES, [])
+    before = makes.of(job)
+    place = "kwargs.paths.0.folder"
+    assert {name for name in before.files if name.startswith("kwargs")} == {
+        f"{place}/config.json", f"{place}/tokenizer/vocab.txt", f"{place}/weights.bin",
+    }  # fmt: skip
+    os.utime(folder / "weights.bin", (0, 0))
+    assert makes.of(job).digest == before.digest
+    (folder / "weights.bin").write_bytes(b"2")
+    (folder / "tokenizer/vocab.txt").unlink()
+    (folder / "more.bin").touch()
+    assert keys.difference(before.parts, makes.of(job).parts) == (
+        f"{place}/tokenizer/vocab.txt is gone; {place}/weights.bin changed; {place}/more.bin is new"
+    )
+
+
+def test_of_a_folder_counts_what_a_builder_may_mean(make: Make, folder: Path) -> None:
+    for name in (".cache/x", "__pycache__/m.pyc", "venv/pyvenv.cfg", "outputs/.hydra/config.yaml"):
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).touch()
+    (folder / ".DS_Store").touch()
+    (folder / "venv/python").touch()
+    (folder / "outputs/m.onnx").touch()
+    os.mkfifo(folder / "pipe")
+    (folder / "back").symlink_to(folder)
+    (folder.parent / "blobs").mkdir()
+    (folder.parent / "blobs/abc").write_bytes(b"1")
+    (folder / "model.safetensors").symlink_to(folder.parent / "blobs/abc")
+    (folder / "shards").symlink_to(folder.parent / "blobs")
+    job = make({"registry": "srcnn"}, kwargs={"folder": str(folder)})
+    makes = Keys(PACKAGES, [])
+    before = makes.of(job)
+    assert sorted(name for name in before.files if name.startswith("kwargs")) == [
+        "kwargs.folder/config.json", "kwargs.folder/model.safetensors",
+        "kwargs.folder/shards/abc", "kwargs.folder/tokenizer/vocab.txt",
+        "kwargs.folder/weights.bin",
+    ]  # fmt: skip
+    (folder.parent / "blobs/abc").write_bytes(b"2")
+    said = keys.difference(before.parts, makes.of(job).parts)
+    assert said == "kwargs.folder/model.safetensors changed; kwargs.folder/shards/abc changed"
+
+
+def test_a_folder_with_too_many_files_is_told(
+    make: Make, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = make({"registry": "srcnn"}, kwargs={"folder": "hf"})
+    monkeypatch.setattr(sources, "MOST_FILES", 3)
+    assert key_of(job).incomplete is None
+    monkeypatch.setattr(sources, "MOST_FILES", 2)
+    key = key_of(job)
+    assert key.incomplete == "kwargs.folder: the folder has more than 2 files"
+    assert coverage.judge(key, []) == (
+        [],
+        "kwargs.folder: the folder has more than 2 files, too many for the key: "
+        "name the files that are read",
+    )
+
+
+def test_what_is_new_and_that_nobody_asked_for_has_not_changed(make: Make, folder: Path) -> None:
+    root = folder.parent
+    texts = {"mine/__init__": "", "mine/a": "try:\n    from mine import fast\nexcept: pass"}
+    write(root, texts)
+    job = make({"_target_": "mine.a.build"}, kwargs={"folder": "hf"})
+    makes = Keys(PACKAGES, [])
+    before = makes.of(job)
+    (folder / "more.bin").write_bytes(b"1")
+    write(root, {"mine/unseen": "import mine.other", "mine/other": "", "beside": ""})
+    assert makes.changed_files(job, before) == []
+    write(root, {"mine/fast": ""})  # its import may have found it, or not
+    assert makes.changed_files(job, before) == [root / "mine/fast.py"]
+    (root / "mine/fast.py").unlink()
+    (folder / "weights.bin").unlink()
+    (folder / "config.json").write_bytes(b"2")
+    write(root, {"mine/a": "# edited"})
+    assert set(makes.changed_files(job, before)) == {
+        folder / "weights.bin", folder / "config.json", root / "mine/a.py",
+    }  # fmt: skip
+
+
+def test_jobs_of_one_package_cost_one_walk(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = 100
+    names = [f"pack/m{index}" for index in range(count)]
+    texts = dict.fromkeys(names, "import torch, os\nfrom pack import m0, m1\nfrom . import m2")
+    write(tmp_path, texts | {"pack/__init__": ""})
+    jobs = [make({"_target_": f"pack.m{index}.build"}) for index in range(10)]
+    time.sleep(0.1)  # what was written just now is not taken for being at rest
+    stats = 0
+
+    def counting(*args: Any, **kwargs: Any) -> os.stat_result:
+        nonlocal stats
+        stats += 1
+        return stat(*args, **kwargs)
+
+    stat = os.stat
+    monkeypatch.setattr(os, "stat", counting)
+    makes = Keys(PACKAGES, [])
+    found = [makes.of(job) for job in jobs]
+    assert [makes.changed_files(*pair) for pair in zip(jobs, found, strict=True)] == [[]] * 10
+    assert len(found[0].files) == count + 1
+    assert stats < 3 * 2 * len(jobs) * count  # 60 times as many where each import is looked up
+    found[0].files["pack/m5.py"].write_text("import pack.late")
+    write(tmp_path, {"pack/late": ""})
+    assert "pack/late.py" in makes.of(jobs[0]).files  # and it looks again where something changed
+
+
+def test_files_that_were_read_are_held_against_the_key(make: Make, folder: Path) -> None:
+    write(folder.parent, {"model": "import helper", "helper": ""})
+    checkpoint = {"checkpoint": str(folder.parent / "w.pth")}
+    (folder.parent / "w.pth").touch()
+    job = make(
+        {"file": str(folder.parent / "model.py"), "name": "M"},
+        kwargs={"folder": "hf"}, weights=checkpoint,
+    )  # fmt: skip
+    key = key_of(job)
+    own = [str(folder.parent / name) for name in ("helper.py", "model.py", "w.pth")]
+    weights = str(folder / "weights.bin")
+    assert coverage.judge(key, [*own, weights]) == (["hf/weights.bin"], None)
+    hidden, code = str(folder / ".hidden"), str(folder.parent / "computed.py")
+    assert coverage.judge(key, [code, weights, hidden, "/data/x.bin"]) == (
+        ["computed.py", "hf/.hidden", "/data/x.bin", "hf/weights.bin"],
+        "hf/.hidden and 1 more were read and not part of the key: "
+        "name the file or its folder in kwargs",
+    )
+    assert coverage.judge(key, [code])[1] == (
+        "computed.py was imported and not part of the key: "
+        "import it by an import statement, with its folder on PYTHONPATH"
+    )
 
 
 def test_data_counts_by_its_content(make: Make, tmp_path: Path) -> None:

@@ -295,6 +295,38 @@ def test_a_builder_that_the_installed_library_lacks_is_for_the_worker() -> None:
     assert parse({"models": {"m": {"source": "torchvision/resnet1800"}}})
 
 
+@pytest.mark.parametrize(
+    ("source", "kwargs", "refused"),
+    [
+        ("torchvision/resnet18", {"pretrained": True}, ["pretrained"]),
+        ("torchvision/fcn_resnet50", {"weights_backbone": "DEFAULT"}, ["weights_backbone"]),
+        ({"_target_": "torchvision.models.resnet18"}, {"weights": "DEFAULT"}, ["weights"]),
+        ("torchvision/resnet18", {"pretrained": False, "weights": None, "num_classes": 3}, []),
+        ({"_target_": "mine.build"}, {"pretrained": True}, []),
+        ({"file": "mine.py", "name": "timm"}, {"pretrained": True}, []),
+    ],
+)
+def test_row_60_weights_are_loaded_by_the_key_that_checks_them(
+    source: Any, kwargs: dict[str, Any], refused: list[str]
+) -> None:
+    keys = {"source": source, "kwargs": kwargs, "inputs": {"x": {"shape": [1, 3, 64, 64]}}}
+    if not refused:
+        assert accepted(**keys).kwargs == kwargs
+    for key in refused:
+        assert of_model(**keys) == [
+            f"models.m.kwargs.{key}: makes torchvision load weights by itself, unchecked. State "
+            "them as models.m.weights: NAME or {checkpoint: PATH}, and remove the key."
+        ]
+
+
+def test_row_60_timm() -> None:
+    pytest.importorskip("timm")
+    found = of_model(source="timm/resnet18", kwargs={"pretrained": True, "pretrained_cfg": "a1"})
+    assert [message.partition(":")[0] for message in found] == [
+        "models.m.kwargs.pretrained", "models.m.kwargs.pretrained_cfg",
+    ]  # fmt: skip
+
+
 def test_a_missing_source_suggests_one() -> None:
     (message,) = problems({"models": {"resnet18": {"opset": 17}}})
     assert message.startswith("models.resnet18.source: is missing. Perhaps source: ")

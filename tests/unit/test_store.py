@@ -137,6 +137,26 @@ def test_only_ok_results_are_kept(night: Night, store: Store) -> None:
     assert store.held() == []
 
 
+def test_a_result_that_the_key_does_not_cover_is_used_and_not_kept(
+    night: Night, store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "weights.bin").touch()
+    read = [str(tmp_path / "weights.bin")]
+
+    def reading(job: Job) -> JobResult:
+        return alone(job).model_copy(update={"files_read": read})
+
+    for _ in range(2):
+        row = night("a", act=reading)["a"]
+        assert (row.status, row.cached, row.files_read) == ("ok", False, read)
+        assert row.not_stored is not None
+        assert row.not_stored.startswith(f"{read[0]} was read and not part of the key")
+        assert f"Not stored: a: {row.not_stored}." in capsys.readouterr().out
+        assert store.held() == []
+    assert night("a")["a"].not_stored is None
+    assert len(store.held()) == 1
+
+
 def test_an_unexpected_success_is_one_from_the_store_too(night: Night) -> None:
     known = Expect(status="failed", code="EXPORT", reason="known")
     for cached in (False, True):
