@@ -14,6 +14,7 @@ from corpus import (
     limits,
     masks,
     padding,
+    reports,
     sizes,
     state,
     tables,
@@ -22,14 +23,14 @@ from corpus import (
 from corpus.module import Draw, Module, Template, pair
 
 KINDS: dict[str, tuple[Template, ...]] = {
-    "size": sizes.FAMILY,
-    "limit": limits.FAMILY,
-    "table": tables.FAMILY,
-    "padding": padding.FAMILY,
-    "mask": masks.FAMILY,
-    "value": values.FAMILY,
-    "edge": edges.FAMILY,
-    "frozen": frozen.FAMILY,
+    "size": sizes.FAMILY + reports.SIZES,
+    "limit": limits.FAMILY + reports.LIMITS,
+    "table": tables.FAMILY + reports.TABLES,
+    "padding": padding.FAMILY + reports.PADDING,
+    "mask": masks.FAMILY + reports.MASKS,
+    "value": values.FAMILY + reports.VALUES,
+    "edge": edges.FAMILY + reports.EDGES,
+    "frozen": frozen.FAMILY + reports.FROZEN,
     "state": state.FAMILY,
     "interface": interface.FAMILY,
 }
