@@ -27,6 +27,7 @@ from converter.worker import recheck
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning"),
+    pytest.mark.filterwarnings("ignore:`torch.jit.script`"),
     # torch's own fast path of attention, and its own exporters.
     pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*"),
@@ -48,6 +49,7 @@ class Case:
 
     Attributes:
         codes: that a refusal may have.
+        curable: another translation may be right; what leaves state behind is never.
         alike: the twin's ``kwargs`` or axes, where it is the same class.
     """
 
@@ -61,6 +63,7 @@ class Case:
     outputs: tuple[str, ...] = ("y",)
     exporters: tuple[str, ...] = tuple(BOTH)
     kwargs: dict[str, Any] = field(default_factory=dict)
+    curable: bool = True
     twin: str = ""
     alike: dict[str, Any] = field(default_factory=dict)
 
@@ -163,7 +166,7 @@ CASES = [
     ),
     Case(
         6, "cache", "Cache", {"x": {"shape": [2, 4, 4]}}, {"x": normal(2, 3, 4)},
-        {Code.STATE_MUTATED}, {"x": {1: "t"}},
+        {Code.STATE_MUTATED}, {"x": {1: "t"}}, curable=False,
     ),
     Case(
         7, "scalar_value", "Pick",
@@ -243,7 +246,7 @@ def assert_right(done: jobs.Converted, feed: Feed, want: list[Any]) -> None:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 def test_it_is_refused_or_right(outcome: Callable[..., Any], case: Case) -> None:
     done = outcome(case)
-    if done.code is None:
+    if done.code is None and case.curable:
         assert_right(done, case.probe, wanted(case))
     else:
         assert done.code in case.codes, done.result.error
@@ -335,9 +338,8 @@ STATED: list[dict[str, Any]] = [
     {"inputs": {}},
     {"inputs": {"x": {"shape": [2, 4]}}},
     {"inputs": {"x": {"shape": [2, 4]}}, "dynamic_axes": {"x": {0: "batch"}}},
-    {"inputs": {"x": {"shape": [2, 4], "value": [[1, 2, 3, 4], [4, 3, 2, 1]]}}},
 ]
-HOW = ["without_inputs", "with_inputs", "with_declared_axis", "with_a_list"]
+HOW = ["without_inputs", "with_inputs", "with_declared_axis"]
 
 
 @pytest.mark.parametrize("stated", STATED, ids=[f"8-{how}" for how in HOW])
@@ -353,7 +355,7 @@ def test_an_onnx_source_runs_at_its_own_sizes(
         assert done.code is Code.DIM_SPECIALISED
 
 
-@pytest.mark.parametrize("stated", STATED[:3], ids=[f"8-{how}" for how in HOW[:3]])
+@pytest.mark.parametrize("stated", STATED, ids=[f"8-{how}" for how in HOW])
 def test_an_onnx_source_of_any_size_is_ok(
     convert: Callable[..., Any], tmp_path: Any, stated: dict[str, Any]
 ) -> None:
