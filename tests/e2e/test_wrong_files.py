@@ -29,9 +29,10 @@ def build(folder):
 FOLDER = (
     "{source: {file: build.py, name: build}, kwargs: {folder: hf}, inputs: {x: {shape: [2, 4]}}}"
 )
-TEST_HELPERS = """
+FROZEN_FLAGS = """
 import torch
-from torch.testing._internal import common_utils  # as a model file with its own tests does
+
+torch.backends.disable_global_flags()  # as importing torch.testing._internal.common_utils does
 
 
 class Model(torch.nn.Module):
@@ -83,11 +84,9 @@ def test_9_an_unchanged_folder_is_taken_from_the_store(
     assert converted(converter_command, tmp_path, FOLDER)[0]["cached"]
 
 
-def test_a_model_file_that_imports_torchs_test_helpers(
-    tmp_path: Path, converter_command: Command
-) -> None:
-    """They freeze torch's global flags, which the worker sets too."""
-    (tmp_path / "helpers.py").write_text(TEST_HELPERS)
-    model = "{source: {file: helpers.py, name: Model}, inputs: {x: {shape: [1, 3, 8, 8]}}}"
+def test_a_model_file_that_freezes_torchs_flags(tmp_path: Path, converter_command: Command) -> None:
+    """Importing torch's test helpers does; the worker sets such flags too."""
+    (tmp_path / "frozen.py").write_text(FROZEN_FLAGS)
+    model = "{source: {file: frozen.py, name: Model}, inputs: {x: {shape: [1, 3, 8, 8]}}}"
     row, _ = converted(converter_command, tmp_path, model)
     assert row["status"] == "ok", row["error"]
