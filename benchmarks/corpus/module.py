@@ -227,7 +227,7 @@ def render(
     text = IMPORTS.format(more=more) + helpers + beside
     text += f"\n\nclass {class_name}(nn.Module):\n{_indent(body)}\n"
     files[f"{name}.py"] = text
-    return files
+    return {file: re.sub(r"\n{4,}", "\n\n\n", code) for file, code in files.items()}
 
 
 def _init(statements: str) -> str:
