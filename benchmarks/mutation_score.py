@@ -17,31 +17,21 @@ goal: 99 % of the damaged files that are not equivalent are rejected, and no sou
 from __future__ import annotations
 
 import argparse
-import contextlib
 import fnmatch
 import gc
-import io
-import subprocess
 import sys
 import tempfile
 import time
-import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from math import inf
 from pathlib import Path
 
 import onnx
-import torch
 from onnx import ModelProto
+from subjects import NOISE, Subject, allowed, convert, describe
 
 import registry
-from converter.job import Job, VerifyRecord
-from converter.worker import cases, mutation, numerics, preparing, reference
-from converter.worker.reference import References
-from converter.worker.verification import verify
+from converter.worker import mutation
 
-ROOT = Path(__file__).resolve().parents[1]
 SOURCES = (
     "conv_bn_relu", "flatten_pool", "simple_cnn",
     "torchvision/squeezenet1_1", "torchvision/mobilenet_v2", "torchvision/mobilenet_v3_small",
@@ -53,8 +43,6 @@ SOURCES = (
     "timm/test_byobnet", "timm/test_mambaout", "timm/test_maxvit", "timm/test_coatnet",
     "timm/test_efficientnet_evos", "timm/test_efficientnet_gn",
 )  # fmt: skip
-NOISE = 2.0  # two roundings may differ by more than each from the exact value
-FRESH = (1000, 1001)  # sample numbers that no verification case uses
 GOAL = 0.99
 
 
@@ -73,35 +61,6 @@ class Score:
     @property
     def real(self) -> int:
         return self.killed + len(self.missed)
-
-
-class Subject:
-    """One published model: its reference, its sound outputs and their noise."""
-
-    def __init__(self, folder: Path, work: Path) -> None:
-        self.job = Job.model_validate_json((folder / "job.json").read_bytes())
-        self.file = folder / f"{self.job.name}.onnx"
-        self.work = work
-        torch.set_num_threads(1)
-        with quiet():
-            self.references = reference.compute(*preparing.load(self.job))
-        self.feeds = [item.inputs for item in self.references.cases if not item.case.sizes]
-        self.feeds += [cases.Case("fresh", self.job.inputs, n).draw(self.job.seed) for n in FRESH]
-        self.sound = mutation.Sound(self.file, self.references, self.feeds, threads=1)
-
-    def excess(self, file: Path) -> float:
-        """How many times the noise the outputs of a file differ from the sound one's."""
-        pairs = zip(self.sound.moves(file), self.sound.noise, strict=True)
-        return max(move / noise if noise else (inf if move else 0.0) for move, noise in pairs)
-
-    def verdict(self, file: Path, *, optimise: bool = True) -> tuple[bool, VerifyRecord]:
-        found = verify(file, self.references, self.job, optimise=optimise)
-        return found.error is None, found.record
-
-    def saved(self, model: ModelProto) -> Path:
-        path = self.work / "file.onnx"
-        onnx.save_model(model, path)
-        return path
 
 
 def score(subject: Subject, count: int) -> Score:
@@ -162,38 +121,10 @@ def rename(model: ModelProto) -> None:
     del model.graph.value_info[:]
 
 
-def describe(subject: Subject, excess: float, record: VerifyRecord) -> str:
-    worst = max(output.rel_l2 or 0.0 for case in record.cases for output in case.outputs)
-    return (
-        f"{excess:.1f} times the noise ({max(subject.sound.noise):.1e}), "
-        f"relative L2 error {worst:.1e}, allowed {allowed(subject.references):.1e}"
-    )
-
-
-def allowed(references: References) -> float:
-    return max(numerics.tolerance(floor) for floor in references.noise.floors)
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Models and exporters print and warn; the table is what is wanted here."""
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        yield
-
-
-def convert(directory: str) -> Path:
+def run_of(directory: str) -> Path:
     """A run of ``SOURCES``, those of timm where it is installed."""
     sources = [source for source in SOURCES if registry.find(source)]
-    command = [
-        sys.executable, "-m", "converter", f"hydra.run.dir={directory}/run", "executor.workers=1",
-        "benchmark=off", "store.use=false",
-        f"include=[{','.join(sources)}]",
-    ]  # fmt: skip
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        print(done.stdout[-4000:], done.stderr[-2000:], sep="\n")
-    return Path(directory) / "run"
+    return convert(directory, f"include=[{','.join(sources)}]")
 
 
 def report(results: list[Score]) -> bool:
@@ -218,7 +149,7 @@ def main() -> None:
     arguments = parser.parse_args()
     results = []
     with tempfile.TemporaryDirectory() as work:
-        run = arguments.run or convert(work)
+        run = arguments.run or run_of(work)
         heads = ("inits", "killed", "missed", "equal", "alarms", "noise", "allowed", "s")
         print(f"{'model':28}" + "".join(f"{head:>8}" for head in heads), flush=True)
         for file in sorted(run.glob("models/*/*.onnx")):
