@@ -87,7 +87,7 @@ def verified(said: Verified) -> list[str]:
     """On what a file was verified: a line for each symbol and input, one for each branch."""
     rows = [(f"size of {plain(symbol)}", sizes(found)) for symbol, found in said.sizes.items()]
     rows += [
-        (f"input {plain(name)}", f"{extent(held.low, held.high)}: {', '.join(held.patterns)}")
+        (f"input {plain(name)}", f"{extent(held.low, held.high)}: {'; '.join(held.patterns)}")
         for name, held in said.values.items()
     ]
     width = min(max((len(label) for label, _ in rows), default=0), _LABEL) + 2
@@ -104,11 +104,11 @@ def verified(said: Verified) -> list[str]:
 
 
 def domain(found: Domain) -> list[str]:
-    """The same of a row, with what limits it: sizes that PyTorch refuses, cases left out."""
+    """The same of a row, with what limits it: sizes without an answer, cases left out."""
     refused = [f"{each.symbol} = {sizes(each.refused)}" for each in found.symbols if each.refused]
     parts = {
         "limit": found.limits,
-        "refused by PyTorch": refused,
+        "nothing to compare": refused,
         "left out by the budget": found.left_out,
         "dropped": found.dropped,
     }

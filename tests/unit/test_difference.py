@@ -259,7 +259,7 @@ def test_what_a_file_says_that_it_was_verified_on_is_readable() -> None:
     assert shown.split("\n\n")[-3:-1] == [
         "verified by the converter, as the file says\n"
         "  size of batch  1–3, 5, 7, 8\n"
-        "  input image    -41.5 to 38: normal, large\n"
+        "  input image    -41.5 to 38: normal; large\n"
         "  never reached\n"
         "    head.py:41 `if T > 16` (true)",
         "metadata: 1\n  key  value",

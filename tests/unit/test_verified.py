@@ -98,12 +98,12 @@ def test_the_domain_in_a_few_lines_of_80_columns() -> None:
     )
     assert text.domain(domain) == [
         "  size of batch  1, 2, 31–33, 63–65, 95–97, 127–129, 255–257, 511–513",
-        "  input image    -41.5 to 38: normal, large, small, grid, tiny, zeros, equal,",
+        "  input image    -41.5 to 38: normal; large; small; grid; tiny; zeros; equal;",
         "                 positive",
         "  never reached",
         "    head.py:41 `if T > 16` (true)",
         "    head.py:42 `if T > 17` (true)",
-        "  refused by PyTorch: batch = 0",
+        "  nothing to compare: batch = 0",
         "  left out by the budget: batch=1024; batch=1025",
         "  dropped: equal: its outputs are not finite",
     ]
