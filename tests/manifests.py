@@ -8,14 +8,18 @@ from converter.errors import Code
 from converter.job import (
     STAGES,
     Artifact,
+    Branch,
     CaseCheck,
+    Domain,
     DynamicCheck,
     ErrorRecord,
     FileInfo,
+    InputDomain,
     Latency,
     OutputCheck,
     SimplifyRecord,
     StageRecord,
+    SymbolDomain,
     TensorInfo,
     VerifyRecord,
 )
@@ -66,6 +70,30 @@ def failed(name: str, *, message: str = _MESSAGE, mark: str = "aa", **changes: A
         fingerprint=mark,
     )
     return _row(name, 17, {"status": "failed", "error": error, "attempts": 1} | changes)
+
+
+def verified_on(unreached: int = 1, **changes: Any) -> Domain:
+    """The domain of a model with one symbol and one input; ``changes`` replace its fields."""
+    fields: dict[str, Any] = {
+        "symbols": [SymbolDomain(symbol="batch", traced=2, sizes=[1, 2, 3, 5, 7, 8], refused=[0])],
+        "inputs": [
+            InputDomain(
+                name="image", dtype="float32", low=-41.5, high=38.0, patterns=["normal", "large"]
+            )
+        ],
+        "branches_seen": 14,
+        "unreached": [
+            Branch(file="head.py", line=41 + i, text=f"if T > {16 + i}", outcome="true")
+            for i in range(unreached)
+        ],
+    }
+    return Domain.model_validate(fields | changes)
+
+
+def with_domain(row: Row, domain: Domain) -> Row:
+    """The row, verified on that domain."""
+    verify = row.verify.model_copy(update={"domain": domain})
+    return row.model_copy(update={"verify": verify})
 
 
 def timed(provider: str = CPU, p50: float = 2.0, **changes: Any) -> Latency:

@@ -10,8 +10,9 @@ from collections.abc import Iterable
 
 from converter.changes import Change
 from converter.comparison.status import works
-from converter.job import CaseCheck
+from converter.job import CaseCheck, Domain
 from converter.manifest import Row
+from converter.verified import sizes
 
 
 def changes(before: Row, after: Row) -> list[Change]:
@@ -31,7 +32,7 @@ def changes(before: Row, after: Row) -> list[Change]:
                 detail=detail,
             )
         ]
-    return [*_cases(before, after), *_dynamic(before, after)]
+    return [*_cases(before, after), *_dynamic(before, after), *_domain(before, after)]
 
 
 def _cases(before: Row, after: Row) -> Iterable[Change]:
@@ -75,3 +76,37 @@ def _dynamic(before: Row, after: Row) -> Iterable[Change]:
             after=len(proved),
             detail=f"not proved now: {', '.join(lost)}",
         )
+
+
+def _domain(before: Row, after: Row) -> Iterable[Change]:
+    """Sizes and patterns of values on which the file is not verified now."""
+    was, now = before.verify.domain, after.verify.domain
+    if was is None or now is None:
+        return
+    tried = {item.symbol: item.sizes for item in now.symbols}
+    held = {item.name: item.patterns for item in now.inputs}
+    filled = [(item.name, item.patterns) for item in was.inputs]
+    lost = [
+        f"{item.symbol} = {sizes(gone)}"
+        for item in was.symbols
+        if (gone := set(item.sizes) - set(tried.get(item.symbol, item.sizes)))
+    ]
+    lost += [
+        f"{name}: {', '.join(gone)}"
+        for name, patterns in filled
+        if (gone := [what for what in patterns if what not in held.get(name, patterns)])
+    ]
+    if lost:
+        yield Change(
+            model=after.name,
+            kind="domain",
+            before=_extent(was),
+            after=_extent(now),
+            detail=f"not verified now: {'; '.join(lost)}",
+        )
+
+
+def _extent(domain: Domain) -> int:
+    """Sizes and patterns together."""
+    patterns = [item.patterns for item in domain.inputs]
+    return sum(map(len, [*(item.sizes for item in domain.symbols), *patterns]))

@@ -7,10 +7,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from converter.inspection.content import Content, Function, Initializer, Node
-from converter.job import TensorInfo
+from converter.job import Domain, TensorInfo
 from converter.run.summary import WIDTH, size
+from converter.verified import KEY, Verified, extent, read, sizes
 
 _MOST = 12  # numbers of a list that are shown
+_LABEL = 24
 
 
 def render(content: Content, nodes: bool = True) -> str:
@@ -21,8 +23,11 @@ def render(content: Content, nodes: bool = True) -> str:
         head = f"initializers: {len(content.initializers)}, {content.parameters:,} numbers, {total}"
         parts.append([head, *columns([tensor(value) for value in content.initializers])])
     parts.append([f"operators: {_covered(content)}", *columns(_histogram(content.ops))])
-    if content.metadata:
-        rows = [(plain(key), plain(text)) for key, text in content.metadata.items()]
+    said = read(content.metadata.get(KEY, ""))
+    if said is not None:
+        parts.append(["verified by the converter, as the file says", *verified(said)])
+    rows = [(plain(k), plain(v)) for k, v in content.metadata.items() if said is None or k != KEY]
+    if rows:
         parts.append([f"metadata: {len(rows)}", *columns(rows)])
     if nodes:
         parts.append(["nodes", *_numbered(content.nodes)])
@@ -76,6 +81,43 @@ def tensor(value: TensorInfo) -> tuple[str, ...]:
     notes += ["also an input"] if value.also_input else []
     notes += [f"sparse, {value.stored:,} stored values"] if value.stored is not None else []
     return (*cells, " ".join([size(value.bytes), *notes]))
+
+
+def verified(said: Verified) -> list[str]:
+    """On what a file was verified: a line for each symbol and input, one for each branch."""
+    rows = [(f"size of {plain(symbol)}", sizes(found)) for symbol, found in said.sizes.items()]
+    rows += [
+        (f"input {plain(name)}", f"{extent(held.low, held.high)}: {'; '.join(held.patterns)}")
+        for name, held in said.values.items()
+    ]
+    width = min(max((len(label) for label, _ in rows), default=0), _LABEL) + 2
+    lines = [
+        line
+        for label, told in rows
+        for line in wrap(plain(told), f"  {label.ljust(width)}", " " * (width + 2))
+    ]
+    if said.unreached:
+        lines.append("  never reached")
+    return lines + [
+        line for branch in said.unreached for line in wrap(plain(branch), "    ", "      ")
+    ]
+
+
+def domain(found: Domain) -> list[str]:
+    """The same of a row, with what limits it: sizes without an answer, cases left out."""
+    refused = [f"{each.symbol} = {sizes(each.refused)}" for each in found.symbols if each.refused]
+    parts = {
+        "limit": found.limits,
+        "nothing to compare": refused,
+        "left out by the budget": found.left_out,
+        "dropped": found.dropped,
+    }
+    return verified(Verified.of(found)) + [
+        line
+        for title, listed in parts.items()
+        if listed
+        for line in wrap(f"{title}: {'; '.join(listed)}", "  ", "    ")
+    ]
 
 
 def _histogram(ops: dict[str, int]) -> list[tuple[str, ...]]:

@@ -183,6 +183,11 @@ def _code(row: Row) -> str | None:
     return row.error.code if row.error else None
 
 
+def _unreached(row: Row) -> int | None:
+    """How many branches of the model no case reached; ``None`` where nothing was verified."""
+    return len(_facts.unreached(row)) if row.verify.domain else None
+
+
 def _opset(row: Row) -> int | None:
     return row.artifact.opset if row.artifact else row.request.opset
 
@@ -216,6 +221,7 @@ _FILE = [
 ]
 _VERIFICATION = [
     _plain("verify", "", "", lambda row: row.verify.status),
+    _plain("unreached", "", "", _unreached),
     _plain("max_abs", "", "", summary.max_abs),  # of any output, as in the terminal
     # The largest error may be well allowed: these are of the output closest to its tolerance.
     _plain("worst_output", "", "", partial(_worst, field="name")),

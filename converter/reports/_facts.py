@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from converter.job import Latency, OutputCheck
+from converter.job import Branch, Latency, OutputCheck
 from converter.manifest import Manifest, Row, awaits_benchmark
 from converter.run import summary
 
@@ -91,6 +91,16 @@ def _judged(manifest: Manifest) -> str:
             return "Every model is as expected, but something is worse than in the baseline."
         return "Every model is as expected."
     return f"{wrong} of {total} {'model is' if total == 1 else 'models are'} not as expected."
+
+
+def with_unreached(rows: Iterable[Row]) -> list[Row]:
+    """Rows that are ok and whose model has branches that no case reached; most of them first."""
+    found = [row for row in rows if row.status == "ok" and unreached(row)]
+    return sorted(found, key=lambda row: -len(unreached(row)))
+
+
+def unreached(row: Row) -> list[Branch]:
+    return row.verify.domain.unreached if row.verify.domain else []
 
 
 def file_bytes(row: Row) -> int | None:

@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from converter import verified
 from converter.manifest import Manifest, Row
 from converter.plaintext import plain
 from converter.reports import _facts, _figures
@@ -41,6 +42,8 @@ def render(manifest: Manifest, directory: Path) -> str:
         "number": number,
         "quote": quote,
         "short": _facts.short,
+        "sizes": verified.sizes,
+        "never": verified.never,
     }
     script = (_TEMPLATES / "report.js").read_text(encoding="utf-8")
     plots = _figures.figures(manifest.models)
@@ -60,6 +63,10 @@ def render(manifest: Manifest, directory: Path) -> str:
         log_file=lambda row: _log_file(row, directory),
         again=lambda row: _again(row, manifest),
         untimed=_facts.untimed,
+        unreached=_facts.unreached,
+        with_unreached=_facts.with_unreached(manifest.models),
+        extent=verified.extent,
+        count=verified.count,
         style=Markup((_TEMPLATES / "report.css").read_text(encoding="utf-8")),
         script=Markup(script),
         plotly=Markup(plotly),

@@ -39,6 +39,7 @@ def render(manifest: Manifest, directory: Path) -> str:
         lines += [f"- {code(problem)}" for problem in run.problems]
     causes = _facts.causes(manifest.models)
     lines += _problems("Not as expected", [cause for cause in causes if not cause.expected])
+    lines += _unreached(manifest.models)
     if manifest.comparison is not None:
         lines += _comparison(manifest.comparison)
     lines += _latency(manifest.models)
@@ -74,6 +75,16 @@ def _problems(title: str, causes: list[_facts.Cause], hints: bool = True) -> lis
     if len(causes) > _CAUSES:
         lines.append(f"- and {len(causes) - _CAUSES} more causes")
     return lines
+
+
+def _unreached(rows: Sequence[Row]) -> list[str]:
+    """What ``ok`` leaves open, in a line."""
+    found = _facts.with_unreached(rows)
+    if not found:
+        return []
+    models = "1 model is" if len(found) == 1 else f"{len(found)} models are"
+    names = _names([row.name for row in found])
+    return ["", f"{models} ok, but for branches that no case reached: {names}"]
 
 
 def _names(names: Sequence[str]) -> str:

@@ -29,6 +29,7 @@ from converter.manifest import dump as dumped
 from converter.run import delivery
 from converter.run.zoo_index import INDEX, Entry, Index, Provenance, read
 from converter.store.entries import files_of
+from converter.verified import Verified
 
 _VERSION = re.compile(r"[0-9a-f]{16}")
 _UNFINISHED = ".new-"
@@ -122,7 +123,11 @@ def _entry(
     if known is None or Path(known.path).parent != home:
         return _made(row, artifact, manifest, home)
     verified = {"verified_by": manifest.run.id, "verified_at": manifest.run.started_at}
-    return known.model_copy(update={**present, **verified})
+    return known.model_copy(update={**present, **verified, "verified": _verified(row)})
+
+
+def _verified(row: Row) -> Verified | None:
+    return Verified.of(row.verify.domain) if row.verify.domain else None
 
 
 def _version(parts: list[FileInfo]) -> str:
@@ -153,6 +158,7 @@ def _made(row: Row, artifact: Artifact, manifest: Manifest, home: Path) -> Entry
             exporter=artifact.exporter,
             packages=manifest.environment.packages,
         ),
+        verified=_verified(row),
         verified_by=run.id,
         verified_at=run.started_at,
     )

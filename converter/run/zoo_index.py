@@ -13,6 +13,7 @@ from converter.errors import RunError
 from converter.job import FileInfo, TensorInfo
 from converter.run import delivery
 from converter.spec import Frozen
+from converter.verified import Verified
 
 INDEX = "index.json"
 
@@ -32,6 +33,7 @@ class Entry(Frozen):
     """One model of the folder; paths are relative to it.
 
     Attributes:
+        verified: on what it was found right; ``None`` of a file of an earlier version.
         verified_by, verified_at: the last run that made this very file and found it right.
         failing_since: the file is the last good one: newer attempts fail.
         retired: the experiment no longer lists the model.
@@ -45,6 +47,7 @@ class Entry(Frozen):
     inputs: list[TensorInfo]
     outputs: list[TensorInfo]
     provenance: Provenance
+    verified: Verified | None = None
     verified_by: str
     verified_at: str
     failing_since: str | None = None

@@ -1,4 +1,4 @@
-"""``python -m converter verify RUN_DIR NAME``: prove a file again, against its source.
+"""``python -m converter verify RUN_DIR NAME``: verify a file again, against its source.
 
 The job of the run is done once more up to its reference, in a process of its own, and the file is
 compared with that: an archive can be checked on a new ONNX Runtime, and so can a file that was
@@ -17,14 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from converter.errors import ExitCode, RunError
+from converter.inspection import text
 from converter.job import Job, JobResult, OutputCheck, Recheck
 from converter.run import delivery
 from converter.run.columns import shorten
 from converter.run.summary import WIDTH
 from converter.verbs._arguments import onnx_file, usage
 from converter.verbs._recorded import elsewhere, package_changes, recorded_job, recorded_result
+from converter.verified import sizes
 
-SUMMARY = "prove a file against its source: RUN_DIR NAME [--model FILE] [--json]"
+SUMMARY = "verify a file against its source: RUN_DIR NAME [--model FILE] [--json]"
 
 _ENTRY = "converter.worker.recheck:run"
 _HEAD = ("case", "output", "shape", "max abs", "rel L2", "bound", "passed")
@@ -142,12 +144,14 @@ def _explain(result: JobResult, verdict: str) -> list[str]:
     if any(case.outputs for case in result.verify.cases):
         lines.append("bound a+r: each |onnx - torch| <= a + r |torch|\n")
     for axis in result.verify.dynamic:
-        sizes = ", ".join(map(str, axis.sizes_tested))
         kind = "dynamic" if axis.symbolic else "FIXED in the file"
         right = "right" if axis.passed else "NOT right"
-        lines.append(
-            f"axis {axis.axis} of {axis.input} ({axis.declared}): {kind}, {right} at {sizes}"
-        )
+        head = f"axis {axis.axis} of {axis.input} ({axis.declared})"
+        tried = sizes(axis.sizes_tested)
+        lines += text.wrap(f"{head}: {kind}, {right} at {tried}", "", "    ")
+    if result.verify.domain is not None:
+        title = "verified on" if result.error is None else "tried on"
+        lines += ["", title, *text.domain(result.verify.domain), ""]
     if result.error is None:
         lines.append(f"right: {len(result.verify.cases)} cases")
         if result.verify.reason:

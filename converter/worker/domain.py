@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 
 from converter.job import Domain, InputDomain, Job, SymbolDomain
+from converter.verified import KEY, Verified
 from converter.worker import cases, coverage
 from converter.worker.inputs import Array, varies
 from converter.worker.reference import Reference, References
 
-KEY = "converter.verified"
-"""Of the entry in a file's ``metadata_props``."""
+__all__ = ["KEY", "of", "words"]
 
 _MOST_LISTED = 20
 
@@ -37,14 +36,7 @@ def of(references: References, job: Job, undecided: Mapping[str, str]) -> Domain
 
 def words(domain: Domain) -> str:
     """The domain as a file carries it: JSON, the same for the same job on every machine."""
-    said = {
-        "sizes": {s.symbol: sorted({s.traced, *s.sizes}) for s in domain.symbols},
-        "values": {
-            i.name: {"from": i.low, "to": i.high, "patterns": i.patterns} for i in domain.inputs
-        },
-        "unreached": [str(branch) for branch in domain.unreached],
-    }
-    return json.dumps(said, separators=(",", ":"), ensure_ascii=False)
+    return Verified.of(domain).words()
 
 
 def _symbol(

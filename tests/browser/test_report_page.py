@@ -12,9 +12,10 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.select import Select
 from selenium.webdriver.support.wait import WebDriverWait
 
+from converter.job import Branch, InputDomain, SymbolDomain
 from converter.manifest import Manifest, Row
 from tests.browser.conftest import Open, requests
-from tests.manifests import CPU, CUDA, failed, manifest_of, ok, timed
+from tests.manifests import CPU, CUDA, failed, manifest_of, ok, timed, verified_on, with_domain
 
 pytestmark = pytest.mark.browser
 
@@ -204,11 +205,49 @@ def test_a_phone_needs_no_sideways_scrolling(
     assert not head(browser, "Exporter").is_displayed()
 
 
+@pytest.mark.parametrize("width", [390, 1200])
+def test_a_long_domain_needs_no_sideways_scrolling(
+    browser: Chrome, open_report: Open, width: int
+) -> None:
+    symbol = SymbolDomain(symbol="input_height", traced=255, sizes=[*range(1, 900, 2)])
+    patterns = [f"around {limit}" for limit in range(40)]
+    held = InputDomain(name="padding_mask", dtype="bool", low=0, high=1, patterns=patterns)
+    long = "if " + "x" * 90
+    domain = verified_on(
+        unreached=7,
+        symbols=[symbol],
+        inputs=[held],
+        left_out=[f"input_height={size}" for size in range(40)],
+        dropped=[f"{long}: its outputs are not finite"] * 7,
+        limits=[long],
+    )
+    metrics = {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": width == 390}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    open_report(manifest_of(with_domain(ok("a"), domain)))
+    browser.find_element(By.CSS_SELECTOR, "#unreached a").click()
+    section = browser.find_element(By.ID, "model-a")
+    wait(browser, lambda _: section.get_attribute("open"))
+    lists = section.find_elements(By.XPATH, ".//h3[.='Verified on']/following-sibling::details")
+    assert [part.get_attribute("open") for part in lists] == [None] * 3
+    for part in lists:
+        part.find_element(By.TAG_NAME, "summary").click()
+        assert part.find_element(By.XPATH, "./*[2]").is_displayed()
+    inner = "return [document.documentElement.scrollWidth, document.documentElement.clientWidth]"
+    whole, seen = browser.execute_script(inner)
+    assert whole == seen
+    assert "around 39" in section.find_element(By.CLASS_NAME, "domain").text
+
+
 def test_hostile_text_is_only_text(browser: Chrome, open_report: Open) -> None:
     rows = [
         ok(EVIL, source=EVIL, tags=[EVIL], latency=[timed(CPU)]),
         failed("b", message=EVIL, status="crashed"),
     ]
+    branch = Branch(file=EVIL, line=1, text=EVIL, outcome="true")
+    values = InputDomain(name=EVIL, dtype="bool", patterns=[EVIL])
+    domain = verified_on(unreached=0, inputs=[values], dropped=[EVIL], limits=[EVIL])
+    domain = domain.model_copy(update={"unreached": [branch]})
+    rows[0] = with_domain(rows[0], domain)
     open_report(manifest_of(*rows, experiment=EVIL, overrides=[EVIL]))
     assert browser.find_element(By.TAG_NAME, "h1").text == EVIL
     assert EVIL in visible(browser)

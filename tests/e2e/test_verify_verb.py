@@ -151,6 +151,7 @@ def test_a_published_file_is_right(verify: Verify, name: str) -> None:
 def test_dynamic_axes_are_told(verify: Verify) -> None:
     _, out, _ = verify("runs/night", "single_conv_batch")
     assert "axis 0 of in (in_dim_0): dynamic, right at " in out
+    assert "verified on\n  size of in_dim_0" in out
 
 
 def test_a_file_saved_again_with_other_names_is_right(verify: Verify) -> None:

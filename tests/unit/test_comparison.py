@@ -16,13 +16,16 @@ from converter.comparison.latency import Settled
 from converter.job import (
     CaseCheck,
     DynamicCheck,
+    InputDomain,
     SimplifyRecord,
     StageRecord,
+    SymbolDomain,
     TensorInfo,
     VerifyRecord,
 )
 from converter.manifest import Gpu, Row, WeightsInfo
 from converter.reports import html, markdown
+from tests.manifests import verified_on, with_domain
 
 LIMITS = CompareSpec()
 
@@ -208,6 +211,28 @@ def test_a_declared_axis_that_is_no_longer_proved_is_worse() -> None:
     assert wording.line(change) == "m: dynamic 2 → 1 (not proved now: axis 2 of x (n2))"
     undeclared = proved(axes=(0,), request=request(dynamic_axes={"x": {0: "n0"}}))
     assert compared(proved(axes=(0, 2)), undeclared).verdict == "same"
+
+
+def test_sizes_and_patterns_that_are_not_verified_now_are_a_note() -> None:
+    before = with_domain(proved("traced"), verified_on())
+    symbol = SymbolDomain(symbol="batch", traced=2, sizes=[1, 2, 9])
+    values = InputDomain(name="image", dtype="float32", patterns=["normal", "grid"])
+    after = with_domain(proved("traced"), verified_on(symbols=[symbol], inputs=[values]))
+    change = only(compared(before, after))
+    assert change.severity == "note"
+    assert wording.line(change) == (
+        "m: domain 8 → 5 (not verified now: batch = 3, 5, 7, 8; image: large)"
+    )
+    wider = verified_on(inputs=[values.model_copy(update={"patterns": ["large", "normal", "x"]})])
+    assert compared(before, with_domain(proved("traced"), wider)).verdict == "same"
+    assert compared(before, proved("traced")).verdict == "same"
+
+
+def test_a_symbol_that_the_configuration_renamed_has_lost_nothing() -> None:
+    before = with_domain(proved("traced"), verified_on())
+    renamed = SymbolDomain(symbol="n", traced=2, sizes=[1, 2])
+    after = with_domain(proved("traced"), verified_on(symbols=[renamed]))
+    assert compared(before, after).verdict == "same"
 
 
 def test_what_a_failing_model_lost_is_told_once() -> None:

@@ -10,6 +10,8 @@ from converter.inspection import sidebyside, text
 from converter.inspection.content import INTERFACE, REST, Content, Function, Initializer, Node
 from converter.inspection.difference import align, compare
 from converter.job import TensorInfo
+from converter.verified import KEY, Verified
+from tests.manifests import verified_on
 
 
 def node(op: str, inputs: str = "x", outputs: str = "y", **attributes: Any) -> Node:
@@ -249,6 +251,22 @@ def test_long_lines_break_between_names_and_names_stay_whole() -> None:
     shown = sidebyside.render(compare(*pair)).splitlines()
     assert all(len(line) <= 80 for line in shown)
     assert len(text.literal(list(range(1000)))) < 60
+
+
+def test_what_a_file_says_that_it_was_verified_on_is_readable() -> None:
+    words = Verified.of(verified_on()).words()
+    shown = text.render(content(node("Relu"), metadata={KEY: words, "key": "value"}))
+    assert shown.split("\n\n")[-3:-1] == [
+        "verified by the converter, as the file says\n"
+        "  size of batch  1–3, 5, 7, 8\n"
+        "  input image    -41.5 to 38: normal; large\n"
+        "  never reached\n"
+        "    head.py:41 `if T > 16` (true)",
+        "metadata: 1\n  key  value",
+    ]
+    assert "metadata" not in text.render(content(metadata={KEY: words}))
+    foreign = text.render(content(node("Relu"), metadata={KEY: "yes"}))
+    assert f"metadata: 1\n  {KEY}  yes" in foreign
 
 
 def test_control_characters_of_a_stranger_are_not_printed() -> None:

@@ -18,6 +18,7 @@ from converter.errors import RunError
 from converter.job import FileInfo
 from converter.manifest import Manifest, Row
 from converter.run import publication, zoo_index
+from tests.manifests import verified_on, with_domain
 
 
 def made(directory: Path, name: str, content: bytes, data: bytes = b"") -> Row:
@@ -95,6 +96,19 @@ def test_the_same_file_keeps_its_provenance_and_says_when_it_was_verified(tmp_pa
     entry = zoo_index.read(tmp_path / "zoo").models["a"]
     assert (entry.provenance.run_id, entry.verified_by) == ("run-1", "run-2")
     assert before.stat().st_ino == inode
+
+
+def test_the_index_says_on_what_a_file_was_verified(tmp_path: Path) -> None:
+    publish(manifest(made(tmp_path, "a", b"same")), tmp_path)
+    assert zoo_index.read(tmp_path / "zoo").models["a"].verified is None
+    found = with_domain(made(tmp_path, "a", b"same"), verified_on())
+    publish(manifest(found, day=2), tmp_path)
+    said = json.loads((tmp_path / "zoo/index.json").read_text())["models"]["a"]["verified"]
+    assert said == {
+        "sizes": {"batch": [1, 2, 3, 5, 7, 8]},
+        "values": {"image": {"low": -41.5, "high": 38.0, "patterns": ["normal", "large"]}},
+        "unreached": ["head.py:41 `if T > 16` (true)"],
+    }
 
 
 def test_a_model_that_left_the_list_stays_and_is_marked(tmp_path: Path) -> None:

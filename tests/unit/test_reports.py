@@ -19,7 +19,7 @@ from converter.reports import html, markdown
 from converter.reports._columns import columns, number
 from converter.reports._facts import causes, verdict, worst_output
 from converter.run import summary
-from tests.manifests import CPU, CUDA, failed, manifest_of, ok, timed
+from tests.manifests import CPU, CUDA, failed, manifest_of, ok, timed, verified_on, with_domain
 
 EVIL = "<script>alert(1)</script>"
 
@@ -253,6 +253,83 @@ def test_a_message_of_several_lines_stays_in_its_cell(tmp_path: Path) -> None:
     text = spreadsheet.render(manifest_of(failed("a", message=message)), tmp_path)
     (row,) = csv.DictReader(text.splitlines(keepends=True))
     assert row["message"] == message
+
+
+# On what models were verified
+
+
+def test_the_page_says_on_what_a_model_was_verified(tmp_path: Path) -> None:
+    text = page(manifest_of(with_domain(ok("a"), verified_on())), tmp_path)
+    shown = " ".join(re.sub(r"<[^>]+>", " ", text).split())
+    assert "Verified on batch sizes 1–3, 5, 7, 8 (traced: 2; nothing to compare at 0)" in shown
+    assert "image float32, -41.5 to 38: normal; large" in shown
+    assert (
+        "1 branch of this model was never reached head.py:41 if T &gt; 16 : never true"
+    ) in shown
+
+
+def test_long_lists_of_a_domain_are_folded_away(tmp_path: Path) -> None:
+    for most, attribute in ((5, " open"), (6, "")):
+        listed = [f"batch={size}" for size in range(most)]
+        domain = verified_on(most, left_out=listed, dropped=[f"{case}: NaN" for case in listed])
+        text = page(manifest_of(with_domain(ok("a"), domain)), tmp_path)
+        for title in (
+            f"{most} branches of this model were never reached",
+            "Left out by the budget",
+            "Dropped, with the reason",
+        ):
+            assert f"<details{attribute}><summary>{title}</summary>" in text
+
+
+def test_many_cases_are_folded_away_where_all_are_right(tmp_path: Path) -> None:
+    row = ok("a")
+    cases = [*row.verify.cases * 7]
+    right = row.verify.model_copy(update={"cases": cases})
+    wrong = right.model_copy(update={"status": "failed"})
+    folded = "<details><summary>All 14 cases</summary>"
+    assert folded in page(manifest_of(row.model_copy(update={"verify": right})), tmp_path)
+    text = page(manifest_of(row.model_copy(update={"verify": wrong})), tmp_path)
+    assert folded.replace("details", "details open") in text
+    assert "All 2 cases" not in page(manifest_of(row), tmp_path)
+
+
+def test_a_wrong_file_says_its_limit_and_what_was_tried(tmp_path: Path) -> None:
+    limit = "right up to T = 64: head.py:41 `if T > 64`"
+    row = with_domain(failed("a"), verified_on(0, limits=[limit]))
+    text = page(manifest_of(row), tmp_path)
+    assert "<h3>Tried on</h3>" in text
+    assert f'<p class="message">{limit.replace(">", "&gt;")}</p>' in text
+    assert "No branch that depends on the input was left unreached." in text
+
+
+def test_models_that_are_ok_with_branches_never_reached_are_listed(tmp_path: Path) -> None:
+    rows = [
+        with_domain(ok("one"), verified_on(1)),
+        with_domain(ok("three"), verified_on(3)),
+        with_domain(ok("none"), verified_on(0)),
+        with_domain(failed("wrong"), verified_on(2)),
+        ok("stored by an earlier version"),
+    ]
+    text = page(manifest_of(*rows), tmp_path)
+    section = text.split('<section id="unreached"')[1].split("</section>")[0]
+    assert "2 models, with the number" in section
+    assert re.findall(r'href="#model-(\w+)"', section) == ["three", "one"]
+    assert '<a href="#unreached">' in text
+    quiet = page(manifest_of(*rows[2:]), tmp_path)
+    assert "unreached" not in re.sub(r"left unreached", "", quiet)
+    line = "2 models are ok, but for branches that no case reached: `three`, `one`"
+    assert f"\n{line}\n" in markdown.render(manifest_of(*rows), tmp_path)
+    assert "no case reached" not in markdown.render(manifest_of(*rows[2:]), tmp_path)
+    counted = [cell["unreached"] for cell in cells(manifest_of(*rows), tmp_path)]
+    assert counted == ["1", "3", "0", "2", ""]
+
+
+def test_a_long_list_of_such_models_is_folded_away(tmp_path: Path) -> None:
+    rows = [with_domain(ok(f"m{i:02}"), verified_on(1)) for i in range(14)]
+    text = page(manifest_of(*rows), tmp_path)
+    section = text.split('<section id="unreached"')[1].split("</section>")[0]
+    assert "<summary>2 more</summary>" in section
+    assert len(re.findall("#model-", section)) == 14
 
 
 # summary.md
