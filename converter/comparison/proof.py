@@ -92,9 +92,9 @@ def _domain(before: Row, after: Row) -> Iterable[Change]:
         if (gone := set(item.sizes) - set(tried.get(item.symbol, item.sizes)))
     ]
     lost += [
-        f"{name}: {', '.join(gone)}"
+        f"{name}: {', '.join(absent)}"
         for name, patterns in filled
-        if (gone := [what for what in patterns if what not in held.get(name, patterns)])
+        if (absent := [what for what in patterns if what not in held.get(name, patterns)])
     ]
     if lost:
         yield Change(
@@ -108,5 +108,5 @@ def _domain(before: Row, after: Row) -> Iterable[Change]:
 
 def _extent(domain: Domain) -> int:
     """Sizes and patterns together."""
-    patterns = [item.patterns for item in domain.inputs]
-    return sum(map(len, [*(item.sizes for item in domain.symbols), *patterns]))
+    sizes_ = sum(len(item.sizes) for item in domain.symbols)
+    return sizes_ + sum(len(item.patterns) for item in domain.inputs)

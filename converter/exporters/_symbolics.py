@@ -243,15 +243,16 @@ def _cdist(g: Any, a: Any, b: Any, p: Any, mode: Any = None) -> Any:
         return symbolic_opset9.cdist(g, a, b, p, mode)
     dtype = _result(g, a, b) or torch.float32
     graph = _Graph(g)
-    left = symbolic_helper._unsqueeze_helper(g, a, [_rank(a) - 1])  # type: ignore[no-untyped-call]
-    right = symbolic_helper._unsqueeze_helper(g, b, [_rank(b) - 2])  # type: ignore[no-untyped-call]
+    left = symbolic_helper._unsqueeze_helper(g, a, [_rank(a) - 1])
+    right = symbolic_helper._unsqueeze_helper(g, b, [_rank(b) - 2])
     return _formulas.norm(graph, g.op("Sub", left, right), order, False, dtype)
 
 
 def _cumsum(g: Any, x: Any, axis: Any, dtype: Any = None) -> Any:
     kind = _result(g, x) or torch.float32
     graph = _Graph(g)
-    position = graph.constant(symbolic_helper._get_const(axis, "i", "dim"), torch.int32)
+    along = symbolic_helper._get_const(axis, "i", "dim")  # type: ignore[no-untyped-call]
+    position = graph.constant(along, torch.int32)
     return _formulas.cumsum(graph, graph.cast(x, kind), position, kind)
 
 
