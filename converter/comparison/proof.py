@@ -85,17 +85,15 @@ def _domain(before: Row, after: Row) -> Iterable[Change]:
         return
     tried = {item.symbol: item.sizes for item in now.symbols}
     held = {item.name: item.patterns for item in now.inputs}
-    filled = [(item.name, item.patterns) for item in was.inputs]
     lost = [
         f"{item.symbol} = {sizes(gone)}"
         for item in was.symbols
         if (gone := set(item.sizes) - set(tried.get(item.symbol, item.sizes)))
     ]
-    lost += [
-        f"{name}: {', '.join(absent)}"
-        for name, patterns in filled
-        if (absent := [what for what in patterns if what not in held.get(name, patterns)])
-    ]
+    for values in was.inputs:
+        kept = held.get(values.name, values.patterns)
+        left = [pattern for pattern in values.patterns if pattern not in kept]
+        lost += [f"{values.name}: {', '.join(left)}"] if left else []
     if lost:
         yield Change(
             model=after.name,
@@ -108,5 +106,6 @@ def _domain(before: Row, after: Row) -> Iterable[Change]:
 
 def _extent(domain: Domain) -> int:
     """Sizes and patterns together."""
-    sizes_ = sum(len(item.sizes) for item in domain.symbols)
-    return sizes_ + sum(len(item.patterns) for item in domain.inputs)
+    return sum(len(each.sizes) for each in domain.symbols) + sum(
+        len(each.patterns) for each in domain.inputs
+    )
