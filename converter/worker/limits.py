@@ -16,7 +16,7 @@ from converter.worker import coverage
 from converter.worker.coverage import Place
 from converter.worker.reference import Reference, References
 
-_MOST_LINES = 2
+_MOST_LINES, _MOST_SIZES = 2, 6
 
 
 def frozen_places(caught: Sequence[warnings.WarningMessage]) -> list[Place]:
@@ -27,6 +27,15 @@ def frozen_places(caught: Sequence[warnings.WarningMessage]) -> list[Place]:
         if issubclass(warning.category, TracerWarning) and coverage.watched(warning.filename)
     ]
     return list(dict.fromkeys(found))
+
+
+def specialised_places(references: References) -> list[Place]:
+    """The lines that torch.export may have frozen without a word: conditions that went one way.
+
+    It follows sizes as symbols, takes the way of the example, and notes a range that no file holds.
+    """
+    open_ = coverage.unreached([item.ways for item in references.cases])
+    return list(dict.fromkeys(jump.place for jump, _ in open_))
 
 
 def unreached(
@@ -88,7 +97,7 @@ def _limit(references: References, failed: Reference, passed: Mapping[str, bool]
         if item.case.label not in passed or item.case.sizes.keys() - {symbol}:
             continue
         size = item.case.sizes.get(symbol)
-        if size is not None:
+        if size:  # of nothing most results are right by chance
             (right if passed[item.case.label] else wrong).add(size)
     if passed.get(traced.label):
         right.add(_size(references, failed, symbol))
@@ -98,7 +107,8 @@ def _limit(references: References, failed: Reference, passed: Mapping[str, bool]
         return f"right up to {symbol} = {max(right)}"
     if min(right) > max(wrong):
         return f"right from {symbol} = {min(right)} on"
-    return f"wrong at {symbol} = {', '.join(map(str, sorted(wrong)[:6]))}"
+    listed = [*map(str, sorted(wrong)[:_MOST_SIZES]), *["…"] * (len(wrong) > _MOST_SIZES)]
+    return f"wrong at {symbol} = {', '.join(listed)}"
 
 
 def _size(references: References, failed: Reference, symbol: str) -> int:
@@ -118,7 +128,11 @@ def _lines(
     places: Sequence[Place],
 ) -> list[Place]:
     """Conditions that went a way that they go in no case that is right; else what was frozen."""
-    right = [item.ways for item in references.cases if passed.get(item.case.label)]
+    right = [
+        item.ways
+        for item in references.cases
+        if passed.get(item.case.label) and 0 not in item.case.sizes.values()
+    ]
     known = set().union(*(ways.taken for ways in right))
     every = [item.ways for item in references.cases]
     new = [jump for jump, way in failed.ways.taken - known if coverage.speaks_of_input(jump, every)]

@@ -203,6 +203,8 @@ def _convert(
         notes += kernels.known(model)
         del model  # the session holds its own copy of the weights
         frozen = limits.frozen_places(recorder.caught["export"])
+        if done.exporter == "dynamo":
+            frozen += limits.specialised_places(references)
         proof = attribution.prove(raw, final, simplify, references, job, values, told)
         verdict = proof.verdict
         if verdict.error is None and verdict.undecided:
