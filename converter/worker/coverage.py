@@ -34,7 +34,7 @@ _LIBRARIES = tuple(
 )
 # How often a condition's values are noted in one case: a loop may ask a million times.
 _MOST_VALUES = 64
-_LONGEST_TEXT = 100
+_LONGEST_TEXT, _MOST_LINES = 100, 6
 # What a tensor can be asked without its values or sizes.
 _KIND = {
     "dim", "ndim", "ndimension", "dtype", "device", "layout", "is_cuda", "is_nested", "is_sparse",
@@ -319,8 +319,14 @@ def branch(jump: Jump, way: bool) -> Branch:
 
 
 def line_of(file: str, line: int) -> str:
-    """A line of source, without its indentation and colon."""
-    return linecache.getline(file, line).strip().rstrip(":")[:_LONGEST_TEXT]
+    """A line of source, without its indentation and colon, and what continues it."""
+    text = linecache.getline(file, line).strip()
+    for following in range(line + 1, line + _MOST_LINES):
+        if text.count("(") <= text.count(")"):
+            break
+        text = f"{text} {linecache.getline(file, following).strip()}"
+    text = text.replace("( ", "(").replace(" )", ")")
+    return text.rstrip(":")[:_LONGEST_TEXT]
 
 
 def shown(file: str) -> str:

@@ -26,7 +26,7 @@ from converter.worker.strips import Strips
 
 # Where an output has few elements, one run may by chance hardly move them: the largest distance
 # of three. One run moves many enough.
-_RUNS, _MANY = 3, 1000
+_RUNS, _MANY = 3, 64
 # Of the detections the nearest pairs tell the rounding; the others are another choice.
 _NEAREST = 0.9
 # How far, in steps, the results of all operators move to find the detections on the edge.

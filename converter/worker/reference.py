@@ -99,6 +99,12 @@ class References:
             item.noise = self.measure(item)
         return item.noise
 
+    @property
+    def known_noise(self) -> Noise | None:
+        """The largest rounding of the stated cases that were measured; ``None``: none was."""
+        known = [item.noise for item in self.cases if item.case.stated and item.noise is not None]
+        return rounding.worst(known) if known else None
+
     def add_warning(self, text: str) -> None:
         if text not in self.warnings:
             self.warnings.append(text)

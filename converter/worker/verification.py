@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -220,13 +220,9 @@ def _compare(
     job: Job,
     outputs: list[Array],
 ) -> list[Comparison]:
-    """By the tightest bounds; by those that the model's own rounding asks for where they fail.
-
-    Measuring the rounding takes as long as running the model several times, and few need it.
-    """
+    """By the tightest bounds; where they fail, by those that the model's own rounding asks for."""
     compared: list[Comparison] = []
-    for tightest in (True, False):
-        noise = Noise.none(len(outputs)) if tightest else references.noise_of(reference)
+    for noise in _bounds(reference, references, len(outputs)):
         compared = compare(
             session.outputs,
             reference.outputs,
@@ -242,6 +238,17 @@ def _compare(
 
 def _finite(outputs: Sequence[Array]) -> bool:
     return all(bool(np.isfinite(output).all()) for output in outputs)
+
+
+def _bounds(reference: Reference, references: References, count: int) -> Iterator[Noise]:
+    """No rounding, that of cases which were measured already, that of this case.
+
+    Measuring it takes as long as running the model several times, and few cases need it.
+    """
+    yield Noise.none(count)
+    if reference.noise is None and references.known_noise is not None:
+        yield references.known_noise
+    yield references.noise_of(reference)
 
 
 _OTHER_DTYPE = "cast the output in forward, to float32 for example"
