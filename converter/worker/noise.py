@@ -22,7 +22,6 @@ from converter.worker.loading import Loaded
 from converter.worker.numerics import Noise
 from converter.worker.rerounding import Rerounding
 from converter.worker.starting import first_line
-from converter.worker.strips import Strips
 
 # Where an output has few elements, one run may by chance hardly move them: the largest distance
 # of three. One run moves many enough.
@@ -93,7 +92,7 @@ def _torch(
 ) -> list[Array] | None:
     arguments, model = tensors(inputs, run.device), replica(run.model)
     try:
-        with Strips(), Rerounding(seed, level, exact=exact):  # type: ignore[no-untyped-call]
+        with Rerounding(seed, level, exact=exact):
             result = run.forward(arguments, model=model)
         found = [tensor.detach().cpu().resolve_neg().numpy() for tensor in flatten(result)]
     except REFUSALS as error:
