@@ -28,7 +28,8 @@ from converter.worker.starting import first_line
 _RUNS, _MANY = 3, 64
 # Of the detections the nearest pairs tell the rounding; the others are another choice.
 _NEAREST = 0.9
-# How far, in steps, the results of all operators move to find the detections on the edge.
+# How far, in steps, the results of all operators move to find the detections on the edge, run by
+# run; ``detections.RUNS`` are asked for at most.
 _LEVELS = (1.0, 1.0, 2.0, 4.0, 8.0, 16.0)
 
 Again = Callable[[int, float, bool], list[Array] | None]
@@ -59,8 +60,7 @@ def measure(
         noise = replace(noise, floors=floors)
     if not detections.ranked(members, outputs):
         return noise
-    edge = functools.partial(_on_the_edge, again, outputs, members, noise.floors)
-    return replace(noise, edge=functools.cache(edge))
+    return replace(noise, edge=_Edge(again, outputs, members, noise.floors).after)
 
 
 def worst(noises: Sequence[Noise]) -> Noise:
@@ -150,33 +150,52 @@ def _of_pairs(want: Array, got: Array, rows: tuple[Rows, Rows]) -> float | None:
     return float(np.sqrt(np.mean(np.square(near)))) / scale
 
 
-def _on_the_edge(
-    again: Again, outputs: Sequence[Array], members: Places, floors: Sequence[float | None]
-) -> dict[int, Array]:
+class _Edge:
     """Detections without a counterpart in another of the model's own lists, of either list.
 
     The lists are those of runs that move the results of all operators by more and more, as long
     as the detections that stay move by no more than a right file may move them.
     """
-    found: dict[int, list[Array]] = {place: [] for place in members.values()}
-    for seed, level in enumerate(_LEVELS, _RUNS):
-        moved = again(seed, level, False)
+
+    def __init__(
+        self,
+        again: Again,
+        outputs: Sequence[Array],
+        members: Places,
+        floors: Sequence[float | None],
+    ) -> None:
+        self._again, self._outputs, self._members = again, outputs, members
+        self._floors = floors
+        self._levels = list(enumerate(_LEVELS, _RUNS))
+        self._found: list[dict[int, Array]] = []
+
+    def after(self, runs: int) -> dict[int, Array]:
+        """What so many runs show; they are made once, when they are asked for."""
+        while self._levels and len(_LEVELS) - len(self._levels) < runs:
+            self._run(*self._levels.pop(0))
+        return {
+            place: np.concatenate([rows[place] for rows in self._found])
+            for place in self._members.values()
+            if self._found
+        }
+
+    def _run(self, seed: int, level: float) -> None:
+        outputs, members = self._outputs, self._members
+        moved = self._again(seed, level, False)
         if moved is None or not detections.comparable(members, outputs, moved):
-            continue
+            return
         rows = detections.pair(members, outputs, moved)
-        far = [
-            (_of_pairs(outputs[place], moved[place], rows) or 0.0)
-            > numerics.tolerance(floors[place])
-            for place in members.values()
-        ]
-        if any(far) and level > 1:
-            break
-        bounds = detections.bounds(members, outputs, floors)
+        by = {place: _of_pairs(outputs[place], moved[place], rows) for place in members.values()}
+        far = any((by[place] or 0.0) > numerics.tolerance(self._floors[place]) for place in by)
+        if far and level > 1:
+            self._levels.clear()
+            return
+        bounds = detections.bounds(members, outputs, self._floors)
         good = detections.found(members, outputs, moved, rows, bounds)
         for side, counterparts in ((outputs, rows[0][good]), (moved, rows[1][good])):
-            for place in members.values():
-                found[place].append(np.delete(side[place], counterparts, axis=0))
-    return {place: np.concatenate(rows) for place, rows in found.items() if rows}
+            self._found.append(
+                {place: np.delete(side[place], counterparts, axis=0) for place in members.values()}
+            )
 
 
 def _distance(moved: Array, output: Array) -> float | None:

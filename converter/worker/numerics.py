@@ -38,12 +38,13 @@ class Noise:
         floors: for each output the relative L2 distance to a run that is rounded otherwise;
             ``None``: not known.
         parts: for each output what rounding does to its parts; empty where it is not known.
-        edge: gives the detections that rounding lets come and go, for each output that lists them.
+        edge: gives the detections that rounding lets come and go, for each output that lists
+            them, as so many runs show; fewer are in it where more runs would show nothing else.
     """
 
     floors: list[float | None] = field(default_factory=list)
     parts: list[Rounding] = field(default_factory=list)
-    edge: Callable[[], Mapping[int, Array]] = dict
+    edge: Callable[[int], Mapping[int, Array]] = lambda runs: {}
 
     @classmethod
     def none(cls, count: int) -> Noise:

@@ -101,9 +101,15 @@ class References:
 
     @property
     def known_noise(self) -> Noise | None:
-        """The largest rounding of the stated cases that were measured; ``None``: none was."""
+        """The largest rounding of the stated cases that were measured; ``None``: none was.
+
+        Which detections come and go is another matter in each case.
+        """
         known = [item.noise for item in self.cases if item.case.stated and item.noise is not None]
-        return rounding.worst(known) if known else None
+        if not known:
+            return None
+        worst = rounding.worst(known)
+        return Noise(worst.floors, worst.parts)
 
     def add_warning(self, text: str) -> None:
         if text not in self.warnings:

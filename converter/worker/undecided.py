@@ -31,7 +31,7 @@ def reason(
     """Why an error of a file at a case says nothing, or ``None`` where it does."""
     if error.code not in (Code.VERIFY_VALUE, Code.VERIFY_SHAPE):
         return None
-    if reference.case.ties and _orders(graph):
+    if unordered(reference, graph):
         return "equal elements have no order of their own"
     if error.code is Code.VERIFY_SHAPE:
         return None
@@ -44,6 +44,11 @@ def reason(
         if not _within_a_step(check, place, references):
             return None
     return "PyTorch's own rounding is too large there" if wrong else None
+
+
+def unordered(reference: Reference, graph: ModelProto) -> bool:
+    """Whether a case has many equal elements and a file operators that order them."""
+    return reference.case.ties and _orders(graph)
 
 
 def _orders(graph: ModelProto) -> bool:

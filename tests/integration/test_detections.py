@@ -83,7 +83,7 @@ def test_none_may_be_missing_that_rounding_does_not_lose(lost: int, noise: Noise
 def edge(rows: list[Array], *places: int) -> Noise:
     """Rounding that lets some detections come and go."""
     held = {index: array[list(places)] for index, array in enumerate(rows)}
-    return Noise([1e-6, None, 1e-6, 1e-6], edge=lambda: held)
+    return Noise([1e-6, None, 1e-6, 1e-6], edge=lambda runs: held)
 
 
 def without(rows: list[Array], *places: int) -> list[Array]:
