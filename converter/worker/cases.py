@@ -56,7 +56,11 @@ class Case:
     stated: bool = False
 
     def draw(self, seed: int) -> dict[str, Array]:
-        drawn = partial(_unlike_the_first if self.label == SECOND else draw, seed=seed)
+        # What the user states must fit; what is taken from it at another size is cut or repeated.
+        given = self.label == TRACED or _STATED <= self.sample < _SIZES
+        drawn = partial(
+            _unlike_the_first if self.label == SECOND else draw, seed=seed, resize=not given
+        )
         return {
             name: self.filled[name].draw(name, spec, seed=seed, sample=self.sample)
             if name in self.filled
@@ -87,11 +91,11 @@ class Case:
         return any(pattern.ties for pattern in self.filled.values())
 
 
-def _unlike_the_first(name: str, spec: InputSpec, *, seed: int, sample: int) -> Array:
+def _unlike_the_first(name: str, spec: InputSpec, *, seed: int, sample: int, resize: bool) -> Array:
     """Other values than the traced example's: a flag would be the same half of the time."""
     first = values = draw(name, spec, seed=seed, sample=0)
     for offset in range(0, _TRIES * _STRIDE if varies(spec) else 0, _STRIDE):
-        values = draw(name, spec, seed=seed, sample=sample + offset)
+        values = draw(name, spec, seed=seed, sample=sample + offset, resize=resize)
         if not np.array_equal(values, first):
             break
     return values

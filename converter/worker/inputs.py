@@ -22,15 +22,15 @@ Array = NDArray[np.generic]
 _INTEGER_SPAN = 20
 
 
-def draw(name: str, spec: InputSpec, *, seed: int, sample: int = 0) -> Array:
+def draw(name: str, spec: InputSpec, *, seed: int, sample: int = 0, resize: bool = False) -> Array:
     """One input tensor.
 
     Args:
         name: the input's name; inputs of one model get independent streams.
         spec: shape, dtype and fill.
         seed: the run's seed.
-        sample: 0 is the traced example; other numbers give other values. Lists and files, which
-            fit the traced example, are cut or repeated along axes that have another size.
+        sample: 0 is the traced example; other numbers give other values.
+        resize: lists and files of another size are cut or repeated along each axis that differs.
 
     Returns:
         An array of ``spec.shape`` and ``spec.dtype``.
@@ -42,9 +42,9 @@ def draw(name: str, spec: InputSpec, *, seed: int, sample: int = 0) -> Array:
     dtype = np.dtype(spec.dtype)
     rng = generator(name, seed, sample)
     if spec.filling == "constant":
-        return _constant(name, spec, shape, dtype, resize=sample != 0)
+        return _constant(name, spec, shape, dtype, resize=resize)
     if spec.filling == "file":
-        return _from_file(name, spec, shape, dtype, resize=sample != 0)
+        return _from_file(name, spec, shape, dtype, resize=resize)
     if spec.filling == "normal":
         # Even samples sum to more than zero and odd ones to less: code that branches on the sign
         # of its input takes another way in the second sample.
