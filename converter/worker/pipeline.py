@@ -55,6 +55,7 @@ from converter.worker.inputs import Array
 from converter.worker.loading import Loaded
 from converter.worker.reference import References
 from converter.worker.stages import OnError, Recorder, StageFailedError
+from converter.worker.verification import Verdict
 
 Emit = Callable[[News], None]
 
@@ -206,12 +207,7 @@ def _convert(
         if done.exporter == "dynamo":
             frozen += limits.specialised_places(references)
         proof = attribution.prove(raw, final, simplify, references, job, values, told)
-        verdict = proof.verdict
-        if verdict.error is None and verdict.undecided:
-            # The file must not claim the cases that said nothing; it is another file then.
-            said = domain.words(domain.of(references, job, verdict.undecided))
-            publishing.tell(final, {domain.KEY: said})
-            verdict = verification.verify(final, references, job, parameters=values)
+        verdict = _told(proof.verdict, final, references, job, values)
         verdict = conclusion.drawn(verdict, references, job, frozen)
         done.verify = verdict.record
         if verdict.error is not None:
@@ -223,6 +219,17 @@ def _convert(
                 raise verdict.error
     with recorder.stage("publish"):
         done.artifact = publishing.artifact(final, job, done.exporter, proof.simplify)
+
+
+def _told(
+    verdict: Verdict, final: Path, references: References, job: Job, values: dict[str, Array]
+) -> Verdict:
+    """The verdict on the file once it claims no case that says nothing: it is another file then."""
+    if verdict.error is not None or not verdict.undecided:
+        return verdict
+    said = domain.words(domain.of(references, job, verdict.undecided))
+    publishing.tell(final, {domain.KEY: said})
+    return verification.verify(final, references, job, parameters=values)
 
 
 def _declared(job: Job) -> set[str]:

@@ -69,44 +69,67 @@ def verify(
     except StageError as refused:
         return Verdict(VerifyRecord(status="failed", reason=refused.message), refused)
     graph = onnx.load(path, load_external_data=False)
-    checks: list[CaseCheck] = []
-    first: StageError | None = None
-    failed: Reference | None = None
-    passed: dict[str, bool] = {}
-    unsaid: dict[str, str] = {}
-    for reference in references.cases:
-        measure = not undecided.unordered(reference, graph)
-        check, error = _run_case(
-            session, reference, references, job, parameters or {}, measure=measure
-        )
-        if error is not None and not reference.case.stated:
-            why = undecided.reason(error, check, reference, references, graph)
-            if why is not None:
-                unsaid[reference.case.label] = why
-                continue
-            check_state(references, reference)
-        checks.append(check)
-        passed[reference.case.label] = error is None
-        if error is not None and first is None:
-            first, failed = error, reference
-    dynamic = _dynamic(graph, references, job, passed)
-    if first is None:
-        first = next((_axis_error(axis) for axis in dynamic if not axis.passed), None)
-        first = first or interface.judge(graph, job, references.cases)
-        first = first or _drowned(references, job)
-    elif first.code is Code.SESSION:  # an input that is declared otherwise, in better words
-        first = interface.judge(graph, job, references.cases) or first
-    elif not passed[TRACED]:
-        first = _mutation(first, references)
+    judged = _judge(session, graph, references, job, parameters or {})
+    dynamic = _dynamic(graph, references, job, judged.passed)
+    error = judged.error
+    if error is None:
+        error = next((_axis_error(axis) for axis in dynamic if not axis.passed), None)
+        error = error or interface.judge(graph, job, references.cases)
+        error = error or _drowned(references, job)
+    elif error.code is Code.SESSION:  # an input that is declared otherwise, in better words
+        error = interface.judge(graph, job, references.cases) or error
+    elif not judged.passed[TRACED]:
+        error = _mutation(error, references)
     declares = interface.notes(graph, job, references.cases)
     record = VerifyRecord(
         sensitivity=references.sensitivity,
-        status="passed" if first is None else "failed",
-        reason=_not_measured(references, declares) if first is None else first.message,
-        cases=checks,
+        status="passed" if error is None else "failed",
+        reason=_not_measured(references, declares) if error is None else error.message,
+        cases=judged.checks,
         dynamic=dynamic,
     )
-    return Verdict(record, first, failed, passed, unsaid)
+    return Verdict(record, error, judged.failed, judged.passed, judged.undecided)
+
+
+@dataclass
+class _Judged:
+    """What the cases showed: ``error`` is the first, ``failed`` the case that shows it."""
+
+    checks: list[CaseCheck] = field(default_factory=list)
+    passed: dict[str, bool] = field(default_factory=dict)
+    undecided: dict[str, str] = field(default_factory=dict)
+    error: StageError | None = None
+    failed: Reference | None = None
+
+
+def _judge(
+    session: Session,
+    graph: ModelProto,
+    references: References,
+    job: Job,
+    parameters: Mapping[str, Array],
+) -> _Judged:
+    """Run the file on every case; one at which a difference says nothing is left out.
+
+    Raises:
+        StageError: STATE_MUTATED, where PyTorch gives something else without the earlier cases.
+    """
+    found = _Judged()
+    for reference in references.cases:
+        case = reference.case
+        measure = not undecided.unordered(reference, graph)
+        check, error = _run_case(session, reference, references, job, parameters, measure=measure)
+        if error is not None and not case.stated:
+            why = undecided.reason(error, check, reference, references, graph)
+            if why is not None:
+                found.undecided[case.label] = why
+                continue
+            check_state(references, reference)
+        found.checks.append(check)
+        found.passed[case.label] = error is None
+        if error is not None and found.error is None:
+            found.error, found.failed = error, reference
+    return found
 
 
 def _drowned(references: References, job: Job) -> StageError | None:

@@ -164,7 +164,7 @@ def test_the_file_says_on_what_it_was_verified(made: Convert) -> None:
     words = json.loads({p.key: p.value for p in onnx.load(done.path).metadata_props}[domain.KEY])
     (symbol,) = done.result.verify.domain.symbols
     assert words["sizes"] == {"b": symbol.sizes}
-    assert words["values"]["keep"]["from"] == 0
+    assert (words["values"]["keep"]["low"], words["values"]["keep"]["high"]) == (0, 1)
 
 
 def test_the_budget_names_what_it_leaves_out(made: Convert) -> None:

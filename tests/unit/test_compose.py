@@ -26,7 +26,13 @@ def test_the_defaults_are_those_of_the_types(composed: Composer) -> None:
 
 def test_strict_asks_for_damage_and_leaves_tolerances_to_be_derived(composed: Composer) -> None:
     (point,) = composed("+experiment=one", "verify=strict")
-    assert point.config["verify"] == {"rtol": None, "atol": None, "mutations": 8}
+    assert point.config["verify"] == {
+        "rtol": None,
+        "atol": None,
+        "mutations": 8,
+        "budget": None,
+        "unreached": "fail",
+    }
 
 
 def test_experiments_models_and_overrides_compose(composed: Composer) -> None:

@@ -18,11 +18,6 @@ def name_of(path: Path) -> str:
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
-def test_a_file_fits_a_screenful_of_thought(path: Path) -> None:
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 300, "split it: at most 300 lines"
-
-
-@pytest.mark.parametrize("path", SOURCES, ids=name_of)
 def test_a_function_has_at_most_50_lines(path: Path) -> None:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno:

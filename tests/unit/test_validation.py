@@ -73,7 +73,8 @@ def test_an_unknown_key_names_the_nearest_at_every_level() -> None:
 
 def test_an_unknown_key_with_no_neighbour_lists_the_known() -> None:
     assert of_model(verify={"zzz": 1}) == [
-        "models.m.verify.zzz: unknown key. Known: rtol, atol, shapes, cases, reference, mutations."
+        "models.m.verify.zzz: unknown key. Known: rtol, atol, shapes, cases, reference, mutations, "
+        "budget, unreached."
     ]
 
 
