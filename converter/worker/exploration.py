@@ -53,10 +53,15 @@ class Exploration:
     Args:
         run: runs the model; all cases go to one replica, so that state would show.
         watch: whether the model is Python code whose ways can be watched.
+        ordered: its outputs list detections by their scores. Equal elements have no order, so that
+            cases that are full of them would say nothing.
     """
 
-    def __init__(self, run: Runner, job: Job, found: Explored, *, watch: bool) -> None:
-        self._run, self._job, self._found, self._watch = run, job, found, watch
+    def __init__(
+        self, run: Runner, job: Job, found: Explored, *, watch: bool, ordered: bool
+    ) -> None:
+        self._run, self._job, self._found = run, job, found
+        self._watch, self._ordered = watch, ordered
         self._seen = set().union(*(ways.taken for ways in found.ways))
         self._tried = {case.label for case, _, _ in found.kept}
 
@@ -108,7 +113,7 @@ class Exploration:
         for case in offered:
             if patience is not None and quiet > patience:
                 break
-            if case.label in self._tried:
+            if case.label in self._tried or (self._ordered and case.ties):
                 continue
             worth = budget.cost(case, traced, work)
             if worth > passes:

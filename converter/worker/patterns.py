@@ -176,9 +176,9 @@ def _range(low: float, high: float, dtype: str, limits: Sequence[float]) -> list
 
     found = [
         Pattern("low end", lambda rng, shape: inside(low + _END * span * _touching(rng, shape)),
-                required=True, ties=True),
+                required=True),
         Pattern("high end", lambda rng, shape: inside(high - _END * span * _touching(rng, shape)),
-                required=True, ties=True),
+                required=True),
         Pattern("grid", grid, required=True, ties=True),
         Pattern("equal", lambda rng, shape: inside(np.full(shape, low + span / 2)), ties=True),
     ]  # fmt: skip

@@ -202,7 +202,8 @@ def _explore(
     explored.kept = [(item.case, item.inputs, item.outputs) for item in found.cases]
     explored.ways = [item.ways for item in found.cases]
     count = len(explored.kept)
-    search = exploration.Exploration(run, job, explored, watch=watch)
+    ordered = detections.ranked(found.detections, found.cases[0].outputs)
+    search = exploration.Exploration(run, job, explored, watch=watch, ordered=ordered)
     search.other_sizes()
     _check_sizes(found, loaded, job, [case for case, _, _ in explored.kept[count:]])
     if len(explored.kept) > count:
