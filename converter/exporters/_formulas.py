@@ -9,7 +9,7 @@ compares them with PyTorch over the range of the dtype.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -242,3 +242,29 @@ def _widened(g: Graph, a: Any, b: Any, dtype: torch.dtype) -> tuple[Any, Any, to
 
 def _narrowed(g: Graph, value: Any, dtype: torch.dtype) -> Any:
     return g.cast(value, dtype) if dtype in _WIDER else value
+
+
+def attention(
+    g: Graph, own: Callable[[Any], Any], mask: Any, mask_dtype: torch.dtype, dtype: torch.dtype
+) -> Any:
+    """Scaled dot-product attention whose mask may close whole rows, as padding of a full row does.
+
+    PyTorch gives zeros there (``_safe_softmax``), ``Softmax`` NaN, and the mean where the exporter
+    has put the least number for minus infinity. So these rows are opened, and cleared afterwards.
+
+    Args:
+        g: the graph.
+        own: the exporter's attention for a mask.
+        mask: true or 0 where a position is seen, false or minus infinity where it is not.
+        mask_dtype: bool, or that of the numbers which are added to the scores.
+        dtype: that of the result.
+    """
+    if mask_dtype is torch.bool:
+        seen = g.reduce("ReduceMax", g.cast(mask, torch.float32), [-1], True)
+        closed = g.op("Equal", seen, g.constant(0, torch.float32))
+        opened = g.op("Or", mask, closed)
+    else:
+        greatest = g.reduce("ReduceMax", mask, [-1], True)
+        closed = g.op("Equal", greatest, g.constant(-math.inf, mask_dtype))
+        opened = g.op("Where", closed, g.constant(0, mask_dtype), mask)
+    return g.op("Where", closed, g.constant(0, dtype), own(opened))

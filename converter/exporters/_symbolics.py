@@ -16,6 +16,7 @@ from torch.onnx._internal.torchscript_exporter import (
     symbolic_helper,
     symbolic_opset9,
     symbolic_opset10,
+    symbolic_opset14,
 )
 from torch.onnx._internal.torchscript_exporter._globals import GLOBALS
 from torch.onnx._internal.torchscript_exporter._type_utils import JitScalarType
@@ -27,6 +28,9 @@ _NEWEST_OPSET = 23  # torch looks for the nearest lower one, so each has its own
 _MOD = 10  # the first opset with Mod
 # How torch.nn.functional numbers `reduction`.
 _REDUCTIONS = {1: "ReduceMean", 2: "ReduceSum"}
+
+
+_scaled: Callable[..., Any] = symbolic_opset14.scaled_dot_product_attention
 
 
 def register() -> None:
@@ -62,6 +66,7 @@ def _table() -> dict[str, tuple[Callable[..., Any], int]]:
         "avg_pool2d": (_average(2), _MOD),
         "avg_pool3d": (_average(3), _MOD),
         "binary_cross_entropy_with_logits": (_cross_entropy, 9),
+        "scaled_dot_product_attention": (_attention, 14),
     }
 
 
@@ -276,6 +281,17 @@ def _average(rank: int) -> Callable[..., Any]:
         return g.op("Mul", mean, graph.constant(factor, _dtype(x) or torch.float32))
 
     return pool
+
+
+def _attention(g: Any, query: Any, key: Any, value: Any, mask: Any = None, *others: Any) -> Any:
+    def own(opened: Any) -> Any:
+        opened.setType(mask.type())
+        return _scaled(g, query, key, value, opened, *others)
+
+    dtype = None if symbolic_helper._is_none(mask) else _dtype(mask)
+    if dtype is None:
+        return _scaled(g, query, key, value, mask, *others)
+    return _formulas.attention(_Graph(g), own, mask, dtype, _dtype(query) or torch.float32)
 
 
 def _cross_entropy(g: Any, x: Any, target: Any, weight: Any, positive: Any, reduction: Any) -> Any:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import onnx_ir
 import torch
 from onnx_ir import tensor_adapters
-from onnxscript import DOUBLE, FLOAT, FLOAT16, INT8, INT16, INT32, INT64, UINT8
+from onnxscript import BOOL, DOUBLE, FLOAT, FLOAT16, INT8, INT16, INT32, INT64, UINT8
 from onnxscript.function_libs.torch_lib.ops import nn as torchlib
 from onnxscript.onnx_opset import opset18
 
@@ -23,6 +23,7 @@ from converter.exporters import _formulas
 aten = torch.ops.aten
 Real = TypeVar("Real", FLOAT16, FLOAT, DOUBLE, INT8, INT16, INT32, INT64, UINT8)
 Float = TypeVar("Float", FLOAT16, FLOAT, DOUBLE)
+Mask = TypeVar("Mask", BOOL, FLOAT16, FLOAT, DOUBLE)
 
 
 class _Graph:
@@ -174,6 +175,27 @@ def _pooled(
     return graph.op("Mul", own(x, *window, True), factor)
 
 
+def _attention(
+    query: Float,
+    key: Float,
+    value: Float,
+    attn_mask: Mask | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Float:
+    def own(mask: Any) -> Any:
+        if attn_mask is not None:
+            mask.dtype = attn_mask.dtype  # torchlib asks for it
+        arguments = (mask, dropout_p, is_causal, scale, enable_gqa)
+        return torchlib.aten_scaled_dot_product_attention(query, key, value, *arguments)
+
+    if attn_mask is None:
+        return own(None)
+    return _formulas.attention(_Graph(), own, attn_mask, _dtype(attn_mask), _dtype(query))
+
+
 def table() -> dict[Callable[..., Any], Callable[..., Any]]:
     """Operator → the function that adds its nodes."""
     return {
@@ -195,4 +217,5 @@ def table() -> dict[Callable[..., Any], Callable[..., Any]]:
         aten.cumsum.default: _cumsum,
         aten.avg_pool2d.default: _average_pool2d,
         aten.avg_pool3d.default: _average_pool3d,
+        aten.scaled_dot_product_attention.default: _attention,
     }

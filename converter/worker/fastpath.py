@@ -20,7 +20,7 @@ from converter.job import Job
 from converter.worker.execution import REFUSALS, Runner
 from converter.worker.inputs import Array
 from converter.worker.loading import Loaded
-from converter.worker.reference import Reference, References
+from converter.worker.reference import References
 from converter.worker.session import Session
 from converter.worker.starting import RuntimeErrors
 
@@ -74,19 +74,6 @@ def hint(
         except (*REFUSALS, StageError):
             return None
     return HINT if _agree(plain, actual) else None
-
-
-def alone_finite(item: Reference, references: References) -> bool:
-    """Whether PyTorch is finite in a case on its fast path only.
-
-    There a row that is padded as a whole gives zeros, which without it is a softmax over nothing.
-    """
-    with _off():
-        try:
-            plain = references.rerun(item)
-        except (*REFUSALS, StageError):
-            return False
-    return not all(np.isfinite(output).all() for output in plain if output.dtype.kind in "fc")
 
 
 def taken(loaded: Loaded) -> bool:

@@ -13,7 +13,7 @@ from onnx import ModelProto
 
 from converter.errors import Code, StageError
 from converter.job import CaseCheck
-from converter.worker import fastpath, numerics, structure
+from converter.worker import numerics, structure
 from converter.worker.reference import Reference, References
 
 # Operators whose result depends on the order of equal elements.
@@ -29,8 +29,6 @@ def reason(
     graph: ModelProto,
 ) -> str | None:
     """Why an error of a file at a case says nothing, or ``None`` where it does."""
-    if error.code is Code.VERIFY_NONFINITE and fastpath.alone_finite(reference, references):
-        return "PyTorch is finite there on its attention fast path only"
     if error.code not in (Code.VERIFY_VALUE, Code.VERIFY_SHAPE):
         return None
     if unordered(reference, graph):

@@ -142,3 +142,15 @@ class Scaled(nn.Module):
 class Highest(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return torch.maximum(x, torch.full_like(x, 4))
+
+
+class Attention(nn.Module):
+    """Attention with a mask of truths and one of numbers; some rows see nothing."""
+
+    def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+        seen = y > 0
+        added = torch.zeros_like(y).masked_fill(~seen, -torch.inf)
+        return (
+            F.scaled_dot_product_attention(x, x, x, seen),
+            F.scaled_dot_product_attention(x, x, x, added, scale=0.3),
+        )

@@ -68,6 +68,7 @@ def test_constants_are_bound_and_axes_keep_their_names(
         exporters=[exporter],
         constants={"factor": 2.5, "flip": True},
         dynamic_axes={"x": {"0": "batch"}},
+        verify={"budget": 0},
     )
     assert result.error is None
     assert result.artifact is not None

@@ -183,6 +183,17 @@ def test_a_loss_of_logits_that_are_large(tmp_path: Path, exporter: str) -> None:
 
 
 @pytest.mark.parametrize("exporter", BOTH)
+def test_attention_of_rows_that_see_nothing(tmp_path: Path, exporter: str) -> None:
+    torch.manual_seed(0)
+    mask = torch.ones(2, 1, 4, 4)
+    mask[0, 0, :, 2:] = 0
+    mask[1] = 0
+    mask[0, 0, 3] = 0
+    vectors = torch.randn(2, 3, 4, 8)
+    assert differences(tmp_path, exporter, edges.Attention(), vectors, mask) == {}
+
+
+@pytest.mark.parametrize("exporter", BOTH)
 @pytest.mark.parametrize("name", ["Voxels", "Grid"])
 def test_the_pipeline_ships_what_is_right(convert: Convert, exporter: str, name: str) -> None:
     done = convert(
