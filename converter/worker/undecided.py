@@ -8,13 +8,20 @@ the file; the traced example and the user's own cases are never left out.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+
 import numpy as np
+import onnx
 from onnx import ModelProto
 
 from converter.errors import Code, StageError
 from converter.job import CaseCheck
 from converter.worker import numerics, structure
+from converter.worker.inputs import Array
 from converter.worker.reference import Reference, References
+from converter.worker.session import Session
+from converter.worker.starting import RuntimeErrors
 
 # Operators whose result depends on the order of equal elements.
 _ORDERING = {"TopK", "NonMaxSuppression", "Unique"}
@@ -26,12 +33,21 @@ def reason(
     check: CaseCheck,
     reference: Reference,
     references: References,
-    graph: ModelProto,
+    path: Path,
+    parameters: Mapping[str, Array],
 ) -> str | None:
-    """Why an error of a file at a case says nothing, or ``None`` where it does."""
+    """Why an error of a file at a case says nothing, or ``None`` where it does.
+
+    Args:
+        path: the file.
+        parameters: values of parameters that are graph inputs.
+    """
+    graph = onnx.load(path, load_external_data=False)
     if error.code not in (Code.VERIFY_VALUE, Code.VERIFY_SHAPE):
         return None
-    if unordered(reference, graph):
+    if unordered(reference, graph) or (
+        _orders(graph) and _equal(path, graph, {**reference.inputs, **parameters})
+    ):
         return "equal elements have no order of their own"
     if error.code is Code.VERIFY_SHAPE:
         return None
@@ -49,6 +65,29 @@ def reason(
 def unordered(reference: Reference, graph: ModelProto) -> bool:
     """Whether a case has many equal elements and a file operators that order them."""
     return reference.case.ties and _orders(graph)
+
+
+def _equal(path: Path, graph: ModelProto, feeds: Mapping[str, Array]) -> bool:
+    """Whether what a file orders holds equal elements: also values far apart may saturate."""
+    ordered = {
+        node.input[0]: next((a.i for a in node.attribute if a.name == "axis"), -1)
+        for node in graph.graph.node
+        if node.op_type == "TopK"
+    }
+    if not ordered:
+        return False
+    model = onnx.load(path)
+    held = {value.name for value in model.graph.output}
+    for name in ordered.keys() - held:
+        model.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
+    try:
+        session = Session(model.SerializeToString(), optimise=False)
+        found = dict(zip(session.outputs, session.run(feeds), strict=True))
+    except (*RuntimeErrors, StageError, ValueError):  # a ValueError: over 2 GiB
+        return False
+    ranked = (np.sort(found[name], axis=axis) for name, axis in ordered.items())
+    axes = ordered.values()
+    return any((np.diff(values, axis=a) == 0).any() for values, a in zip(ranked, axes, strict=True))
 
 
 def _orders(graph: ModelProto) -> bool:

@@ -69,7 +69,7 @@ def verify(
     except StageError as refused:
         return Verdict(VerifyRecord(status="failed", reason=refused.message), refused)
     graph = onnx.load(path, load_external_data=False)
-    judged = _judge(session, graph, references, job, parameters or {})
+    judged = _judge(path, session, graph, references, job, parameters or {})
     dynamic = _dynamic(graph, references, job, judged.passed)
     error = judged.error
     if error is None:
@@ -103,6 +103,7 @@ class _Judged:
 
 
 def _judge(
+    path: Path,
     session: Session,
     graph: ModelProto,
     references: References,
@@ -120,7 +121,7 @@ def _judge(
         measure = not undecided.unordered(reference, graph)
         check, error = _run_case(session, reference, references, job, parameters, measure=measure)
         if error is not None and not case.stated:
-            why = undecided.reason(error, check, reference, references, graph)
+            why = undecided.reason(error, check, reference, references, path, parameters)
             if why is not None:
                 found.undecided[case.label] = why
                 continue

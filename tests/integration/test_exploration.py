@@ -152,6 +152,14 @@ def test_equal_elements_have_no_order(made: Convert) -> None:
     assert "grid" not in words["values"]["x"]["patterns"]
 
 
+def test_scores_that_are_equal_only_where_they_saturate(made: Convert) -> None:
+    """They are equal in no input, but in what is ranked."""
+    done = made("Saturating", 12, 6)
+    assert done.code is None, done.result.error
+    dropped = " ".join(done.result.verify.domain.dropped)
+    assert "huge: equal elements have no order of their own" in dropped
+
+
 def test_where_pytorch_itself_rounds_nothing_is_held_against_the_file(made: Convert) -> None:
     assert made("Spread", 4, 20, dynamic_axes={"x": {0: "b"}}).code is None
 
