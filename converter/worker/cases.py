@@ -216,13 +216,16 @@ def _cheapest(job: Job, symbol: str, sizes: Iterable[int], seen: set[int]) -> li
     return found
 
 
-def of_values(job: Job, limits: Sequence[float]) -> tuple[list[Case], list[Case]]:
+def of_values(
+    job: Job, limits: Sequence[float], *, nan: bool = False
+) -> tuple[list[Case], list[Case]]:
     """Cases of the example's sizes whose values follow patterns: required ones, and others.
 
     Args:
         limits: magnitudes that the model's code compares with.
+        nan: whether it asks for missing values.
     """
-    groups = patterns.groups(job, limits)
+    groups = patterns.groups(job, limits, nan=nan)
     required = [_patterned(job, group, required=True, first=True) for group in groups]
     others = [_patterned(job, group, required=False, first=False) for group in groups]
     return in_turn(required), in_turn(others)

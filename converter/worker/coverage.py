@@ -12,15 +12,17 @@ conditions of the file.
 from __future__ import annotations
 
 import ast
+import builtins
 import dis
+import itertools
 import linecache
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from types import CodeType, FrameType
+from types import CodeType, FrameType, ModuleType
 from typing import Any
 
 import torch
@@ -34,6 +36,8 @@ _LIBRARIES = tuple(
 )
 # How often a condition's values are noted in one case: a loop may ask a million times.
 _MOST_VALUES = 64
+# Of one list or dict of settings; and numbers above this are no limits.
+_MOST_INNER, _LARGEST = 64, 1e9
 _LONGEST_TEXT, _MOST_LINES = 100, 6
 # What a tensor can be asked without its values or sizes.
 _KIND = {
@@ -76,7 +80,9 @@ class Ways:
         values: what the conditions' local names were: jump → the different combinations.
         numbers: what tensors became, by place, once they were made Python numbers.
         codes: the code that ran.
-        constants: numbers that it calls by a global name.
+        constants: numbers that it calls by a global name, in a dict or an object too.
+        names: all that it calls by name.
+        choices: which argument a ``min`` or ``max`` took and how often a loop turned, by place.
     """
 
     taken: set[tuple[Jump, bool]] = field(default_factory=set)
@@ -84,6 +90,8 @@ class Ways:
     numbers: dict[Place, set[Any]] = field(default_factory=dict)
     codes: set[CodeType] = field(default_factory=set)
     constants: set[float] = field(default_factory=set)
+    names: set[str] = field(default_factory=set)
+    choices: dict[Place, set[Any]] = field(default_factory=dict)
 
 
 def watched(path: str) -> bool:
@@ -110,15 +118,16 @@ def watching() -> Iterator[Ways]:
         jumps = _jumps(code)
         if code not in ways.codes:
             ways.codes.add(code)
-            named: list[Any] = [frame.f_globals.get(name) for name in code.co_names]
-            ways.constants |= {float(n) for n in named if type(n) in (int, float) and abs(n) < 1e9}
+            named = [frame.f_globals.get(name) for name in code.co_names]
+            ways.constants |= set(numbers_in(named))
+            ways.names |= {*code.co_names}
         if not jumps:
             return None
         frame.f_trace_opcodes, frame.f_trace_lines = True, False
         return _follower(jumps, ways)
 
     before = sys.gettrace()
-    with _conversions(ways):
+    with _conversions(ways), _builtins(ways):
         sys.settrace(enter)
         try:
             yield ways
@@ -128,13 +137,19 @@ def watching() -> Iterator[Ways]:
 
 def _follower(jumps: dict[int, Jump], ways: Ways) -> Callable[[FrameType, str, Any], Any]:
     pending: Jump | None = None
+    turns: dict[Jump, int] = {}
 
     def follow(frame: FrameType, event: str, argument: Any) -> Any:
         nonlocal pending
         if event == "opcode":
             offset = frame.f_lasti
             if pending is not None:
-                ways.taken.add((pending, offset != pending.beyond))
+                taken = offset != pending.beyond
+                ways.taken.add((pending, taken))
+                if pending.loop and not taken:
+                    turns[pending] = turns.get(pending, 0) + 1
+                elif pending.loop:
+                    _note(ways.choices, pending.place, turns.pop(pending, 0))
             pending = jumps.get(offset)
             if pending is not None and pending.uses:
                 values = ways.values.setdefault(pending, set())
@@ -185,6 +200,69 @@ def _conversions(ways: Ways) -> Iterator[None]:
                 delattr(torch.Tensor, name)
             else:
                 setattr(torch.Tensor, name, original)
+
+
+@contextmanager
+def _builtins(ways: Ways) -> Iterator[None]:
+    """Within it which argument a call of ``min`` or ``max`` takes is noted, by the line.
+
+    No condition shows in the code that calls them.
+    """
+    originals = {name: getattr(builtins, name) for name in ("min", "max")}
+
+    def noting(original: Any) -> Any:
+        def choose(*arguments: Any, **options: Any) -> Any:
+            found = original(*arguments, **options)
+            frame = sys._getframe(1)
+            if _watched(frame.f_code.co_filename):
+                listed = arguments if len(arguments) > 1 else ()
+                place = frame.f_code.co_filename, frame.f_lineno
+                taken = next((n for n, value in enumerate(listed) if value is found), None)
+                if taken is not None:
+                    _note(ways.choices, place, taken)
+            return found
+
+        return choose
+
+    for name, original in originals.items():
+        setattr(builtins, name, noting(original))
+    try:
+        yield
+    finally:
+        for name, original in originals.items():
+            setattr(builtins, name, original)
+
+
+def _note(where: dict[Place, set[Any]], place: Place, value: Any) -> None:
+    values = where.setdefault(place, set())
+    if len(values) < _MOST_VALUES:
+        values.add(value)
+
+
+def numbers_in(values: Iterable[Any], depth: int = 3) -> Iterator[float]:
+    """Numbers among values, and in their lists, dicts and plain objects."""
+    for value in itertools.islice(values, _MOST_INNER):
+        if type(value) in (int, float):
+            if abs(value) < _LARGEST:
+                yield float(value)
+        elif depth and isinstance(value, Mapping):
+            yield from numbers_in([*value.values()], depth - 1)
+        elif depth and isinstance(value, tuple | list | set | frozenset):
+            yield float(len(value))
+            yield from numbers_in(value, depth - 1)
+        elif depth and _plain(value):
+            yield from numbers_in([*vars(value).values()], depth - 1)
+
+
+def _plain(value: Any) -> bool:
+    """An object that holds settings: a namespace, a dataclass, a configuration."""
+    kind = type(value)
+    return (
+        hasattr(value, "__dict__")
+        and not isinstance(value, type | ModuleType | torch.nn.Module | torch.Tensor)
+        and not callable(value)
+        and not str(getattr(kind, "__module__", "")).startswith(("torch.", "numpy"))
+    )
 
 
 @cache

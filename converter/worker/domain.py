@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
 
 from converter.job import Domain, InputDomain, Job, SymbolDomain
 from converter.verified import KEY, Verified
 from converter.worker import cases, coverage
-from converter.worker.inputs import Array, varies
+from converter.worker.inputs import varies
 from converter.worker.reference import Reference, References
 
 __all__ = ["KEY", "of", "words"]
@@ -61,13 +64,13 @@ def _input(name: str, judged: Sequence[Reference], job: Job) -> InputDomain:
     return InputDomain(
         name=name,
         dtype=spec.dtype,
-        low=min((_number(array.min()) for array in arrays), default=None),
-        high=max((_number(array.max()) for array in arrays), default=None),
+        low=min((_number(np.nanmin(array)) for array in arrays), default=None),
+        high=max((_number(np.nanmax(array)) for array in arrays), default=None),
         patterns=list(dict.fromkeys([drawn, *found])),
     )
 
 
-def _number(value: Array) -> float:
+def _number(value: Any) -> float:
     return float(f"{float(value):.4g}")
 
 

@@ -26,6 +26,8 @@ from converter.worker.starting import first_line
 # So many cases in a row that show nothing new end the search.
 _PATIENCE = 12
 _OTHER_SIZES = 2
+# What code calls that expects missing values.
+_ASK_FOR_NAN = {"isnan", "nan_to_num", "nanmean", "nansum", "nanmedian", "isfinite"}
 
 
 @dataclass
@@ -77,7 +79,8 @@ class Exploration:
         model = self._run.model
         limits = sorted({*harvest.sizes(model, codes), *(int(n) for n in globals_ if _whole(n))})
         numbers = sorted({*harvest.numbers(model, codes), *map(abs, globals_ - {0})})
-        required, values = cases.of_values(self._job, numbers)
+        names = set().union(*(ways.names for ways in self._found.ways))
+        required, values = cases.of_values(self._job, numbers, nan=bool(names & _ASK_FOR_NAN))
         promising, usual = cases.of_sizes(self._job, limits)
         left = passes
         for offered, patience in (

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from converter.worker.coverage import watched
+from converter.worker.coverage import numbers_in, watched
 
 # Larger sizes are no sizes of an axis, but hashes, colours and channels of a whole network.
 _LARGEST_SIZE = 4096
@@ -36,19 +36,10 @@ def numbers(model: Any, codes: Iterable[CodeType]) -> list[float]:
 
 def _all(model: Any, codes: Iterable[CodeType]) -> Iterator[float]:
     for code in codes:
-        yield from _constants(code.co_consts)
+        yield from numbers_in(code.co_consts)
     for module in _own_modules(model):
-        yield from _constants(vars(module).values())
+        yield from numbers_in([*vars(module).values(), *vars(type(module)).values()])
     yield from _script_constants(model)
-
-
-def _constants(values: Iterable[Any]) -> Iterator[float]:
-    for value in values:
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            if abs(value) < 1e18 and value == value:
-                yield value
-        elif isinstance(value, tuple | list) and len(value) <= 16:
-            yield from _constants(value)
 
 
 def _own_modules(model: Any) -> Iterator[torch.nn.Module]:

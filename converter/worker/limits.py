@@ -53,14 +53,16 @@ def unreached(
     judged = [item for item in references.cases if item.case.label not in undecided]
     ways = [item.ways for item in judged]
     sides = coverage.unreached(ways)
-    conditions = {jump.place for jump, _ in set().union(*(item.taken for item in ways))}
+    taken = set().union(*(item.taken for item in ways))
+    conditions = {jump.place for jump, _ in taken if not jump.loop}
     moved = len({str(item.case.shapes) for item in judged}) > 1
     found = [branch for (jump, _), branch in sides.items() if jump.place in places]
     for file, line in places:
         if (file, line) in conditions:
             continue
         values = set().union(*(item.numbers.get((file, line), set()) for item in ways))
-        if len(values) == 1 or (not values and symbols and not moved):
+        chosen = set().union(*(item.choices.get((file, line), set()) for item in ways))
+        if 1 in (len(values), len(chosen)) or (not values and symbols and not moved):
             text = coverage.line_of(file, line)
             named = coverage.shown(file)
             found.append(Branch(file=named, line=line, text=text, outcome="another value"))

@@ -121,9 +121,15 @@ def tolerance(floor: float | None) -> float:
     return min(max(_TIMES_FLOOR * floor, _TIGHTEST), _LOOSEST)
 
 
-def saturated(floor: float) -> bool:
-    """Whether a model rounds so badly that no bound could tell a right file from a wrong one."""
-    return _TIMES_FLOOR * floor > _LOOSEST
+def explained(error: float | None, floor: float) -> bool:
+    """Whether rounding explains an error that the loosest bound does not allow.
+
+    Args:
+        error: relative L2 error of the file; ``None``: not known.
+        floor: the model's own rounding error.
+    """
+    allowed = _TIMES_FLOOR * floor
+    return allowed > _LOOSEST and error is not None and error <= allowed
 
 
 def bounds(

@@ -60,17 +60,20 @@ class Group:
     members: dict[str, list[Pattern]]
 
 
-def groups(job: Job, limits: Sequence[float]) -> list[Group]:
+def groups(job: Job, limits: Sequence[float], *, nan: bool = False) -> list[Group]:
     """The patterns of a job's inputs, by kind.
 
     Args:
         limits: magnitudes that the model's code compares with.
+        nan: whether it asks for missing values.
     """
     found: dict[str, dict[str, list[Pattern]]] = {}
     for name, spec in job.inputs.items():
         kind = kind_of(name, job)
         if kind is not None:
             found.setdefault(kind, {})[name] = _of_kind(kind, name, spec, job, limits)
+            if nan and kind == "numbers":
+                found[kind][name].append(Pattern("some NaN", _missing))
     return [Group(kind, members) for kind, members in found.items()]
 
 
@@ -148,6 +151,10 @@ def _grid(rng: Generator, shape: tuple[int, ...]) -> Values:
     steps = rng.integers(-_STEPS, _STEPS + 1, shape)
     tenths = rng.integers(0, 3, shape) > 0
     return np.where(tenths, steps * _TENTH, steps * 0.5)
+
+
+def _missing(rng: Generator, shape: tuple[int, ...]) -> Values:
+    return np.where(rng.integers(0, 4, shape) > 0, rng.standard_normal(shape), np.nan)
 
 
 def _around(limit: float) -> Draw:

@@ -62,6 +62,24 @@ def test_a_limit_without_a_condition_is_tried_on_both_sides(made: Convert) -> No
     assert done.code is not None  # TorchScript turns min() of a size into a number
 
 
+def test_a_limit_among_settings_is_found(made: Convert) -> None:
+    done = made("Settings", 2, 24, 8, dynamic_axes={"x": {1: "t"}})
+    assert "right up to t = 150: ways.py:" in error(done).message
+
+
+def test_a_choice_that_went_one_way_only_is_named(made: Convert) -> None:
+    """``max`` takes the same argument in all cases, and the trace has no other."""
+    done = made("Peak", 4, 8, verify={"unreached": "fail"})
+    assert error(done).code is Code.VERIFY_UNREACHED
+    assert "max(float(x.abs().max()), self.peak[0])" in error(done).message
+
+
+def test_missing_values_are_tried_where_code_asks_for_them(made: Convert) -> None:
+    done = made("Missing", 6, 5)
+    assert error(done).code is Code.VERIFY_VALUE
+    assert "case some NaN" in error(done).message
+
+
 def test_conditions_of_the_configuration_are_not_of_the_input(made: Convert) -> None:
     done = made("Configured", 2, 3, 4, dynamic_axes={"x": {0: "b"}})
     assert done.code is None
@@ -158,6 +176,12 @@ def test_scores_that_are_equal_only_where_they_saturate(made: Convert) -> None:
     assert done.code is None, done.result.error
     dropped = " ".join(done.result.verify.domain.dropped)
     assert "huge: equal elements have no order of their own" in dropped
+
+
+def test_scores_that_stand_close_together(made: Convert) -> None:
+    axes = {"x": {0: "b"}}
+    done = made("Centers", 2, 3, 16, 16, outputs=["y", "rows"], dynamic_axes=axes)
+    assert done.code is None, done.result.error
 
 
 def test_where_pytorch_itself_rounds_nothing_is_held_against_the_file(made: Convert) -> None:
