@@ -66,14 +66,10 @@ SOURCES = {
 
 
 class FloorDivision(nn.Module):
-    """``//`` rounds down in PyTorch and towards zero in the traced file: -7 // 2."""
-
-    def __init__(self, fixed: bool) -> None:
-        super().__init__()
-        self.fixed = fixed
+    """``//`` rounds down in PyTorch, and towards zero as torch's exporter has it: -7 // 2."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.div(x, 2, rounding_mode="floor") if self.fixed else x // 2
+        return x // 2
 
 
 class NegativeIndices(nn.Module):
@@ -161,8 +157,8 @@ class Largest(nn.Module):
         return x / x.abs().max()
 
 
-def floor_division(fixed: bool = False) -> nn.Module:
-    return FloorDivision(fixed)
+def floor_division() -> nn.Module:
+    return FloorDivision()
 
 
 def negative_indices(fixed: bool = False) -> nn.Module:

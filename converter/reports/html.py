@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import shlex
 from datetime import datetime
@@ -28,8 +29,9 @@ _LOG_LINES, _LOG_BYTES = 15, 6000
 _OWN = ("select=", "hydra.run.dir=", "hydra.sweep.dir=")
 
 
-def render(manifest: Manifest, directory: Path) -> str:
-    """The page; logs are read from the run directory, everything else from the manifest."""
+@functools.cache
+def _jinja() -> Environment:
+    """Made once: compiling the templates takes longer than all else of a page."""
     jinja = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -45,32 +47,41 @@ def render(manifest: Manifest, directory: Path) -> str:
         "sizes": verified.sizes,
         "never": verified.never,
     }
+    return jinja
+
+
+def render(manifest: Manifest, directory: Path) -> str:
+    """The page; logs are read from the run directory, everything else from the manifest."""
     script = (_TEMPLATES / "report.js").read_text(encoding="utf-8")
     plots = _figures.figures(manifest.models)
     # 5 MB: only in a page that draws something.
     plotly = _inline(get_plotlyjs()) if any(plot.data for plot in plots) else ""
-    return jinja.get_template("report.html").render(
-        manifest=manifest,
-        run=manifest.run,
-        rows=manifest.models,
-        verdict=_facts.verdict(manifest),
-        causes=_facts.causes(manifest.models),
-        columns=columns(manifest.models),
-        choices=_choices(manifest),
-        figures=plots,
-        duration=_duration(manifest),
-        log=lambda row: _log(row, directory),
-        log_file=lambda row: _log_file(row, directory),
-        again=lambda row: _again(row, manifest),
-        untimed=_facts.untimed,
-        unreached=_facts.unreached,
-        with_unreached=_facts.with_unreached(manifest.models),
-        extent=verified.extent,
-        count=verified.count,
-        style=Markup((_TEMPLATES / "report.css").read_text(encoding="utf-8")),
-        script=Markup(script),
-        plotly=Markup(plotly),
-        hashes=[_csp_hash(text) for text in (script, plotly) if text],
+    return (
+        _jinja()
+        .get_template("report.html")
+        .render(
+            manifest=manifest,
+            run=manifest.run,
+            rows=manifest.models,
+            verdict=_facts.verdict(manifest),
+            causes=_facts.causes(manifest.models),
+            columns=columns(manifest.models),
+            choices=_choices(manifest),
+            figures=plots,
+            duration=_duration(manifest),
+            log=lambda row: _log(row, directory),
+            log_file=lambda row: _log_file(row, directory),
+            again=lambda row: _again(row, manifest),
+            untimed=_facts.untimed,
+            unreached=_facts.unreached,
+            with_unreached=_facts.with_unreached(manifest.models),
+            extent=verified.extent,
+            count=verified.count,
+            style=Markup((_TEMPLATES / "report.css").read_text(encoding="utf-8")),
+            script=Markup(script),
+            plotly=Markup(plotly),
+            hashes=[_csp_hash(text) for text in (script, plotly) if text],
+        )
     )
 
 

@@ -88,9 +88,11 @@ def test_a_loop_over_the_batch_freezes_it(convert: Convert, exporter: str) -> No
 
 def test_a_size_that_broadcasts_is_found_by_its_shape(convert: Convert) -> None:
     done = convert("FixedShape", dynamic_axes=BATCH, outputs=["y"], verify=FEW)
-    assert done.code is Code.VERIFY_SHAPE
-    told = "case batch=1 (x 1×3): y has shape [2, 3], PyTorch gives [1, 3]"
-    assert done.result.error.message == told
+    assert done.code is Code.DIM_SPECIALISED
+    assert done.result.error.message == (
+        "case batch=1 (x 1×3): y has shape [2, 3], PyTorch gives [1, 3]; wrong at batch = 1, 3: "
+        "tiny.py:145 `return x + torch.ones(int(x.shape[0]), 1)`"
+    )
     assert [axis[-2:] for axis in axes_of(done)] == [([1, 3], False)]
 
 
@@ -171,9 +173,9 @@ def test_an_axis_that_moves_only_at_twice_the_size_is_tried_there(convert: Conve
     axes = {"x": {2: "t"}, "y": {2: "t"}}
     done = convert("Strided", inputs={"x": {"shape": [1, 3, 64]}}, outputs=["y"], dynamic_axes=axes)
     assert done.code is None, done.result.error
-    assert [case.label for case in done.result.verify.cases] == [
-        "traced", "second", "t=65", "t=66", "t=128",
-    ]  # fmt: skip
+    labels = [case.label for case in done.result.verify.cases]
+    assert labels[:4] == ["traced", "second", "t=65", "t=66"]
+    assert {"t=128", "t=256"} <= set(labels)
 
 
 def test_an_axis_that_the_output_does_not_have_is_told(convert: Convert) -> None:

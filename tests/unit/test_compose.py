@@ -166,10 +166,10 @@ def test_interpolations_that_multiply_are_stopped(composed: Composer, folder: Pa
     lines = [f"a{n}: " + json.dumps([f"${{..a{n - 1}}}"] * 8) for n in range(1, 9)]
     text = "\n".join(["# @package models.bomb.kwargs", "a0: [0]", *lines])
     (folder / "model/bomb.yaml").write_text(text)
-    started = time.monotonic()
+    started = time.process_time()  # not what other processes take
     message = refusal(composed, "+model=bomb")
     assert f"interpolations add more than the limit of {MAX_ADDED} values" in message
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5
     assert "cannot be resolved" in refusal(composed, "+experiment=one", "models=${models}")
 
 
