@@ -48,7 +48,7 @@ def measure(
     Which detections are on the edge takes more runs, and is found out when first asked for.
     """
     of_file = loaded.kind == "onnx"
-    again = functools.partial(_file if of_file else _torch, run, inputs, outputs)
+    again = _again(run, loaded, inputs, outputs)
     found = [_between(moved, outputs, members) for moved in _runs(again, outputs)]
     if not found:
         return Noise([None] * len(outputs))
@@ -61,6 +61,28 @@ def measure(
     if not detections.ranked(members, outputs):
         return noise
     return replace(noise, edge=_Edge(again, outputs, members, noise.floors).after)
+
+
+def on_the_edge(
+    run: Runner,
+    loaded: Loaded,
+    inputs: Mapping[str, Array],
+    outputs: Sequence[Array],
+    members: Places,
+    known: Noise,
+) -> Noise:
+    """The rounding that is known of other cases, with the detections on the edge in this one."""
+    if not detections.ranked(members, outputs):
+        return known
+    again = _again(run, loaded, inputs, outputs)
+    return replace(known, edge=_Edge(again, outputs, members, known.floors).after)
+
+
+def _again(
+    run: Runner, loaded: Loaded, inputs: Mapping[str, Array], outputs: Sequence[Array]
+) -> Again:
+    of_file = loaded.kind == "onnx"
+    return functools.partial(_file if of_file else _torch, run, inputs, outputs)
 
 
 def worst(noises: Sequence[Noise]) -> Noise:

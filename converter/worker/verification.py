@@ -282,8 +282,9 @@ def _bounds(
         measure: whether it is worth that.
     """
     yield Noise.none(count)
-    if reference.noise is None and references.known_noise is not None:
-        yield references.known_noise
+    known = references.known_noise(reference) if reference.noise is None else None
+    if known is not None:
+        yield known
     if measure:
         yield references.noise_of(reference)
 
