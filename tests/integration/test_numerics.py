@@ -31,7 +31,7 @@ def compare(want: Any, got: Any, **options: Any) -> numerics.Comparison:
         (1.0, [1.0], Code.VERIFY_SHAPE, "has shape [1], PyTorch gives []"),
         ([1.0], np.float32([1]), Code.VERIFY_SHAPE, "y is float32, PyTorch gives float64"),
         ([1], [True], Code.VERIFY_SHAPE, "y is bool, PyTorch gives int64"),
-        (np.zeros((0, 4)), np.zeros((0, 4)), Code.VERIFY_VACUOUS, "y is empty"),
+        (np.zeros((0, 4)), np.zeros((1, 4)), Code.VERIFY_SHAPE, "y has shape [1, 4], PyTorch"),
         ([1, 2, 3], [1, 2, 4], Code.VERIFY_VALUE, "y[2] is 4, PyTorch gives 3"),
         ([2**53], [2**53 + 1], Code.VERIFY_VALUE, "largest error 1, allowed there 0"),
         ([True, False], [True, True], Code.VERIFY_VALUE, "y[1] is 1, PyTorch gives 0"),
@@ -49,6 +49,12 @@ def test_what_does_not_pass(want: Any, got: Any, code: Code, words: str) -> None
     assert (found.check.max_abs is not None, found.check.not_compared is None) == (
         computed, computed,
     )  # fmt: skip
+
+
+def test_an_empty_output_has_nothing_to_compare_but_its_shape() -> None:
+    """Whether it may be empty is decided on the references."""
+    found = compare(np.zeros((0, 4)), np.zeros((0, 4)))
+    assert (found.code, found.check.passed, found.check.not_compared) == (None, True, "empty")
 
 
 @pytest.mark.parametrize(
