@@ -51,6 +51,11 @@ class Noise:
         """Of ``count`` outputs that no rounding excuses: the tightest bounds hold for them."""
         return cls([0.0] * count)
 
+    def times(self, factor: float) -> Noise:
+        """So many times as much."""
+        floors = [None if floor is None else floor * factor for floor in self.floors]
+        return Noise(floors, [part.times(factor) for part in self.parts], self.edge)
+
     def of_parts(self, index: int) -> Rounding:
         return self.parts[index] if self.parts else Rounding()
 

@@ -25,6 +25,13 @@ class Rounding:
     slices: Spread = field(default_factory=dict)
     decades: Decades = field(default_factory=dict)
 
+    def times(self, factor: float) -> Rounding:
+        """So many times as much."""
+        return Rounding(
+            {axis: values * factor for axis, values in self.slices.items()},
+            {power: value * factor for power, value in self.decades.items()},
+        )
+
 
 def rounding(moved: Array, output: Array) -> Rounding:
     """Of an output against the same, rounded otherwise."""
