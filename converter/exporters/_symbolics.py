@@ -16,16 +16,18 @@ from torch.onnx._internal.torchscript_exporter import (
     symbolic_helper,
     symbolic_opset9,
     symbolic_opset10,
+    symbolic_opset11,
     symbolic_opset14,
 )
 from torch.onnx._internal.torchscript_exporter._globals import GLOBALS
 from torch.onnx._internal.torchscript_exporter._type_utils import JitScalarType
 
-from converter.exporters import _formulas
+from converter.exporters import _formulas, _resizing
 
 _OLDEST_OPSET = 7
 _NEWEST_OPSET = 23  # torch looks for the nearest lower one, so each has its own entry
 _MOD = 10  # the first opset with Mod
+_RESIZE = 11  # the first opset whose Resize takes sizes
 # How torch.nn.functional numbers `reduction`.
 _REDUCTIONS = {1: "ReduceMean", 2: "ReduceSum"}
 
@@ -67,6 +69,9 @@ def _table() -> dict[str, tuple[Callable[..., Any], int]]:
         "avg_pool3d": (_average(3), _MOD),
         "binary_cross_entropy_with_logits": (_cross_entropy, 9),
         "scaled_dot_product_attention": (_attention, 14),
+        "__interpolate": (_interpolate, _RESIZE),
+        **{f"upsample_nearest{n}d": (_upsample(n), _RESIZE) for n in (1, 2, 3)},
+        **{f"_upsample_nearest_exact{n}d": (_upsample(n, exact=True), _RESIZE) for n in (1, 2, 3)},
     }
 
 
@@ -292,6 +297,53 @@ def _attention(g: Any, query: Any, key: Any, value: Any, mask: Any = None, *othe
     if dtype is None:
         return _scaled(g, query, key, value, mask, *others)
     return _formulas.attention(_Graph(g), own, mask, dtype, _dtype(query) or torch.float32)
+
+
+def _upsample(rank: int, exact: bool = False) -> Callable[..., Any]:
+    """Nearest resize of ``rank`` axes, by sizes or by factors."""
+    own = symbolic_opset11._interpolate(f"upsample_nearest{rank}d", rank + 2, "nearest")
+
+    def resize(g: Any, x: Any, sizes: Any, *rest: Any) -> Any:
+        resized = own(g, x, sizes, *rest)
+        if len(rest) != 1:  # a factor for each axis, which code that calls aten itself gives
+            return resized
+        return _nearest(g, x, resized, rest[0], exact)
+
+    return resize
+
+
+def _interpolate(g: Any, x: Any, size: Any, factors: Any, mode: Any, *rest: Any) -> Any:
+    """What a script calls for ``torch.nn.functional.interpolate``."""
+    resized = symbolic_opset11.__interpolate(g, x, size, factors, mode, *rest)
+    if symbolic_helper._maybe_get_const(mode, "s") != "nearest":
+        return resized
+    return _nearest(g, x, resized, factors)
+
+
+def _nearest(g: Any, x: Any, resized: Any, factors: Any, exact: bool = False) -> Any:
+    """The Resize that torch has made, or what takes PyTorch's elements where that one does not."""
+    if resized.node().kind() != "onnx::Resize":  # of a quantised tensor
+        return resized
+    graph, inputs = _Graph(g), list(resized.node().inputs())
+    stated = None
+    if len(inputs) == 3:
+        stated = symbolic_helper._maybe_get_const(factors, "fs")
+        if isinstance(stated, torch._C.Value):  # known at run time only
+            return resized
+
+    def axis(position: int) -> _resizing.Axis:
+        before = symbolic_helper._get_tensor_dim_size(x, position)
+        after = symbolic_helper._get_tensor_dim_size(resized, position)
+        if stated is not None:
+            factor = stated[min(position - 2, len(stated) - 1)]
+            return _resizing.Axis(position, before, after, factor=factor)
+        size = g.op("Gather", inputs[3], graph.constant(position, torch.int64), axis_i=0)
+        return _resizing.Axis(position, before, after, size)
+
+    axes = [axis(position) for position in range(2, _rank(x))]
+    if not exact and all(axis.agrees for axis in axes):
+        return resized
+    return _resizing.nearest(graph, x, axes, _dtype(x) is torch.float64, exact)
 
 
 def _cross_entropy(g: Any, x: Any, target: Any, weight: Any, positive: Any, reduction: Any) -> Any:

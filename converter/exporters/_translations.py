@@ -18,7 +18,7 @@ from onnxscript import BOOL, DOUBLE, FLOAT, FLOAT16, INT8, INT16, INT32, INT64, 
 from onnxscript.function_libs.torch_lib.ops import nn as torchlib
 from onnxscript.onnx_opset import opset18
 
-from converter.exporters import _formulas
+from converter.exporters import _formulas, _resizing
 
 aten = torch.ops.aten
 Real = TypeVar("Real", FLOAT16, FLOAT, DOUBLE, INT8, INT16, INT32, INT64, UINT8)
@@ -196,6 +196,41 @@ def _attention(
     return _formulas.attention(_Graph(), own, attn_mask, _dtype(attn_mask), _dtype(query))
 
 
+def _upsample(
+    input: Float,
+    output_size: INT64 | None = None,
+    scale_factors: Sequence[float] | None = None,
+) -> Float:
+    axes = _axes(input, output_size, scale_factors)
+    if all(axis.agrees for axis in axes):
+        return torchlib.aten_upsample_nearestnd_vec(input, output_size, scale_factors)
+    return _resizing.nearest(_Graph(), input, axes, _dtype(input) is torch.float64)
+
+
+def _upsample_exact(
+    input: Float,
+    output_size: INT64 | None = None,
+    scale_factors: Sequence[float] | None = None,
+) -> Float:
+    axes = _axes(input, output_size, scale_factors)
+    return _resizing.nearest(_Graph(), input, axes, _dtype(input) is torch.float64, exact=True)
+
+
+def _axes(x: Any, sizes: Any, factors: Sequence[float] | None) -> list[_resizing.Axis]:
+    """The spatial axes; torch hands over a list of numbers and values as the sizes."""
+    graph = _Graph()
+    axes = []
+    for index, length in enumerate(x.shape[2:]):
+        before = length if isinstance(length, int) else None
+        if factors is not None:
+            axes.append(_resizing.Axis(index + 2, before, None, factor=factors[index]))
+            continue
+        size = sizes[index]
+        after = size if isinstance(size, int) else None
+        axes.append(_resizing.Axis(index + 2, before, after, graph.cast(size, torch.int64)))
+    return axes
+
+
 def table() -> dict[Callable[..., Any], Callable[..., Any]]:
     """Operator → the function that adds its nodes."""
     return {
@@ -218,4 +253,10 @@ def table() -> dict[Callable[..., Any], Callable[..., Any]]:
         aten.avg_pool2d.default: _average_pool2d,
         aten.avg_pool3d.default: _average_pool3d,
         aten.scaled_dot_product_attention.default: _attention,
+        aten.upsample_nearest1d.vec: _upsample,
+        aten.upsample_nearest2d.vec: _upsample,
+        aten.upsample_nearest3d.vec: _upsample,
+        aten._upsample_nearest_exact1d.vec: _upsample_exact,
+        aten._upsample_nearest_exact2d.vec: _upsample_exact,
+        aten._upsample_nearest_exact3d.vec: _upsample_exact,
     }

@@ -86,7 +86,7 @@ def _attribute(node: NodeProto, name: str, default: str | int) -> str | int:
     return default
 
 
-def _other_pixels(graph: _Graph, node: NodeProto) -> bool:
+def _nearest(graph: _Graph, node: NodeProto) -> bool:
     """Nearest by ``floor(i / (out / in))`` in float32, PyTorch by ``floor(i * (in / out))``."""
     if _attribute(node, "mode", "nearest") != "nearest":
         return False
@@ -97,10 +97,11 @@ def _other_pixels(graph: _Graph, node: NodeProto) -> bool:
         return False
     sizes = graph.sizes(node.input[0])
     pairs = zip(sizes, wanted.tolist(), strict=False)
-    return any(before is not None and _differ(before, after) for before, after in pairs)
+    return any(before is not None and other_pixels(before, after) for before, after in pairs)
 
 
-def _differ(before: int, after: int) -> bool:
+def other_pixels(before: int, after: int) -> bool:
+    """Resize of so many elements to so many takes others than PyTorch does."""
     index = np.arange(after, dtype=np.float32)
     one = np.float32(before) / np.float32(after)
     other = np.float32(after) / np.float32(before)
@@ -164,7 +165,7 @@ class Kernel:
 TABLE = (
     Kernel(
         frozenset({"Resize"}),
-        _other_pixels,
+        _nearest,
         "at these sizes ONNX Runtime takes some pixels from the neighbour of PyTorch's",
         seen="1.31.1",
         report="microsoft/onnxruntime#12098",
