@@ -197,7 +197,7 @@ def _attention(
 
 
 def _upsample(
-    input: Float,
+    input: Float,  # noqa: A002 - as ATen calls it: torch gives it by name
     output_size: INT64 | None = None,
     scale_factors: Sequence[float] | None = None,
 ) -> Float:
@@ -208,7 +208,7 @@ def _upsample(
 
 
 def _upsample_exact(
-    input: Float,
+    input: Float,  # noqa: A002 - as ATen calls it: torch gives it by name
     output_size: INT64 | None = None,
     scale_factors: Sequence[float] | None = None,
 ) -> Float:
