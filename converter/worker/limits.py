@@ -19,23 +19,26 @@ from converter.worker.reference import Reference, References
 _MOST_LINES, _MOST_SIZES = 2, 6
 
 
-def frozen_places(caught: Sequence[warnings.WarningMessage]) -> list[Place]:
-    """The lines of the model's code at which a trace turned a tensor into a number."""
+def frozen_places(
+    exporter: str, caught: Sequence[warnings.WarningMessage], references: References
+) -> list[Place]:
+    """The lines of the model's code at which an exporter has frozen a number or a condition.
+
+    A trace warns of them. torch.export follows sizes as symbols, takes the way of the example and
+    notes a range that no file holds: what it may have frozen is each condition that went one way.
+
+    Args:
+        caught: the warnings of the export.
+    """
     found = [
         (warning.filename, warning.lineno)
         for warning in caught
         if issubclass(warning.category, TracerWarning) and coverage.watched(warning.filename)
     ]
+    if exporter == "dynamo":
+        open_ = coverage.unreached([item.ways for item in references.cases])
+        found += [jump.place for jump, _ in open_]
     return list(dict.fromkeys(found))
-
-
-def specialised_places(references: References) -> list[Place]:
-    """The lines that torch.export may have frozen without a word: conditions that went one way.
-
-    It follows sizes as symbols, takes the way of the example, and notes a range that no file holds.
-    """
-    open_ = coverage.unreached([item.ways for item in references.cases])
-    return list(dict.fromkeys(jump.place for jump, _ in open_))
 
 
 def unreached(

@@ -203,9 +203,7 @@ def _convert(
     with recorder.stage("verify") as notes:
         notes += kernels.known(model)
         del model  # the session holds its own copy of the weights
-        frozen = limits.frozen_places(recorder.caught["export"])
-        if done.exporter == "dynamo":
-            frozen += limits.specialised_places(references)
+        frozen = limits.frozen_places(done.exporter, recorder.caught["export"], references)
         proof = attribution.prove(raw, final, simplify, references, job, values, told)
         verdict = _told(proof.verdict, final, references, job, values)
         verdict = conclusion.drawn(verdict, references, job, frozen)

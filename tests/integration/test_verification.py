@@ -86,7 +86,7 @@ def test_another_dtype_is_no_frozen_shape(tiny_job: Callable[..., Any]) -> None:
     error = recheck.run(again, lambda news: None).error
     assert error is not None
     assert (error.code, error.message) == (
-        Code.VERIFY_SHAPE,
-        "case traced (x 2×3): y is float64, PyTorch gives float32",
+        Code.OUTPUT_STRUCTURE,
+        "output y is float64 [2, 4] in the file; PyTorch returns float32 [2, 4]",
     )
-    assert error.hint.startswith("cast the output in forward")
+    assert error.hint == "declare output y as float32 with 2 axes in the file"
