@@ -31,7 +31,7 @@ class Axis:
         position: its number in the tensor.
         before: its length, where the graph fixes it.
         after: the length asked for, where the graph fixes it.
-        size: the length asked for as a scalar int64 of the graph; ``None`` beside a factor.
+        size: the length asked for as an int64 of the graph, shape [1]; ``None`` beside a factor.
         factor: the scale factor, where one was given.
     """
 
@@ -101,8 +101,8 @@ def nearest(g: Graph, x: Any, axes: Sequence[Axis], wide: bool, exact: bool = Fa
 
 
 def _lengths(g: Graph, shape: Any, axis: Axis) -> tuple[Any, Any]:
-    """Before and after, as scalars of the graph."""
-    before = g.op("Gather", shape, g.constant(axis.position, torch.int64), axis=0)
+    """Before and after, of shape [1]: torch's TorchScript exporter makes scalars float32."""
+    before = g.op("Gather", shape, g.constant([axis.position], torch.int64), axis=0)
     if axis.factor is None:
         return before, axis.size
     factor = g.constant(axis.factor, torch.float64)
@@ -128,12 +128,11 @@ def _ratio(
     return g.op("Where", g.op("And", small, special), ratio, stated)
 
 
-def _indices(
-    g: Graph, before: Any, after: Any, ratio: Any, work: torch.dtype, exact: bool
-) -> Any:
+def _indices(g: Graph, before: Any, after: Any, ratio: Any, work: torch.dtype, exact: bool) -> Any:
     """``min(floor(i * ratio), before - 1)``, floored in float32."""
     one = g.constant(1, torch.int64)
-    index = g.cast(g.op("Range", g.constant(0, torch.int64), after, one), work)
+    index = g.op("Range", g.constant(0, torch.int64), g.op("Squeeze", after), one)
+    index = g.cast(index, work)
     if exact:
         index = g.op("Add", index, g.constant(0.5, work))
     place = g.op("Floor", g.cast(g.op("Mul", index, ratio), torch.float32))

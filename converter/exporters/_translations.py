@@ -31,8 +31,12 @@ class _Graph:
     def op(self, name: str, *values: Any, **attributes: Any) -> Any:
         return getattr(opset18, name)(*values, **attributes)
 
-    def constant(self, value: float, dtype: torch.dtype) -> Any:
-        number = int(value) if not dtype.is_floating_point else float(value)
+    def constant(self, value: float | list[int], dtype: torch.dtype) -> Any:
+        number: float | list[int]
+        if isinstance(value, list):
+            number = value
+        else:
+            number = float(value) if dtype.is_floating_point else int(value)
         return opset18.Constant(value=onnx_ir.tensor(number, dtype=_onnx(dtype)))
 
     def cast(self, value: Any, dtype: torch.dtype) -> Any:
@@ -175,7 +179,7 @@ def _pooled(
 
 
 def _upsample(
-    input: Float,
+    input: Float,  # noqa: A002  # torch's name
     output_size: INT64 | None = None,
     scale_factors: Sequence[float] | None = None,
 ) -> Float:
@@ -186,7 +190,7 @@ def _upsample(
 
 
 def _upsample_exact(
-    input: Float,
+    input: Float,  # noqa: A002  # torch's name
     output_size: INT64 | None = None,
     scale_factors: Sequence[float] | None = None,
 ) -> Float:
@@ -203,9 +207,10 @@ def _axes(x: Any, sizes: Any, factors: Sequence[float] | None) -> list[_resizing
         if factors is not None:
             axes.append(_resizing.Axis(index + 2, before, None, factor=factors[index]))
             continue
-        size = sizes[index]
-        after = size if isinstance(size, int) else None
-        axes.append(_resizing.Axis(index + 2, before, after, graph.cast(size, torch.int64)))
+        after = sizes[index] if isinstance(sizes[index], int) else None
+        size = graph.cast(sizes[index], torch.int64)
+        size = graph.op("Reshape", size, graph.constant([1], torch.int64))
+        axes.append(_resizing.Axis(index + 2, before, after, size))
     return axes
 
 
