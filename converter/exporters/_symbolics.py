@@ -64,6 +64,9 @@ def _table() -> dict[str, tuple[Callable[..., Any], int]]:
         "avg_pool2d": (_average(2), _MOD),
         "avg_pool3d": (_average(3), _MOD),
         "binary_cross_entropy_with_logits": (_cross_entropy, 9),
+        "upsample_linear1d": (_linear("upsample_linear1d", 1), _RESIZE),
+        "upsample_bilinear2d": (_linear("upsample_bilinear2d", 2), _RESIZE),
+        "upsample_trilinear3d": (_linear("upsample_trilinear3d", 3), _RESIZE),
         "__interpolate": (_interpolate, _RESIZE),
         **{f"upsample_nearest{n}d": (_upsample(n), _RESIZE) for n in (1, 2, 3)},
         **{f"_upsample_nearest_exact{n}d": (_upsample(n, exact=True), _RESIZE) for n in (1, 2, 3)},
@@ -292,6 +295,30 @@ def _upsample(rank: int, exact: bool = False) -> Callable[..., Any]:
         if len(factors) != 1:  # one for each axis, from code that calls aten itself
             return resized
         return _nearest(g, x, resized, sizes, exact)
+
+    return resize
+
+
+def _linear(name: str, rank: int) -> Callable[..., Any]:
+    """Linear resize of ``rank`` axes; torch's own, but for factors that may keep a length."""
+    own = symbolic_opset11._interpolate(name, rank + 2, "linear")
+
+    def resize(g: Any, x: Any, sizes: Any, corners: Any, *rest: Any) -> Any:
+        resized = own(g, x, sizes, corners, *rest)
+        factors = list(g.original_node.inputs())[3].toIValue()
+        dtype = _dtype(x)
+        if dtype is None or not isinstance(factors, list) or len(factors) != rank:
+            return resized
+        axes = [
+            _resizing.Axis(
+                place, symbolic_helper._get_tensor_dim_size(x, place), None, factor=factor
+            )
+            for place, factor in enumerate(factors, 2)
+        ]
+        aligned = symbolic_helper._maybe_get_const(corners, "b")
+        if (aligned is not False and aligned != 0) or not any(axis.kept for axis in axes):
+            return resized
+        return _resizing.linear(_Graph(g), x, axes, dtype)
 
     return resize
 

@@ -198,6 +198,21 @@ def _upsample_exact(
     return _resizing.nearest(_Graph(), input, axes, _dtype(input) is torch.float64, exact=True)
 
 
+def _upsample_linear(
+    input: Float,  # noqa: A002  # torch's name
+    output_size: INT64 | None,
+    align_corners: bool,
+    scale_factors: Sequence[float] | None = None,
+) -> Float:
+    axes = _axes(input, output_size, scale_factors)
+    if not align_corners and any(axis.kept for axis in axes):
+        return _resizing.linear(_Graph(), input, axes, _dtype(input))
+    own = torchlib.aten_upsample_bilinear2d_vec
+    if len(axes) == 3:
+        own = torchlib.aten_upsample_trilinear3d_vec
+    return own(input, output_size, align_corners, scale_factors)
+
+
 def _axes(x: Any, sizes: Any, factors: Sequence[float] | None) -> list[_resizing.Axis]:
     """The spatial axes; torch hands over a list of numbers and values as the sizes."""
     graph = _Graph()
@@ -238,6 +253,8 @@ def table() -> dict[Callable[..., Any], Callable[..., Any]]:
         aten.upsample_nearest1d.vec: _upsample,
         aten.upsample_nearest2d.vec: _upsample,
         aten.upsample_nearest3d.vec: _upsample,
+        aten.upsample_bilinear2d.vec: _upsample_linear,
+        aten.upsample_trilinear3d.vec: _upsample_linear,
         aten._upsample_nearest_exact1d.vec: _upsample_exact,
         aten._upsample_nearest_exact2d.vec: _upsample_exact,
         aten._upsample_nearest_exact3d.vec: _upsample_exact,

@@ -142,3 +142,16 @@ def test_the_same_at_other_opsets(tmp_path: Path, opset: int) -> None:
 )
 def test_factors_that_resize_gets_right_at_any_length(factor: float, agrees: bool) -> None:
     assert Axis(2, None, None, factor=factor).agrees is agrees
+
+
+@pytest.mark.parametrize("exporter", BOTH)
+@pytest.mark.parametrize(("mode", "rank"), [("linear", 1), ("bilinear", 2), ("trilinear", 3)])
+def test_a_factor_that_keeps_a_length(tmp_path: Path, exporter: str, mode: str, rank: int) -> None:
+    if (exporter, rank) == ("dynamo", 1):
+        pytest.skip("torch.export decomposes it")
+    model = resizes.Resized(factors=(1.3,), modes=(mode,))
+    _, session = exported(tmp_path, exporter, model, torch.rand(1, 1, *[6] * rank))
+    for length in range(2, 20):
+        x = torch.rand(1, 1, *[3] * (rank - 1), length)
+        got = session.run(None, {"x": x.numpy()})[0]
+        np.testing.assert_allclose(got, model(x)[0].numpy(), atol=1e-6)
