@@ -65,7 +65,7 @@ def _factor_agrees(before: int | None, factor: float) -> bool:
     lengths = np.arange(1, _LONGEST) if before is None else np.array([before])
     wanted = np.floor(lengths * factor)
     got = np.floor(lengths.astype(np.float32) * np.float32(factor))
-    # ONNX Runtime copies an axis that keeps its length, PyTorch some, and some that double.
+    # Some of PyTorch's kernels ignore the factor of an axis that keeps its length or doubles.
     special = ((wanted == lengths) | (wanted == 2 * lengths)) & (lengths > 1)
     if factor != int(factor) and special.any():
         return False
