@@ -34,8 +34,8 @@ class Graph(Protocol):
     def op(self, name: str, *values: Any, **attributes: Any) -> Any:
         """Add a node of the ONNX operator ``name`` with one output."""
 
-    def constant(self, value: float, dtype: torch.dtype) -> Any:
-        """A scalar of shape ``[]``."""
+    def constant(self, value: float | list[int], dtype: torch.dtype) -> Any:
+        """A scalar of shape ``[]``, or a list of whole numbers."""
 
     def cast(self, value: Any, dtype: torch.dtype) -> Any:
         """``value`` in ``dtype``; itself where it has that dtype already."""

@@ -31,7 +31,7 @@ class Axis:
         position: its number in the tensor.
         before: its length, where the graph fixes it.
         after: the length asked for, where the graph fixes it.
-        size: the length asked for as a scalar int64 of the graph; ``None`` beside a factor.
+        size: the length asked for as an int64 of the graph, shape [1]; ``None`` beside a factor.
         factor: the scale factor, where one was given.
     """
 
@@ -50,13 +50,22 @@ class Axis:
             return False
         return not kernels.other_pixels(self.before, self.after)
 
+    @property
+    def kept(self) -> bool:
+        """The factor may leave its length as it was: PyTorch copies such an axis (if linear)."""
+        if self.factor is None or not 1 < self.factor < 1.5:
+            return False
+        return self.before is None or (
+            self.before > 1 and int(self.before * self.factor) == self.before
+        )
+
 
 def _factor_agrees(before: int | None, factor: float) -> bool:
     """The same length and the same elements, for one length or all that are usual."""
     lengths = np.arange(1, _LONGEST) if before is None else np.array([before])
     wanted = np.floor(lengths * factor)
     got = np.floor(lengths.astype(np.float32) * np.float32(factor))
-    # ONNX Runtime copies an axis that keeps its length, PyTorch some, and some that double.
+    # Some of PyTorch's kernels ignore the factor of an axis that keeps its length or doubles.
     special = ((wanted == lengths) | (wanted == 2 * lengths)) & (lengths > 1)
     if factor != int(factor) and special.any():
         return False
@@ -101,8 +110,8 @@ def nearest(g: Graph, x: Any, axes: Sequence[Axis], wide: bool, exact: bool = Fa
 
 
 def _lengths(g: Graph, shape: Any, axis: Axis) -> tuple[Any, Any]:
-    """Before and after, as scalars of the graph."""
-    before = g.op("Gather", shape, g.constant(axis.position, torch.int64), axis=0)
+    """Before and after, of shape [1]: torch's TorchScript exporter makes scalars float32."""
+    before = g.op("Gather", shape, g.constant([axis.position], torch.int64), axis=0)
     if axis.factor is None:
         return before, axis.size
     factor = g.constant(axis.factor, torch.float64)
@@ -131,9 +140,42 @@ def _ratio(
 def _indices(g: Graph, before: Any, after: Any, ratio: Any, work: torch.dtype, exact: bool) -> Any:
     """``min(floor(i * ratio), before - 1)``, floored in float32."""
     one = g.constant(1, torch.int64)
-    index = g.cast(g.op("Range", g.constant(0, torch.int64), after, one), work)
+    index = g.op("Range", g.constant(0, torch.int64), g.op("Squeeze", after), one)
+    index = g.cast(index, work)
     if exact:
         index = g.op("Add", index, g.constant(0.5, work))
     place = g.op("Floor", g.cast(g.op("Mul", index, ratio), torch.float32))
     last = g.cast(g.op("Sub", before, one), torch.float32)
     return g.cast(g.op("Min", place, last), torch.int64)
+
+
+def linear(g: Graph, x: Any, axes: Sequence[Axis], dtype: torch.dtype) -> Any:
+    """Linear resize by factors without aligned corners, one axis after the other.
+
+    As ``compute_source_index_and_lambda`` of ``UpSample.h``: ``max((i + 0.5) / factor - 0.5, 0)``,
+    and a copy where the length stays as it was.
+    """
+    work = torch.float64 if dtype is torch.float64 else torch.float32
+    shape = g.op("Shape", x)
+    for axis in axes:
+        if axis.factor is None or axis.factor == 1:
+            continue
+        before, after = _lengths(g, shape, axis)
+        half, one = g.constant(0.5, work), g.constant(1, torch.int64)
+        index = g.op("Range", g.constant(0, torch.int64), g.op("Squeeze", after), one)
+        index = g.cast(index, work)
+        middle = g.op("Add", index, half)
+        place = g.op("Sub", g.op("Mul", middle, g.constant(1 / axis.factor, work)), half)
+        place = g.op("Max", place, g.constant(0, work))
+        place = g.op("Where", g.op("Equal", after, before), index, place)
+        last = g.cast(g.op("Sub", before, one), work)
+        low = g.op("Min", g.op("Floor", place), last)
+        high = g.op("Min", g.op("Add", low, g.constant(1, work)), last)
+        share = g.cast(g.op("Sub", place, low), dtype)
+        share = g.op(
+            "Reshape", share, g.constant([-1] + [1] * (len(axes) + 1 - axis.position), torch.int64)
+        )
+        left = g.op("Gather", x, g.cast(low, torch.int64), axis=axis.position)
+        right = g.op("Gather", x, g.cast(high, torch.int64), axis=axis.position)
+        x = g.op("Add", left, g.op("Mul", g.op("Sub", right, left), share))
+    return x

@@ -69,6 +69,9 @@ def _table() -> dict[str, tuple[Callable[..., Any], int]]:
         "avg_pool3d": (_average(3), _MOD),
         "binary_cross_entropy_with_logits": (_cross_entropy, 9),
         "scaled_dot_product_attention": (_attention, 14),
+        "upsample_linear1d": (_linear("upsample_linear1d", 1), _RESIZE),
+        "upsample_bilinear2d": (_linear("upsample_bilinear2d", 2), _RESIZE),
+        "upsample_trilinear3d": (_linear("upsample_trilinear3d", 3), _RESIZE),
         "__interpolate": (_interpolate, _RESIZE),
         **{f"upsample_nearest{n}d": (_upsample(n), _RESIZE) for n in (1, 2, 3)},
         **{f"_upsample_nearest_exact{n}d": (_upsample(n, exact=True), _RESIZE) for n in (1, 2, 3)},
@@ -85,7 +88,7 @@ class _Graph:
         typed = {f"{key}_i": value for key, value in attributes.items()}
         return self.g.op(name, *values, **typed)
 
-    def constant(self, value: float, dtype: torch.dtype) -> Any:
+    def constant(self, value: float | list[int], dtype: torch.dtype) -> Any:
         return self.g.op("Constant", value_t=torch.tensor(value, dtype=dtype))
 
     def cast(self, value: Any, dtype: torch.dtype) -> Any:
@@ -303,11 +306,35 @@ def _upsample(rank: int, exact: bool = False) -> Callable[..., Any]:
     """Nearest resize of ``rank`` axes, by sizes or by factors."""
     own = symbolic_opset11._interpolate(f"upsample_nearest{rank}d", rank + 2, "nearest")
 
-    def resize(g: Any, x: Any, sizes: Any, *rest: Any) -> Any:
-        resized = own(g, x, sizes, *rest)
-        if len(rest) != 1:  # a factor for each axis, which code that calls aten itself gives
+    def resize(g: Any, x: Any, sizes: Any, *factors: Any) -> Any:
+        resized = own(g, x, sizes, *factors)
+        if len(factors) != 1:  # one for each axis, from code that calls aten itself
             return resized
-        return _nearest(g, x, resized, rest[0], exact)
+        return _nearest(g, x, resized, sizes, exact)
+
+    return resize
+
+
+def _linear(name: str, rank: int) -> Callable[..., Any]:
+    """Linear resize of ``rank`` axes; torch's own, but for factors that may keep a length."""
+    own = symbolic_opset11._interpolate(name, rank + 2, "linear")
+
+    def resize(g: Any, x: Any, sizes: Any, corners: Any, *rest: Any) -> Any:
+        resized = own(g, x, sizes, corners, *rest)
+        factors = list(g.original_node.inputs())[3].toIValue()
+        dtype = _dtype(x)
+        if dtype is None or not isinstance(factors, list) or len(factors) != rank:
+            return resized
+        axes = [
+            _resizing.Axis(
+                place, symbolic_helper._get_tensor_dim_size(x, place), None, factor=factor
+            )
+            for place, factor in enumerate(factors, 2)
+        ]
+        aligned = symbolic_helper._maybe_get_const(corners, "b")
+        if (aligned is not False and aligned != 0) or not any(axis.kept for axis in axes):
+            return resized
+        return _resizing.linear(_Graph(g), x, axes, dtype)
 
     return resize
 
@@ -317,33 +344,57 @@ def _interpolate(g: Any, x: Any, size: Any, factors: Any, mode: Any, *rest: Any)
     resized = symbolic_opset11.__interpolate(g, x, size, factors, mode, *rest)
     if symbolic_helper._maybe_get_const(mode, "s") != "nearest":
         return resized
-    return _nearest(g, x, resized, factors)
+    return _nearest(g, x, resized, size)
 
 
-def _nearest(g: Any, x: Any, resized: Any, factors: Any, exact: bool = False) -> Any:
+def _nearest(g: Any, x: Any, resized: Any, sizes: Any, exact: bool = False) -> Any:
     """The Resize that torch has made, or what takes PyTorch's elements where that one does not."""
     if resized.node().kind() != "onnx::Resize":  # of a quantised tensor
         return resized
-    graph, inputs = _Graph(g), list(resized.node().inputs())
-    stated = None
+    graph, inputs, spatial = _Graph(g), list(resized.node().inputs()), range(2, _rank(x))
+    before = [symbolic_helper._get_tensor_dim_size(x, position) for position in spatial]
     if len(inputs) == 3:
-        stated = symbolic_helper._maybe_get_const(factors, "fs")
-        if isinstance(stated, torch._C.Value):  # known at run time only
+        # The constant of the graph holds them in float32.
+        factors = list(g.original_node.inputs())[2].toIValue()
+        if factors is None:  # known at run time only
             return resized
-
-    def axis(position: int) -> _resizing.Axis:
-        before = symbolic_helper._get_tensor_dim_size(x, position)
-        after = symbolic_helper._get_tensor_dim_size(resized, position)
-        if stated is not None:
-            factor = stated[min(position - 2, len(stated) - 1)]
-            return _resizing.Axis(position, before, after, factor=factor)
-        size = g.op("Gather", inputs[3], graph.constant(position, torch.int64), axis_i=0)
-        return _resizing.Axis(position, before, after, size)
-
-    axes = [axis(position) for position in range(2, _rank(x))]
+        factors = factors if isinstance(factors, list) else [factors] * len(spatial)
+        axes = [
+            _resizing.Axis(position, length, None, factor=factor)
+            for position, length, factor in zip(spatial, before, factors, strict=True)
+        ]
+    else:
+        after = _lengths(sizes, len(spatial))
+        places = [graph.constant([position], torch.int64) for position in spatial]
+        wanted = [g.op("Gather", inputs[3], place, axis_i=0) for place in places]
+        axes = [
+            _resizing.Axis(*stated) for stated in zip(spatial, before, after, wanted, strict=True)
+        ]
     if not exact and all(axis.agrees for axis in axes):
         return resized
     return _resizing.nearest(graph, x, axes, _dtype(x) is torch.float64, exact)
+
+
+def _lengths(sizes: Any, count: int) -> list[int | None]:
+    """What the graph fixes of a list of sizes."""
+    if symbolic_helper._is_packed_list(sizes):
+        return [_length(value) for value in symbolic_helper._unpack_list(sizes)]
+    stated = symbolic_helper._maybe_get_const(sizes, "is")
+    return stated if isinstance(stated, list) else [None] * count
+
+
+def _length(value: Any) -> int | None:
+    """A size that is a constant, or that of a tensor whose shape is fixed."""
+    stated, node = _tensor(value), value.node()
+    if stated is not None:
+        return int(stated)
+    if node.kind() != "onnx::Gather":
+        return None
+    shape, index = node.inputs()
+    place = _tensor(index)
+    if shape.node().kind() != "onnx::Shape" or place is None:
+        return None
+    return symbolic_helper._get_tensor_dim_size(shape.node().input(), int(place))
 
 
 def _cross_entropy(g: Any, x: Any, target: Any, weight: Any, positive: Any, reduction: Any) -> Any:

@@ -32,8 +32,12 @@ class _Graph:
     def op(self, name: str, *values: Any, **attributes: Any) -> Any:
         return getattr(opset18, name)(*values, **attributes)
 
-    def constant(self, value: float, dtype: torch.dtype) -> Any:
-        number = int(value) if not dtype.is_floating_point else float(value)
+    def constant(self, value: float | list[int], dtype: torch.dtype) -> Any:
+        number: float | list[int]
+        if isinstance(value, list):
+            number = value
+        else:
+            number = float(value) if dtype.is_floating_point else int(value)
         return opset18.Constant(value=onnx_ir.tensor(number, dtype=_onnx(dtype)))
 
     def cast(self, value: Any, dtype: torch.dtype) -> Any:
@@ -216,6 +220,21 @@ def _upsample_exact(
     return _resizing.nearest(_Graph(), input, axes, _dtype(input) is torch.float64, exact=True)
 
 
+def _upsample_linear(
+    input: Float,  # noqa: A002  # torch's name
+    output_size: INT64 | None,
+    align_corners: bool,
+    scale_factors: Sequence[float] | None = None,
+) -> Float:
+    axes = _axes(input, output_size, scale_factors)
+    if not align_corners and any(axis.kept for axis in axes):
+        return _resizing.linear(_Graph(), input, axes, _dtype(input))
+    own = torchlib.aten_upsample_bilinear2d_vec
+    if len(axes) == 3:
+        own = torchlib.aten_upsample_trilinear3d_vec
+    return own(input, output_size, align_corners, scale_factors)
+
+
 def _axes(x: Any, sizes: Any, factors: Sequence[float] | None) -> list[_resizing.Axis]:
     """The spatial axes; torch hands over a list of numbers and values as the sizes."""
     graph = _Graph()
@@ -225,9 +244,10 @@ def _axes(x: Any, sizes: Any, factors: Sequence[float] | None) -> list[_resizing
         if factors is not None:
             axes.append(_resizing.Axis(index + 2, before, None, factor=factors[index]))
             continue
-        size = sizes[index]
-        after = size if isinstance(size, int) else None
-        axes.append(_resizing.Axis(index + 2, before, after, graph.cast(size, torch.int64)))
+        after = sizes[index] if isinstance(sizes[index], int) else None
+        size = graph.cast(sizes[index], torch.int64)
+        size = graph.op("Reshape", size, graph.constant([1], torch.int64))
+        axes.append(_resizing.Axis(index + 2, before, after, size))
     return axes
 
 
@@ -256,6 +276,8 @@ def table() -> dict[Callable[..., Any], Callable[..., Any]]:
         aten.upsample_nearest1d.vec: _upsample,
         aten.upsample_nearest2d.vec: _upsample,
         aten.upsample_nearest3d.vec: _upsample,
+        aten.upsample_bilinear2d.vec: _upsample_linear,
+        aten.upsample_trilinear3d.vec: _upsample_linear,
         aten._upsample_nearest_exact1d.vec: _upsample_exact,
         aten._upsample_nearest_exact2d.vec: _upsample_exact,
         aten._upsample_nearest_exact3d.vec: _upsample_exact,

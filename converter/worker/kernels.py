@@ -173,7 +173,7 @@ TABLE = (
     Kernel(
         frozenset({"Resize"}),
         _kept_size,
-        "ONNX Runtime copies an axis that its scale leaves as long as it was; PyTorch resizes it",
+        "PyTorch copies an axis that its scale leaves as long as it was; ONNX Runtime resizes it",
         seen="1.31.1",
     ),
     Kernel(

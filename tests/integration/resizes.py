@@ -6,24 +6,25 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class ToSize(nn.Module):
-    """To fixed sizes; an axis may keep its own."""
+class Resized(nn.Module):
+    """One output for each size and each factor, in each mode."""
 
-    def __init__(self, *sizes: tuple[int, ...], mode: str = "nearest") -> None:
+    def __init__(
+        self,
+        sizes: tuple[tuple[int, ...], ...] = (),
+        factors: tuple[float, ...] = (),
+        modes: tuple[str, ...] = ("nearest",),
+    ) -> None:
         super().__init__()
-        self.sizes, self.mode = sizes, mode
+        self.sizes, self.factors, self.modes = sizes, factors, modes
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        return tuple(F.interpolate(x, size=size, mode=self.mode) for size in self.sizes)
-
-
-class ByFactor(nn.Module):
-    def __init__(self, *factors: float, mode: str = "nearest") -> None:
-        super().__init__()
-        self.factors, self.mode = factors, mode
-
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        return tuple(F.interpolate(x, scale_factor=f, mode=self.mode) for f in self.factors)
+        return tuple(
+            F.interpolate(x, mode=mode, **{key: value})
+            for mode in self.modes
+            for key, values in (("size", self.sizes), ("scale_factor", self.factors))
+            for value in values
+        )
 
 
 class Pyramid(nn.Module):
@@ -43,5 +44,5 @@ class Masked(nn.Module):
     """The length before is known at run time only."""
 
     def forward(self, x: Tensor) -> Tensor:
-        kept = x[:, :, x[0, 0, :, 0] >= 0]
+        kept = x.index_select(2, torch.nonzero(x[0, 0, :, 0] >= 0)[:, 0])
         return F.interpolate(kept, size=(26, 64), mode="nearest")
