@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+from torch.nn import Module
 
 from converter.errors import Code, StageError
 from converter.job import Job, Sensitivity
@@ -74,6 +75,7 @@ class References:
         unproven: what all cases have in common, so that they cannot tell: a sentence each.
         warnings: what the model did to its inputs or its state.
         explored: what the search for cases refused, dropped and left out.
+        conditioned: the model's random weights were fitted to inputs of the declared scale.
     """
 
     cases: list[Reference] = field(default_factory=list)
@@ -89,6 +91,7 @@ class References:
     unproven: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     explored: Explored = field(default_factory=Explored)
+    conditioned: bool = False
 
     @property
     def outputs(self) -> list[list[Array]]:
@@ -128,7 +131,8 @@ def compute(loaded: Loaded, job: Job) -> References:
             STATE_MUTATED, or DIM_SPECIALISED when the model itself accepts no other size of a
             dynamic axis.
     """
-    found = References()
+    parameters = isinstance(loaded.model, Module) and any(True for _ in loaded.model.parameters())
+    found = References(conditioned=loaded.conditioned and parameters)
     run = Runner(loaded, job, found.add_warning)
     random = job.training == "train"
     with training.silenced(run.model, random) as found.silenced:

@@ -118,7 +118,7 @@ def _judge(
     found = _Judged()
     for reference in references.cases:
         case = reference.case
-        measure = not undecided.unordered(reference, graph)
+        measure = undecided.measurable(reference, references, graph)
         check, error = _run_case(session, reference, references, job, parameters, measure=measure)
         if error is not None and not case.stated:
             why = undecided.reason(error, check, reference, references, path, parameters)
