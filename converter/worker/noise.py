@@ -63,21 +63,6 @@ def measure(
     return replace(noise, edge=_Edge(again, outputs, members, noise.floors).after)
 
 
-def on_the_edge(
-    run: Runner,
-    loaded: Loaded,
-    inputs: Mapping[str, Array],
-    outputs: Sequence[Array],
-    members: Places,
-    known: Noise,
-) -> Noise:
-    """The rounding that is known of other cases, with the detections on the edge in this one."""
-    if not detections.ranked(members, outputs):
-        return known
-    again = _again(run, loaded, inputs, outputs)
-    return replace(known, edge=_Edge(again, outputs, members, known.floors).after)
-
-
 def _again(
     run: Runner, loaded: Loaded, inputs: Mapping[str, Array], outputs: Sequence[Array]
 ) -> Again:

@@ -63,8 +63,6 @@ class References:
     Attributes:
         names: of the outputs; their numbers where the configuration gives none.
         rerun: runs a case once more, on a replica of the model that has run nothing else.
-        settle: gives the rounding of other cases what of it is another matter in each case: which
-            detections come and go.
         measure: measures the rounding of the model on one case, which takes as long as running it
             several times.
         detections: the outputs that list detections, by what they hold.
@@ -81,7 +79,6 @@ class References:
     cases: list[Reference] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     rerun: Callable[[Reference], list[Array]] = lambda item: item.outputs
-    settle: Callable[[Reference, Noise], Noise] = lambda item, noise: noise
     measure: Callable[[Reference], Noise] = lambda item: Noise.none(len(item.outputs))
     detections: dict[str, int] = field(default_factory=dict)
     sensitivity: Sensitivity | None = None
@@ -110,13 +107,17 @@ class References:
             item.noise = noise.times(_COHERENT) if item.case.ties else noise
         return item.noise
 
-    def known_noise(self, item: Reference) -> Noise | None:
-        """For a case the largest rounding of the stated ones that were measured, if any was."""
+    @property
+    def known_noise(self) -> Noise | None:
+        """The largest rounding of the stated cases that were measured; ``None``: none was.
+
+        Which detections come and go is another matter in each case.
+        """
         known = [item.noise for item in self.cases if item.case.stated and item.noise is not None]
         if not known:
             return None
         worst = rounding.worst(known)
-        return self.settle(item, Noise(worst.floors, worst.parts))
+        return Noise(worst.floors, worst.parts)
 
     def add_warning(self, text: str) -> None:
         if text not in self.warnings:
@@ -146,10 +147,7 @@ def compute(loaded: Loaded, job: Job) -> References:
         with training.silenced(run.model, random):
             return run(item.inputs)
 
-    def settle(item: Reference, noise: Noise) -> Noise:
-        return rounding.on_the_edge(run, loaded, item.inputs, item.outputs, found.detections, noise)
-
-    found.measure, found.rerun, found.settle = measure, rerun, settle
+    found.measure, found.rerun = measure, rerun
     return found
 
 

@@ -30,46 +30,45 @@ _NEAR = 2e-5
 _STEPS = 16.0  # of float32, at the scale of the traced example's outputs
 
 
-def reason(
+def anyway(
     error: StageError,
-    check: CaseCheck,
     reference: Reference,
     references: References,
     path: Path,
-    parameters: Mapping[str, Array],
+    graph: ModelProto,
+    feeds: Mapping[str, Array],
 ) -> str | None:
-    """Why an error of a file at a case says nothing, or ``None`` where it does.
+    """Why an error of a file at a case says nothing however PyTorch rounds; ``None``: it may.
 
     Args:
-        path: the file.
-        parameters: values of parameters that are graph inputs.
+        path: the file, ``graph`` its structure.
+        feeds: all that it is given in the case.
     """
-    graph = onnx.load(path, load_external_data=False)
     if error.code not in (Code.VERIFY_VALUE, Code.VERIFY_SHAPE):
         return None
-    if unordered(reference, graph) or (
-        _orders(graph) and _equal(path, graph, {**reference.inputs, **parameters})
-    ):
+    if unordered(reference, graph) or (_orders(graph) and _equal(path, graph, feeds)):
         return "equal elements have no order of their own"
-    if error.code is Code.VERIFY_SHAPE:
-        return None
-    if _rescaled(reference, references):
+    if error.code is Code.VERIFY_VALUE and _rescaled(reference, references):
         # efficientnet_b0 grows ten times the input to a million, and then no kernel agrees.
         return "its random weights were fitted to inputs of another scale"
+    return None
+
+
+def by_rounding(
+    error: StageError, check: CaseCheck, reference: Reference, references: References
+) -> str | None:
+    """Why an error says nothing where PyTorch rounds as it does; ``None``: it is one."""
+    if error.code is not Code.VERIFY_VALUE:
+        return None
     floors = references.noise_of(reference).floors
     wrong = [place for place, output in enumerate(check.outputs) if not output.passed]
     for place in wrong:
-        floor, error_share = floors[place], check.outputs[place].rel_l2
-        if floor is not None and numerics.explained(error_share, floor):
+        floor, share = floors[place], check.outputs[place].rel_l2
+        if floor is not None and numerics.explained(share, floor):
             continue
         if not _within_a_step(check, place, references):
             return None
     return "PyTorch's own rounding is too large there" if wrong else None
-
-
-def measurable(reference: Reference, references: References, graph: ModelProto) -> bool:
-    """Whether the rounding of a case could decide anything where the tightest bound fails."""
-    return not unordered(reference, graph) and not _rescaled(reference, references)
 
 
 def _rescaled(reference: Reference, references: References) -> bool:
