@@ -56,6 +56,11 @@ class Noise:
         floors = [None if floor is None else floor * factor for floor in self.floors]
         return Noise(floors, [part.times(factor) for part in self.parts], self.edge)
 
+    def at_least(self, least: float) -> Noise:
+        """The same, but for floors below ``least``."""
+        floors = [None if floor is None else max(floor, least) for floor in self.floors]
+        return Noise(floors, self.parts, self.edge)
+
     def of_parts(self, index: int) -> Rounding:
         return self.parts[index] if self.parts else Rounding()
 

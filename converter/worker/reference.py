@@ -17,6 +17,7 @@ from converter.worker import (
     coverage,
     detections,
     exploration,
+    numerics,
     output_axes,
     ranges,
     training,
@@ -104,7 +105,10 @@ class References:
         """The rounding of one case; measured when it is asked for first."""
         if item.noise is None:
             noise = self.measure(item)
-            item.noise = noise.times(_COHERENT) if item.case.ties else noise
+            noise = noise.times(_COHERENT) if item.case.ties else noise
+            # Of values that look alike one draw may by chance round less than another would.
+            least = numerics.UNKNOWN_FLOOR if item.case.filled else 0.0
+            item.noise = noise.at_least(least)
         return item.noise
 
     @property
