@@ -1,4 +1,4 @@
-"""Record the stages of one job. The only place that catches every exception."""
+"""Record the stages of one job. The only module that catches every exception."""
 
 from __future__ import annotations
 
