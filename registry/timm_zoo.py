@@ -12,6 +12,9 @@ from registry import Entry
 PREFIX = "timm/"
 BUILDER = re.compile(r"^@register_model\n(?:(?!def ).*\n)*?def (\w+)\(", re.MULTILINE)
 INPUT_SIZE = re.compile(r"\binput_size\W{1,4}\((\d+), (\d+), (\d+)\)")
+CONFIGURATION = re.compile(
+    r"^    ['\"](\w+)(?:\.([^'\"]*))?['\"]: *(\w*)(.*?)(?=^    ['\"]|^\S)", re.MULTILINE | re.DOTALL
+)
 USUAL = [3, 224, 224]
 
 
@@ -55,14 +58,25 @@ def _input_size(name: str, path: Path) -> list[int]:
     that does not say is in the helper it calls. A ``*`` after a tag makes it the first. A few
     models compute theirs; for them this is a guess.
     """
-    text = path.read_text(encoding="utf-8")
-    entries = re.findall(
-        rf"^    ['\"]{re.escape(name)}(?:\.([^'\"]*))?['\"]: *(\w*)(.*?)(?=^    ['\"]|^\S)",
-        text,
-        re.MULTILINE | re.DOTALL,
-    )
+    text = _text(path)
+    entries = _configurations(path).get(name, [])
     starred = sorted(entries, key=lambda entry: not entry[0].endswith("*"))
     _, helper, stated = starred[0] if starred else ("", "_cfg", "")
     default = re.search(rf"^def {helper}\(.*?^    [}}\)]", text, re.MULTILINE | re.DOTALL)
     size = INPUT_SIZE.search(stated) or (INPUT_SIZE.search(default[0]) if default else None)
     return [int(number) for number in size.groups()] if size else USUAL
+
+
+@cache
+def _configurations(path: Path) -> dict[str, list[tuple[str, str, str]]]:
+    """Tag, helper and what is stated, of each configuration of a file, by the model's name."""
+    found: dict[str, list[tuple[str, str, str]]] = {}
+    for name, *configuration in CONFIGURATION.findall(_text(path)):
+        tag, helper, stated = configuration
+        found.setdefault(name, []).append((tag, helper, stated))
+    return found
+
+
+@cache
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8")

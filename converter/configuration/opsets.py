@@ -6,6 +6,7 @@ each file (OPSET_MISMATCH, EXPORT_UNSUPPORTED say what the table did not know).
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -23,6 +24,7 @@ TABLE: dict[str, list[tuple[tuple[int, int], int, int]]] = {
 }
 
 
+@functools.cache
 def installed_torch() -> tuple[int, int] | None:
     """Major and minor version of torch, without importing it; ``None`` when it is absent."""
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import os
 import platform
@@ -72,8 +73,12 @@ def git_state(folder: Path) -> Git | None:
     return Git(commit=commit.strip(), dirty=bool(status))
 
 
+@functools.cache
 def version(package: str) -> str | None:
-    """The installed version of a package, ``None`` without one; nothing is imported."""
+    """The installed version of a package, ``None`` without one; nothing is imported.
+
+    Read once a process: a file of metadata is as long as the package's own readme.
+    """
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

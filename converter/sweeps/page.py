@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from urllib.parse import quote
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from converter.run import summary
 from converter.sweeps.record import Sweep
@@ -14,8 +15,9 @@ FILE = "sweep.html"
 _TEMPLATE = "sweep.html"
 
 
-def render(sweep: Sweep) -> str:
-    """The page, from ``sweep.json`` alone."""
+@functools.cache
+def _template() -> Template:
+    """Compiled once: a sweep writes its page after each point."""
     jinja = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -24,6 +26,11 @@ def render(sweep: Sweep) -> str:
         lstrip_blocks=True,
     )
     jinja.filters |= {"size": summary.size, "quote": quote}
-    return jinja.get_template(_TEMPLATE).render(
+    return jinja.get_template(_TEMPLATE)
+
+
+def render(sweep: Sweep) -> str:
+    """The page, from ``sweep.json`` alone."""
+    return _template().render(
         info=sweep.sweep, points=sweep.points, models=sweep.models, expected=summary.EXPECTED
     )

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from converter.changes import Comparison
 from converter.errors import ExitCode, RunError
 from converter.job import Artifact, Job, JobResult
 from converter.manifest import Manifest
-from converter.run import afterwards, baseline, exclusive, record, zoo_index
+from converter.run import afterwards, baseline, exclusive, interrupts, record, zoo_index
 from converter.run.context import RunContext
 from converter.run.runner import execute
 
@@ -57,6 +58,19 @@ class Nights:
 @pytest.fixture
 def nights(tmp_path: Path) -> Nights:
     return Nights(tmp_path / "zoo")
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> Act:
+    """Ok, but the clock of the deadline goes on by two minutes."""
+    now = [0.0]
+    monkeypatch.setattr(interrupts, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def act(job: Job) -> JobResult:
+        now[0] += 120
+        return ok(job)
+
+    return act
 
 
 def larger(job: Job) -> JobResult:
@@ -129,13 +143,9 @@ def test_what_was_not_selected_was_not_removed(nights: Nights) -> None:
 
 
 def test_the_deadline_ends_what_is_running_and_the_rest_is_not_run(
-    nights: Nights, capsys: pytest.CaptureFixture[str]
+    nights: Nights, slow: Act, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def slow(job: Job) -> JobResult:
-        time.sleep(0.3)
-        return ok(job)
-
-    code, made = nights.run({"a": slow}, "a", "b", deadline=0.2)
+    code, made = nights.run({"a": slow}, "a", "b", deadline=60)
     assert code == ExitCode.MODELS_FAILED
     assert [row.status for row in made.models] == ["ok", "not_run"]
     assert not made.run.complete
@@ -146,14 +156,10 @@ def test_the_deadline_ends_what_is_running_and_the_rest_is_not_run(
 
 
 def test_a_model_that_the_deadline_kept_from_running_is_worse_and_exit_code_1(
-    nights: Nights,
+    nights: Nights, slow: Act
 ) -> None:
-    def slow(job: Job) -> JobResult:
-        time.sleep(0.3)
-        return ok(job)
-
     nights.run({}, "a", "b")
-    code, made = nights.run({"a": slow}, "a", "b", deadline=0.2)
+    code, made = nights.run({"a": slow}, "a", "b", deadline=60)
     assert code == ExitCode.MODELS_FAILED
     assert made.comparison is not None
     assert [(c.model, c.after, c.severity) for c in made.comparison.changes] == [

@@ -376,7 +376,10 @@ def test_jobs_of_one_package_cost_one_walk(
     texts = dict.fromkeys(names, "import torch, os\nfrom pack import m0, m1\nfrom . import m2")
     write(tmp_path, texts | {"pack/__init__": ""})
     jobs = [make({"_target_": f"pack.m{index}.build"}) for index in range(10)]
-    time.sleep(0.1)  # what was written just now is not taken for being at rest
+    # What was written just now is not taken for being at rest; the clock may be set meanwhile.
+    written = [tmp_path, tmp_path / "pack", *(tmp_path / "pack").iterdir()]
+    while time.time_ns() - max(path.stat().st_ctime_ns for path in written) < 100_000_000:
+        time.sleep(0.05)
     stats = 0
 
     def counting(*args: Any, **kwargs: Any) -> os.stat_result:

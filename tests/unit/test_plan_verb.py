@@ -20,7 +20,7 @@ def build(composed: Composer, *words: str) -> list[str]:
     """Run what a command composes with a script in place of workers; the names that ran."""
     from converter.configuration import plan, validation
 
-    (point,) = composed(*words)
+    (point,) = composed(*words, "benchmark=off")  # latency is no part of a plan
     ran: list[str] = []
     directory = Path("built").absolute()
     spec = validation.parse(point.config)
