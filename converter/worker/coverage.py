@@ -106,6 +106,15 @@ def _watched(path: str) -> bool:
     return not Path(path).is_relative_to(_PACKAGE)
 
 
+def _importing(frame: FrameType | None) -> bool:
+    """Whether code runs because a module is imported: what a library does then is no way."""
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False
+
+
 @contextmanager
 def watching() -> Iterator[Ways]:
     """Within it the ways of this thread's Python code are noted."""
@@ -117,6 +126,8 @@ def watching() -> Iterator[Ways]:
             return None
         jumps = _jumps(code)
         if code not in ways.codes:
+            if _importing(frame):
+                return None
             ways.codes.add(code)
             named = [frame.f_globals.get(name) for name in code.co_names]
             ways.constants |= set(numbers_in(named))

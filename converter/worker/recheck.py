@@ -17,6 +17,7 @@ from onnx import ModelProto
 from converter.errors import Code, StageError
 from converter.job import ErrorRecord, Job, JobResult, Recheck
 from converter.worker import (
+    allocation,
     checking,
     conclusion,
     inspection,
@@ -56,6 +57,7 @@ def run(job: Recheck, emit: Emit) -> JobResult:
         without ONNX Runtime's optimisations.
     """
     torch.set_num_threads(job.threads)
+    allocation.keep_freed()
     recorder = Recorder(job, emit, loading.describe)
     found = _Found()
     error: ErrorRecord | None = None

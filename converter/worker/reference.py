@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -48,6 +49,7 @@ class Reference:
     Attributes:
         ways: which way the conditions of the model's code went.
         noise: what the model's own rounding makes of the outputs, once it was measured.
+        exact: it was measured with all that rounds.
     """
 
     case: Case
@@ -55,6 +57,7 @@ class Reference:
     outputs: list[Array]
     ways: Ways = field(default_factory=Ways)
     noise: Noise | None = None
+    exact: bool = False
 
 
 @dataclass
@@ -65,7 +68,7 @@ class References:
         names: of the outputs; their numbers where the configuration gives none.
         rerun: runs a case once more, on a replica of the model that has run nothing else.
         measure: measures the rounding of the model on one case, which takes as long as running it
-            several times.
+            twice, or with all that rounds (``exact``) several times.
         detections: the outputs that list detections, by what they hold.
         sensitivity: how the outputs answer to the input.
         silenced: dropout modules of a model in training mode, run with ratio zero: name → ratio.
@@ -80,7 +83,7 @@ class References:
     cases: list[Reference] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     rerun: Callable[[Reference], list[Array]] = lambda item: item.outputs
-    measure: Callable[[Reference], Noise] = lambda item: Noise.none(len(item.outputs))
+    measure: Callable[[Reference, bool], Noise] = lambda item, exact: Noise.none(len(item.outputs))
     detections: dict[str, int] = field(default_factory=dict)
     sensitivity: Sensitivity | None = None
     silenced: dict[str, float] = field(default_factory=dict)
@@ -101,10 +104,14 @@ class References:
         """The largest rounding of the stated cases."""
         return rounding.worst([self.noise_of(item) for item in self.cases if item.case.stated])
 
-    def noise_of(self, item: Reference) -> Noise:
-        """The rounding of one case; measured when it is asked for first."""
-        if item.noise is None:
-            noise = self.measure(item)
+    def noise_of(self, item: Reference, *, exact: bool = True) -> Noise:
+        """The rounding of one case; measured when it is asked for first.
+
+        Args:
+            exact: all of it; else less may do, and takes less time.
+        """
+        if item.noise is None or (exact and not item.exact):
+            noise, item.exact = self.measure(item, exact), exact
             noise = noise.times(_COHERENT) if item.case.ties else noise
             # Of values that look alike one draw may by chance round less than another would.
             least = numerics.UNKNOWN_FLOOR if item.case.filled else 0.0
@@ -143,9 +150,10 @@ def compute(loaded: Loaded, job: Job) -> References:
     with training.silenced(run.model, random) as found.silenced:
         _run_cases(found, run, loaded, job)
 
-    def measure(item: Reference) -> Noise:
+    def measure(item: Reference, exact: bool) -> Noise:
         with training.silenced(run.model, random):
-            return rounding.measure(run, loaded, item.inputs, item.outputs, found.detections)
+            members = found.detections
+            return rounding.measure(run, loaded, item.inputs, item.outputs, members, exact=exact)
 
     def rerun(item: Reference) -> list[Array]:
         with training.silenced(run.model, random):
@@ -168,7 +176,7 @@ def check_state(found: References, item: Reference) -> None:
 
 def _run_cases(found: References, run: Runner, loaded: Loaded, job: Job) -> None:
     watch = exploration.watches(run.model)
-    _run_stated(found, run, job, watch=watch)
+    work = _run_stated(found, run, job, watch=watch)
     first = found.cases[0]
     found.names = names = _output_names(job, len(first.outputs))
     alike = [item.outputs for item in found.cases if item.case.shapes == first.case.shapes]
@@ -181,36 +189,37 @@ def _run_cases(found: References, run: Runner, loaded: Loaded, job: Job) -> None
     found.sensitivity, found.vacuous = vacuity.judge(names, alike, constant)
     if found.vacuous is None:
         found.detections = detections.places(names, first.outputs)
-    with budget.counting() as work:
-        _check_repeats(names, first, run)
     if isinstance(loaded.model, OnnxFile):
         work = budget.of_file(loaded.model, first.inputs)
     if found.vacuous is None:
         _look_for_what_never_changes(found, names, constant)
     if found.vacuous is None:
         _explore(found, run, loaded, job, work, watch=watch)
+    _check_repeats(names, first, run)  # last: nothing may have stayed behind
 
 
-def _run_stated(found: References, run: Runner, job: Job, *, watch: bool) -> None:
-    """The traced example, the second sample and the user's own cases."""
+def _run_stated(found: References, run: Runner, job: Job, *, watch: bool) -> Work:
+    """The traced example, the second sample and the user's own cases; the work of the first."""
     found.cases.clear()
+    work = Work()
     for case in cases.fixed(job):
         inputs = case.draw(job.seed)
-        with training.called(run.model, found.silenced) as ratios:
-            if watch:
-                with coverage.watching() as ways:
-                    outputs = run(inputs)
-            else:
-                ways, outputs = Ways(), run(inputs)
+        with ExitStack() as around:
+            ratios = around.enter_context(training.called(run.model, found.silenced))
+            if case.label == TRACED:
+                work = around.enter_context(budget.counting())
+            ways = around.enter_context(coverage.watching()) if watch else Ways()
+            outputs = run(inputs)
         found.cases.append(Reference(case, inputs, outputs, ways))
         if case.label == TRACED:
             found.dropped = list(ratios)  # the replica that is used again keeps its hooks
+    return work
 
 
 def _explore(
     found: References, run: Runner, loaded: Loaded, job: Job, work: Work, *, watch: bool
 ) -> None:
-    """Other sizes and other values, then once more the first: nothing may have stayed behind."""
+    """Other sizes and other values."""
     explored = found.explored
     explored.kept = [(item.case, item.inputs, item.outputs) for item in found.cases]
     explored.ways = [item.ways for item in found.cases]
@@ -219,7 +228,7 @@ def _explore(
     search = exploration.Exploration(run, job, explored, watch=watch, ordered=ordered)
     search.other_sizes()
     _check_sizes(found, loaded, job, [case for case, _, _ in explored.kept[count:]])
-    if len(explored.kept) > count:
+    if len(explored.kept) > count:  # before other cases cover what these have left
         _check_repeats(found.names, found.cases[0], run)
     search.search(budget.passes(job, loaded.model, work), work)
     search.turn(lambda: ranges.ends(loaded, job, found.cases[0].inputs))
@@ -227,8 +236,6 @@ def _explore(
         Reference(*kept, ways=ways)
         for kept, ways in zip(explored.kept[count:], explored.ways[count:], strict=True)
     ]
-    if len(found.cases) > count:
-        _check_repeats(found.names, found.cases[0], run)
     if loaded.kind != "onnx":  # whose axes are those of the file, and stay
         for note in output_axes.unmoved(job, found.outputs):
             found.add_warning(note)

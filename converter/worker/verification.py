@@ -282,7 +282,7 @@ def _finite(outputs: Sequence[Array]) -> bool:
 def _bounds(
     reference: Reference, references: References, count: int, *, measure: bool
 ) -> Iterator[Noise]:
-    """No rounding, that of cases which were measured already, that of this case.
+    """No rounding, that of cases which were measured already, that of this case: some, then all.
 
     Measuring it takes as long as running the model several times, and few cases need it.
 
@@ -293,7 +293,9 @@ def _bounds(
     if reference.noise is None and references.known_noise is not None:
         yield references.known_noise
     if measure:
-        yield references.noise_of(reference)
+        yield references.noise_of(reference, exact=False)
+        if not reference.exact:
+            yield references.noise_of(reference)
 
 
 _OTHER_DTYPE = "cast the output in forward, to float32 for example"

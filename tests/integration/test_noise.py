@@ -56,7 +56,7 @@ def measure(job: Job, members: Mapping[str, int] | None = None) -> tuple[Noise, 
     run = Runner(loaded, job, print)
     inputs = cases.fixed(job)[0].draw(job.seed)
     found = run(inputs)
-    return noise.measure(run, loaded, inputs, found, members or {}), found
+    return noise.measure(run, loaded, inputs, found, members or {}, exact=True), found
 
 
 @pytest.mark.parametrize("name", EVERY_KIND)
@@ -124,7 +124,7 @@ def test_a_file_is_moved_by_its_inputs(
     loaded, complete = preparing.load(made)
     run = Runner(loaded, complete, print)
     inputs = cases.fixed(complete)[0].draw(0)
-    assert noise.measure(run, loaded, inputs, run(inputs), {}).floors == [least]
+    assert noise.measure(run, loaded, inputs, run(inputs), {}, exact=True).floors == [least]
 
 
 # Detections
@@ -207,7 +207,7 @@ def test_what_a_model_makes_of_its_parameters_stays_with_it(job: MakeJob) -> Non
     run = Runner(loaded, made, print)
     inputs = cases.fixed(made)[0].draw(0)
     before = run(inputs)
-    noise.measure(run, loaded, inputs, before, {})
+    noise.measure(run, loaded, inputs, before, {}, exact=True)
     assert np.array_equal(run(inputs)[0], before[0])
 
 
