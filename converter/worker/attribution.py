@@ -6,11 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from converter.errors import StageError
 from converter.job import GuiltyStage, Job, SimplifyRecord
 from converter.worker import checking, publishing, simplification
 from converter.worker.inputs import Array
 from converter.worker.reference import References
 from converter.worker.verification import Verdict, verify
+
+# Where the simplifier is guilty its work is taken back, and the file is right.
+_GUILTY = {
+    "export": "the export itself is wrong: an operator became another one",
+    "runtime": "the file is right without ONNX Runtime's graph optimisations, and wrong with them: "
+    "another version of ONNX Runtime may do better",
+}
 
 
 @dataclass(frozen=True)
@@ -57,5 +65,13 @@ def prove(
 
 
 def _blamed(verdict: Verdict, guilty: GuiltyStage, simplify: SimplifyRecord | None) -> Proof:
+    return Proof(blamed(verdict, guilty), simplify)
+
+
+def blamed(verdict: Verdict, guilty: GuiltyStage) -> Verdict:
+    """The verdict with its guilty stage, which is the hint where there is none."""
     record = verdict.record.model_copy(update={"guilty_stage": guilty})
-    return Proof(replace(verdict, record=record), simplify)
+    error = verdict.error
+    if error is not None and not error.hint:
+        error = StageError(error.code, error.message, _GUILTY.get(guilty, ""))
+    return replace(verdict, record=record, error=error)

@@ -67,21 +67,22 @@ class Exploration:
         self._seen = set().union(*(ways.taken for ways in found.ways))
         self._tried = {case.label for case, _, _ in found.kept}
 
-    def search(self, passes: float, work: Work) -> None:
+    def search(self, passes: float, work: Work, limits: Iterable[float] = ()) -> None:
         """Try values, limits and usual sizes.
 
         Args:
             passes: forward passes of the traced example that it may take.
             work: what one of them does.
+            limits: numbers beside those that the model's own code and attributes hold.
         """
         codes = set().union(*(ways.codes for ways in self._found.ways))
-        globals_ = set().union(*(ways.constants for ways in self._found.ways))
+        held = set().union(limits, *(ways.constants for ways in self._found.ways))
         model = self._run.model
-        limits = sorted({*harvest.sizes(model, codes), *(int(n) for n in globals_ if _whole(n))})
-        numbers = sorted({*harvest.numbers(model, codes), *map(abs, globals_ - {0})})
+        sizes = sorted({*harvest.sizes(model, codes), *(int(n) for n in held if _whole(n))})
+        numbers = sorted({*harvest.numbers(model, codes), *map(abs, held - {0})})
         names = set().union(*(ways.names for ways in self._found.ways))
         required, values = cases.of_values(self._job, numbers, nan=bool(names & _ASK_FOR_NAN))
-        promising, usual = cases.of_sizes(self._job, limits)
+        promising, usual = cases.of_sizes(self._job, sizes)
         left = passes
         for offered, patience in (
             (required, None),

@@ -7,18 +7,31 @@ sizes on both sides of it are worth more than any number of others.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterable, Iterator
 from types import CodeType
 from typing import Any
 
+import numpy as np
+import onnx
 import torch
+from onnx import ModelProto, TensorProto
+from onnx.external_data_helper import uses_external_data
 
+from converter.worker import structure
 from converter.worker.coverage import numbers_in, watched
+from converter.worker.onnx_source import OnnxFile
 
 # Larger sizes are no sizes of an axis, but hashes, colours and channels of a whole network.
 _LARGEST_SIZE = 4096
 _LARGEST_NUMBER = 1e6
+# Operators of a graph whose constants are limits, and how many of them one may have.
+_LIMITING = {
+    "Clip", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Min", "Mod",
+    "Range", "Slice",
+}  # fmt: skip
+_FEW = 16
 
 
 def sizes(model: Any, codes: Iterable[CodeType]) -> list[int]:
@@ -34,7 +47,34 @@ def numbers(model: Any, codes: Iterable[CodeType]) -> list[float]:
     return sorted(number for number in found if 0 < number <= _LARGEST_NUMBER)
 
 
+def of_graph(model: ModelProto) -> list[float]:
+    """Constants that an ONNX graph cuts or compares with."""
+    held: dict[str, TensorProto] = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in structure.nodes(model.graph):
+        if node.op_type == "Constant" and node.attribute and node.attribute[0].HasField("t"):
+            held[node.output[0]] = node.attribute[0].t
+    found: set[float] = set()
+    for node in structure.nodes(model.graph):
+        if node.op_type in _LIMITING:
+            for name in {*node.input} & held.keys():
+                found |= _values(held[name])
+    return sorted(found)
+
+
+def _values(tensor: TensorProto) -> set[float]:
+    """The finite numbers of a tensor that has few."""
+    if math.prod(tensor.dims) > _FEW or uses_external_data(tensor):
+        return set()
+    values = onnx.numpy_helper.to_array(tensor)
+    if values.dtype.kind not in "iuf":
+        return set()
+    finite = values[np.isfinite(values)].astype(np.float64)
+    return {float(value) for value in finite if abs(value) <= _LARGEST_NUMBER}
+
+
 def _all(model: Any, codes: Iterable[CodeType]) -> Iterator[float]:
+    if isinstance(model, OnnxFile):
+        yield from of_graph(model.proto)
     for code in codes:
         yield from numbers_in(code.co_consts)
     for module in _own_modules(model):

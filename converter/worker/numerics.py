@@ -208,9 +208,20 @@ def _compare_values(
         worst = int(np.argmax(difference - bound))
         index = [int(i) for i in np.unravel_index(worst, expected.shape)]
         reason = (
-            f"{frame.name}{index} is {got[worst]:.6g}, PyTorch gives {want[worst]:.6g}; "
+            f"{frame.name}{index} is {_apart(actual.flat[worst], expected.flat[worst])}; "
             f"largest error {difference.max():.3g}, allowed there {bound[worst]:.3g}"
         )
         if exact and difference.max() <= 1:
             reason += "; whole numbers are exact: let forward return them before they are rounded"
     return Comparison(check, Code.VERIFY_VALUE, reason)
+
+
+def _apart(found: np.generic, expected: np.generic) -> str:
+    """Both numbers, with as many digits as tell them apart."""
+    if expected.dtype.kind != "f":
+        return f"{int(found)}, PyTorch gives {int(expected)}"
+    for digits in (6, 9, 17):
+        shown = f"{float(found):.{digits}g}", f"{float(expected):.{digits}g}"
+        if shown[0] != shown[1]:
+            break
+    return f"{shown[0]}, PyTorch gives {shown[1]}"

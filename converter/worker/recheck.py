@@ -18,8 +18,10 @@ from converter.errors import Code, StageError
 from converter.job import ErrorRecord, Job, JobResult, Recheck
 from converter.worker import (
     allocation,
+    attribution,
     checking,
     conclusion,
+    harvest,
     inspection,
     interface,
     loading,
@@ -85,7 +87,7 @@ def _run(job: Recheck, recorder: Recorder, found: _Found) -> None:
     with recorder.stage("load"):
         found.loaded, complete = preparing.load(job)
     with recorder.stage("reference") as notes:
-        found.references = reference.compute(found.loaded, complete)
+        found.references = reference.compute(found.loaded, complete, _limits(Path(job.file)))
         notes += found.references.warnings
         if found.references.vacuous is not None:
             raise found.references.vacuous
@@ -93,6 +95,13 @@ def _run(job: Recheck, recorder: Recorder, found: _Found) -> None:
         found.verdict = verify(Path(job.file), complete, found.loaded, found.references)
         if found.verdict.error is not None:
             raise found.verdict.error
+
+
+def _limits(file: Path) -> list[float]:
+    try:
+        return harvest.of_graph(structure.read(file))
+    except StageError:  # which the next stage tells
+        return []
 
 
 def verify(
@@ -144,8 +153,7 @@ def _judge(
     plain = verification.verify(
         file, references, job, parameters=values, provider=provider, optimise=False
     )
-    guilty = "runtime" if plain.error is None else None
-    return replace(verdict, record=verdict.record.model_copy(update={"guilty_stage": guilty}))
+    return attribution.blamed(verdict, "runtime") if plain.error is None else verdict
 
 
 def _trained(

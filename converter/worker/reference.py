@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
@@ -135,8 +135,11 @@ class References:
             self.warnings.append(text)
 
 
-def compute(loaded: Loaded, job: Job) -> References:
+def compute(loaded: Loaded, job: Job, limits: Iterable[float] = ()) -> References:
     """Run the model on every case.
+
+    Args:
+        limits: numbers on both sides of which a file that is to be judged may differ.
 
     Raises:
         StageError: FORWARD (with the model's exception), OUTPUT_STRUCTURE, NONDETERMINISTIC,
@@ -148,7 +151,7 @@ def compute(loaded: Loaded, job: Job) -> References:
     run = Runner(loaded, job, found.add_warning)
     random = job.training == "train"
     with training.silenced(run.model, random) as found.silenced:
-        _run_cases(found, run, loaded, job)
+        _run_cases(found, run, loaded, job, limits)
 
     def measure(item: Reference, exact: bool) -> Noise:
         with training.silenced(run.model, random):
@@ -174,7 +177,9 @@ def check_state(found: References, item: Reference) -> None:
         raise _keeps_state(different)
 
 
-def _run_cases(found: References, run: Runner, loaded: Loaded, job: Job) -> None:
+def _run_cases(
+    found: References, run: Runner, loaded: Loaded, job: Job, limits: Iterable[float]
+) -> None:
     watch = exploration.watches(run.model)
     work = _run_stated(found, run, job, watch=watch)
     first = found.cases[0]
@@ -194,7 +199,7 @@ def _run_cases(found: References, run: Runner, loaded: Loaded, job: Job) -> None
     if found.vacuous is None:
         _look_for_what_never_changes(found, names, constant)
     if found.vacuous is None:
-        _explore(found, run, loaded, job, work, watch=watch)
+        _explore(found, run, loaded, job, work, limits, watch=watch)
     _check_repeats(names, first, run)  # last: nothing may have stayed behind
 
 
@@ -217,7 +222,14 @@ def _run_stated(found: References, run: Runner, job: Job, *, watch: bool) -> Wor
 
 
 def _explore(
-    found: References, run: Runner, loaded: Loaded, job: Job, work: Work, *, watch: bool
+    found: References,
+    run: Runner,
+    loaded: Loaded,
+    job: Job,
+    work: Work,
+    limits: Iterable[float],
+    *,
+    watch: bool,
 ) -> None:
     """Other sizes and other values."""
     explored = found.explored
@@ -230,7 +242,7 @@ def _explore(
     _check_sizes(found, loaded, job, [case for case, _, _ in explored.kept[count:]])
     if len(explored.kept) > count:  # before other cases cover what these have left
         _check_repeats(found.names, found.cases[0], run)
-    search.search(budget.passes(job, loaded.model, work), work)
+    search.search(budget.passes(job, loaded.model, work), work, limits)
     search.turn(lambda: ranges.ends(loaded, job, found.cases[0].inputs))
     found.cases += [
         Reference(*kept, ways=ways)

@@ -18,7 +18,7 @@ from pathlib import Path
 from converter.errors import Code, StageError
 from converter.job import STAGES, ErrorRecord, Job, StageName, StageRecord
 from converter.manifest import fingerprint
-from converter.worker import allocation
+from converter.worker import allocation, coverage
 from converter.worker.inputs import integer_range
 
 _DEFAULT_CODES: dict[StageName, Code] = {
@@ -170,9 +170,19 @@ class Recorder:
         lines = str(error).strip().splitlines()
         message = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
         hint = "the traceback is in the log"
-        if stage == "reference" and (found := _BAD_VALUE.search(text)):
-            hint = _ranges(self._job, found[1]) or hint
+        if stage == "reference":
+            message += _place(error)
+            if found := _BAD_VALUE.search(text):
+                hint = _ranges(self._job, found[1]) or hint
         return _DEFAULT_CODES[stage], message, hint
+
+
+def _place(error: Exception) -> str:
+    """`` (head.py:41)``, the innermost line of the model's own code; empty where there is none."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if coverage.watched(frame.filename):
+            return f" ({Path(frame.filename).name}:{frame.lineno})"
+    return ""
 
 
 def _ranges(job: Job, value: str | None) -> str:

@@ -318,7 +318,7 @@ def _hint(code: Code, label: str, sizes: Mapping[str, int]) -> str:
     if label == SECOND:
         return "wrong for other values: a branch or a value was frozen while tracing"
     if label == TRACED:
-        return "an operator was exported as another one: verify.guilty_stage says which step did it"
+        return ""  # converter.worker.attribution knows which step did it
     return "the graph does not follow the model in this case"
 
 

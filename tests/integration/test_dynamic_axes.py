@@ -143,8 +143,7 @@ def test_an_output_that_moves_is_dynamic_in_the_file(
     for node in model.graph.node:
         node.output[:] = ["renamed" if name == "y" else name for name in node.output]
     onnx.save_model(model, file)
-    again = Recheck.model_validate({**dict(job), "file": str(file)})
-    error = recheck.run(again, lambda stage: None).error
+    error = recheck_error(job, file)
     if size is None:
         assert error is None
     else:
@@ -201,6 +200,31 @@ def changed(done: Any, job: Any, axis: int, size: int) -> Any:
     model, file = done.model, done.folder / "changed.onnx"
     model.graph.output[0].type.tensor_type.shape.dim[axis].dim_value = size
     onnx.save_model(model, file)
+    return recheck_error(job, file)
+
+
+@pytest.mark.parametrize("end", [100, 700])
+def test_a_file_that_cuts_long_inputs_is_found(tiny_job: Convert, end: int) -> None:
+    """A Slice in front of the graph, which no size below its end shows."""
+    job = tiny_job("Net", outputs=["y"], dynamic_axes={**BATCH, "y": {0: "batch"}})
+    done = jobs.convert(job)
+    model, file = done.model, done.folder / "cut.onnx"
+    assert recheck_error(job, done.path) is None
+    for node in model.graph.node:
+        node.input[:] = ["kept" if name == "x" else name for name in node.input]
+    bounds = {"start": [0], "end": [end], "axis": [0]}
+    for name, values in bounds.items():
+        tensor = onnx.helper.make_tensor(name, onnx.TensorProto.INT64, [1], values)
+        model.graph.initializer.append(tensor)
+    model.graph.node.insert(0, onnx.helper.make_node("Slice", ["x", *bounds], ["kept"]))
+    onnx.save_model(model, file)
+    error = recheck_error(job, file)
+    assert error is not None
+    assert error.code is Code.VERIFY_SHAPE
+    assert f"case batch={end + 1} " in error.message
+
+
+def recheck_error(job: Any, file: Path) -> Any:
     again = Recheck.model_validate({**dict(job), "file": str(file)})
     return recheck.run(again, lambda stage: None).error
 

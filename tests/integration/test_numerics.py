@@ -33,6 +33,7 @@ def compare(want: Any, got: Any, **options: Any) -> numerics.Comparison:
         ([1], [True], Code.VERIFY_SHAPE, "y is bool, PyTorch gives int64"),
         (np.zeros((0, 4)), np.zeros((1, 4)), Code.VERIFY_SHAPE, "y has shape [1, 4], PyTorch"),
         ([1, 2, 3], [1, 2, 4], Code.VERIFY_VALUE, "y[2] is 4, PyTorch gives 3"),
+        ([2**60], [2**60 + 1], Code.VERIFY_VALUE, f"is {2**60 + 1}, PyTorch gives {2**60};"),
         ([2**53], [2**53 + 1], Code.VERIFY_VALUE, "largest error 1, allowed there 0"),
         ([True, False], [True, True], Code.VERIFY_VALUE, "y[1] is 1, PyTorch gives 0"),
         (1.0, 2.0, Code.VERIFY_VALUE, "y[] is 2, PyTorch gives 1"),
@@ -166,3 +167,10 @@ def test_the_weakest_output_is_recorded() -> None:
     sensitivity, _ = vacuity.judge(["a", "b"], list(zip(strong, weak, strict=True)))
     assert sensitivity.input_delta == pytest.approx(0.5)
     assert sensitivity.output_rms == pytest.approx(float(np.sqrt(np.mean(F32**2))))
+
+
+def test_numbers_that_six_digits_do_not_tell_apart_have_more() -> None:
+    want, got = np.float64([1.0]), np.float64([1.0 + 1e-8])
+    found = numerics.compare("y", want, got, rtol=0.0, atol=1e-9)
+    assert found.reason is not None
+    assert found.reason.startswith("y[0] is 1.00000001, PyTorch gives 1; largest error 1e-08")

@@ -122,7 +122,11 @@ def test_a_wrong_number_in_a_declared_case_only(convert: Convert) -> None:
 @pytest.mark.parametrize(
     ("source", "code", "words"),
     [
-        ("Raises", Code.FORWARD, ["KeyError: 'no such head'", "traceback is in the log"]),
+        (
+            "Raises",
+            Code.FORWARD,
+            ["KeyError: 'no such head' (tiny.py:50)", "traceback is in the log"],
+        ),
         ("Text", Code.OUTPUT_STRUCTURE, ["forward returns str", "return tensors"]),
         ("Nothing", Code.OUTPUT_STRUCTURE, ["no tensor but NoneType"]),
         ("NotANumber", Code.VERIFY_NONFINITE, ["PyTorch gives NaN", "fill, low, high"]),
