@@ -25,8 +25,8 @@ from converter.worker.onnx_source import OnnxFile
 # Seconds of one thread of a server of 2024, fitted to the zoo (two cores, torch 2.15): what the
 # other stages take whatever the model, for each operator, and for each byte of weights; and what a
 # case takes, in PyTorch and ONNX Runtime together, for each operator and each multiplication.
-_STAGES_S, _STAGES_OPERATOR_S, _STAGES_BYTE_S = 0.25, 2.5e-3, 1.5e-9
-_CASE_S, _CASE_OPERATOR_S, _CASE_PRODUCT_S = 2e-3, 4e-5, 6e-11
+_STAGES_S, _STAGES_OPERATOR_S, _STAGES_BYTE_S = 0.5, 6e-3, 1.5e-9
+_CASE_S, _CASE_OPERATOR_S, _CASE_PRODUCT_S = 2e-3, 2e-4, 8e-11
 _SHARE = 1 / 3
 _FEWEST, _MOST = 3, 64
 _FEWEST_POSITIONS = 64
@@ -74,11 +74,10 @@ def _depth(operator: str, args: tuple[Any, ...]) -> int:
 
 
 @contextmanager
-def counting() -> Iterator[Work]:
-    """Within it what torch computes is counted."""
-    work = Work()
+def counting(work: Work) -> Iterator[None]:
+    """Within it what torch computes is added to ``work``."""
     with _Counter(work):
-        yield work
+        yield
 
 
 def of_file(file: OnnxFile, inputs: Mapping[str, Array]) -> Work:

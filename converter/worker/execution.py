@@ -6,7 +6,7 @@ import copy
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,8 @@ from torch.onnx._internal.torchscript_exporter._globals import GLOBALS
 
 from converter.errors import Code, StageError
 from converter.job import Job
-from converter.worker import naming
+from converter.worker import budget, naming
+from converter.worker.budget import Work
 from converter.worker.inputs import Array
 from converter.worker.loading import Loaded
 from converter.worker.onnx_source import OnnxFile
@@ -39,6 +40,7 @@ class Runner:
             go to replicas of it, so that none sees what an earlier one left behind.
         used: the replica of the last call, with what that call left in it.
         device: where it runs.
+        work: what the first call did; nothing for an ONNX source.
     """
 
     def __init__(self, loaded: Loaded, job: Job, warn: Warn) -> None:
@@ -47,6 +49,7 @@ class Runner:
         self._warn = warn
         self._session: Session | None = None
         self.used: Any = None
+        self.work = Work()
         # Modules, scripts, functions and programs are called alike; torch's types do not say so.
         self.model: Any = None
         if isinstance(loaded.model, OnnxFile):
@@ -117,7 +120,8 @@ class Runner:
     ) -> Any:
         """The model's own result, or that of a variant; what it does to its state stays."""
         _seed(self._job.seed + draw, self.device)
-        with torch.no_grad(), _in_export(self._job.verify.reference == "export"):
+        counting = nullcontext() if self.work.operators else budget.counting(self.work)
+        with torch.no_grad(), _in_export(self._job.verify.reference == "export"), counting:
             return (model or self.model)(*arguments, **self._job.constants)
 
 

@@ -181,7 +181,7 @@ def _run_cases(
     found: References, run: Runner, loaded: Loaded, job: Job, limits: Iterable[float]
 ) -> None:
     watch = exploration.watches(run.model)
-    work = _run_stated(found, run, job, watch=watch)
+    _run_stated(found, run, job, watch=watch)
     first = found.cases[0]
     found.names = names = _output_names(job, len(first.outputs))
     alike = [item.outputs for item in found.cases if item.case.shapes == first.case.shapes]
@@ -194,8 +194,8 @@ def _run_cases(
     found.sensitivity, found.vacuous = vacuity.judge(names, alike, constant)
     if found.vacuous is None:
         found.detections = detections.places(names, first.outputs)
-    if isinstance(loaded.model, OnnxFile):
-        work = budget.of_file(loaded.model, first.inputs)
+    file = loaded.model if isinstance(loaded.model, OnnxFile) else None
+    work = run.work if file is None else budget.of_file(file, first.inputs)
     if found.vacuous is None:
         _look_for_what_never_changes(found, names, constant)
     if found.vacuous is None:
@@ -203,22 +203,18 @@ def _run_cases(
     _check_repeats(names, first, run)  # last: nothing may have stayed behind
 
 
-def _run_stated(found: References, run: Runner, job: Job, *, watch: bool) -> Work:
-    """The traced example, the second sample and the user's own cases; the work of the first."""
+def _run_stated(found: References, run: Runner, job: Job, *, watch: bool) -> None:
+    """The traced example, the second sample and the user's own cases."""
     found.cases.clear()
-    work = Work()
     for case in cases.fixed(job):
         inputs = case.draw(job.seed)
         with ExitStack() as around:
             ratios = around.enter_context(training.called(run.model, found.silenced))
-            if case.label == TRACED:
-                work = around.enter_context(budget.counting())
             ways = around.enter_context(coverage.watching()) if watch else Ways()
             outputs = run(inputs)
         found.cases.append(Reference(case, inputs, outputs, ways))
         if case.label == TRACED:
             found.dropped = list(ratios)  # the replica that is used again keeps its hooks
-    return work
 
 
 def _explore(
