@@ -32,7 +32,6 @@ from converter.job import (
     VerifyRecord,
 )
 from converter.worker import (
-    allocation,
     attribution,
     checking,
     conclusion,
@@ -95,7 +94,6 @@ def run(job: Job, emit: Emit, on_error: OnError | None = None) -> JobResult:
         The result; its artifact lies in ``job.staging_dir``, paths relative to that.
     """
     torch.set_num_threads(job.threads)
-    allocation.keep_freed()
     head = Recorder(job, emit, loading.describe, on_error)
     loaded: Loaded | None = None
     references: References | None = None

@@ -17,7 +17,6 @@ from onnx import ModelProto
 from converter.errors import Code, StageError
 from converter.job import ErrorRecord, Job, JobResult, Recheck
 from converter.worker import (
-    allocation,
     attribution,
     checking,
     conclusion,
@@ -59,7 +58,6 @@ def run(job: Recheck, emit: Emit) -> JobResult:
         without ONNX Runtime's optimisations.
     """
     torch.set_num_threads(job.threads)
-    allocation.keep_freed()
     recorder = Recorder(job, emit, loading.describe)
     found = _Found()
     error: ErrorRecord | None = None

@@ -18,7 +18,7 @@ from pathlib import Path
 from converter.errors import Code, StageError
 from converter.job import STAGES, ErrorRecord, Job, StageName, StageRecord
 from converter.manifest import fingerprint
-from converter.worker import allocation, coverage
+from converter.worker import coverage
 from converter.worker.inputs import integer_range
 
 _DEFAULT_CODES: dict[StageName, Code] = {
@@ -106,7 +106,6 @@ class Recorder:
         self._emit(name)
         notes: list[str] = []
         failure: Exception | None = None
-        allocation.release()  # so that a peak is the stage's own
         _reset_peak()
         start = time.perf_counter()
         with warnings.catch_warnings(record=True) as caught:
