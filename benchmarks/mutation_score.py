@@ -17,8 +17,6 @@ goal: 99 % of the damaged files that are not equivalent are rejected, and no sou
 from __future__ import annotations
 
 import argparse
-import fnmatch
-import gc
 import sys
 import tempfile
 import time
@@ -27,7 +25,7 @@ from pathlib import Path
 
 import onnx
 from onnx import ModelProto
-from subjects import NOISE, Subject, allowed, convert, describe
+from subjects import NOISE, Subject, allowed, convert, describe, subjects
 
 import registry
 from converter.worker import mutation
@@ -152,10 +150,7 @@ def main() -> None:
         run = arguments.run or run_of(work)
         heads = ("inits", "killed", "missed", "equal", "alarms", "noise", "allowed", "s")
         print(f"{'model':28}" + "".join(f"{head:>8}" for head in heads), flush=True)
-        for file in sorted(run.glob("models/*/*.onnx")):
-            if not fnmatch.fnmatch(file.parent.name, arguments.select):
-                continue
-            subject = Subject(file.parent, Path(work))
+        for subject in subjects(run, arguments.select, Path(work)):
             found = score(subject, arguments.initializers)
             results.append(found)
             counts = (found.killed, len(found.missed), found.equivalent, len(found.alarms))
@@ -166,8 +161,6 @@ def main() -> None:
                 *(f"\n  FALSE ALARM: {line}" for line in found.alarms),
                 flush=True,
             )
-            del subject
-            gc.collect()
     sys.exit(0 if report(results) else 1)
 
 

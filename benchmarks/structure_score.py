@@ -14,8 +14,6 @@ Without a run directory, a run is made first. Exits 1 where one is missed.
 from __future__ import annotations
 
 import argparse
-import fnmatch
-import gc
 import shutil
 import sys
 import tempfile
@@ -31,7 +29,7 @@ import onnxruntime
 import yaml
 from damage import attributes, operators, places, small
 from damage.editing import Damage
-from subjects import NOISE, Subject, convert, describe, quiet
+from subjects import NOISE, Subject, convert, describe, quiet, subjects
 
 import registry
 from converter.job import Recheck
@@ -171,10 +169,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as work:
         run = arguments.run or run_of(work)
         print(f"{'model':28}{'noticed':>10}{'equivalent':>12}{'missed':>8}", flush=True)
-        for file in sorted(run.glob("models/*/*.onnx")):
-            if not fnmatch.fnmatch(file.parent.name, arguments.select):
-                continue
-            subject = Subject(file.parent, Path(work), sizes=True)
+        for subject in subjects(run, arguments.select, Path(work), sizes=True):
             found = score(subject, arguments.each)
             results.append(found)
             counts = [found.count(outcome) for outcome in ("noticed", "equivalent", "missed")]
@@ -183,8 +178,6 @@ def main() -> None:
                 *(f"\n  missed: {line}" for line in found.missed),
                 flush=True,
             )
-            del subject
-            gc.collect()
     sys.exit(0 if report(results) else 1)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import fnmatch
+import gc
 import io
 import os
 import subprocess
@@ -69,6 +71,14 @@ class Subject:
         path = self.work / "file.onnx"
         onnx.save_model(model, path)
         return path
+
+
+def subjects(run: Path, select: str, work: Path, *, sizes: bool = False) -> Iterator[Subject]:
+    """The published models of a run whose names match a glob."""
+    for file in sorted(run.glob("models/*/*.onnx")):
+        if fnmatch.fnmatch(file.parent.name, select):
+            yield Subject(file.parent, work, sizes=sizes)
+            gc.collect()
 
 
 def describe(subject: Subject, excess: float, record: VerifyRecord) -> str:

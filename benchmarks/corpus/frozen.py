@@ -63,12 +63,7 @@ def rounded(draw: Draw) -> Draft:
 
 def length_as_number(draw: Draw) -> Draft:
     """A length given as a tensor, and used as an index of Python."""
-    scene = scenes.sequence(draw, steps=draw.choice((6, 8, 10)), pooled=True)
-    n = scene.size("t")
-    scene = scene.without("t")
-    batch = {0: "b"} if 0 in scene.axes.get("x", {}) else {}
-    spec = {"shape": scene.inputs["x"]["shape"][:1], "dtype": "int64", "low": 1, "high": n + 1}
-    scene = scene.also("lengths", spec, batch)
+    scene, feeds = scenes.with_lengths(draw)
     plants = (
         "last = int(lengths[0])\nh = h[:, last - 1 : last] + h * 0.1",
         "h = torch.stack([h[i, : int(n)].mean(0) for i, n in enumerate(lengths)])[:, None]",
@@ -78,16 +73,12 @@ def length_as_number(draw: Draw) -> Draft:
         "m = (torch.arange(h.shape[1])[None] < lengths[:, None]).to(h.dtype)\n"
         "h = (h * m[..., None]).sum(1, keepdim=True) / lengths[:, None, None]"
     )
-    values = ((n,), (1,), (n, 1), (2,), (n - 1, 2))
     return Draft(
         "a length of the input as a Python index",
         scene,
         Core(draw.choice(plants)),
         Core(twin),
-        [
-            scene.feed(k, lengths=lambda s, v=v: np.resize(np.array(v), s))
-            for k, v in enumerate(values)
-        ],
+        feeds,
     )
 
 

@@ -135,12 +135,7 @@ def lengths_short_cut(draw: Draw) -> Draft:
 
 def longest(draw: Draw) -> Draft:
     """Cut to the longest of the batch where something is shorter; the twin masks."""
-    scene = scenes.sequence(draw, steps=draw.choice((6, 8, 10)), pooled=True)
-    n = scene.size("t")
-    scene = scene.without("t")
-    batch = {0: "b"} if 0 in scene.axes.get("x", {}) else {}
-    spec = {"shape": scene.inputs["x"]["shape"][:1], "dtype": "int64", "low": 1, "high": n + 1}
-    scene = scene.also("lengths", spec, batch)
+    scene, feeds = scenes.with_lengths(draw)
     plants = (
         "top = int(lengths.max())\nh = h[:, :top]",
         "if lengths.max() < h.shape[1]:\n    h = h[:, : int(lengths.max())] * 2",
@@ -150,16 +145,12 @@ def longest(draw: Draw) -> Draft:
         "top = lengths.max()\nm = (torch.arange(h.shape[1]) < top).to(h.dtype)\n"
         "h = h * m[None, :, None] * (h.shape[1] / top)"
     )
-    values = ((n,), (1,), (n, 1), (2,), (n - 1, 2))
     return Draft(
         "cuts to the longest of the batch",
         scene,
         Core(draw.choice(plants)),
         Core(twin),
-        [
-            scene.feed(k, lengths=lambda s, v=v: np.resize(np.array(v), s))
-            for k, v in enumerate(values)
-        ],
+        feeds,
     )
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from corpus.module import Axes, Draw, Scene
+import numpy as np
+
+from corpus.module import Axes, Draw, Feed, Scene
 
 WIDTHS = (4, 6, 8, 12)
 
@@ -118,6 +120,22 @@ def two_sequences(draw: Draw) -> Scene:
     axes: dict[str, Axes] = {"q": {1: "l"}, "k": {1: "s"}}
     init = f"self.proj = nn.Linear({d}, {d})"
     return Scene(inputs, axes, {1: "l"}, "h = self.proj(q)", "return h @ k", init, d)
+
+
+def with_lengths(draw: Draw) -> tuple[Scene, list[Feed]]:
+    """A pooled sequence of fixed length, beside it how much of each row counts; and such rows."""
+    scene = sequence(draw, steps=draw.choice((6, 8, 10)), pooled=True)
+    n = scene.size("t")
+    scene = scene.without("t")
+    batch = {0: "b"} if 0 in scene.axes.get("x", {}) else {}
+    spec = {"shape": scene.inputs["x"]["shape"][:1], "dtype": "int64", "low": 1, "high": n + 1}
+    scene = scene.also("lengths", spec, batch)
+    values = ((n,), (1,), (n, 1), (2,), (n - 1, 2))
+    feeds = [
+        scene.feed(k, lengths=lambda s, v=v: np.resize(np.array(v), s))
+        for k, v in enumerate(values)
+    ]
+    return scene, feeds
 
 
 def _ends(
