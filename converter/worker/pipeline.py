@@ -227,7 +227,12 @@ def _told(
         return verdict
     said = domain.words(domain.of(references, job, verdict.undecided))
     publishing.tell(final, {domain.KEY: said})
-    return verification.verify(final, references, job, parameters=values)
+    error = verification.traced_error(final, references, job, values)
+    if error is None:
+        return verdict
+    changes = {"status": "failed", "reason": error.message}
+    record = verdict.record.model_copy(update=changes)
+    return replace(verdict, record=record, error=error, failed=references.cases[0])
 
 
 def _declared(job: Job) -> set[str]:

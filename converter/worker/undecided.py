@@ -8,6 +8,7 @@ the file; the traced example and the user's own cases are never left out.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -30,27 +31,63 @@ _NEAR = 2e-5
 _STEPS = 16.0  # of float32, at the scale of the traced example's outputs
 
 
+class Ordering:
+    """What a file orders.
+
+    Args:
+        path: the file; ``graph`` is its structure.
+    """
+
+    def __init__(self, path: Path, graph: ModelProto) -> None:
+        self._path = path
+        self.any = any(node.op_type in _ORDERING for node in structure.nodes(graph.graph))
+        self._nodes = [node for node in graph.graph.node if node.op_type == "TopK"]
+
+    def equal(self, feeds: Mapping[str, Array]) -> bool:
+        """Whether what it orders holds equal elements: also values far apart may saturate."""
+        session = self._session if self._nodes else None
+        if session is None:
+            return False
+        try:
+            found = dict(zip(session.outputs, session.run(feeds), strict=True))
+        except RuntimeErrors:
+            return False
+        return any(_near(found, node) for node in self._nodes if node.output[0] in found)
+
+    @functools.cached_property
+    def _session(self) -> Session | None:
+        """The file with what it orders among its outputs; ``None`` where it does not open."""
+        model = onnx.load(self._path)
+        held = {value.name for value in model.graph.output}
+        wanted = {name for node in self._nodes for name in (node.input[0], node.output[0]) if name}
+        for name in sorted(wanted - held):
+            model.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
+        try:
+            return Session(model.SerializeToString(), optimise=False)
+        except (*RuntimeErrors, StageError, ValueError):  # a ValueError: over 2 GiB
+            return None
+
+
 def anyway(
     error: StageError,
     reference: Reference,
     references: References,
-    path: Path,
-    graph: ModelProto,
+    ordering: Ordering,
     feeds: Mapping[str, Array],
 ) -> str | None:
     """Why an error of a file at a case says nothing however PyTorch rounds; ``None``: it may.
 
     Args:
-        path: the file, ``graph`` its structure.
+        ordering: of the file.
         feeds: all that it is given in the case.
     """
     if error.code not in (Code.VERIFY_VALUE, Code.VERIFY_SHAPE):
         return None
-    if unordered(reference, graph) or (_orders(graph) and _equal(path, graph, feeds)):
-        return "equal elements have no order of their own"
     if error.code is Code.VERIFY_VALUE and _rescaled(reference, references):
         # efficientnet_b0 grows ten times the input to a million, and then no kernel agrees.
         return "its random weights were fitted to inputs of another scale"
+    if ordering.any and (reference.case.ties or ordering.equal(feeds)):
+        return "equal elements have no order of their own"
     return None
 
 
@@ -75,29 +112,6 @@ def _rescaled(reference: Reference, references: References) -> bool:
     return references.conditioned and bool(reference.case.filled)
 
 
-def unordered(reference: Reference, graph: ModelProto) -> bool:
-    """Whether a case has many equal elements and a file operators that order them."""
-    return reference.case.ties and _orders(graph)
-
-
-def _equal(path: Path, graph: ModelProto, feeds: Mapping[str, Array]) -> bool:
-    """Whether what a file orders holds equal elements: also values far apart may saturate."""
-    nodes = [node for node in graph.graph.node if node.op_type == "TopK"]
-    if not nodes:
-        return False
-    model = onnx.load(path)
-    held = {value.name for value in model.graph.output}
-    wanted = {name for node in nodes for name in (node.input[0], node.output[0]) if name}
-    for name in sorted(wanted - held):
-        model.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
-    try:
-        session = Session(model.SerializeToString(), optimise=False)
-        found = dict(zip(session.outputs, session.run(feeds), strict=True))
-    except (*RuntimeErrors, StageError, ValueError):  # a ValueError: over 2 GiB
-        return False
-    return any(_near(found, node) for node in nodes if node.output[0] in found)
-
-
 def _near(found: Mapping[str, Array], node: NodeProto) -> bool:
     """Whether two neighbours among those that a node takes, and the first that it leaves, agree."""
     axis = next((a.i for a in node.attribute if a.name == "axis"), -1)
@@ -107,10 +121,6 @@ def _near(found: Mapping[str, Array], node: NodeProto) -> bool:
     ranked = np.sort(values if smallest else -values, axis=-1)[..., : taken + 1]
     gaps, sizes = np.diff(ranked, axis=-1), np.abs(ranked[..., 1:])
     return bool((gaps <= _NEAR * sizes).any())
-
-
-def _orders(graph: ModelProto) -> bool:
-    return any(node.op_type in _ORDERING for node in structure.nodes(graph.graph))
 
 
 def _within_a_step(check: CaseCheck, place: int, references: References) -> bool:

@@ -92,6 +92,16 @@ def verify(
     return Verdict(record, error, judged.failed, judged.passed, judged.undecided)
 
 
+def traced_error(
+    path: Path, references: References, job: Job, parameters: Mapping[str, Array]
+) -> StageError | None:
+    """What is wrong at the traced example: for a file that only its words tell from a right one."""
+    with training.comparable(path, references.silenced) as runnable:
+        session = Session(runnable, threads=job.threads)
+    first = references.cases[0]
+    return _run_case(session, first, references, job, parameters, measure=True)[1]
+
+
 @dataclass
 class _Judged:
     """What the cases showed: ``error`` is the first, ``failed`` the case that shows it."""
@@ -118,13 +128,14 @@ def _judge(
     """
     found = _Judged()
     run = functools.partial(_run_case, session)
+    ordering = undecided.Ordering(path, graph)
     for reference in references.cases:
         case = reference.case
         check, error = run(reference, references, job, parameters, measure=case.stated)
         if error is not None and not case.stated:
             # Measuring takes as long as running the model several times: not where it is in vain.
             feeds = {**reference.inputs, **parameters}
-            why = undecided.anyway(error, reference, references, path, graph, feeds)
+            why = undecided.anyway(error, reference, references, ordering, feeds)
             if why is None:
                 check, error = run(reference, references, job, parameters, measure=True)
                 if error is not None:
