@@ -24,6 +24,7 @@ _TELLING = {
 }
 # Not the model's fault, and to be mended before anything else is.
 _SURROUNDINGS = {Code.MEM_LIMIT, Code.IO, Code.STDIN}
+_CURE = "set_fastpath_enabled"
 _MAX = 200
 
 
@@ -37,6 +38,8 @@ def clearest(errors: Sequence[ErrorRecord]) -> int:
 
 
 def _weight(error: ErrorRecord) -> tuple[int, int]:
+    if _CURE in error.hint:  # found by trying
+        return 3, 0
     progress = STAGES.index(error.stage) if error.stage is not None else -1
     if error.code in _TELLING | _SURROUNDINGS:
         return 2, progress

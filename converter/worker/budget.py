@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -30,6 +30,12 @@ _CASE_S, _CASE_OPERATOR_S, _CASE_PRODUCT_S = 2e-3, 2e-4, 8e-11
 _SHARE = 1 / 3
 _FEWEST, _MOST = 3, 64
 _FEWEST_POSITIONS = 64
+# Operators whose numbers are limits of sizes or values.
+_LIMITING = {
+    "arange", "clamp", "clamp_max", "clamp_min", "eq", "floor_divide", "fmod", "ge", "gt",
+    "hardtanh", "le", "lt", "narrow", "ne", "remainder", "slice", "split", "threshold", "unfold",
+}  # fmt: skip
+_LARGEST_LIMIT = 1e6
 
 
 @dataclass
@@ -39,10 +45,12 @@ class Work:
     Attributes:
         operators: that were called.
         products: multiplications of matrices and convolutions, and elements of all else.
+        limits: numbers that it cuts or compares with, however its code has come by them.
     """
 
     operators: int = 0
     products: int = 0
+    limits: set[float] = field(default_factory=set)
 
 
 class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -58,7 +66,14 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if isinstance(first, torch.Tensor):
             self._work.operators += 1
             self._work.products += first.numel() * _depth(str(func), args)
+        if func.overloadpacket.__name__.strip("_") in _LIMITING:
+            given = [*args, *(kwargs or {}).values()]
+            self._work.limits |= {abs(x) for x in given if type(x) in (int, float) and _limit(x)}
         return result
+
+
+def _limit(number: float) -> bool:
+    return 0 < abs(number) <= _LARGEST_LIMIT
 
 
 def _depth(operator: str, args: tuple[Any, ...]) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, zip_longest
 
@@ -19,7 +19,7 @@ from converter.job import Job
 from converter.spec import InputSpec
 from converter.worker import patterns
 from converter.worker.inputs import Array, draw, varies
-from converter.worker.patterns import Group, Pattern
+from converter.worker.patterns import ZEROS, Group, Pattern
 
 TRACED, SECOND = "traced", "second"
 _TRIES = 20
@@ -89,6 +89,11 @@ class Case:
     def ties(self) -> bool:
         """Whether many elements of an input are equal."""
         return any(pattern.ties for pattern in self.filled.values())
+
+    @property
+    def blind(self) -> bool:
+        """Whether both ways of a condition may give the same here: zeros times anything."""
+        return any(pattern.name == ZEROS for pattern in self.filled.values())
 
 
 def _unlike_the_first(name: str, spec: InputSpec, *, seed: int, sample: int, resize: bool) -> Array:
@@ -198,9 +203,35 @@ def of_sizes(job: Job, limits: Sequence[int]) -> tuple[list[Case], list[Case]]:
     return in_turn(promising), in_turn(usual)
 
 
+def of_tables(job: Job, keys: Iterable[tuple[int, ...]]) -> list[Case]:
+    """Cases whose first or last symbols take the sizes that the key of a table names together."""
+    places = symbols(job)
+    names = list(places)
+    found: dict[str, Case] = {}
+    for key in keys:
+        if not 1 < len(key) <= len(names):
+            continue
+        for some in (names[: len(key)], names[-len(key) :]):
+            sizes = dict(zip(some, key, strict=True))
+            label = " ".join(f"{symbol}={size}" for symbol, size in sizes.items())
+            case = Case(label, resized(job.inputs, places, sizes), _SIZES, sizes)
+            if _affordable(case, job):
+                found[label] = case
+    return list(found.values())
+
+
 def of_ends(job: Job, ends: Mapping[str, Sequence[int]]) -> list[Case]:
     """Cases for sizes beside the ends of the symbols' ranges (``converter.worker.ranges``)."""
     return in_turn([_cheapest(job, symbol, sizes, set()) for symbol, sizes in ends.items()])
+
+
+def with_least(job: Job, case: Case) -> Case | None:
+    """The case with the smallest whole numbers: where those drawn may not fit its sizes."""
+    filled = {name: found for name in job.inputs if (found := patterns.least(name, job))}
+    if not filled or case.filled or not case.sizes:
+        return None
+    names = ", ".join(f"{name}: {pattern.name}" for name, pattern in filled.items())
+    return replace(case, label=f"{case.label}, {names}", filled=filled)
 
 
 def _cheapest(job: Job, symbol: str, sizes: Iterable[int], seen: set[int]) -> list[Case]:
@@ -211,9 +242,13 @@ def _cheapest(job: Job, symbol: str, sizes: Iterable[int], seen: set[int]) -> li
         seen.add(size)
         inputs = resized(job.inputs, places, {symbol: size})
         case = Case(f"{symbol}={size}", inputs, _SIZES, {symbol: size})
-        if case.elements <= _LARGEST_GROWTH * Case("", job.inputs, 0).elements + 4096:
+        if _affordable(case, job):
             found.append(case)
     return found
+
+
+def _affordable(case: Case, job: Job) -> bool:
+    return case.elements <= _LARGEST_GROWTH * Case("", job.inputs, 0).elements + 4096
 
 
 def of_values(

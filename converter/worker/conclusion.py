@@ -23,11 +23,12 @@ def drawn(
     Args:
         places: lines at which the exporter turned a tensor into a number.
     """
-    found = domain.of(references, job, verdict.undecided)
     if verdict.error is not None:
+        found = domain.of(references, job, verdict.undecided)
         return _limited(verdict, found, references, places)
     symbols = bool(cases.symbols(job))
     open_ = limits.unreached(references, verdict.undecided, places, symbols=symbols)
+    found = domain.of(references, job, verdict.undecided, open_)
     reason = verdict.record.reason
     if open_:
         reason = "; ".join(text for text in (reason, _not_reached(open_)) if text)

@@ -16,6 +16,7 @@ import builtins
 import dis
 import itertools
 import linecache
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -51,6 +52,9 @@ _CONVERSIONS = ("__bool__", "__int__", "__float__", "__index__", "item", "tolist
 
 Place = tuple[str, int]
 """A file and a line of it."""
+
+# Longer ones are hashes and dates, no sizes.
+_DIGITS = re.compile(r"(?<!\d)\d{1,5}(?!\d)")
 
 
 @dataclass(frozen=True)
@@ -130,6 +134,7 @@ def watching() -> Iterator[Ways]:
                 return None
             ways.codes.add(code)
             named = [frame.f_globals.get(name) for name in code.co_names]
+            named += [frame.f_locals.get(name) for name in code.co_freevars]
             ways.constants |= set(numbers_in(named))
             ways.names |= {*code.co_names}
         if not jumps:
@@ -138,7 +143,7 @@ def watching() -> Iterator[Ways]:
         return _follower(jumps, ways)
 
     before = sys.gettrace()
-    with _conversions(ways), _builtins(ways):
+    with _conversions(ways), _builtins(ways), _slices(ways):
         sys.settrace(enter)
         try:
             yield ways
@@ -214,6 +219,30 @@ def _conversions(ways: Ways) -> Iterator[None]:
 
 
 @contextmanager
+def _slices(ways: Ways) -> Iterator[None]:
+    """Within it where tensors are cut is noted: an end beyond the size shows in no operator."""
+    own = vars(torch.Tensor).get("__getitem__")
+    original = torch.Tensor.__getitem__
+
+    def index(self: torch.Tensor, key: Any) -> Any:
+        if _watched(sys._getframe(1).f_code.co_filename):
+            cuts = [part for part in (key if isinstance(key, tuple) else (key,))
+                    if isinstance(part, slice)]  # fmt: skip
+            bounds = [abs(end) for cut in cuts for end in (cut.start, cut.stop) if type(end) is int]
+            ways.constants |= {float(end) for end in bounds if 0 < end < _LARGEST}
+        return original(self, key)
+
+    torch.Tensor.__getitem__ = index  # type: ignore[method-assign,assignment]
+    try:
+        yield
+    finally:
+        if own is None:  # inherited
+            del torch.Tensor.__getitem__
+        else:
+            torch.Tensor.__getitem__ = own  # type: ignore[method-assign]
+
+
+@contextmanager
 def _builtins(ways: Ways) -> Iterator[None]:
     """Within it which argument a call of ``min`` or ``max`` takes is noted, by the line.
 
@@ -257,12 +286,27 @@ def numbers_in(values: Iterable[Any], depth: int = 3) -> Iterator[float]:
             if abs(value) < _LARGEST:
                 yield float(value)
         elif depth and isinstance(value, Mapping):
+            yield from itertools.chain(*keyed(value))
             yield from numbers_in([*value.values()], depth - 1)
         elif depth and isinstance(value, tuple | list | set | frozenset):
             yield float(len(value))
             yield from numbers_in(value, depth - 1)
         elif depth and _plain(value):
             yield from numbers_in([*vars(value).values()], depth - 1)
+
+
+def keyed(names: Iterable[Any]) -> Iterator[tuple[int, ...]]:
+    """The whole numbers in keys of a table or in names: ``24``, ``(20, 30)``, ``head_20x30``."""
+    for name in itertools.islice(names, _MOST_INNER):
+        parts = name if isinstance(name, tuple) else (name,)
+        found: list[int] = []
+        for part in parts:
+            if isinstance(part, str):
+                found += [int(digits) for digits in _DIGITS.findall(part)]
+            elif type(part) is int:
+                found.append(part)
+        if found:
+            yield tuple(found)
 
 
 def _plain(value: Any) -> bool:

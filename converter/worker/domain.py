@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from converter.job import Domain, InputDomain, Job, SymbolDomain
+from converter.job import Branch, Domain, InputDomain, Job, SymbolDomain
 from converter.verified import KEY, Verified
 from converter.worker import cases, coverage
 from converter.worker.inputs import varies
@@ -18,20 +18,27 @@ __all__ = ["KEY", "of", "words"]
 _MOST_LISTED = 20
 
 
-def of(references: References, job: Job, undecided: Mapping[str, str]) -> Domain:
+def of(
+    references: References,
+    job: Job,
+    undecided: Mapping[str, str],
+    open_: Sequence[Branch] = (),
+) -> Domain:
     """The domain of the cases that were judged.
 
     Args:
         undecided: the labels of those that say nothing of the file, and why.
+        open_: what no case reached of the lines that an exporter has frozen.
     """
     judged = [item for item in references.cases if item.case.label not in undecided]
     ways = [item.ways for item in judged]
+    telling = [item.ways for item in judged if not item.case.blind]
     unsaid = [f"{label}: {why}" for label, why in undecided.items()]
     return Domain(
         symbols=[_symbol(symbol, references, judged, job) for symbol in cases.symbols(job)],
         inputs=[_input(name, judged, job) for name in job.inputs],
         branches_seen=len(set().union(*(item.taken for item in ways))),
-        unreached=list(coverage.unreached(ways).values()),
+        unreached=list(dict.fromkeys([*open_, *coverage.unreached(telling).values()])),
         left_out=_some(references.explored.left_out),
         dropped=_some([*references.explored.dropped, *unsaid]),
     )

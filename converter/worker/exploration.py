@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from converter.job import Job
-from converter.worker import budget, cases, coverage, harvest, stages
+from converter.worker import budget, cases, coverage, harvest, isolation, stages
 from converter.worker.budget import Work
 from converter.worker.cases import Case
 from converter.worker.coverage import Ways
@@ -26,6 +27,8 @@ from converter.worker.starting import first_line
 # So many cases in a row that show nothing new end the search.
 _PATIENCE = 12
 _OTHER_SIZES = 2
+# For a case that may crash, and is tried in a child first.
+_CHILD_S, _CHILD_BYTES = 60.0, 8 << 30
 # What code calls that expects missing values.
 _ASK_FOR_NAN = {"isnan", "nan_to_num", "nanmean", "nansum", "nanmedian", "isfinite"}
 
@@ -83,10 +86,11 @@ class Exploration:
         names = set().union(*(ways.names for ways in self._found.ways))
         required, values = cases.of_values(self._job, numbers, nan=bool(names & _ASK_FOR_NAN))
         promising, usual = cases.of_sizes(self._job, sizes)
+        together = cases.of_tables(self._job, harvest.tables(model))
         left = passes
         for offered, patience in (
             (required, None),
-            (cases.in_turn([promising, values]), None),
+            (cases.in_turn([together, promising, values]), None),
             (usual, _PATIENCE),
         ):
             left = self._spend(offered, left, work, patience)
@@ -139,11 +143,14 @@ class Exploration:
             with coverage.watching() if self._watch else nullcontext(ways) as ways:
                 outputs.extend(self._run(inputs, used=True))
 
-        error = stages.refusal(run)
+        crash = self._crash(case, inputs) if 0 in case.sizes.values() else None
+        error = stages.refusal(run) if crash is None else crash
         why = first_line(error) if error is not None else _unusable(outputs)
         if error is not None:
             self._run.used = None  # who knows in what state the call has left it
         if why:
+            if (other := cases.with_least(self._job, case)) is not None:
+                return self.attempt(other)
             for symbol, size in case.sizes.items() if len(case.sizes) == 1 else ():
                 self._found.refused.setdefault(symbol, {})[size] = f"at {case.label}: {why}"
             if not case.sizes:
@@ -154,6 +161,22 @@ class Exploration:
         new = ways.taken - self._seen
         self._seen |= new
         return bool(new)
+
+    def _crash(self, case: Case, inputs: dict[str, Array]) -> Exception | None:
+        """How native code ends the process at a case: some kernels do at a size of zero."""
+
+        def run() -> None:
+            torch.set_num_threads(1)  # those of the parent are not there
+            stages.refusal(lambda: self._run(inputs))
+
+        log = Path(self._job.staging_dir) / "crash.log"
+        try:
+            isolation.call(run, seconds=_CHILD_S, memory_bytes=_CHILD_BYTES, log=log)
+        except isolation.ChildError as error:
+            return error
+        finally:
+            log.unlink(missing_ok=True)
+        return None
 
     def other_sizes(self) -> None:
         """Two other sizes for each dynamic symbol, and for all of them together."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from types import CodeType
 from typing import Any
 
@@ -20,7 +20,7 @@ from onnx import ModelProto, TensorProto
 from onnx.external_data_helper import uses_external_data
 
 from converter.worker import structure
-from converter.worker.coverage import numbers_in, watched
+from converter.worker.coverage import keyed, numbers_in, watched
 from converter.worker.onnx_source import OnnxFile
 
 # Larger sizes are no sizes of an axis, but hashes, colours and channels of a whole network.
@@ -79,7 +79,26 @@ def _all(model: Any, codes: Iterable[CodeType]) -> Iterator[float]:
         yield from numbers_in(code.co_consts)
     for module in _own_modules(model):
         yield from numbers_in([*vars(module).values(), *vars(type(module)).values()])
+    for key in _keys(model):
+        yield from key
     yield from _script_constants(model)
+
+
+def tables(model: Any) -> list[tuple[int, ...]]:
+    """Keys of tables that name several sizes at once, in order: ``(20, 30)``, ``"20x30"``."""
+    return sorted({key for key in _keys(model) if len(key) > 1})
+
+
+def _keys(model: Any) -> Iterator[tuple[int, ...]]:
+    """The numbers in the names and in the keys of tables that the model's own modules hold."""
+    for module in _own_modules(model):
+        yield from keyed(vars(module))
+        for value in vars(module).values():
+            if isinstance(value, Mapping):
+                yield from keyed(value)
+        for child in module.children():
+            if isinstance(child, torch.nn.ModuleDict | torch.nn.ParameterDict):
+                yield from keyed(child.keys())
 
 
 def _own_modules(model: Any) -> Iterator[torch.nn.Module]:

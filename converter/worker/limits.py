@@ -54,7 +54,7 @@ def unreached(
         symbols: whether the job has dynamic axes.
     """
     judged = [item for item in references.cases if item.case.label not in undecided]
-    ways = [item.ways for item in judged]
+    ways = [item.ways for item in judged if not item.case.blind]
     sides = coverage.unreached(ways)
     taken = set().union(*(item.taken for item in ways))
     conditions = {jump.place for jump, _ in taken if not jump.loop}

@@ -28,6 +28,7 @@ _MOST_LIMITS = 4
 _SMALL_LIMIT = 2.0
 # A bounded input's ends: this share of its range.
 _END = 0.01
+ZEROS = "zeros"
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,15 @@ def kind_of(name: str, job: Job) -> str | None:
     return "range" if spec.filling == "uniform" else "numbers"
 
 
+def least(name: str, job: Job) -> Pattern | None:
+    """The smallest whole numbers that an input may hold; ``None``: it holds none, or is pinned."""
+    kind = kind_of(name, job)
+    if kind not in ("lengths", "whole numbers"):
+        return None
+    listed = _of_kind(kind, name, job.inputs[name], job, ())
+    return next(pattern for pattern in listed if pattern.name in ("all one", "all least"))
+
+
 def _of_kind(
     kind: str, name: str, spec: InputSpec, job: Job, limits: Sequence[float]
 ) -> list[Pattern]:
@@ -137,7 +147,7 @@ def _numbers(limits: Sequence[float]) -> list[Pattern]:
         *(Pattern(f"around {limit:g}", _around(limit)) for limit in large),
         *(Pattern(f"above {limit:g}", _within(1.05 * limit, 2 * limit)) for limit in little),
         Pattern("tiny", lambda rng, shape: rng.standard_normal(shape) * 1e-5),
-        Pattern("zeros", lambda rng, shape: np.zeros(shape), ties=True),
+        Pattern(ZEROS, lambda rng, shape: np.zeros(shape), ties=True),
         Pattern("equal", lambda rng, shape: np.full(shape, 0.75), ties=True),
         Pattern("positive", lambda rng, shape: np.abs(rng.standard_normal(shape))),
         Pattern("negative", lambda rng, shape: -np.abs(rng.standard_normal(shape))),
@@ -189,13 +199,17 @@ def _range(low: float, high: float, dtype: str, limits: Sequence[float]) -> list
         Pattern("grid", grid, required=True, ties=True),
         Pattern("equal", lambda rng, shape: inside(np.full(shape, low + span / 2)), ties=True),
     ]  # fmt: skip
+    if low < 0 < high:  # or no draw would be all small, as a quiet recording is
+        found.insert(2, Pattern("small", _within(low / 100, high / 100), required=True))
     for limit in [number for number in limits if low < number < high][:_MOST_LIMITS]:
         found += [
             Pattern(f"below {limit:g}", _within(low, limit)),
             Pattern(f"above {limit:g}", _within(np.nextafter(kind.type(limit), np.inf), high)),
         ]
+        if low < 0:
+            found.append(Pattern(f"within {limit:g}", _within(max(low, -limit), limit)))
     if low <= 0 < high:
-        found.append(Pattern("zeros", lambda rng, shape: np.zeros(shape), ties=True))
+        found.append(Pattern(ZEROS, lambda rng, shape: np.zeros(shape), ties=True))
     return found
 
 
@@ -226,7 +240,7 @@ def _whole(low: int, high: int) -> list[Pattern]:
         )
         found.insert(1, negative)
     if low < 0 <= high:
-        found.append(Pattern("zeros", lambda rng, shape: np.zeros(shape), ties=True))
+        found.append(Pattern(ZEROS, lambda rng, shape: np.zeros(shape), ties=True))
     return found
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -205,8 +205,8 @@ def _convert(
         del model  # the session holds its own copy of the weights
         frozen = limits.frozen_places(done.exporter, recorder.caught["export"], references)
         proof = attribution.prove(raw, final, simplify, references, job, values, told)
-        verdict = _told(proof.verdict, final, references, job, values)
-        verdict = conclusion.drawn(verdict, references, job, frozen)
+        verdict = conclusion.drawn(proof.verdict, references, job, frozen)
+        verdict = _told(verdict, told, final, references, job, values)
         done.verify = verdict.record
         if verdict.error is not None:
             raise fastpath.explained(verdict.error, final, loaded, job, references, values)
@@ -220,12 +220,19 @@ def _convert(
 
 
 def _told(
-    verdict: Verdict, final: Path, references: References, job: Job, values: dict[str, Array]
+    verdict: Verdict,
+    told: Mapping[str, str],
+    final: Path,
+    references: References,
+    job: Job,
+    values: dict[str, Array],
 ) -> Verdict:
-    """The verdict on the file once it claims no case that says nothing: it is another file then."""
-    if verdict.error is not None or not verdict.undecided:
+    """The verdict on the file once it says what was found: it is another file then."""
+    if verdict.error is not None or verdict.record.domain is None:
         return verdict
-    said = domain.words(domain.of(references, job, verdict.undecided))
+    said = domain.words(verdict.record.domain)
+    if said == told[domain.KEY]:
+        return verdict
     publishing.tell(final, {domain.KEY: said})
     error = verification.traced_error(final, references, job, values)
     if error is None:

@@ -199,7 +199,7 @@ def _run_cases(
     if found.vacuous is None:
         _look_for_what_never_changes(found, names, constant)
     if found.vacuous is None:
-        _explore(found, run, loaded, job, work, limits, watch=watch)
+        _explore(found, run, loaded, job, work, [*limits, *work.limits], watch=watch)
     _check_repeats(names, first, run)  # last: nothing may have stayed behind
 
 

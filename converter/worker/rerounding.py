@@ -9,6 +9,7 @@ float32 in ``forward``, scripts and exported programs are all run alike.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -34,6 +35,14 @@ _PRODUCTS = {
     _aten.addmm.default,
     _aten.bmm.default,
     _aten.baddbmm.default,
+}
+_RESIZES = {
+    _aten.upsample_linear1d.default,
+    _aten.upsample_bilinear2d.default,
+    _aten.upsample_trilinear3d.default,
+    _aten.upsample_bicubic2d.default,
+    _aten._upsample_bilinear2d_aa.default,
+    _aten._upsample_bicubic2d_aa.default,
 }
 _PIECE = 1 << 16
 
@@ -64,7 +73,7 @@ class Rerounding(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if func in _PRODUCTS and not self._exact:
             result = func(*args, **kwargs)
             return result.copy_(self._moved(result))
-        wide = _in_float64(func, args, kwargs)
+        wide = _in_float64(func, self._shaken(func, args), kwargs)
         if wide is None:
             if not func._schema.is_mutable:
                 args, kwargs = tree_map(self._moved, (args, kwargs))
@@ -88,6 +97,24 @@ class Rerounding(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return value
         step = self._level * torch.finfo(value.dtype).eps / 2
         return value.addcmul(value, self._shares(value), value=step)
+
+    def _shaken(self, func: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Arguments of an interpolation whose coordinates are rounded otherwise.
+
+        They are computed in float32, and the error of one grows with the size of the input. Where
+        corners are aligned the scale is no argument.
+        """
+        if func not in _RESIZES or args[2]:
+            return args
+        given = [*args[3:], *[None] * (len(args[1]) - len(args[3:]))]
+        share = float(self._shares(torch.empty(1)))
+        moved = 1 + math.copysign(self._level * torch.finfo(torch.float32).eps, share)
+        sizes = zip(args[1], args[0].shape[2:], strict=True)
+        scales = [
+            moved * (out / size if scale is None else scale)
+            for scale, (out, size) in zip(given, sizes, strict=True)
+        ]
+        return (*args[:3], *scales)
 
     def _shares(self, like: torch.Tensor) -> torch.Tensor:
         """Random numbers from -1 to 1, of eight bits each, which are drawn eight at a time."""

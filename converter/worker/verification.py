@@ -244,6 +244,8 @@ def _run_case(
             ):
                 code = Code.DIM_SPECIALISED
             hint = _hint(code, case.label, case.sizes)
+            if code is Code.VERIFY_VALUE and (item.check.rel_l2 or 1.0) < _CLOSE:
+                hint = _NEARLY
             if item.check.not_compared == "dtype":
                 hint = _OTHER_DTYPE
             if code is Code.VERIFY_NONFINITE and _finite(reference.outputs):
@@ -309,6 +311,11 @@ def _bounds(
             yield references.noise_of(reference)
 
 
+_CLOSE = 1e-3
+_NEARLY = (
+    "close to PyTorch, but further than its own rounding explains; if that is near enough, state "
+    "verify.rtol and verify.atol"
+)
 _OTHER_DTYPE = "cast the output in forward, to float32 for example"
 _ONLY_THE_FILE = (
     "PyTorch is finite there: the file divides by zero or overflows (torch.linspace with one step "
