@@ -197,7 +197,7 @@ def _range(low: float, high: float, dtype: str, limits: Sequence[float]) -> list
         Pattern("high end", lambda rng, shape: inside(high - _END * span * _touching(rng, shape)),
                 required=True),
         Pattern("grid", grid, required=True, ties=True),
-        Pattern("equal", lambda rng, shape: inside(np.full(shape, low + span / 2)), ties=True),
+        Pattern("equal", lambda rng, shape: inside(np.full(shape, low + 0.75 * span)), ties=True),
     ]  # fmt: skip
     if low < 0 < high:  # or no draw would be all small, as a quiet recording is
         found.insert(2, Pattern("small", _within(low / 100, high / 100), required=True))

@@ -253,3 +253,78 @@ def test_patterns_stay_what_they_say(tiny_job: Callable[..., Any]) -> None:
     grid = drawn("numbers", "x", "grid")
     assert len({*grid.ravel().tolist()}) < grid.size
     assert np.abs(drawn("numbers", "x", "small")).max() < 0.1
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "axes", "case"),
+    [
+        ("Keyed", (2, 10, 4), LENGTH, "t=24"),
+        ("Named", (2, 10, 4), LENGTH, "t=48"),
+        ("Resolutions", (1, 3, 8, 8), {"x": {0: "b", 2: "h", 3: "w"}}, "h=20 w=30"),
+        ("Closure", (2, 10, 4), LENGTH, "t=66"),
+    ],
+)
+def test_limits_stand_in_keys_names_and_closures(
+    made: Convert, name: str, shape: tuple[int, ...], axes: Any, case: str
+) -> None:
+    assert f"case {case} " in error(made(name, *shape, dynamic_axes=axes)).message
+
+
+@pytest.mark.parametrize(("split", "case"), [(True, "t=134"), (False, "t=193")])
+def test_a_computed_limit_shows_in_what_runs(convert: Convert, split: bool, case: str) -> None:
+    done = convert(
+        source("Computed"),
+        kwargs={"split": split},
+        inputs={"x": {"shape": [2, 10, 4]}},
+        outputs=["y"],
+        trust=["ways"],
+        dynamic_axes={"x": {1: "t"}},
+        exporters=["dynamo" if split else "torchscript"],  # which splits by 133 whatever the size
+        opset=18,
+    )
+    assert f"case {case} " in error(done).message
+
+
+def test_a_declared_range_has_small_values_too(made: Convert) -> None:
+    inputs = {"x": {"shape": [2, 16], "low": -1, "high": 1}}
+    done = made("Quiet", inputs=inputs)
+    assert error(done).code is Code.VERIFY_VALUE
+    assert "case small " in error(done).message
+
+
+def test_what_only_zeros_reach_is_not_reached(made: Convert) -> None:
+    inputs = {"x": {"shape": [2, 16], "low": -1, "high": 1}}
+    done = made("Silent", inputs=inputs)
+    assert done.code is None
+    assert "no case reached ways.py:" in done.result.verify.reason
+    (branch,) = done.result.verify.domain.unreached
+    assert "x.abs().max() < 1e-9" in branch.text
+    words = json.loads({p.key: p.value for p in done.model.metadata_props}[domain.KEY])
+    assert len(words["unreached"]) == 1
+
+
+def test_a_size_is_not_refused_for_the_lengths_that_were_drawn(made: Convert) -> None:
+    inputs = {
+        "x": {"shape": [2, 5, 3]},
+        "lens": {"shape": [2], "dtype": "int64", "low": 1, "high": 6},
+    }
+    done = made("Trimmed", inputs=inputs, dynamic_axes={"x": {1: "t"}})
+    assert "case t=2, lens: all one " in error(done).message
+    assert "int(lens.max())" in error(done).message
+
+
+def test_a_size_that_ends_the_process_costs_that_size_only(made: Convert) -> None:
+    inputs = {"x": {"shape": [1, 2, 12, 14]}, "boxes": {"shape": [3, 4], "low": 1, "high": 9}}
+    done = made("Pooled", inputs=inputs, dynamic_axes={"x": {2: "h", 3: "w"}})
+    assert done.code is None, done.result.error
+    symbols = {item.symbol: item for item in done.result.verify.domain.symbols}
+    assert 0 in symbols["h"].refused
+    assert 0 not in symbols["h"].sizes
+
+
+@pytest.mark.parametrize("exporter", ["torchscript", "dynamo"])
+def test_coordinates_of_an_interpolation_round_too(made: Convert, exporter: str) -> None:
+    axes = {"x": {2: "h", 3: "w"}}
+    opset = 18 if exporter == "dynamo" else 17
+    done = made("Mean", 1, 3, 14, 14, dynamic_axes=axes, exporters=[exporter], opset=opset)
+    assert done.code is None, done.result.error

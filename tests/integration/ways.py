@@ -210,3 +210,116 @@ class Centers(nn.Module):
         heat = heat * (F.max_pool2d(heat, 3, 1, 1) == heat)
         scores, places = heat.flatten(1).topk(10)
         return scores, places // x.shape[3]
+
+
+class Keyed(nn.Module):
+    """A table by a size: its keys are the limits."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * {24: 2.0, 50: 3.0}.get(x.shape[1], 1.0)
+
+
+class Named(nn.Module):
+    """Of another head for one size, only the name of an attribute speaks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.head = nn.Linear(4, 4)
+        self.head_48 = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        head: nn.Module = getattr(self, f"head_{x.shape[1]}", self.head)
+        y: Tensor = head(x)
+        return y
+
+
+class Resolutions(nn.Module):
+    """A table by two sizes at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gains = {"8x8": 1.0, "20x30": 3.0}
+
+    def forward(self, x: Tensor) -> Tensor:
+        h, w = x.shape[2:]
+        return x * self.gains.get(f"{h}x{w}", 1.0)
+
+
+def _chunked(size: int) -> Any:
+    def parts(x: Tensor) -> list[Tensor]:
+        return [x[:, start : start + size] for start in range(0, x.shape[1], size)]
+
+    return parts
+
+
+class Closure(nn.Module):
+    """The length of a chunk is a variable of an enclosing function."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts = _chunked(65)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([part.cumsum(1) for part in self.parts(x)], 1)
+
+
+class Computed(nn.Module):
+    """No code holds the length of a chunk, 133 and 192: it is computed."""
+
+    def __init__(self, split: bool, rows: int = 7, columns: int = 19) -> None:
+        super().__init__()
+        self.split, self.rows, self.columns = split, rows, columns
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.split:
+            parts = list(x.split(self.rows * self.columns, 1))
+        else:
+            size = (self.rows - 4) << 6
+            parts = [x[:, start : start + size] for start in range(0, x.shape[1], size)]
+        return torch.stack([part.sum(1) for part in parts]).cumsum(0)[-1] * len(parts)
+
+
+class Quiet(nn.Module):
+    """Other steps for small values; at zeros both give the same."""
+
+    def __init__(self, rows: int = 20, bound: float = 1.0) -> None:
+        super().__init__()
+        self.rows, self.bound = rows, bound
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 8 * x if x.abs().max() < self.bound / self.rows else x
+
+
+class Silent(nn.Module):
+    """What only zeros reach is not told apart by them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 8 * x if x.abs().max() < 1e-9 else x
+
+
+class Trimmed(nn.Module):
+    """PyTorch refuses lengths beyond the size, and the trace keeps the longest."""
+
+    def forward(self, x: Tensor, lens: Tensor) -> Tensor:
+        longest = int(lens.max())
+        steps = torch.arange(longest)[None] < lens[:, None]
+        return (x[:, :longest] * steps[..., None]).sum(1)
+
+
+class Pooled(nn.Module):
+    """torchvision's kernel ends the process where the image is empty."""
+
+    def forward(self, x: Tensor, boxes: Tensor) -> Tensor:
+        from torchvision.ops import roi_align
+
+        rows = torch.cat([torch.zeros_like(boxes[:, :1]), boxes], 1)
+        found: Tensor = roi_align(x, rows, (2, 2), sampling_ratio=2, aligned=True)
+        return found
+
+
+class Mean(nn.Module):
+    """To one pixel, whose coordinate is half of the size: it rounds by as much more."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.interpolate(x, size=(1, 1), mode="bilinear", align_corners=False)
