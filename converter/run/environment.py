@@ -35,7 +35,13 @@ def collect() -> Environment:
 
 def packages() -> dict[str, str | None]:
     """Version of each package that decides what a file looks like; ``None``: not installed."""
-    return {"converter": converter.__version__, **{p: version(p) for p in PACKAGES}}
+    return {"converter": converter.__version__, **_installed()}
+
+
+@functools.cache
+def _installed() -> dict[str, str | None]:
+    """Read once a process: a file of metadata is as long as the package's own readme."""
+    return {package: version(package) for package in PACKAGES}
 
 
 def cores() -> int:
@@ -73,12 +79,8 @@ def git_state(folder: Path) -> Git | None:
     return Git(commit=commit.strip(), dirty=bool(status))
 
 
-@functools.cache
 def version(package: str) -> str | None:
-    """The installed version of a package, ``None`` without one; nothing is imported.
-
-    Read once a process: a file of metadata is as long as the package's own readme.
-    """
+    """The installed version of a package, ``None`` without one; nothing is imported."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

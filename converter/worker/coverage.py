@@ -84,7 +84,8 @@ class Ways:
         values: what the conditions' local names were: jump → the different combinations.
         numbers: what tensors became, by place, once they were made Python numbers.
         codes: the code that ran.
-        constants: numbers that it calls by a global name, in a dict or an object too.
+        constants: numbers that it calls by a global name, in a dict or an object too, and whole
+            ones that its variables held.
         names: all that it calls by name.
         choices: which argument a ``min`` or ``max`` took and how often a loop turned, by place.
     """
@@ -143,7 +144,7 @@ def watching() -> Iterator[Ways]:
         return _follower(jumps, ways)
 
     before = sys.gettrace()
-    with _conversions(ways), _builtins(ways), _slices(ways):
+    with _conversions(ways), _builtins(ways):
         sys.settrace(enter)
         try:
             yield ways
@@ -157,6 +158,9 @@ def _follower(jumps: dict[int, Jump], ways: Ways) -> Callable[[FrameType, str, A
 
     def follow(frame: FrameType, event: str, argument: Any) -> Any:
         nonlocal pending
+        if event == "return":
+            held = itertools.islice(frame.f_locals.values(), _MOST_INNER)
+            ways.constants |= {float(abs(n)) for n in held if type(n) is int and abs(n) < _LARGEST}
         if event == "opcode":
             offset = frame.f_lasti
             if pending is not None:
@@ -216,30 +220,6 @@ def _conversions(ways: Ways) -> Iterator[None]:
                 delattr(torch.Tensor, name)
             else:
                 setattr(torch.Tensor, name, original)
-
-
-@contextmanager
-def _slices(ways: Ways) -> Iterator[None]:
-    """Within it where tensors are cut is noted: an end beyond the size shows in no operator."""
-    own = vars(torch.Tensor).get("__getitem__")
-    original = torch.Tensor.__getitem__
-
-    def index(self: torch.Tensor, key: Any) -> Any:
-        if _watched(sys._getframe(1).f_code.co_filename):
-            cuts = [part for part in (key if isinstance(key, tuple) else (key,))
-                    if isinstance(part, slice)]  # fmt: skip
-            bounds = [abs(end) for cut in cuts for end in (cut.start, cut.stop) if type(end) is int]
-            ways.constants |= {float(end) for end in bounds if 0 < end < _LARGEST}
-        return original(self, key)
-
-    torch.Tensor.__getitem__ = index  # type: ignore[method-assign,assignment]
-    try:
-        yield
-    finally:
-        if own is None:  # inherited
-            del torch.Tensor.__getitem__
-        else:
-            torch.Tensor.__getitem__ = own  # type: ignore[method-assign]
 
 
 @contextmanager

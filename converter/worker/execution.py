@@ -40,7 +40,8 @@ class Runner:
             go to replicas of it, so that none sees what an earlier one left behind.
         used: the replica of the last call, with what that call left in it.
         device: where it runs.
-        work: what the first call did; nothing for an ONNX source.
+        counts: whether the next calls are counted; their errors come from deeper in torch then.
+        work: what those did; nothing for an ONNX source.
     """
 
     def __init__(self, loaded: Loaded, job: Job, warn: Warn) -> None:
@@ -49,6 +50,7 @@ class Runner:
         self._warn = warn
         self._session: Session | None = None
         self.used: Any = None
+        self.counts = False
         self.work = Work()
         # Modules, scripts, functions and programs are called alike; torch's types do not say so.
         self.model: Any = None
@@ -120,7 +122,7 @@ class Runner:
     ) -> Any:
         """The model's own result, or that of a variant; what it does to its state stays."""
         _seed(self._job.seed + draw, self.device)
-        counting = nullcontext() if self.work.operators else budget.counting(self.work)
+        counting = budget.counting(self.work) if self.counts else nullcontext()
         with torch.no_grad(), _in_export(self._job.verify.reference == "export"), counting:
             return (model or self.model)(*arguments, **self._job.constants)
 

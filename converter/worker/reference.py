@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -26,7 +26,7 @@ from converter.worker import (
 )
 from converter.worker import noise as rounding
 from converter.worker.budget import Work
-from converter.worker.cases import TRACED, Case
+from converter.worker.cases import SECOND, TRACED, Case
 from converter.worker.coverage import Ways
 from converter.worker.execution import Runner
 from converter.worker.exploration import Explored
@@ -194,8 +194,12 @@ def _run_cases(
     found.sensitivity, found.vacuous = vacuity.judge(names, alike, constant)
     if found.vacuous is None:
         found.detections = detections.places(names, first.outputs)
-    file = loaded.model if isinstance(loaded.model, OnnxFile) else None
-    work = run.work if file is None else budget.of_file(file, first.inputs)
+    work = run.work
+    if isinstance(loaded.model, OnnxFile):
+        work = budget.of_file(loaded.model, first.inputs)
+    elif not work.operators:  # no second sample
+        with _counted(run):
+            _check_repeats(names, first, run)
     if found.vacuous is None:
         _look_for_what_never_changes(found, names, constant)
     if found.vacuous is None:
@@ -210,11 +214,22 @@ def _run_stated(found: References, run: Runner, job: Job, *, watch: bool) -> Non
         inputs = case.draw(job.seed)
         with ExitStack() as around:
             ratios = around.enter_context(training.called(run.model, found.silenced))
+            if case.label == SECOND and not run.work.operators:
+                around.enter_context(_counted(run))
             ways = around.enter_context(coverage.watching()) if watch else Ways()
             outputs = run(inputs)
         found.cases.append(Reference(case, inputs, outputs, ways))
         if case.label == TRACED:
             found.dropped = list(ratios)  # the replica that is used again keeps its hooks
+
+
+@contextmanager
+def _counted(run: Runner) -> Iterator[None]:
+    run.counts = True
+    try:
+        yield
+    finally:
+        run.counts = False
 
 
 def _explore(
