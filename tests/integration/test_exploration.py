@@ -160,6 +160,12 @@ def test_what_a_longer_call_leaves_shows(made: Convert) -> None:
     assert error(done).code is Code.STATE_MUTATED
 
 
+@pytest.mark.parametrize("axes", [{}, {"x": {1: "t"}}], ids=["static", "dynamic"])
+def test_what_another_call_of_the_same_size_leaves_shows(made: Convert, axes: Any) -> None:
+    done = made("Mixed", 2, 4, 4, dynamic_axes=axes)
+    assert error(done).code is Code.STATE_MUTATED
+
+
 def test_equal_elements_have_no_order(made: Convert) -> None:
     done = made("Order", 4, 20, outputs=["y", "places"])
     assert done.code is None
