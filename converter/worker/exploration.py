@@ -7,6 +7,7 @@ show no new way through the code, or the budget is spent. Every case that PyTorc
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -169,13 +170,12 @@ class Exploration:
             torch.set_num_threads(1)  # those of the parent are not there
             stages.refusal(lambda: self._run(inputs))
 
-        log = Path(self._job.staging_dir) / "crash.log"
-        try:
-            isolation.call(run, seconds=_CHILD_S, memory_bytes=_CHILD_BYTES, log=log)
-        except isolation.ChildError as error:
-            return error
-        finally:
-            log.unlink(missing_ok=True)
+        with tempfile.TemporaryDirectory() as folder:
+            log = Path(folder) / "log"
+            try:
+                isolation.call(run, seconds=_CHILD_S, memory_bytes=_CHILD_BYTES, log=log)
+            except isolation.ChildError as error:
+                return error
         return None
 
     def other_sizes(self) -> None:
