@@ -104,10 +104,14 @@ def _tensors(model: ModelProto, job: Job, runs: Sequence[Run]) -> Iterator[_Tens
 
 
 class _Symbols:
-    """What symbols stand for: sizes, and the axis that they were taken from."""
+    """What symbols stand for: sizes, and the axis that they were taken from.
+
+    Attributes:
+        requested: those that the request gives to inputs.
+        of_outputs: those that it gives to outputs alone.
+    """
 
     def __init__(self, job: Job, runs: Sequence[Run]) -> None:
-        """Begins with those that the request gives to inputs."""
         self._sizes: dict[str, Sizes] = {}
         self._places: dict[str, str] = {}
         for name, axes in job.dynamic_axes.items():
@@ -115,6 +119,8 @@ class _Symbols:
                 sizes = np.asarray([run.inputs[name].shape[axis] for run in runs], np.int64)
                 self.hold(symbol, sizes, f"axis {axis} of input {name}")
         self.requested = list(self._sizes)
+        stated = {symbol for axes in job.dynamic_axes.values() for symbol in axes.values()}
+        self.of_outputs = stated - {*self.requested}
 
     def hold(self, symbol: str, sizes: Sizes, place: str) -> bool:
         """Whether the symbol stands for these sizes; one that is not known does from now on."""
@@ -274,7 +280,8 @@ def _axis_error(
     symbol = dim.dim_param
     if not symbol:
         return None
-    if tensor.kind == "input" and symbol in symbols.requested and declared not in (None, symbol):
+    taken = symbols.requested if tensor.kind == "input" else symbols.of_outputs
+    if symbol in taken and declared not in (None, symbol):
         return StageError(
             Code.OUTPUT_STRUCTURE,
             f"{place} is called {symbol} in the file; the request calls it {declared}, and "

@@ -207,6 +207,23 @@ def test_the_case_and_both_sizes_are_told(job: Make) -> None:
     )
 
 
+def test_symbols_of_an_output_that_changed_places(job: Make) -> None:
+    axes = {**GROWN["dynamic_axes"], "y": {2: "tall", 3: "wide"}}
+
+    def swap(model: onnx.ModelProto) -> None:
+        called("y", 2, "wide")(model)
+        called("y", 3, "tall")(model)
+
+    request = job("Grown", **{**GROWN, "dynamic_axes": axes})
+    assert judged(request, lambda model: None).error is None
+    error = judged(request, swap).error
+    assert error.code is Code.OUTPUT_STRUCTURE
+    assert error.message == (
+        "axis 2 of output y is called wide in the file; the request calls it tall, and wide is "
+        "another axis"
+    )
+
+
 def test_two_symbols_that_became_one(job: Make) -> None:
     def merge(model: onnx.ModelProto) -> None:
         for axis in (2, 3):
