@@ -24,11 +24,12 @@ from converter.worker.onnx_source import OnnxFile
 
 # Seconds of one thread of a server of 2024, fitted to the zoo (two cores, torch 2.15): what the
 # other stages take whatever the model, for each operator, and for each byte of weights; and what a
-# case takes, in PyTorch and ONNX Runtime together, for each operator and each multiplication.
+# case takes, in PyTorch and ONNX Runtime together, for each operator, each multiplication
+# and each element that an operator gives.
 _STAGES_S, _STAGES_OPERATOR_S, _STAGES_BYTE_S = 0.5, 6e-3, 1.5e-9
-_CASE_S, _CASE_OPERATOR_S, _CASE_PRODUCT_S = 2e-3, 2e-4, 8e-11
+_CASE_S, _CASE_OPERATOR_S, _CASE_PRODUCT_S, _CASE_ELEMENT_S = 2e-3, 2e-4, 8e-11, 5e-9
 _SHARE = 1 / 3
-_FEWEST, _MOST = 3, 64
+_FEWEST, _MOST = 2, 64
 _FEWEST_POSITIONS = 64
 # Operators whose numbers are limits of sizes or values.
 _LIMITING = {
@@ -45,11 +46,13 @@ class Work:
     Attributes:
         operators: that were called.
         products: multiplications of matrices and convolutions, and elements of all else.
+        elements: that they gave.
         limits: numbers that it cuts or compares with, however its code has come by them.
     """
 
     operators: int = 0
     products: int = 0
+    elements: int = 0
     limits: set[float] = field(default_factory=set)
 
 
@@ -65,6 +68,7 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         first = result[0] if isinstance(result, tuple | list) and result else result
         if isinstance(first, torch.Tensor):
             self._work.operators += 1
+            self._work.elements += first.numel()
             self._work.products += first.numel() * _depth(str(func), args)
         if func.overloadpacket.__name__.strip("_") in _LIMITING:
             given = [*args, *(kwargs or {}).values()]
@@ -126,7 +130,8 @@ def cost(case: Case, traced: Case, work: Work) -> float:
 
 def _seconds(work: Work, times: float = 1.0) -> float:
     """Of one case whose inputs have so many times the elements of the traced example."""
-    return _CASE_S + _CASE_OPERATOR_S * work.operators + _CASE_PRODUCT_S * work.products * times
+    computed = _CASE_PRODUCT_S * work.products + _CASE_ELEMENT_S * work.elements
+    return _CASE_S + _CASE_OPERATOR_S * work.operators + computed * times
 
 
 def _bytes(model: Any) -> int:
