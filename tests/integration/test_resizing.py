@@ -146,9 +146,13 @@ def test_factors_that_resize_gets_right_at_any_length(factor: float, agrees: boo
 
 @pytest.mark.parametrize("exporter", BOTH)
 @pytest.mark.parametrize(("mode", "rank"), [("linear", 1), ("bilinear", 2), ("trilinear", 3)])
-def test_a_factor_that_keeps_a_length(tmp_path: Path, exporter: str, mode: str, rank: int) -> None:
+def test_a_factor_that_keeps_a_length(
+    request: pytest.FixtureRequest, tmp_path: Path, exporter: str, mode: str, rank: int
+) -> None:
     if (exporter, rank) == ("dynamo", 1):
-        pytest.skip("torch.export decomposes it")
+        # torch.export decomposes it before a translation of ours could replace it.
+        wrong = pytest.mark.xfail(strict=True, raises=AssertionError, reason="the file is wrong")
+        request.node.add_marker(wrong)
     model = resizes.Resized(factors=(1.3,), modes=(mode,))
     _, session = exported(tmp_path, exporter, model, torch.rand(1, 1, *[6] * rank))
     for length in range(2, 20):
