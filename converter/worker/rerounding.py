@@ -26,8 +26,22 @@ _WIDER = {
     torch.complex64: torch.complex128,
 }
 _aten = torch.ops.aten
-# Conversions, which round the same in every runtime; and what deals with memory, not numbers.
-_LEFT_ALONE = {_aten._to_copy, _aten.copy_, _aten.copy, _aten.set_, _aten.resize_}
+# Conversions, which round the same in every runtime; what deals with memory, not numbers; and what
+# gives values that it was given, or whole numbers, of which float64 would cut nothing off.
+_LEFT_ALONE = {
+    getattr(_aten, name)
+    for stem in (
+        "_to_copy", "abs", "amax", "amin", "argmax", "argmin", "argsort", "cat", "ceil", "clamp",
+        "clamp_max", "clamp_min", "clone", "constant_pad_nd", "copy", "embedding", "eq", "fill",
+        "flip", "floor", "gather", "ge", "gt", "hardtanh", "index", "index_select", "le", "lt",
+        "masked_fill", "max", "max_pool2d_with_indices", "max_pool3d_with_indices", "maximum",
+        "min", "minimum", "ne", "neg", "reflection_pad2d", "relu", "repeat", "replication_pad2d",
+        "resize", "roll", "set", "sign", "sort", "stack", "threshold", "topk", "tril", "triu",
+        "trunc", "where",
+    )
+    for name in (stem, f"{stem}_")
+    if hasattr(_aten, name)
+}  # fmt: skip
 _PRODUCTS = {
     _aten.convolution.default,
     _aten._convolution.default,  # of a trace
@@ -72,7 +86,9 @@ class Rerounding(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return func(*args, **kwargs)
         if func in _PRODUCTS and not self._exact:
             result = func(*args, **kwargs)
-            return result.copy_(self._moved(result))
+            for part, _ in _pieces(result, result):
+                part.copy_(self._moved(part))
+            return result
         wide = _in_float64(func, self._shaken(func, args), kwargs)
         if wide is None:
             if not func._schema.is_mutable:
