@@ -140,7 +140,10 @@ def _lines(
     ]
     known = set().union(*(ways.taken for ways in right))
     every = [item.ways for item in references.cases]
-    new = [jump for jump, way in failed.ways.taken - known if coverage.speaks_of_input(jump, every)]
-    found = sorted({jump.place for jump in new})
+    new = [jump for jump, _ in failed.ways.taken - known]
+    asked = [jump for jump in new if coverage.speaks_of_input(jump, every)]
+    # Else what ran in no case that is right: the handler of an exception has no condition.
+    ran = {jump for jump, _ in known}
+    found = sorted({jump.place for jump in asked or [jump for jump in new if jump not in ran]})
     preferred = [place for place in found if place in places] or found or list(places)
     return preferred[:_MOST_LINES]

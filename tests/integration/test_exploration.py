@@ -43,6 +43,7 @@ def error(done: Any) -> Any:
         ("Attribute", (2, 10), LENGTH, "right up to t = 45: ways.py:"),
         ("Table", (2, 10, 4), LENGTH, "right up to t = 23: ways.py:"),
         ("BehindStride", (1, 3, 40), {"x": {2: "t"}}, "if h.shape[-1] > 29"),
+        ("Rows", (2, 40), LENGTH, "except IndexError"),
     ],
 )
 def test_the_limit_and_the_line_are_named(

@@ -335,3 +335,16 @@ class Mixed(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         last, self.last = self.last, x.detach().clone()
         return x if last is None or last.shape != x.shape else (x + last) / 2
+
+
+class Rows(nn.Module):
+    """Another number beyond the last of three rows: the handler of an exception has no condition."""
+
+    rows = (0.5, 0.5, 0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        try:
+            row = self.rows[x.shape[1] // 16]
+        except IndexError:
+            row = -1.0
+        return x + row
