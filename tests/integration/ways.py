@@ -338,7 +338,7 @@ class Mixed(nn.Module):
 
 
 class Rows(nn.Module):
-    """Another number beyond the last of three rows: the handler of an exception has no condition."""
+    """Another number beyond the last of three rows, which only a handler of exceptions tells."""
 
     rows = (0.5, 0.5, 0.5)
 
