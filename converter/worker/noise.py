@@ -51,7 +51,7 @@ def measure(
 
     Args:
         exact: products are computed in float64, so that how they add up shows too; else the
-            outputs move by less, none is on the edge, and it takes a third of the time.
+            outputs move by less, and it takes a third of the time.
     """
     of_file = loaded.kind == "onnx"
     again = _again(run, loaded, inputs, outputs)
@@ -64,7 +64,7 @@ def measure(
         least = numerics.UNKNOWN_FLOOR
         floors = [None if floor is None else max(floor, least) for floor in noise.floors]
         noise = replace(noise, floors=floors)
-    if not exact or not detections.ranked(members, outputs):
+    if not detections.ranked(members, outputs):
         return noise
     return replace(noise, edge=_Edge(again, outputs, members, noise.floors).after)
 
