@@ -7,6 +7,7 @@ before Hydra's reading of every file.
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import MutableMapping
 from dataclasses import dataclass, field
@@ -23,6 +24,8 @@ MAX_ALIASED_NODES = 10_000
 
 # Parsing with libyaml is ten times as fast; wheels of PyYAML have it.
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+# What files held when they were read: each point of a sweep reads all of them anew.
+_READ: dict[tuple[Path, str, bytes], Any] = {}
 _OCTAL = re.compile(r"[-+]?0[0-9_]+")
 _SEXAGESIMAL = re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?")
 _EXPONENT = re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+")
@@ -179,14 +182,21 @@ def install() -> None:
     class StrictConfigSource(FileConfigSource):
         def load_config(self, config_path: str) -> ConfigResult:
             path = Path(self.path, self._normalize_file_name(config_path))
+            data = path.read_bytes() if path.is_file() else b""
+            key = path, self.provider, data
+            if key in _READ:
+                read: ConfigResult = copy.deepcopy(_READ[key])
+                return read
             if path.is_file():
-                check(path.read_bytes(), _shown(path))
+                check(data, _shown(path))
             try:
                 result = super().load_config(config_path)
             except yaml.YAMLError as error:  # an unknown tag: seen only when values are built
                 raise ConfigError(syntax_problem(error, _shown(path))) from error
             if isinstance(result.config, MutableMapping):
                 _read_off(result.config.get("defaults"))
+            if data:
+                _READ[key] = copy.deepcopy(result)
             return result
 
     SourcesRegistry.instance().types["file"] = StrictConfigSource
