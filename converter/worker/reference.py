@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from torch.nn import Module
@@ -111,7 +111,10 @@ class References:
             exact: all of it; else less may do, and takes less time.
         """
         if item.noise is None or (exact and not item.exact):
-            noise, item.exact = self.measure(item, exact), exact
+            noise = self.measure(item, exact)
+            if item.noise is not None:  # which detections come and go was looked for already
+                noise = replace(noise, edge=item.noise.edge)
+            item.exact = exact
             noise = noise.times(_COHERENT) if item.case.ties else noise
             # Of values that look alike one draw may by chance round less than another would.
             least = numerics.UNKNOWN_FLOOR if item.case.filled else 0.0

@@ -59,6 +59,8 @@ _RESIZES = {
     _aten._upsample_bicubic2d_aa.default,
 }
 _PIECE = 1 << 16
+# Between the seeds of two runs, of which the generator takes 32 bits: operators in a pass.
+_STRIDE = 1 << 20
 
 
 class Rerounding(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -66,7 +68,8 @@ class Rerounding(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     Args:
         seed: other ones round otherwise.
-        level: how far, in steps of the dtype's precision; 1 is what rounding does.
+        level: how far, in steps of the dtype's precision; 1 is what rounding does. A negative one
+            moves each result the other way: what lies within reach changes in one of the two.
         exact: convolutions and matrix products too are computed in float64, so that how they add
             up shows; else in their own precision, which takes a third of the time.
     """
@@ -76,6 +79,7 @@ class Rerounding(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._seed = seed
         self._level = level
         self._exact = exact
+        self._count = 0
         self._generators: dict[torch.device, torch.Generator] = {}
 
     def __torch_dispatch__(
@@ -84,6 +88,11 @@ class Rerounding(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs = kwargs or {}
         if not _rounds(func, args, kwargs):
             return func(*args, **kwargs)
+        # Each operator has random numbers of its own, so that one with other shapes (detections
+        # that come and go) changes none of the others.
+        self._count += 1
+        for generator in self._generators.values():
+            generator.manual_seed(self._seed * _STRIDE + self._count)
         if func in _PRODUCTS and not self._exact:
             result = func(*args, **kwargs)
             for part, _ in _pieces(result, result):
@@ -124,7 +133,7 @@ class Rerounding(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return args
         given = [*args[3:], *[None] * (len(args[1]) - len(args[3:]))]
         share = float(self._shares(torch.empty(1)))
-        moved = 1 + math.copysign(self._level * torch.finfo(torch.float32).eps, share)
+        moved = 1 + self._level * math.copysign(torch.finfo(torch.float32).eps, share)
         sizes = zip(args[1], args[0].shape[2:], strict=True)
         scales = [
             moved * (out / size if scale is None else scale)
@@ -142,7 +151,8 @@ class Rerounding(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _generator(self, device: torch.device) -> torch.Generator:
         """Of its own: what the model draws at random stays what it was."""
         if device not in self._generators:
-            self._generators[device] = torch.Generator(device).manual_seed(self._seed)
+            first = self._seed * _STRIDE + self._count
+            self._generators[device] = torch.Generator(device).manual_seed(first)
         return self._generators[device]
 
 
