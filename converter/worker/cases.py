@@ -19,7 +19,7 @@ from converter.job import Job
 from converter.spec import InputSpec
 from converter.worker import patterns
 from converter.worker.inputs import Array, draw, varies
-from converter.worker.patterns import ZEROS, Group, Pattern
+from converter.worker.patterns import Group, Pattern
 
 TRACED, SECOND = "traced", "second"
 _TRIES = 20
@@ -89,11 +89,6 @@ class Case:
     def ties(self) -> bool:
         """Whether many elements of an input are equal."""
         return any(pattern.ties for pattern in self.filled.values())
-
-    @property
-    def blind(self) -> bool:
-        """Whether both ways of a condition may give the same here: zeros times anything."""
-        return any(pattern.name == ZEROS for pattern in self.filled.values())
 
 
 def _unlike_the_first(name: str, spec: InputSpec, *, seed: int, sample: int, resize: bool) -> Array:

@@ -35,24 +35,30 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 _LIBRARIES = tuple(
     str(Path(str(module.__file__)).parent) + "/" for module in (torch, sys.modules["numpy"])
 )
+# Code of torch that a trace freezes like the model's: its numbers are noted, not its jumps.
+_MODULES = str(Path(torch.nn.__file__).parent / "modules") + "/"
 # How often a condition's values are noted in one case: a loop may ask a million times.
 _MOST_VALUES = 64
 # Of one list or dict of settings; and numbers above this are no limits.
 _MOST_INNER, _LARGEST = 64, 1e9
 _LONGEST_TEXT, _MOST_LINES = 100, 6
+_MOST_TIMES = 16
 # What a tensor can be asked without its values or sizes.
 _KIND = {
-    "dim", "ndim", "ndimension", "dtype", "device", "layout", "is_cuda", "is_nested", "is_sparse",
-    "is_floating_point", "is_complex", "is_quantized", "is_contiguous", "requires_grad", "training",
+    "dim", "ndim", "ndimension", "dtype", "device", "layout", "requires_grad", "training",
 }  # fmt: skip
 _SIZES = {"shape", "size", "numel", "nelement", "__len__"}
 _FUNCTIONS = {"len": "sizes", "isinstance": "kind", "hasattr": "kind", "callable": "kind"}
 # Ways from a tensor to a Python number; each is patched while a case is watched.
 _CONVERSIONS = ("__bool__", "__int__", "__float__", "__index__", "item", "tolist")
+# What compares tensors and gives a Python boolean; a trace does not warn of it.
+_COMPARISONS = ("equal", "allclose")
 
 Place = tuple[str, int]
 """A file and a line of it."""
 
+# A condition that is negated as a whole.
+_NEGATED = re.compile(r"(?:el)?(?:if|while) not (?!.*\b(?:and|or)\b)")
 # Longer ones are hashes and dates, no sizes.
 _DIGITS = re.compile(r"(?<!\d)\d{1,5}(?!\d)")
 
@@ -88,6 +94,9 @@ class Ways:
             ones that its variables held.
         names: all that it calls by name.
         choices: which argument a ``min`` or ``max`` took and how often a loop turned, by place.
+        turns: the ways of a jump that ran several times in one call of its function: jump, which
+            time, whether it was taken.
+        compared: where tensors were compared to a Python boolean.
     """
 
     taken: set[tuple[Jump, bool]] = field(default_factory=set)
@@ -97,11 +106,18 @@ class Ways:
     constants: set[float] = field(default_factory=set)
     names: set[str] = field(default_factory=set)
     choices: dict[Place, set[Any]] = field(default_factory=dict)
+    turns: set[tuple[Jump, int, bool]] = field(default_factory=set)
+    compared: set[Place] = field(default_factory=set)
 
 
 def watched(path: str) -> bool:
     """Whether a file belongs to the model rather than to what it is built on."""
     return _watched(path)
+
+
+def noted(path: str) -> bool:
+    """Whether it is known what tensors became in the code of a file, as Python numbers."""
+    return _watched(path) or path.startswith(_MODULES)
 
 
 @cache
@@ -155,6 +171,7 @@ def watching() -> Iterator[Ways]:
 def _follower(jumps: dict[int, Jump], ways: Ways) -> Callable[[FrameType, str, Any], Any]:
     pending: Jump | None = None
     turns: dict[Jump, int] = {}
+    times: dict[Jump, int] = {}
 
     def follow(frame: FrameType, event: str, argument: Any) -> Any:
         nonlocal pending
@@ -166,6 +183,9 @@ def _follower(jumps: dict[int, Jump], ways: Ways) -> Callable[[FrameType, str, A
             if pending is not None:
                 taken = offset != pending.beyond
                 ways.taken.add((pending, taken))
+                number = times[pending] = times.get(pending, -1) + 1
+                if number < _MOST_TIMES and not pending.loop:
+                    ways.turns.add((pending, number, taken))
                 if pending.loop and not taken:
                     turns[pending] = turns.get(pending, 0) + 1
                 elif pending.loop:
@@ -195,31 +215,37 @@ def _summary(value: Any) -> Any:
 @contextmanager
 def _conversions(ways: Ways) -> Iterator[None]:
     """Within it what tensors become as Python numbers is noted, by the line that asked."""
-    own = {name: vars(torch.Tensor).get(name) for name in _CONVERSIONS}
 
-    def noting(original: Any) -> Any:
-        def convert(self: torch.Tensor, *arguments: Any) -> Any:
-            value = original(self, *arguments)
+    def noting(original: Any, comparison: bool) -> Any:
+        def convert(*arguments: Any, **options: Any) -> Any:
+            value = original(*arguments, **options)
             frame = sys._getframe(1)
-            if _watched(frame.f_code.co_filename):
+            if noted(frame.f_code.co_filename):
                 place = frame.f_code.co_filename, frame.f_lineno
                 values = ways.numbers.setdefault(place, set())
                 if len(values) < _MOST_VALUES:
                     values.add(repr(value)[:200])
+                if comparison:
+                    ways.compared.add(place)
             return value
 
         return convert
 
-    for name in own:
-        setattr(torch.Tensor, name, noting(getattr(torch.Tensor, name)))
+    patched: list[tuple[Any, str]] = [
+        (torch.Tensor, name) for name in (*_CONVERSIONS, *_COMPARISONS)
+    ]
+    patched += [(torch, name) for name in _COMPARISONS]
+    own = [vars(owner).get(name) for owner, name in patched]
+    for owner, name in patched:
+        setattr(owner, name, noting(getattr(owner, name), name in _COMPARISONS))
     try:
         yield
     finally:
-        for name, original in own.items():
+        for (owner, name), original in zip(patched, own, strict=True):
             if original is None:  # inherited
-                delattr(torch.Tensor, name)
+                delattr(owner, name)
             else:
-                setattr(torch.Tensor, name, original)
+                setattr(owner, name, original)
 
 
 @contextmanager
@@ -326,7 +352,8 @@ def _jumps(code: CodeType) -> dict[int, Jump]:
 
 def _uses(code: CodeType, position: Any) -> tuple[tuple[str, str], ...]:
     """The local names that a condition mentions, and what of them: value, sizes or kind."""
-    condition = _condition(_segment(code.co_filename, position))
+    subject = _subjects(code.co_filename).get(position.lineno) if position else None
+    condition = subject or _condition(_segment(code.co_filename, position))
     if condition is None:
         return ()
     local = {*code.co_varnames, *code.co_cellvars, *code.co_freevars} - {"self"}
@@ -335,6 +362,17 @@ def _uses(code: CodeType, position: Any) -> tuple[tuple[str, str], ...]:
         if name in local and found.get(name) != "value":
             found[name] = how if name not in found or how == "value" else found[name]
     return tuple(found.items())
+
+
+@cache
+def _subjects(file: str) -> dict[int, ast.expr]:
+    """What a ``match`` asks of, by the line of each of its cases."""
+    try:
+        tree = ast.parse("".join(linecache.getlines(file)))
+    except SyntaxError:
+        return {}
+    matches = [node for node in ast.walk(tree) if isinstance(node, ast.Match)]
+    return {case.pattern.lineno: node.subject for node in matches for case in node.cases}
 
 
 def _condition(text: str) -> ast.expr | None:
@@ -354,7 +392,8 @@ def _mentions(node: ast.AST, how: str = "value") -> Iterator[tuple[str, str]]:
         yield node.id, how
         return
     if isinstance(node, ast.Attribute):
-        inner = "kind" if node.attr in _KIND else "sizes" if node.attr in _SIZES else how
+        kind = node.attr in _KIND or node.attr.startswith("is_")
+        inner = "kind" if kind else "sizes" if node.attr in _SIZES else how
         yield from _mentions(node.value, inner)
         return
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
@@ -422,13 +461,39 @@ def unreached(cases: Sequence[Ways]) -> dict[tuple[Jump, bool], Branch]:
 
 def branch(jump: Jump, way: bool) -> Branch:
     """A way of a jump in words."""
-    outcome = "a turn" if jump.loop else str(way == jump.when_taken).lower()
+    text = line_of(*jump.place)
+    # The words after `not` are what the jump asks; the line says the opposite.
+    holds = (way == jump.when_taken) != bool(_NEGATED.match(text))
     return Branch(
         file=shown(jump.code.co_filename),
         line=jump.line,
-        text=line_of(*jump.place),
-        outcome=outcome,
+        text=text,
+        outcome="a turn" if jump.loop else str(holds).lower(),
     )
+
+
+def unreached_turns(cases: Sequence[Ways]) -> dict[Jump, Branch]:
+    """Conditions that went both ways, but one of them never at some turn of a loop.
+
+    A trace writes down what each turn did: an expert that is skipped in all cases is in no file.
+    """
+    ways: dict[Jump, dict[int, set[bool]]] = {}
+    for jump, number, way in set().union(*(item.turns for item in cases)):
+        ways.setdefault(jump, {}).setdefault(number, set()).add(way)
+    found: dict[Jump, Branch] = {}
+    for jump in sorted(ways, key=lambda j: (*j.place, j.offset)):
+        turns = ways[jump]
+        both = len(set().union(*turns.values())) > 1
+        if len(turns) == 1 or not both or not speaks_of_input(jump, cases):
+            continue
+        for number, taken in sorted(turns.items()):
+            missing = {False, True} - taken
+            if missing and not _raises(jump, jump.target if True in missing else jump.beyond):
+                there = branch(jump, True in missing)
+                at = f"{there.outcome} at turn {number + 1}"
+                found[jump] = there.model_copy(update={"outcome": at})
+                break
+    return found
 
 
 def line_of(file: str, line: int) -> str:

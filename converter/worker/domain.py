@@ -32,7 +32,7 @@ def of(
     """
     judged = [item for item in references.cases if item.case.label not in undecided]
     ways = [item.ways for item in judged]
-    telling = [item.ways for item in judged if not item.case.blind]
+    telling = [item.ways for item in judged if not item.blind]
     unsaid = [f"{label}: {why}" for label, why in undecided.items()]
     return Domain(
         symbols=[_symbol(symbol, references, judged, job) for symbol in cases.symbols(job)],

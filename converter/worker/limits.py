@@ -24,8 +24,9 @@ def frozen_places(
 ) -> list[Place]:
     """The lines of the model's code at which an exporter has frozen a number or a condition.
 
-    A trace warns of them. torch.export follows sizes as symbols, takes the way of the example and
-    notes a range that no file holds: what it may have frozen is each condition that went one way.
+    A trace warns of numbers and booleans, but not where a size or a comparison of tensors is one
+    for Python anyway. torch.export follows sizes as symbols, takes the way of the example and
+    notes a range that no file holds. So each condition that went one way may be frozen as well.
 
     Args:
         caught: the warnings of the export.
@@ -33,11 +34,13 @@ def frozen_places(
     found = [
         (warning.filename, warning.lineno)
         for warning in caught
-        if issubclass(warning.category, TracerWarning) and coverage.watched(warning.filename)
+        if issubclass(warning.category, TracerWarning) and coverage.noted(warning.filename)
     ]
-    if exporter == "dynamo":
-        open_ = coverage.unreached([item.ways for item in references.cases])
-        found += [jump.place for jump, _ in open_]
+    if exporter == "original":
+        return []
+    ways = [item.ways for item in references.cases if not item.blind]
+    found += sorted(set().union(*(item.compared for item in ways)))
+    found += [jump.place for jump, _ in coverage.unreached(ways)]
     return list(dict.fromkeys(found))
 
 
@@ -54,12 +57,14 @@ def unreached(
         symbols: whether the job has dynamic axes.
     """
     judged = [item for item in references.cases if item.case.label not in undecided]
-    ways = [item.ways for item in judged if not item.case.blind]
+    ways = [item.ways for item in judged if not item.blind]
     sides = coverage.unreached(ways)
+    turns = coverage.unreached_turns(ways)
     taken = set().union(*(item.taken for item in ways))
     conditions = {jump.place for jump, _ in taken if not jump.loop}
     moved = len({str(item.case.shapes) for item in judged}) > 1
     found = [branch for (jump, _), branch in sides.items() if jump.place in places]
+    found += [branch for jump, branch in turns.items() if jump.place in places]
     for file, line in places:
         if (file, line) in conditions:
             continue
@@ -69,7 +74,7 @@ def unreached(
             text = coverage.line_of(file, line)
             named = coverage.shown(file)
             found.append(Branch(file=named, line=line, text=text, outcome="another value"))
-    return found
+    return list(dict.fromkeys(found))
 
 
 def explain(
@@ -98,6 +103,10 @@ def _limit(references: References, failed: Reference, passed: Mapping[str, bool]
     traced = references.cases[0].case
     right: set[int] = set()
     wrong: set[int] = set()
+    if any(
+        not passed.get(item.case.label, True) for item in references.cases if not item.case.sizes
+    ):
+        return ""  # values matter, not this size
     for item in references.cases:
         if item.case.label not in passed or item.case.sizes.keys() - {symbol}:
             continue
@@ -111,7 +120,7 @@ def _limit(references: References, failed: Reference, passed: Mapping[str, bool]
     if max(right) < min(wrong):
         return f"right up to {symbol} = {max(right)}"
     if min(right) > max(wrong):
-        return f"right from {symbol} = {min(right)} on"
+        return f"right from {symbol} = {min(right)} to {max(right)}"
     listed = [*map(str, sorted(wrong)[:_MOST_SIZES]), *["…"] * (len(wrong) > _MOST_SIZES)]
     return f"wrong at {symbol} = {', '.join(listed)}"
 

@@ -59,6 +59,13 @@ class Reference:
     noise: Noise | None = None
     exact: bool = False
 
+    @property
+    def blind(self) -> bool:
+        """Whether both ways of a condition may give the same: an input is zeros, times anything."""
+        zeros = [self.inputs[name] for name in self.case.filled if not self.inputs[name].any()]
+        floats = any(array.dtype.kind == "f" for array in zeros)
+        return floats or (bool(zeros) and not any(output.any() for output in self.outputs))
+
 
 @dataclass
 class References:

@@ -81,7 +81,7 @@ def verify(
         error = interface.judge(graph, job, references.cases) or error
     elif not judged.passed[TRACED]:
         error = _mutation(error, references)
-    declares = interface.notes(graph, job, references.cases)
+    declares = [*interface.notes(graph, job, references.cases), *judged.warned]
     record = VerifyRecord(
         sensitivity=references.sensitivity,
         status="passed" if error is None else "failed",
@@ -104,11 +104,16 @@ def traced_error(
 
 @dataclass
 class _Judged:
-    """What the cases showed: ``error`` is the first, ``failed`` the case that shows it."""
+    """What the cases showed: ``error`` is the first, ``failed`` the case that shows it.
+
+    Attributes:
+        warned: what users of the file should know of the cases that are undecided.
+    """
 
     checks: list[CaseCheck] = field(default_factory=list)
     passed: dict[str, bool] = field(default_factory=dict)
     undecided: dict[str, str] = field(default_factory=dict)
+    warned: list[str] = field(default_factory=list)
     error: StageError | None = None
     failed: Reference | None = None
 
@@ -140,6 +145,9 @@ def _judge(
                 check, error = run(reference, references, job, parameters, measure=True)
                 if error is not None:
                     why = undecided.by_rounding(error, check, reference, references)
+                if error is not None and why is None:
+                    why = undecided.by_the_standard(error, path, reference, feeds)
+                    found.warned += [why] if why else []
             if why is not None:
                 found.undecided[case.label] = why
                 continue
