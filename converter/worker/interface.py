@@ -22,7 +22,7 @@ from onnx import ModelProto, ValueInfoProto
 
 from converter.errors import Code, StageError
 from converter.job import Job
-from converter.worker import structure
+from converter.worker import cases, structure
 from converter.worker.cases import Case
 from converter.worker.inputs import Array
 
@@ -253,6 +253,8 @@ def judge(model: ModelProto, job: Job, runs: Sequence[Run]) -> StageError | None
 def mistyped(model: ModelProto, job: Job, runs: Sequence[Run]) -> StageError | None:
     """The first tensor of another rank or dtype than it has, for which no file can be run."""
     for tensor in _tensors(model, job, runs):
+        if not tensor.ranked and len(tensor.ranks) > 1:
+            return _ranks_error(tensor, job, runs)
         info, array = structure.tensor_info(tensor.value), tensor.arrays[0]
         has = f"the request has {array.dtype.name} {_shape(array.shape)}"
         if tensor.kind == "output":
@@ -262,10 +264,44 @@ def mistyped(model: ModelProto, job: Job, runs: Sequence[Run]) -> StageError | N
                 Code.OUTPUT_STRUCTURE,
                 f"{tensor.kind} {tensor.name} is {info.dtype} {_shape(info.shape)} in the file; "
                 f"{has}",
-                f"declare {tensor.kind} {info.name} as {array.dtype.name} with {array.ndim} "
-                f"{'axis' if array.ndim == 1 else 'axes'} in the file",
+                f"declare {tensor.kind} {info.name} as {array.dtype.name} with "
+                f"{_axes(array.ndim)} in the file",
             )
     return None
+
+
+def _ranks_error(tensor: _Tensor, job: Job, runs: Sequence[Run]) -> StageError:
+    """An output that has several ranks in the source, with a case of each.
+
+    No file can say so: ONNX demands a rank of every output.
+    """
+    ranks = [array.ndim for array in tensor.arrays]
+    shown = [runs[ranks.index(rank)] for rank in tensor.ranks]
+    has = [
+        f"{_axes(rank)} {case}" for rank, case in zip(tensor.ranks, _told(shown, job), strict=True)
+    ]
+    squeeze = "squeeze(-1) names the axis to drop; .squeeze() drops each axis of size 1"
+    if job.source.onnx:
+        squeeze = "a Squeeze without axes drops each axis of size 1"
+    return StageError(
+        Code.OUTPUT_STRUCTURE,
+        f"output {tensor.name} has {', '.join(has[:-1])} and {has[-1]} in {_source(job)}: "
+        "a file declares one rank",
+        f"keep each axis whose size may change: {squeeze}",
+    )
+
+
+def _told(runs: Sequence[Run], job: Job) -> list[str]:
+    """Cases by the sizes in which they differ (``at B=1``), by name where they are alike."""
+    sizes = {
+        symbol: [run.inputs[name].shape[axis] for run in runs]
+        for symbol, ((name, axis), *_) in cases.symbols(job).items()
+    }
+    sizes = {symbol: found for symbol, found in sizes.items() if len({*found}) > 1}
+    places = list(zip(*sizes.values(), strict=True))
+    if len({*places}) < len(runs):
+        return [f"in case {run.case}" for run in runs]
+    return ["at " + ", ".join(map("{}={}".format, sizes, place)) for place in places]
 
 
 def _axis_error(
@@ -326,7 +362,7 @@ def notes(model: ModelProto, job: Job, runs: Sequence[Run]) -> list[str]:
     found = []
     for tensor in _tensors(model, job, runs):
         shape = structure.tensor_info(tensor.value).shape
-        for axis, says in enumerate(shape):
+        for axis, says in enumerate(shape if tensor.ranked else ()):
             declared, place = tensor.declared.get(axis), tensor.axis(axis)
             if isinstance(says, int):
                 continue
@@ -351,6 +387,10 @@ def _source(job: Job) -> str:
 
 def _listed(sizes: Sizes) -> str:
     return ", ".join(map(str, np.unique(sizes)))
+
+
+def _axes(count: int) -> str:
+    return f"{count or 'no'} {'axes' if count > 1 else 'axis'}"
 
 
 def _shape(shape: Sequence[int | str | None]) -> str:

@@ -56,6 +56,19 @@ def rows() -> torch.jit.ScriptModule:
     return scripted
 
 
+class Squeezed(nn.Module):
+    """A number for each row, or what ``squeeze`` makes of it along some axis or all."""
+
+    def __init__(self, axis: int | None = None, width: int = 1) -> None:
+        super().__init__()
+        self.axis = axis
+        self.linear = nn.Linear(4, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.linear(x)
+        return y.squeeze() if self.axis is None else y.squeeze(self.axis)
+
+
 class Scaled(nn.Module):
     def __init__(self) -> None:
         super().__init__()

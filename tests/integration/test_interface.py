@@ -14,7 +14,9 @@ import torch
 
 from converter.errors import Code
 from converter.job import Recheck
-from converter.worker import execution, recheck
+from converter.worker import execution, interface, recheck
+from converter.worker.cases import Case
+from converter.worker.reference import Reference
 
 pytestmark = pytest.mark.integration
 
@@ -134,6 +136,93 @@ def test_outputs_of_two_symbols(job: Make, exporter: str) -> None:
     assert found["x"] + found["y"] == ["n", "a", "n", "b"]
     assert found["both"] == ["n", "both_dim_1" if exporter == "torchscript" else "a + b"]
     assert found["more"] == ["n", "a + 1"]
+
+
+# Outputs of several ranks
+
+ROWS: dict[str, Any] = {
+    "inputs": {"x": {"shape": [2, 4]}},
+    "outputs": ["y"],
+    "dynamic_axes": {"x": {0: "B"}},
+}
+FOLLOWS = {"x": {0: "B"}, "y": {0: "B"}}
+KEEP = "keep each axis whose size may change: "
+
+
+@both
+@pytest.mark.parametrize("axes", [ROWS["dynamic_axes"], FOLLOWS], ids=["of x", "of both"])
+def test_an_output_of_several_ranks_is_told_with_the_cases(
+    job: Make, exporter: str, axes: Any
+) -> None:
+    done = jobs.convert(job("Squeezed", exporter, **{**ROWS, "dynamic_axes": axes}))
+    error = done.result.error
+    assert (error.stage, error.code) == ("verify", Code.OUTPUT_STRUCTURE)
+    assert error.message == (
+        "output y has no axis at B=1 and 1 axis at B=2 in PyTorch: a file declares one rank"
+    )
+    assert error.hint.startswith(
+        f"{KEEP}squeeze(-1) names the axis to drop; .squeeze() drops each axis of size 1"
+    )
+
+
+def test_an_axis_that_is_dropped_at_one_of_its_sizes(job: Make) -> None:
+    done = jobs.convert(job("Squeezed", kwargs={"axis": 0, "width": 3}, **ROWS))
+    assert done.code is Code.OUTPUT_STRUCTURE
+    assert done.result.error.message == (
+        "output y has 1 axis at B=1 and 2 axes at B=2 in PyTorch: a file declares one rank"
+    )
+
+
+def test_more_ranks_than_two(job: Make) -> None:
+    request: Any = {**ROWS, "inputs": {"x": {"shape": [2, 3, 4]}}}
+    request["dynamic_axes"] = {"x": {0: "a", 1: "b"}}
+    done = jobs.convert(job("Squeezed", kwargs={"width": 3}, **request))
+    assert done.code is Code.OUTPUT_STRUCTURE
+    assert "output y has 1 axis at a=1, b=1, 2 axes at a=" in done.result.error.message
+    assert " and 3 axes at a=2, b=3 in PyTorch: " in done.result.error.message
+
+
+def test_where_no_symbol_tells_the_cases_apart_they_are_named(job: Make) -> None:
+    request = {**ROWS, "dynamic_axes": {}, "verify": {"shapes": [{"x": [1, 4]}]}}
+    done = jobs.convert(job("Squeezed", **request))
+    assert done.code is Code.OUTPUT_STRUCTURE
+    assert done.result.error.message.startswith(
+        "output y has no axis in case x=1x4 (x 1×4) and 1 axis in case traced (x 2×4) in PyTorch"
+    )
+
+
+@both
+def test_an_output_whose_axis_is_named_has_one_rank(job: Make, exporter: str) -> None:
+    request = {**ROWS, "dynamic_axes": FOLLOWS, "kwargs": {"axis": -1}}
+    done = jobs.convert(job("Squeezed", exporter, **request))
+    assert done.code is None, done.result.error
+    assert shapes(done) == {"x": ["B", 4], "y": ["B"]}
+    assert done.result.verify.reason is None
+
+
+def test_a_given_file_cannot_declare_several_ranks(job: Make) -> None:
+    done = jobs.convert(job("Squeezed", kwargs={"axis": -1}, **ROWS))
+    request = job("Squeezed", **{**ROWS, "dynamic_axes": FOLLOWS})
+    again = Recheck.model_validate({**dict(request), "file": str(done.path)})
+    error = recheck.run(again, lambda stage: None).error
+    assert error.code is Code.OUTPUT_STRUCTURE
+    assert "has no axis at B=1 and 1 axis at B=2 in PyTorch" in error.message
+
+
+def test_a_file_that_declares_no_rank_promises_none(job: Make) -> None:
+    """The ONNX checker refuses such a file: only the interface's own functions meet one."""
+    request = job("Squeezed", **{**ROWS, "dynamic_axes": FOLLOWS})
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["": 17]> g (float[B, 4] x) => (float y) {y = Squeeze(x)}'
+    )
+    model.graph.output[0].type.tensor_type.ClearField("shape")
+    runs = [
+        Reference(Case(f"B={size}", request.inputs, 0), {"x": x}, [x[:, 0].squeeze()])
+        for size in (2, 1)
+        for x in [np.ones((size, 4), np.float32)]
+    ]
+    assert interface.judge(model, request, runs) is None
+    assert interface.notes(model, request, runs) == []
 
 
 # Files from elsewhere
@@ -273,6 +362,10 @@ FIXED = """<ir_version: 8, opset_import: ["": 17]>
     <int64[2] size = {2, 4}> {z = Sinh(x) y = Reshape(z, size)}"""
 
 
+SQUEEZED = """<ir_version: 8, opset_import: ["": 17]>
+    g (float[n, 1] x) => (float[n] y) {z = Sinh(x) y = Squeeze(z)}"""
+
+
 def onnx_job(tiny_job: Make, folder: Path, text: str, **changes: Any) -> Any:
     onnx.save_model(onnx.parser.parse_model(text), folder / "source.onnx")
     source = {"onnx": str(folder / "source.onnx")}
@@ -308,6 +401,17 @@ def test_the_symbols_of_a_file_are_corrected(tiny_job: Make, tmp_path: Path) -> 
     done = jobs.convert(onnx_job(tiny_job, tmp_path, text, inputs={"x": {"shape": [2, 3]}}))
     assert done.code is None, done.result.error
     assert shapes(done)["y"] == ["n", "m"]
+
+
+def test_a_file_whose_output_has_several_ranks(tiny_job: Make, tmp_path: Path) -> None:
+    inputs: Any = {"x": {"shape": [2, 1]}}
+    error = jobs.convert(onnx_job(tiny_job, tmp_path, SQUEEZED, inputs=inputs)).result.error
+    assert error.code is Code.OUTPUT_STRUCTURE
+    assert error.message == (
+        "output y has no axis at n=1 and 1 axis at n=2 in the original file: "
+        "a file declares one rank"
+    )
+    assert error.hint.startswith(f"{KEEP}a Squeeze without axes drops each axis of size 1")
 
 
 # Inputs that are stated
