@@ -31,7 +31,7 @@ _NEAREST = 0.9
 # How far, in steps, the results of all operators move to find the detections on the edge, run by
 # run; ``detections.RUNS`` are asked for at most. Two that move to opposite sides find nearly all
 # that lie within their reach, where two at random find three of four.
-_LEVELS = (2.0, -2.0, 16.0, -16.0, 6.0, -6.0)
+_LEVELS = (2.0, -2.0, 12.0, -12.0, 6.0, -6.0)
 
 Again = Callable[[int, float, bool], list[Array] | None]
 """Runs the model for a seed and a level, products in float64 or not; ``None``: it refused."""

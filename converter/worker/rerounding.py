@@ -58,6 +58,9 @@ _RESIZES = {
     _aten._upsample_bilinear2d_aa.default,
     _aten._upsample_bicubic2d_aa.default,
 }
+# What samples an image at coordinates that are its second argument.
+_ROI_ALIGN = "torchvision::roi_align"
+_SAMPLES = {_ROI_ALIGN, "aten::grid_sampler_2d", "aten::grid_sampler_3d"}
 _PIECE = 1 << 16
 # Between the seeds of two runs, of which the generator takes 32 bits: operators in a pass.
 _STRIDE = 1 << 20
@@ -124,16 +127,22 @@ class Rerounding(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return value.addcmul(value, self._shares(value), value=step)
 
     def _shaken(self, func: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Arguments of an interpolation whose coordinates are rounded otherwise.
+        """Arguments of an operator that interpolates, whose coordinates are rounded otherwise.
 
-        They are computed in float32, and the error of one grows with the size of the input. Where
-        corners are aligned the scale is no argument.
+        It computes them in float32, and the error of one grows with the size of the input.
         """
-        if func not in _RESIZES or args[2]:
+        step = self._level * torch.finfo(torch.float32).eps
+        if func.name() in _SAMPLES:
+            image, places, *others = args
+            moved = places + step * self._shares(places) * places.abs().clamp(min=1)
+            if func.name() == _ROI_ALIGN:
+                moved[:, 0] = places[:, 0]  # which image of the batch
+            return (image, moved, *others)
+        if func not in _RESIZES or args[2]:  # with corners aligned the scale is no argument
             return args
         given = [*args[3:], *[None] * (len(args[1]) - len(args[3:]))]
         share = float(self._shares(torch.empty(1)))
-        moved = 1 + self._level * math.copysign(torch.finfo(torch.float32).eps, share)
+        moved = 1 + math.copysign(1, share) * step
         sizes = zip(args[1], args[0].shape[2:], strict=True)
         scales = [
             moved * (out / size if scale is None else scale)
