@@ -75,6 +75,43 @@ def test_a_choice_that_went_one_way_only_is_named(made: Convert) -> None:
     assert "max(float(x.abs().max()), self.peak[0])" in error(done).message
 
 
+PIECES = {
+    "seed": {"shape": [1, 2, 8], "low": 0.9, "high": 1},
+    "mask": {"shape": [1, 2, 8], "low": 0, "high": 0.1},
+}
+IDS = {"ids": {"shape": [2, 3], "dtype": "int64", "low": 0, "high": 9000}}
+
+
+@pytest.mark.parametrize(
+    ("name", "inputs", "line"),
+    [
+        ("Vocabulary", {"x": {"shape": [4, 8]}}, "adaptive.py:"),
+        ("Normalised", {"x": {"shape": [3, 6], "low": 0, "high": 1}}, "allclose"),
+        ("Settled", PIECES, "if torch.equal(grown, y)` (false)"),
+        ("Experts", {"x": {"shape": [6, 4]}}, "if rows.numel() == 0` (false at turn 3)"),
+        ("Matched", IDS, "case 4242` (true)"),
+        ("Negated", {"x": {"shape": [2, 4]}}, "if not x.sum() > x.numel() * 3e6` (false)"),
+    ],
+)
+def test_what_a_trace_may_have_frozen_is_named(
+    made: Convert, name: str, inputs: Any, line: str
+) -> None:
+    done = made(name, inputs=inputs, exporters=["torchscript"])
+    assert done.code is None
+    assert line in done.result.verify.reason
+    done = made(name, inputs=inputs, exporters=["torchscript"], verify={"unreached": "fail"})
+    assert error(done).code is Code.VERIFY_UNREACHED
+
+
+def test_empty_tensors_that_onnx_runtime_gets_wrong(made: Convert) -> None:
+    done = made("Averages", 2, 6, outputs=["a", "b"], dynamic_axes={"x": {0: "n"}, "a": {0: "n"}})
+    assert done.code is None
+    assert "empty tensors: case n=0 (x 0×6): a has shape [0, 6], PyTorch gives" in (
+        done.result.verify.reason
+    )
+    assert 0 not in done.result.verify.domain.symbols[0].sizes
+
+
 def test_missing_values_are_tried_where_code_asks_for_them(made: Convert) -> None:
     done = made("Missing", 6, 5)
     assert error(done).code is Code.VERIFY_VALUE

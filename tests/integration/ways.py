@@ -348,3 +348,84 @@ class Rows(nn.Module):
         except IndexError:
             row = -1.0
         return x + row
+
+
+class Vocabulary(nn.Module):
+    """A branch of torch's own module: whether all tokens are frequent ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.AdaptiveLogSoftmaxWithLoss(8, 400, [390])
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.head.predict(x)
+        return found
+
+
+class Normalised(nn.Module):
+    """A comparison that a trace does not warn of, and that is a number, no condition."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        ready = torch.allclose(x.sum(-1), torch.ones_like(x.sum(-1)), atol=1e-4)
+        return (x.softmax(-1), 2 * x)[int(ready)]
+
+
+class Settled(nn.Module):
+    """A loop that turns until nothing changes; it went both ways in each call."""
+
+    def forward(self, seed: Tensor, mask: Tensor) -> Tensor:
+        y = torch.minimum(seed, mask)
+        while True:
+            grown = torch.minimum(F.max_pool1d(y, 3, 1, 1), mask)
+            if torch.equal(grown, y):
+                return y
+            y = grown
+
+
+class Experts(nn.Module):
+    """The last of three experts is so rare that each case skips it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.route = nn.Linear(4, 3)
+        self.experts = nn.ModuleList(nn.Linear(4, 4) for _ in range(3))
+        with torch.no_grad():
+            self.route.bias.copy_(torch.tensor([0.0, 0.0, -1e5]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        chosen = self.route(x).argmax(-1)
+        y = torch.zeros_like(x)
+        for number, expert in enumerate(self.experts):
+            (rows,) = torch.where(chosen == number)
+            if rows.numel() == 0:
+                continue
+            y = y.index_add(0, rows, expert(x[rows]))
+        return y
+
+
+class Matched(nn.Module):
+    """A case of a ``match`` on a number that the trace has frozen on the line before."""
+
+    def forward(self, ids: Tensor) -> Tensor:
+        largest = int(ids.max())
+        match largest % 9973:
+            case 4242:
+                k = 3
+            case _:
+                k = 1
+        return ids.float() * k
+
+
+class Negated(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        y = 3 * x
+        if not x.sum() > x.numel() * 3e6:
+            y = y.tanh()
+        return y
+
+
+class Averages(nn.Module):
+    """ONNX Runtime keeps the axis of a mean over nothing; the file is right."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x.mean(-1), x.square().sum()
