@@ -8,10 +8,11 @@ What the PyTorch model accepts is not known, so cases are offered in order, and
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import chain, zip_longest
+from itertools import chain, islice, zip_longest
 
 import numpy as np
 
@@ -33,6 +34,7 @@ _USUAL = (
 )  # fmt: skip
 _STRIDES = (2, 4, 8)
 _LARGEST_GROWTH = 16
+_MOST_SCALED = 3  # cases for the number of elements or bytes, of six that move all symbols
 
 
 @dataclass(frozen=True)
@@ -200,19 +202,65 @@ def of_sizes(job: Job, limits: Sequence[int]) -> tuple[list[Case], list[Case]]:
 
 def of_tables(job: Job, keys: Iterable[tuple[int, ...]]) -> list[Case]:
     """Cases whose first or last symbols take the sizes that the key of a table names together."""
-    places = symbols(job)
-    names = list(places)
+    names = list(symbols(job))
     found: dict[str, Case] = {}
     for key in keys:
         if not 1 < len(key) <= len(names):
             continue
         for some in (names[: len(key)], names[-len(key) :]):
-            sizes = dict(zip(some, key, strict=True))
-            label = " ".join(f"{symbol}={size}" for symbol, size in sizes.items())
-            case = Case(label, resized(job.inputs, places, sizes), _SIZES, sizes)
+            case = _moved_together(job, dict(zip(some, key, strict=True)))
             if _affordable(case, job):
-                found[label] = case
+                found[case.label] = case
     return list(found.values())
+
+
+def of_all_sizes(job: Job, limits: Iterable[float]) -> list[Case]:
+    """Cases in which all symbols take other sizes together, cheapest first.
+
+    Code may ask for two sizes at once, or for the number of elements: no axis alone shows that.
+    They are twice and four times the sizes of the example; all sizes just above the largest limit
+    that is affordable; and all scaled until an input has more elements or bytes than a limit, which
+    one symbol alone does too.
+
+    Args:
+        limits: numbers that the model's code holds.
+    """
+    original = {s: job.inputs[at[0][0]].shape[at[0][1]] for s, at in symbols(job).items()}
+    whole = sorted({int(limit) for limit in limits if limit == int(limit) and limit >= 2})
+
+    def affordable(offered: Iterable[dict[str, int]]) -> Iterator[Case]:
+        made = (_moved_together(job, sizes) for sizes in offered)
+        return (case for case in made if case.sizes != original and _affordable(case, job))
+
+    found: list[Case] = []
+    if len(original) > 1:
+        found += affordable({s: times * size for s, size in original.items()} for times in (2, 4))
+        above = affordable(dict.fromkeys(original, limit + 1) for limit in reversed(whole))
+        found += islice(above, 1)
+    scaled = [case for case in affordable(_scaled(job, original, whole)) if case not in found]
+    found += [scaled[at] for at in patterns.spread(len(scaled), _MOST_SCALED)]
+    return sorted({case.label: case for case in found}.values(), key=lambda case: case.elements)
+
+
+def _scaled(job: Job, original: dict[str, int], limits: Sequence[int]) -> list[dict[str, int]]:
+    """Sizes at which the largest input has just more elements or bytes than a limit, in order."""
+    axes = Counter(name for at in symbols(job).values() for name, _ in at)
+    largest = max(axes, key=lambda name: math.prod(job.inputs[name].shape), default=None)
+    if largest is None:
+        return []
+    spec = job.inputs[largest]
+    elements = math.prod(spec.shape)
+    wanted = {limit // unit + 1 for limit in limits for unit in (1, np.dtype(spec.dtype).itemsize)}
+    found = []
+    for count in sorted(count for count in wanted if count > elements > 0):
+        scale = float(count / elements) ** (1 / axes[largest])
+        found.append({symbol: math.ceil(size * scale) for symbol, size in original.items()})
+    return found
+
+
+def _moved_together(job: Job, sizes: dict[str, int]) -> Case:
+    label = " ".join(f"{symbol}={size}" for symbol, size in sizes.items())
+    return Case(label, resized(job.inputs, symbols(job), sizes), _SIZES, sizes)
 
 
 def of_ends(job: Job, ends: Mapping[str, Sequence[int]]) -> list[Case]:

@@ -28,6 +28,8 @@ from converter.worker.starting import first_line
 # So many cases in a row that show nothing new end the search.
 _PATIENCE = 12
 _OTHER_SIZES = 2
+# A case that takes more than this share of the budget waits for the cheaper ones.
+_DEAR = 1 / 8
 # For a case that may crash, and is tried in a child first.
 _CHILD_S, _CHILD_BYTES = 60.0, 8 << 30
 # What code calls that expects missing values.
@@ -88,10 +90,16 @@ class Exploration:
         required, values = cases.of_values(self._job, numbers, nan=bool(names & _ASK_FOR_NAN))
         promising, usual = cases.of_sizes(self._job, sizes)
         together = cases.of_tables(self._job, harvest.tables(model))
+        traced = self._found.kept[0][0]
+        cheap: list[Case] = []
+        dear: list[Case] = []
+        for case in cases.of_all_sizes(self._job, {*sizes, *numbers}):
+            (dear if budget.cost(case, traced, work) > _DEAR * passes else cheap).append(case)
         left = passes
         for offered, patience in (
             (required, None),
-            (cases.in_turn([together, promising, values]), None),
+            (cases.in_turn([together, cheap, promising, values]), None),
+            (dear, None),
             (usual, _PATIENCE),
         ):
             left = self._spend(offered, left, work, patience)
@@ -126,7 +134,8 @@ class Exploration:
                 continue
             worth = budget.cost(case, traced, work)
             if worth > passes:
-                self._found.left_out.append(case.label)
+                if case.label not in self._found.left_out:
+                    self._found.left_out.append(case.label)
                 continue
             passes -= worth
             quiet = 0 if self.attempt(case) else quiet + 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,8 @@ _TENTH = 0.1
 _STEPS = 40
 _MOST_LIMITS = 4
 _SMALL_LIMIT = 2.0
+# Whole numbers that fill an input: so many limits, as many products of two, and so many in all.
+_FEW_LIMITS, _MOST_FILLED = 2, 6
 # A bounded input's ends: this share of its range.
 _END = 0.01
 ZEROS = "zeros"
@@ -115,7 +118,7 @@ def _of_kind(
         full = _full(name, job)
         assert full is not None, "that is what makes it lengths"
         return _lengths(full, *((low_, high_) if spec.low is not None else (1, full)))
-    return _whole(low_, high_)
+    return _whole(low_, high_, limits)
 
 
 def _full(name: str, job: Job) -> int | None:
@@ -153,6 +156,7 @@ def _numbers(limits: Sequence[float]) -> list[Pattern]:
         Pattern("negative", lambda rng, shape: -np.abs(rng.standard_normal(shape))),
         Pattern("some zeros", _sparse, ties=True),
         Pattern("huge", lambda rng, shape: 100 * rng.standard_normal(shape)),
+        Pattern("rising", lambda rng, shape: _sorted(rng.standard_normal(shape))),
     ]
 
 
@@ -161,6 +165,11 @@ def _grid(rng: Generator, shape: tuple[int, ...]) -> Values:
     steps = rng.integers(-_STEPS, _STEPS + 1, shape)
     tenths = rng.integers(0, 3, shape) > 0
     return np.where(tenths, steps * _TENTH, steps * 0.5)
+
+
+def _sorted(values: Values) -> Values:
+    """Each row in order; a number without axes as it is."""
+    return np.sort(values, axis=-1) if np.ndim(values) else values
 
 
 def _missing(rng: Generator, shape: tuple[int, ...]) -> Values:
@@ -208,6 +217,9 @@ def _range(low: float, high: float, dtype: str, limits: Sequence[float]) -> list
         ]
         if low < 0:
             found.append(Pattern(f"within {limit:g}", _within(max(low, -limit), limit)))
+    found.append(
+        Pattern("rising", lambda rng, shape: inside(_sorted(rng.uniform(low, high, shape))))
+    )
     if low <= 0 < high:
         found.append(Pattern(ZEROS, lambda rng, shape: np.zeros(shape), ties=True))
     return found
@@ -218,7 +230,7 @@ def _touching(rng: Generator, shape: tuple[int, ...]) -> Values:
     return rng.uniform(0, 1, shape) * (rng.integers(0, 4, shape) > 0)
 
 
-def _whole(low: int, high: int) -> list[Pattern]:
+def _whole(low: int, high: int, limits: Sequence[float]) -> list[Pattern]:
     """Whole numbers, ``high`` included."""
 
     def ends(rng: Generator, shape: tuple[int, ...]) -> Values:
@@ -228,11 +240,25 @@ def _whole(low: int, high: int) -> list[Pattern]:
         count = int(np.prod(shape))
         return (low + np.arange(count) % (high - low + 1)).reshape(shape)
 
+    def rising(rng: Generator, shape: tuple[int, ...]) -> Values:
+        size = shape[-1] if shape else 1
+        step = max((high - low) // max(size - 1, 1), 1)
+        return np.broadcast_to([min(low + n * step, high) for n in range(size)], shape or (1,))
+
+    marks = _marks(low, high, limits)
+    quarters = sorted(
+        {low + (high - low) * part // 4 for part in (1, 2, 3)} - {low, high, 0, *marks}
+    )
+    others = [quarters[at] for at in spread(len(quarters), _MOST_FILLED - len(marks))]
     found = [
         Pattern("both ends", ends, required=True, ties=True),
-        Pattern("all least", lambda rng, shape: np.full(shape, low), ties=True),
-        Pattern("all greatest", lambda rng, shape: np.full(shape, high), ties=True),
+        *(Pattern(f"all {mark}", _all(mark), ties=True) for mark in marks),
+        *_beside(marks, low, high),
+        Pattern("all least", _all(low), ties=True),
+        Pattern("all greatest", _all(high), ties=True),
         Pattern("in order", stepping),
+        Pattern("rising", rising),
+        *(Pattern(f"all {number}", _all(number), ties=True) for number in others),
     ]
     if low < 0:
         negative = Pattern(
@@ -242,6 +268,37 @@ def _whole(low: int, high: int) -> list[Pattern]:
     if low < 0 <= high:
         found.append(Pattern(ZEROS, lambda rng, shape: np.zeros(shape), ties=True))
     return found
+
+
+def _marks(low: int, high: int, limits: Sequence[float]) -> list[int]:
+    """A few limits, and products of two: ``n // 10 == 4`` holds from 40 on.
+
+    They lie between ``low`` and ``high``, which have patterns of their own.
+    """
+    whole = sorted({int(limit) for limit in limits if limit == int(limit) and 2 <= limit <= high})
+    single = [limit for limit in whole if low < limit < high]
+    products = {a * b for a, b in combinations(whole, 2) if low < a * b < high} - {*single}
+    found = []
+    for listed in (single, sorted(products)):
+        found += [listed[at] for at in spread(len(listed), _FEW_LIMITS)]
+    return found
+
+
+def _beside(marks: Sequence[int], low: int, high: int) -> list[Pattern]:
+    """One pattern of all numbers next to the marks."""
+    every = {mark + step for mark in marks for step in (-1, 0, 1)}
+    near = sorted(number for number in every if low <= number <= high)
+    name = f"around {', '.join(map(str, sorted(marks)))}"
+    return [Pattern(name, lambda rng, shape: rng.choice(near, shape), ties=True)] if near else []
+
+
+def spread(count: int, most: int) -> list[int]:
+    """At most so many of the first ``count`` indices, the first and the last among them."""
+    return sorted({round(at) for at in np.linspace(0, count - 1, min(count, most)).tolist()})
+
+
+def _all(number: int) -> Draw:
+    return lambda rng, shape: np.full(shape, number)
 
 
 def _lengths(full: int, low: int, high: int) -> list[Pattern]:

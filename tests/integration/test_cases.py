@@ -65,3 +65,30 @@ def test_a_symbol_moves_wherever_it_stands(tiny_job: MakeJob) -> None:
 def test_symbols_that_move_together_take_different_sizes(tiny_job: MakeJob) -> None:
     job = tiny_job("Net", inputs={"x": {"shape": [4, 4]}}, dynamic_axes={"x": {0: "n", 1: "w"}})
     assert {"n": 5, "w": 6} in sizes(job, "n", "w")
+
+
+def together(job: Any, *limits: float) -> list[dict[str, int]]:
+    return [case.sizes for case in cases.of_all_sizes(job, limits)]
+
+
+def test_all_symbols_move_at_once(tiny_job: MakeJob) -> None:
+    axes = {"x": {0: "n", 1: "w"}}
+    job = tiny_job("Net", inputs={"x": {"shape": [4, 10, 5]}}, dynamic_axes=axes)
+    twice, four = {"n": 8, "w": 20}, {"n": 16, "w": 40}
+    assert together(job) == [twice, four]
+    # The example has 200 elements: 3000 bytes are 750 of them, 3000 elements 15 times as many.
+    assert together(job, 0.5, 24.0, 3000) == [
+        twice, {"n": 16, "w": 39}, {"n": 25, "w": 25}, four,
+    ]  # fmt: skip
+    assert together(job, 1000) == [{"n": 5, "w": 12}, twice, {"n": 9, "w": 23}, four]
+    assert together(tiny_job("Net"), 24.0, 3000) == []
+    alone = tiny_job("Net", inputs={"x": {"shape": [4, 10, 5]}}, dynamic_axes={"x": {1: "w"}})
+    assert together(alone, 24.0, 3000) == [{"w": 38}, {"w": 151}]
+
+
+def test_what_is_too_large_is_left_out(tiny_job: MakeJob) -> None:
+    axes = {"x": {0: "n", 1: "w"}}
+    job = tiny_job("Net", inputs={"x": {"shape": [4, 10, 5]}}, dynamic_axes=axes)
+    found = cases.of_all_sizes(job, [*range(2, 3000)])
+    assert len(found) <= 6
+    assert max(case.elements for case in found) <= 16 * 200 + 4096
