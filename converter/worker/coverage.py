@@ -472,6 +472,21 @@ def branch(jump: Jump, way: bool) -> Branch:
     )
 
 
+def by_line(branches: Iterable[Branch]) -> list[Branch]:
+    """One branch for each line: of ``if a and b`` each part may have gone one way."""
+    found: dict[tuple[str, int], list[Branch]] = {}
+    for one in branches:
+        listed = found.setdefault((one.file, one.line), [])
+        if one not in listed:
+            listed.append(one)
+    return [
+        listed[0]
+        if len(listed) == 1
+        else listed[0].model_copy(update={"outcome": "each way of all parts"})
+        for listed in found.values()
+    ]
+
+
 def unreached_turns(cases: Sequence[Ways]) -> dict[Jump, Branch]:
     """Conditions that went both ways, but one of them never at some turn of a loop.
 

@@ -38,7 +38,7 @@ def of(
         symbols=[_symbol(symbol, references, judged, job) for symbol in cases.symbols(job)],
         inputs=[_input(name, judged, job) for name in job.inputs],
         branches_seen=len(set().union(*(item.taken for item in ways))),
-        unreached=list(dict.fromkeys([*open_, *coverage.unreached(telling).values()])),
+        unreached=coverage.by_line([*open_, *coverage.unreached(telling).values()]),
         left_out=_some(references.explored.left_out),
         dropped=_some([*references.explored.dropped, *unsaid]),
     )

@@ -41,7 +41,7 @@ def frozen_places(
     ways = [item.ways for item in references.cases if not item.blind]
     found += sorted(set().union(*(item.compared for item in ways)))
     found += [jump.place for jump, _ in coverage.unreached(ways)]
-    return list(dict.fromkeys(found))
+    return coverage.by_line(found)
 
 
 def unreached(
@@ -74,7 +74,7 @@ def unreached(
             text = coverage.line_of(file, line)
             named = coverage.shown(file)
             found.append(Branch(file=named, line=line, text=text, outcome="another value"))
-    return list(dict.fromkeys(found))
+    return coverage.by_line(found)
 
 
 def explain(
