@@ -41,7 +41,7 @@ def frozen_places(
     ways = [item.ways for item in references.cases if not item.blind]
     found += sorted(set().union(*(item.compared for item in ways)))
     found += [jump.place for jump, _ in coverage.unreached(ways)]
-    return coverage.by_line(found)
+    return list(dict.fromkeys(found))
 
 
 def unreached(
