@@ -28,8 +28,9 @@ Bounds = Mapping[int, tuple[float, float]]
 """Place of an output → the absolute and the relative error that an element may show."""
 
 _MEMBERS = ("boxes", "labels", "scores", "masks", "keypoints", "keypoints_scores")
-# Runs that may be made to find an excuse; each takes as long as running the model twice.
-RUNS = 6
+# Runs that may be made to find an excuse, and where few detections are left; each takes as long as
+# running the model twice.
+RUNS, _MORE_RUNS, _FEW = 6, 12, 0.05
 # A score of one is worth a box of this share of the boxes' scale.
 _SCORE_WEIGHT = 1.0
 
@@ -171,8 +172,9 @@ def align(
     ours, theirs = expected[members["scores"]], actual[members["scores"]]
     unpaired = max(len(ours), len(theirs)) - int(good.sum())
     missing = unpaired
-    for runs in range(1, RUNS + 1):
-        if not missing:
+    few = _FEW * max(len(ours), len(theirs))
+    for runs in range(1, _MORE_RUNS + 1):
+        if not missing or (runs > RUNS and missing > few):
             break
         edge = noise.edge(runs)
         missing = max(

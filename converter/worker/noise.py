@@ -28,10 +28,10 @@ from converter.worker.starting import first_line
 _RUNS, _MANY = 3, 64
 # Of the detections the nearest pairs tell the rounding; the others are another choice.
 _NEAREST = 0.9
-# How far, in steps, the results of all operators move to find the detections on the edge, run by
-# run; ``detections.RUNS`` are asked for at most. Two that move to opposite sides find nearly all
-# that lie within their reach, where two at random find three of four.
-_LEVELS = (2.0, -2.0, 12.0, -12.0, 6.0, -6.0)
+# How far, in steps, the results of all operators move to find the detections on the edge: first as
+# far as another rounding may, then as far as a right file may be off, up to a limit. Two runs that
+# move to opposite sides find nearly all that lies within their reach, two at random three of four.
+_FIRST, _FARTHEST, _WITHIN = 2.0, 12.0, 0.7
 
 Again = Callable[[int, float, bool], list[Array] | None]
 """Runs the model for a seed and a level, products in float64 or not; ``None``: it refused."""
@@ -180,13 +180,17 @@ class _Edge:
     ) -> None:
         self._again, self._outputs, self._members = again, outputs, members
         self._floors = floors
-        self._levels = [(_RUNS + number // 2, level) for number, level in enumerate(_LEVELS)]
+        self._reach = min([_FARTHEST, *(_WITHIN * times for times in map(_allowed, floors))])
+        self._runs = 0
         self._found: list[dict[int, Array]] = []
 
     def after(self, runs: int) -> dict[int, Array]:
         """What so many runs show; they are made once, when they are asked for."""
-        while self._levels and len(_LEVELS) - len(self._levels) < runs:
-            self._run(*self._levels.pop(0))
+        while self._runs < runs:
+            pair, other_side = divmod(self._runs, 2)
+            level = max(1.0, min(self._reach, _FIRST if pair == 0 else _FARTHEST))
+            self._run(_RUNS + pair, -level if other_side else level)
+            self._runs += 1
         return {
             place: np.concatenate([rows[place] for rows in self._found])
             for place in self._members.values()
@@ -201,8 +205,8 @@ class _Edge:
         rows = detections.pair(members, outputs, moved)
         by = {place: _of_pairs(outputs[place], moved[place], rows) for place in members.values()}
         far = any((by[place] or 0.0) > numerics.tolerance(self._floors[place]) for place in by)
-        if far and abs(level) > min(map(abs, _LEVELS)):
-            self._levels = [left for left in self._levels if abs(left[1]) < abs(level)]
+        if far and abs(level) > 1:
+            self._reach = _WITHIN * abs(level)
             return
         bounds = detections.bounds(members, outputs, self._floors)
         good = detections.found(members, outputs, moved, rows, bounds)
@@ -210,6 +214,11 @@ class _Edge:
             self._found.append(
                 {place: np.delete(side[place], counterparts, axis=0) for place in members.values()}
             )
+
+
+def _allowed(floor: float | None) -> float:
+    """How many times its rounding an output of a right file may be off."""
+    return numerics.tolerance(floor) / floor if floor else np.inf
 
 
 def _distance(moved: Array, output: Array) -> float | None:
