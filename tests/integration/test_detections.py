@@ -189,3 +189,23 @@ def test_three_boxes_of_a_hundred_that_nothing_suppresses(
     done = convert(source, inputs=inputs, outputs=["boxes", "scores"], trust=["rounding"])
     assert done.code is Code.VERIFY_VALUE
     assert ("3 of 100 detections" in done.result.error.message) == (name == "Ranked")
+
+
+def test_a_pixel_at_the_edge_of_a_mask_may_be_off_by_more() -> None:
+    """Where a mask falls off, the rounding of its box shows; a mask that is moved is another."""
+    want = listed()
+    want[3] = np.zeros((COUNT, 1, 64, 64), "f4")
+    want[3][:, :, 16:48, 16:48] = 0.9
+    members = detections.places(NAMES, want)
+    bounds = detections.bounds(members, want, [1e-6, None, 1e-6, 3e-4])
+
+    def found(masks: Array) -> Array:
+        got = [*want[:3], masks]
+        return detections.found(members, want, got, detections.pair(members, want, got), bounds)
+
+    pixel = want[3].copy()
+    pixel[5, 0, 16, 20] += 0.02
+    assert found(pixel).all()
+    moved = want[3].copy()
+    moved[5] = np.roll(moved[5], 1, axis=-1)
+    assert np.flatnonzero(~found(moved)).tolist() == [5]
