@@ -5,8 +5,8 @@ code is watched, with the values that its condition mentions: a condition that s
 and that went one way only, has a side that no case has verified.
 
 Watched are the files of the model and of the library that it comes from; torch, NumPy, the standard
-library and the converter are not. Scripted code runs outside of Python: its conditions stay
-conditions of the file.
+library and the converter are not, but for the numbers that torch's own modules make. Scripted code
+runs outside of Python: its conditions stay conditions of the file.
 """
 
 from __future__ import annotations

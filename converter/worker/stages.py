@@ -57,13 +57,21 @@ Describe = Callable[[Exception, Job], tuple[Code, str, str]]
 OnError = Callable[[Exception], None]
 
 
-def refusal(call: Callable[[], object]) -> Exception | None:
-    """What a call of the model's code raises for inputs that nobody promised it, or ``None``."""
+@contextmanager
+def _catching() -> Iterator[list[Exception]]:
+    """Within it whatever is raised ends in the list: the one place that catches everything."""
+    found: list[Exception] = []
     try:
+        yield found
+    except Exception as error:  # noqa: BLE001 - the one place
+        found.append(error)
+
+
+def refusal(call: Callable[[], object]) -> Exception | None:
+    """What a call raises whose inputs nobody has promised it, or ``None``."""
+    with _catching() as found:
         call()
-    except Exception as error:  # noqa: BLE001 - whatever it is: the model does not take them
-        return error
-    return None
+    return found[0] if found else None
 
 
 class Recorder:
@@ -105,18 +113,16 @@ class Recorder:
         """
         self._emit(name)
         notes: list[str] = []
-        failure: Exception | None = None
         _reset_peak()
         start = time.perf_counter()
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("default")
-            try:
+            with _catching() as found:
                 yield notes
-            except Exception as error:  # noqa: BLE001 - the one place
-                failure = error
-                traceback.print_exc()
+            for failure in found:
+                traceback.print_exception(failure)
                 if self._on_error is not None:
-                    self._on_error(error)
+                    self._on_error(failure)
         seconds = time.perf_counter() - start
         self.caught[name] = list(caught)
         for warning in caught:
@@ -124,12 +130,12 @@ class Recorder:
             sys.stderr.write(f"{warning.filename}:{warning.lineno}: {text}\n")
             notes.append(" ".join(text.split())[:_MAX_MESSAGE])
         self.records[name] = StageRecord(
-            status="ok" if failure is None else "failed",
+            status="failed" if found else "ok",
             seconds=round(seconds, 6),
             peak_rss_bytes=_peak_bytes(),
             warnings=list(dict.fromkeys(notes))[:_MAX_WARNINGS],
         )
-        if failure is not None:
+        for failure in found:
             raise StageFailedError(self._error(name, failure)) from failure
 
     def _error(self, stage: StageName, error: Exception) -> ErrorRecord:
