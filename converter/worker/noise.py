@@ -19,7 +19,7 @@ from converter.worker.detections import Places, Rows
 from converter.worker.execution import REFUSALS, Runner, flatten, replica, tensors
 from converter.worker.inputs import Array
 from converter.worker.loading import Loaded
-from converter.worker.numerics import Noise
+from converter.worker.numerics import Edge, Noise
 from converter.worker.rerounding import Rerounding
 from converter.worker.starting import first_line
 
@@ -182,24 +182,29 @@ class _Edge:
         self._floors = floors
         self._reach = min([_FARTHEST, *(_WITHIN * times for times in map(_allowed, floors))])
         self._runs = 0
-        self._found: list[dict[int, Array]] = []
+        self._found: list[Edge] = []
 
-    def after(self, runs: int) -> dict[int, Array]:
+    def after(self, runs: int) -> Edge:
         """What so many runs show; they are made once, when they are asked for."""
         while self._runs < runs:
             pair, other_side = divmod(self._runs, 2)
             level = max(1.0, min(self._reach, _FIRST if pair == 0 else _FARTHEST))
-            self._run(_RUNS + pair, -level if other_side else level)
+            # How the products add up tells what moving their results does not: every other pair.
+            self._run(_RUNS + pair, -level if other_side else level, exact=pair % 2 == 1)
             self._runs += 1
-        return {
-            place: np.concatenate([rows[place] for rows in self._found])
-            for place in self._members.values()
-            if self._found
-        }
+        if not self._found:
+            return Edge()
+        return Edge(
+            {
+                place: np.concatenate([edge.rows[place] for edge in self._found])
+                for place in self._members.values()
+            },
+            np.concatenate([edge.of for edge in self._found]),
+        )
 
-    def _run(self, seed: int, level: float) -> None:
+    def _run(self, seed: int, level: float, *, exact: bool) -> None:
         outputs, members = self._outputs, self._members
-        moved = self._again(seed, level, False)
+        moved = self._again(seed, level, exact)
         if moved is None or not detections.comparable(members, outputs, moved):
             return
         rows = detections.pair(members, outputs, moved)
@@ -210,10 +215,15 @@ class _Edge:
             return
         bounds = detections.bounds(members, outputs, self._floors)
         good = detections.found(members, outputs, moved, rows, bounds)
-        for side, counterparts in ((outputs, rows[0][good]), (moved, rows[1][good])):
-            self._found.append(
-                {place: np.delete(side[place], counterparts, axis=0) for place in members.values()}
-            )
+        ours = np.arange(len(outputs[members["scores"]]))
+        theirs = np.full(len(moved[members["scores"]]), -1)
+        theirs[rows[1]] = rows[0]
+        for side, of, counterparts in (
+            (outputs, ours, rows[0][good]),
+            (moved, theirs, rows[1][good]),
+        ):
+            lost = {place: np.delete(side[place], counterparts, axis=0) for place in by}
+            self._found.append(Edge(lost, np.delete(of, counterparts)))
 
 
 def _allowed(floor: float | None) -> float:

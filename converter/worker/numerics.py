@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from converter.errors import Code
 from converter.job import OutputCheck
@@ -31,6 +32,19 @@ _PEAK = 4.0
 
 
 @dataclass(frozen=True)
+class Edge:
+    """Detections that rounding loses, brings or changes in the model's own lists.
+
+    Attributes:
+        rows: for each output that lists detections their values.
+        of: which detection of PyTorch's list each of them is, or would be; -1: none of it.
+    """
+
+    rows: Mapping[int, Array] = field(default_factory=dict)
+    of: NDArray[np.intp] = field(default_factory=lambda: np.empty(0, np.intp))
+
+
+@dataclass(frozen=True)
 class Noise:
     """The rounding error that a model shows by itself (``converter.worker.noise``).
 
@@ -38,13 +52,13 @@ class Noise:
         floors: for each output the relative L2 distance to a run that is rounded otherwise;
             ``None``: not known.
         parts: for each output what rounding does to its parts; empty where it is not known.
-        edge: gives the detections that rounding lets come and go, for each output that lists
-            them, as so many runs show; fewer are in it where more runs would show nothing else.
+        edge: gives the detections on the edge, as so many runs show; fewer are in it where more
+            runs would show nothing else.
     """
 
     floors: list[float | None] = field(default_factory=list)
     parts: list[Rounding] = field(default_factory=list)
-    edge: Callable[[int], Mapping[int, Array]] = lambda runs: {}
+    edge: Callable[[int], Edge] = lambda runs: Edge()
 
     @classmethod
     def none(cls, count: int) -> Noise:

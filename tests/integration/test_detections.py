@@ -12,7 +12,7 @@ from converter.errors import Code
 from converter.spec import VerifySpec
 from converter.worker import detections, outputs
 from converter.worker.inputs import Array
-from converter.worker.numerics import Comparison, Noise
+from converter.worker.numerics import Comparison, Edge, Noise
 
 pytestmark = pytest.mark.integration
 NAMES = ["boxes", "labels", "scores", "masks"]
@@ -83,7 +83,8 @@ def test_none_may_be_missing_that_rounding_does_not_lose(lost: int, noise: Noise
 def edge(rows: list[Array], *places: int) -> Noise:
     """Rounding that lets some detections come and go."""
     held = {index: array[list(places)] for index, array in enumerate(rows)}
-    return Noise([1e-6, None, 1e-6, 1e-6], edge=lambda runs: held)
+    edge = Edge(held, np.asarray(places))
+    return Noise([1e-6, None, 1e-6, 1e-6], edge=lambda runs: edge)
 
 
 def without(rows: list[Array], *places: int) -> list[Array]:
@@ -117,6 +118,27 @@ def test_all_that_belongs_to_an_excused_detection_counts() -> None:
     moved = without(rows, 41)
     moved[3][40] += 0.1
     assert failure(compare(without(rows, 40), moved, noise=edge(rows, 40, 41)))
+
+
+@pytest.mark.parametrize(("seen", "code"), [(40, None), (41, Code.VERIFY_VALUE)])
+def test_a_part_may_be_what_rounding_makes_of_that_very_detection(
+    seen: int, code: Code | None
+) -> None:
+    """Its mask changes in one run, its box in another."""
+    want = listed()
+    got = [array.copy() for array in want]
+    got[0][40, 0] += 0.1
+    got[3][40] += 0.1
+    mask, box = ([array[40:41].copy() for array in want] for _ in range(2))
+    mask[3] += 0.1
+    box[0][0, 0] += 0.1
+    rows = {place: np.concatenate([mask[place], box[place]]) for place in range(4)}
+    held = Edge(rows, np.asarray([seen, seen]))
+    noise = Noise([1e-6, None, 1e-6, 1e-6], edge=lambda runs: held)
+    compared = compare(want, got, noise=noise)
+    assert compared[0].code is code
+    got[2][40] += 0.01
+    assert failure(compare(want, got, noise=noise))
 
 
 def test_a_list_without_an_order_is_compared_as_it_stands() -> None:
@@ -206,6 +228,10 @@ def test_a_pixel_at_the_edge_of_a_mask_may_be_off_by_more() -> None:
     pixel = want[3].copy()
     pixel[5, 0, 16, 20] += 0.02
     assert found(pixel).all()
+    floors = Noise([1e-6, None, 1e-6, 3e-4])
+    assert [item.code for item in compare(want, [*want[:3], pixel], noise=floors)] == [None] * 4
+    stated = compare(want, [*want[:3], pixel], noise=floors, atol=1e-3, rtol=1e-3)
+    assert failure(stated)[1].startswith("masks[5, 0, 16, 20] is")
     moved = want[3].copy()
     moved[5] = np.roll(moved[5], 1, axis=-1)
     assert np.flatnonzero(~found(moved)).tolist() == [5]

@@ -137,7 +137,7 @@ def test_the_detections_on_the_edge(job: MakeJob) -> None:
     assert boxes.shape == (9, 4)
     assert detections.ranked(members, [boxes, scores])
     edge = found.edge(6)
-    assert set(map(tuple, edge[0])) == {(0, 0, 10, 10), (1, 1, 11, 11)}
+    assert set(map(tuple, edge.rows[0])) == {(0, 0, 10, 10), (1, 1, 11, 11)}
 
     kept = next(row for row in range(9) if boxes[row, 0] < 2)
     other = boxes.copy()
