@@ -137,9 +137,8 @@ def _importing(frame: FrameType | None) -> bool:
 
 
 @contextmanager
-def watching() -> Iterator[Ways]:
-    """Within it the ways of this thread's Python code are noted."""
-    ways = Ways()
+def watching(ways: Ways) -> Iterator[None]:
+    """Within it the ways of this thread's Python code are noted in ``ways``."""
 
     def enter(frame: FrameType, event: str, argument: Any) -> Any:
         code = frame.f_code
@@ -163,7 +162,7 @@ def watching() -> Iterator[Ways]:
     with _conversions(ways), _builtins(ways):
         sys.settrace(enter)
         try:
-            yield ways
+            yield
         finally:
             sys.settrace(before)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,9 @@ REFUSALS = (
     RuntimeError, ValueError, LookupError, AssertionError, TypeError, ArithmeticError,
     AttributeError, NameError,
 )  # fmt: skip
+
+
+_NOTHING: AbstractContextManager[None] = nullcontext()
 
 
 class Runner:
@@ -64,7 +68,12 @@ class Runner:
             naming.check_inputs(self.model, loaded.kind, job)
 
     def __call__(
-        self, inputs: Mapping[str, Array], *, draw: int = 0, used: bool = False
+        self,
+        inputs: Mapping[str, Array],
+        *,
+        draw: int = 0,
+        used: bool = False,
+        within: AbstractContextManager[Any] = _NOTHING,
     ) -> list[Array]:
         """Outputs for one set of inputs.
 
@@ -72,6 +81,7 @@ class Runner:
             draw: another one gives random operators other numbers.
             used: run the replica of the last call once more, with what that call left in it, where
                 there is one.
+            within: where forward runs, and nothing else does: watching Python code costs.
         """
         if self._session is not None:
             try:
@@ -83,7 +93,8 @@ class Runner:
         arguments = tensors(inputs, self.device)
         model = self.used = self.used if used and self.used is not None else replica(self.model)
         buffers, versions = _buffers(model), _versions(model)
-        result = self.forward(arguments, draw=draw, model=model)
+        with within:
+            result = self.forward(arguments, draw=draw, model=model)
         outputs = self._arrays(result)
         self._check_state(model, buffers, versions)
         for name, argument, array in zip(inputs, arguments, inputs.values(), strict=True):
@@ -256,7 +267,12 @@ def replica(model: Any, *shared: torch.Tensor) -> Any:
     """
     if not isinstance(model, torch.nn.Module):
         return model
-    common = {id(tensor): tensor for tensor in (*model.parameters(), *shared)}
+    common: dict[int, Any] = {id(tensor): tensor for tensor in (*model.parameters(), *shared)}
+    for module in model.modules():
+        for value in vars(module).values():
+            # Ten of hooks in each module, which take a third of the time else.
+            if type(value) is OrderedDict and not value:
+                common[id(value)] = OrderedDict()
     try:
         return copy.deepcopy(model, common)
     except (RuntimeError, TypeError, AttributeError, NotImplementedError) as error:

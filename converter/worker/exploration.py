@@ -149,9 +149,8 @@ class Exploration:
         ways = Ways()
 
         def run() -> None:
-            nonlocal ways
-            with coverage.watching() if self._watch else nullcontext(ways) as ways:
-                outputs.extend(self._run(inputs, used=True))
+            watching = coverage.watching(ways) if self._watch else nullcontext()
+            outputs.extend(self._run(inputs, used=True, within=watching))
 
         crash = self._crash(case, inputs) if 0 in case.sizes.values() else None
         error = stages.refusal(run) if crash is None else crash

@@ -188,27 +188,30 @@ def _compare_values(
 ) -> Comparison:
     want = expected.astype(np.float64).ravel()
     got = actual.astype(np.float64).ravel()
-    difference = np.abs(got - want)
+    norms = float(np.linalg.norm(want)), float(np.linalg.norm(got))
+    product = float(want @ got)
+    np.subtract(got, want, out=got)
+    difference, size = np.abs(got, out=got), np.abs(want, out=want)
     exact = expected.dtype.kind != "f"
     derived = tolerance(floor)
     absolute, relative = bounds(expected, rtol, atol, floor)
     if exact:
         # float64 cannot tell neighbouring integers above 2**53 apart.
         difference = np.maximum(difference, (actual != expected).ravel())
-    bound = absolute + relative * np.abs(want)
-    norms = float(np.linalg.norm(want)), float(np.linalg.norm(got))
-    error = float(np.linalg.norm(got - want))
+    error = float(np.linalg.norm(difference))
     rel_l2 = error / norms[0] if norms[0] else (None if error else 0.0)
-    nonzero = want != 0
-    close = bool((difference <= bound).all())
+    share = np.divide(difference, size, out=np.zeros_like(size), where=size > 0)
+    bound = np.add(np.multiply(size, relative, out=size), absolute, out=size)
+    within = bool((difference <= bound).all())
+    close = within
     if not exact and rtol is None and atol is None:
         close = close and rel_l2 is not None and rel_l2 <= derived
     check = frame.model_copy(
         update={
             "max_abs": float(difference.max()),
-            "max_rel": float((difference[nonzero] / np.abs(want[nonzero])).max(initial=0.0)),
+            "max_rel": float(share.max()),
             "rel_l2": rel_l2,
-            "cosine": float(want @ got / (norms[0] * norms[1])) if norms[0] and norms[1] else None,
+            "cosine": product / (norms[0] * norms[1]) if norms[0] and norms[1] else None,
             "atol": absolute,
             "rtol": relative,
             "passed": close,
@@ -216,7 +219,7 @@ def _compare_values(
     )
     if close:
         return Comparison(check)
-    if (difference <= bound).all():
+    if within:
         reason = f"{frame.name}: relative L2 error {rel_l2:.3g}, allowed {derived:.3g}"
     else:
         worst = int(np.argmax(difference - bound))

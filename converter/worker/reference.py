@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -229,8 +229,8 @@ def _run_stated(found: References, run: Runner, job: Job, *, watch: bool) -> Non
             ratios = around.enter_context(training.called(run.model, found.silenced))
             if case.label == SECOND and not run.work.operators:
                 around.enter_context(_counted(run))
-            ways = around.enter_context(coverage.watching()) if watch else Ways()
-            outputs = run(inputs)
+            ways = Ways()
+            outputs = run(inputs, within=coverage.watching(ways) if watch else nullcontext())
         found.cases.append(Reference(case, inputs, outputs, ways))
         if case.label == TRACED:
             found.dropped = list(ratios)  # the replica that is used again keeps its hooks

@@ -13,6 +13,7 @@ import ways
 
 from converter.errors import Code
 from converter.worker import coverage, domain, harvest, patterns
+from converter.worker.coverage import Ways
 
 pytestmark = pytest.mark.integration
 Convert = Callable[..., Any]
@@ -259,7 +260,8 @@ def test_constant_outputs_are_accepted_by_name(made: Convert) -> None:
 
 
 def test_numbers_are_read_from_code_attributes_and_tables() -> None:
-    with coverage.watching() as seen:
+    seen = Ways()
+    with coverage.watching(seen):
         ways.Attribute()(ways.torch.ones(2, 3))
         ways.Builtin()(ways.torch.ones(2, 3))
     assert 45 in harvest.sizes(ways.Attribute(), seen.codes)
