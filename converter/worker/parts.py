@@ -61,6 +61,8 @@ def wrong(expected: Array, actual: Array, noise: Rounding, floor: float | None) 
         noise: the model's own rounding of the parts.
         floor: that of the whole output, as relative L2 distance; ``None``: not known.
     """
-    return slices.wrong(expected, actual, noise.slices, floor) or magnitudes.wrong(
-        expected, actual, noise.decades
+    eps = float(np.finfo(expected.dtype.name).eps)
+    want, got = expected.astype(np.float64), actual.astype(np.float64)
+    return slices.wrong(want, got, noise.slices, floor, eps) or magnitudes.wrong(
+        want, got, noise.decades, eps
     )

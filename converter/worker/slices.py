@@ -26,7 +26,7 @@ _STEPS = 4.0  # of the dtype, at the scale of the whole output, or at one; and a
 
 def spread(values: Array) -> Spread:
     """The scale of each slice that has enough elements."""
-    squares = np.square(values.astype(np.float64))
+    squares = np.square(values.astype(np.float64, copy=False))
     found: Spread = {}
     for axis in range(values.ndim) if values.ndim > 1 else ():
         if values.shape[axis] > 1 and values.size // values.shape[axis] >= _FEWEST:
@@ -35,21 +35,28 @@ def spread(values: Array) -> Spread:
     return found
 
 
-def wrong(expected: Array, actual: Array, noise: Spread, floor: float | None) -> str | None:
+def wrong(
+    want: NDArray[np.float64],
+    got: NDArray[np.float64],
+    noise: Spread,
+    floor: float | None,
+    eps: float,
+) -> str | None:
     """The slice that is wrong by itself, in words, or ``None``.
 
     Args:
         noise: the model's own rounding error in each slice; where it has none for an axis, or for
             another number of slices, ``floor`` stands for it.
         floor: that of the whole output, as relative L2 distance; ``None``: not known.
+        eps: of the dtype that the output has.
     """
-    whole = float(np.sqrt(np.mean(np.square(expected.astype(np.float64)))))
+    whole = float(np.sqrt(np.mean(np.square(want))))
     # ONNX Runtime's sigmoid and its like are exact to a step at one, not at their own small value.
-    exact = _STEPS * float(np.finfo(expected.dtype.name).eps)
+    exact = _STEPS * eps
     step = exact * max(whole, 1.0)
     floor = exact if floor is None else floor
-    errors = spread(actual.astype(np.float64) - expected.astype(np.float64))
-    for axis, scale in spread(expected).items():
+    errors = spread(got - want)
+    for axis, scale in spread(want).items():
         own = noise.get(axis)
         known = own is not None and own.shape == scale.shape
         rounding: Any = own if known else floor * whole  # of each slice, or of all
