@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from onnx import ModelProto
+
 from converter.errors import StageError
 from converter.job import GuiltyStage, Job, SimplifyRecord
-from converter.worker import checking, publishing, simplification
+from converter.worker import checking, publishing, simplification, structure
 from converter.worker.inputs import Array
 from converter.worker.reference import References
 from converter.worker.verification import Verdict, verify
@@ -23,15 +25,17 @@ _GUILTY = {
 
 @dataclass(frozen=True)
 class Proof:
-    """The verdict on the file that would ship, and what became of its simplification."""
+    """The verdict on the file that would ship, what became of its simplification, what is in it."""
 
     verdict: Verdict
     simplify: SimplifyRecord | None
+    graph: ModelProto
 
 
 def prove(
     raw: Path,
     final: Path,
+    graph: ModelProto,
     simplify: SimplifyRecord | None,
     references: References,
     job: Job,
@@ -46,26 +50,27 @@ def prove(
     Args:
         raw: the exporter's own file.
         final: the one that would ship, rewritten when its simplification is taken back.
+        graph: what is in it; its weights do not matter.
         told: what its ``metadata_props`` say.
     """
-    verdict = verify(final, references, job, parameters=parameters)
+    verdict = verify(final, references, job, parameters=parameters, graph=graph)
     if verdict.error is None:
-        return Proof(verdict, simplify)
+        return Proof(verdict, simplify, graph)
     # The same file without ONNX Runtime's optimisations: right there means they are at fault.
-    plain = verify(final, references, job, parameters=parameters, optimise=False)
+    plain = verify(final, references, job, parameters=parameters, optimise=False, graph=graph)
     if simplify is None or not simplify.applied:
-        return _blamed(verdict, "export" if plain.error else "runtime", simplify)
+        guilty: GuiltyStage = "export" if plain.error else "runtime"
+        return Proof(blamed(verdict, guilty), simplify, graph)
     simplify = simplification.reverted(simplify, verdict.error.message)
-    publishing.save(checking.exported(raw, job, references.cases), final, job.export, told)
-    verdict = verify(final, references, job, parameters=parameters)
+    model = checking.exported(raw, job, references.cases)
+    publishing.save(model, final, job.export, told)
+    graph = structure.light(model)
+    del model  # the session holds its own copy of the weights
+    verdict = verify(final, references, job, parameters=parameters, graph=graph)
     if verdict.error is None:
-        return _blamed(verdict, "simplify" if plain.error else "runtime", simplify)
-    plain = verify(final, references, job, parameters=parameters, optimise=False)
-    return _blamed(verdict, "export" if plain.error else "runtime", simplify)
-
-
-def _blamed(verdict: Verdict, guilty: GuiltyStage, simplify: SimplifyRecord | None) -> Proof:
-    return Proof(blamed(verdict, guilty), simplify)
+        return Proof(blamed(verdict, "simplify" if plain.error else "runtime"), simplify, graph)
+    plain = verify(final, references, job, parameters=parameters, optimise=False, graph=graph)
+    return Proof(blamed(verdict, "export" if plain.error else "runtime"), simplify, graph)
 
 
 def blamed(verdict: Verdict, guilty: GuiltyStage) -> Verdict:

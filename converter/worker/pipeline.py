@@ -48,6 +48,7 @@ from converter.worker import (
     reference,
     remedy,
     simplification,
+    structure,
     training,
     verification,
 )
@@ -202,9 +203,10 @@ def _convert(
             publishing.save(model, final, job.export, told)
     with recorder.stage("verify") as notes:
         notes += kernels.known(model)
+        graph = structure.light(model)
         del model  # the session holds its own copy of the weights
         frozen = limits.frozen_places(done.exporter, recorder.caught["export"], references)
-        proof = attribution.prove(raw, final, simplify, references, job, values, told)
+        proof = attribution.prove(raw, final, graph, simplify, references, job, values, told)
         verdict = conclusion.drawn(proof.verdict, references, job, frozen)
         verdict = _told(verdict, told, final, references, job, values)
         done.verify = verdict.record
@@ -216,7 +218,7 @@ def _convert(
             if verdict.error is not None:
                 raise verdict.error
     with recorder.stage("publish"):
-        done.artifact = publishing.artifact(final, job, done.exporter, proof.simplify)
+        done.artifact = publishing.artifact(final, proof.graph, job, done.exporter, proof.simplify)
 
 
 def _told(

@@ -75,13 +75,15 @@ def _tell(model: ModelProto, told: Mapping[str, str]) -> None:
         model.metadata_props.add(key=key, value=value)
 
 
-def seal(path: Path) -> tuple[FileInfo, list[FileInfo]]:
+def seal(path: Path, model: ModelProto) -> tuple[FileInfo, list[FileInfo]]:
     """Force the file and its external data to the disk, and hash them.
+
+    Args:
+        model: what is in the file; its weights do not matter.
 
     Returns:
         The file and the files of external data, paths relative to its folder.
     """
-    model = onnx.load(path, load_external_data=False)
     locations = sorted(
         {
             ExternalDataInfo(tensor).location
@@ -99,10 +101,15 @@ def _sealed(path: Path) -> FileInfo:
     return FileInfo(path=path.name, bytes=path.stat().st_size, sha256=sha256(path))
 
 
-def artifact(path: Path, job: Job, exporter: str, simplify: SimplifyRecord | None) -> Artifact:
-    """Seal the verified file and describe it; its path is relative to its folder."""
-    file, data = seal(path)
-    model = onnx.load(path, load_external_data=False)
+def artifact(
+    path: Path, model: ModelProto, job: Job, exporter: str, simplify: SimplifyRecord | None
+) -> Artifact:
+    """Seal the verified file and describe it; its path is relative to its folder.
+
+    Args:
+        model: what is in the file; its weights do not matter.
+    """
+    file, data = seal(path, model)
     held = {tensor.name for tensor in model.graph.initializer}
     count = sum(_elements(list(tensor.dims)) for tensor in model.graph.initializer)
     opsets = structure.opsets(model)

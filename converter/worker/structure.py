@@ -60,14 +60,8 @@ def skeleton(model: ModelProto) -> ModelProto:
 
     So are those whose values are in another file that was not read.
     """
-    bare = ModelProto()
-    for field, value in model.ListFields():
-        if field.name != "graph":
-            _copy(bare, field.name, value)
+    bare = _without_initializers(model)
     declared = {value.name for value in model.graph.input}
-    for field, value in model.graph.ListFields():
-        if field.name != "initializer":
-            _copy(bare.graph, field.name, value)
     for tensor in model.graph.initializer:
         if not _heavy(tensor):
             bare.graph.initializer.append(tensor)
@@ -78,11 +72,36 @@ def skeleton(model: ModelProto) -> ModelProto:
     return bare
 
 
+def light(model: ModelProto) -> ModelProto:
+    """A copy whose initializers above 1 KiB have no values: what a file says of itself.
+
+    To read a file of 500 MB once more for that takes a second.
+    """
+    bare = _without_initializers(model)
+    for tensor in model.graph.initializer:
+        copy = bare.graph.initializer.add()
+        for field, value in tensor.ListFields():
+            if field.name != "raw_data" or not _heavy(tensor):
+                _copy(copy, field.name, value)
+    return bare
+
+
+def _without_initializers(model: ModelProto) -> ModelProto:
+    bare = ModelProto()
+    for field, value in model.ListFields():
+        if field.name != "graph":
+            _copy(bare, field.name, value)
+    for field, value in model.graph.ListFields():
+        if field.name != "initializer":
+            _copy(bare.graph, field.name, value)
+    return bare
+
+
 def _heavy(tensor: TensorProto) -> bool:
     return tensor_bytes(tensor) > _SMALL or uses_external_data(tensor)
 
 
-def _copy(target: ModelProto | GraphProto, name: str, value: object) -> None:
+def _copy(target: ModelProto | GraphProto | TensorProto, name: str, value: object) -> None:
     if hasattr(value, "CopyFrom"):
         getattr(target, name).CopyFrom(value)
     elif isinstance(value, (str, int, bytes)):

@@ -57,19 +57,21 @@ def verify(
     parameters: Mapping[str, Array] | None = None,
     optimise: bool = True,
     provider: str = "cpu",
+    graph: ModelProto | None = None,
 ) -> Verdict:
     """Run the file on every case and compare every output.
 
     ``path`` is the file as it would be published, its external data beside it; ``parameters``
     are values of parameters that are graph inputs; ``optimise`` is as users run it; ``provider``
-    is a module of ``converter.providers``.
+    is a module of ``converter.providers``; ``graph`` is what is in the file, with or without its
+    weights, where that is known.
     """
     try:
         with training.comparable(path, references.silenced) as runnable:
             session = Session(runnable, provider=provider, optimise=optimise, threads=job.threads)
     except StageError as refused:
         return Verdict(VerifyRecord(status="failed", reason=refused.message), refused)
-    graph = onnx.load(path, load_external_data=False)
+    graph = graph or onnx.load(path, load_external_data=False)
     judged = _judge(path, session, graph, references, job, parameters or {})
     dynamic = _dynamic(graph, references, job, judged.passed)
     error = judged.error
