@@ -62,7 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
     try:
-        return _dispatch([word for word in words if word != "--debug"], debug)
+        code = _dispatch([word for word in words if word != "--debug"], debug)
+        sys.stdout.flush()  # a reader that went away shows here, not where Python ends
+        return code
     except ConverterError as error:
         return _report(error, debug)
     except KeyboardInterrupt:

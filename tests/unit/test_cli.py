@@ -210,6 +210,23 @@ def test_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
+def test_a_reader_that_went_away_before_the_end_is_no_error(tmp_path: Path) -> None:
+    """A short listing is in Python's buffer when nobody reads any more."""
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-m", "converter", "list", "single_conv"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(REPOSITORY), "PATH": ""},
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_the_console_script_is_the_same(converter_command: Command, tmp_path: Path) -> None:
     scripts = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["scripts"]
     module, _, function = scripts["converter"].partition(":")
