@@ -32,6 +32,7 @@ _NEAREST = 0.9
 # far as another rounding may, then as far as a right file may be off, up to a limit. Two runs that
 # move to opposite sides find nearly all that lies within their reach, two at random three of four.
 _FIRST, _FARTHEST, _WITHIN = 2.0, 12.0, 0.7
+_EXACT = 3  # one of so many such pairs has its products in float64
 
 Again = Callable[[int, float, bool], list[Array] | None]
 """Runs the model for a seed and a level, products in float64 or not; ``None``: it refused."""
@@ -189,8 +190,9 @@ class _Edge:
         while self._runs < runs:
             pair, other_side = divmod(self._runs, 2)
             level = max(1.0, min(self._reach, _FIRST if pair == 0 else _FARTHEST))
-            # How the products add up tells what moving their results does not: every other pair.
-            self._run(_RUNS + pair, -level if other_side else level, exact=pair % 2 == 1)
+            # How products add up tells what moving their results does not, and takes twice as long.
+            exact = pair % _EXACT == _EXACT - 1
+            self._run(_RUNS + pair, -level if other_side else level, exact=exact)
             self._runs += 1
         if not self._found:
             return Edge()
