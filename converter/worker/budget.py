@@ -57,6 +57,8 @@ class Work:
 
 
 class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    supports_higher_order_operators = True  # torch.cond and its like count as one operator
+
     def __init__(self, work: Work) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._work = work
@@ -70,7 +72,8 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._work.operators += 1
             self._work.elements += first.numel()
             self._work.products += first.numel() * _depth(str(func), args)
-        if func.overloadpacket.__name__.strip("_") in _LIMITING:
+        packet = getattr(func, "overloadpacket", func)
+        if packet.__name__.strip("_") in _LIMITING:
             given = [*args, *(kwargs or {}).values()]
             self._work.limits |= {abs(x) for x in given if type(x) in (int, float) and _limit(x)}
         return result

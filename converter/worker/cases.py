@@ -33,6 +33,8 @@ _USUAL = (
     127, 128, 129, 255, 256, 257, 511, 512, 513,
 )  # fmt: skip
 _STRIDES = (2, 4, 8)
+# The widest stride that a number of the code may be, and how many sizes behind such are tried.
+_WIDEST, _MOST_PRODUCTS = 64, 24
 _LARGEST_GROWTH = 16
 _MOST_SCALED = 3  # cases for the number of elements or bytes, of six that move all symbols
 
@@ -180,8 +182,9 @@ def resized(
 def of_sizes(job: Job, limits: Sequence[int]) -> tuple[list[Case], list[Case]]:
     """Cases in which one symbol takes another size: the promising ones, and the usual ones.
 
-    Promising are sizes on both sides of a limit, also where a stride of 2, 4 or 8 stands before
-    it, twice and four times the size of the example, and the sizes of other axes.
+    Promising are sizes on both sides of a limit, also where a stride stands before it that is
+    another such number, twice and four times the size of the example, and the sizes of other axes;
+    usual ones those behind a stride of 2, 4 or 8 too.
 
     Args:
         limits: whole numbers that the model's code holds.
@@ -193,9 +196,13 @@ def of_sizes(job: Job, limits: Sequence[int]) -> tuple[list[Case], list[Case]]:
         size = job.inputs[at[0][0]].shape[at[0][1]]
         near = [limit + step for limit in limits for step in (1, 0, -1)]
         behind = [limit * s + step for limit in limits for s in _STRIDES for step in (s, 0)]
+        products = [
+            limit * s + step for limit in limits for s in limits if s <= _WIDEST for step in (s, 0)
+        ]
         first = [2 * size, 4 * size, *sorted(every), *near]
         seen = {size}
-        promising.append(_cheapest(job, symbol, first, seen))
+        likely = _cheapest(job, symbol, first, seen)
+        promising.append(likely + _cheapest(job, symbol, products, seen)[:_MOST_PRODUCTS])
         usual.append(_cheapest(job, symbol, [*_USUAL, 0, *behind], seen))
     return in_turn(promising), in_turn(usual)
 

@@ -29,6 +29,8 @@ Bounds = Mapping[int, tuple[float, float]]
 """Place of an output → the absolute and the relative error that an element may show."""
 
 _MEMBERS = ("boxes", "labels", "scores", "masks", "keypoints", "keypoints_scores")
+# Of which a detection has several, each found by itself: the highest of a map of scores.
+_SINGLE = {"keypoints", "keypoints_scores"}
 # Runs that may be made to find an excuse, and where few detections are left; each takes as long as
 # running the model twice.
 RUNS, _MORE_RUNS, _FEW = 6, 12, 0.05
@@ -193,7 +195,7 @@ def align(
         if not missing or (runs > RUNS and missing > few):
             break
         edge = noise.edge(runs)
-        same = good | _seen(expected, actual, (left, right), edge, allowed)
+        same = good | _seen(members, expected, actual, (left, right), edge, allowed)
         missing = max(
             _not_on_the_edge(members, expected, left[same], edge, allowed),
             _not_on_the_edge(members, actual, right[same], edge, allowed),
@@ -220,6 +222,7 @@ def align(
 
 
 def _seen(
+    members: Places,
     expected: Sequence[Array],
     actual: Sequence[Array],
     rows: tuple[Rows, Rows],
@@ -231,14 +234,25 @@ def _seen(
     for index, (left, right) in enumerate(zip(*rows, strict=True)):
         own = edge.of == left
         seen[index] = own.any() and all(
-            _within(
-                np.concatenate([expected[place][left : left + 1], others[own]]),
+            _each_within(
+                np.concatenate([expected[place][left : left + 1], edge.rows[place][own]]),
                 actual[place][right : right + 1],
                 allowed[place],
-            ).any()
-            for place, others in edge.rows.items()
+                member in _SINGLE,
+            )
+            for member, place in members.items()
         )
     return seen
+
+
+def _each_within(
+    offered: Array, got: Array, allowed: tuple[float, float], singly: bool
+) -> np.bool_:
+    """Whether one of the offered is what was got; singly: for each item along axis 1 another."""
+    if not singly:
+        return _within(offered, got, allowed).any()
+    items = [_within(offered[:, k], got[:, k], allowed).any() for k in range(got.shape[1])]
+    return np.all(items)
 
 
 def _not_on_the_edge(

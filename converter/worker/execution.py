@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+import pickle
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -275,8 +276,8 @@ def replica(model: Any, *shared: torch.Tensor) -> Any:
                 common[id(value)] = OrderedDict()
     try:
         return copy.deepcopy(model, common)
-    except (RuntimeError, TypeError, AttributeError, NotImplementedError) as error:
-        # A lock or an open file in the model, or a tensor with a history.
+    except (RuntimeError, TypeError, AttributeError, pickle.PickleError) as error:
+        # A lock, an open file or a scripted function in the model, or a tensor with a history.
         print(f"the model cannot be copied, its calls share their state: {first_line(error)}")
         return model
 

@@ -7,11 +7,9 @@ show no new way through the code, or the budget is spent. Every case that PyTorc
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -31,7 +29,6 @@ _OTHER_SIZES = 2
 # A case that takes more than this share of the budget waits for the cheaper ones.
 _DEAR = 1 / 8
 # For a case that may crash, and is tried in a child first.
-_CHILD_S, _CHILD_BYTES = 60.0, 8 << 30
 # What code calls that expects missing values.
 _ASK_FOR_NAN = {"isnan", "nan_to_num", "nanmean", "nansum", "nanmedian", "isfinite"}
 
@@ -178,13 +175,7 @@ class Exploration:
             torch.set_num_threads(1)  # those of the parent are not there
             stages.refusal(lambda: self._run(inputs))
 
-        with tempfile.TemporaryDirectory() as folder:
-            log = Path(folder) / "log"
-            try:
-                isolation.call(run, seconds=_CHILD_S, memory_bytes=_CHILD_BYTES, log=log)
-            except isolation.ChildError as error:
-                return error
-        return None
+        return isolation.failure(run)
 
     def other_sizes(self) -> None:
         """Two other sizes for each dynamic symbol, and for all of them together."""

@@ -36,7 +36,7 @@ _FEW = 16
 
 def sizes(model: Any, codes: Iterable[CodeType]) -> list[int]:
     """Whole numbers from 2 on that may limit an axis, in order."""
-    found = {int(number) for number in _all(model, codes) if number == int(number)}
+    found = {abs(int(number)) for number in _all(model, codes) if number == int(number)}
     found |= set(_lengths(model))
     return sorted(number for number in found if 2 <= number <= _LARGEST_SIZE)
 

@@ -10,10 +10,13 @@ import os
 import resource
 import select
 import signal
+import tempfile
 import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+
+_CASE_S, _CASE_BYTES = 60.0, 8 << 30
 
 
 class ChildError(Exception):
@@ -52,6 +55,16 @@ def call(work: Callable[[], None], *, seconds: float, memory_bytes: int, log: Pa
     if code != 0:
         lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
         raise ChildError(lines[-1] if lines else f"exited with {code}")
+
+
+def failure(work: Callable[[], None]) -> ChildError | None:
+    """How ``work`` ends a child of its own, with room for one case; ``None``: it does not."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            call(work, seconds=_CASE_S, memory_bytes=_CASE_BYTES, log=Path(folder) / "log")
+        except ChildError as error:
+            return error
+    return None
 
 
 def _wait(watch: int, deadline: float) -> bool:

@@ -15,15 +15,17 @@ from converter.errors import Code, StageError
 from converter.job import CaseCheck, DynamicCheck, Job, VerifyRecord
 from converter.worker import (
     interface,
+    isolation,
     numerics,
     runtime_errors,
+    stages,
     structure,
     training,
     undecided,
     vacuity,
 )
 from converter.worker import noise as rounding
-from converter.worker.cases import SECOND, TRACED
+from converter.worker.cases import SECOND, TRACED, Case
 from converter.worker.inputs import Array
 from converter.worker.numerics import Comparison, Noise
 from converter.worker.outputs import compare
@@ -138,18 +140,21 @@ def _judge(
     ordering = undecided.Ordering(path, graph)
     for reference in references.cases:
         case = reference.case
-        check, error = run(reference, references, job, parameters, measure=case.stated)
+        feeds = {**reference.inputs, **parameters}
+        crash = _crash(path, reference, feeds)
+        check, error = _unchecked(case, session), crash
+        if crash is None:
+            check, error = run(reference, references, job, parameters, measure=case.stated)
         if error is not None and not case.stated:
-            # Measuring takes as long as running the model several times: not where it is in vain.
-            feeds = {**reference.inputs, **parameters}
             why = undecided.anyway(error, reference, references, ordering, feeds)
-            if why is None:
+            if why is None and crash is None:
+                # Takes as long as running the model several times: not where it is in vain.
                 check, error = run(reference, references, job, parameters, measure=True)
                 if error is not None:
                     why = undecided.by_rounding(error, check, reference, references)
-                if error is not None and why is None:
-                    why = undecided.by_the_standard(error, path, reference, feeds)
-                    found.warned += [why] if why else []
+            if why is None and error is not None:
+                why = undecided.by_the_standard(error, path, reference, feeds)
+                found.warned += [why] if why else []
             if why is not None:
                 found.undecided[case.label] = why
                 continue
@@ -216,6 +221,29 @@ def vacuous(references: References) -> VerifyRecord:
     )
 
 
+def _unchecked(case: Case, session: Session) -> CaseCheck:
+    return CaseCheck(label=case.label, shapes=case.shapes, provider=session.provider, outputs=[])
+
+
+def _crash(path: Path, reference: Reference, feeds: Mapping[str, Array]) -> StageError | None:
+    """How ONNX Runtime ends the process at a size of zero, where some of its kernels divide."""
+    if 0 not in reference.case.sizes.values():
+        return None
+
+    def run() -> None:
+        # A session of the child's own: the threads of the parent's are not there.
+        stages.refusal(lambda: Session(path).run(feeds))
+
+    crash = isolation.failure(run)
+    if crash is None:
+        return None
+    return StageError(
+        Code.SESSION,
+        f"case {reference.case}: ONNX Runtime {crash}",
+        "keep empty tensors from it, or find the operator: its kernel is at fault",
+    )
+
+
 def _run_case(
     session: Session,
     reference: Reference,
@@ -226,7 +254,7 @@ def _run_case(
     measure: bool,
 ) -> tuple[CaseCheck, StageError | None]:
     case = reference.case
-    check = CaseCheck(label=case.label, shapes=case.shapes, provider=session.provider, outputs=[])
+    check = _unchecked(case, session)
     try:
         outputs = session.run({**reference.inputs, **parameters})
     except RuntimeErrors as error:

@@ -94,3 +94,52 @@ class RisingTraced(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.where((x[:, 1:] > x[:, :-1]).all(), 2 * x, x)
+
+
+class Frames(nn.Module):
+    """A limit of frames, of which each is 10 steps."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * (1.0 + (int(x.shape[1]) // 10 > 12))
+
+
+class Newest(nn.Module):
+    """The mean of the last 100 steps."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        steps = range(int(x.shape[1]))[-100:]
+        return x * x[:, steps[0] :].mean(1, keepdim=True)
+
+
+class NewestByTensors(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * x[:, -100:].mean(1, keepdim=True)
+
+
+class Products(nn.Module):
+    """ONNX Runtime's Einsum divides by the size of an empty batch."""
+
+    def forward(self, x: Tensor, z: Tensor) -> Tensor:
+        return torch.einsum("bij,bkj->", x, z)
+
+
+class Chosen(nn.Module):
+    """A way that torch.export keeps in the file."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cond(x.sum() > 0, lambda x: x + 1, lambda x: x - 1, (x,))
+
+
+class Scripted(nn.Module):
+    """Holds a scripted function, which cannot be copied."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.twice = torch.jit.script(twice)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.twice(x) + 1
+
+
+def twice(x: Tensor) -> Tensor:
+    return x * 2

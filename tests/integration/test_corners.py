@@ -43,6 +43,21 @@ def test_sizes_that_are_large_together_are_tried(
     assert f"case {case} " in done.result.error.message
 
 
+@pytest.mark.parametrize(("name", "case"), [("Frames", "t=130"), ("Newest", "t=101")])
+def test_limits_behind_a_stride_and_counted_from_the_end_are_tried(
+    convert: Convert, name: str, case: str
+) -> None:
+    done = sized(convert, name, 2, 20, 4)
+    assert done.code is Code.VERIFY_VALUE, done.result.error
+    assert f"case {case} " in done.result.error.message
+
+
+def test_a_limit_counted_from_the_end_by_tensors_is_right(convert: Convert) -> None:
+    done = sized(convert, "NewestByTensors", 2, 20, 4)
+    assert done.code is None, done.result.error
+    assert "t=101" in [case.label for case in done.result.verify.cases]
+
+
 def test_the_number_of_elements_by_tensors_is_right(convert: Convert) -> None:
     done = sized(convert, "ElementsTraced", 2, 10, 8)
     assert done.code is None, done.result.error
@@ -117,3 +132,24 @@ def test_whole_numbers_are_few(tiny_job: Callable[..., Any]) -> None:
         names = [pattern.name for pattern in group.members["ids"]]
         assert len({*names}) == len(names) <= most
         assert limits == [] or [name for name in names if name.startswith("around")]
+
+
+def test_a_size_of_zero_that_ends_onnx_runtime_fails_no_file(convert: Convert) -> None:
+    shapes = {"x": {"shape": [2, 3, 4]}, "z": {"shape": [2, 5, 4]}}
+    axes = {name: {0: "b"} for name in shapes}
+    done = made(convert, "Products", shapes, dynamic_axes=axes)
+    assert done.code is None, done.result.error
+    assert done.result.verify.reason is not None
+    assert "case b=0 " in done.result.verify.reason
+    assert "ONNX Runtime crashed with SIGFPE" in done.result.verify.reason
+
+
+def test_control_flow_of_torch_is_counted_as_one_operator(convert: Convert) -> None:
+    inputs = {"x": {"shape": [2, 3]}}
+    done = made(convert, "Chosen", inputs, exporters=["dynamo"], opset=18)
+    assert done.code is None, done.result.error
+
+
+def test_a_scripted_function_in_a_model_is_no_error(convert: Convert) -> None:
+    done = made(convert, "Scripted", {"x": {"shape": [2, 3]}}, exporters=["torchscript"])
+    assert done.code is None, done.result.error

@@ -141,6 +141,28 @@ def test_a_part_may_be_what_rounding_makes_of_that_very_detection(
     assert failure(compare(want, got, noise=noise))
 
 
+def test_each_keypoint_may_jump_by_itself() -> None:
+    """The highest place of a map: another one in this run, in that run, and in the file."""
+    names = ["boxes", "labels", "scores", "keypoints"]
+    want = [*listed()[:3], np.random.default_rng(1).uniform(0, 200, (COUNT, 17, 3)).astype("f4")]
+    got = [array.copy() for array in want]
+    rows = {place: want[place][[40, 40]].copy() for place in range(4)}
+    for run, point in enumerate((3, 9)):
+        got[3][40, point] += 5
+        rows[3][run, point] += 5
+    edge = Edge(rows, np.asarray([40, 40]))
+    noise = Noise([1e-6, None, 1e-6, 1e-6], edge=lambda runs: edge)
+    members = detections.places(names, want)
+
+    def compared() -> list[Code | None]:
+        found = outputs.compare(names, want, got, VerifySpec(), noise, members)
+        return [item.code for item in found]
+
+    assert compared() == [None] * 4
+    got[3][40, 10] += 5
+    assert Code.VERIFY_VALUE in compared()
+
+
 def test_a_list_without_an_order_is_compared_as_it_stands() -> None:
     """One box for each cell of a grid: nothing suppresses any."""
     want = [array[::-1].copy() for array in listed()]
