@@ -223,14 +223,17 @@ def _compare_values(
         reason = f"{frame.name}: relative L2 error {rel_l2:.3g}, allowed {derived:.3g}"
     else:
         worst = int(np.argmax(difference - bound))
-        index = [int(i) for i in np.unravel_index(worst, expected.shape)]
-        reason = (
-            f"{frame.name}{index} is {_apart(actual.flat[worst], expected.flat[worst])}; "
-            f"largest error {difference.max():.3g}, allowed there {bound[worst]:.3g}"
-        )
+        reason = f"{frame.name}{_place(worst, expected, actual)}; largest error "
+        reason += f"{difference.max():.3g}, allowed there {bound[worst]:.3g}"
         if exact and difference.max() <= 1:
             reason += "; whole numbers are exact: let forward return them before they are rounded"
     return Comparison(check, Code.VERIFY_VALUE, reason)
+
+
+def _place(flat: int, expected: Array, actual: Array) -> str:
+    """Where an element stands, and what both sides have there."""
+    index = [int(i) for i in np.unravel_index(flat, expected.shape)]
+    return f"{index} is {_apart(actual.flat[flat], expected.flat[flat])}"
 
 
 def _apart(found: np.generic, expected: np.generic) -> str:

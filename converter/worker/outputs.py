@@ -52,11 +52,7 @@ def compare(
     ]
     for index in members.values():
         item = compared[index]
-        if (
-            problem is None
-            and detections.image(expected[index])
-            and _by_share(item, spec, noise, index)
-        ):
+        if problem is None and _by_share(item, expected[index], spec, noise.floors[index]):
             item = Comparison(item.check.model_copy(update={"passed": True}))
         compared[index] = replace(item, check=item.check.model_copy(update={"unpaired": unpaired}))
     if problem is not None:
@@ -66,11 +62,11 @@ def compare(
     return compared
 
 
-def _by_share(item: Comparison, spec: VerifySpec, noise: Noise, index: int) -> bool:
+def _by_share(item: Comparison, want: Array, spec: VerifySpec, floor: float | None) -> bool:
     """Whether masks that are off at single pixels are within the tolerance as a whole.
 
     Each by itself is: ``detections`` paired them so.
     """
-    stated = spec.rtol is not None or spec.atol is not None
-    share = item.check.rel_l2
-    return not stated and share is not None and share <= numerics.tolerance(noise.floors[index])
+    if spec.rtol is not None or spec.atol is not None or not detections.image(want):
+        return False
+    return item.check.rel_l2 is not None and item.check.rel_l2 <= numerics.tolerance(floor)

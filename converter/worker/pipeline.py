@@ -183,23 +183,22 @@ def _convert(
     with recorder.stage("export"):
         values = parameters(loaded, job)
         plugin: Exporter = importlib.import_module(f"converter.exporters.{done.exporter}")
-        example = execution.tensors(references.cases[0].inputs, loaded.device)
         with execution.bound(loaded, job):
-            plugin.export(loaded, job, example, raw)
+            plugin.export(loaded, job, _example(references, loaded), raw)
     with recorder.stage("check"):
         model = checking.exported(raw, job, references.cases)
         checking.check(model, job, done.exporter, set(values))
         if job.training == "train":
-            what = f"the {done.exporter} export"
             hint = _UNUSED if done.exporter == "torchscript" else ""
-            training.check(model, loaded, references.dropped, what, hint)
+            training.check(model, loaded, references.dropped, f"the {done.exporter} export", hint)
         if job.simplifier is None:
             publishing.save(model, final, job.export, told)
     if job.simplifier is not None:
         with recorder.stage("simplify"):
             simplified = simplification.simplify(model, job.simplifier, _declared(job), folder)
-            simplify = simplified.record
             model = simplified.model or checking.exported(raw, job, references.cases)
+            simplify = simplified.record
+            del simplified  # which holds the weights as well
             publishing.save(model, final, job.export, told)
     with recorder.stage("verify") as notes:
         notes += kernels.known(model)
@@ -219,6 +218,10 @@ def _convert(
                 raise verdict.error
     with recorder.stage("publish"):
         done.artifact = publishing.artifact(final, proof.graph, job, done.exporter, proof.simplify)
+
+
+def _example(references: References, loaded: Loaded) -> tuple[torch.Tensor, ...]:
+    return execution.tensors(references.cases[0].inputs, loaded.device)
 
 
 def _told(
