@@ -225,7 +225,7 @@ def _compare_values(
         worst = int(np.argmax(difference - bound))
         reason = f"{frame.name}{_place(worst, expected, actual)}; largest error "
         reason += f"{difference.max():.3g}, allowed there {bound[worst]:.3g}"
-        if exact and difference.max() <= 1:
+        if expected.dtype.kind in "iu" and difference.max() <= 1:
             reason += "; whole numbers are exact: let forward return them before they are rounded"
     return Comparison(check, Code.VERIFY_VALUE, reason)
 

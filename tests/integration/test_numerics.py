@@ -174,3 +174,11 @@ def test_numbers_that_six_digits_do_not_tell_apart_have_more() -> None:
     found = numerics.compare("y", want, got, rtol=0.0, atol=1e-9)
     assert found.reason is not None
     assert found.reason.startswith("y[0] is 1.00000001, PyTorch gives 1; largest error 1e-08")
+
+
+@pytest.mark.parametrize(("dtype", "told"), [("int64", True), ("bool", False)])
+def test_only_numbers_are_rounded(dtype: str, told: bool) -> None:
+    want, got = np.zeros(4, dtype), np.array([0, 1, 0, 0]).astype(dtype)
+    found = numerics.compare("y", want, got, rtol=None, atol=None)
+    assert found.code is Code.VERIFY_VALUE
+    assert ("whole numbers are exact" in (found.reason or "")) == told
