@@ -262,8 +262,9 @@ class Branch(Frozen):
         line: of the condition.
         text: its source: ``if T > 16``.
         outcome: what never happened: ``true``, ``false``, ``no turn`` or ``a turn`` of a loop, or
-            ``another value`` of what became a Python number; ``false at turn 3`` of a loop around
-            it; ``each way of all parts`` of ``if a and b``.
+            ``another value`` of what became a Python number, or ``an effect of its number`` where
+            others changed nothing; ``false at turn 3`` of a loop around it; ``each way of all
+            parts`` of ``if a and b``.
     """
 
     file: str

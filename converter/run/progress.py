@@ -64,10 +64,12 @@ class Printer:
 def line(done: int, total: int, row: Row) -> str:
     """``[ 12/121] ok       resnet18  12.3 s``, with code and reason when it is not ok.
 
-    What is from the store took its time in another run.
+    What is from the store took its time in another run. A job that was tried again says so.
     """
     count = f"[{done:>{len(str(total))}}/{total}]"
     took = "stored" if row.cached else f"{summary.seconds(row):.1f} s"
+    if summary.retried(row):
+        took = f"{took} (try {row.attempts})"
     text = f"{count} {row.status:<8} {row.name}  {took}"
     why = summary.reason(row)
     return f"{text}  {why}" if why else text

@@ -37,14 +37,21 @@ def render(manifest: Manifest, directory: Path) -> str:
 
 
 def totals(rows: Sequence[Row]) -> str:
-    """``12 models: 10 ok, 1 failed, 1 skipped; 9 from the store``."""
+    """``12 models: 10 ok, 1 failed, 1 skipped; 9 from the store; 1 tried again``."""
     number = counts(rows)
     total = sum(number.values())
     order = sorted(number, key=lambda status: (status != "ok", status))
     listed = ", ".join(f"{number[status]} {status}" for status in order)
     stored = sum(row.cached for row in rows)
     more = f"; {stored} from the store" if stored else ""
+    again = sum(map(retried, rows))
+    more += f"; {again} tried again" if again else ""
     return f"{total} {'model' if total == 1 else 'models'}: {listed or 'none'}{more}"
+
+
+def retried(row: Row) -> bool:
+    """Whether a process of the job was lost in this run, and another one took its place."""
+    return row.attempts > 1 and not row.cached
 
 
 def verification(rows: Sequence[Row]) -> list[str]:

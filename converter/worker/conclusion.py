@@ -9,6 +9,7 @@ from converter.errors import Code, StageError
 from converter.job import Branch, Domain, Job
 from converter.worker import cases, domain, limits
 from converter.worker.coverage import Place
+from converter.worker.limits import FrozenPlaces
 from converter.worker.reference import References
 from converter.worker.verification import Verdict
 
@@ -16,18 +17,19 @@ _MOST_SHOWN = 3
 
 
 def drawn(
-    verdict: Verdict, references: References, job: Job, places: Sequence[Place] = ()
+    verdict: Verdict, references: References, job: Job, frozen: FrozenPlaces | None = None
 ) -> Verdict:
     """The verdict with its domain; a wrong file with its limit, a right one with what is open.
 
     Args:
-        places: lines at which the exporter turned a tensor into a number.
+        frozen: lines at which the exporter turned a tensor into a number.
     """
+    frozen = frozen or FrozenPlaces()
     if verdict.error is not None:
         found = domain.of(references, job, verdict.undecided)
-        return _limited(verdict, found, references, places)
+        return _limited(verdict, found, references, frozen.places)
     symbols = bool(cases.symbols(job))
-    open_ = limits.unreached(references, verdict.undecided, places, symbols=symbols)
+    open_ = limits.unreached(references, verdict.undecided, frozen, symbols=symbols)
     found = domain.of(references, job, verdict.undecided, open_)
     reason = verdict.record.reason
     if open_:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import ast
 import builtins
 import dis
+import importlib.util
 import itertools
 import linecache
 import re
@@ -32,8 +33,11 @@ from converter.job import Branch
 from converter.libraries import is_standard
 
 _PACKAGE = Path(__file__).resolve().parents[1]
+# What torch computes sizes with, under torch.cond and torch.export, is no model's code either.
 _LIBRARIES = tuple(
-    str(Path(str(module.__file__)).parent) + "/" for module in (torch, sys.modules["numpy"])
+    str(Path(spec.origin).parent) + "/"
+    for name in ("torch", "numpy", "sympy", "mpmath", "networkx")
+    if (spec := importlib.util.find_spec(name)) is not None and spec.origin
 )
 # Code of torch that a trace freezes like the model's: its numbers are noted, not its jumps.
 _MODULES = str(Path(torch.nn.__file__).parent / "modules") + "/"
@@ -159,7 +163,7 @@ def watching(ways: Ways) -> Iterator[None]:
         return _follower(jumps, ways)
 
     before = sys.gettrace()
-    with _conversions(ways), _builtins(ways):
+    with converting(ways), _builtins(ways):
         sys.settrace(enter)
         try:
             yield
@@ -212,8 +216,12 @@ def _summary(value: Any) -> Any:
 
 
 @contextmanager
-def _conversions(ways: Ways) -> Iterator[None]:
-    """Within it what tensors become as Python numbers is noted, by the line that asked."""
+def converting(ways: Ways, more: Sequence[str] = ()) -> Iterator[None]:
+    """Within it what tensors become as Python numbers is noted, by the line that asked.
+
+    Args:
+        more: further methods of tensors that give a number.
+    """
 
     def noting(original: Any, comparison: bool) -> Any:
         def convert(*arguments: Any, **options: Any) -> Any:
@@ -231,7 +239,7 @@ def _conversions(ways: Ways) -> Iterator[None]:
         return convert
 
     patched: list[tuple[Any, str]] = [
-        (torch.Tensor, name) for name in (*_CONVERSIONS, *_COMPARISONS)
+        (torch.Tensor, name) for name in (*_CONVERSIONS, *_COMPARISONS, *more)
     ]
     patched += [(torch, name) for name in _COMPARISONS]
     own = [vars(owner).get(name) for owner, name in patched]
@@ -366,11 +374,7 @@ def _uses(code: CodeType, position: Any) -> tuple[tuple[str, str], ...]:
 @cache
 def _subjects(file: str) -> dict[int, ast.expr]:
     """What a ``match`` asks of, by the line of each of its cases."""
-    try:
-        tree = ast.parse("".join(linecache.getlines(file)))
-    except SyntaxError:
-        return {}
-    matches = [node for node in ast.walk(tree) if isinstance(node, ast.Match)]
+    matches = [node for node in _nodes(file) if isinstance(node, ast.Match)]
     return {case.pattern.lineno: node.subject for node in matches for case in node.cases}
 
 
@@ -384,6 +388,47 @@ def _condition(text: str) -> ast.expr | None:
     node = node.value if isinstance(node, ast.Expr) else node
     condition = getattr(node, "test", node)
     return condition if isinstance(condition, ast.expr) else None
+
+
+def decides(jump: Jump) -> bool:
+    """Whether a jump takes a way through the code: ``x and y`` as a value takes none."""
+    file, _ = jump.place
+    return any(first <= jump.line <= last for first, last in _tests(file))
+
+
+def replaced(place: Place) -> bool:
+    """Whether a line is in an autograd function that writes its own operators into the graph."""
+    file, line = place
+    return any(first <= line <= last for first, last in _symbolics(file))
+
+
+@cache
+def _tests(file: str) -> list[tuple[int, int]]:
+    """The first and the last line of each condition in a file."""
+    nodes = _nodes(file)
+    found = [getattr(node, "test", None) for node in nodes]
+    found += [test for node in nodes for test in getattr(node, "ifs", [])]
+    found += [node.pattern for node in nodes if isinstance(node, ast.match_case)]
+    return [(test.lineno, test.end_lineno or test.lineno) for test in found if test is not None]
+
+
+@cache
+def _symbolics(file: str) -> list[tuple[int, int]]:
+    """The first and the last line of each class with a method ``symbolic``."""
+    classes = [node for node in _nodes(file) if isinstance(node, ast.ClassDef)]
+    return [
+        (one.lineno, one.end_lineno or one.lineno)
+        for one in classes
+        if any(isinstance(part, ast.FunctionDef) and part.name == "symbolic" for part in one.body)
+    ]
+
+
+@cache
+def _nodes(file: str) -> list[ast.AST]:
+    try:
+        return [*ast.walk(ast.parse("".join(linecache.getlines(file))))]
+    except SyntaxError:
+        return []
 
 
 def _mentions(node: ast.AST, how: str = "value") -> Iterator[tuple[str, str]]:

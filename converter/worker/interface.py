@@ -29,6 +29,11 @@ from converter.worker.inputs import Array
 # Sizes of one axis: one for each case.
 Sizes = NDArray[np.int64]
 
+# What to do where a shape of the file stays what it was in the traced example.
+FROZEN_SHAPE = (
+    "a shape was frozen while tracing: no int(), len() or loop over x.shape, and no operator with "
+    "a fixed output size, such as adaptive pooling, on a dynamic axis"
+)
 # Any two sizes fit a rule such as 2*height + 1.
 _SIZES_FOR_A_RULE = 3
 _OPERATORS: dict[type[ast.operator], Any] = {
@@ -347,7 +352,7 @@ def _fixed(tensor: _Tensor, axis: int, size: int, job: Job) -> StageError:
             Code.DIM_SPECIALISED,
             f"{tensor.axis(axis)} ({declared}) is not dynamic in the file, which says {size}; "
             f"{has}",
-            "a shape was frozen while tracing: no int(), len() or loop over x.shape",
+            FROZEN_SHAPE,
         )
     return StageError(
         Code.OUTPUT_STRUCTURE,

@@ -8,18 +8,88 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
+import torch
 from torch.jit import TracerWarning  # type: ignore[attr-defined]  # torch's own name for it
 
-from converter.job import Branch
-from converter.worker import coverage
-from converter.worker.coverage import Place
+from converter.job import Branch, Job
+from converter.worker import coverage, execution, stages
+from converter.worker.coverage import Place, Ways
+from converter.worker.loading import Loaded
 from converter.worker.reference import Reference, References
 
 _MOST_LINES, _MOST_SIZES = 2, 6
 
 
-def frozen_places(
+@dataclass(frozen=True)
+class FrozenPlaces:
+    """Lines at which an exporter has frozen a number or a condition.
+
+    Attributes:
+        places: all of them.
+        sizes: those at which a size became a number that is another one at other sizes.
+    """
+
+    places: list[Place] = field(default_factory=list)
+    sizes: set[Place] = field(default_factory=set)
+
+
+def frozen(
+    exporter: str,
+    caught: Sequence[warnings.WarningMessage],
+    loaded: Loaded,
+    references: References,
+    job: Job,
+) -> FrozenPlaces:
+    """The lines that ``exporter`` froze, and which of them are numbers that sizes decide.
+
+    Args:
+        caught: the warnings of the export.
+    """
+    places = _places(exporter, caught, references)
+    known: set[Place] = set().union(*(item.ways.numbers for item in references.cases))
+    if exporter != "torchscript" or known.issuperset(places):
+        return FrozenPlaces(places)
+    return FrozenPlaces(places, _sizes(loaded, references, job) & set(places))
+
+
+def _sizes(loaded: Loaded, references: References, job: Job) -> set[Place]:
+    """Where a size becomes a number that is another one in a case with other sizes.
+
+    In a trace sizes are tensors, so that what they become can be seen; for eager PyTorch they are
+    numbers already.
+    """
+    traced = references.cases[0]
+
+    def moved(item: Reference) -> int:
+        old, new = traced.case.shapes, item.case.shapes
+        return sum(a != b for name in new for a, b in zip(old[name], new[name], strict=True))
+
+    other = max(references.cases, key=lambda item: (moved(item), -item.case.elements))
+    if not moved(other):
+        return set()
+    numbers: list[dict[Place, set[str]]] = []
+    for item in (traced, other):
+        ways = Ways()
+
+        def run(item: Reference = item, ways: Ways = ways) -> None:
+            arguments = execution.tensors(item.inputs, loaded.device)
+            model = execution.replica(loaded.model)
+            watched = coverage.converting(ways, ("__len__",))
+            with execution.bound(replace(loaded, model=model), job), watched, torch.no_grad():
+                torch.jit.trace(  # type: ignore[no-untyped-call]
+                    model, arguments, check_trace=False, strict=False
+                )
+
+        if stages.refusal(run) is not None:
+            return set()
+        numbers.append(ways.numbers)
+    first, second = numbers
+    return {place for place, values in first.items() if values != second.get(place, values)}
+
+
+def _places(
     exporter: str, caught: Sequence[warnings.WarningMessage], references: References
 ) -> list[Place]:
     """The lines of the model's code at which an exporter has frozen a number or a condition.
@@ -41,16 +111,17 @@ def frozen_places(
     ways = [item.ways for item in references.cases if not item.blind]
     found += sorted(set().union(*(item.compared for item in ways)))
     found += [jump.place for jump, _ in coverage.unreached(ways)]
-    return list(dict.fromkeys(found))
+    return [place for place in dict.fromkeys(found) if not coverage.replaced(place)]
 
 
 def unreached(
-    references: References, undecided: Collection[str], places: Sequence[Place], *, symbols: bool
+    references: References, undecided: Collection[str], frozen: FrozenPlaces, *, symbols: bool
 ) -> list[Branch]:
-    """What no case reached of the lines that an exporter has frozen.
+    """What no case reached of the lines that an exporter has frozen, in a file that is right.
 
-    Of a condition that is its other way, of a number another value. A number that eager PyTorch
-    never makes is a size: it was another one where the sizes were.
+    Of a condition that is its other way, of a number another value, or that another value changes
+    something. A number that eager PyTorch never makes is a size: it was another one where the
+    sizes were.
 
     Args:
         undecided: labels of cases that say nothing of the file.
@@ -61,19 +132,23 @@ def unreached(
     sides = coverage.unreached(ways)
     turns = coverage.unreached_turns(ways)
     taken = set().union(*(item.taken for item in ways))
-    conditions = {jump.place for jump, _ in taken if not jump.loop}
+    conditions = {jump.place for jump, _ in taken if not jump.loop and coverage.decides(jump)}
     moved = len({str(item.case.shapes) for item in judged}) > 1
-    found = [branch for (jump, _), branch in sides.items() if jump.place in places]
-    found += [branch for jump, branch in turns.items() if jump.place in places]
-    for file, line in places:
-        if (file, line) in conditions:
+    found = [branch for (jump, _), branch in sides.items() if jump.place in frozen.places]
+    found += [branch for jump, branch in turns.items() if jump.place in frozen.places]
+    for place in frozen.places:
+        if place in conditions:
             continue
-        values = set().union(*(item.numbers.get((file, line), set()) for item in ways))
-        chosen = set().union(*(item.choices.get((file, line), set()) for item in ways))
+        values = set().union(*(item.numbers.get(place, set()) for item in ways))
+        chosen = set().union(*(item.choices.get(place, set()) for item in ways))
+        outcome = None
         if 1 in (len(values), len(chosen)) or (not values and symbols and not moved):
-            text = coverage.line_of(file, line)
-            named = coverage.shown(file)
-            found.append(Branch(file=named, line=line, text=text, outcome="another value"))
+            outcome = "another value"
+        elif len(values) > 1 or place in frozen.sizes:
+            outcome = "an effect of its number"
+        if outcome is not None:
+            text, named = coverage.line_of(*place), coverage.shown(place[0])
+            found.append(Branch(file=named, line=place[1], text=text, outcome=outcome))
     return coverage.by_line(found)
 
 

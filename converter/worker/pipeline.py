@@ -204,7 +204,7 @@ def _convert(
         notes += kernels.known(model)
         graph = structure.light(model)
         del model  # the session holds its own copy of the weights
-        frozen = limits.frozen_places(done.exporter, recorder.caught["export"], references)
+        frozen = limits.frozen(done.exporter, recorder.caught["export"], loaded, references, job)
         proof = attribution.prove(raw, final, graph, simplify, references, job, values, told)
         verdict = conclusion.drawn(proof.verdict, references, job, frozen)
         verdict = _told(verdict, told, final, references, job, values)

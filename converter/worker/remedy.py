@@ -60,42 +60,42 @@ def hint(
     Args:
         error: the one that the row shows.
         failures: of all exporters that were tried, in order.
-        probe: called at most once.
+        probe: called at most once for each exporter.
     """
     if error.hint == fastpath.HINT:  # found by trying, and the same for all exporters
         return error.hint
     parts = [error.hint]
-    if (candidate := promising(failures, job)) is not None:
-        exporter, opset = candidate
+    tried: list[str] = []
+    exporters, opset = promising(failures, job)
+    for exporter in exporters:
         print(f"trying {exporter} at opset {opset}, to see whether that would verify")
         found = probe(exporter, opset)
         if found is None:
             return f"opset={opset} verifies: set models.{job.name}.opset: {opset}"
+        tried.append(f"{exporter}: {found.code}")
+    if tried:
         # A hint that names this opset would promise what does not come true.
         kept = "" if error.code is Code.OPSET_MISMATCH else error.hint
-        parts = [kept, f"opset={opset} fails as well ({exporter}: {found.code})"]
+        parts = [kept, f"opset={opset} fails as well ({', '.join(tried)})"]
     if error.code is Code.VERIFY_VACUOUS and _loops(loaded):
         parts.insert(0, _VARY)
     parts.append(_other_exporter(error, loaded, job))
     return "; ".join(part for part in parts if part)
 
 
-def promising(failures: Sequence[Failure], job: Job) -> tuple[str, int] | None:
-    """The exporter and the lowest higher opset that may cure a failure; ``None``: there is none.
+def promising(failures: Sequence[Failure], job: Job) -> tuple[list[str], int]:
+    """The lowest higher opset that may cure a failure, and the exporters that it may cure.
 
     It is the opset that a message names, or the one from which an exporter need not convert.
     """
-    if job.opset is None:
-        return None
-    found: list[tuple[int, str]] = []
-    for exporter, error in failures:
+    found: dict[int, list[str]] = {}
+    for exporter, error in failures if job.opset is not None else ():
         opset = _named_opset(error) or _native_opset(exporter, error)
-        if opset is not None and opset > job.opset and opsets.able([exporter], opset):
-            found.append((opset, exporter))
-    if not found:
-        return None
-    opset, exporter = min(found, key=lambda item: item[0])  # of equals the first tried
-    return exporter, opset
+        if opset is not None and opset > (job.opset or 0) and opsets.able([exporter], opset):
+            listed = found.setdefault(opset, [])
+            listed += [exporter] if exporter not in listed else []
+    lowest = min(found, default=0)
+    return found.get(lowest, []), lowest
 
 
 def _named_opset(error: ErrorRecord) -> int | None:

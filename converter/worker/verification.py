@@ -357,11 +357,12 @@ _NEARLY = (
 _OTHER_DTYPE = "cast the output in forward, to float32 for example"
 _ONLY_THE_FILE = (
     "PyTorch is finite there: the file divides by zero or overflows (torch.linspace with one step "
-    "divides by steps - 1); write that part of forward with other operators"
+    "divides by steps - 1), or lacks a branch for such values; write that part of forward with "
+    "other operators"
 )
 _HINTS = {
     Code.DIM_SPECIALISED: "the model's code fixes this axis; rewrite it, or remove the axis",
-    Code.VERIFY_SHAPE: "a shape was frozen while tracing: no int(), len() or loop over x.shape",
+    Code.VERIFY_SHAPE: interface.FROZEN_SHAPE,
     Code.VERIFY_NONFINITE: "give inputs in the range that the model expects (fill, low, high)",
 }
 
@@ -370,7 +371,10 @@ def _hint(code: Code, label: str, sizes: Mapping[str, int]) -> str:
     if code is not Code.VERIFY_VALUE:
         return _HINTS.get(code, "")
     if sizes:
-        return "a size, or a condition on one, was frozen while tracing"
+        return (
+            "a size, or a condition on one, was frozen while tracing; if no line of the model "
+            "reads one, an operator of the file is wrong at this size"
+        )
     if label == SECOND:
         return "wrong for other values: a branch or a value was frozen while tracing"
     if label == TRACED:

@@ -194,6 +194,33 @@ def test_a_number_that_a_trace_has_frozen(made: Convert, high: int, code: Code) 
         assert "`return x.roll(int(shift), 1) + shift` (another value)" in error(done).message
 
 
+@pytest.mark.parametrize(
+    ("name", "shape", "axes", "lines"),
+    [
+        ("BothFlags", (3, 4), {}, ["first = x[0, 0].item() > 50", "last = x[-1, -1].item() < -50"]),
+        (
+            "BothSizes",
+            (1, 10, 12),
+            {"x": {1: "h", 2: "w"}},
+            ["height, width = int(x.shape[1]), int(x.shape[2])"],
+        ),
+        ("FixedWidth", (2, 4, 5), {"x": {0: "b"}}, []),
+        ("OwnSymbolic", (2, 4), {"x": {0: "b"}}, []),
+    ],
+)
+def test_a_frozen_number_whose_other_values_change_nothing(
+    made: Convert, name: str, shape: tuple[int, ...], axes: Any, lines: list[str]
+) -> None:
+    """It may matter where no case looked: the row says so, but of numbers that never move."""
+    done = made(name, *shape, dynamic_axes=axes)
+    assert done.code is None, done.result.error
+    found = done.result.verify.domain.unreached
+    assert [(one.text, one.outcome) for one in found] == [
+        (line, "an effect of its number") for line in lines
+    ]
+    assert all(line in (done.result.verify.reason or "") for line in lines)
+
+
 def test_what_a_longer_call_leaves_shows(made: Convert) -> None:
     done = made("Cache", 2, 4, 4, dynamic_axes={"x": {1: "t"}})
     assert error(done).code is Code.STATE_MUTATED

@@ -92,6 +92,49 @@ class Number(nn.Module):
         return x.roll(int(shift), 1) + shift
 
 
+class BothFlags(nn.Module):
+    """Two numbers that go into no condition; what they do shows only together."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = x[0, 0].item() > 50
+        last = x[-1, -1].item() < -50
+        return x * (1 + first * last)
+
+
+class BothSizes(nn.Module):
+    """As ``BothFlags``, of two sizes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = int(x.shape[1]), int(x.shape[2])
+        return x * (1.0 + ((height % 19 == 3) & (width % 17 == 2)))
+
+
+class FixedWidth(nn.Module):
+    """A number of an axis that is no other one at any size."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        width = int(x.shape[2])
+        return x / width**0.5
+
+
+class Scaled(torch.autograd.Function):
+    """Its numbers are Python's, and the graph holds what ``symbolic`` writes."""
+
+    @staticmethod
+    def forward(ctx: object, x: Tensor, factor: Tensor) -> Tensor:
+        return x * factor.item()
+
+    @staticmethod
+    def symbolic(g: Any, x: torch.Value, factor: torch.Value) -> Any:
+        return g.op("Mul", x, factor)
+
+
+class OwnSymbolic(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = Scaled.apply(x, x.abs().max() + 1)
+        return y
+
+
 class Outliers(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if (x.abs() > 55).any():

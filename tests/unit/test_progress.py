@@ -141,6 +141,15 @@ def test_a_message_does_nothing_to_the_terminal_or_the_log() -> None:
     assert text.replace("\n", "").isprintable()
 
 
+def test_a_job_that_was_tried_again_says_so() -> None:
+    row = ok_row("a").model_copy(update={"attempts": 2})
+    assert progress.line(1, 1, row) == "[1/1] ok       a  800.5 s (try 2)"
+    assert summary.totals([row, ok_row("b")]) == "2 models: 2 ok; 1 tried again"
+    stored = row.model_copy(update={"cached": True})
+    assert progress.line(1, 1, stored) == "[1/1] ok       a  stored"
+    assert summary.totals([stored]) == "1 model: 1 ok; 1 from the store"
+
+
 def test_failures_follow_with_reason_hint_and_log() -> None:
     text = summary.render(manifest_of(ok_row("a"), failed_row("b")), Path("/runs/1"))
     assert "failed b: EXPORT: no such operator\n    Try the other exporter.\n" in text
