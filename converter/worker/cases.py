@@ -244,9 +244,19 @@ def of_all_sizes(job: Job, limits: Iterable[float]) -> list[Case]:
         found += affordable({s: times * size for s, size in original.items()} for times in (2, 4))
         above = affordable(dict.fromkeys(original, limit + 1) for limit in reversed(whole))
         found += islice(above, 1)
+    # Sums and products of whole numbers leave their range where there are many.
+    found += (
+        replace(case, label=f"{case.label}, {', '.join(filled)}: all greatest", filled=filled)
+        for case in affordable([{s: 4 * size for s, size in original.items()}])
+        if (filled := _greatest(job))
+    )
     scaled = [case for case in affordable(_scaled(job, original, whole)) if case not in found]
     found += [scaled[at] for at in patterns.spread(len(scaled), _MOST_SCALED)]
     return sorted({case.label: case for case in found}.values(), key=lambda case: case.elements)
+
+
+def _greatest(job: Job) -> dict[str, Pattern]:
+    return {name: found for name in job.inputs if (found := patterns.greatest(name, job))}
 
 
 def _scaled(job: Job, original: dict[str, int], limits: Sequence[int]) -> list[dict[str, int]]:

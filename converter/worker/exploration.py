@@ -138,8 +138,12 @@ class Exploration:
             quiet = 0 if self.attempt(case) else quiet + 1
         return passes
 
-    def attempt(self, case: Case) -> bool:
-        """Run a case and keep it where PyTorch takes it; whether it showed a new way."""
+    def attempt(self, case: Case, *, least: bool = False) -> bool:
+        """Run a case and keep it where PyTorch takes it; whether it showed a new way.
+
+        Args:
+            least: its values are the smallest there are, so that its sizes are at fault.
+        """
         self._tried.add(case.label)
         inputs = case.draw(self._job.seed)
         outputs: list[Array] = []
@@ -156,10 +160,11 @@ class Exploration:
             self._run.used = None  # who knows in what state the call has left it
         if why:
             if (other := cases.with_least(self._job, case)) is not None:
-                return self.attempt(other)
-            for symbol, size in case.sizes.items() if len(case.sizes) == 1 else ():
+                return self.attempt(other, least=True)
+            sized = bool(case.sizes) and (least or not case.filled)
+            for symbol, size in case.sizes.items() if sized and len(case.sizes) == 1 else ():
                 self._found.refused.setdefault(symbol, {})[size] = f"at {case.label}: {why}"
-            if not case.sizes:
+            if not sized:
                 self._found.dropped.append(f"{case.label}: {why}")
             return False
         self._found.kept.append((case, inputs, outputs))

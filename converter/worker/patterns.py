@@ -102,6 +102,14 @@ def least(name: str, job: Job) -> Pattern | None:
     return next(pattern for pattern in listed if pattern.name in ("all one", "all least"))
 
 
+def greatest(name: str, job: Job) -> Pattern | None:
+    """The largest whole numbers that an input may hold; ``None``: it holds none, or is pinned."""
+    if kind_of(name, job) != "whole numbers":
+        return None
+    listed = _of_kind("whole numbers", name, job.inputs[name], job, ())
+    return next((pattern for pattern in listed if pattern.name == "all greatest"), None)
+
+
 def _of_kind(
     kind: str, name: str, spec: InputSpec, job: Job, limits: Sequence[float]
 ) -> list[Pattern]:

@@ -221,6 +221,13 @@ def test_a_frozen_number_whose_other_values_change_nothing(
     assert all(line in (done.result.verify.reason or "") for line in lines)
 
 
+def test_whole_numbers_leave_their_range_where_there_are_many(made: Convert) -> None:
+    x = {"shape": [2, 9], "dtype": "int32", "low": -5, "high": 5}
+    done = made("Product", inputs={"x": x}, dynamic_axes={"x": {1: "t"}})
+    assert error(done).code is Code.VERIFY_VALUE
+    assert "t=36, x: all greatest" in error(done).message
+
+
 def test_what_a_longer_call_leaves_shows(made: Convert) -> None:
     done = made("Cache", 2, 4, 4, dynamic_axes={"x": {1: "t"}})
     assert error(done).code is Code.STATE_MUTATED
