@@ -24,6 +24,7 @@ _NEVER = {
     "a turn": "no turn of the loop",
     "no turn": "never without a turn",
     "another value": "one value only",
+    "an effect of its number": "its number changed nothing",
 }
 
 

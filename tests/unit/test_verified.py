@@ -42,6 +42,7 @@ def test_values_are_shown_by_their_ends(low: float | None, high: float | None, s
         ("false", "never false"),
         ("a turn", "no turn of the loop"),
         ("another value", "one value only"),
+        ("an effect of its number", "its number changed nothing"),
     ],
 )
 def test_what_never_happened_at_a_branch(outcome: str, said: str) -> None:
