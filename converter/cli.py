@@ -99,11 +99,11 @@ def _dispatch(words: list[str], debug: bool) -> int:
     # Nothing that is built until the configuration is known becomes garbage: looking for it would
     # take a tenth of the time. `convert` switches it on again.
     gc.disable()
-    from converter.configuration import compose
+    from converter.configuration import launch
 
     arguments.parser = parser()
     command = shlex.join(["python", "-m", "converter", *words])
-    return compose.run(
+    return launch.run(
         arguments,
         lambda point: convert(point, command),
         lambda error, point: _report(error, debug, point),

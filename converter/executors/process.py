@@ -21,8 +21,8 @@ from converter.executors import Event, Events, Executor, Finished, StageEntered,
 from converter.job import ExporterAttempt, Job, JobResult, News
 from converter.processes import proctree
 from converter.processes.forkserver import ForkServer
+from converter.processes.limits import Limits
 from converter.processes.outcome import lost
-from converter.processes.supervisor import Limits
 from converter.run import environment
 
 _TICK_S = 0.2

@@ -20,8 +20,9 @@ from multiprocessing.connection import Connection
 from typing import NoReturn
 
 from converter.job import Job
+from converter.processes.limits import Limits
 from converter.processes.preload import preload
-from converter.processes.supervisor import Limits, supervise
+from converter.processes.supervisor import supervise
 
 _BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[2]); "

@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from converter import manifest
+from converter.configuration.alternatives import named, untried
 from converter.errors import Code
-from converter.exporters import named, untried
 from converter.job import (
     STAGES,
     ErrorRecord,
@@ -25,11 +24,9 @@ from converter.job import (
     StageRecord,
     Status,
 )
+from converter.processes.limits import Limits
 from converter.processes.proctree import exit_signal
 from converter.spec import Expect
-
-if TYPE_CHECKING:
-    from converter.processes.supervisor import Limits
 
 _MIB = 1 << 20
 _IO_HINTS = {

@@ -12,7 +12,6 @@ import os
 import select
 import signal
 import time
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
@@ -21,21 +20,13 @@ from typing import Any
 from converter.job import STAGES, ExporterAttempt, Job, JobResult, StageName
 from converter.processes import jobprocess, proctree
 from converter.processes.joblog import JobLog
+from converter.processes.limits import Limits
 from converter.processes.outcome import Ending, io_failure, outcome
 from converter.run.delivery import LOG, clear_staging
 
 _POLL_MS = 50
 _MEMORY_EVERY_S = 0.1
 _CHUNK = 1 << 16
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one job may take; ``memory_bytes`` counts all its processes, ``None`` is no limit."""
-
-    timeout_s: float
-    grace_s: float
-    memory_bytes: int | None
 
 
 class _Abandoned(Exception):  # noqa: N818 - a way out, not an error

@@ -46,7 +46,7 @@ def main(argv: Sequence[str]) -> int:
         ConfigError: the configuration is wrong.
     """
     from converter.cli import parser
-    from converter.configuration import compose
+    from converter.configuration import launch
 
     as_json = "--json" in argv
     words = [word for word in argv if word != "--json"]
@@ -71,7 +71,7 @@ def main(argv: Sequence[str]) -> int:
         raise error
 
     arguments.parser = parser()
-    code = compose.run(arguments, task, refuse)
+    code = launch.run(arguments, task, refuse)
     if as_json:
         print(json.dumps(points, indent=2, ensure_ascii=False))
     return code

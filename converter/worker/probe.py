@@ -54,6 +54,7 @@ def _highest_opset() -> int | None:
 
     from converter.errors import StageError
     from converter.worker.session import Session
+    from converter.worker.starting import one_node
 
     for opset in range(onnx.defs.onnx_opset_version(), 0, -1):
         try:
@@ -77,22 +78,13 @@ def _all() -> dict[str, Any]:
 def _cuda_failure() -> str:
     from converter.errors import StageError
     from converter.worker.session import Session
+    from converter.worker.starting import one_node
 
     try:
         Session(one_node(17), provider="cuda")
     except StageError as error:
         return error.message
     return ""
-
-
-def one_node(opset: int) -> bytes:
-    """A model of one node; its IR version is one that every ONNX Runtime in use reads."""
-    from onnx import TensorProto, helper
-
-    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "y")]
-    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", ends[:1], ends[1:])
-    opsets = [helper.make_opsetid("", opset)]
-    return bytes(helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString())
 
 
 WORKER = "worker"

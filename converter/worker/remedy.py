@@ -14,8 +14,9 @@ from collections.abc import Callable, Sequence
 import torch
 
 from converter.configuration import opsets
+from converter.configuration.alternatives import named, untried
 from converter.errors import Code
-from converter.exporters import Exporter, named, untried
+from converter.exporters import Exporter
 from converter.job import STAGES, ErrorRecord, Job
 from converter.worker import fastpath, runtime_errors
 from converter.worker.loading import Loaded

@@ -11,12 +11,13 @@ import ctypes
 from pathlib import Path
 
 import onnxruntime as ort
+from onnx import TensorProto, helper
 from onnxruntime.capi import onnxruntime_pybind11_state as state
 
 from converter import providers
 from converter.errors import Code, StageError
 from converter.providers import Provider
-from converter.worker import probe, runtime_errors
+from converter.worker import runtime_errors
 
 # ONNX Runtime's exceptions have no common base of their own.
 RuntimeErrors = (
@@ -84,7 +85,7 @@ def _open(
 def _refusal_of_all(plugin: Provider) -> str:
     """What the provider says of a model of one node; empty where it takes it."""
     try:
-        _open(probe.one_node(_OPSET), plugin, ort.SessionOptions())
+        _open(one_node(_OPSET), plugin, ort.SessionOptions())
     except RuntimeErrors as error:
         return first_line(error)
     return ""
@@ -122,3 +123,11 @@ def first_line(error: BaseException) -> str:
     if text.startswith(runtime_errors.PREFIX):
         return runtime_errors.reason(text)
     return text.splitlines()[0][:500] if text else type(error).__name__
+
+
+def one_node(opset: int) -> bytes:
+    """A model of one node; its IR version is one that every ONNX Runtime in use reads."""
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", ends[:1], ends[1:])
+    opsets = [helper.make_opsetid("", opset)]
+    return bytes(helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString())

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from converter import cli
-from converter.configuration import compose
+from converter.configuration import launch
 from converter.configuration.point import Point
 from converter.errors import ConverterError, ExitCode
 
@@ -49,7 +49,7 @@ def composed(folder: Path) -> Composer:
         def report(error: ConverterError, name: str) -> ExitCode:
             raise error
 
-        compose.run(arguments("--config-dir", str(folder), *words), task, report)
+        launch.run(arguments("--config-dir", str(folder), *words), task, report)
         return points
 
     return compose_points

@@ -164,7 +164,7 @@ def test_ctrl_c_says_what_it_interrupted(
     monkeypatch.setattr("registry.names", interrupt)
     assert cli.main(["list"]) == 130
     assert capsys.readouterr().err == "list: interrupted\n"
-    monkeypatch.setattr("converter.configuration.compose.run", interrupt)
+    monkeypatch.setattr("converter.configuration.launch.run", interrupt)
     assert cli.main(["+experiment=smoke"]) == 130
     assert capsys.readouterr().err == "interrupted before the run began\n"
 

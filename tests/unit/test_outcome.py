@@ -9,7 +9,7 @@ import pytest
 from converter.errors import Code
 from converter.job import ExporterAttempt, Job, News
 from converter.processes import outcome
-from converter.processes.supervisor import Limits
+from converter.processes.limits import Limits
 
 FAILED = ExporterAttempt(
     exporter="torchscript", status="failed", code=Code.INPUT_DROPPED, message="no input factor"

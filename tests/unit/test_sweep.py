@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from converter.configuration import compose
+from converter.configuration import launch
 from converter.configuration.point import Point
 from converter.errors import ConfigError, ConverterError, ExitCode, RunError
 from converter.run import claim
@@ -125,8 +125,8 @@ def test_all_points_run_and_the_worst_code_counts(folder: Path) -> None:
         return ExitCode.CONFIG
 
     words = ("--config-dir", str(folder), "-m", "+experiment=one")
-    assert compose.run(arguments(*words, "opset=13,15,17"), task, report) == 1
-    assert compose.run(arguments(*words, "opset=16,13,15"), task, report) == 2
+    assert launch.run(arguments(*words, "opset=13,15,17"), task, report) == 1
+    assert launch.run(arguments(*words, "opset=16,13,15"), task, report) == 2
     assert seen == [13, 15, 17, 16, 13, 15]
     assert reported == [("it is wrong.", "opset=16")]
 
@@ -139,7 +139,7 @@ def test_an_interrupted_point_ends_the_sweep(folder: Path) -> None:
         return ExitCode.INTERRUPTED
 
     words = ("--config-dir", str(folder), "-m", "+experiment=one", "opset=13,15")
-    assert compose.run(arguments(*words), task, lambda error, name: ExitCode.CONFIG) == 130
+    assert launch.run(arguments(*words), task, lambda error, name: ExitCode.CONFIG) == 130
     assert seen == [13]
 
 
@@ -155,7 +155,7 @@ def test_a_signal_ends_the_sweep_wherever_it_arrives(folder: Path) -> None:
     words = ("--config-dir", str(folder), "-m", "+experiment=one", "opset=13,15")
     words += ("hydra.sweep.dir=s",)
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    assert compose.run(arguments(*words), task, lambda error, name: ExitCode.CONFIG) == 143
+    assert launch.run(arguments(*words), task, lambda error, name: ExitCode.CONFIG) == 143
     assert seen == [13]
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
     record = json.loads(Path("s/sweep.json").read_text())
@@ -174,7 +174,7 @@ def test_a_point_that_fails_to_run_is_recorded_and_stops_no_other(folder: Path) 
 
     words = ("--config-dir", str(folder), "-m", "+experiment=one", "opset=13,15")
     words += ("hydra.sweep.dir=s",)
-    assert compose.run(arguments(*words), task, lambda error, name: ExitCode.RUN_FAILED) == 3
+    assert launch.run(arguments(*words), task, lambda error, name: ExitCode.RUN_FAILED) == 3
     first, second = json.loads(Path("s/sweep.json").read_text())["points"]
     assert (first["state"], first["exit_code"]) == ("refused", 3)
     assert first["problems"] == ["it cannot go on."]
@@ -190,7 +190,7 @@ def test_the_folder_of_a_sweep_is_held_while_it_runs(folder: Path) -> None:
 
     words = ("--config-dir", str(folder), "-m", "+experiment=one", "opset=13,15")
     words += ("hydra.sweep.dir=s",)
-    assert compose.run(arguments(*words), task, lambda error, name: ExitCode.CONFIG) == 0
+    assert launch.run(arguments(*words), task, lambda error, name: ExitCode.CONFIG) == 0
     assert json.loads(Path("s/sweep.json").read_text())["sweep"]["complete"]
 
 
