@@ -29,10 +29,10 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from converter.job import Job
-from converter.measure import Measure
-from converter.run import environment
-from converter.worker import benchmarking, timing
+from converter.layout import environment
+from converter.model.job import Job
+from converter.model.measure import Measure
+from converter.worker.benchmark import benchmarking, timing
 
 MODELS = (
     "squeezenet1_1", "resnet18", "mobilenet_v3_small", "efficientnet_b0", "densenet121",

@@ -28,7 +28,7 @@ from onnx import ModelProto
 from subjects import NOISE, Subject, allowed, convert, describe, subjects
 
 import registry
-from converter.worker import mutation
+from converter.worker.verify import mutation
 
 SOURCES = (
     "conv_bn_relu", "flatten_pool", "simple_cnn",

@@ -32,8 +32,8 @@ from damage.editing import Damage
 from subjects import NOISE, Subject, convert, describe, quiet, subjects
 
 import registry
-from converter.job import Recheck
-from converter.worker import recheck
+from converter.model.job import Recheck
+from converter.worker.pipeline import recheck
 
 SOURCES = (
     "conv_bn_relu", "flatten_pool", "simple_cnn", "torchvision/squeezenet1_1",

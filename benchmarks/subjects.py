@@ -18,11 +18,14 @@ import onnx
 import torch
 from onnx import ModelProto
 
-from converter.job import Job, VerifyRecord
-from converter.worker import cases, mutation, numerics, preparing, reference
-from converter.worker.inputs import Array
-from converter.worker.reference import References
-from converter.worker.verification import verify
+from converter.model.job import Job, VerifyRecord
+from converter.worker.compare import numerics
+from converter.worker.inputs import cases
+from converter.worker.inputs.inputs import Array
+from converter.worker.reference import preparing, reference
+from converter.worker.reference.reference import References
+from converter.worker.verify import mutation
+from converter.worker.verify.verification import verify
 
 ROOT = Path(__file__).resolve().parents[1]
 NOISE = 2.0  # two roundings may differ by more than each from the exact value

@@ -2,7 +2,7 @@
 
 import sys
 
-from converter.cli import main
+from converter.cli.command_line import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -12,10 +12,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from converter.batch import BatchSpec
-from converter.manifest import Manifest
-from converter.run.zoo_index import Index
-from converter.sweeps.record import Sweep
+from converter.finalize.zoo_index import Index
+from converter.model.batch import BatchSpec
+from converter.model.manifest import Manifest
+from converter.sweep.record import Sweep
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "schemas"
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from converter.errors import Code
-from converter.job import (
+from converter.model.errors import Code
+from converter.model.job import (
     STAGES,
     Artifact,
     Branch,
@@ -23,8 +23,16 @@ from converter.job import (
     TensorInfo,
     VerifyRecord,
 )
-from converter.manifest import Environment, Manifest, Request, Row, RunInfo, WeightsInfo, counts
-from converter.spec import InputSpec
+from converter.model.manifest import (
+    Environment,
+    Manifest,
+    Request,
+    Row,
+    RunInfo,
+    WeightsInfo,
+    counts,
+)
+from converter.model.spec import InputSpec
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _MESSAGE = "input factor is not in the graph (it has: x)"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from converter import manifest
-from converter.errors import ExitCode
-from converter.manifest import Row
-from converter.sweeps import SweepPoint
-from converter.sweeps.journal import Journal, now
-from converter.sweeps.record import Sweep, SweepInfo
+from converter.model import manifest
+from converter.model.errors import ExitCode
+from converter.model.manifest import Row
+from converter.sweep import SweepPoint
+from converter.sweep.journal import Journal, now
+from converter.sweep.record import Sweep, SweepInfo
 from tests.manifests import manifest_of
 
 

@@ -7,13 +7,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
-from converter import trust
-from converter.configuration import opsets
+from converter.display.summary import size
 from converter.doctor.facts import Facts
 from converter.doctor.trial import Trial
-from converter.run.summary import size
-from converter.spec import Frozen
-from converter.worker.probe import WORKER
+from converter.layout import trust
+from converter.model.spec import Frozen
+from converter.plan import opsets
+from converter.worker.runtime.probe import WORKER
 
 _GIB = 1 << 30
 _ADDRESS_SPACE = 6 * _GIB  # what a CUDA build of torch 2.15 may reserve at import

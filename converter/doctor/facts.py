@@ -21,17 +21,16 @@ from typing import Any
 from packaging.requirements import Requirement
 from pydantic import Field
 
-from converter import trust
-from converter.manifest import Environment
-from converter.run import environment
-from converter.spec import Frozen
-from converter.worker.probe import LIBRARIES, WORKER
+from converter.layout import environment, trust
+from converter.model.manifest import Environment
+from converter.model.spec import Frozen
+from converter.worker.runtime.probe import LIBRARIES, WORKER
 
 OURS = "onnx-zoo-converter"
 _PROBE_S = 300.0
 _BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from converter.worker.probe import main; main(sys.argv[2])"
+    "from converter.worker.runtime.probe import main; main(sys.argv[2])"
 )
 _MISSING_LIBRARY = re.compile(r"(lib[\w.+-]+\.so[.\d]*): cannot open shared object")
 

@@ -6,12 +6,12 @@ import tempfile
 from contextlib import closing
 from pathlib import Path
 
-from converter.batch import BatchSpec
-from converter.configuration import opsets, plan
-from converter.executors import Finished
-from converter.executors.process import ProcessExecutor
-from converter.job import JobResult
-from converter.spec import Frozen
+from converter.model.batch import BatchSpec
+from converter.model.job import JobResult
+from converter.model.spec import Frozen
+from converter.plan import jobs, opsets
+from converter.plugins.executors import Finished
+from converter.plugins.executors.process import ProcessExecutor
 
 _MODEL = "single_conv"
 _TIMEOUT_S = 300.0
@@ -41,10 +41,10 @@ def run() -> list[Trial]:
     )
     with tempfile.TemporaryDirectory(prefix="converter-doctor-") as folder:
         work = Path(folder)
-        jobs = plan.build(spec, run_dir=work, cwd=work, trust=[]).jobs
-        for job in jobs:
+        planned = jobs.build(spec, run_dir=work, cwd=work, trust=[]).jobs
+        for job in planned:
             Path(job.model_dir).mkdir(parents=True)
-        with closing(ProcessExecutor(spec.executor).run(jobs)) as events:
+        with closing(ProcessExecutor(spec.executor).run(planned)) as events:
             results = [event.result for event in events if isinstance(event, Finished)]
     order = list(names)
     results.sort(key=lambda result: order.index(result.name))

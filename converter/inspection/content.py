@@ -1,4 +1,4 @@
-"""What an ONNX file holds, as plain data: read by ``converter.worker.inspection``."""
+"""What an ONNX file holds, as plain data: read by ``converter.worker.onnxfile.inspection``."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Any
 
 from pydantic import Field
 
-from converter.job import TensorInfo
-from converter.spec import Frozen
+from converter.model.job import TensorInfo
+from converter.model.spec import Frozen
 
 # Parts of a file, see Content.parts: how its inputs and outputs are declared, and what is in no
 # other part, which is nearly all that decides what the model computes.

@@ -6,10 +6,10 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from converter.display.summary import WIDTH, size
 from converter.inspection.content import Content, Function, Initializer, Node
-from converter.job import Domain, TensorInfo
-from converter.run.summary import WIDTH, size
-from converter.verified import KEY, Verified, extent, read, sizes
+from converter.model.job import Domain, TensorInfo
+from converter.model.verified import KEY, Verified, extent, read, sizes
 
 _MOST = 12  # numbers of a list that are shown
 _LABEL = 24

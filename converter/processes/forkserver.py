@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import NoReturn
 
-from converter.job import Job
+from converter.model.job import Job
 from converter.processes.limits import Limits
 from converter.processes.preload import preload
 from converter.processes.supervisor import supervise

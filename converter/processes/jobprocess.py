@@ -13,7 +13,7 @@ import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
-from converter.job import ExporterAttempt, Job, JobResult, News
+from converter.model.job import ExporterAttempt, Job, JobResult, News
 from converter.processes.proctree import die_with_parent
 
 

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from converter import manifest
-from converter.configuration.alternatives import named, untried
-from converter.errors import Code
-from converter.job import (
+from converter.model import manifest
+from converter.model.errors import Code
+from converter.model.job import (
     STAGES,
     ErrorRecord,
     ExporterAttempt,
@@ -24,9 +23,10 @@ from converter.job import (
     StageRecord,
     Status,
 )
+from converter.model.spec import Expect
+from converter.plan.alternatives import named, untried
 from converter.processes.limits import Limits
 from converter.processes.proctree import exit_signal
-from converter.spec import Expect
 
 _MIB = 1 << 20
 _IO_HINTS = {

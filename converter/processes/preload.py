@@ -5,7 +5,14 @@ from __future__ import annotations
 import importlib
 
 # The pipeline is ours and runs nothing when imported; no plugin and no model is.
-LIBRARIES = ("torch", "torchvision", "onnx", "onnxruntime", "onnxsim", "converter.worker.pipeline")
+LIBRARIES = (
+    "torch",
+    "torchvision",
+    "onnx",
+    "onnxruntime",
+    "onnxsim",
+    "converter.worker.pipeline.pipeline",
+)
 
 
 def preload() -> None:

@@ -17,12 +17,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from converter.job import STAGES, ExporterAttempt, Job, JobResult, StageName
+from converter.layout.delivery import LOG, clear_staging
+from converter.model.job import STAGES, ExporterAttempt, Job, JobResult, StageName
 from converter.processes import jobprocess, proctree
 from converter.processes.joblog import JobLog
 from converter.processes.limits import Limits
 from converter.processes.outcome import Ending, io_failure, outcome
-from converter.run.delivery import LOG, clear_staging
 
 _POLL_MS = 50
 _MEMORY_EVERY_S = 0.1

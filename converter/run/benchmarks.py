@@ -12,19 +12,19 @@ from collections.abc import Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from converter.batch import BenchmarkSpec
-from converter.errors import Code
-from converter.executors import Executor, Finished
-from converter.executors.process import ProcessExecutor
-from converter.job import Job, JobResult, Latency, StageRecord, VerifyRecord
-from converter.measure import Measure
-from converter.run import delivery, environment
+from converter.display.progress import Progress
+from converter.layout import delivery, environment
+from converter.layout.interrupts import Interrupts
+from converter.model.batch import BenchmarkSpec
+from converter.model.errors import Code
+from converter.model.job import Job, JobResult, Latency, StageRecord, VerifyRecord
+from converter.model.measure import Measure
+from converter.plugins.executors import Executor, Finished
+from converter.plugins.executors.process import ProcessExecutor
 from converter.run.context import RunContext
-from converter.run.interrupts import Interrupts
-from converter.run.progress import Progress
 from converter.run.record import Record
 
-_ENTRY = "converter.worker.benchmarking:run"
+_ENTRY = "converter.worker.benchmark.benchmarking:run"
 _FOLDER = "benchmark"
 
 

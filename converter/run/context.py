@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from converter.batch import BatchSpec
-from converter.run.baseline import Baseline
-from converter.run.interrupts import Interrupts
+from converter.finalize.baseline import Baseline
+from converter.layout.interrupts import Interrupts
+from converter.model.batch import BatchSpec
 
 
 @dataclass(frozen=True)

@@ -11,18 +11,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
-from converter import manifest
-from converter.configuration import selection
-from converter.configuration.plan import Plan
-from converter.errors import Code, ExitCode, RunError
-from converter.job import Job, JobResult, StageRecord
-from converter.manifest import Manifest, Row, RunInfo
+from converter.cache.entries import Store
+from converter.display import summary
+from converter.layout import claim, delivery, environment
+from converter.layout.interrupts import exit_code
+from converter.model import manifest
+from converter.model.errors import Code, ExitCode, RunError
+from converter.model.job import Job, JobResult, StageRecord
+from converter.model.manifest import Manifest, Row, RunInfo
+from converter.plan import selection
+from converter.plan.jobs import Plan
 from converter.processes import outcome
-from converter.run import claim, delivery, environment, resuming, reuse, summary
+from converter.run import resuming, reuse
 from converter.run.context import RunContext
-from converter.run.interrupts import exit_code
 from converter.run.reuse import Shelf
-from converter.store.entries import Store
 
 _Told = TypeVar("_Told", Row, JobResult)
 

@@ -9,15 +9,15 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from converter import files, manifest
-from converter.configuration.plan import Plan
-from converter.errors import Code, RunError
-from converter.job import Job
-from converter.manifest import Manifest, Row
-from converter.run import claim, delivery
+from converter.cache.entries import files_of
+from converter.layout import claim, delivery, files
+from converter.model import manifest
+from converter.model.errors import Code, RunError
+from converter.model.job import Job
+from converter.model.manifest import Manifest, Row
+from converter.plan import keys
+from converter.plan.jobs import Plan
 from converter.run.reuse import Shelf
-from converter.store import keys
-from converter.store.entries import files_of
 
 _LISTED = 10
 

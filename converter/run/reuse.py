@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from converter.batch import BenchmarkSpec, OnCached
-from converter.errors import Code
-from converter.job import Job, JobResult, Latency, StageRecord
-from converter.manifest import Environment, Row
+from converter.cache.entries import DamagedError, Entry, LatencyRecord, Store, Stored
+from converter.layout import delivery
+from converter.model.batch import BenchmarkSpec, OnCached
+from converter.model.errors import Code
+from converter.model.job import Job, JobResult, Latency, StageRecord
+from converter.model.manifest import Environment, Row
+from converter.plan import keys, reads
+from converter.plan.keys import JobKey, Keys, Parts
 from converter.processes import outcome
-from converter.run import delivery
-from converter.store import coverage, keys
-from converter.store.entries import DamagedError, Entry, LatencyRecord, Store, Stored
-from converter.store.keys import JobKey, Keys, Parts
 
 _NEW = "not in the store"
 _SHOWN = 3  # models of which the end of a run says why they were not stored
@@ -187,7 +187,7 @@ class Shelf:
 
     def with_files(self, job: Job, result: JobResult) -> JobResult:
         """The result with the files to name in its row, and why it cannot be kept without them."""
-        read, problem = coverage.judge(self.key(job), result.files_read)
+        read, problem = reads.judge(self.key(job), result.files_read)
         if result.status != "ok":
             problem = None
         elif problem is not None and self._store is not None:

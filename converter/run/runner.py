@@ -8,16 +8,18 @@ from collections.abc import Sequence
 from contextlib import closing
 from itertools import chain, islice
 
-from converter import executors
-from converter.configuration.plan import Plan
-from converter.errors import ExitCode, RunError
-from converter.executors import Executor, Finished
-from converter.job import Job
-from converter.run import afterwards, benchmarks, delivery, progress, resuming, runlog, summary
+from converter.display import progress, runlog, summary
+from converter.layout import delivery
+from converter.layout.interrupts import Interrupts
+from converter.layout.runlock import locked
+from converter.model.errors import ExitCode, RunError
+from converter.model.job import Job
+from converter.plan.jobs import Plan
+from converter.plugins import executors
+from converter.plugins.executors import Executor, Finished
+from converter.run import benchmarks, finalize, resuming
 from converter.run.context import RunContext
-from converter.run.interrupts import Interrupts
 from converter.run.record import Record
-from converter.run.runlock import locked
 
 
 def run(plan: Plan, context: RunContext) -> ExitCode:
@@ -61,7 +63,7 @@ def execute(plan: Plan, executor: Executor, context: RunContext) -> ExitCode:
         finally:
             shown.close()
             shutil.rmtree(directory / delivery.STAGING, ignore_errors=True)
-            ending = afterwards.finish(record, context, interrupts, failure, log)
+            ending = finalize.finish(record, context, interrupts, failure, log)
             log(f"finished: exit code {int(ending.code)}")
         for text in (summary.render(ending.manifest, directory), *ending.notes):
             say("\n" + text)

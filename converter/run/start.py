@@ -7,13 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from converter import trust
-from converter.batch import BatchSpec
-from converter.configuration import plan
-from converter.errors import ExitCode
-from converter.run import baseline, exclusive, history, runner, zoo_index
+from converter.finalize import baseline, history, zoo_index
+from converter.layout import exclusive, trust
+from converter.layout.interrupts import Interrupts
+from converter.model.batch import BatchSpec
+from converter.model.errors import ExitCode
+from converter.plan import jobs
+from converter.run import runner
 from converter.run.context import RunContext
-from converter.run.interrupts import Interrupts
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def run(
     earlier = baseline.find(compared_with, home, origin.point)
     place = directory()
     trusted = trust.parse(os.environ.get(trust.VARIABLE, ""), cwd)
-    jobs = plan.build(spec, run_dir=place, cwd=cwd, trust=trusted)
+    planned = jobs.build(spec, run_dir=place, cwd=cwd, trust=trusted)
     context = RunContext(
         directory=place,
         experiment=origin.experiment,
@@ -81,4 +82,4 @@ def run(
         resumes=resumes,
         interrupts=origin.interrupts,
     )
-    return runner.run(jobs, context)
+    return runner.run(planned, context)

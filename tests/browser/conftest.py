@@ -11,8 +11,8 @@ import pytest
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
-from converter.manifest import Manifest
-from converter.reports import html
+from converter.model.manifest import Manifest
+from converter.plugins.reports import html
 
 _FLAGS = (
     "--headless=new",

@@ -12,8 +12,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.select import Select
 from selenium.webdriver.support.wait import WebDriverWait
 
-from converter.job import Branch, InputDomain, SymbolDomain
-from converter.manifest import Manifest, Row
+from converter.model.job import Branch, InputDomain, SymbolDomain
+from converter.model.manifest import Manifest, Row
 from tests.browser.conftest import Open, requests
 from tests.manifests import CPU, CUDA, failed, manifest_of, ok, timed, verified_on, with_domain
 

@@ -8,7 +8,7 @@ import pytest
 from selenium.webdriver import Chrome, Keys
 from selenium.webdriver.common.by import By
 
-from converter.errors import ExitCode
+from converter.model.errors import ExitCode
 from tests.browser.conftest import requests
 from tests.manifests import failed, ok
 from tests.sweeps import Folder

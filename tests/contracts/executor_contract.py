@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from converter.executors import Event, Executor, Finished, StageEntered, Started, Tick
-from converter.job import STAGES, ExporterAttempt, Job, JobResult, News
+from converter.model.job import STAGES, ExporterAttempt, Job, JobResult, News
+from converter.plugins.executors import Event, Executor, Finished, StageEntered, Started, Tick
 
 ENTRY = "executor_contract:by_tag"
 

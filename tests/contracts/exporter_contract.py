@@ -14,10 +14,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from converter.configuration import opsets
-from converter.errors import Code, StageError
-from converter.job import Job
-from converter.worker.loading import Loaded
+from converter.model.errors import Code, StageError
+from converter.model.job import Job
+from converter.plan import opsets
+from converter.worker.sources.loading import Loaded
 
 # The least that the dynamo exporter has operators for; it converts down from there, where it can.
 OPSET = 18
@@ -81,7 +81,7 @@ class ExporterContract:
 
     def export(self, subject: Loaded, job: Job, destination: Path) -> None:
         example = EXAMPLE.clone()
-        import_module(f"converter.exporters.{self.name}").export(
+        import_module(f"converter.plugins.exporters.{self.name}").export(
             subject, job, (example,), destination
         )
         assert torch.equal(example, EXAMPLE)

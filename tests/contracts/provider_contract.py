@@ -11,9 +11,9 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from converter.errors import Code, StageError
-from converter.worker.session import Session
-from converter.worker.starting import RuntimeErrors
+from converter.model.errors import Code, StageError
+from converter.worker.runtime.session import Session
+from converter.worker.runtime.starting import RuntimeErrors
 
 LATENCY = Path(__file__).resolve().parents[2] / "docs/latency.md"
 X = np.linspace(-1, 1, 6, dtype=np.float32).reshape(2, 3)
@@ -37,7 +37,7 @@ class _Named:
 
     @property
     def plugin(self) -> Any:
-        return import_module(f"converter.providers.{self.name}")
+        return import_module(f"converter.plugins.providers.{self.name}")
 
 
 class ProviderContract(_Named):
@@ -47,7 +47,9 @@ class ProviderContract(_Named):
         assert self.plugin.NAME in onnxruntime.get_all_providers()
         assert all(isinstance(text, str) for pair in self.plugin.OPTIONS.items() for text in pair)
         assert self.plugin.DEVICE in ("cpu", "cuda")
-        assert all(import_module(f"converter.providers.{name}") for name in self.plugin.BEHIND)
+        assert all(
+            import_module(f"converter.plugins.providers.{name}") for name in self.plugin.BEHIND
+        )
 
     def test_the_table_of_providers_names_it(self) -> None:
         assert f"| `{self.name}` | {self.plugin.NAME} |" in LATENCY.read_text(encoding="utf-8")

@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 from onnx import ModelProto, TensorProto, helper
 
-from converter.worker import simplification, structure
+from converter.worker.onnxfile import simplification, structure
 
 X = np.linspace(-1, 1, 6, dtype=np.float32).reshape(2, 3)
 
@@ -59,7 +59,7 @@ class SimplifierContract:
         assert list((tmp_path / "cwd").iterdir()) == []
 
     def simplify(self) -> ModelProto:
-        simplify = import_module(f"converter.simplifiers.{self.name}").simplify
+        simplify = import_module(f"converter.plugins.simplifiers.{self.name}").simplify
         found = simplify(foldable())
         assert isinstance(found, ModelProto)
         return found

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from executor_contract import ExecutorContract
 
-from converter import executors, plugins
-from converter.batch import ExecutorSpec
-from converter.errors import ConfigError
-from converter.executors import Executor
-from converter.executors.inline import InlineExecutor
-from converter.executors.process import ProcessExecutor
+from converter.model.batch import ExecutorSpec
+from converter.model.errors import ConfigError
+from converter.plugins import executors, loader
+from converter.plugins.executors import Executor
+from converter.plugins.executors.inline import InlineExecutor
+from converter.plugins.executors.process import ProcessExecutor
 
 
 class TestInline(ExecutorContract):
@@ -26,10 +26,10 @@ class TestProcess(ExecutorContract):
 
 def test_every_executor_is_under_contract() -> None:
     tested = {name.removeprefix("Test").lower() for name in globals() if name.startswith("Test")}
-    assert tested == set(plugins.names("executors"))
+    assert tested == set(loader.names("executors"))
 
 
-@pytest.mark.parametrize("name", plugins.names("executors"))
+@pytest.mark.parametrize("name", loader.names("executors"))
 def test_an_executor_is_made_by_its_name(name: str) -> None:
     assert executors.create(ExecutorSpec(name=name))
 

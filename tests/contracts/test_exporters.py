@@ -9,9 +9,9 @@ import pytest
 import torch
 from exporter_contract import EXAMPLE, OPSET, ExporterContract, Net, loaded
 
-from converter import plugins
-from converter.worker.loading import Loaded
-from converter.worker.onnx_source import OnnxFile
+from converter.plugins import loader
+from converter.worker.sources.loading import Loaded
+from converter.worker.sources.onnx_source import OnnxFile
 
 pytestmark = [
     pytest.mark.integration,
@@ -66,7 +66,7 @@ class TestOriginal(ExporterContract):
 
 def test_every_exporter_is_under_contract() -> None:
     tested = {case.name for case in ExporterContract.__subclasses__()}
-    assert tested == set(plugins.names("exporters"))
+    assert tested == set(loader.names("exporters"))
 
 
 @pytest.mark.parametrize("exporter", ["torchscript", "dynamo"])

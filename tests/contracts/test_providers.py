@@ -11,11 +11,11 @@ import pytest
 from onnxruntime.capi import onnxruntime_pybind11_state as state
 from provider_contract import ProviderContract, SessionContract, X, doubling
 
-from converter import plugins
-from converter.errors import Code, StageError
-from converter.worker import starting
-from converter.worker.session import Session
-from converter.worker.starting import RuntimeErrors
+from converter.model.errors import Code, StageError
+from converter.plugins import loader
+from converter.worker.runtime import starting
+from converter.worker.runtime.session import Session
+from converter.worker.runtime.starting import RuntimeErrors
 
 pytestmark = pytest.mark.integration
 
@@ -57,7 +57,7 @@ class TestOpenvinoSessions(SessionContract):
 
 def test_every_provider_is_under_contract() -> None:
     tested = {case.name for case in ProviderContract.__subclasses__()}
-    assert tested == set(plugins.names("providers"))
+    assert tested == set(loader.names("providers"))
 
 
 def has_cuda(monkeypatch: pytest.MonkeyPatch, really: bool = False) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from simplifier_contract import SimplifierContract
 
-from converter import plugins
+from converter.plugins import loader
 
 pytestmark = [
     pytest.mark.integration,
@@ -23,4 +23,4 @@ class TestOnnxslim(SimplifierContract):
 
 def test_every_simplifier_is_under_contract() -> None:
     tested = {case.name for case in SimplifierContract.__subclasses__()}
-    assert tested == set(plugins.names("simplifiers"))
+    assert tested == set(loader.names("simplifiers"))

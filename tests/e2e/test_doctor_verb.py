@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from converter.configuration import opsets
+from converter.plan import opsets
 from tests.conftest import Command
 
 pytestmark = pytest.mark.e2e

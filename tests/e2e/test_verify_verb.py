@@ -16,7 +16,7 @@ import onnx
 import pytest
 from onnx import ModelProto, numpy_helper
 
-from converter import cli
+from converter.cli import command_line
 from tests.conftest import REPOSITORY
 
 pytestmark = pytest.mark.e2e
@@ -98,7 +98,7 @@ def verify(
     monkeypatch.chdir(tmp_path)
 
     def run(*words: str) -> tuple[int, str, str]:
-        code = cli.main(["verify", *words])
+        code = command_line.main(["verify", *words])
         out, err = capsys.readouterr()
         return code, out, err
 
@@ -402,7 +402,7 @@ def test_the_process_exits_as_it_says_and_imports_nothing_heavy(
     finished: Path, tmp_path: Path
 ) -> None:
     code = (
-        "import sys; from converter.cli import main; code = main(sys.argv[1:]); "
+        "import sys; from converter.cli.command_line import main; code = main(sys.argv[1:]); "
         f"print('heavy:', [name for name in {HEAVY} if name in sys.modules]); sys.exit(code)"
     )
     for words, status in (

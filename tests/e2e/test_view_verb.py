@@ -15,7 +15,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from converter import cli
+from converter.cli import command_line
 from tests.conftest import REPOSITORY, Command
 
 pytestmark = pytest.mark.e2e
@@ -66,7 +66,7 @@ def test_a_port_that_is_taken_is_exit_2(model: Path, converter_command: Command)
 
 
 def test_a_port_that_cannot_be_is_exit_2(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["view", str(model), "--no-browser", "--port", "99999"]) == 2
+    assert command_line.main(["view", str(model), "--no-browser", "--port", "99999"]) == 2
     err = capsys.readouterr().err
     assert "view: port 99999 cannot be used: " in err
     assert "0-65535. Name another, or none." in err
@@ -76,7 +76,7 @@ def test_without_netron_it_says_how_to_install_it(
     model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "netron", None)
-    assert cli.main(["view", str(model)]) == 2
+    assert command_line.main(["view", str(model)]) == 2
     err = capsys.readouterr().err
     assert "the package netron is not installed. Install it: python -m pip install netron" in err
 
@@ -84,7 +84,7 @@ def test_without_netron_it_says_how_to_install_it(
 def test_a_file_that_is_not_there_is_exit_2(
     model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(["view", str(model.with_name("rleu.onnx"))]) == 2
+    assert command_line.main(["view", str(model.with_name("rleu.onnx"))]) == 2
     assert "rleu.onnx does not exist. Did you mean relu.onnx?" in capsys.readouterr().err
 
 
@@ -94,7 +94,7 @@ def test_a_file_that_is_no_model_is_exit_2(
 ) -> None:
     path = tmp_path / "text.onnx"
     path.write_bytes(content)
-    assert cli.main(["view", str(path), "--no-browser"]) == 2
+    assert command_line.main(["view", str(path), "--no-browser"]) == 2
     err = capsys.readouterr().err
     assert f"view: {path} is damaged or not ONNX: " in err
     assert "It must be an ONNX model." in err

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from converter.batch import ExecutorSpec
-from converter.executors import Finished
-from converter.executors.process import ProcessExecutor, servers
-from converter.job import Job, JobResult
+from converter.model.batch import ExecutorSpec
+from converter.model.job import Job, JobResult
+from converter.plugins.executors import Finished
+from converter.plugins.executors.process import ProcessExecutor, servers
 
 MARK = "CONVERTER_TEST_MARK"
 Run = Callable[..., dict[str, JobResult]]

@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from converter.errors import Code
-from converter.job import (
+from converter.model.errors import Code
+from converter.model.job import (
     STAGES,
     Artifact,
     ErrorRecord,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from converter import manifest
+from converter.model import manifest
 
 pytestmark = [pytest.mark.faults, pytest.mark.e2e]
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from conftest import Run, all_gone
 
-from converter.batch import ExecutorSpec
-from converter.executors import Finished, StageEntered, Started
-from converter.executors.process import ProcessExecutor, servers
-from converter.job import Job, JobResult
+from converter.model.batch import ExecutorSpec
+from converter.model.job import Job, JobResult
+from converter.plugins.executors import Finished, StageEntered, Started
+from converter.plugins.executors.process import ProcessExecutor, servers
 from converter.processes.joblog import HEAD_BYTES, TAIL_BYTES
 
 pytestmark = pytest.mark.faults

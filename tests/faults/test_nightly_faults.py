@@ -14,8 +14,9 @@ import pytest
 from conftest import all_gone
 from test_run_faults import REPOSITORY, Runs, runs
 
-from converter import files, manifest
-from converter.run import zoo_index
+from converter.finalize import zoo_index
+from converter.layout import files
+from converter.model import manifest
 
 pytestmark = [pytest.mark.faults]
 __all__ = ["runs"]

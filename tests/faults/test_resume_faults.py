@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from conftest import MARK, all_gone
 
-from converter import manifest
+from converter.model import manifest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SEED = 20260

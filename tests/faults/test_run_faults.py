@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from conftest import MARK, all_gone
 
-from converter import manifest
-from converter.manifest import Row
+from converter.model import manifest
+from converter.model.manifest import Row
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 pytestmark = [pytest.mark.faults, pytest.mark.e2e]

@@ -10,10 +10,10 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from converter.errors import Code
-from converter.job import Artifact, Job, JobResult
-from converter.spec import Source
-from converter.worker import pipeline
+from converter.model.errors import Code
+from converter.model.job import Artifact, Job, JobResult
+from converter.model.spec import Source
+from converter.worker.pipeline import pipeline
 
 IMAGE = {"x": {"shape": [2, 3, 8, 8]}}
 BATCH = {"x": {0: "batch"}}

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from jobs import BATCH, IMAGE, Converted
 
-from converter.errors import Code
-from converter.job import JobResult, Latency
-from converter.measure import Measure
+from converter.model.errors import Code
+from converter.model.job import JobResult, Latency
+from converter.model.measure import Measure
 
 pytestmark = pytest.mark.integration
 
@@ -24,7 +24,7 @@ def time(tiny_job: Callable[..., Any]) -> Time:
     """Convert a model of ``tiny.py`` and time its file."""
     import jobs
 
-    from converter.worker import benchmarking
+    from converter.worker.benchmark import benchmarking
 
     def run(source: str, provider: str = "cpu", **changes: Any) -> Any:
         measured = changes.pop("measured", {})
@@ -86,7 +86,7 @@ def test_a_speedup_is_a_ratio_of_two_figures_that_nothing_speaks_against(
     noticed: list[str],
     speedup: float | None,
 ) -> None:
-    from converter.worker import benchmarking
+    from converter.worker.benchmark import benchmarking
 
     onnx, torch = (
         benchmarking.timing.Timing(warmup=3, durations_ns=[took] * 40, stable=stable)
@@ -106,7 +106,7 @@ def test_a_speedup_is_a_ratio_of_two_figures_that_nothing_speaks_against(
 def test_what_casts_no_doubt_on_the_figures_is_a_remark(
     time: Time, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from converter.worker import benchmarking
+    from converter.worker.benchmark import benchmarking
 
     timed = benchmarking.timing.Timing(warmup=3, durations_ns=[2_000_000] * 40, stable=True)
     monkeypatch.setattr(benchmarking.timing, "measure", lambda calls, budget_s: timed)
@@ -170,7 +170,7 @@ def test_without_pytorch(time: Time) -> None:
 
 
 def test_a_file_that_is_no_model(tiny_job: Callable[..., Any], tmp_path: Path) -> None:
-    from converter.worker import benchmarking
+    from converter.worker.benchmark import benchmarking
 
     (tmp_path / "bad.onnx").write_bytes(b"not a model")
     own = {"file": str(tmp_path / "bad.onnx"), "provider": "cpu", "budget_s": 0.05}
@@ -184,7 +184,7 @@ def test_a_file_that_is_no_model(tiny_job: Callable[..., Any], tmp_path: Path) -
 def test_an_absent_provider_is_told_before_anything_is_loaded(
     tiny_job: Callable[..., Any],
 ) -> None:
-    from converter.worker import benchmarking
+    from converter.worker.benchmark import benchmarking
 
     own = {"file": "/none.onnx", "provider": "openvino", "budget_s": 0.05}
     job = Measure.model_validate({**dict(tiny_job("Raises")), **own})
@@ -198,7 +198,7 @@ def test_an_absent_provider_is_told_before_anything_is_loaded(
 @pytest.fixture
 def other_provider(monkeypatch: pytest.MonkeyPatch) -> None:
     """``openvino`` is the CPU provider of ONNX Runtime: another name, the same path."""
-    from converter.providers import openvino
+    from converter.plugins.providers import openvino
 
     monkeypatch.setattr(openvino, "NAME", "CPUExecutionProvider")
     monkeypatch.setattr(openvino, "OPTIONS", {})
@@ -224,8 +224,8 @@ def test_a_file_that_is_wrong_on_a_provider_is_not_timed(time: Time) -> None:
 
 
 def test_a_graph_that_other_providers_take_has_no_figures_of_this_one() -> None:
-    from converter.errors import StageError
-    from converter.worker.benchmarking import _division
+    from converter.model.errors import StageError
+    from converter.worker.benchmark.benchmarking import _division
 
     cpu, cuda = "CPUExecutionProvider", "CUDAExecutionProvider"
     assert _division({cuda: 5}, cuda) == []

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from converter.errors import Code
-from converter.worker import magnitudes, parts
+from converter.model.errors import Code
+from converter.worker.compare import magnitudes, parts
 
 pytestmark = [
     pytest.mark.integration,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from converter.worker import cases
+from converter.worker.inputs import cases
 
 pytestmark = pytest.mark.integration
 MakeJob = Callable[..., Any]

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from converter.worker import isolation
+from converter.worker.recording import isolation
 
 pytestmark = pytest.mark.integration
 

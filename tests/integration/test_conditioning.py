@@ -15,8 +15,8 @@ import torch
 from jobs import IMAGE
 from torch import nn
 
-from converter.errors import Code
-from converter.worker import conditioning
+from converter.model.errors import Code
+from converter.worker.reference import conditioning
 
 pytestmark = pytest.mark.integration
 Convert = Callable[..., Any]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from converter.worker.conditioning import condition
+from converter.worker.reference.conditioning import condition
 
 pytestmark = pytest.mark.integration
 

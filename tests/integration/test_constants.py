@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from converter.job import Job, JobResult
-from converter.worker import pipeline
+from converter.model.job import Job, JobResult
+from converter.worker.pipeline import pipeline
 
 pytestmark = pytest.mark.integration
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from converter.errors import Code
-from converter.worker import patterns
+from converter.model.errors import Code
+from converter.worker.inputs import patterns
 
 pytestmark = pytest.mark.integration
 Convert = Callable[..., Any]

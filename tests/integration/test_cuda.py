@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from converter import manifest
-from converter.manifest import Row
+from converter.model import manifest
+from converter.model.manifest import Row
 
 pytestmark = pytest.mark.gpu
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from converter.errors import Code
-from converter.spec import VerifySpec
-from converter.worker import detections, outputs
-from converter.worker.inputs import Array
-from converter.worker.numerics import Comparison, Edge, Noise
+from converter.model.errors import Code
+from converter.model.spec import VerifySpec
+from converter.worker.compare import detections, outputs
+from converter.worker.compare.numerics import Comparison, Edge, Noise
+from converter.worker.inputs.inputs import Array
 
 pytestmark = pytest.mark.integration
 NAMES = ["boxes", "labels", "scores", "masks"]

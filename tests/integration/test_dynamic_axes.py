@@ -12,9 +12,10 @@ import onnx
 import pytest
 from jobs import BATCH
 
-from converter.errors import Code, StageError
-from converter.job import Recheck
-from converter.worker import checking, recheck
+from converter.model.errors import Code, StageError
+from converter.model.job import Recheck
+from converter.worker.onnxfile import checking
+from converter.worker.pipeline import recheck
 
 pytestmark = pytest.mark.integration
 Convert = Callable[..., Any]
@@ -264,7 +265,7 @@ def test_a_size_that_an_exporter_made_up_is_left_open(
     convert: Convert, monkeypatch: pytest.MonkeyPatch, simplifier: str | None
 ) -> None:
     """As where it keeps the size of its example though the size depends on values."""
-    from converter.exporters import torchscript
+    from converter.plugins.exporters import torchscript
 
     def export(loaded: Any, job: Any, arguments: Any, destination: Any) -> None:
         original(loaded, job, arguments, destination)

@@ -11,9 +11,12 @@ import onnx
 import pytest
 import ways
 
-from converter.errors import Code
-from converter.worker import coverage, domain, harvest, patterns
-from converter.worker.coverage import Ways
+from converter.model.errors import Code
+from converter.worker.inputs import patterns
+from converter.worker.recording import coverage
+from converter.worker.recording.coverage import Ways
+from converter.worker.reference import harvest
+from converter.worker.verify import domain
 
 pytestmark = pytest.mark.integration
 Convert = Callable[..., Any]

@@ -13,7 +13,7 @@ import onnx
 import pytest
 from jobs import IMAGE
 
-from converter.errors import Code
+from converter.model.errors import Code
 
 pytestmark = pytest.mark.integration
 Convert = Callable[..., Any]

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from converter.errors import Code, StageError
-from converter.spec import InputSpec
-from converter.worker import inputs
+from converter.model.errors import Code, StageError
+from converter.model.spec import InputSpec
+from converter.worker.inputs import inputs
 
 pytestmark = pytest.mark.integration
 

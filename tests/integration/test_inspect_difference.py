@@ -15,11 +15,11 @@ import pytest
 from google.protobuf.message import Message
 from onnx import ModelProto, SparseTensorProto, TensorProto, helper, numpy_helper
 
-from converter import cli
-from converter.errors import StageError
+from converter.cli import command_line
 from converter.inspection import sidebyside
 from converter.inspection.difference import Difference, compare
-from converter.worker import inspection
+from converter.model.errors import StageError
+from converter.worker.onnxfile import inspection
 
 pytestmark = pytest.mark.integration
 
@@ -88,7 +88,7 @@ def difference(other: ModelProto) -> Difference:
 
 
 def inspect(capsys: pytest.CaptureFixture[str], *words: str) -> str:
-    assert cli.main(["inspect", *words]) == 0
+    assert command_line.main(["inspect", *words]) == 0
     return capsys.readouterr().out
 
 

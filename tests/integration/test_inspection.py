@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from converter import cli
+from converter.cli import command_line
 
 pytestmark = pytest.mark.integration
 
@@ -53,7 +53,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def inspect(capsys: pytest.CaptureFixture[str], *words: str) -> str:
-    code = cli.main(["inspect", *words])
+    code = command_line.main(["inspect", *words])
     out, err = capsys.readouterr()
     assert (code, err) == (0, "")
     return out
@@ -137,7 +137,7 @@ def test_what_is_no_model_is_one_sentence_and_exit_2(
         data = Path("net.onnx").read_bytes()[:-40]
     if data != b"-":
         Path(name).write_bytes(data)
-    assert cli.main(["inspect", name]) == 2
+    assert command_line.main(["inspect", name]) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith(f"configuration: 1 problem\n  inspect: {message}")
@@ -148,10 +148,10 @@ def test_what_is_no_model_is_one_sentence_and_exit_2(
 def test_names_and_types_that_are_damaged(capsys: pytest.CaptureFixture[str]) -> None:
     whole = Path("net.onnx").read_bytes()
     Path("name.onnx").write_bytes(whole.replace(b"/fc/Gemm", b"/fc\xff\xfeemm"))
-    assert cli.main(["inspect", "name.onnx"]) == 2
+    assert command_line.main(["inspect", "name.onnx"]) == 2
     assert "name.onnx is damaged: a name in it is not text" in capsys.readouterr().err
     odd = model()
     odd.graph.initializer[0].data_type = 99
     onnx.save(odd, "type.onnx")
-    assert cli.main(["inspect", "type.onnx"]) == 2
+    assert command_line.main(["inspect", "type.onnx"]) == 2
     assert "it holds a tensor of an unknown type, 99" in capsys.readouterr().err

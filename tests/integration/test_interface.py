@@ -12,11 +12,13 @@ import onnx
 import pytest
 import torch
 
-from converter.errors import Code
-from converter.job import Recheck
-from converter.worker import execution, interface, recheck
-from converter.worker.cases import Case
-from converter.worker.reference import Reference
+from converter.model.errors import Code
+from converter.model.job import Recheck
+from converter.worker.inputs.cases import Case
+from converter.worker.onnxfile import interface
+from converter.worker.pipeline import recheck
+from converter.worker.reference import execution
+from converter.worker.reference.reference import Reference
 
 pytestmark = pytest.mark.integration
 

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from onnx import TensorProto, helper, numpy_helper
 
-from converter.worker import kernels
+from converter.worker.onnxfile import kernels
 
 pytestmark = pytest.mark.integration
 Convert = Callable[..., Any]

@@ -15,11 +15,11 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
-from converter.errors import Code, StageError
-from converter.job import Job
-from converter.spec import Source
-from converter.worker import freshcode, loading
-from converter.worker.loading import Loaded, OnnxFile
+from converter.model.errors import Code, StageError
+from converter.model.job import Job
+from converter.model.spec import Source
+from converter.worker.sources import freshcode, loading
+from converter.worker.sources.loading import Loaded, OnnxFile
 
 pytestmark = [
     pytest.mark.integration,

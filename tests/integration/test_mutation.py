@@ -12,8 +12,8 @@ import pytest
 from jobs import BATCH, IMAGE
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from converter.errors import Code
-from converter.worker import mutation
+from converter.model.errors import Code
+from converter.worker.verify import mutation
 
 pytestmark = pytest.mark.integration
 Convert = Callable[..., Any]

@@ -11,9 +11,9 @@ import pytest
 import tiny
 import torch
 
-from converter.errors import Code, StageError
-from converter.worker import naming, reference
-from converter.worker.loading import Loaded
+from converter.model.errors import Code, StageError
+from converter.worker.reference import naming, reference
+from converter.worker.sources.loading import Loaded
 
 pytestmark = pytest.mark.integration
 SHAPE = {"shape": [2, 3]}

@@ -13,24 +13,18 @@ import pytest
 import torch
 from onnx import ModelProto, TensorProto, helper
 
-from converter.errors import Code
-from converter.job import Job
-from converter.spec import VerifySpec
-from converter.worker import (
-    cases,
-    detections,
-    loading,
-    noise,
-    numerics,
-    outputs,
-    preparing,
-    reference,
-    verification,
-)
-from converter.worker.execution import Runner
-from converter.worker.inputs import Array
-from converter.worker.numerics import Noise
-from converter.worker.rerounding import Rerounding
+from converter.model.errors import Code
+from converter.model.job import Job
+from converter.model.spec import VerifySpec
+from converter.worker.compare import detections, numerics, outputs
+from converter.worker.compare.numerics import Noise
+from converter.worker.inputs import cases
+from converter.worker.inputs.inputs import Array
+from converter.worker.reference import noise, preparing, reference
+from converter.worker.reference.execution import Runner
+from converter.worker.reference.rerounding import Rerounding
+from converter.worker.sources import loading
+from converter.worker.verify import verification
 
 pytestmark = [
     pytest.mark.integration,

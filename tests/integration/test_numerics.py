@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from converter.errors import Code
-from converter.worker import numerics, vacuity
+from converter.model.errors import Code
+from converter.worker.compare import numerics, vacuity
 
 pytestmark = pytest.mark.integration
 F32 = np.random.default_rng(0).standard_normal(1000).astype(np.float32)

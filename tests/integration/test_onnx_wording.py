@@ -10,9 +10,9 @@ from typing import Any
 import onnx
 import pytest
 
-from converter.errors import Code
-from converter.job import Recheck
-from converter.worker import onnx_wording, pipeline, recheck
+from converter.model.errors import Code
+from converter.model.job import Recheck
+from converter.worker.pipeline import onnx_wording, pipeline, recheck
 
 pytestmark = pytest.mark.integration
 Convert = Callable[..., Any]

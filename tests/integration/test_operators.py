@@ -15,7 +15,7 @@ import pytest
 import torch
 from jobs import make
 
-from converter.errors import Code, StageError
+from converter.model.errors import Code, StageError
 
 pytestmark = pytest.mark.integration
 Convert = Callable[..., Any]
@@ -44,7 +44,7 @@ def exported(
     inputs = {name: {"shape": [1]} for name in names}
     job = make(folder, "Net", inputs=inputs, opset=opset, exporters=[exporter])
     loaded: Any = SimpleNamespace(torch_model=model.eval(), kind="module")
-    plugin = importlib.import_module(f"converter.exporters.{exporter}")
+    plugin = importlib.import_module(f"converter.plugins.exporters.{exporter}")
     path = folder / "model.onnx"
     plugin.export(loaded, job, args, path)
     return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from converter.configuration import opsets
+from converter.plan import opsets
 
 pytestmark = pytest.mark.integration
 

@@ -16,10 +16,11 @@ import tiny
 import torch
 from jobs import make
 
-from converter.errors import Code, StageError
-from converter.job import STAGES, ExporterAttempt, News, VerifyRecord
-from converter.worker import attribution, pipeline
-from converter.worker.verification import Verdict
+from converter.model.errors import Code, StageError
+from converter.model.job import STAGES, ExporterAttempt, News, VerifyRecord
+from converter.worker.pipeline import pipeline
+from converter.worker.verify import attribution
+from converter.worker.verify.verification import Verdict
 
 pytestmark = pytest.mark.integration
 Convert = Callable[..., Any]

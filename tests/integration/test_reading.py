@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from converter.worker.reading import Reading
+from converter.worker.recording.reading import Reading
 
 pytestmark = [
     pytest.mark.integration,

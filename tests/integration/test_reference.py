@@ -12,8 +12,10 @@ import tiny
 import torch
 from jobs import BATCH
 
-from converter.errors import Code, StageError
-from converter.worker import execution, loading, numerics, reference
+from converter.model.errors import Code, StageError
+from converter.worker.compare import numerics
+from converter.worker.reference import execution, reference
+from converter.worker.sources import loading
 
 pytestmark = pytest.mark.integration
 MakeJob = Callable[..., Any]

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from converter.errors import Code
-from converter.job import ErrorRecord, StageName
-from converter.worker import remedy
+from converter.model.errors import Code
+from converter.model.job import ErrorRecord, StageName
+from converter.worker.pipeline import remedy
 
 pytestmark = pytest.mark.integration
 Convert = Callable[..., Any]
@@ -120,7 +120,7 @@ def test_which_opset_is_worth_a_try(
 
 @pytest.mark.parametrize("verifies", [True, False])
 def test_one_try_and_no_promise_without_it(tiny_job: Convert, verifies: bool) -> None:
-    from converter.worker import preparing
+    from converter.worker.reference import preparing
 
     tried: list[tuple[str, int]] = []
     failures = [failure("dynamo", Code.CHECKER), failure("dynamo", Code.CHECKER)]
@@ -221,7 +221,8 @@ def test_another_difference_is_not_blamed_on_the_fast_path(
 ) -> None:
     import torch
 
-    from converter.worker import fastpath, preparing, reference
+    from converter.worker.reference import preparing, reference
+    from converter.worker.verify import fastpath
 
     job = tiny_job(remedied("EncoderPool"), inputs=masked(PADDED), **options())
     loaded, job = preparing.load(job)

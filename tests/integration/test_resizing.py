@@ -16,7 +16,7 @@ import torch
 from jobs import make
 from torch import nn
 
-from converter.exporters._resizing import Axis
+from converter.plugins.exporters._resizing import Axis
 
 pytestmark = pytest.mark.integration
 BOTH = ["torchscript", "dynamo"]
@@ -35,7 +35,9 @@ def exported(
     kind = "script_module" if isinstance(model, torch.jit.ScriptModule) else "module"
     loaded: Any = SimpleNamespace(torch_model=model.eval(), kind=kind)
     path = folder / "model.onnx"
-    importlib.import_module(f"converter.exporters.{exporter}").export(loaded, job, (x,), path)
+    importlib.import_module(f"converter.plugins.exporters.{exporter}").export(
+        loaded, job, (x,), path
+    )
     operators = [node.op_type for node in onnx.load(path).graph.node]
     return operators, onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 

@@ -8,10 +8,10 @@ import numpy as np
 import onnx
 import pytest
 
-from converter.errors import Code, StageError
-from converter.worker import runtime_errors
-from converter.worker.session import Session
-from converter.worker.starting import RuntimeErrors, first_line
+from converter.model.errors import Code, StageError
+from converter.worker.runtime import runtime_errors
+from converter.worker.runtime.session import Session
+from converter.worker.runtime.starting import RuntimeErrors, first_line
 
 pytestmark = pytest.mark.integration
 

@@ -19,10 +19,11 @@ import torch
 from jobs import BATCH, IMAGE
 from onnx import ModelProto, numpy_helper
 
-from converter.errors import Code, StageError
-from converter.job import VerifyRecord
-from converter.worker import attribution, simplification
-from converter.worker.verification import Verdict
+from converter.model.errors import Code, StageError
+from converter.model.job import VerifyRecord
+from converter.worker.onnxfile import simplification
+from converter.worker.verify import attribution
+from converter.worker.verify.verification import Verdict
 
 pytestmark = pytest.mark.integration
 Convert = Callable[..., Any]
@@ -34,7 +35,7 @@ def plug(monkeypatch: pytest.MonkeyPatch) -> Callable[[Simplify], str]:
     """Make a function a simplifier, gone after the test; gives its name."""
 
     def inject(simplify: Simplify) -> str:
-        module = ModuleType("converter.simplifiers.temporary")
+        module = ModuleType("converter.plugins.simplifiers.temporary")
         module.simplify = simplify  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, module.__name__, module)
         return "temporary"

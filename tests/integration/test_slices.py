@@ -9,9 +9,9 @@ import jobs
 import numpy as np
 import pytest
 
-from converter.errors import Code
-from converter.worker import numerics, parts, slices
-from converter.worker.inputs import Array
+from converter.model.errors import Code
+from converter.worker.compare import numerics, parts, slices
+from converter.worker.inputs.inputs import Array
 
 pytestmark = pytest.mark.integration
 

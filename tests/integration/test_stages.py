@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from converter.errors import Code, StageError
-from converter.job import ErrorRecord
-from converter.worker.stages import Recorder, StageFailedError
+from converter.model.errors import Code, StageError
+from converter.model.job import ErrorRecord
+from converter.worker.recording.stages import Recorder, StageFailedError
 
 pytestmark = pytest.mark.integration
 

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.integration
 def test_strips_are_the_convolution(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
     import torch
 
-    from converter.worker import strips
+    from converter.worker.reference import strips
 
     monkeypatch.setattr(strips, "_MOST_BYTES", most)
     torch.manual_seed(0)
@@ -39,7 +39,7 @@ def test_a_large_one_is_done_piece_by_piece_and_float32_is_left_alone(
 ) -> None:
     import torch
 
-    from converter.worker import strips
+    from converter.worker.reference import strips
 
     called: list[int] = []
     plain = strips._by_rows

@@ -12,10 +12,10 @@ import onnxruntime
 import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from converter.errors import Code, StageError
-from converter.job import FileInfo
-from converter.spec import ExportSpec
-from converter.worker import checking, publishing, structure
+from converter.model.errors import Code, StageError
+from converter.model.job import FileInfo
+from converter.model.spec import ExportSpec
+from converter.worker.onnxfile import checking, publishing, structure
 
 pytestmark = pytest.mark.integration
 

@@ -13,9 +13,11 @@ import tiny
 import torch
 from onnx import ModelProto, numpy_helper
 
-from converter.errors import Code
-from converter.job import Recheck
-from converter.worker import recheck, structure, training
+from converter.model.errors import Code
+from converter.model.job import Recheck
+from converter.worker.onnxfile import structure
+from converter.worker.pipeline import recheck
+from converter.worker.reference import training
 
 pytestmark = pytest.mark.integration
 Convert = Callable[..., Any]

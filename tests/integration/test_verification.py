@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from jobs import IMAGE, convert
 
-from converter.errors import Code
+from converter.model.errors import Code
 
 pytestmark = pytest.mark.integration
 
@@ -19,7 +19,8 @@ def test_rounding_is_measured_only_where_the_tightest_bound_fails(
     tiny_job: Callable[..., Any],
 ) -> None:
     """It takes as long as running the model several times."""
-    from converter.worker import preparing, reference, verification
+    from converter.worker.reference import preparing, reference
+    from converter.worker.verify import verification
 
     job = tiny_job("Conv", inputs=IMAGE)
     converted = convert(job)
@@ -39,8 +40,8 @@ def test_weights_of_a_branch_may_lie_in_another_file(
 ) -> None:
     import onnx
 
-    from converter.job import Recheck
-    from converter.worker import recheck
+    from converter.model.job import Recheck
+    from converter.worker.pipeline import recheck
 
     text = """<ir_version: 8, opset_import: ["": 17]>
         g (float[b, 32] x) => (float[b, 32] y)
@@ -71,8 +72,8 @@ def test_weights_of_a_branch_may_lie_in_another_file(
 def test_another_dtype_is_no_frozen_shape(tiny_job: Callable[..., Any]) -> None:
     import onnx
 
-    from converter.job import Recheck
-    from converter.worker import recheck
+    from converter.model.job import Recheck
+    from converter.worker.pipeline import recheck
 
     job = tiny_job("Net", outputs=["y"])
     converted = convert(job)

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from converter.errors import Code, StageError
-from converter.job import Job
-from converter.worker import conditioning, loading
+from converter.model.errors import Code, StageError
+from converter.model.job import Job
+from converter.worker.reference import conditioning
+from converter.worker.sources import loading
 
 pytestmark = [
     pytest.mark.integration,

@@ -19,10 +19,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from converter.errors import Code, StageError
-from converter.job import Job
-from converter.spec import Checkpoint, Source
-from converter.worker import loading, weights
+from converter.model.errors import Code, StageError
+from converter.model.job import Job
+from converter.model.spec import Checkpoint, Source
+from converter.worker.sources import loading, weights
 
 pytestmark = [
     pytest.mark.integration,

@@ -20,9 +20,9 @@ import torch
 import wrong_files
 from onnx import TensorProto, helper, numpy_helper
 
-from converter.errors import Code
-from converter.job import Recheck
-from converter.worker import recheck
+from converter.model.errors import Code
+from converter.model.job import Recheck
+from converter.worker.pipeline import recheck
 
 pytestmark = [
     pytest.mark.integration,

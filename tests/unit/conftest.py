@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from converter import cli
-from converter.configuration import launch
-from converter.configuration.point import Point
-from converter.errors import ConverterError, ExitCode
+from converter.cli import command_line
+from converter.config.point import Point
+from converter.model.errors import ConverterError, ExitCode
+from converter.sweep import launch
 
 Composer = Callable[..., list[Point]]
 Run = Callable[..., tuple[int, str, str]]
@@ -56,7 +56,7 @@ def composed(folder: Path) -> Composer:
 
 
 def arguments(*words: str) -> Namespace:
-    return cli.parser().parse_intermixed_args(words)
+    return command_line.parser().parse_intermixed_args(words)
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def run(folder: Path, capsys: pytest.CaptureFixture[str]) -> Run:
     """A command in this process, with the user's folder: exit code, stdout, stderr."""
 
     def command(*words: str) -> tuple[int, str, str]:
-        code = cli.main(["--config-dir", str(folder), *words])
+        code = command_line.main(["--config-dir", str(folder), *words])
         captured = capsys.readouterr()
         return code, captured.out, captured.err
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from converter.errors import Code
-from converter.job import (
+from converter.model.errors import Code
+from converter.model.job import (
     STAGES,
     Artifact,
     CaseCheck,
@@ -15,7 +15,7 @@ from converter.job import (
     TensorInfo,
     VerifyRecord,
 )
-from converter.manifest import (
+from converter.model.manifest import (
     Environment,
     Manifest,
     Request,

@@ -15,13 +15,15 @@ from typing import Any
 import pytest
 from test_runner import Act, Script, failed, make_plan, ok
 
-from converter import manifest
-from converter.batch import BatchSpec
-from converter.changes import Comparison
-from converter.errors import ExitCode, RunError
-from converter.job import Artifact, Job, JobResult
-from converter.manifest import Manifest
-from converter.run import afterwards, baseline, exclusive, interrupts, record, zoo_index
+from converter.finalize import baseline, zoo_index
+from converter.layout import exclusive, interrupts
+from converter.model import manifest
+from converter.model.batch import BatchSpec
+from converter.model.changes import Comparison
+from converter.model.errors import ExitCode, RunError
+from converter.model.job import Artifact, Job, JobResult
+from converter.model.manifest import Manifest
+from converter.run import finalize, record
 from converter.run.context import RunContext
 from converter.run.runner import execute
 
@@ -274,13 +276,13 @@ def test_a_signal_while_slower_models_are_timed_again_ends_the_run(
     target = tmp_path / "published"
     nights.run({}, "a", publish_to=str(target))
     before = zoo_index.read(target)
-    compared = afterwards.compared
+    compared = finalize.compared
 
     def interrupted(*arguments: Any) -> Comparison:
         signal.raise_signal(signal.SIGTERM)
         return compared(*arguments)
 
-    monkeypatch.setattr(afterwards, "compared", interrupted)
+    monkeypatch.setattr(finalize, "compared", interrupted)
     code, made = nights.run({"a": larger}, "a", publish_to=str(target))
     assert code == ExitCode.TERMINATED
     run = made.run
@@ -306,7 +308,7 @@ def test_a_run_elsewhere_says_that_no_later_one_is_compared_with_it(
 def test_a_disk_that_is_full_at_the_end_is_told_to_the_person(
     tmp_path: Path, nights: Nights, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from converter import reports
+    from converter.plugins import reports
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -321,7 +323,8 @@ def test_a_disk_that_is_full_at_the_end_is_told_to_the_person(
 def test_a_disk_that_stays_full_leaves_no_manifest_that_says_complete(
     nights: Nights, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from converter import manifest, reports
+    from converter.model import manifest
+    from converter.plugins import reports
 
     whole = manifest.write_atomic
 
@@ -371,7 +374,7 @@ def test_a_command_that_fails_changes_nothing(
 HOLD = """
 import sys
 from pathlib import Path
-from converter.run import exclusive
+from converter.layout import exclusive
 exclusive.hold(Path(sys.argv[1]))
 print("held", flush=True)
 sys.stdin.read()
@@ -401,7 +404,7 @@ def test_a_folder_that_another_process_holds_names_it(tmp_path: Path) -> None:
 def test_a_folder_that_another_run_holds_is_not_published_to(
     nights: Nights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    monkeypatch.setattr("converter.run.afterwards._PUBLISH_WAIT_S", 0.1)
+    monkeypatch.setattr("converter.run.finalize._PUBLISH_WAIT_S", 0.1)
     target = tmp_path / "published"
     with exclusive.waited(target, 0):
         code, _ = nights.run({}, "a", publish_to=str(target))

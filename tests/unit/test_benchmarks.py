@@ -12,16 +12,24 @@ from typing import Any
 import pytest
 from test_runner import Script, failed, make_plan, ok
 
-from converter import manifest
-from converter.batch import BatchSpec, BenchmarkSpec
-from converter.errors import Code, ExitCode
-from converter.executors import Events, Finished, StageEntered, Started
-from converter.job import CaseCheck, ErrorRecord, Job, JobResult, Latency, StageRecord, VerifyRecord
-from converter.manifest import Row
-from converter.measure import Measure
+from converter.model import manifest
+from converter.model.batch import BatchSpec, BenchmarkSpec
+from converter.model.errors import Code, ExitCode
+from converter.model.job import (
+    CaseCheck,
+    ErrorRecord,
+    Job,
+    JobResult,
+    Latency,
+    StageRecord,
+    VerifyRecord,
+)
+from converter.model.manifest import Row
+from converter.model.measure import Measure
+from converter.model.spec import Expect
+from converter.plugins.executors import Events, Finished, StageEntered, Started
 from converter.run import benchmarks, runner
 from converter.run.context import RunContext
-from converter.spec import Expect
 
 Act = Callable[[Measure], JobResult]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from converter import clarity
-from converter.errors import Code
-from converter.job import ErrorRecord, ExporterAttempt, StageName
+from converter.model import clarity
+from converter.model.errors import Code
+from converter.model.job import ErrorRecord, ExporterAttempt, StageName
 
 
 def error(code: Code, stage: StageName, kind: str | None = None) -> ErrorRecord:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from converter import cli, plugins
+from converter.cli import command_line
+from converter.plugins import loader
 from tests.conftest import REPOSITORY, Command
 from tests.unit.conftest import Run
 
@@ -101,7 +102,7 @@ def test_info_says_where_it_was_composed_from(converter_command: Command) -> Non
 def test_help_lists_every_verb_and_flag(run: Run) -> None:
     code, out, _ = run("--help")
     assert code == 0
-    assert all(f"  {verb} " in out for verb in plugins.names("verbs"))
+    assert all(f"  {verb} " in out for verb in loader.names("commands"))
     assert all(len(line) <= 80 for line in out.splitlines())
     for word in ("-m", "--config-dir", "--cfg", "--debug", "CONVERTER_TRUST", "CONVERTER_ENV"):
         assert word in out
@@ -118,22 +119,22 @@ def test_version(run: Run) -> None:
 def test_an_unknown_verb_names_those_there_are(
     verb: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main([verb]) == 2
+    assert command_line.main([verb]) == 2
     err = capsys.readouterr().err
     assert f"usage: there is no verb '{verb}'; the verbs are: " in err
     assert "list" in err
 
 
 def test_every_verb_has_a_summary() -> None:
-    assert all(cli.summary(verb) for verb in plugins.names("verbs"))
+    assert all(command_line.summary(verb) for verb in loader.names("commands"))
 
 
 def test_list_shows_name_task_inputs_and_parameters(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["list", "conv_bn*"]) == 0
+    assert command_line.main(["list", "conv_bn*"]) == 0
     assert capsys.readouterr().out.split()[:4] == [
         "conv_bn_relu", "features", "input", "2x3x255x255",
     ]  # fmt: skip
-    assert cli.main(["list", "torchvision/resnet18", "--json"]) == 0
+    assert command_line.main(["list", "torchvision/resnet18", "--json"]) == 0
     (entry,) = json.loads(capsys.readouterr().out)
     assert entry["name"] == "torchvision/resnet18"
     assert entry["inputs"]["input"]["shape"] == [1, 3, 224, 224]
@@ -142,14 +143,14 @@ def test_list_shows_name_task_inputs_and_parameters(capsys: pytest.CaptureFixtur
 
 @pytest.mark.parametrize("glob", ["*", "torchvision/*", "pitfalls/*"])
 def test_list_fits_80_columns(glob: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["list", glob]) == 0
+    assert command_line.main(["list", glob]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert all(len(line) <= 80 for line in lines)
     assert not any(line.startswith(" ") for line in lines[:1])
 
 
 def test_list_of_nothing_names_what_is_near(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["list", "resnt18"]) == 2
+    assert command_line.main(["list", "resnt18"]) == 2
     err = capsys.readouterr().err
     assert "nothing matches 'resnt18'. Did you mean " in err
     assert "torchvision/resnet18" in err
@@ -162,10 +163,10 @@ def test_ctrl_c_says_what_it_interrupted(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("registry.names", interrupt)
-    assert cli.main(["list"]) == 130
+    assert command_line.main(["list"]) == 130
     assert capsys.readouterr().err == "list: interrupted\n"
-    monkeypatch.setattr("converter.configuration.launch.run", interrupt)
-    assert cli.main(["+experiment=smoke"]) == 130
+    monkeypatch.setattr("converter.sweep.launch.run", interrupt)
+    assert command_line.main(["+experiment=smoke"]) == 130
     assert capsys.readouterr().err == "interrupted before the run began\n"
 
 
@@ -182,7 +183,7 @@ def test_ctrl_c_says_what_it_interrupted(
 )  # fmt: skip
 def test_the_parent_imports_nothing_heavy(words: list[str], tmp_path: Path) -> None:
     code = (
-        "import sys; from converter.cli import main; main(sys.argv[1:]); "
+        "import sys; from converter.cli.command_line import main; main(sys.argv[1:]); "
         f"print('heavy:', [name for name in {HEAVY} if name in sys.modules])"
     )
     done = subprocess.run(
@@ -254,7 +255,7 @@ def test_the_console_script_finds_the_modules_of_this_folder(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", ["/somewhere/bin", *sys.path[1:]])
     monkeypatch.setattr(sys, "argv", ["converter", "--version"])
-    assert cli.script() == 0
+    assert command_line.script() == 0
     assert sys.path[:2] == [str(tmp_path), "/somewhere/bin"]
 
 

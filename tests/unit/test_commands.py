@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from converter.run import commands
+from converter.finalize import commands
 
 SHOW = (
     "import os, sys; print(sys.argv[1:], os.environ['CONVERTER_RUN_DIR'], "

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from nights import artifact, checked, environment, failing, manifest, request, row, timed
 
-from converter import comparison
-from converter.batch import CompareSpec
-from converter.changes import Change, Comparison
-from converter.comparison import latency, wording
-from converter.comparison.latency import Settled
-from converter.job import (
+from converter import compare
+from converter.compare import latency, wording
+from converter.compare.latency import Settled
+from converter.model.batch import CompareSpec
+from converter.model.changes import Change, Comparison
+from converter.model.job import (
     CaseCheck,
     DynamicCheck,
     InputDomain,
@@ -23,8 +23,8 @@ from converter.job import (
     TensorInfo,
     VerifyRecord,
 )
-from converter.manifest import Gpu, Row, WeightsInfo
-from converter.reports import html, markdown
+from converter.model.manifest import Gpu, Row, WeightsInfo
+from converter.plugins.reports import html, markdown
 from tests.manifests import verified_on, with_domain
 
 LIMITS = CompareSpec()
@@ -32,7 +32,7 @@ LIMITS = CompareSpec()
 
 def compared(before: Row, after: Row, **changes: Any) -> Comparison:
     old = manifest(before, day=1)
-    return comparison.compare(old, manifest(after, day=2, **changes), LIMITS)
+    return compare.compare(old, manifest(after, day=2, **changes), LIMITS)
 
 
 def only(found: Comparison) -> Change:
@@ -101,7 +101,7 @@ def weights(**changes: Any) -> WeightsInfo:
 
 def test_models_come_and_go() -> None:
     old, new = manifest(row("a"), row("b")), manifest(row("b"), failing("c"), day=2)
-    found = comparison.compare(old, new, LIMITS)
+    found = compare.compare(old, new, LIMITS)
     assert [(change.model, change.kind) for change in found.changes] == [
         ("c", "added"),
         ("a", "removed"),
@@ -272,7 +272,7 @@ def test_newly_failing_models_are_grouped_by_cause() -> None:
     other = failing("d", error={"fingerprint": "0" * 12, "message": "something else"})
     old = manifest(*(row(name) for name in "abcd"), failing("e"))
     new = manifest(failing("a"), row("b"), failing("c"), other, failing("e"), day=2)
-    found = comparison.compare(old, new, LIMITS)
+    found = compare.compare(old, new, LIMITS)
     assert [(cause.fingerprint, cause.models) for cause in found.causes] == [
         ("f" * 12, ["a", "c"]),
         ("0" * 12, ["d"]),
@@ -292,7 +292,7 @@ def judged(pair: tuple[Row, Row], settled: Settled | None = None, **changes: Any
     old, new = manifest(pair[0]), manifest(pair[1], day=2, **changes)
     (suspect,) = latency.suspects(old, new, LIMITS)
     again = {suspect.key: settled} if settled else None
-    return only(comparison.compare(old, new, LIMITS, again))
+    return only(compare.compare(old, new, LIMITS, again))
 
 
 def test_within_limit_or_noise_is_the_same() -> None:
@@ -371,7 +371,7 @@ def test_a_run_that_asked_for_no_latencies_says_so_once(tmp_path: Path) -> None:
     stages = {"benchmark": StageRecord(status="not_requested")}
     old = manifest(*(row(name, latency=[timed(10.0)]) for name in "ab"))
     new = manifest(*(row(name, stages=stages) for name in "ab"), day=2)
-    found = comparison.compare(old, new, LIMITS)
+    found = compare.compare(old, new, LIMITS)
     assert found.verdict == "changed"
     words = (
         "latency measured → not requested (the run did not ask for latencies; 2 models had one "
@@ -395,17 +395,17 @@ def test_a_faster_model_and_a_provider_that_went() -> None:
 
 
 def test_failing_since_is_carried_from_night_to_night() -> None:
-    first = comparison.since(manifest(failing("a"), row("b"), day=1), None)
-    second = comparison.since(manifest(failing("a"), failing("b"), day=2), first)
-    third = comparison.since(manifest(failing("a"), failing("b"), row("c"), day=3), second)
+    first = compare.since(manifest(failing("a"), row("b"), day=1), None)
+    second = compare.since(manifest(failing("a"), failing("b"), day=2), first)
+    third = compare.since(manifest(failing("a"), failing("b"), row("c"), day=3), second)
     assert [r.failing_since for r in third.models] == [
         "2026-11-01T02:00:00.000Z",
         "2026-11-02T02:00:00.000Z",
         None,
     ]
-    mended = comparison.since(manifest(row("a"), failing("b"), day=4), third)
+    mended = compare.since(manifest(row("a"), failing("b"), day=4), third)
     assert mended.models[0].failing_since is None
-    change = comparison.compare(third, mended, LIMITS).changes[0]
+    change = compare.compare(third, mended, LIMITS).changes[0]
     assert (change.kind, change.detail) == (
         "fixed",
         "had been failing since 2026-11-01T02:00:00.000Z",
@@ -414,7 +414,7 @@ def test_failing_since_is_carried_from_night_to_night() -> None:
 
 def test_a_baseline_without_the_field_counts_from_its_own_start() -> None:
     old = manifest(failing("a"), day=1)
-    assert comparison.since(manifest(failing("a"), day=2), old).models[0].failing_since == (
+    assert compare.since(manifest(failing("a"), day=2), old).models[0].failing_since == (
         "2026-11-01T02:00:00.000Z"
     )
 
@@ -423,7 +423,7 @@ def test_a_baseline_without_the_field_counts_from_its_own_start() -> None:
 
 
 def test_a_first_night_says_so() -> None:
-    assert wording.lines(comparison.no_baseline()) == [
+    assert wording.lines(compare.no_baseline()) == [
         "compared with nothing: there is no earlier complete run of all models (no_baseline)"
     ]
 
@@ -434,7 +434,7 @@ def test_the_worst_comes_first_with_its_reasons() -> None:
         row("a", artifact=artifact("a", nodes=4)), failing("b"), failing("c"), day=2,
         env=environment(packages={"torch": "2.15.0", "onnx": "1.23.2", "onnxruntime": "1.31.1"}),
     )  # fmt: skip
-    told = wording.lines(comparison.compare(old, new, LIMITS))
+    told = wording.lines(compare.compare(old, new, LIMITS))
     assert told == [
         "compared with run-1 of 2026-11-01T02:00:00.000Z: regression",
         "worse: b: newly failing ok → failed (EXPORT_UNSUPPORTED: b uses an operator without "

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from converter.configuration.resolution import MAX_ADDED
-from converter.errors import ConfigError, RunError
+from converter.config.resolution import MAX_ADDED
+from converter.model.errors import ConfigError, RunError
 from tests.unit.conftest import Composer
 
 
 def test_the_defaults_are_those_of_the_types(composed: Composer) -> None:
-    from converter.batch import BatchSpec
-    from converter.configuration.validation import parse
+    from converter.config.validation import parse
+    from converter.model.batch import BatchSpec
 
     (point,) = composed("+models.m={source: conv_bn_relu}")
     spec = parse(point.config)

@@ -9,8 +9,8 @@ import pytest
 from converter.inspection import sidebyside, text
 from converter.inspection.content import INTERFACE, REST, Content, Function, Initializer, Node
 from converter.inspection.difference import align, compare
-from converter.job import TensorInfo
-from converter.verified import KEY, Verified
+from converter.model.job import TensorInfo
+from converter.model.verified import KEY, Verified
 from tests.manifests import verified_on
 
 

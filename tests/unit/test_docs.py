@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from converter.errors import Code
+from converter.model.errors import Code
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")

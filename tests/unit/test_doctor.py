@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from converter import cli
+from converter.cli import command_line
+from converter.cli.commands import doctor
 from converter.doctor import checks, facts
 from converter.doctor.facts import Facts, Probe, Unmet
 from converter.doctor.trial import Trial
-from converter.errors import ExitCode
-from converter.manifest import Environment, Gpu
-from converter.verbs import doctor
+from converter.model.errors import ExitCode
+from converter.model.manifest import Environment, Gpu
 
 SAID: dict[str, dict[str, Any]] = {
     "torch": {"cuda_build": "13.0", "cuda_available": False, "devices": []},
@@ -291,7 +291,7 @@ def torn(site: Path) -> None:
 
 @pytest.mark.usefixtures("torn")
 def test_a_problem_is_exit_1_and_fits_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["doctor"]) == ExitCode.MODELS_FAILED
+    assert command_line.main(["doctor"]) == ExitCode.MODELS_FAILED
     out = capsys.readouterr().out
     assert all(len(line) <= 80 or "/" in line for line in out.splitlines())  # a path is whole
     text = " ".join(out.split())
@@ -302,7 +302,7 @@ def test_a_problem_is_exit_1_and_fits_80_columns(capsys: pytest.CaptureFixture[s
 
 @pytest.mark.usefixtures("torn")
 def test_json(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["doctor", "--json"]) == ExitCode.MODELS_FAILED
+    assert command_line.main(["doctor", "--json"]) == ExitCode.MODELS_FAILED
     record = json.loads(capsys.readouterr().out)
     assert not record["ok"]
     assert record["trials"] == []
@@ -316,7 +316,7 @@ def test_nothing_wrong_is_exit_0(
     trial = Trial(exporter="torchscript", seconds=1.0)
     monkeypatch.setattr(doctor, "collect", lambda: sound(trusted=["a", "a"]))
     monkeypatch.setattr(doctor, "_trials", lambda _: [trial])
-    assert cli.main(["doctor"]) == ExitCode.OK
+    assert command_line.main(["doctor"]) == ExitCode.OK
     lines = capsys.readouterr().out.splitlines()
     assert lines[-3:] == [
         "note: CONVERTER_TRUST lists 'a' 2 times.", "    fix: once is enough", "nothing is wrong",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from converter.run import environment
+from converter.layout import environment
 
 
 def test_collect_describes_this_machine() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from converter.errors import ConfigError, Problem
+from converter.model.errors import ConfigError, Problem
 
 
 @pytest.mark.parametrize(

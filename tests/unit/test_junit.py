@@ -7,10 +7,10 @@ from xml.etree import ElementTree
 
 from nights import artifact, failing, manifest, row
 
-from converter import comparison
-from converter.batch import CompareSpec
-from converter.job import StageRecord
-from converter.reports import junit
+from converter import compare
+from converter.model.batch import CompareSpec
+from converter.model.job import StageRecord
+from converter.plugins.reports import junit
 
 
 def rendered(*rows: object, **changes: object) -> ElementTree.Element:
@@ -65,7 +65,7 @@ def test_what_no_xml_can_hold_is_replaced() -> None:
 
 def test_regressions_are_a_suite_of_their_own() -> None:
     old, new = manifest(row("a")), manifest(row("a", artifact=artifact("a", bytes=2000)), day=2)
-    found = comparison.compare(old, new, CompareSpec())
+    found = compare.compare(old, new, CompareSpec())
     run = new.model_copy(update={"comparison": found})
     suites = ElementTree.fromstring(junit.render(run, Path("run")))
     assert [suite.get("name") for suite in suites] == ["zoo", "compared with run-1"]

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 import registry
-from converter.job import Job
-from converter.run import environment
-from converter.store import coverage, keys, sources
-from converter.store.keys import Keys
+from converter.layout import environment
+from converter.model.job import Job
+from converter.plan import keys, reads, sources
+from converter.plan.keys import Keys
 
 PACKAGES = {"torch": "2.15.0", "onnx": "1.23.2", "onnxsim": "0.8.1", "timm": None}
 Make = Callable[..., Job]
@@ -257,7 +257,7 @@ def test_the_code_that_exporters_share_counts(
     monkeypatch.setattr(keys, "_worker_code", keys._worker_code.__wrapped__)
     job = make({"registry": "srcnn"})
     before = key_of(job)
-    (package / "exporters/_symbolics.py").write_text("# other")
+    (package / "plugins/exporters/_symbolics.py").write_text("# other")
     said = keys.difference(before.parts, key_of(job).parts)
     assert said == "the converter's own code changed"
 
@@ -340,7 +340,7 @@ def test_a_folder_with_too_many_files_is_told(
     monkeypatch.setattr(sources, "MOST_FILES", 2)
     key = key_of(job)
     assert key.incomplete == "kwargs.folder: the folder has more than 2 files"
-    assert coverage.judge(key, []) == (
+    assert reads.judge(key, []) == (
         [],
         "kwargs.folder: the folder has more than 2 files, too many for the key: "
         "name the files that are read",
@@ -412,14 +412,14 @@ def test_files_that_were_read_are_held_against_the_key(make: Make, folder: Path)
     key = key_of(job)
     own = [str(folder.parent / name) for name in ("helper.py", "model.py", "w.pth")]
     weights = str(folder / "weights.bin")
-    assert coverage.judge(key, [*own, weights]) == (["hf/weights.bin"], None)
+    assert reads.judge(key, [*own, weights]) == (["hf/weights.bin"], None)
     hidden, code = str(folder / ".hidden"), str(folder.parent / "computed.py")
-    assert coverage.judge(key, [code, weights, hidden, "/data/x.bin"]) == (
+    assert reads.judge(key, [code, weights, hidden, "/data/x.bin"]) == (
         ["computed.py", "hf/.hidden", "/data/x.bin", "hf/weights.bin"],
         "hf/.hidden and 1 more were read and not part of the key: "
         "name the file or its folder in kwargs",
     )
-    assert coverage.judge(key, [code])[1] == (
+    assert reads.judge(key, [code])[1] == (
         "computed.py was imported and not part of the key: "
         "import it by an import statement, with its folder on PYTHONPATH"
     )

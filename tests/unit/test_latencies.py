@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from test_progress import ok_row
 
-from converter.errors import Code
-from converter.job import ErrorRecord, Latency
-from converter.manifest import Row
-from converter.run import latencies, progress
+from converter.display import latencies, progress
+from converter.model.errors import Code
+from converter.model.job import ErrorRecord, Latency
+from converter.model.manifest import Row
 
 BUSY = "busy: other processes used 1.4 of 2 cores (load average 3.2)"
 

@@ -33,4 +33,75 @@ def test_exceptions_are_caught_wholesale_in_one_place_only() -> None:
         and isinstance(node.type, ast.Name)
         and node.type.id == "Exception"
     }
-    assert found <= {"converter/worker/stages.py"}
+    assert found <= {"converter/worker/recording/stages.py"}
+
+
+# Rooms: the packages of the converter, the lowest first. An import points down, or stays within.
+LAYERS = (
+    "model", "layout", "plugins", "plan", "config", "processes", "cache", "compare",
+    "plugins.executors", "display", "plugins.reports", "finalize", "run", "sweep", "inspection",
+    "worker", "worker.inputs", "worker.recording", "plugins.providers", "plugins.simplifiers",
+    "worker.compare", "worker.runtime", "worker.onnxfile", "worker.sources", "plugins.exporters",
+    "worker.reference", "worker.verify", "worker.pipeline", "worker.benchmark", "doctor", "cli",
+    "cli.commands",
+)  # fmt: skip
+# What starts the program, or writes the documents, and is imported by nobody.
+ENTRIES = {"converter.__main__", "converter.schemas"}
+PACKAGE = REPOSITORY / "converter"
+FILES = {
+    ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
+
+
+def room_of(module: str) -> str:
+    path = FILES[module]
+    return ".".join(path.parent.relative_to(PACKAGE).parts)
+
+
+def imports() -> dict[str, set[str]]:
+    """Module → the modules of the converter that it imports, wherever the statement stands."""
+    found: dict[str, set[str]] = {}
+    for module, path in FILES.items():
+        found[module] = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("converter"):
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
+                found[module] |= {n if n in FILES else str(node.module) for n in names}
+    return found
+
+
+def test_no_import_points_upwards() -> None:
+    wrong = [
+        f"{module} imports {other}"
+        for module, others in imports().items()
+        for other in others - {"converter"}
+        if module not in ENTRIES | {"converter"}
+        and LAYERS.index(room_of(other)) > LAYERS.index(room_of(module))
+    ]
+    assert wrong == []
+
+
+def test_no_circle_of_imports() -> None:
+    waiting = imports()
+    while free := [module for module, others in waiting.items() if not others & waiting.keys()]:
+        for module in free:
+            del waiting[module]
+    assert not waiting
+
+
+def test_no_room_holds_more_than_a_sixth_of_the_code() -> None:
+    lines: dict[str, int] = {}
+    for module, path in FILES.items():
+        room = room_of(module)
+        lines[room] = lines.get(room, 0) + len(path.read_text(encoding="utf-8").splitlines())
+    assert max(lines.values()) <= sum(lines.values()) / 6
+    assert {room for room in lines if room} == set(LAYERS)
+
+
+def test_every_room_says_what_is_in_it() -> None:
+    shown = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
+    for room in LAYERS:
+        init = PACKAGE / room.replace(".", "/") / "__init__.py"
+        said = ast.get_docstring(ast.parse(init.read_text(encoding="utf-8"))) or ""
+        assert said.splitlines()[0].replace("``", "`") in shown, room

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from converter.worker import machine
-from converter.worker.machine import Snapshot
+from converter.worker.benchmark import machine
+from converter.worker.benchmark.machine import Snapshot
 
 QUIET = Snapshot(
     at=100.0, busy_s=50.0, own_s=10.0, stolen_s=0.0, held_s=0.0, throttled=0, clocks=[1.0, 1.0]

@@ -3,8 +3,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from converter.batch import BatchSpec
-from converter.configuration import opsets, request
+from converter.model.batch import BatchSpec
+from converter.plan import opsets, request
 
 
 def test_the_bounds_are_those_of_the_configuration() -> None:
@@ -38,7 +38,7 @@ def test_a_refusal_names_the_range_and_the_other_exporter() -> None:
 
 def test_the_version_of_torch_is_read_without_importing_it() -> None:
     code = (
-        "import sys; from converter.configuration import opsets; "
+        "import sys; from converter.plan import opsets; "
         "print(opsets.installed_torch(), 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

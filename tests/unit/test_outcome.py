@@ -6,8 +6,8 @@ import signal
 
 import pytest
 
-from converter.errors import Code
-from converter.job import ExporterAttempt, Job, News
+from converter.model.errors import Code
+from converter.model.job import ExporterAttempt, Job, News
 from converter.processes import outcome
 from converter.processes.limits import Limits
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from converter.errors import Code
-from converter.job import ErrorRecord
-from converter.manifest import fingerprint
-from converter.plaintext import plain
+from converter.model.errors import Code
+from converter.model.job import ErrorRecord
+from converter.model.manifest import fingerprint
+from converter.model.plaintext import plain
 
 LOST = "\N{REPLACEMENT CHARACTER}"
 

@@ -7,19 +7,19 @@ from typing import Any
 
 import pytest
 
-from converter.configuration import plan
-from converter.configuration.plan import Plan
-from converter.configuration.validation import parse
-from converter.errors import ConfigError
-from converter.job import STAGES, Job
-from converter.run import environment
+from converter.config.validation import parse
+from converter.layout import environment
+from converter.model.errors import ConfigError
+from converter.model.job import STAGES, Job
+from converter.plan import jobs
+from converter.plan.jobs import Plan
 
 RUN = Path("/runs/r1")
 HERE = Path("/work here")
 
 
 def build(config: dict[str, Any], *, sweep: bool = False) -> Plan:
-    return plan.build(parse(config, sweep=sweep), run_dir=RUN, cwd=HERE, trust=["mine"])
+    return jobs.build(parse(config, sweep=sweep), run_dir=RUN, cwd=HERE, trust=["mine"])
 
 
 def job(model: dict[str, Any], **run: Any) -> Job:
@@ -200,6 +200,6 @@ def test_all_of_torchvision_is_planned() -> None:
 
 def test_the_cores_are_shared_by_the_workers() -> None:
     cores = environment.cores()
-    assert plan.threads("auto") == 1
-    assert plan.threads(1) == cores
-    assert plan.threads(10 * cores) == 1
+    assert jobs.threads("auto") == 1
+    assert jobs.threads(1) == cores
+    assert jobs.threads(10 * cores) == 1

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from converter.errors import ExitCode
-from converter.job import Job
+from converter.model.errors import ExitCode
+from converter.model.job import Job
 from converter.run.context import RunContext
 from converter.run.runner import execute
 from tests.unit.conftest import Composer
@@ -18,13 +18,14 @@ from tests.unit.test_runner import Script
 
 def build(composed: Composer, *words: str) -> list[str]:
     """Run what a command composes with a script in place of workers; the names that ran."""
-    from converter.configuration import plan, validation
+    from converter.config import validation
+    from converter.plan import jobs
 
     (point,) = composed(*words, "benchmark=off")  # latency is no part of a plan
     ran: list[str] = []
     directory = Path("built").absolute()
     spec = validation.parse(point.config)
-    planned = plan.build(spec, run_dir=directory, cwd=Path.cwd(), trust=[])
+    planned = jobs.build(spec, run_dir=directory, cwd=Path.cwd(), trust=[])
     context = RunContext(directory, "x", [], "", "", spec, store=Path.cwd() / spec.store.path)
 
     def note(job: Job) -> None:
@@ -96,7 +97,7 @@ def test_options_that_show_a_configuration_are_refused(cli: Cli) -> None:
 @pytest.fixture
 def cli(folder: Path, capsys: pytest.CaptureFixture[str]) -> Cli:
     """A verb in this process, with the user's folder: exit code, stdout, stderr."""
-    from converter import cli as command_line
+    from converter.cli import command_line as command_line
 
     def command(*words: str) -> tuple[int, str, str]:
         code = command_line.main([words[0], "--config-dir", str(folder), *words[1:]])

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from converter.errors import Code
-from converter.executors import Finished, StageEntered, Started, Tick
-from converter.job import (
+from converter.display import progress, summary
+from converter.model.errors import Code
+from converter.model.job import (
     STAGES,
     Artifact,
     CaseCheck,
@@ -21,8 +21,8 @@ from converter.job import (
     StageRecord,
     VerifyRecord,
 )
-from converter.manifest import Environment, Manifest, Request, Row, RunInfo, WeightsInfo
-from converter.run import progress, summary
+from converter.model.manifest import Environment, Manifest, Request, Row, RunInfo, WeightsInfo
+from converter.plugins.executors import Finished, StageEntered, Started, Tick
 
 REQUEST = Request(
     opset=17,

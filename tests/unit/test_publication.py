@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from nights import artifact, failing, manifest, row
 
-from converter import files
-from converter.errors import RunError
-from converter.job import FileInfo
-from converter.manifest import Manifest, Row
-from converter.run import publication, zoo_index
+from converter.finalize import publication, zoo_index
+from converter.layout import files
+from converter.model.errors import RunError
+from converter.model.job import FileInfo
+from converter.model.manifest import Manifest, Row
 from tests.manifests import verified_on, with_domain
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from converter import cli
+from converter.cli import command_line
 from tests.unit.conftest import Run
 
 
@@ -194,7 +194,7 @@ def test_defaults_in_the_wrong_order(run: Run, folder: Path) -> None:
 
 
 def test_a_config_dir_that_is_not_there(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["--config-dir", "nope", "+experiment=one"]) == 2
+    assert command_line.main(["--config-dir", "nope", "+experiment=one"]) == 2
     assert "--config-dir: there is no folder " in capsys.readouterr().err
 
 

@@ -14,7 +14,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 import registry
-from converter.spec import Checkpoint, InputSpec, ModelSpec
+from converter.model.spec import Checkpoint, InputSpec, ModelSpec
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 MODELS = sorted((CONFIGS / "model").glob("*.yaml"))

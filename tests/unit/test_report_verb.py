@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from converter import cli, manifest
+from converter.cli import command_line
+from converter.model import manifest
 from tests.manifests import failed, manifest_of, ok
 
 
@@ -24,7 +25,7 @@ def run(tmp_path: Path) -> Path:
 def test_it_renders_all_reports_and_prints_their_paths(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(["report", str(run)]) == 0
+    assert command_line.main(["report", str(run)]) == 0
     printed = capsys.readouterr().out.splitlines()
     assert {str(run / name) for name in ("report.html", "manifest.csv", "summary.md")} <= set(
         printed
@@ -37,7 +38,7 @@ def test_a_killed_run_shows_the_models_that_it_finished(run: Path) -> None:
     killed = left.run.model_copy(update={"finished_at": None, "complete": False})
     manifest.write(left.model_copy(update={"run": killed}), run)
     manifest.append_result(run, ok("a"))
-    assert cli.main(["report", str(run)]) == 0
+    assert command_line.main(["report", str(run)]) == 0
     assert "2 models: 1 ok, 1 failed" in (run / "summary.md").read_text()
 
 
@@ -53,7 +54,7 @@ def test_a_wrong_folder_is_exit_2(
     run: Path, capsys: pytest.CaptureFixture[str], folder: str, said: str
 ) -> None:
     (run.parent / "empty").mkdir()
-    assert cli.main(["report", str(run.parent / folder)]) == 2
+    assert command_line.main(["report", str(run.parent / folder)]) == 2
     assert said.format(run.parent) in capsys.readouterr().err
 
 
@@ -62,7 +63,7 @@ def test_a_manifest_that_cannot_be_read_is_exit_2(
     run: Path, capsys: pytest.CaptureFixture[str], text: str
 ) -> None:
     (run / "manifest.json").write_text(text)
-    assert cli.main(["report", str(run)]) == 2
+    assert command_line.main(["report", str(run)]) == 2
     error = capsys.readouterr().err
     assert f"{run}/manifest.json cannot be read: " in error
     assert "It must be as this version of the converter wrote it." in error
@@ -73,13 +74,13 @@ def test_a_report_that_cannot_be_written_is_exit_3(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (run / "report.html").mkdir()
-    assert cli.main(["report", str(run)]) == 3
+    assert command_line.main(["report", str(run)]) == 3
     assert f"run: cannot write into {run}: " in capsys.readouterr().err
 
 
 def test_it_imports_nothing_heavy(run: Path) -> None:
     code = (
-        "import sys; from converter import cli; cli.main(sys.argv[1:]); "
+        "import sys; from converter.cli import command_line; command_line.main(sys.argv[1:]); "
         "print({'torch', 'onnx', 'onnxruntime', 'numpy'} & set(sys.modules))"
     )
     command = [sys.executable, "-c", code, "report", str(run)]

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from converter import reports
-from converter.changes import Change, Comparison
-from converter.job import StageRecord
-from converter.manifest import Manifest, Row
-from converter.reports import csv as spreadsheet
-from converter.reports import html, markdown
-from converter.reports._columns import columns, number
-from converter.reports._facts import causes, verdict, worst_output
-from converter.run import summary
+from converter.display import summary
+from converter.model.changes import Change, Comparison
+from converter.model.job import StageRecord
+from converter.model.manifest import Manifest, Row
+from converter.plugins import reports
+from converter.plugins.reports import csv as spreadsheet
+from converter.plugins.reports import html, markdown
+from converter.plugins.reports._columns import columns, number
+from converter.plugins.reports._facts import causes, verdict, worst_output
 from tests.manifests import CPU, CUDA, failed, manifest_of, ok, timed, verified_on, with_domain
 
 EVIL = "<script>alert(1)</script>"

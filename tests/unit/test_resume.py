@@ -15,14 +15,16 @@ from typing import Any
 
 import pytest
 
-from converter import cli, executors, manifest, reports
-from converter.batch import ExecutorSpec
-from converter.errors import Code, ExitCode
-from converter.executors import Executor
-from converter.job import ErrorRecord, Job, JobResult
-from converter.manifest import Manifest, Row
-from converter.run import environment
-from converter.sweeps.record import Sweep
+from converter.cli import command_line
+from converter.layout import environment
+from converter.model import manifest
+from converter.model.batch import ExecutorSpec
+from converter.model.errors import Code, ExitCode
+from converter.model.job import ErrorRecord, Job, JobResult
+from converter.model.manifest import Manifest, Row
+from converter.plugins import executors, reports
+from converter.plugins.executors import Executor
+from converter.sweep.record import Sweep
 from tests.unit.test_runner import Act, Script, failed, ok
 
 MODELS = [f"+models.{name}={{source: conv_bn_relu}}" for name in ("a", "b", "c")]
@@ -51,7 +53,7 @@ class Stage:
 
     def command(self, *words: str) -> tuple[int, str, str]:
         self.ran.clear()
-        code = cli.main(words)
+        code = command_line.main(words)
         captured = self._capsys.readouterr()
         return code, captured.out, captured.err
 
@@ -380,7 +382,7 @@ def test_a_saved_configuration_that_cannot_be_read_is_named(interrupted: Stage) 
 
 def test_a_run_that_goes_on_is_left_alone(interrupted: Stage) -> None:
     code = (
-        "import sys; from pathlib import Path; from converter.run.runlock import locked\n"
+        "import sys; from pathlib import Path; from converter.layout.runlock import locked\n"
         f"with locked(Path({DIRECTORY!r}), holds_run=True): print('held', flush=True); input()"
     )
     before = Path(DIRECTORY, "manifest.json").read_bytes()

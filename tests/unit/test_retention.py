@@ -12,9 +12,10 @@ import pytest
 from nights import manifest as manifest_of
 from nights import row
 
-from converter import manifest
-from converter.errors import ConfigError
-from converter.run import baseline, delivery, history, retention
+from converter.finalize import baseline, history, retention
+from converter.layout import delivery
+from converter.model import manifest
+from converter.model.errors import ConfigError
 
 
 def night(

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from converter.configuration.validation import parse
-from converter.errors import ConfigError
-from converter.spec import CaseInput, InputSpec
+from converter.config.validation import parse
+from converter.model.errors import ConfigError
+from converter.model.spec import CaseInput, InputSpec
 
 BASE: dict[str, Any] = {"source": "conv_bn_relu"}
 

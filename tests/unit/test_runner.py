@@ -16,26 +16,18 @@ from pathlib import Path
 
 import pytest
 
-from converter import manifest
-from converter.batch import BatchSpec, BenchmarkSpec
-from converter.configuration.plan import Plan
-from converter.errors import Code, ConfigError, ExitCode, RunError
-from converter.executors import Events, Finished, StageEntered, Started, Tick
-from converter.job import (
-    STAGES,
-    Artifact,
-    ErrorRecord,
-    FileInfo,
-    Job,
-    JobResult,
-    StageRecord,
-)
-from converter.manifest import Manifest, Row, request_of
-from converter.run import delivery
+from converter.layout import delivery
+from converter.layout.runlock import locked
+from converter.model import manifest
+from converter.model.batch import BatchSpec, BenchmarkSpec
+from converter.model.errors import Code, ConfigError, ExitCode, RunError
+from converter.model.job import STAGES, Artifact, ErrorRecord, FileInfo, Job, JobResult, StageRecord
+from converter.model.manifest import Manifest, Row, request_of
+from converter.model.spec import Expect
+from converter.plan.jobs import Plan
+from converter.plugins.executors import Events, Finished, StageEntered, Started, Tick
 from converter.run.context import RunContext
-from converter.run.runlock import locked
 from converter.run.runner import execute
-from converter.spec import Expect
 
 CONTENT = b"a whole file"
 Act = Callable[[Job], JobResult]
@@ -553,7 +545,7 @@ def test_a_directory_that_another_process_holds_is_left_alone(
     directory: Path, context: RunContext
 ) -> None:
     code = (
-        "import sys; from pathlib import Path; from converter.run.runlock import locked\n"
+        "import sys; from pathlib import Path; from converter.layout.runlock import locked\n"
         f"with locked(Path({str(directory)!r})): print('held', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(

@@ -11,17 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from converter import cli, manifest
-from converter.batch import BatchSpec, BenchmarkSpec, OnCached
-from converter.errors import Code, ExitCode, RunError
-from converter.job import Job, JobResult, Latency, StageRecord, VerifyRecord
-from converter.manifest import Row
-from converter.measure import Measure
+from converter.cache.entries import DamagedError, LatencyRecord, Store
+from converter.cli import command_line
+from converter.model import manifest
+from converter.model.batch import BatchSpec, BenchmarkSpec, OnCached
+from converter.model.errors import Code, ExitCode, RunError
+from converter.model.job import Job, JobResult, Latency, StageRecord, VerifyRecord
+from converter.model.manifest import Row
+from converter.model.measure import Measure
+from converter.model.spec import Expect
 from converter.run import benchmarks, reuse
 from converter.run.context import RunContext
 from converter.run.runner import execute
-from converter.spec import Expect
-from converter.store.entries import DamagedError, LatencyRecord, Store
 from tests.unit.test_benchmarks import Measuring, ended, measured, wrong
 from tests.unit.test_runner import CONTENT, Act, Script, failed, make_plan, ok, rows
 
@@ -269,7 +270,7 @@ def test_a_file_that_is_not_trusted_any_more_is_no_hit(
 def test_a_miss_names_what_changed_since_the_nearest_entry(
     night: Night, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from converter.run import environment
+    from converter.layout import environment
 
     night("a")
     installed = {**environment.packages(), "torch": "99.0"}
@@ -452,7 +453,7 @@ def test_the_store_is_listed_checked_and_tidied_up(
     capsys.readouterr()
 
     def told(*words: str, code: int = 0) -> str:
-        assert cli.main(["store", *words, "--path", str(store.path)]) == code
+        assert command_line.main(["store", *words, "--path", str(store.path)]) == code
         return capsys.readouterr().out
 
     assert [line.split()[1] for line in told("ls").splitlines()[:-1]][-1] == "old"
@@ -478,10 +479,10 @@ def test_the_store_is_listed_checked_and_tidied_up(
 def test_what_the_store_verb_cannot_do_says_why(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(["store", "ls", "--path", str(tmp_path / "none")]) == ExitCode.CONFIG
+    assert command_line.main(["store", "ls", "--path", str(tmp_path / "none")]) == ExitCode.CONFIG
     assert "there is no store" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="2"):
-        cli.main(["store", "gc", "--max-age", "3 fortnights", "--path", str(tmp_path)])
+        command_line.main(["store", "gc", "--max-age", "3 fortnights", "--path", str(tmp_path)])
     assert "expected a time such as 12h or 30d" in capsys.readouterr().err
 
 

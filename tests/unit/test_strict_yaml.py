@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from converter.configuration.strict_yaml import MAX_ALIASED_NODES, MAX_DEPTH, check
-from converter.errors import ConfigError
+from converter.config.strict_yaml import MAX_ALIASED_NODES, MAX_DEPTH, check
+from converter.model.errors import ConfigError
 
 
 def refusal(text: str | bytes) -> str:

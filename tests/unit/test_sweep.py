@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from converter.configuration import launch
-from converter.configuration.point import Point
-from converter.errors import ConfigError, ConverterError, ExitCode, RunError
-from converter.run import claim
-from converter.sweeps import worst
+from converter.config.point import Point
+from converter.layout import claim
+from converter.model.errors import ConfigError, ConverterError, ExitCode, RunError
+from converter.sweep import launch, worst
 from tests.conftest import REPOSITORY
 from tests.unit.conftest import Composer, Run, arguments
 

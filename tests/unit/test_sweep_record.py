@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from converter import manifest
-from converter.errors import ExitCode, RunError
-from converter.sweeps import journal, page, screen
+from converter.model import manifest
+from converter.model.errors import ExitCode, RunError
+from converter.sweep import journal, page, screen
 from tests.manifests import CPU, CUDA, failed, manifest_of, ok, timed
 from tests.sweeps import Folder
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable
 
 import pytest
 
-from converter.worker import timing
-from converter.worker.timing import Timing
+from converter.worker.benchmark import timing
+from converter.worker.benchmark.timing import Timing
 
 MS = 1_000_000
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from converter import trust
-from converter.errors import Code
+from converter.layout import trust
+from converter.model.errors import Code
 
 
 def test_entries_are_modules_and_absolute_folders(tmp_path: Path) -> None:

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from converter.batch import BatchSpec
-from converter.configuration.validation import parse
-from converter.errors import ConfigError
-from converter.spec import OpsetRange
+from converter.config.validation import parse
+from converter.model.batch import BatchSpec
+from converter.model.errors import ConfigError
+from converter.model.spec import OpsetRange
 
 BASE: dict[str, Any] = {"source": "conv_bn_relu"}
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import pytest
 
 from converter.inspection import text
-from converter.job import Branch, InputDomain, SymbolDomain
-from converter.verified import KEY, Verified, count, extent, never, read, sizes
+from converter.model.job import Branch, InputDomain, SymbolDomain
+from converter.model.verified import KEY, Verified, count, extent, never, read, sizes
 from tests.manifests import verified_on
 
 

@@ -1,0 +1,1 @@
+"""The content-addressed store of earlier results: its entries, and looking after them."""

@@ -1,0 +1,299 @@
+"""The store: a folder for each key, with the files of an artifact and the result that proved them.
+
+``<store>/<key>/`` holds ``entry.json``, ``result.json``, the ``.onnx`` and its external data. A
+folder appears under its key when it is whole, and only then: several runs may share a store.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ValidationError
+
+from converter.layout import files
+from converter.model import manifest
+from converter.model.errors import ConverterError, RunError
+from converter.model.job import (
+    Artifact,
+    FileInfo,
+    Job,
+    JobResult,
+    Latency,
+    StageRecord,
+    VerifyRecord,
+)
+from converter.model.spec import Frozen
+from converter.plan import keys
+from converter.plan.keys import JobKey, Parts
+
+ENTRY = "entry.json"
+RESULT = "result.json"
+LATENCY = "latency.json"
+DAMAGED = ".damaged-"
+TEMPORARY = ".tmp-"
+_CLONE = 0x40049409  # FICLONE: a copy that shares its blocks until one is written to
+_KEY_LENGTH = 64
+
+
+class DamagedError(ConverterError):
+    """An entry is not what was put there."""
+
+
+class Entry(Frozen):
+    """What an entry was built from.
+
+    Attributes:
+        trust: what ``CONVERTER_TRUST`` listed when its model ran.
+        parts: they hash to the key.
+        result_sha256: of ``result.json``, which has the hashes of the artifact's files.
+    """
+
+    schema_version: Literal["1"] = "1"
+    name: str
+    source: str
+    created_at: str
+    trust: list[str]
+    parts: Parts
+    result_sha256: str
+
+
+class LatencyRecord(Frozen):
+    """The latency of an entry's file, as it was measured last.
+
+    Attributes:
+        basis: what the figures depend on besides the file: machine, versions, what was asked for.
+        stage: the record of the stage `benchmark`.
+        verify: with what the benchmark proved on its providers.
+    """
+
+    basis: Parts
+    latency: list[Latency]
+    stage: StageRecord
+    verify: VerifyRecord
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A whole entry; the paths in its result are names in its folder."""
+
+    key: str
+    folder: Path
+    entry: Entry
+    result: JobResult
+    latency: LatencyRecord | None
+
+    @property
+    def files(self) -> list[FileInfo]:
+        return files_of(self.result.artifact)
+
+
+class Store:
+    """Args: path: absolute; made when something is put there."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def open(self) -> None:
+        """See that entries can be put here.
+
+        Raises:
+            RunError: it cannot be made or written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            os.rmdir(tempfile.mkdtemp(prefix=TEMPORARY, dir=self.path))
+        except OSError as error:
+            raise RunError(
+                f"the store {self.path} cannot be written: {error.strerror or error}. "
+                "Choose another with store.path=DIR, or none with store.use=false."
+            ) from error
+
+    def read(self, key: str) -> Stored | None:
+        """The entry of a key; its files have the right size, their content is not looked at.
+
+        Raises:
+            DamagedError: it is not whole.
+        """
+        folder = self.path / key
+        if not folder.is_dir():
+            return None
+        try:
+            entry = Entry.model_validate_json((folder / ENTRY).read_bytes())
+            text = (folder / RESULT).read_bytes()
+            if hashlib.sha256(text).hexdigest() != entry.result_sha256:
+                raise DamagedError(f"{RESULT} is not what was written")
+            if keys.digest(entry.parts) != key:
+                raise DamagedError(f"{ENTRY} is of another key")
+            stored = Stored(
+                key, folder, entry, JobResult.model_validate_json(text), _latency(folder)
+            )
+            for part in stored.files:
+                if (folder / part.path).lstat().st_size != part.bytes:
+                    raise DamagedError(f"{part.path} has not its {part.bytes} bytes")
+        except (OSError, ValidationError) as error:
+            raise DamagedError(" ".join(str(error).split())[:200]) from error
+        return stored
+
+    def place(self, stored: Stored, folder: Path) -> None:
+        """Put the files of an entry into an empty folder, and note that it was of use.
+
+        A self-contained file is a hard link where it can be; external data never is, because
+        onnx refuses it.
+
+        Raises:
+            OSError: a file is gone, or the folder cannot be written.
+        """
+        alone = len(stored.files) == 1
+        for part in stored.files:
+            _put(stored.folder / part.path, folder / part.path, link=alone)
+        with contextlib.suppress(PermissionError):  # another user's entry
+            os.utime(stored.folder / ENTRY)
+
+    def put(self, job: Job, key: JobKey, result: JobResult, folder: Path) -> None:
+        """Keep the published artifact of an ok result, in place of an entry of its key.
+
+        Args:
+            folder: what the paths of the artifact start from.
+
+        Raises:
+            OSError: the store cannot be written; nothing appears under the key.
+        """
+        temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=self.path))
+        try:
+            parts = files_of(result.artifact)
+            for part in parts:
+                kept = temporary / Path(part.path).name
+                _put(folder / part.path, kept, link=len(parts) == 1)
+                kept.chmod(0o444)
+                files.fsync(kept)
+            text = manifest.dump(_with_names(result))
+            entry = Entry(
+                name=job.name,
+                source=str(job.source),
+                created_at=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+                trust=job.trust,
+                parts=key.parts,
+                result_sha256=hashlib.sha256(text.encode()).hexdigest(),
+            )
+            manifest.write_atomic(temporary / RESULT, text)
+            manifest.write_atomic(temporary / ENTRY, manifest.dump(entry))
+            temporary.chmod(0o755)
+            self._install(temporary, self.path / key.digest)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def _install(self, temporary: Path, place: Path) -> None:
+        """Give a whole entry its name; of two runs that build the same, the later one's stays."""
+        while True:
+            try:
+                temporary.rename(place)
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+                self._set_aside(place, TEMPORARY)
+            else:
+                files.fsync(self.path)
+                return
+
+    def keep_latency(self, key: str, record: LatencyRecord) -> None:
+        """Record what was measured of an entry's file; an entry that is gone is left alone.
+
+        Raises:
+            OSError: the store cannot be written.
+        """
+        if (self.path / key).is_dir():
+            manifest.write_atomic(self.path / key / LATENCY, manifest.dump(record))
+
+    def set_aside(self, key: str) -> None:
+        """Move a damaged entry out of the way, for whoever wants to know what happened to it.
+
+        Raises:
+            OSError: the store cannot be written.
+        """
+        self._set_aside(self.path / key, DAMAGED)
+
+    def drop(self, key: str) -> None:
+        """Remove an entry.
+
+        Raises:
+            OSError: the store cannot be written.
+        """
+        self._set_aside(self.path / key, TEMPORARY)
+
+    def _set_aside(self, place: Path, prefix: str) -> None:
+        aside = Path(tempfile.mkdtemp(prefix=f"{prefix}{place.name[:12]}-", dir=self.path))
+        try:
+            place.rename(aside)  # over the empty folder
+        except FileNotFoundError:  # another run was faster
+            aside.rmdir()
+        else:
+            if prefix == TEMPORARY:
+                shutil.rmtree(aside, ignore_errors=True)
+
+    def held(self) -> list[str]:
+        """The keys that have an entry, whole or damaged."""
+        if not self.path.is_dir():
+            return []
+        return sorted(p.name for p in self.path.iterdir() if len(p.name) == _KEY_LENGTH)
+
+    def entries(self) -> Iterator[tuple[str, Entry]]:
+        """What the entries were built from; those that cannot be read are left out."""
+        for key in self.held():
+            try:
+                yield key, Entry.model_validate_json((self.path / key / ENTRY).read_bytes())
+            except (OSError, ValidationError):
+                continue
+
+
+def files_of(artifact: Artifact | None) -> list[FileInfo]:
+    """The files of an artifact, the ``.onnx`` first."""
+    if artifact is None:
+        return []
+    main = FileInfo(path=artifact.path, bytes=artifact.bytes, sha256=artifact.sha256)
+    return [main, *artifact.external_data]
+
+
+def _with_names(result: JobResult) -> JobResult:
+    """The result with names in place of paths, as a job reports it; latency has its own file."""
+    artifact = result.artifact
+    assert artifact is not None, "only ok results are stored"
+    data = [
+        part.model_copy(update={"path": Path(part.path).name}) for part in artifact.external_data
+    ]
+    named = {"path": Path(artifact.path).name, "external_data": data}
+    return result.model_copy(update={"artifact": artifact.model_copy(update=named), "latency": []})
+
+
+def _latency(folder: Path) -> LatencyRecord | None:
+    try:
+        return LatencyRecord.model_validate_json((folder / LATENCY).read_bytes())
+    except (OSError, ValidationError):  # it is measured again
+        return None
+
+
+def _put(source: Path, target: Path, *, link: bool) -> None:
+    """A hard link, else a copy that shares its blocks, else a copy."""
+    if link:
+        try:
+            os.link(source, target, follow_symlinks=False)
+        except OSError as error:
+            if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP):
+                raise
+        else:
+            return
+    with source.open("rb") as old, target.open("xb") as new:
+        try:
+            fcntl.ioctl(new.fileno(), _CLONE, old.fileno())
+        except OSError:  # another file system, or one without shared blocks
+            shutil.copyfileobj(old, new, 1 << 20)

@@ -1,0 +1,212 @@
+"""The command line: a verb, or a Hydra run.
+
+The first word decides: the name of a file in ``converter/cli/commands``, else it is for Hydra. Help
+and version answer without importing Hydra.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import gc
+import os
+import shlex
+import sys
+import textwrap
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, NoReturn
+
+from converter import __version__
+from converter.model.errors import ConfigError, ConverterError, ExitCode, Problem
+from converter.plugins import loader
+
+if TYPE_CHECKING:
+    from converter.config.point import Point
+
+_HELP = """\
+usage: python -m converter [OVERRIDE ...] [-m] [--config-dir DIR] [--cfg job]
+       python -m converter VERB ...
+
+Convert the PyTorch models of a configuration to ONNX, prove each file against
+its model, and record the run in outputs/<experiment>/<time>/.
+
+  python -m converter +experiment=smoke                    three small models
+  python -m converter +experiment=zoo opset=18 'select=[resnet*,srcnn*]'
+  python -m converter -m +experiment=smoke opset=13,15,17  a sweep
+  python -m converter '+models.mine={source: torchvision/resnet18}'
+
+verbs:
+%(verbs)s
+
+options:
+  -m, --multirun     run every point of a sweep
+  --config-dir DIR   a folder with models and experiments of your own
+  --cfg job|all      print the configuration instead of running;
+                     with --resolve, --package KEY
+  --info KIND        what it was composed from (defaults, searchpath, ...)
+  --hydra-help       Hydra's own help
+  --debug            print tracebacks
+  --version, -h, --help
+
+overrides:     key=value; ~key; ++key=value for a key that its file lacks
+environment:   CONVERTER_TRUST  modules and folders whose code may run (a:b)
+               CONVERTER_ENV    variables that a configuration may read (A,B)
+exit codes:    0 all as expected · 1 a model is not · 2 configuration or usage ·
+               3 the run failed · 4 regression · 130, 143 interrupted
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in words
+    try:
+        code = _dispatch([word for word in words if word != "--debug"], debug)
+        sys.stdout.flush()  # a reader that went away shows here, not where Python ends
+        return code
+    except ConverterError as error:
+        return _report(error, debug)
+    except KeyboardInterrupt:
+        # A run handles its signals itself: this one came before, or a verb has none of its own.
+        what = f"{words[0]}: interrupted" if _is_verb(words) else "interrupted before the run began"
+        print(what, file=sys.stderr)
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:  # the reader of a listing went away, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.OK
+    finally:
+        gc.enable()
+
+
+def script() -> int:
+    """The console script: the user's modules are found in this folder, as with ``python -m``."""
+    if not sys.flags.safe_path:
+        sys.path.insert(0, os.getcwd())
+    return main()
+
+
+def _dispatch(words: list[str], debug: bool) -> int:
+    if _is_verb(words):
+        return _verb(words[0])(words[1:])
+    arguments = parser().parse_intermixed_args(words)
+    if arguments.help:
+        print(_HELP % {"verbs": "\n".join(_listed())}, end="")
+        return ExitCode.OK
+    if arguments.version:
+        print(f"converter {__version__}")
+        return ExitCode.OK
+    # Nothing that is built until the configuration is known becomes garbage: looking for it would
+    # take a tenth of the time. `convert` switches it on again.
+    gc.disable()
+    from converter.sweep import launch
+
+    arguments.parser = parser()
+    command = shlex.join(["python", "-m", "converter", *words])
+    return launch.run(
+        arguments,
+        lambda point: convert(point, command),
+        lambda error, point: _report(error, debug, point),
+    )
+
+
+def _is_verb(words: Sequence[str]) -> bool:
+    return bool(words) and words[0][:1] not in ("", *"-+~") and "=" not in words[0]
+
+
+def convert(point: Point, command: str) -> ExitCode:
+    """Run one composed configuration; ``command`` is what the user typed.
+
+    Raises:
+        ConfigError: it is wrong.
+        RunError: the run cannot go on.
+    """
+    from converter.config import validation
+
+    spec = validation.parse(point.config, sweep=point.sweep)
+    gc.enable()
+    from converter.run import start  # only now: a wrong configuration does not wait for it
+
+    origin = start.Origin(
+        experiment=point.experiment,
+        overrides=point.overrides,
+        sha256=point.sha256,
+        command=command,
+        folder=point.folder,
+        point=point.name,
+        interrupts=point.interrupts,
+    )
+    return start.run(spec, origin, point.claim, compared_with=spec.baseline)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(Problem("usage", f"{message}.", "See python -m converter --help."))
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags of a run: Hydra's, but for those that have no meaning here."""
+    flags = _Parser(prog="python -m converter", add_help=False, allow_abbrev=False)
+    flags.add_argument("overrides", nargs="*", help="key=value")
+    flags.add_argument("--help", "-h", action="store_true", help="this program's help")
+    flags.add_argument("--version", action="store_true", help="this program's version")
+    flags.add_argument("--hydra-help", action="store_true", help="Hydra's help")
+    flags.add_argument("--multirun", "-m", action="store_true", help="run every point of a sweep")
+    flags.add_argument("--config-dir", "-cd", help="a folder with configurations of your own")
+    flags.add_argument("--cfg", "-c", choices=["job", "hydra", "all"], help="show, do not run")
+    flags.add_argument("--resolve", action="store_true", help="with --cfg: interpolations too")
+    flags.add_argument("--package", "-p", help="with --cfg: only this key")
+    flags.add_argument(
+        "--info",
+        "-i",
+        choices=["all", "config", "defaults", "defaults-tree", "plugins", "searchpath"],
+        help="what the configuration is composed from",
+    )
+    flags.add_argument("--shell-completion", "-sc", action="store_true", help="as Hydra's")
+    return flags
+
+
+def summary(verb: str) -> str:
+    """The ``SUMMARY`` of a verb, read without importing it."""
+    tree = ast.parse(loader.path("commands", verb).read_text(encoding="utf-8"))
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "SUMMARY":
+            return str(ast.literal_eval(node.value))
+    return ""
+
+
+def _listed() -> Iterator[str]:
+    """The verbs with their summaries, in 80 columns."""
+    known = loader.names("commands")
+    width = max(map(len, known)) + 2
+    for name in known:
+        lead = f"  {name:<{width}}"
+        yield from textwrap.wrap(
+            summary(name), 80, initial_indent=lead, subsequent_indent=" " * len(lead)
+        )
+
+
+def _verb(name: str) -> Callable[[Sequence[str]], int]:
+    known = loader.names("commands")
+    if name not in known:
+        hint = "An override is written key=value; see python -m converter --help."
+        message = f"there is no verb '{name}'; the verbs are: {', '.join(known)}."
+        raise ConfigError(Problem("usage", message, hint))
+    verb: Callable[[Sequence[str]], int] = import_module(f"converter.cli.commands.{name}").main
+    return verb
+
+
+def _report(error: ConverterError, debug: bool, point: str = "") -> ExitCode:
+    """Tell what is wrong on stderr, and give the exit code of its kind."""
+    if debug:
+        traceback.print_exception(error)
+    if isinstance(error, ConfigError):
+        number = len(error.problems)
+        of = f" of {point}" if point else ""
+        print(f"configuration{of}: {number} problem{'s'[: number > 1]}", file=sys.stderr)
+        for problem in error.problems:
+            print(f"  {problem}", file=sys.stderr)
+        return ExitCode.CONFIG
+    print(f"run{' ' + point if point else ''}: {error}", file=sys.stderr)
+    return ExitCode.RUN_FAILED

@@ -1,0 +1,78 @@
+"""A model of a finished run, to be done again: its job, its result, what has changed since."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from converter.cli.commands._arguments import names, usage
+from converter.layout import delivery, environment, trust
+from converter.model import manifest
+from converter.model.job import Job, JobResult
+from converter.model.wording import did_you_mean
+
+
+def recorded_job(verb: str, run: Path, name: str) -> Job:
+    """The job of a model as a run recorded it.
+
+    Raises:
+        ConfigError: there is no such run or model, or the record cannot be read.
+    """
+    folder = run / delivery.MODELS
+    if not run.is_dir():
+        siblings = names(run.parent, "*/")
+        raise usage(verb, f"there is no run directory {run}.", did_you_mean(run.name, siblings))
+    known = [path.parent.name for path in sorted(folder.glob(f"*/{delivery.JOB}"))]
+    if not known:
+        points = [path.parent.name for path in sorted(run.glob(f"*/{delivery.MODELS}"))]
+        hint = f"It is a sweep, take one of its points: {', '.join(points)}." if points else ""
+        raise usage(verb, f"{run} holds no models of a run.", hint)
+    if name not in known:
+        raise usage(verb, f"{run} has no model '{name}'.", did_you_mean(name, known))
+    path = folder / name / delivery.JOB
+    try:
+        job = Job.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        reason = str(error).splitlines()[0]
+        hint = "It must be as this version of the converter wrote it."
+        raise usage(verb, f"{path} cannot be read: {reason}.", hint) from error
+    if job.name != name:
+        hint = "Its folder was renamed, or the record copied from another model."
+        raise usage(verb, f"{path} is the record of '{job.name}', not of '{name}'.", hint)
+    return job
+
+
+def elsewhere(job: Job, folder: Path) -> dict[str, Any]:
+    """The job, to be done outside its run: with files in ``folder``, under the trust of now."""
+    changed = {
+        "trust": trust.parse(os.environ.get(trust.VARIABLE, ""), Path.cwd()),
+        "model_dir": str(folder),
+        "staging_dir": str(folder / delivery.STAGING),
+    }
+    return {**dict(job), **changed}
+
+
+def recorded_result(run: Path, name: str) -> JobResult | None:
+    """What became of a model in its run; an archive may not say."""
+    try:
+        path = run / delivery.MODELS / name / delivery.RESULT
+        return JobResult.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def package_changes(run: Path) -> list[str]:
+    """The packages that have another version now than in the run, a line each."""
+    try:
+        made = manifest.read(run).environment.packages
+    except (OSError, ValidationError):
+        return []
+    here = environment.packages()
+    return [
+        f"note: {package} {before} then, {here.get(package) or 'none'} now"
+        for package, before in made.items()
+        if before and before != here.get(package)
+    ]

@@ -1,0 +1,71 @@
+"""``python -m converter inspect MODEL.onnx [--diff OTHER.onnx]``: what an ONNX file holds.
+
+Nothing is run, and external data is opened only to compare it and only in the folder of the model,
+so a file from a stranger may be looked at.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from converter.cli.commands._arguments import onnx_file, usage
+from converter.inspection import difference, sidebyside, text
+from converter.inspection.content import Content
+from converter.model.errors import ExitCode, StageError
+
+SUMMARY = "what an ONNX file holds: MODEL.onnx [--diff OTHER.onnx] [--json]"
+
+_CONTENT: dict[str, Any] = {"nodes": True, "functions": {"__all__": {"nodes"}}}
+_PAIR: dict[str, Any] = {"nodes": True, "before": {"nodes"}, "after": {"nodes"}}
+_NODES: dict[type, dict[str, Any]] = {
+    Content: _CONTENT,
+    difference.Difference: {
+        "nodes": True,
+        "functions": {"__all__": _PAIR},
+        "before": _CONTENT,
+        "after": _CONTENT,
+    },
+}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Print one file, or two beside each other.
+
+    Raises:
+        ConfigError: a file is missing, damaged or not ONNX.
+    """
+    parser = argparse.ArgumentParser(prog="python -m converter inspect", description=SUMMARY)
+    parser.add_argument("model", metavar="MODEL.onnx", type=Path)
+    parser.add_argument(
+        "--diff", metavar="OTHER.onnx", type=Path, help="what this file has (+) and MODEL has (-)"
+    )
+    parser.add_argument("--no-nodes", action="store_true", help="leave out the lists of nodes")
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    arguments = parser.parse_args(argv)
+    paths = [arguments.model, *([arguments.diff] if arguments.diff else [])]
+    contents = [_read(onnx_file("inspect", path), len(paths) > 1) for path in paths]
+    nodes = not arguments.no_nodes
+    shown = contents[0] if len(contents) == 1 else difference.compare(*contents)
+    if arguments.json:
+        record = shown.model_dump(mode="json", exclude=None if nodes else _NODES[type(shown)])
+        print(json.dumps(record, indent=2, ensure_ascii=False))
+    elif isinstance(shown, Content):
+        print(text.render(shown, nodes))
+    else:
+        print(sidebyside.render(shown, nodes))
+    return ExitCode.OK
+
+
+def _read(path: Path, external: bool) -> Content:
+    from converter.worker.onnxfile import (
+        inspection,  # it imports onnx, which help need not wait for
+    )
+
+    try:
+        return inspection.read(path, external)
+    except StageError as error:
+        raise usage("inspect", f"{error}.", "It must be an ONNX model.") from error

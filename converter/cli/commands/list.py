@@ -1,0 +1,73 @@
+"""``python -m converter list [GLOB]``: what the registry offers."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import registry
+from converter.display.summary import WIDTH
+from converter.inspection.text import wrap
+from converter.model.errors import ConfigError, ExitCode, Problem
+
+SUMMARY = "the registry: name, task, parameters, default inputs; [GLOB] [--json]"
+
+
+def main(argv: Sequence[str]) -> int:
+    """Print the entries whose name matches a glob.
+
+    Raises:
+        ConfigError: none does.
+    """
+    parser = argparse.ArgumentParser(prog="python -m converter list", description=SUMMARY)
+    parser.add_argument("glob", nargs="?", default="*", help="such as 'torchvision/resnet*'")
+    parser.add_argument("--json", action="store_true", help="one JSON list")
+    arguments = parser.parse_args(argv)
+    entries = [entry for name in registry.names(arguments.glob) if (entry := registry.find(name))]
+    if not entries:
+        close = registry.nearest(arguments.glob.replace("*", ""))
+        hint = f"Did you mean {' or '.join(close)}?" if close else ""
+        raise ConfigError(Problem("list", f"nothing matches '{arguments.glob}'.", hint))
+    if arguments.json:
+        print(json.dumps([_record(entry) for entry in entries], indent=2, default=str))
+    else:
+        _table(entries)
+    return ExitCode.OK
+
+
+def _record(entry: registry.Entry) -> dict[str, Any]:
+    return {
+        "name": entry.name,
+        "task": entry.task,
+        "parameters": dict(entry.parameters),
+        "inputs": {name: dict(spec) for name, spec in entry.inputs.items()},
+        "outputs": list(entry.outputs),
+    }
+
+
+def _table(entries: list[registry.Entry]) -> None:
+    """A line for each entry, or more where 80 columns do not hold it."""
+    rows = [(entry.name, entry.task, _inputs(entry.inputs)) for entry in entries]
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    for entry, (name, task, inputs) in zip(entries, rows, strict=True):
+        parameters = ", ".join(f"{key}={value!r}" for key, value in entry.parameters.items())
+        line = f"{name:<{widths[0]}}  {task:<{widths[1]}}  {inputs}"
+        whole = f"{line}  ({parameters})" if parameters else line
+        if len(whole) <= WIDTH:
+            print(whole)
+            continue
+        details = [inputs, f"({parameters})"] if len(line) > WIDTH else [f"({parameters})"]
+        print(f"{name}  {task}" if len(line) > WIDTH else line)
+        for text in details:
+            print(*wrap(text, "    ", "    "), sep="\n")
+
+
+def _inputs(inputs: Mapping[str, Mapping[str, Any]]) -> str:
+    """Such as ``input 1x3x224x224``; the dtype is named where it is not float32."""
+    return ", ".join(
+        f"{name} {'x'.join(map(str, spec['shape'])) or 'scalar'}"
+        + (f" {spec['dtype']}" if spec.get("dtype", "float32") != "float32" else "")
+        for name, spec in inputs.items()
+    )

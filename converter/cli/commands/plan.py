@@ -1,0 +1,113 @@
+"""``python -m converter plan OVERRIDES``: what a run would do, without doing it.
+
+Every model with what would become of it: taken from the store, run and why, or skipped. Nothing
+is written, no worker is started.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from converter.model.errors import ConfigError, ConverterError, ExitCode, Problem
+
+if TYPE_CHECKING:
+    from converter.config.point import Point
+
+SUMMARY = "what a run would do: [OVERRIDE ...] [-m] [--json]"
+
+_HELP = f"""\
+usage: python -m converter plan [OVERRIDE ...] [-m] [--config-dir DIR] [--json]
+
+{SUMMARY}
+Overrides and options are those of a run: python -m converter --help.
+"""
+
+
+@dataclass(frozen=True)
+class _Intent:
+    """Attributes: action: ``run``, ``stored`` or ``skipped``; reason: why not the one before."""
+
+    name: str
+    action: str
+    reason: str | None
+    job_key: str | None
+
+
+def main(argv: Sequence[str]) -> int:
+    """Print the plan of a run, or of each point of a sweep.
+
+    Raises:
+        ConfigError: the configuration is wrong.
+    """
+    from converter.cli.command_line import parser
+    from converter.sweep import launch
+
+    as_json = "--json" in argv
+    words = [word for word in argv if word != "--json"]
+    arguments = parser().parse_intermixed_args(words)
+    if arguments.help:
+        print(_HELP, end="")
+        return ExitCode.OK
+    if arguments.cfg or arguments.info or arguments.hydra_help or arguments.shell_completion:
+        hint = "Leave out the word `plan`."
+        raise ConfigError(Problem("usage", "this option shows a configuration.", hint))
+    points: list[dict[str, object]] = []
+
+    def task(point: Point) -> ExitCode:
+        intents = _intents(point)
+        name = ",".join(point.overrides)
+        points.append({"overrides": point.overrides, "models": [asdict(i) for i in intents]})
+        if not as_json:
+            print("\n".join([f"{name}:", *_lines(intents), ""] if point.sweep else _lines(intents)))
+        return ExitCode.OK
+
+    def refuse(error: ConverterError, point: str) -> ExitCode:
+        raise error
+
+    arguments.parser = parser()
+    code = launch.run(arguments, task, refuse)
+    if as_json:
+        print(json.dumps(points, indent=2, ensure_ascii=False))
+    return code
+
+
+def _intents(point: Point) -> list[_Intent]:
+    from converter.cache.entries import Store
+    from converter.config import validation
+    from converter.layout import environment, trust
+    from converter.plan import jobs
+    from converter.run.reuse import Shelf, keys_for
+
+    spec = validation.parse(point.config, sweep=point.sweep)
+    cwd = Path.cwd()
+    trusted = trust.parse(os.environ.get(trust.VARIABLE, ""), cwd)
+    planned = jobs.build(spec, run_dir=cwd, cwd=cwd, trust=trusted)
+    store = Store(cwd / spec.store.path) if spec.store.use else None
+    shelf = Shelf(store, keys_for(environment.collect()))
+    found = {
+        row.name: _Intent(row.name, "skipped", row.verify.reason, None) for row in planned.skipped
+    }
+    for job in planned.jobs:
+        looked = shelf.look_up(job)
+        key = shelf.key(job).digest
+        if looked.stored is not None:
+            built = f"built {looked.stored.entry.created_at}"
+            found[job.name] = _Intent(job.name, "stored", built, key)
+        else:
+            found[job.name] = _Intent(job.name, "run", looked.reason or "store.use is false", key)
+    return [found[name] for name in planned.order]
+
+
+def _lines(intents: Sequence[_Intent]) -> list[str]:
+    width = max(len(intent.name) for intent in intents)
+    lines = [f"{i.action:<8} {i.name:<{width}}  {i.reason or ''}".rstrip() for i in intents]
+    number = Counter(intent.action for intent in intents)
+    of = f"{len(intents)} {'model' if len(intents) == 1 else 'models'}"
+    total = f"{of}: {number['run']} to run, {number['stored']} stored, {number['skipped']} skipped"
+    return [*lines, "", total]

@@ -1,0 +1,111 @@
+"""``python -m converter replay RUN_DIR NAME``: one job of a run again, in the foreground.
+
+It runs in this very process, without limits, and prints all that the job's log would hold. The
+run directory is only read. With ``--pdb`` the debugger opens where a stage raised.
+"""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import pdb
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+
+from converter.cli.commands._arguments import usage
+from converter.cli.commands._recorded import (
+    elsewhere,
+    package_changes,
+    recorded_job,
+    recorded_result,
+)
+from converter.display.summary import EXPECTED
+from converter.model.errors import ExitCode, RunError
+from converter.model.job import Job, JobResult, News
+from converter.processes.outcome import apply_expect, left
+
+SUMMARY = "run one job in the foreground: RUN_DIR NAME [--pdb] [--keep DIR]"
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one job and print what came of it.
+
+    Raises:
+        ConfigError: there is no such run or model, or the folder to keep is in use.
+        RunError: the folder cannot be made.
+    """
+    parser = argparse.ArgumentParser(prog="python -m converter replay", description=SUMMARY)
+    parser.add_argument("run", metavar="RUN_DIR", type=Path, help="such as outputs/zoo/latest")
+    parser.add_argument("name", metavar="NAME", help="a model of that run")
+    parser.add_argument("--pdb", action="store_true", help="debug where a stage raises")
+    parser.add_argument(
+        "--keep", metavar="DIR", type=Path, help="leave the files here, wrong ones too"
+    )
+    arguments = parser.parse_args(argv)
+    job = recorded_job("replay", arguments.run, arguments.name)
+    try:
+        with _folder(arguments.keep) as folder:
+            result = _replay(job, Path(folder).absolute(), arguments.pdb)
+    except OSError as error:
+        raise RunError(f"the files of the replay cannot be written: {error}") from error
+    _tell(arguments.run, result)
+    return ExitCode.OK if result.status in EXPECTED else ExitCode.MODELS_FAILED
+
+
+def _folder(keep: Path | None) -> nullcontext[Path] | tempfile.TemporaryDirectory[str]:
+    """Where the files go; a temporary folder is gone afterwards."""
+    if keep is None:
+        return tempfile.TemporaryDirectory(prefix="converter-replay-")
+    if keep.exists() and (not keep.is_dir() or any(keep.iterdir())):
+        raise usage("--keep", f"{keep} is in use.", "Name a new or an empty folder.")
+    keep.mkdir(parents=True, exist_ok=True)
+    return nullcontext(keep)
+
+
+def _replay(job: Job, folder: Path, debug: bool) -> JobResult:
+    from converter.worker.pipeline import pipeline  # torch and the rest: seconds
+
+    # A native crash ends this process: what it leaves is the Python stack.
+    faulthandler.enable()
+    job = Job.model_validate({**elsewhere(job, folder), "staging_dir": str(folder)})
+    news: list[News] = []
+
+    def emit(item: News) -> None:
+        news.append(item)
+        if isinstance(item, str):
+            print(f"== {item}", file=sys.stderr, flush=True)
+
+    try:
+        result = pipeline.run(job, emit, _post_mortem if debug else None)
+    except SystemExit as error:
+        result = left(job, news, error)
+    return apply_expect(result, job.expect)
+
+
+def _post_mortem(error: Exception) -> None:
+    """Open the debugger in the frame that raised first: ours may only have found words for it."""
+    first: BaseException = error
+    while first.__cause__ is not None:
+        first = first.__cause__
+    print(f"== {type(first).__name__}: {first}\n== 'q' goes on", file=sys.stderr, flush=True)
+    pdb.post_mortem(first.__traceback__)
+
+
+def _tell(run: Path, result: JobResult) -> None:
+    seconds = sum(stage.seconds or 0.0 for stage in result.stages.values())
+    print(f"{result.name}: {_words(result)} ({seconds:.1f} s)")
+    if result.error is not None and result.error.hint:
+        print(f"    {result.error.hint}")
+    then = recorded_result(run, result.name)
+    if then is not None and _words(then) != _words(result):
+        print(f"    in the run: {_words(then)}")
+        for note in package_changes(run):
+            print(note, file=sys.stderr)
+
+
+def _words(result: JobResult) -> str:
+    error = result.error
+    return f"{result.status}: {error.code}: {error.message}" if error else result.status

@@ -1,0 +1,90 @@
+"""``python -m converter resume RUN_DIR``: finish an interrupted run.
+
+The run's own configuration, as it was composed then, is planned again. Finished rows stay where
+their key and their files are unchanged, failed ones too; the others are done. Exit codes are
+those of a run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from converter.config import saved, validation
+from converter.display import summary
+from converter.layout import claim
+from converter.model.errors import ConfigError, Problem, RunError
+from converter.run import resuming, start
+from converter.sweep import journal
+from converter.sweep.record import SWEEP
+
+SUMMARY = "finish an interrupted run: RUN_DIR"
+
+
+def main(argv: Sequence[str]) -> int:
+    """Finish the run of a directory.
+
+    Raises:
+        ConfigError: there is no run in it, or its configuration is not valid any more.
+        RunError: it is held by another process or cannot be written.
+    """
+    parser = argparse.ArgumentParser(prog="python -m converter resume", description=SUMMARY)
+    parser.add_argument("run", metavar="RUN_DIR", type=Path, help="such as outputs/zoo/2026-…")
+    directory: Path = parser.parse_args(argv).run.resolve()  # `latest` is a link
+    _check(directory)
+    before = resuming.earlier(directory)
+    # A run that was killed after its manifest, before its reports, still has its lock file.
+    ended = not (directory / claim.LOCK).exists()
+    if ended and before and before.run.complete and before.run.exit_code is not None:
+        journal.refresh(directory.parent)  # its sweep may have been killed before it noted this
+        print(f"complete, nothing to resume: {summary.totals(before.models)}\n{directory}")
+        return before.run.exit_code
+    found = saved.read(directory)
+    try:
+        os.chdir(found.cwd)
+    except OSError as error:
+        message = f"the folder of the run's command, {found.cwd}, cannot be entered"
+        raise RunError(f"{message}: {error.strerror}") from error
+    origin = start.Origin(
+        experiment=found.experiment,
+        overrides=found.overrides,
+        sha256=found.sha256,
+        command=shlex.join(["python", "-m", "converter", "resume", *argv]),
+        folder=directory.parent if found.point else directory,
+        point=found.point,
+    )
+    # A point of a sweep was planned leniently; any other has passed the strict rules before.
+    spec = validation.parse(found.config, sweep=True)
+    stated = spec.baseline
+    if before is not None:  # `latest` may be another run by now
+        stated = before.run.baseline and str(directory / before.run.baseline)
+    try:
+        return start.run(spec, origin, lambda: directory, compared_with=stated, resumes=True)
+    finally:
+        if found.point:
+            journal.refresh(directory.parent)
+
+
+def _check(directory: Path) -> None:
+    if not directory.is_dir():
+        raise ConfigError(Problem("resume", f"there is no run directory {directory}."))
+    if (holder := claim.held_by(directory)) is not None:
+        raise RunError(f"{directory} is held by {holder}: it is running; wait for it.")
+    if (directory / saved.FOLDER).is_dir():
+        return
+    runs = sorted(path.parent for path in directory.glob(f"*/{saved.FOLDER}"))
+    if runs:
+        kind = (
+            "is a sweep: resume a point" if (directory / SWEEP).exists() else "holds several runs"
+        )
+        unfinished = [run.name for run in runs if not run.is_symlink() and not _is_complete(run)]
+        hint = f"Those that are not complete: {', '.join(unfinished) or 'none'}."
+        raise ConfigError(Problem("resume", f"{directory} {kind}.", hint))
+
+
+def _is_complete(directory: Path) -> bool:
+    found = resuming.earlier(directory)
+    return found is not None and found.run.complete

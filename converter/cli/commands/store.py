@@ -1,0 +1,159 @@
+"""``python -m converter store ls|gc|verify``: look at the store, tidy it up, hash it again.
+
+Exit code 0; ``verify`` gives 1 when an entry is damaged. A run rebuilds what is missing, so all of
+it may be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shutil
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from converter.cache import housekeeping
+from converter.cache.entries import Store
+from converter.cache.housekeeping import Item
+from converter.display.summary import size
+from converter.model.batch import StoreSpec
+from converter.model.errors import ConfigError, ExitCode, Problem, RunError
+
+SUMMARY = "what is kept for later runs: ls | gc [--max-age 30d] [--max-size 20GB] | verify"
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+_BYTES = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Do what the first word says, and print it.
+
+    Raises:
+        ConfigError: there is no store, or a limit cannot be read.
+        RunError: the store cannot be written.
+    """
+    arguments = _parser().parse_args(argv)
+    if not arguments.path.is_dir():
+        message = f"there is no store {arguments.path}."
+        raise ConfigError(Problem("store", message, "Name its folder with --path DIR."))
+    store = Store(arguments.path.resolve())
+    if arguments.action == "gc":
+        return _collect(store, arguments.max_age, arguments.max_size, arguments.json)
+    if arguments.action == "verify":
+        return _verify(store, arguments.json)
+    return _list(store, arguments.json)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m converter store", description=SUMMARY)
+    common = argparse.ArgumentParser(add_help=False)
+    default = Path(StoreSpec().path)
+    common.add_argument("--path", type=Path, default=default, help=f"default: {default}")
+    common.add_argument("--json", action="store_true", help="one JSON object")
+    actions = parser.add_subparsers(dest="action", required=True)
+    actions.add_parser("ls", parents=[common], help="the entries, the last used first")
+    gc = actions.add_parser("gc", parents=[common], help="remove damaged entries and leftovers")
+    gc.add_argument("--max-age", type=_age, help="and what was of no use for so long: 12h, 30d")
+    gc.add_argument("--max-size", type=_size, help="and what is over this, oldest first: 20GB")
+    actions.add_parser("verify", parents=[common], help="hash every file again")
+    return parser
+
+
+def _age(text: str) -> float:
+    return _quantity(text, _SECONDS, "a time such as 12h or 30d")
+
+
+def _size(text: str) -> int:
+    return int(_quantity(text.upper(), _BYTES, "a size such as 500MB or 20GB"))
+
+
+def _quantity(text: str, units: dict[str, int], expected: str) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([A-Za-z]+)", text)
+    if match is None or match[2] not in units:
+        raise argparse.ArgumentTypeError(f"found '{text}', expected {expected}")
+    return float(match[1]) * units[match[2]]
+
+
+def _list(store: Store, as_json: bool) -> int:
+    found = sorted(housekeeping.items(store), key=lambda item: item.used_at, reverse=True)
+    if as_json:
+        print(
+            json.dumps({"path": str(store.path), "entries": [_record(i) for i in found]}, indent=2)
+        )
+        return ExitCode.OK
+    width = max((len(_name(item)) for item in found), default=0)
+    for item in found:
+        artifact = item.stored.result.artifact if item.stored else None
+        what = f"opset {artifact.opset:<3} {artifact.exporter}" if artifact else item.problem
+        age = _ago(time.time() - item.used_at)
+        print(f"{item.key[:12]}  {_name(item):<{width}}  {size(item.bytes):>7}  {age:>4}  {what}")
+    print(f"{_entries(len(found))}, {size(sum(item.bytes for item in found))} in {store.path}")
+    return ExitCode.OK
+
+
+def _collect(store: Store, max_age: float | None, max_size: int | None, as_json: bool) -> int:
+    found = list(housekeeping.items(store))
+    gone = housekeeping.superfluous(found, max_age, max_size)
+    rest = housekeeping.leftovers(store)
+    freed = sum(item.bytes for item in gone) + sum(housekeeping.size(path) for path in rest)
+    try:
+        for item in gone:
+            store.drop(item.key)
+        for path in rest:
+            shutil.rmtree(path)
+    except OSError as error:
+        raise RunError(f"cannot remove {error.filename}: {error.strerror}") from error
+    if as_json:
+        removed = [item.key for item in gone] + [path.name for path in rest]
+        kept = len(found) - len(gone)
+        print(json.dumps({"removed": removed, "bytes": freed, "kept": kept}, indent=2))
+        return ExitCode.OK
+    others = f" and {len(rest)} leftovers" if rest else ""
+    print(f"removed {_entries(len(gone))}{others}, {size(freed)}; {len(found) - len(gone)} stay")
+    return ExitCode.OK
+
+
+def _verify(store: Store, as_json: bool) -> int:
+    found = [(item, housekeeping.damage(item)) for item in housekeeping.items(store)]
+    bad = [(item, problem) for item, problem in found if problem]
+    if as_json:
+        damaged = [{"key": item.key, "name": _name(item), "problem": why} for item, why in bad]
+        print(json.dumps({"entries": len(found), "damaged": damaged}, indent=2))
+    else:
+        for item, problem in bad:
+            print(f"damaged {item.key[:12]} {_name(item)}: {problem}")
+        if bad:
+            print("The next run that needs one builds it again; `store gc` removes what it finds.")
+        print(f"{_entries(len(found))}: {len(found) - len(bad)} whole, {len(bad)} damaged")
+    return ExitCode.MODELS_FAILED if bad else ExitCode.OK
+
+
+def _name(item: Item) -> str:
+    return item.stored.entry.name if item.stored else "?"
+
+
+def _entries(number: int) -> str:
+    return f"{number} {'entry' if number == 1 else 'entries'}"
+
+
+def _ago(seconds: float) -> str:
+    unit = next((unit for unit in "dhm" if seconds >= _SECONDS[unit]), "s")
+    return f"{max(0.0, seconds) / _SECONDS[unit]:.0f}{unit}"
+
+
+def _record(item: Item) -> dict[str, Any]:
+    stored = item.stored
+    return {
+        "key": item.key,
+        "name": _name(item),
+        "source": stored.entry.source if stored else None,
+        "created_at": stored.entry.created_at if stored else None,
+        "used_at": f"{datetime.fromtimestamp(item.used_at, UTC):%Y-%m-%dT%H:%M:%SZ}",
+        "bytes": item.bytes,
+        "parts": stored.entry.parts if stored else {},
+        "problem": item.problem,
+    }

@@ -1,0 +1,180 @@
+"""``python -m converter verify RUN_DIR NAME``: verify a file again, against its source.
+
+The job of the run is done once more up to its reference, in a process of its own, and the file is
+compared with that: an archive can be checked on a new ONNX Runtime, and so can a file that was
+made elsewhere. Exit code 0 when it is right, 1 when it is not, 2 when there is nothing to verify.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from converter.cli.commands._arguments import onnx_file, usage
+from converter.cli.commands._recorded import (
+    elsewhere,
+    package_changes,
+    recorded_job,
+    recorded_result,
+)
+from converter.display.columns import shorten
+from converter.display.summary import WIDTH
+from converter.inspection import text
+from converter.layout import delivery
+from converter.model.errors import ExitCode, RunError
+from converter.model.job import Job, JobResult, OutputCheck, Recheck
+from converter.model.verified import sizes
+
+SUMMARY = "verify a file against its source: RUN_DIR NAME [--model FILE] [--json]"
+
+_ENTRY = "converter.worker.pipeline.recheck:run"
+_HEAD = ("case", "output", "shape", "max abs", "rel L2", "bound", "passed")
+_WORD_WIDTH = 14  # of an output and of a shape; the case has what is left
+_LOG_LINES = 15
+
+
+def main(argv: Sequence[str]) -> int:
+    """Verify one file and print what came of it.
+
+    Raises:
+        ConfigError: there is no such run, model or file.
+        RunError: the temporary folder cannot be made.
+    """
+    parser = argparse.ArgumentParser(prog="python -m converter verify", description=SUMMARY)
+    parser.add_argument("run", metavar="RUN_DIR", type=Path, help="such as outputs/zoo/latest")
+    parser.add_argument("name", metavar="NAME", help="a model of that run")
+    parser.add_argument("--model", metavar="FILE", type=Path, help="default: the published file")
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    arguments = parser.parse_args(argv)
+    job = recorded_job("verify", arguments.run, arguments.name)
+    file = _file(arguments.run, arguments.name, arguments.model)
+    result, log = _verify(job, file)
+    verdict = _verdict(result)
+    if arguments.json:
+        print(json.dumps(_record(result, file, verdict), indent=2, ensure_ascii=False))
+    else:
+        print("\n".join([str(file), "", *_table(result), *_explain(result, verdict)]))
+    for note in _notes(arguments.run, arguments.name, result):
+        print(note, file=sys.stderr)
+    if verdict == "not verified" and log:
+        print("the end of its log:", *log, sep="\n    ", file=sys.stderr)
+    return ExitCode.OK if verdict == "right" else ExitCode.MODELS_FAILED
+
+
+def _file(run: Path, name: str, model: Path | None) -> Path:
+    """The file to verify."""
+    if model is not None:
+        return onnx_file("verify", model)
+    published = run / delivery.MODELS / name / f"{name}.onnx"
+    if not published.is_file():
+        message = f"{name} has no published file in {run}."
+        raise usage("verify", message, "Name one with --model FILE.")
+    return published
+
+
+def _verify(job: Job, file: Path) -> tuple[JobResult, list[str]]:
+    """The result, and the last lines of the log."""
+    from converter.model.batch import ExecutorSpec
+    from converter.plugins.executors import Finished
+    from converter.plugins.executors.process import ProcessExecutor
+
+    try:
+        with tempfile.TemporaryDirectory(prefix="converter-verify-") as folder:
+            work = Path(folder)
+            recheck = Recheck.model_validate({**elsewhere(job, work), "file": str(file.absolute())})
+            executor = ProcessExecutor(ExecutorSpec(workers=1, retries=0), entry=_ENTRY)
+            with closing(executor.run([recheck])) as events:
+                result = next(event.result for event in events if isinstance(event, Finished))
+            log = (work / delivery.LOG).read_text(encoding="utf-8", errors="replace")
+            return result, log.splitlines()[-_LOG_LINES:]
+    except OSError as error:
+        raise RunError(f"no room for temporary files: {error}; TMPDIR chooses where") from error
+
+
+def _verdict(result: JobResult) -> str:
+    if result.error is None:
+        return "right"
+    judged = result.status == "failed" and result.error.stage == "verify"
+    return "wrong" if judged else "not verified"
+
+
+def _record(result: JobResult, file: Path, verdict: str) -> dict[str, Any]:
+    return {
+        "name": result.name,
+        "file": str(file),
+        "verdict": verdict.replace(" ", "_"),
+        "error": result.error.model_dump(mode="json") if result.error else None,
+        "verify": result.verify.model_dump(mode="json"),
+    }
+
+
+def _table(result: JobResult) -> list[str]:
+    """A line for each output of each case, at most 80 columns wide."""
+    rows = [
+        (case.label, output.name, "x".join(map(str, output.shape)) or "scalar", *_numbers(output))
+        for case in result.verify.cases
+        for output in case.outputs
+    ]
+    if not rows:
+        return []
+    widths = [max(len(row[i]) for row in (_HEAD, *rows)) for i in range(len(_HEAD))]
+    for i in (1, 2):
+        widths[i] = min(widths[i], _WORD_WIDTH)
+    widths[0] = min(widths[0], WIDTH - sum(widths[1:]) - len(_HEAD) + 1)
+    lines = [
+        " ".join(
+            shorten(cell, width).ljust(width) if i < 3 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in (_HEAD, *rows)
+    ]
+    return [lines[0], "-" * len(lines[0]), *lines[1:]]
+
+
+def _numbers(output: OutputCheck) -> tuple[str, ...]:
+    bound = f"{output.atol:.2g}+{output.rtol:.2g}" if output.atol or output.rtol else "equal"
+    errors = (output.max_abs, output.rel_l2)
+    shown = ("-" if error is None else f"{error:.1e}" for error in errors)
+    return (*shown, bound, "yes" if output.passed else "NO")
+
+
+def _explain(result: JobResult, verdict: str) -> list[str]:
+    lines = []
+    if any(case.outputs for case in result.verify.cases):
+        lines.append("bound a+r: each |onnx - torch| <= a + r |torch|\n")
+    for axis in result.verify.dynamic:
+        kind = "dynamic" if axis.symbolic else "FIXED in the file"
+        right = "right" if axis.passed else "NOT right"
+        head = f"axis {axis.axis} of {axis.input} ({axis.declared})"
+        tried = sizes(axis.sizes_tested)
+        lines += text.wrap(f"{head}: {kind}, {right} at {tried}", "", "    ")
+    if result.verify.domain is not None:
+        title = "verified on" if result.error is None else "tried on"
+        lines += ["", title, *text.domain(result.verify.domain), ""]
+    if result.error is None:
+        lines.append(f"right: {len(result.verify.cases)} cases")
+        if result.verify.reason:
+            lines.append(f"    {result.verify.reason}")
+        return lines
+    lines.append(f"{verdict}: {result.error.code}: {result.error.message}")
+    if result.error.hint:
+        lines.append(f"    {result.error.hint}")
+    if result.verify.guilty_stage == "runtime":
+        lines.append("    right without ONNX Runtime's optimisations: they are at fault")
+    return lines
+
+
+def _notes(run: Path, name: str, result: JobResult) -> list[str]:
+    """What else has changed since the run; packages, where a file is not right."""
+    notes = []
+    recorded = recorded_result(run, name)
+    then = recorded.weights_sha256 if recorded else None
+    if then and result.weights_sha256 and then != result.weights_sha256:
+        notes.append("note: the source's weights are not those of the run")
+    return notes if result.error is None else [*notes, *package_changes(run)]

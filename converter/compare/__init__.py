@@ -1,0 +1,88 @@
+"""Two runs side by side: what changed, what got worse, and what may be why.
+
+Pure functions over two manifests. Only a slower model needs more than its manifests say: it is a
+suspect until ``converter.finalize.remeasure`` has timed the baseline's file beside the new one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from converter.compare import causes, files, latency, missing_latency, status, verification
+from converter.compare.latency import Settled
+from converter.model.batch import CompareSpec
+from converter.model.changes import Change, Comparison, Verdict
+from converter.model.manifest import Manifest, Row
+
+__all__ = ["compare", "no_baseline", "since"]
+
+
+def compare(
+    old: Manifest, new: Manifest, limits: CompareSpec, settled: Mapping[str, Settled] | None = None
+) -> Comparison:
+    """What became of every model of either run.
+
+    Args:
+        old: the baseline.
+        settled: what timing the suspects again gave, by ``Suspect.key``.
+    """
+    before = {row.name: row for row in old.models}
+    after = {row.name: row for row in new.models}
+    environment = causes.environment(old.environment, new.environment)
+    comparable = latency.same_machine(old.environment, new.environment)
+    timed = missing_latency.asked_for(new)
+    changes: list[Change] = []
+    for name in [*after, *(name for name in before if name not in after)]:
+        row, row_before = after.get(name), before.get(name)
+        found = [*status.changes(row_before, row)]
+        if row is not None and row_before is not None and row.artifact and row_before.artifact:
+            found += files.changes(row_before, row, limits)
+            found += verification.changes(row_before, row)
+            if timed:
+                found += latency.changes(row_before, row, limits, settled or {}, comparable)
+        changes += [causes.explained(change, row_before, row, environment) for change in found]
+    if not timed:
+        changes += missing_latency.not_asked_for(before, after)
+    return Comparison(
+        baseline_run_id=old.run.id,
+        baseline_started_at=old.run.started_at,
+        verdict=_verdict(changes),
+        changes=changes,
+        causes=causes.grouped(changes, after),
+        environment=environment,
+    )
+
+
+def no_baseline() -> Comparison:
+    """The comparison of a first night: there is nothing to compare with, and nothing is wrong."""
+    return Comparison(baseline_run_id=None, verdict="no_baseline")
+
+
+def since(new: Manifest, old: Manifest | None) -> Manifest:
+    """The manifest with ``failing_since`` in each row that is not as expected.
+
+    Carried from night to night: the start of the first run, as far as baselines reach back, from
+    which on the model has been failing.
+    """
+    before = {row.name: row for row in old.models} if old else {}
+
+    def started(row: Row) -> str:
+        earlier = before.get(row.name)
+        if old is None or earlier is None or not status.fails(earlier):
+            return new.run.started_at
+        return earlier.failing_since or old.run.started_at
+
+    rows = [
+        row.model_copy(update={"failing_since": started(row) if status.fails(row) else None})
+        for row in new.models
+    ]
+    return new.model_copy(update={"models": rows})
+
+
+def _verdict(changes: list[Change]) -> Verdict:
+    severities = {change.severity for change in changes}
+    if "regression" in severities:
+        return "regression"
+    if "improvement" in severities:
+        return "better"
+    return "changed" if changes else "same"

@@ -1,0 +1,151 @@
+"""Why something may have changed: the environment, the request, and errors that are one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from converter.compare import same_request
+from converter.model.changes import Cause, Change, Difference
+from converter.model.job import StageName
+from converter.model.manifest import Environment, Row
+
+# What has a hand in what: packages and parts of the machine, by the kind of change.
+_LIBRARIES = ("torch", "torchvision", "timm", "python")
+_EXPORT = (*_LIBRARIES, "onnxscript", "onnx-ir", "onnx", "converter")
+_SIMPLIFY = ("onnxsim", "onnxslim", "onnx", "converter")
+_RUNTIME = ("onnxruntime", "onnxruntime-gpu", "cpu", "gpu", "driver")
+_GRAPH = (*_EXPORT, *_SIMPLIFY)
+_BY_KIND = {
+    "inputs": _GRAPH,
+    "outputs": _GRAPH,
+    "dtypes": _GRAPH,
+    "opset": _GRAPH,
+    "ops": _GRAPH,
+    "nodes": _GRAPH,
+    "size": _GRAPH,
+    "exporter": _GRAPH,
+    "simplify": _SIMPLIFY,
+    "verification": (*_GRAPH, "numpy", *_RUNTIME),
+    "cases": (*_GRAPH, "numpy", *_RUNTIME),
+    "dynamic": (*_GRAPH, "numpy", *_RUNTIME),
+    "error": (*_GRAPH, "numpy", *_RUNTIME),
+    "latency": (*_RUNTIME, "cores", "os", *_GRAPH),
+}
+_BY_STAGE: dict[StageName | None, tuple[str, ...]] = {
+    "load": (*_LIBRARIES, "converter"),
+    "reference": (*_LIBRARIES, "numpy", "converter"),
+    "export": _EXPORT,
+    "check": (*_EXPORT, "onnxruntime", "onnxruntime-gpu"),
+    "simplify": _SIMPLIFY,
+    "verify": (*_GRAPH, "numpy", *_RUNTIME),
+    "benchmark": _RUNTIME,
+    "publish": (),
+    None: (*_GRAPH, *_RUNTIME),
+}
+_REQUESTED = (
+    "opset",
+    "exporter",
+    "training",
+    "simplify",
+    "inputs",
+    "outputs",
+    "dynamic_axes",
+    "device",
+    "seed",
+)
+
+
+def environment(old: Environment, new: Environment) -> list[Difference]:
+    """What the two runs ran on that is not the same; free memory is not among it."""
+    before, after = _parts(old), _parts(new)
+    return [
+        Difference(name=name, before=before.get(name), after=after.get(name))
+        for name in sorted({*before, *after})
+        if before.get(name) != after.get(name)
+    ]
+
+
+def _parts(environment: Environment) -> dict[str, str | None]:
+    drivers = sorted({gpu.driver for gpu in environment.gpus if gpu.driver})
+    return {
+        **environment.packages,
+        "python": environment.python,
+        "os": environment.os,
+        "cpu": environment.cpu,
+        "cores": str(environment.cores),
+        "gpu": ", ".join(gpu.name for gpu in environment.gpus) or None,
+        "driver": ", ".join(drivers) or None,
+    }
+
+
+def explained(
+    change: Change, before: Row | None, after: Row | None, differences: Sequence[Difference]
+) -> Change:
+    """The change with what else differs and may be the reason, the model's own request first."""
+    if before is None or after is None or after.status == "not_run":
+        return change
+    stage = after.error.stage if after.error else None
+    suspects = _BY_KIND.get(change.kind, _BY_STAGE[stage])
+    family = {"torchvision", "timm"} - {after.source.split("/")[0]}
+    found = [
+        arrow(difference.name, difference.before, difference.after)
+        for difference in differences
+        if difference.name in suspects and difference.name not in family
+    ]
+    return change.model_copy(update={"explained_by": [*_own(before, after, change.kind), *found]})
+
+
+def _own(before: Row, after: Row, kind: str) -> list[str]:
+    """What differs in the request itself, beside what is told already."""
+    found = []
+    if before.source != after.source:
+        found.append(arrow("source", before.source, after.source))
+    for key in _REQUESTED:
+        was, now = getattr(before.request, key), getattr(after.request, key)
+        if key == "device" and same_request.same_device(before.request, after.request):
+            continue
+        if was != now and key != kind:
+            plain = isinstance(was, (str, int, type(None)))
+            found.append(arrow(key, str(was), str(now)) if plain else f"{key} changed")
+    if not same_request.same_weights(before.request.weights, after.request.weights):
+        found.append("weights changed")
+    was, now = _tolerance(before), _tolerance(after)
+    if was and now and was != now and _numbers(before, after, kind):
+        found.append(arrow("tolerance", was, now))
+    return found
+
+
+def _numbers(before: Row, after: Row, kind: str) -> bool:
+    """Whether a change is one of what the file computes."""
+    judged = [row.error.stage for row in (before, after) if row.error]
+    return kind == "error" or "verify" in judged
+
+
+def _tolerance(row: Row) -> str | None:
+    """The tightest bound that an output of the file was held to."""
+    bounds = [(output.atol, output.rtol) for case in row.verify.cases for output in case.outputs]
+    return "atol {:.2g}, rtol {:.2g}".format(*min(bounds)) if bounds else None
+
+
+def arrow(name: str, before: str | None, after: str | None) -> str:
+    """``torch 2.14.0 → 2.15.0``."""
+    return f"{name} {before or 'none'} → {after or 'none'}"
+
+
+def grouped(changes: Sequence[Change], after: Mapping[str, Row]) -> list[Cause]:
+    """Newly failing models by the fingerprint of their errors, the largest group first."""
+    groups: dict[str, Cause] = {}
+    for change in changes:
+        error = after[change.model].error if change.model in after else None
+        if change.kind != "newly_failing" or error is None:
+            continue
+        cause = groups.get(error.fingerprint) or Cause(
+            fingerprint=error.fingerprint,
+            stage=error.stage,
+            code=error.code,
+            message=error.message,
+            models=[],
+        )
+        models = [*cause.models, change.model]
+        groups[error.fingerprint] = cause.model_copy(update={"models": models})
+    return sorted(groups.values(), key=lambda cause: -len(cause.models))

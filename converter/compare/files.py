@@ -1,0 +1,167 @@
+"""The files of one model, before and after: interface, opset, graph, size and numerical error."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from converter.model.batch import CompareSpec
+from converter.model.changes import Change, Severity
+from converter.model.job import Artifact, OutputCheck, TensorInfo
+from converter.model.manifest import Row
+
+# Files of another torch differ by a few bytes of names; that is not worth a line.
+_SIZE_WORTH_SAYING = 0.01
+
+
+def changes(before: Row, after: Row, limits: CompareSpec) -> list[Change]:
+    """What differs between two rows that both have a file."""
+    old, new = before.artifact, after.artifact
+    assert old is not None
+    assert new is not None
+    name = after.name
+    asked = before.request != after.request
+    named = after.request.outputs
+    found = [
+        *_interface(name, "inputs", old.inputs, new.inputs, asked),
+        *_interface(name, "outputs", old.outputs, new.outputs, asked, named),
+    ]
+    for kind in ("exporter", "opset", "nodes"):
+        was, now = getattr(old, kind), getattr(new, kind)
+        if was != now:
+            found.append(Change(model=name, kind=kind, before=was, after=now))
+    if old.ops != new.ops:
+        detail = operators(old.ops, new.ops)
+        found.append(Change(model=name, kind="ops", before=old.ops, after=new.ops, detail=detail))
+    found += _simplification(name, old, new)
+    return [*found, *_size(name, old, new, limits.size), *_error(before, after, limits.error)]
+
+
+def _interface(
+    name: str,
+    kind: str,
+    old: Sequence[TensorInfo],
+    new: Sequence[TensorInfo],
+    asked: bool,
+    named: Collection[str] | None = None,
+) -> list[Change]:
+    """Whoever runs the file would have to change: worse, unless the configuration asked for it.
+
+    Args:
+        named: the names that the configuration gives; of others the exporter makes new ones as it
+            likes, and nobody should rely on them. ``None``: all count.
+    """
+    if old == new:
+        return []
+    same_dtypes = [tensor.dtype for tensor in old] == [tensor.dtype for tensor in new]
+    same_places = [tensor.name for tensor in old] == [tensor.name for tensor in new]
+    worse = [_seen(tensor, named) for tensor in old] != [_seen(tensor, named) for tensor in new]
+    detail = "" if worse else "only names that the exporter chose, or of dynamic axes"
+    if worse and asked:
+        worse, detail = False, "the configuration of the model changed"
+    return [
+        Change(
+            model=name,
+            kind="dtypes" if same_places and not same_dtypes else kind,
+            severity="regression" if worse else "note",
+            before=described(old),
+            after=described(new),
+            detail=detail,
+        )
+    ]
+
+
+def _seen(tensor: TensorInfo, named: Collection[str] | None) -> Any:
+    """What a caller depends on: the name of a dynamic axis is not part of it."""
+    sizes = [size if isinstance(size, int) else None for size in tensor.shape]
+    name = tensor.name if named is None or tensor.name in named else None
+    return name, tensor.dtype, sizes
+
+
+def described(tensors: Sequence[TensorInfo]) -> list[str]:
+    """Such as ``input float32[batch, 3, 224, 224]``."""
+    return [
+        f"{tensor.name} {tensor.dtype}"
+        f"[{', '.join('?' if size is None else str(size) for size in tensor.shape)}]"
+        for tensor in tensors
+    ]
+
+
+def operators(old: Mapping[str, int], new: Mapping[str, int]) -> str:
+    """``+1 Add, -2 Identity``: the difference of two histograms."""
+    difference = Counter(new)
+    difference.subtract(old)
+    return ", ".join(f"{number:+d} {op}" for op, number in sorted(difference.items()) if number)
+
+
+def _simplification(name: str, old: Artifact, new: Artifact) -> list[Change]:
+    was, now = _simplified(old), _simplified(new)
+    if was == now:
+        return []
+    detail = (new.simplify.reverted_reason or "") if new.simplify else ""
+    return [Change(model=name, kind="simplify", before=was, after=now, detail=detail)]
+
+
+def _simplified(artifact: Artifact) -> str:
+    if artifact.simplify is None:
+        return "not requested"
+    return "applied" if artifact.simplify.applied else "reverted"
+
+
+def bytes_of(artifact: Artifact) -> int:
+    """The file and its external data."""
+    return artifact.bytes + sum(part.bytes for part in artifact.external_data)
+
+
+def _size(name: str, old: Artifact, new: Artifact, limit: float) -> list[Change]:
+    was, now = bytes_of(old), bytes_of(new)
+    growth = (now - was) / was if was else math.inf
+    if abs(growth) <= min(limit, _SIZE_WORTH_SAYING):
+        return []
+    severity: Severity = "regression" if growth > limit else "note"
+    detail = f"{growth:+.1%}, allowed {limit:+.1%}"
+    return [
+        Change(model=name, kind="size", severity=severity, before=was, after=now, detail=detail)
+    ]
+
+
+def tolerance_used(row: Row) -> float | None:
+    """The largest share of its tolerance that any output of any case can have used.
+
+    An output passes where ``|error| <= atol + rtol * |reference|`` for every element, so that its
+    share is at most ``max_abs / atol`` and at most ``max_rel / rtol``.
+    """
+    shares = [
+        share
+        for case in row.verify.cases
+        for output in case.outputs
+        if (share := _share(output)) is not None
+    ]
+    return max(shares, default=None)
+
+
+def _share(output: OutputCheck) -> float | None:
+    pairs = ((output.max_abs, output.atol), (output.max_rel, output.rtol))
+    bounds = [error / bound for error, bound in pairs if error is not None and bound]
+    if bounds:
+        return min(bounds)
+    return None if output.max_abs is None else (math.inf if output.max_abs else 0.0)
+
+
+def _error(before: Row, after: Row, limit: float) -> list[Change]:
+    was, now = tolerance_used(before), tolerance_used(after)
+    if was is None or now is None or now - was <= limit:
+        return []
+    detail = f"the worst error uses {now:.0%} of its tolerance, {was:.0%} before"
+    return [
+        Change(
+            model=after.name,
+            kind="error",
+            severity="regression",
+            before=round(was, 4),
+            after=round(now, 4),
+            detail=detail,
+        )
+    ]

@@ -1,0 +1,177 @@
+"""Latency, before and after: who is a suspect, and what timing again says of it.
+
+The medians of two nights differ by what else the machine did. So a slower model is only a
+suspect; it is settled by timing the baseline's file again, on this machine, alternating with the
+new one. What cannot be timed again is judged by the manifests alone, and only where both nights
+measured a stable median on the same machine that nothing speaks against.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from converter.compare import missing_latency
+from converter.compare.missing_latency import key, shaped
+from converter.compare.status import fails
+from converter.model.batch import CompareSpec
+from converter.model.changes import Change, Severity
+from converter.model.job import Latency
+from converter.model.manifest import Environment, Manifest, Row
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """A model that was slower tonight than the baseline says, by more than noise and limit."""
+
+    model: str
+    before: Latency
+    after: Latency
+
+    @property
+    def key(self) -> str:
+        return f"{self.model}|{key(self.after)}"
+
+
+@dataclass(frozen=True)
+class Settled:
+    """Both files timed again side by side, or the reason why they were not."""
+
+    before: Latency | None = None
+    after: Latency | None = None
+    reason: str = ""
+
+
+def suspects(old: Manifest, new: Manifest, limits: CompareSpec) -> list[Suspect]:
+    """What to time again, the slowest first. A file that is the same need not be."""
+    before = {row.name: row for row in old.models}
+    found = [
+        suspect
+        for row in new.models
+        if row.name in before and not fails(row) and not _same_file(before[row.name], row)
+        for suspect in _slower(before[row.name], row, limits.latency)
+    ]
+    return sorted(found, key=lambda suspect: -_ratio(suspect.before, suspect.after))
+
+
+def changes(
+    before: Row,
+    after: Row,
+    limits: CompareSpec,
+    settled: Mapping[str, Settled],
+    same_machine: bool,
+) -> list[Change]:
+    """What differs in the latency of one model, by provider, shapes and threads."""
+    found = missing_latency.changes(before, after)
+    for suspect in _slower(before, after, limits.latency):
+        if _same_file(before, after):
+            why = "the file is the same: the machine or the packages are slower"
+            found.append(_change(suspect, "note", why))
+        else:
+            found.append(_judge(suspect, settled.get(suspect.key, Settled()), limits, same_machine))
+    for was, now in _pairs(before, after):
+        sound = not (_doubt(was) or _doubt(now))
+        if sound and same_machine and faster(was, now, limits.latency):
+            found.append(_change(Suspect(after.name, was, now), "improvement", ""))
+    return found
+
+
+def slower(before: Latency, after: Latency, limit: float) -> bool:
+    """Beyond the limit, and beyond the noise of both medians."""
+    return _ratio(before, after) > 1 + max(limit, _noise(before) + _noise(after))
+
+
+def faster(before: Latency, after: Latency, limit: float) -> bool:
+    return slower(after, before, limit)
+
+
+def same_machine(old: Environment, new: Environment) -> bool:
+    """Whether the times of two runs can be compared at all."""
+    return (old.cpu, old.cores, _gpus(old)) == (new.cpu, new.cores, _gpus(new))
+
+
+def _gpus(environment: Environment) -> list[str]:
+    return [gpu.name for gpu in environment.gpus]
+
+
+def _judge(suspect: Suspect, again: Settled, limits: CompareSpec, same_machine: bool) -> Change:
+    old, new = again.before, again.after
+    if old is not None and new is not None and old.p50_ms and new.p50_ms:
+        times = f"timed again side by side: {old.p50_ms:.3g} ms and {new.p50_ms:.3g} ms"
+        apart = _interval(new)[0] > _interval(old)[1]
+        if apart and new.p50_ms > old.p50_ms * (1 + limits.latency):
+            return _change(suspect, "regression", times)
+        return _change(suspect, "note", f"{times}: the file is not to blame")
+    why = f"not timed again: {again.reason or 'nothing could time it'}"
+    if not same_machine:
+        return _change(suspect, "note", f"{why}; the baseline is of another machine")
+    if doubt := _doubt(suspect.before) or _doubt(suspect.after):
+        return _change(suspect, "note", f"{why}; a figure is doubtful: {doubt}")
+    return _change(suspect, "regression", why)
+
+
+def _change(suspect: Suspect, severity: Severity, detail: str) -> Change:
+    before, after = suspect.before, suspect.after
+    shapes = shaped(after)
+    growth = _ratio(before, after) - 1
+    what = f"{growth:+.0%} on {after.provider}" + (f" ({shapes})" if shapes else "")
+    return Change(
+        model=suspect.model,
+        kind="latency",
+        severity=severity,
+        before=before.p50_ms,
+        after=after.p50_ms,
+        detail=f"{what}; {detail}" if detail else what,
+    )
+
+
+def _slower(before: Row, after: Row, limit: float) -> list[Suspect]:
+    return [
+        Suspect(after.name, was, now)
+        for was, now in _pairs(before, after)
+        if was.status == now.status == "measured"
+        if slower(was, now, limit)
+    ]
+
+
+def _pairs(before: Row, after: Row) -> Iterable[tuple[Latency, Latency]]:
+    earlier = {key(record): record for record in before.latency}
+    for record in after.latency:
+        if key(record) in earlier:
+            yield earlier[key(record)], record
+
+
+def _doubt(record: Latency) -> str:
+    """What speaks against a median; empty: nothing, it may be set against another one."""
+    if record.status != "measured":
+        return record.status
+    if record.notes:
+        return record.notes[0]
+    return "" if record.stable else "not stable"
+
+
+def _ratio(before: Latency, after: Latency) -> float:
+    return after.p50_ms / before.p50_ms if before.p50_ms and after.p50_ms else 1.0
+
+
+def _noise(record: Latency) -> float:
+    """Half the width of the median's confidence interval, as a share of the median."""
+    low, high = _interval(record)
+    return (high - low) / 2 / record.p50_ms if record.p50_ms else 0.0
+
+
+def _interval(record: Latency) -> tuple[float, float]:
+    """Where the median lies with 95 % confidence; the median itself where that is not recorded."""
+    median = record.p50_ms or 0.0
+    return (record.ci95_ms[0], record.ci95_ms[1]) if record.ci95_ms else (median, median)
+
+
+def _same_file(before: Row, after: Row) -> bool:
+    old, new = before.artifact, after.artifact
+    return (
+        old is not None
+        and new is not None
+        and old.sha256 == new.sha256
+        and [part.sha256 for part in old.external_data]
+        == [part.sha256 for part in new.external_data]
+    )

@@ -1,0 +1,111 @@
+"""What was proved of a file, before and after: the verdict, the cases, the dynamic axes.
+
+A file that is as good as yesterday's but no longer proved is worse: a green run would lie.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from converter.compare.status import works
+from converter.model.changes import Change
+from converter.model.job import CaseCheck, Domain
+from converter.model.manifest import Row
+from converter.model.verified import sizes
+
+
+def changes(before: Row, after: Row) -> list[Change]:
+    """What is no longer proved; of a model that fails now its status says enough."""
+    was, now = before.verify.status, after.verify.status
+    if was != "passed" or not works(after):
+        return []
+    if now != "passed":
+        detail = after.verify.reason or "the file is not compared with PyTorch"
+        return [
+            Change(
+                model=after.name,
+                kind="verification",
+                severity="regression",
+                before=was,
+                after=now,
+                detail=detail,
+            )
+        ]
+    return [*_cases(before, after), *_dynamic(before, after), *_domain(before, after)]
+
+
+def _cases(before: Row, after: Row) -> Iterable[Change]:
+    """Fewer cases on a provider. That a provider went altogether is told by its latency."""
+    held = Counter(case.provider for case in after.verify.cases)
+    for provider, number in Counter(case.provider for case in before.verify.cases).items():
+        if held[provider] >= number or (held and not held[provider]):
+            continue
+        labels = _labels(before.verify.cases, provider)
+        left = _labels(after.verify.cases, provider)
+        gone = ", ".join(label for label in labels if label not in left)
+        yield Change(
+            model=after.name,
+            kind="cases",
+            before=number,
+            after=held[provider],
+            detail=f"on {provider}; gone: {gone}" if gone else f"on {provider}",
+        )
+
+
+def _labels(cases: Iterable[CaseCheck], provider: str) -> list[str]:
+    return [case.label for case in cases if case.provider == provider]
+
+
+def _dynamic(before: Row, after: Row) -> Iterable[Change]:
+    """Axes that are declared still, and were proved dynamic."""
+    proved = {(axis.input, axis.axis) for axis in after.verify.dynamic if axis.passed}
+    then = [axis for axis in before.verify.dynamic if axis.passed]
+    lost = [
+        f"axis {axis.axis} of {axis.input} ({axis.declared})"
+        for axis in then
+        if (axis.input, axis.axis) not in proved
+        and axis.axis in after.request.dynamic_axes.get(axis.input, {})
+    ]
+    if lost:
+        yield Change(
+            model=after.name,
+            kind="dynamic",
+            severity="regression",
+            before=len(then),
+            after=len(proved),
+            detail=f"not proved now: {', '.join(lost)}",
+        )
+
+
+def _domain(before: Row, after: Row) -> Iterable[Change]:
+    """Sizes and patterns of values on which the file is not verified now."""
+    was, now = before.verify.domain, after.verify.domain
+    if was is None or now is None:
+        return
+    tried = {item.symbol: item.sizes for item in now.symbols}
+    held = {item.name: item.patterns for item in now.inputs}
+    lost = [
+        f"{item.symbol} = {sizes(gone)}"
+        for item in was.symbols
+        if (gone := set(item.sizes) - set(tried.get(item.symbol, item.sizes)))
+    ]
+    for values in was.inputs:
+        kept = held.get(values.name, values.patterns)
+        left = [pattern for pattern in values.patterns if pattern not in kept]
+        lost += [f"{values.name}: {', '.join(left)}"] if left else []
+    if lost:
+        yield Change(
+            model=after.name,
+            kind="domain",
+            before=_extent(was),
+            after=_extent(now),
+            detail=f"not verified now: {'; '.join(lost)}",
+        )
+
+
+def _extent(domain: Domain) -> int:
+    """Sizes and patterns together."""
+    return sum(len(each.sizes) for each in domain.symbols) + sum(
+        len(each.patterns) for each in domain.inputs
+    )

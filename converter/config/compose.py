@@ -1,0 +1,63 @@
+"""Hydra: from the command line to a composed configuration, for each point of a sweep.
+
+Hydra's own ``main`` exits from within, and writes before it knows whether it may. Its parts
+(1.3) are driven here instead: errors get the project's words and exit codes, every point of a
+sweep runs, and nothing is written before a configuration is known to be valid.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hydra import version as hydra_version
+from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
+from hydra._internal.hydra import Hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.plugins import Plugins
+
+from converter.config import resolution, strict_yaml
+from converter.model.errors import ConfigError, Problem
+
+PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def configs() -> Path:
+    """The folder of the configuration: in the package (a wheel), or beside it (a checkout)."""
+    inside = PACKAGE / "configs"
+    return inside if inside.is_dir() else PACKAGE.parent / "configs"
+
+
+def opened(config_dir: str | None) -> Hydra:
+    """A Hydra that reads ``configs`` and the user's folder, strictly.
+
+    Raises:
+        ConfigError: the user's folder is not there, or holds a file that would not be read.
+    """
+    hydra_version.setbase("1.3")
+    Plugins.instance()  # registers the sources that `install` replaces
+    strict_yaml.install()
+    resolution.install()
+    paths = ConfigSearchPathImpl()
+    paths.append("hydra", "pkg://hydra.conf")
+    paths.append("main", f"file://{configs()}")
+    if config_dir is not None:
+        folder = Path(config_dir).absolute()
+        if not folder.is_dir():
+            raise ConfigError(Problem("--config-dir", f"there is no folder {folder}."))
+        _refuse_shadowed(folder)
+        paths.append("command-line", f"file://{folder}")
+    paths.append("schema", "structured://")
+    GlobalHydra.instance().clear()
+    return Hydra.create_main_hydra2(task_name="converter", config_search_path=paths)
+
+
+def _refuse_shadowed(folder: Path) -> None:
+    """Hydra takes the first file of a name, and the converter's own come first."""
+    problems = []
+    for path in sorted(configs().rglob("*.yaml")):
+        theirs = folder / path.relative_to(configs())
+        if theirs.is_file() and not theirs.samefile(path):
+            message = f"{theirs} has the name of one of the converter's own, and is not read."
+            problems.append(Problem("--config-dir", message, "Rename it."))
+    if problems:
+        raise ConfigError(problems)

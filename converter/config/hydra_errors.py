@@ -1,0 +1,186 @@
+"""Hydra's and OmegaConf's messages in words that say what to do here.
+
+Both raise few types with free text, so the text of Hydra 1.3 is what tells the cases apart;
+what no pattern knows keeps its own first line.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from hydra._internal.hydra import Hydra
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from converter.config.resolution import reason
+from converter.model import wording
+from converter.model.batch import BatchSpec
+from converter.model.errors import ConfigError, Problem
+
+_RAISED = (HydraException, OmegaConfBaseException, ValueError, KeyError, AssertionError)
+
+
+@contextmanager
+def reworded(hydra: Hydra, config_name: str, overrides: Sequence[str]) -> Iterator[None]:
+    """Turn what goes wrong while a configuration is composed into a ``ConfigError``.
+
+    For malformed defaults lists Hydra raises built-in exceptions too.
+    """
+    try:
+        yield
+    except _RAISED as error:
+        context = _Context(hydra, config_name, list(overrides))
+        raise ConfigError(context.problem(error)) from error
+
+
+def composed(
+    hydra: Hydra, config_name: str, overrides: Sequence[str], mode: RunMode
+) -> tuple[DictConfig, list[Problem]]:
+    """Compose; an override that Hydra refuses is left out, so that it hides nothing else.
+
+    Returns:
+        The configuration, and what is wrong with the overrides that it lacks.
+
+    Raises:
+        ConfigError: it cannot be composed, or without what was refused nothing true could be
+            said about the rest.
+    """
+    left = list(overrides)
+    problems: list[Problem] = []
+    while True:
+        try:
+            with reworded(hydra, config_name, left):
+                return hydra.compose_config(config_name, left, mode), problems
+        except ConfigError as error:
+            problems += error.problems
+            keys = {problem.key for problem in error.problems}
+            refused = [text for text in left if text in keys or text.split("=")[0] in keys]
+            if not refused or any(_decides_models(text) for text in refused):
+                raise ConfigError(problems) from error
+            left = [text for text in left if text not in refused]
+
+
+def _decides_models(override: str) -> bool:
+    """Whether it says which models there are, and not only how one of them is converted."""
+    key = override.lstrip("+~").split("=")[0]
+    named = ("experiment", "model", "models", "include", "exclude", "select")
+    return key in named or re.fullmatch(r"models\.[^.]*", key) is not None
+
+
+class _Context:
+    """What a message may need to look up: the groups, and the configuration without an override."""
+
+    def __init__(self, hydra: Hydra, config_name: str, overrides: list[str]) -> None:
+        self._hydra = hydra
+        self._config_name = config_name
+        self._overrides = overrides
+
+    def problem(self, error: Exception) -> Problem:
+        if isinstance(error, OverrideParseException):
+            return _grammar(error)
+        if isinstance(error, MissingConfigException):
+            return self._missing(error)
+        text = str(error)
+        for pattern, method in self._patterns():
+            if found := re.search(pattern, text):
+                return method(*found.groups())
+        cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+        if isinstance(cause, OmegaConfBaseException):
+            return Problem(str(cause.full_key or ""), f"{reason(cause)}.")
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        hint = "In a defaults list each item is GROUP: NAME, and the overrides come last."
+        return Problem("defaults", lines[0] if lines else "Hydra cannot read a list.", hint)
+
+    def _patterns(self) -> list[tuple[str, Callable[..., Problem]]]:
+        return [
+            (r"To append to your default list use (\S+)", _no_default),
+            (r"Could not override '([^']+)'", self._no_key),
+            (r"Could not delete from config\. '([^']+)' does not exist", self._no_deletion),
+            (r"An item is already at '([^']+)'", _there_already),
+            (r"Ambiguous value for argument '([^']+)'", _sweep_without_flag),
+            (r"Sweep parameters '([^']+)' requires --multirun", _sweep_without_flag),
+        ]
+
+    def _missing(self, error: MissingConfigException) -> Problem:
+        group, _, name = str(error.missing_cfg_file).rpartition("/")
+        if not group:
+            return Problem("", str(error).splitlines()[0])
+        place = re.match(r"In '([^']+)'", str(error))
+        where = f"{place[1]}.yaml: " if place and place[1] != self._config_name else ""
+        options = list(error.options or self._hydra.config_loader.get_group_options(group))
+        message = f"{where}there is no {group} '{name}'."
+        return Problem(group, message, wording.did_you_mean(name, options))
+
+    def _no_key(self, key: str) -> Problem:
+        """An override of a key that is not there: unknown, or only not stated."""
+        stated = next((o for o in self._overrides if o.startswith(f"{key}=")), f"{key}=VALUE")
+        parent, part, there = self._first_missing(key)
+        if parent == "models":
+            hint = f"{wording.did_you_mean(part, there)} To add it: +models.{part}={{source: NAME}}"
+            return Problem(key, f"this run has no model '{part}'.", hint.strip())
+        if key.startswith("hydra."):
+            return Problem(key, "unknown key.", wording.did_you_mean(part, there))
+        kind: Any = BatchSpec
+        for step in key.split("."):
+            known = wording.keys(kind)
+            if known and step not in known:
+                return Problem(key, "unknown key.", wording.did_you_mean(step, known))
+            kind = wording.below(kind, step)
+        return Problem(key, "no file of this run states this key.", f"Write ++{stated}")
+
+    def _no_deletion(self, key: str) -> Problem:
+        _, part, there = self._first_missing(key)
+        message = "there is nothing of that name to remove."
+        return Problem(f"~{key}", message, wording.did_you_mean(part, there))
+
+    def _first_missing(self, key: str) -> tuple[str, str, list[str]]:
+        """Where a dotted key leaves the configuration: parent, missing part, keys there."""
+        others = [o for o in self._overrides if o.lstrip("+~").split("=", 1)[0] != key]
+        try:
+            config = self._hydra.compose_config(self._config_name, others, RunMode.MULTIRUN)
+        except (HydraException, OmegaConfBaseException):
+            config = OmegaConf.create()
+        path: list[str] = []
+        node: Any = config
+        parts = key.split(".")
+        for part in parts[:-1]:
+            below = node.get(part) if isinstance(node, DictConfig) and part in node else None
+            if not isinstance(below, DictConfig):
+                return ".".join(path), part, _keys(node)
+            node = below
+            path.append(part)
+        return ".".join(path), parts[-1], _keys(node)
+
+
+def _keys(node: Any) -> list[str]:
+    names = [str(key) for key in node] if isinstance(node, DictConfig) else []
+    return [name for name in names if name != "hydra"]
+
+
+def _grammar(error: OverrideParseException) -> Problem:
+    lines = [line for line in error.message.splitlines() if not line.startswith(("See ", "Error "))]
+    detail = lines[0].strip() if lines else "it cannot be read"
+    if "Exception: " in detail:  # of the lexer; what follows only repeats the override
+        detail = "a character is not allowed there"
+    hint = "Put it in single quotes where it has spaces, brackets or braces."
+    return Problem(error.override, f"is not a valid override ({detail}).", hint)
+
+
+def _no_default(addition: str) -> Problem:
+    group = addition.lstrip("+").split("=")[0]
+    return Problem(group, "is not in the defaults, so it is added.", f"Write {addition}")
+
+
+def _there_already(key: str) -> Problem:
+    return Problem(f"+{key}", "is stated already.", f"Write {key}=VALUE, or ++{key}=VALUE")
+
+
+def _sweep_without_flag(override: str) -> Problem:
+    key, _, values = override.partition("=")
+    listed = "" if "(" in values else f"; for a list write {key}=[{values}]"
+    return Problem(override, "has several values.", f"For a sweep add -m{listed}")

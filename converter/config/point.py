@@ -1,0 +1,135 @@
+"""One composed configuration, and the folder that its run goes to."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from converter.config import resolution
+from converter.layout import claim
+from converter.layout.interrupts import Interrupts
+from converter.model.errors import ConverterError, ExitCode
+
+CONFIG = "config"
+"""The file of ``configs/`` that everything is composed from."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One composed configuration: of a run, or of one point of a sweep.
+
+    Attributes:
+        config: resolved, plain values.
+        composed: what Hydra composed, unresolved, with its own section.
+        sweep: it is a point of a sweep.
+        folder: the directory of the run or of the sweep, absolute; not yet created.
+        name: the folder name of a sweep's point; empty for a run.
+        interrupts: signals are noted there while it runs.
+    """
+
+    config: dict[str, Any]
+    composed: DictConfig
+    sweep: bool
+    folder: Path
+    name: str
+    _directory: Callable[[], Path]
+    interrupts: Interrupts = field(default_factory=Interrupts)
+
+    @cached_property
+    def text(self) -> str:
+        """The configuration, unresolved: what records may show."""
+        names = [str(name) for name in self.composed if name != "hydra"]
+        return OmegaConf.to_yaml(OmegaConf.masked_copy(self.composed, names))
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+    @property
+    def overrides(self) -> list[str]:
+        """As given on the command line, unresolved, without Hydra's own."""
+        return resolution.overrides(self.composed)
+
+    @property
+    def experiment(self) -> str:
+        return resolution.experiment(self.composed)
+
+    def claim(self) -> Path:
+        """Create the run directory and put ``.hydra/`` there.
+
+        Raises:
+            RunError: it cannot be written, or another run holds it.
+        """
+        from converter.model.manifest import (
+            write_atomic,  # slow to import; a valid run needs it anyway
+        )
+
+        directory = self._directory()
+        try:
+            folder = directory / ".hydra"
+            folder.mkdir(exist_ok=True)
+            hydra = OmegaConf.masked_copy(self.composed.hydra, ["overrides", "runtime"])
+            hydra.sweep = {"subdir": self.name}  # `resume` asks for it
+            parts = {
+                "config": self.text,
+                "overrides": OmegaConf.to_yaml(hydra.overrides.task),
+                "hydra": OmegaConf.to_yaml(OmegaConf.create({"hydra": hydra})),
+            }
+            for name, text in parts.items():
+                write_atomic(folder / f"{name}.yaml", text)  # `hydra` is last: all are there
+        except OSError as error:
+            raise claim.not_writable(directory, error) from error
+        return directory
+
+
+Task = Callable[[Point], ExitCode]
+Report = Callable[[ConverterError, str], ExitCode]
+"""Tells the user of an error in the point of that name, and gives the exit code of its kind."""
+
+
+def create(
+    config: DictConfig,
+    folder: Path,
+    directory: Callable[[], Path],
+    *,
+    name: str = "",
+    interrupts: Interrupts | None = None,
+) -> Point:
+    """The point of what Hydra composed.
+
+    Args:
+        folder: the directory of the run or of the sweep.
+        directory: creates the run directory; called by ``Point.claim``.
+        name: of a sweep's point.
+        interrupts: of the sweep that it is a point of.
+
+    Raises:
+        ConfigError: a value is missing or does not resolve.
+    """
+    resolution.refuse_copied_environment(config)
+    values = resolution.resolve(config, without="hydra")
+    noted = interrupts or Interrupts()
+    return Point(values, config, bool(name), folder, name, directory, noted)
+
+
+def folder_of(config: DictConfig, key: str) -> Path:
+    """The folder that ``hydra.run.dir`` or ``hydra.sweep.dir`` names, absolute."""
+    return Path(str(OmegaConf.select(config, key))).absolute()
+
+
+def is_chosen(config: DictConfig, key: str) -> bool:
+    """Whether the user named the folder: the default's name is a time."""
+    return "${now:" not in raw(config, key)
+
+
+def raw(config: DictConfig, key: str) -> str:
+    """A value of Hydra's as it is written, interpolations and all."""
+    section, _, name = key.rpartition(".")
+    values: Any = OmegaConf.to_container(OmegaConf.select(config, section))
+    return str(values[name])

@@ -1,0 +1,144 @@
+"""Interpolations: resolved once, with every problem told, and closed to the environment.
+
+``${oc.env:NAME}`` reads only what the environment variable ``CONVERTER_ENV`` lists. What a
+configuration resolves to goes to the models; records show it unresolved.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from converter.model.errors import ConfigError, Problem
+
+ALLOWED = "CONVERTER_ENV"
+MAX_DEPTH = 50
+MAX_ADDED = 10_000
+"""How many values interpolations may put into one configuration; each takes 0.1 ms."""
+_ABSENT = object()
+
+
+def install() -> None:
+    """Register the resolvers of ``configs/config.yaml`` and close ``oc.env``."""
+    OmegaConf.register_new_resolver("oc.env", _environment, replace=True)
+    OmegaConf.register_new_resolver("experiment", _experiment, replace=True)
+
+
+def resolve(config: DictConfig, without: str) -> dict[str, Any]:
+    """Plain values of a configuration, but for one section.
+
+    Raises:
+        ConfigError: all interpolations that do not resolve and values that are missing.
+    """
+    walk = _Walk()
+    names = [name for name in config if name != without]
+    resolved = walk.mapping(config, names, "", 0)
+    if walk.problems:
+        raise ConfigError(walk.problems)
+    return resolved
+
+
+def overrides(config: DictConfig) -> list[str]:
+    """What the command line changed, as written: iterating over it would resolve it."""
+    return [str(text) for text in _plain(config.hydra.overrides.task)]
+
+
+def experiment(config: DictConfig) -> str:
+    """The name of the experiment, safe for a folder; a list is joined with ``+``."""
+    choice = config.hydra.runtime.choices.get("experiment")
+    # Of a list Hydra keeps no choice: what was written tells it.
+    written = [text for text in overrides(config) if re.match(r"\+{0,2}experiment=", text)]
+    text = written[-1].partition("=")[2] if written else str(choice or "")
+    names = [name.replace("/", "-").strip("-.") for name in re.findall(r"[\w./-]+", text)]
+    return "+".join(name for name in names if name) or "adhoc"
+
+
+def refuse_copied_environment(config: DictConfig) -> None:
+    """``hydra.job.env_copy`` is another way to read the environment: the same names may pass.
+
+    Raises:
+        ConfigError: it names a variable that may not be read.
+    """
+    for name in config.hydra.job.env_copy:
+        _refuse_unlisted(name)
+
+
+def reason(error: OmegaConfBaseException) -> str:
+    """The first line of what OmegaConf says, without the type of the exception inside it."""
+    lines = str(error).splitlines()
+    first = lines[0] if lines else type(error).__name__
+    return re.sub(r"^\w+ (raised )?while resolving interpolation: ", "", first).rstrip(".")
+
+
+class _Walk:
+    """One pass over a configuration."""
+
+    def __init__(self) -> None:
+        self.problems: list[Problem] = []
+        self._added = 0
+
+    def mapping(
+        self, node: DictConfig, keys: Iterable[Any], path: str, depth: int, added: bool = False
+    ) -> dict[Any, Any]:
+        return {key: self._item(node, key, _join(path, key), depth, added) for key in keys}
+
+    def _item(
+        self, node: DictConfig | ListConfig, key: Any, path: str, depth: int, added: bool
+    ) -> Any:
+        """Args: added: an interpolation put ``node`` there."""
+        added = added or OmegaConf.is_interpolation(node, key)
+        self._added += added
+        if self._added > MAX_ADDED or depth > MAX_DEPTH:
+            message = f"interpolations add more than the limit of {MAX_ADDED} values"
+            raise ConfigError(Problem(path, f"{message} (or {MAX_DEPTH} levels)."))
+        if OmegaConf.is_missing(node, key):
+            self.problems.append(Problem(path, "a value is missing (???).", f"Give {path}=VALUE."))
+            return None
+        try:
+            value = node[key]
+        except OmegaConfBaseException as error:
+            message = f"{_plain(node)[key]} cannot be resolved: {reason(error)}."
+            self.problems.append(Problem(path, message))
+            return None
+        if isinstance(value, DictConfig):
+            return self.mapping(value, list(value), path, depth + 1, added)
+        if isinstance(value, ListConfig):
+            indices = range(len(value))
+            return [self._item(value, i, _join(path, i), depth + 1, added) for i in indices]
+        return value
+
+
+def _plain(node: Any) -> Any:
+    return OmegaConf.to_container(node, resolve=False)
+
+
+def _join(path: str, key: Any) -> str:
+    return f"{path}.{key}" if path else str(key)
+
+
+def _experiment(*, _root_: DictConfig) -> str:
+    return experiment(_root_)
+
+
+def _environment(name: str, default: Any = _ABSENT) -> str | None:
+    _refuse_unlisted(name)
+    if name in os.environ:
+        return os.environ[name]
+    if default is _ABSENT:
+        raise ConfigError(f"the environment variable {name} is not set")
+    return None if default is None else str(default)
+
+
+def _refuse_unlisted(name: str) -> None:
+    listed = [item.strip() for item in os.environ.get(ALLOWED, "").split(",") if item.strip()]
+    if name not in listed:
+        names = ",".join([*listed, name])
+        raise ConfigError(
+            f"the environment variable {name} may not be read here "
+            f"(to allow it: export {ALLOWED}={names})"
+        )

@@ -1,0 +1,54 @@
+"""Rules of the keys that are about the run as a whole: what to compare with, what to call."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+
+from converter.layout import trust
+from converter.model.batch import LATEST, BatchSpec, Command
+from converter.model.errors import Problem
+
+
+def check(spec: BatchSpec) -> list[Problem]:
+    """Paths that must be there, and commands that may be called."""
+    problems = _baseline(spec.baseline)
+    for key in ("on_failure", "on_regression"):
+        command = getattr(spec, key)
+        if command is not None:
+            problems += _command(key, command)
+    return problems
+
+
+def _baseline(stated: str | None) -> list[Problem]:
+    if stated is None or stated == LATEST or Path(stated).exists():
+        return []
+    hint = "Name a run directory or a manifest, or write baseline=latest."
+    return [Problem("baseline", f"there is no {Path(stated).absolute()}.", hint)]
+
+
+def _command(key: str, command: Command) -> list[Problem]:
+    """A configuration may come from anybody: what it calls must be trusted, as model code is."""
+    import shutil  # slow to import, and few configurations name a command
+
+    try:
+        line = words(command)
+    except ValueError as error:
+        return [Problem(key, f"{error} in '{command}'.", "Write it as a list: [PROGRAM, WORD].")]
+    if not line:
+        return [Problem(key, "names no program.")]
+    program = shutil.which(line[0])
+    if program is None:
+        return [Problem(key, f"there is no program '{line[0]}'.", "Give its path.")]
+    entries = trust.parse(os.environ.get(trust.VARIABLE, ""), Path.cwd())
+    if trust.holds_file(program, entries):
+        return []
+    program = str(Path(program).absolute())
+    export = trust.line_to_export(program, entries)
+    return [Problem(key, f"{program} is not trusted to run.", f"If you trust it: {export}")]
+
+
+def words(command: Command) -> list[str]:
+    """A command as a list; no shell reads it. Raises ``ValueError`` for a quote without its end."""
+    return shlex.split(command) if isinstance(command, str) else list(command)

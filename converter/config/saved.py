@@ -1,0 +1,69 @@
+"""The configuration that a run directory keeps in ``.hydra``: what its run was."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import setup_globals
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from converter.config import resolution
+from converter.model.errors import ConfigError, Problem
+
+FOLDER = ".hydra"
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What a run was started with.
+
+    Attributes:
+        config: resolved now, plain values.
+        cwd: where the command was started: what its relative paths start from.
+        point: the folder name of a sweep's point; empty for a run.
+    """
+
+    config: dict[str, Any]
+    experiment: str
+    overrides: list[str]
+    sha256: str
+    cwd: Path
+    point: str
+
+
+def read(directory: Path) -> Saved:
+    """The configuration of a run, as it was composed then: files changed since do not matter.
+
+    Raises:
+        ConfigError: there is none, it cannot be read, or its values do not resolve any more.
+    """
+    folder = directory / FOLDER
+    if not (folder / "hydra.yaml").is_file():
+        message = f"{directory} holds no run that has begun."
+        raise ConfigError(Problem("resume", message, "Delete the folder and start again."))
+    resolution.install()
+    setup_globals()
+    try:
+        text = (folder / "config.yaml").read_text(encoding="utf-8")
+        composed = cast(DictConfig, OmegaConf.create(text))
+        composed.hydra = OmegaConf.load(folder / "hydra.yaml").hydra
+        cwd = Path(composed.hydra.runtime.cwd)
+    except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
+        reason = str(error).splitlines()[0]
+        hint = "Start again in a new folder."
+        raise ConfigError(Problem(str(folder), f"cannot be read: {reason}.", hint)) from error
+    HydraConfig.instance().cfg = cast(Any, composed)  # for ${hydra:...}
+    return Saved(
+        config=resolution.resolve(composed, without="hydra"),
+        experiment=resolution.experiment(composed),
+        overrides=resolution.overrides(composed),
+        sha256=hashlib.sha256(text.encode()).hexdigest(),
+        cwd=cwd,
+        point=composed.hydra.sweep.subdir,
+    )

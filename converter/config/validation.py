@@ -1,0 +1,204 @@
+"""From a composed configuration to a ``BatchSpec``, or to every problem there is with it.
+
+``parse`` validates the run-level part and each model on its own, so that one mistake does not
+hide another, words the errors, and hands what could be typed to ``converter.config.rules``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from converter.config import rules
+from converter.model import wording
+from converter.model.batch import BatchSpec
+from converter.model.errors import ConfigError, Problem
+from converter.model.spec import Frozen, ModelSpec
+
+MAX_NAME = 120
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_NAME_RULE = (
+    f"a model's name is made of letters, digits, '.', '_' and '-', begins with a letter or a "
+    f"digit and has at most {MAX_NAME} characters."
+)
+
+Spec = TypeVar("Spec", bound=Frozen)
+
+
+def parse(config: Mapping[str, Any], *, sweep: bool = False) -> BatchSpec:
+    """Type and check a composed, resolved configuration.
+
+    Args:
+        sweep: it is a point of a sweep: what no exporter can do is skipped there.
+
+    Raises:
+        ConfigError: everything that is wrong, each with its key.
+    """
+    unfit: list[Problem] = []
+    problems: list[Problem] = []
+    clean = _representable(dict(config), (), unfit)
+    if clean.get("benchmark") is False:  # YAML reads an unquoted `off` as false
+        clean["benchmark"] = {"providers": []}
+    entries = clean.pop("models", {})
+    spec, refused = _run_level(clean, problems)
+    if not isinstance(entries, dict):
+        problems.append(_mismatch("models", entries, "a mapping of names to models"))
+        refused.add("models")
+        entries = {}
+    problems += check_names(entries)
+    models: dict[str, ModelSpec] = {}
+    for name, entry in entries.items():
+        model = _typed(ModelSpec, entry, ("models", name), problems)
+        if model is not None:
+            models[name] = model
+    spec = spec.model_copy(update={"models": models})
+    untyped = set(entries) - set(models)
+    problems += rules.check(spec, sweep=sweep, refused_keys=refused, refused_models=untyped)
+    # What was unfit has been replaced: problems of the same key are only its consequence.
+    causes = {problem.key for problem in unfit}
+    problems = unfit + [problem for problem in problems if problem.key not in causes]
+    if problems:
+        raise ConfigError(problems)
+    return spec
+
+
+def check_names(names: Iterable[str]) -> list[Problem]:
+    """Refuse names that are no safe file names, or that a file system may take for one."""
+    problems = []
+    seen: dict[str, str] = {}
+    for name in names:
+        shown = wording.found(name)
+        folded = unicodedata.normalize("NFKC", name).casefold()
+        if folded in seen:
+            message = f"the names {wording.found(seen[folded])} and {shown} differ only in case or"
+            problems.append(Problem("models", f"{message} Unicode form.", "Rename one."))
+        elif len(name) > MAX_NAME or not _NAME.fullmatch(name):
+            problems.append(Problem("models", f"{shown} is not a name: {_NAME_RULE}"))
+        seen.setdefault(folded, name)
+    return problems
+
+
+def _run_level(config: dict[str, Any], problems: list[Problem]) -> tuple[BatchSpec, set[str]]:
+    """The run-level part; keys that are wrong are reported and take their default."""
+    before = len(problems)
+    spec = _typed(BatchSpec, config, (), problems)
+    if spec is not None:
+        return spec, set()
+    refused = {problem.key.split(".")[0] for problem in problems[before:]}
+    rest = {key: value for key, value in config.items() if key not in refused}
+    return _typed(BatchSpec, rest, (), []) or BatchSpec(), refused
+
+
+def _typed(
+    kind: type[Spec], value: Any, path: tuple[str, ...], problems: list[Problem]
+) -> Spec | None:
+    """Validate in JSON mode: there "17" is no number, 1 is no truth, and an axis is an int."""
+    try:
+        return kind.model_validate_json(json.dumps(value))
+    except ValidationError as error:
+        problems += _worded(error.errors(include_url=False), kind, value, path)
+        return None
+
+
+def _worded(
+    errors: list[ErrorDetails], kind: type[Frozen], value: Any, path: tuple[str, ...]
+) -> list[Problem]:
+    """One problem for each place: of a union's alternatives, the one that came furthest."""
+    places: dict[tuple[Any, ...], ErrorDetails] = {}
+    for error in errors:
+        places.setdefault(_place(error, value), error)
+    kept = [
+        place
+        for place in places
+        if not any(other != place and other[: len(place)] == place for other in places)
+    ]
+    return [_problem(places[place], place, kind, path) for place in kept]
+
+
+def _place(error: ErrorDetails, value: Any) -> tuple[Any, ...]:
+    """The keys of an error without the names of union alternatives that pydantic puts between."""
+    place: list[Any] = []
+    last = len(error["loc"]) - 1
+    for index, part in enumerate(error["loc"]):
+        here = value if isinstance(value, dict) else dict(enumerate(_items(value)))
+        if part in here:
+            value = here[part]
+        elif not (error["type"] == "missing" and index == last):
+            continue
+        place.append(part)
+    return tuple(place)
+
+
+def _items(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _problem(
+    error: ErrorDetails, place: tuple[Any, ...], kind: type[Frozen], path: tuple[str, ...]
+) -> Problem:
+    key = ".".join(str(part) for part in (*path, *place))
+    parent: Any = kind
+    for part in place[:-1]:
+        parent = wording.below(parent, part)
+    annotation = wording.below(parent, place[-1]) if place else kind
+    if error["type"] == "extra_forbidden":
+        hint = wording.did_you_mean(str(place[-1]), wording.keys(parent))
+        return Problem(key, "unknown key.", hint)
+    if error["type"] == "missing":
+        return Problem(key, f"is missing; expected {wording.expected(annotation)}.")
+    if error["type"] == "value_error":
+        return Problem(key, f"{error['ctx']['error']}.")
+    if error["loc"][-1] == "[key]":
+        return Problem(key, f"found the key {wording.found(place[-1])}; expected a whole number.")
+    hint = ""
+    if error["type"] == "literal_error" and isinstance(error["input"], str):
+        close = wording.near(error["input"], wording.expected(annotation).split(" or "))
+        hint = f"Did you mean {close[0]}?" if close else ""
+    return _mismatch(key, error["input"], wording.expected(annotation), hint)
+
+
+def _mismatch(key: str, value: object, expected: str, hint: str = "") -> Problem:
+    return Problem(key, f"found {wording.found(value)}; expected {expected}.", hint)
+
+
+def _representable(value: Any, path: tuple[str, ...], problems: list[Problem]) -> Any:
+    """A copy that JSON can carry to a worker; what it cannot carry is reported."""
+    key = ".".join(path)
+    if isinstance(value, Mapping):
+        names = [str(name) for name in value]
+        for name in sorted({name for name in names if names.count(name) > 1}):
+            text = f"the key {name} is stated twice, as a number and as text."
+            problems.append(Problem(f"{key}.{name}".lstrip("."), text, "State it once."))
+        return {
+            _text(str(name), path, problems): _representable(item, (*path, str(name)), problems)
+            for name, item in value.items()
+        }
+    if isinstance(value, (list, tuple)):
+        items = enumerate(value)
+        return [_representable(item, (*path, str(index)), problems) for index, item in items]
+    if isinstance(value, float) and not math.isfinite(value):
+        problems.append(_mismatch(key, value, "a finite number"))
+        return None
+    if isinstance(value, str):
+        return _text(value, path, problems)
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    problems.append(_mismatch(key, value, "text, a number, true, false, a list or a mapping"))
+    return None
+
+
+def _text(value: str, path: tuple[str, ...], problems: list[Problem]) -> str:
+    """Text as it is, or without what no UTF-8 file can hold."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        problems.append(Problem(".".join(path), f"found {value!a}; expected UTF-8 text."))
+        return value.encode(errors="replace").decode()
+    return value

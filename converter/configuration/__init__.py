@@ -1,1 +1,0 @@
-"""From YAML and the command line to jobs. Parent-side: nothing here imports torch."""

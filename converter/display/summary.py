@@ -1,0 +1,162 @@
+"""What a run prints at its end: a table of 80 columns, the failures, where to look."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from converter.display import columns, latencies
+from converter.model.errors import Code
+from converter.model.job import Artifact, StageName
+from converter.model.manifest import Manifest, Row, counts
+
+WIDTH = 80
+EXPECTED = ("ok", "xfail", "skipped")
+_ALL_ROWS = 40  # a longer table would hide what is not ok, and each row was printed before
+_HEAD = ("model", "status", "opset", "exporter", "nodes", "size", "max abs", "seconds")
+_NAME_WIDTH = 24
+_PROOF: tuple[StageName, ...] = ("reference", "verify")
+_UNITS = ("B", "kB", "MB", "GB", "TB")
+
+
+def render(manifest: Manifest, directory: Path) -> str:
+    """The whole summary, lines of at most 80 columns but for paths and messages."""
+    rows = manifest.models
+    shown = rows if len(rows) <= _ALL_ROWS else [row for row in rows if row.status != "ok"]
+    parts = []
+    if shown:
+        parts.append(table(shown))
+    if len(shown) < len(rows):
+        parts.append(f"{len(rows) - len(shown)} more are ok; manifest.json has every row.")
+    parts += latencies.render(rows, _ALL_ROWS)
+    if notes := [line for row in rows for line in explain(row, directory)]:
+        parts.append("\n".join(notes))
+    parts.append("\n".join([totals(rows), *verification(rows), str(directory)]))
+    return "\n\n".join(parts)
+
+
+def totals(rows: Sequence[Row]) -> str:
+    """``12 models: 10 ok, 1 failed, 1 skipped; 9 from the store; 1 tried again``."""
+    number = counts(rows)
+    total = sum(number.values())
+    order = sorted(number, key=lambda status: (status != "ok", status))
+    listed = ", ".join(f"{number[status]} {status}" for status in order)
+    stored = sum(row.cached for row in rows)
+    more = f"; {stored} from the store" if stored else ""
+    again = sum(map(retried, rows))
+    more += f"; {again} tried again" if again else ""
+    return f"{total} {'model' if total == 1 else 'models'}: {listed or 'none'}{more}"
+
+
+def retried(row: Row) -> bool:
+    """Whether a process of the job was lost in this run, and another one took its place."""
+    return row.attempts > 1 and not row.cached
+
+
+def verification(rows: Sequence[Row]) -> list[str]:
+    """What the proof costs: ``verification took 23 % of the conversions' time``.
+
+    The reference counts as well: the conversion alone would not need it. Where latencies were
+    measured, its share of conversions and latencies together follows. Rows of the store do not
+    count: they cost this run nothing of it. None where nothing ran.
+    """
+    spent: defaultdict[str, float] = defaultdict(float)
+    for row in rows:
+        for name, stage in row.stages.items() if not row.cached else ():
+            spent[name] += stage.seconds or 0.0
+    proof, benchmark = sum(spent[name] for name in _PROOF), spent["benchmark"]
+    whole = sum(spent.values())
+    if whole <= benchmark:
+        return []
+    told = f"verification took {100 * proof / (whole - benchmark):.0f} % of the conversions' time"
+    return [f"{told}, {100 * proof / whole:.0f} % with their latencies" if benchmark else told]
+
+
+def table(rows: Sequence[Row]) -> str:
+    return columns.table(_HEAD, map(_cells, rows), left=2)
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    artifact = row.artifact
+    return (
+        columns.shorten(row.name, _NAME_WIDTH),
+        row.status,
+        str(artifact.opset if artifact else row.request.opset or "-"),
+        artifact.exporter if artifact else "-",
+        str(artifact.nodes) if artifact else "-",
+        size(total_bytes(artifact)) if artifact else "-",
+        worst(row),
+        f"{seconds(row):.1f}",
+    )
+
+
+def size(number: int) -> str:
+    """Bytes in decimal units: ``44.7 MB``."""
+    value, unit = float(number), 0
+    while value >= 999.5 and unit < len(_UNITS) - 1:
+        value, unit = value / 1000, unit + 1
+    return f"{value:.0f} {_UNITS[unit]}" if unit == 0 else f"{value:.3g} {_UNITS[unit]}"
+
+
+def total_bytes(artifact: Artifact) -> int:
+    """Of the ONNX file and its external data."""
+    return artifact.bytes + sum(file.bytes for file in artifact.external_data)
+
+
+def uncompared(row: Row) -> str | None:
+    """What kept an output from being compared at all, such as ``shape``; ``None``: nothing did.
+
+    Where there is such an output the errors of the others, however small, are not the row's.
+    """
+    for case in row.verify.cases:
+        for check in case.outputs:
+            if not check.passed and check.max_abs is None:
+                return check.not_compared or "not compared"
+        if not case.outputs:  # the file did not run, or gave another number of outputs
+            return "not compared"
+    return None
+
+
+def max_abs(row: Row) -> float | None:
+    """The largest absolute error of any output in any case; ``None`` where one was not computed."""
+    if uncompared(row) is not None:
+        return None
+    checks = [output for case in row.verify.cases for output in case.outputs]
+    return max((check.max_abs for check in checks if check.max_abs is not None), default=None)
+
+
+def worst(row: Row) -> str:
+    error = max_abs(row)
+    return "-" if error is None else f"{error:.1e}"
+
+
+def seconds(row: Row) -> float:
+    """Time spent in the stages of a row."""
+    return sum(stage.seconds or 0.0 for stage in row.stages.values())
+
+
+def reason(row: Row) -> str:
+    """Why a row is not ok, in one line; empty for one that is."""
+    if row.status == "xpass":
+        return "expected to fail, but it is ok: remove its 'expect'"
+    if row.error is not None:
+        first = row.error.message.splitlines()[0] if row.error.message else ""
+        return f"{row.error.code}: {first}"
+    if row.status == "skipped":
+        return row.verify.reason or ""
+    return ""
+
+
+def explain(row: Row, directory: Path) -> list[str]:
+    """The lines below the table for a row that is not ok; none for one that is, or never ran."""
+    if row.status in ("ok", "not_run"):
+        return []
+    lines = [f"{row.status} {row.name}: {reason(row)}"]
+    if row.status in EXPECTED:
+        return lines
+    if row.error is not None and row.error.hint:
+        lines.append(f"    {row.error.hint}")
+    if row.error is not None and row.error.log and row.error.code is not Code.TARGET_DENIED:
+        lines.append(f"    {directory / row.error.log}")
+    return lines

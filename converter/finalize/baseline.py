@@ -1,0 +1,85 @@
+"""The earlier run that a run is compared with."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from converter.finalize import history
+from converter.model import manifest
+from converter.model.batch import LATEST
+from converter.model.errors import ConfigError, Problem
+from converter.model.manifest import MANIFEST, SCHEMA_VERSION, Manifest
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """Attributes: directory: of the run, or of the manifest; its files are below it."""
+
+    manifest: Manifest
+    directory: Path
+
+
+def find(stated: str | None, home: Path, point: str) -> Baseline | None:
+    """The baseline that a configuration asks for; ``None`` on the first night.
+
+    Args:
+        stated: ``latest``, a run directory or a manifest.
+        home: the folder of the experiment's runs.
+        point: the folder name of a sweep's point; empty for a run.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    if stated is None:
+        return None
+    path = history.latest(home, point) if stated == LATEST else Path(stated).resolve()
+    return None if path is None else load(path, "baseline")
+
+
+def load(path: Path, key: str) -> Baseline:
+    """Read a run directory or a manifest.
+
+    Args:
+        key: what named it, for the message.
+
+    Raises:
+        ConfigError: there is none, it is damaged, or another version wrote it.
+    """
+    file = path / MANIFEST if path.is_dir() else path
+    if not path.exists():
+        raise _unusable(key, f"there is no {path}.", "Name a run directory or a manifest.")
+    if not file.exists():
+        points = sorted(found.parent.name for found in path.glob(f"*/{MANIFEST}"))
+        hint = f"It is a sweep, take one of its points: {', '.join(points)}." if points else ""
+        raise _unusable(key, f"{path} holds no {MANIFEST}.", hint)
+    try:
+        data = json.loads(file.read_bytes())
+        version = data.get("schema_version") if isinstance(data, dict) else None
+        if version != SCHEMA_VERSION:
+            found = "none" if version is None else repr(version)
+            raise _unusable(
+                key,
+                f"{file} has schema_version {found}; this version of the converter reads "
+                f"'{SCHEMA_VERSION}'.",
+                "Read it with the version that wrote it.",
+            )
+        found_there = Manifest.model_validate_json(json.dumps(data))
+        if path.is_dir():
+            found_there = manifest.as_left(found_there, path)
+        return Baseline(found_there, file.parent)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        message = f"{file} is not a manifest that this version can read: {where}: {first['msg']}."
+        raise _unusable(key, message, "A newer version may have written it.") from error
+    except (OSError, ValueError) as error:
+        hint = "It is damaged: name another run."
+        raise _unusable(key, f"{file} cannot be read: {error}.", hint) from error
+
+
+def _unusable(key: str, message: str, hint: str) -> ConfigError:
+    return ConfigError(Problem(key, message, hint))

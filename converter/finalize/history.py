@@ -1,0 +1,100 @@
+"""The runs of an experiment that are on the disk: which there are, and which came last."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from converter.layout.delivery import LATEST
+from converter.model.manifest import MANIFEST
+
+_OUTPUTS = "outputs"
+
+
+@dataclass(frozen=True)
+class Night:
+    """A run, or a sweep with all its points.
+
+    Attributes:
+        directory: below the folder of the experiment.
+        started_at: of the run, or of the first point; sorts by time.
+    """
+
+    directory: Path
+    started_at: str
+
+
+def home(folder: Path, experiment: str) -> Path:
+    """The folder of an experiment's runs.
+
+    Args:
+        folder: the directory of the run or of the sweep. One that was chosen elsewhere is not
+            beside the others: they are in ``outputs``.
+    """
+    return folder.parent if folder.parent.name == experiment else Path.cwd() / _OUTPUTS / experiment
+
+
+def latest(home: Path, point: str) -> Path | None:
+    """The directory to compare with: where the link leads, or the same point of the last sweep.
+
+    A run of a few models is no night: where the link leads to one that was narrowed by ``select``,
+    or to nothing any more, it is the newest complete run that was not.
+
+    Args:
+        point: the folder name of a sweep's point; empty for a run.
+    """
+    if not point:
+        run = _run(home / LATEST)
+        if run and not run.get("narrowed"):
+            return (home / LATEST).resolve()
+    runs = [
+        (str(run["started_at"]), folder / point)
+        for folder in _folders(home)
+        if (run := _run(folder / point)) and run.get("complete") and "started_at" in run
+        if not run.get("narrowed")
+    ]
+    return max(runs)[1] if runs else None
+
+
+def is_newer(directory: Path, other: Path) -> bool:
+    """Whether a run started after another one, or the other is none."""
+    run, others = _run(directory) or {}, _run(other) or {}
+    return str(run.get("started_at", "")) >= str(others.get("started_at", ""))
+
+
+def nights(home: Path, experiment: str) -> list[Night]:
+    """All runs and sweeps of an experiment, the newest first; nothing else that lies there."""
+    found = []
+    for folder in _folders(home):
+        runs = [_run(folder)] if (folder / MANIFEST).exists() else _points(folder)
+        started = [
+            str(run["started_at"])
+            for run in runs
+            if run and run.get("experiment") == experiment and "started_at" in run
+        ]
+        if started and len(started) == len(runs):
+            found.append(Night(folder, min(started)))
+    return sorted(found, key=lambda night: night.started_at, reverse=True)
+
+
+def _points(folder: Path) -> list[dict[str, Any] | None]:
+    return [_run(path.parent) for path in sorted(folder.glob(f"*/{MANIFEST}"))]
+
+
+def _folders(home: Path) -> Iterator[Path]:
+    if home.is_dir():
+        for path in sorted(home.iterdir()):
+            if path.is_dir() and not path.is_symlink() and not path.name.startswith("."):
+                yield path
+
+
+def _run(directory: Path) -> dict[str, Any] | None:
+    """The part ``run`` of a manifest; ``None`` where there is none that can be read."""
+    try:
+        run = json.loads((directory / MANIFEST).read_bytes())["run"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return run if isinstance(run, dict) else None

@@ -1,0 +1,121 @@
+"""Settle who is slower: time the baseline's files again beside the new ones, one pair at a time.
+
+Each pair runs in a supervised process with the machine to itself: a file that crashes or hangs
+costs its own verdict only.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from converter.compare.latency import Settled, Suspect
+from converter.finalize.baseline import Baseline
+from converter.layout import delivery, environment, files
+from converter.model.batch import ExecutorSpec
+from converter.model.job import Artifact, Job, JobResult
+from converter.model.measure import Duel
+from converter.model.spec import InputSpec
+from converter.plugins.executors import Finished
+
+_ENTRY = "converter.worker.benchmark.paired:run"
+_NO_TIME = "the run had to end"
+_PAIR_S = 60.0  # loading large files may take longer than timing them
+
+
+def settle(
+    suspects: Sequence[Suspect],
+    old: Baseline,
+    new: Baseline,
+    budget_s: float,
+    stopped: Callable[[], bool],
+) -> dict[str, Settled]:
+    """Time suspects again until the budget is used up.
+
+    Args:
+        stopped: whether the person wants to go home.
+
+    Returns:
+        By ``Suspect.key``, for every suspect.
+    """
+    end = time.monotonic() + budget_s
+    found = {}
+    for suspect in suspects:
+        if stopped():
+            found[suspect.key] = Settled(reason=_NO_TIME)
+        elif time.monotonic() >= end:
+            reason = f"compare.settle_s ({budget_s:g} s) was used up by slower models"
+            found[suspect.key] = Settled(reason=reason)
+        else:
+            found[suspect.key] = _settle(suspect, old, new, stopped)
+    return found
+
+
+def _settle(suspect: Suspect, old: Baseline, new: Baseline, stopped: Callable[[], bool]) -> Settled:
+    before, after = _artifact(suspect.model, old), _artifact(suspect.model, new)
+    for artifact, run in ((before, old), (after, new)):
+        path = run.directory / artifact.path
+        if not path.is_file() or files.sha256(path) != artifact.sha256:
+            return Settled(reason=f"{path} is gone or is not the file of that run")
+    job = new.directory / delivery.MODELS / suspect.model / delivery.JOB
+    try:
+        with tempfile.TemporaryDirectory(prefix="converter-compare-") as folder:
+            recorded = Job.model_validate_json(job.read_bytes())
+            changed = {
+                "inputs": _inputs(recorded, after, suspect),
+                "threads": suspect.after.threads or environment.cores(),
+                "model_dir": folder,
+                "staging_dir": str(Path(folder) / delivery.STAGING),
+                "baseline_file": str((old.directory / before.path).absolute()),
+                "file": str((new.directory / after.path).absolute()),
+                "provider": suspect.after.provider,
+            }
+            return _run(Duel.model_validate({**dict(recorded), **changed}), stopped)
+    except (OSError, ValidationError) as error:
+        return Settled(reason=str(error).splitlines()[0])
+
+
+def _run(duel: Duel, stopped: Callable[[], bool]) -> Settled:
+    from converter.plugins.executors.process import ProcessExecutor
+
+    executor = ProcessExecutor(ExecutorSpec(workers=1, retries=0, timeout_s=_PAIR_S), entry=_ENTRY)
+    with closing(executor.run([duel])) as events:
+        for event in events:
+            if stopped():
+                return Settled(reason=_NO_TIME)
+            if isinstance(event, Finished):
+                return _verdict(event.result)
+    raise AssertionError("unreachable: an executor gives a result for each job")
+
+
+def _verdict(result: JobResult) -> Settled:
+    if result.error is not None:
+        return Settled(reason=f"{result.error.code}: {result.error.message}")
+    before, after = result.latency
+    return Settled(before, after)
+
+
+def _artifact(model: str, run: Baseline) -> Artifact:
+    (artifact,) = [row.artifact for row in run.manifest.models if row.name == model]
+    assert artifact is not None
+    return artifact
+
+
+def _inputs(job: Job, artifact: Artifact, suspect: Suspect) -> dict[str, InputSpec]:
+    """What to feed: the job's inputs in the shapes that were measured, parameters as declared."""
+    inputs = {}
+    for tensor in artifact.inputs:
+        declared = job.inputs.get(tensor.name)
+        shape = suspect.after.shapes.get(tensor.name)
+        if declared is not None:
+            changed = {"shape": shape} if shape else {}
+            inputs[tensor.name] = declared.model_copy(update=changed)
+        else:
+            sizes = shape or [size if isinstance(size, int) else 1 for size in tensor.shape]
+            inputs[tensor.name] = InputSpec.model_validate({"shape": sizes, "dtype": tensor.dtype})
+    return inputs

@@ -1,0 +1,140 @@
+"""A model's folders, and how a file leaves staging for its final name: whole, or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import stat
+from pathlib import Path
+
+from converter.layout import files
+from converter.model import manifest
+from converter.model.job import FileInfo, Job, JobResult
+
+LOG = "log.txt"
+JOB = "job.json"
+RESULT = "result.json"
+STAGING = ".staging"
+MODELS = "models"
+LATEST = "latest"
+# Of `publish`: a file is not what its record says. Other errors are of the run directory.
+NOT_AS_HASHED = (errno.EIO, errno.EINVAL, errno.ENOENT)
+
+
+def prepare(job: Job, directory: Path) -> None:
+    """Make a model's folder and leave the job in it, for replay and for a reader of the run.
+
+    Raises:
+        OSError: the folder cannot be made or a symbolic link is in its place.
+    """
+    folder, staging = Path(job.model_dir), Path(job.staging_dir)
+    for path in (folder.parent, folder, staging.parent, staging, folder / JOB, folder / LOG):
+        if path != directory:
+            refuse_link(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    manifest.write_atomic(folder / JOB, manifest.dump(job))
+
+
+def clear_staging(job: Job) -> None:
+    """Give an attempt an empty staging folder.
+
+    Raises:
+        OSError: it cannot be emptied or made, or a symbolic link is in its place.
+    """
+    folder = Path(job.staging_dir)
+    refuse_link(folder)
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+
+
+def refuse_link(path: Path) -> None:
+    """Raises ``OSError`` (``ELOOP``) when a symbolic link is at ``path``; its target is left."""
+    if path.is_symlink():
+        raise OSError(errno.ELOOP, "a symbolic link is at an output path", str(path))
+
+
+def is_own_folder(job: Job) -> bool:
+    """Whether the model's folder is there, and no symbolic link leads elsewhere from it."""
+    folder = Path(job.model_dir)
+    return folder.is_dir() and not folder.is_symlink() and not folder.parent.is_symlink()
+
+
+def publish(job: Job, result: JobResult, directory: Path) -> JobResult:
+    """Move the artifact of an ok result from staging to its final names.
+
+    Every file is hashed again before it moves; external data moves first, so that a model
+    under its final name is whole.
+
+    Returns:
+        The result with the paths of its artifact relative to ``directory``.
+
+    Raises:
+        OSError: a file is missing, is no plain file, is not what the worker hashed, or a
+            symbolic link is at its final name. Nothing is left under a final name.
+    """
+    artifact = result.artifact
+    if artifact is None:
+        raise FileNotFoundError(errno.ENOENT, "the job reported ok without an artifact", job.name)
+    main = FileInfo(path=artifact.path, bytes=artifact.bytes, sha256=artifact.sha256)
+    folder, staging = Path(job.model_dir), Path(job.staging_dir)
+    refuse_link(folder)
+    parts = [*artifact.external_data, main]
+    for part in parts:
+        if Path(part.path).name != part.path or not part.path.startswith(f"{job.name}.onnx"):
+            raise OSError(errno.EINVAL, "the job reported a file that is not its own", part.path)
+        _check(staging / part.path, part)
+        refuse_link(folder / part.path)
+    _move(staging, folder, [part.path for part in parts])
+    home = folder.relative_to(directory)
+    data = [
+        part.model_copy(update={"path": str(home / part.path)}) for part in artifact.external_data
+    ]
+    path = str(home / artifact.path)
+    published = artifact.model_copy(update={"path": path, "external_data": data})
+    return result.model_copy(update={"artifact": published})
+
+
+def _check(path: Path, recorded: FileInfo) -> None:
+    status = path.lstat()
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "the job left something that is not a plain file", str(path))
+    if (status.st_size, files.sha256(path)) != (recorded.bytes, recorded.sha256):
+        raise OSError(errno.EIO, "the file is not the one that the job hashed", str(path))
+
+
+def _move(staging: Path, folder: Path, names: list[str]) -> None:
+    moved: list[Path] = []
+    try:
+        for name in names:
+            os.rename(staging / name, folder / name)
+            moved.append(folder / name)
+        files.fsync(folder)
+    except OSError:
+        for path in moved:
+            path.unlink(missing_ok=True)
+        raise
+
+
+def unpublish(job: Job, result: JobResult) -> None:
+    """Remove a published artifact whose row could not be recorded."""
+    if result.artifact is not None:
+        paths = [result.artifact.path, *(part.path for part in result.artifact.external_data)]
+        for path in paths:
+            (Path(job.model_dir) / Path(path).name).unlink(missing_ok=True)
+
+
+def link_latest(directory: Path) -> None:
+    """Point ``latest`` beside the run directory to it; leaves alone what is not a link.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    link = directory.parent / LATEST
+    if link.exists() and not link.is_symlink():
+        return
+    temporary = directory.parent / f".{LATEST}.{os.getpid()}"
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(directory.name)
+    os.replace(temporary, link)

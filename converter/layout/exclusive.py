@@ -1,0 +1,80 @@
+"""One at a time: the folder of an experiment and the folder that it publishes to."""
+
+from __future__ import annotations
+
+import fcntl
+import functools
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from converter.layout import runlock
+from converter.model.errors import RunError
+
+LOCK = ".holder"
+_STEP_S = 0.1
+
+
+@functools.cache
+def hold(folder: Path) -> int:
+    """Keep a folder to this process until it ends: the points of a sweep share it.
+
+    The file stays: a lock that is removed can be held twice. The kernel frees the lock of a
+    process that was killed.
+
+    Raises:
+        RunError: another process has it, or the folder cannot be written.
+    """
+    descriptor = _open(folder)
+    try:
+        _take(descriptor, folder)
+    except RunError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+@contextmanager
+def waited(folder: Path, seconds: float) -> Iterator[None]:
+    """Hold a folder for a while; waits for the process that has it.
+
+    Raises:
+        RunError: it was not free in time, or the folder cannot be written.
+    """
+    descriptor = _open(folder)
+    try:
+        end = time.monotonic() + seconds
+        while True:
+            try:
+                _take(descriptor, folder)
+                break
+            except RunError:
+                if time.monotonic() >= end:
+                    raise
+                time.sleep(_STEP_S)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _open(folder: Path) -> int:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+    except OSError as error:
+        raise RunError(
+            f"{folder} cannot be written: {error.strerror or error}. Check the folder and its owner"
+        ) from error
+
+
+def _take(descriptor: int, folder: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise RunError(
+            f"{folder} is held by {runlock.holder(descriptor)}, and only one run at a time may "
+            "use it: wait for that one, or end it"
+        ) from None
+    runlock.sign(descriptor)

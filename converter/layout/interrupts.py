@@ -1,0 +1,63 @@
+"""SIGINT, SIGTERM and the deadline end a run cleanly; a second signal ends it at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from types import FrameType, TracebackType
+
+from converter.model.errors import ExitCode
+
+
+def exit_code(received: signal.Signals) -> ExitCode:
+    """As a shell would say it: 130 or 143."""
+    return ExitCode.INTERRUPTED if received == signal.SIGINT else ExitCode.TERMINATED
+
+
+class Interrupts:
+    """Notes SIGINT and SIGTERM instead of raising in the middle of a write; a second one kills.
+
+    A sweep enters it around its points, and each run in it once more: a signal is noted wherever
+    it arrives, and ends both.
+    """
+
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
+        self._end: float | None = None
+        self._depth = 0
+
+    def limit(self, deadline_s: float | None) -> None:
+        """A run begins: it is late after so many seconds; each point of a sweep has its own."""
+        self._end = None if deadline_s is None else time.monotonic() + deadline_s
+
+    @property
+    def late(self) -> bool:
+        """Whether the deadline has passed."""
+        return self._end is not None and time.monotonic() >= self._end
+
+    def __enter__(self) -> Interrupts:
+        if self._depth == 0:
+            self._before = {
+                number: signal.signal(number, self._note)
+                for number in (signal.SIGINT, signal.SIGTERM)
+            }
+        self._depth += 1
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._depth -= 1
+        if self._depth == 0:
+            for number, handler in self._before.items():
+                signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.received is not None:  # the supervisors notice, and end all below them
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        self.received = signal.Signals(number)

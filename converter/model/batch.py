@@ -1,0 +1,125 @@
+"""The typed configuration of a whole run: its groups, its defaults and its models.
+
+``converter.config.validation`` turns a composed configuration into a ``BatchSpec`` and words
+the errors; ``converter.plan.jobs`` turns a ``BatchSpec`` into jobs.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from converter.model.spec import Device, Frozen, ModelSpec, Opset, Text, Training, VerifySpec
+
+Positive = Annotated[float, Field(gt=0)]
+OnCached = Literal["always", "never", "stale"]
+Share = Annotated[float, Field(ge=0)]
+Command = list[Text] | Text
+LATEST = "latest"  # a baseline: the run that the link of this name leads to
+
+
+class ExporterSpec(Frozen):
+    """Group ``exporter``: the exporters to try, in order, until one verifies."""
+
+    name: Text = "auto"
+    order: list[Text] = Field(["torchscript", "dynamo"], min_length=1)
+
+
+class SimplifierSpec(Frozen):
+    """Group ``simplifier``."""
+
+    name: Text = "onnxsim"
+
+
+class BenchmarkSpec(Frozen):
+    """Group ``benchmark``: what is timed after the conversions; ``docs/latency.md`` has the method.
+
+    Attributes:
+        providers: execution providers to time each file on; none is ``off``.
+        threads: intra-op threads; ``auto`` is the number of physical cores.
+        budget_s: seconds that a file may take on one provider, and PyTorch again, warm-up included.
+        batch_sizes: further sizes of a dynamic batch axis (axis 0 of an input).
+        optional: a provider that this machine lacks does not fail the model.
+        torch: time the PyTorch model too, for ``speedup``.
+        on_cached: whether to time a file that the store had: ``stale`` is when its latency was
+            taken on another machine, with other versions, or asked for otherwise.
+    """
+
+    providers: list[Text] = Field(default_factory=lambda: ["cpu"])
+    threads: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = "auto"
+    budget_s: Positive = 5.0
+    batch_sizes: list[Annotated[int, Field(ge=1)]] = Field(default_factory=list)
+    optional: bool = False
+    torch: bool = True
+    on_cached: OnCached = "always"
+
+
+class ExecutorSpec(Frozen):
+    """Group ``executor``.
+
+    Attributes:
+        workers: models converted at a time; ``auto`` is the number of cores.
+        timeout_s: seconds that one model may take.
+        grace_s: seconds between SIGTERM and SIGKILL.
+        memory_mb: MiB that one model's processes may hold; ``auto`` is 85 % of the machine's.
+        retries: further tries for a job that a signal ended; never for an exception.
+    """
+
+    name: Text = "process"
+    workers: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = "auto"
+    timeout_s: Positive = 1800.0
+    grace_s: Annotated[float, Field(ge=0)] = 5.0
+    memory_mb: Annotated[int, Field(ge=256)] | Literal["auto"] | None = "auto"
+    retries: Annotated[int, Field(ge=0, le=10)] = 1
+
+
+class StoreSpec(Frozen):
+    """Where results are kept for other runs; ``use: false`` neither reads nor writes it."""
+
+    path: Text = "outputs/.store"
+    use: bool = True
+
+
+class CompareSpec(Frozen):
+    """What counts as worse than the baseline.
+
+    Attributes:
+        latency: share by which a model may become slower.
+        error: share of its tolerance by which the worst error of a model may grow.
+        size: share by which its files may grow.
+        settle_s: seconds that timing slower models again, beside the baseline's files, may take.
+    """
+
+    latency: Share = 0.10
+    error: Share = 0.25
+    size: Share = 0.05
+    settle_s: Annotated[float, Field(ge=0)] = 300.0
+
+
+class BatchSpec(Frozen):
+    """A whole configuration, as composed from ``configs/`` and the command line."""
+
+    exporter: ExporterSpec = ExporterSpec()
+    simplifier: SimplifierSpec = SimplifierSpec()
+    verify: VerifySpec = VerifySpec()
+    benchmark: BenchmarkSpec = BenchmarkSpec()
+    executor: ExecutorSpec = ExecutorSpec()
+    opset: Opset = 17
+    training: Training = "eval"
+    simplify: bool = True
+    device: Device = "auto"
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    include: list[Text] = Field(default_factory=list)
+    exclude: list[Text] = Field(default_factory=list)
+    select: list[Text] = Field(["*"], min_length=1)
+    models: dict[str, ModelSpec] = Field(default_factory=dict)
+    baseline: str | None = None
+    compare: CompareSpec = CompareSpec()
+    store: StoreSpec = StoreSpec()
+    publish_to: str | None = None
+    keep: Annotated[int, Field(ge=1)] | None = None
+    exclusive: bool = False
+    deadline: Positive | None = None
+    on_failure: Command | None = None
+    on_regression: Command | None = None

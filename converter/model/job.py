@@ -1,0 +1,383 @@
+"""What crosses the boundary between the runner and a worker: ``Job`` in, ``JobResult`` out.
+
+Both are frozen and survive JSON unchanged: an executor may run a job on another machine.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+from pydantic import Field
+
+from converter.model.errors import Code
+from converter.model.plaintext import PlainText
+from converter.model.spec import (
+    Checkpoint,
+    Device,
+    Expect,
+    ExportSpec,
+    Frozen,
+    InputSpec,
+    Source,
+    Training,
+    VerifySpec,
+)
+
+Status = Literal[
+    "ok", "failed", "crashed", "timeout", "oom", "skipped", "xfail", "xpass", "not_run"
+]
+StageName = Literal[
+    "load", "reference", "export", "check", "simplify", "verify", "benchmark", "publish"
+]
+GuiltyStage = Literal["export", "simplify", "runtime"]
+StageStatus = Literal["ok", "failed", "skipped", "not_run", "not_requested"]
+STAGES: tuple[StageName, ...] = get_args(StageName)
+
+
+class Job(Frozen):
+    """One model with everything resolved: no default is left to look up, all paths absolute.
+
+    Attributes:
+        dynamic_axes: input or output name → axis → symbol; the list form has been named.
+        constant_outputs: those of ``outputs`` that need not depend on the inputs' values.
+        exporters: to try, in order.
+        simplifier: ``None`` when simplification was not requested.
+        threads: intra-op threads that torch and ONNX Runtime may use.
+        trust: what ``CONVERTER_TRUST`` listed when the run started.
+        model_dir: where the published file, log and records of this model go.
+        staging_dir: on the same file system; only complete files leave it.
+    """
+
+    name: str
+    source: Source
+    kwargs: dict[str, Any] = Field(default_factory=dict)
+    weights: str | Checkpoint = "random"
+    inputs: dict[str, InputSpec]
+    constants: dict[str, Any] = Field(default_factory=dict)
+    outputs: list[str] = Field(default_factory=list)
+    constant_outputs: list[str] = Field(default_factory=list)
+    dynamic_axes: dict[str, dict[int, str]] = Field(default_factory=dict)
+    opset: int | None
+    training: Training = "eval"
+    exporter: str = "auto"
+    exporters: list[str]
+    simplifier: str | None = None
+    device: Device = "auto"
+    seed: int = 0
+    export: ExportSpec = ExportSpec()
+    verify: VerifySpec = VerifySpec()
+    expect: Expect | None = None
+    tags: list[str] = Field(default_factory=list)
+    threads: int = 1
+    trust: list[str] = Field(default_factory=list)
+    model_dir: str
+    staging_dir: str
+
+
+class Recheck(Job):
+    """A job whose file exists: ``file``, absolute, is verified again and nothing is made."""
+
+    file: str
+
+
+class ErrorRecord(Frozen):
+    """Why a row is not ok.
+
+    Attributes:
+        type: the exception's class, or ``None`` where there was no exception.
+        log: path of the log, relative to the run directory.
+        fingerprint: equal for rows that failed for the same cause.
+    """
+
+    stage: StageName | None
+    code: Code
+    type: str | None = None
+    message: PlainText
+    hint: PlainText = ""
+    log: str | None = None
+    fingerprint: str = ""
+
+
+class StageRecord(Frozen):
+    status: StageStatus = "not_run"
+    seconds: float | None = None
+    peak_rss_bytes: int | None = None
+    warnings: list[PlainText] = Field(default_factory=list)
+
+
+class ExporterAttempt(Frozen):
+    """One exporter of the order: what came of it."""
+
+    exporter: str
+    status: Literal["ok", "failed"]
+    code: Code | None = None
+    message: PlainText | None = None
+
+
+News = StageName | ExporterAttempt
+"""What a worker reports before its result: a stage that begins, an exporter that is done."""
+
+
+class TensorInfo(Frozen):
+    """A graph input or output; a symbolic dimension is its name, an unknown one ``None``."""
+
+    name: str
+    dtype: str
+    shape: list[int | str | None]
+
+
+class FileInfo(Frozen):
+    path: str
+    bytes: int
+    sha256: str
+
+
+class SimplifyRecord(Frozen):
+    applied: bool
+    reverted_reason: PlainText | None = None
+    nodes_before: int | None = None
+    nodes_after: int | None = None
+    ops_before: dict[str, int] = Field(default_factory=dict)
+    ops_after: dict[str, int] = Field(default_factory=dict)
+
+
+class Artifact(Frozen):
+    """The ONNX file; ``path`` is relative to the run directory once it is published."""
+
+    path: str
+    bytes: int
+    sha256: str
+    external_data: list[FileInfo] = Field(default_factory=list)
+    exporter: str
+    opset: int
+    opsets: dict[str, int]
+    ir_version: int
+    producer: str
+    parameters: int
+    inputs: list[TensorInfo]
+    outputs: list[TensorInfo]
+    nodes: int
+    ops: dict[str, int]
+    simplify: SimplifyRecord | None = None
+
+
+class OutputCheck(Frozen):
+    """One output of one case. Errors are against the PyTorch reference; ``None``: not computed.
+
+    ``unpaired``: detections without a counterpart in the file; the errors are those of the others.
+    ``not_compared``: what was wrong with the output before any error could be computed.
+    """
+
+    name: str
+    shape: list[int]
+    dtype: str
+    max_abs: float | None = None
+    max_rel: float | None = None
+    rel_l2: float | None = None
+    cosine: float | None = None
+    atol: float
+    rtol: float
+    passed: bool
+    unpaired: int | None = None
+    not_compared: Literal["dtype", "shape", "empty", "not finite"] | None = None
+
+
+class CaseCheck(Frozen):
+    label: str
+    shapes: dict[str, list[int]]
+    provider: str
+    outputs: list[OutputCheck]
+
+
+class DynamicCheck(Frozen):
+    """A declared dynamic axis: is the final graph symbolic there, and right at other sizes?"""
+
+    input: str
+    axis: int
+    declared: str
+    symbolic: bool
+    sizes_tested: list[int]
+    passed: bool
+
+
+class Sensitivity(Frozen):
+    """How far the reference moves when the input does; the root mean square of its outputs."""
+
+    input_delta: float | None = None
+    output_rms: float | None = None
+
+
+class MutationRecord(Frozen):
+    """Damaged copies of the file: each with one initializer changed, and what became of them.
+
+    What is neither noticed nor equivalent passed although a comparison could tell.
+
+    Attributes:
+        noticed: rejected by the verification.
+        equivalent: their outputs differ from the sound file's by no more than rounding might.
+        reason: why there is nothing to damage.
+    """
+
+    applied: int = 0
+    noticed: int = 0
+    equivalent: int = 0
+    reason: str | None = None
+
+
+class SymbolDomain(Frozen):
+    """The sizes of a dynamic axis on which a file was verified.
+
+    Attributes:
+        traced: its size in the traced example.
+        sizes: all sizes that were verified, in order.
+        refused: sizes that PyTorch itself refuses, or at which its outputs are not finite.
+    """
+
+    symbol: str
+    traced: int
+    sizes: list[int] = Field(default_factory=list)
+    refused: list[int] = Field(default_factory=list)
+
+
+class InputDomain(Frozen):
+    """The values of an input on which a file was verified.
+
+    Attributes:
+        low, high: the least and the greatest value; ``None`` of booleans and empty inputs.
+        patterns: by name: ``normal``, ``large``, ``zeros``, ``left-aligned``, …
+    """
+
+    name: str
+    dtype: str
+    low: float | None = None
+    high: float | None = None
+    patterns: list[str] = Field(default_factory=list)
+
+
+class Branch(Frozen):
+    """A way through the model's own Python code that no case took.
+
+    Attributes:
+        file: relative to the folder it was imported from.
+        line: of the condition.
+        text: its source: ``if T > 16``.
+        outcome: what never happened: ``true``, ``false``, ``no turn`` or ``a turn`` of a loop, or
+            ``another value`` of what became a Python number, or ``an effect of its number`` where
+            others changed nothing; ``false at turn 3`` of a loop around it; ``each way of all
+            parts`` of ``if a and b``.
+    """
+
+    file: str
+    line: int
+    text: PlainText
+    outcome: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line} `{self.text}` ({self.outcome})"
+
+
+class Domain(Frozen):
+    """On what a file was verified: ``ok`` means right there.
+
+    Attributes:
+        branches_seen: outcomes of conditions in the model's own code that the cases took.
+        unreached: those that no case took.
+        limits: where a file stops being right: ``right up to T = 64: head.py:41``.
+        left_out: cases that the budget did not reach, by label.
+        dropped: cases that PyTorch refuses, or at which it is not finite: label and reason.
+    """
+
+    symbols: list[SymbolDomain] = Field(default_factory=list)
+    inputs: list[InputDomain] = Field(default_factory=list)
+    branches_seen: int = 0
+    unreached: list[Branch] = Field(default_factory=list)
+    limits: list[PlainText] = Field(default_factory=list)
+    left_out: list[str] = Field(default_factory=list)
+    dropped: list[PlainText] = Field(default_factory=list)
+
+
+class VerifyRecord(Frozen):
+    """What was verified of the file.
+
+    ``guilty_stage``: what made the numbers wrong, or those of a simplified file that did not ship.
+    """
+
+    status: Literal["passed", "failed", "vacuous", "not_measured"] = "not_measured"
+    reason: PlainText | None = None
+    guilty_stage: GuiltyStage | None = None
+    sensitivity: Sensitivity | None = None
+    cases: list[CaseCheck] = Field(default_factory=list)
+    dynamic: list[DynamicCheck] = Field(default_factory=list)
+    mutation: MutationRecord | None = None
+    domain: Domain | None = None
+
+
+class Latency(Frozen):
+    """Latency of one model on one execution provider; times in milliseconds.
+
+    Attributes:
+        provider: as the configuration calls it.
+        active: the providers of the session, as ONNX Runtime calls them, this one first.
+        budget_s: seconds that warm-up and measurement together might take.
+        warmup: calls that were made and not counted.
+        stable: ``ci95_ms``, the 95 % confidence interval of the median, is within 2 % of it.
+        throughput: samples a second, a sample being one entry of the first input's first axis.
+        nodes_per_provider: of the graph as ONNX Runtime divided it, before it fuses nodes.
+        torch_p50_ms: of PyTorch eager on the same device.
+        speedup: that over ``p50_ms``; ``None`` where a median is not stable or was disturbed.
+        notes, torch_notes: what makes the file's figures, or PyTorch's, doubtful: a busy machine.
+        remarks: what casts no doubt and is to be known, such as why there is no speedup.
+    """
+
+    provider: str
+    status: Literal["measured", "unavailable", "failed", "not_requested"]
+    reason: PlainText | None = None
+    shapes: dict[str, list[int]] = Field(default_factory=dict)
+    threads: int | None = None
+    io_binding: bool | None = None
+    warmup: int | None = None
+    iterations: int | None = None
+    stable: bool | None = None
+    mean_ms: float | None = None
+    std_ms: float | None = None
+    min_ms: float | None = None
+    p50_ms: float | None = None
+    p90_ms: float | None = None
+    p99_ms: float | None = None
+    throughput: float | None = None
+    session_load_ms: float | None = None
+    nodes_per_provider: dict[str, int] = Field(default_factory=dict)
+    torch_p50_ms: float | None = None
+    speedup: float | None = None
+    active: list[str] = Field(default_factory=list)
+    budget_s: float | None = None
+    ci95_ms: list[float] = Field(default_factory=list)
+    torch_stable: bool | None = None
+    notes: list[PlainText] = Field(default_factory=list)
+    torch_notes: list[PlainText] = Field(default_factory=list)
+    remarks: list[PlainText] = Field(default_factory=list)
+
+
+class JobResult(Frozen):
+    """What became of a job: the worker's own account, or the supervisor's if it left none.
+
+    Attributes:
+        files_read: files of the user's that the model's code opened for reading: of a worker all,
+            absolute, code too; of a finished job data, and what the key does not cover.
+        not_stored: why the result is used and not kept in the store.
+    """
+
+    name: str
+    status: Status
+    attempts: int = 1
+    error: ErrorRecord | None = None
+    stages: dict[StageName, StageRecord] = Field(default_factory=dict)
+    attempts_by_exporter: list[ExporterAttempt] = Field(default_factory=list)
+    artifact: Artifact | None = None
+    verify: VerifyRecord = VerifyRecord()
+    latency: list[Latency] = Field(default_factory=list)
+    device: str | None = None
+    weights_sha256: str | None = None
+    conditioned: bool | None = None
+    files_read: list[str] = Field(default_factory=list)
+    not_stored: PlainText | None = None

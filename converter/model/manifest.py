@@ -1,0 +1,296 @@
+"""The manifest: the record of a run that other programs rely on (schema_version "1").
+
+Within a schema version fields may be added, never removed or renamed. Paths are
+relative to the run directory. ``docs/schemas/manifest.schema.json`` is generated from
+these types by ``python -m converter.schemas``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError
+
+from converter.model.changes import Comparison
+from converter.model.job import (
+    Artifact,
+    ErrorRecord,
+    ExporterAttempt,
+    Job,
+    JobResult,
+    Latency,
+    StageName,
+    StageRecord,
+    Status,
+    VerifyRecord,
+)
+from converter.model.plaintext import plain
+from converter.model.spec import Checkpoint, Frozen, InputSpec
+
+SCHEMA_VERSION = "1"
+MANIFEST = "manifest.json"
+RESULTS = "results.jsonl"
+
+
+class Git(Frozen):
+    commit: str
+    dirty: bool
+
+
+class RunInfo(Frozen):
+    """One command. ``counts`` has a key for each status that occurs.
+
+    Attributes:
+        narrowed: ``select`` left models of the experiment out: no night to compare others with.
+        ended_by: what kept the run from doing all that was asked for.
+        problems: what went wrong after the last model: publishing, removing old runs.
+    """
+
+    id: str
+    experiment: str
+    started_at: str
+    finished_at: str | None = None
+    complete: bool = False
+    narrowed: bool = False
+    exit_code: int | None = None
+    ended_by: Literal["deadline", "signal", "failure"] | None = None
+    problems: list[str] = Field(default_factory=list)
+    overrides: list[str] = Field(default_factory=list)
+    config_sha256: str
+    git: Git | None = None
+    counts: dict[str, int] = Field(default_factory=dict)
+    baseline: str | None = None
+
+
+class Gpu(Frozen):
+    name: str
+    memory_bytes: int | None = None
+    driver: str | None = None
+
+
+class Environment(Frozen):
+    os: str
+    python: str
+    cpu: str
+    cores: int
+    memory_bytes: int
+    gpus: list[Gpu] = Field(default_factory=list)
+    packages: dict[str, str | None]
+
+
+class WeightsInfo(Frozen):
+    kind: Literal["random", "enum", "checkpoint", "embedded"]
+    name: str | None = None
+    path: str | None = None
+    sha256: str | None = None
+
+
+class Request(Frozen):
+    """What was asked for, after inheritance. Without ``outputs`` the exporter names them."""
+
+    opset: int | None
+    exporter: str
+    training: str
+    simplify: bool
+    inputs: dict[str, InputSpec]
+    outputs: list[str] = Field(default_factory=list)
+    dynamic_axes: dict[str, dict[int, str]]
+    device: str
+    seed: int
+    weights: WeightsInfo
+    conditioned: bool | None = None
+
+
+class Row(Frozen):
+    """One model of the configuration: exactly one row each, always.
+
+    Attributes:
+        files_read: data that the user's own code read while it built and ran the model, and code
+            that the key does not cover; relative to the folder where the run was started where
+            they are below it.
+        not_stored: why the result is used and not kept in the store.
+    """
+
+    name: str
+    source: str
+    tags: list[str] = Field(default_factory=list)
+    job_key: str | None = None
+    status: Status
+    cached: bool = False
+    cache_miss_reason: str | None = None
+    attempts: int = 0
+    failing_since: str | None = None
+    request: Request
+    error: ErrorRecord | None = None
+    stages: dict[StageName, StageRecord]
+    attempts_by_exporter: list[ExporterAttempt] = Field(default_factory=list)
+    artifact: Artifact | None = None
+    verify: VerifyRecord = VerifyRecord()
+    latency: list[Latency] = Field(default_factory=list)
+    files_read: list[str] = Field(default_factory=list)
+    not_stored: str | None = None
+
+
+class Manifest(Frozen):
+    schema_version: Literal["1"] = "1"
+    run: RunInfo
+    environment: Environment
+    models: list[Row]
+    comparison: Comparison | None = None
+
+
+def request_of(job: Job, result: JobResult | None = None) -> Request:
+    """The request of a job, with what only the worker could know (device, weights' hash)."""
+    return Request(
+        opset=job.opset,
+        exporter=job.exporter,
+        training=job.training,
+        simplify=job.simplifier is not None,
+        inputs=job.inputs,
+        outputs=job.outputs,
+        dynamic_axes=job.dynamic_axes,
+        device=(result and result.device) or job.device,
+        seed=job.seed,
+        weights=_weights_of(job, result),
+        conditioned=result.conditioned if result else None,
+    )
+
+
+def _weights_of(job: Job, result: JobResult | None) -> WeightsInfo:
+    sha256 = result.weights_sha256 if result else None
+    if isinstance(job.weights, Checkpoint):
+        return WeightsInfo(kind="checkpoint", path=job.weights.checkpoint, sha256=sha256)
+    if job.source.kind in ("torchscript", "exported_program", "onnx"):
+        return WeightsInfo(kind="embedded", path=job.source.path, sha256=sha256)
+    if job.weights == "random":
+        return WeightsInfo(kind="random")
+    return WeightsInfo(kind="enum", name=job.weights, sha256=sha256)
+
+
+def row_of(job: Job, result: JobResult) -> Row:
+    """Join what was asked for with what came of it."""
+    return Row(
+        name=job.name,
+        source=str(job.source),
+        tags=job.tags,
+        status=result.status,
+        attempts=result.attempts,
+        request=request_of(job, result),
+        error=result.error,
+        stages=result.stages,
+        attempts_by_exporter=result.attempts_by_exporter,
+        artifact=result.artifact,
+        verify=result.verify,
+        latency=result.latency,
+        files_read=result.files_read,
+        not_stored=result.not_stored,
+    )
+
+
+def counts(rows: Iterable[Row]) -> dict[str, int]:
+    """Number of rows by status, sorted by status."""
+    return dict(sorted(Counter(row.status for row in rows).items()))
+
+
+# Quoted names, paths and numbers.
+_PARTICULAR = re.compile(r"""'[^']*'|"[^"]*"|(?:[\w.~-]*/)+[\w.-]*|\d+(?:\.\d+)?(?:e[+-]?\d+)?""")
+
+
+def fingerprint(stage: str | None, code: str, kind: str | None, message: str) -> str:
+    """Twelve hex digits that are equal for failures of the same cause.
+
+    Numbers, quoted names and paths differ between models that fail alike: they are left out,
+    and so are colours.
+    """
+    text = _PARTICULAR.sub("·", plain(message))
+    return hashlib.sha256(f"{stage}|{code}|{kind}|{text}".encode()).hexdigest()[:12]
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write beside the target, fsync, rename: the name holds the old or the new text, whole.
+
+    Raises:
+        OSError: the folder is not writable or the disk is full; ``path`` is as it was.
+    """
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)  # gone already where the rename succeeded
+
+
+def write(manifest: Manifest, directory: Path) -> None:
+    """Put ``manifest.json`` into the run directory, whole or not at all."""
+    write_atomic(directory / MANIFEST, dump(manifest))
+
+
+def dump(model: Frozen) -> str:
+    """Indented JSON with a final newline; the order of fields is that of the types."""
+    return json.dumps(model.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
+
+
+def read(path: Path) -> Manifest:
+    """Read a manifest from its file or its run directory."""
+    return Manifest.model_validate_json((path / MANIFEST if path.is_dir() else path).read_bytes())
+
+
+def as_left(found: Manifest, directory: Path) -> Manifest:
+    """A manifest with the models that its run had finished when it was killed."""
+    if found.run.finished_at is not None:
+        return found
+    done = last_rows(directory)
+    models = [done.get(row.name, row) for row in found.models]
+    run = found.run.model_copy(update={"counts": counts(models)})
+    return found.model_copy(update={"models": models, "run": run})
+
+
+def last_rows(directory: Path) -> dict[str, Row]:
+    """The last row of each model in ``results.jsonl``; a torn line is none."""
+    rows = {}
+    try:
+        lines = (directory / RESULTS).read_bytes().splitlines()
+    except FileNotFoundError:
+        return {}
+    for line in lines:
+        try:
+            row = Row.model_validate_json(line)
+        except ValidationError:
+            continue
+        rows[row.name] = row
+    return rows
+
+
+def append_result(directory: Path, row: Row) -> None:
+    """Append one finished row to ``results.jsonl`` and force it to the disk."""
+    data = memoryview(row.model_dump_json().encode() + b"\n")
+    descriptor = os.open(directory / RESULTS, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        while data:  # a full disk first shortens a write, and refuses the next one
+            data = data[os.write(descriptor, data) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def awaits_benchmark(row: Row) -> bool:
+    """Whether a file is published whose latency was asked for and is not measured."""
+    published = row.artifact is not None and row.status in ("ok", "xpass")
+    return published and row.stages["benchmark"].status == "not_run"
+
+
+def not_run_stages(record: Sequence[StageName]) -> dict[StageName, StageRecord]:
+    """The stages of a job that never started."""
+    return {name: StageRecord() for name in record}

@@ -1,0 +1,255 @@
+"""The typed configuration of one model: what a user may write, with every default.
+
+Field names are the YAML keys. The types of a model's parts (inputs, weights, export, …) are also
+the types of a ``Job``. ``converter.model.batch`` has the types of a whole run.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+Dtype = Literal["float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool"]
+Fill = Literal["normal", "uniform", "integers", "constant", "file"]
+Training = Literal["eval", "train"]
+Device = Literal["auto", "cpu", "cuda"]
+Opset = Annotated[int, Field(ge=7, le=25, description="ONNX opset of the default domain")]
+Tolerance = Annotated[float, Field(ge=0)]
+Dim = Annotated[int, Field(ge=0)]
+Text = Annotated[str, Field(min_length=1)]
+
+
+class Frozen(BaseModel):
+    """Base of all configuration and job types: immutable, closed, finite numbers only."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True, strict=True
+    )
+
+
+def _registry_source(value: object) -> object:
+    return {"registry": value} if isinstance(value, str) else value
+
+
+class Source(Frozen):
+    """Where a model's ``nn.Module`` comes from: exactly one kind.
+
+    In YAML a registry name may be written as a plain string.
+    """
+
+    registry: Text | None = None
+    target: Text | None = Field(None, alias="_target_")
+    file: Text | None = None
+    name: Text | None = None
+    torchscript: Text | None = None
+    exported_program: Text | None = None
+    onnx: Text | None = None
+
+    @property
+    def kind(self) -> str:
+        """The one key that is set: ``registry``, ``target``, ``file``, …"""
+        return next(kind for kind in SOURCE_KINDS if getattr(self, kind) is not None)
+
+    @property
+    def path(self) -> str | None:
+        """The file that the source reads, if it reads one."""
+        return self.file or self.torchscript or self.exported_program or self.onnx
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Source:
+        kinds = [kind for kind in SOURCE_KINDS if getattr(self, kind) is not None]
+        if len(kinds) != 1:
+            raise ValueError(
+                "expected a registry name, or exactly one of _target_, file, torchscript, "
+                f"exported_program, onnx; found {', '.join(kinds) or 'none'}"
+            )
+        if (self.file is None) != (self.name is None):
+            raise ValueError("'file' and 'name' belong together: {file: PATH.py, name: CLASS}")
+        return self
+
+    def __str__(self) -> str:
+        value = getattr(self, self.kind)
+        return str(value) if self.kind == "registry" else f"{self.kind}:{value}"
+
+
+SOURCE_KINDS = ("registry", "target", "file", "torchscript", "exported_program", "onnx")
+
+
+class Checkpoint(Frozen):
+    """A file of tensors: ``key`` names the mapping inside, ``strip_prefix`` is cut off its keys."""
+
+    checkpoint: Text
+    key: str | None = None
+    strip_prefix: str | None = None
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+
+
+_USED: dict[Fill, set[str]] = {"normal": set(), "constant": {"value"}, "file": {"path"}}
+_USED |= {"uniform": {"low", "high"}, "integers": {"low", "high"}}
+
+
+class InputSpec(Frozen):
+    """One tensor input. ``fill`` follows from ``value``, ``path``, bounds on floats, the dtype.
+
+    Attributes:
+        shape: sizes of the traced example.
+        low, high: bounds of ``uniform`` (0, 1) and ``integers`` (-10, 10; unsigned 0, 10), ``high``
+            excluded; where one is stated, the other is 1 away, of integers 20, and ``low`` of
+            unsigned ones 0.
+        value: of ``constant``: a number, or a list of the tensor's shape.
+        path: of ``file``: a ``.npy`` file.
+    """
+
+    shape: list[Dim]
+    dtype: Dtype = "float32"
+    fill: Fill | None = None
+    low: float | None = None
+    high: float | None = None
+    value: Any = None
+    path: Text | None = None
+
+    @property
+    def filling(self) -> Fill:
+        if self.fill is not None:
+            return self.fill
+        if self.value is not None or self.path is not None:
+            return "file" if self.value is None else "constant"
+        if not self.dtype.startswith("float"):
+            return "integers"
+        return "normal" if self.low is None and self.high is None else "uniform"
+
+    @model_validator(mode="after")
+    def _fill_has_what_it_needs(self) -> InputSpec:
+        if self.fill in ("normal", "uniform") and not self.dtype.startswith("float"):
+            raise ValueError(
+                f"fill {self.fill} draws fractions, which {self.dtype} cannot hold; "
+                "use fill: integers, or a float dtype"
+            )
+        if self.filling == "constant" and self.value is None:
+            raise ValueError("fill constant needs 'value'")
+        if self.filling == "file" and self.path is None:
+            raise ValueError("fill file needs 'path', a .npy file")
+        used = _USED[self.filling] - ({"low", "high"} if self.dtype == "bool" else set())
+        for key in ("low", "high", "value", "path"):
+            if getattr(self, key) is not None and key not in used:
+                raise ValueError(f"fill {self.filling} of {self.dtype} has no use for '{key}'")
+        if self.low is not None and self.high is not None and self.low >= self.high:
+            raise ValueError(f"low ({self.low:g}) must be below high ({self.high:g})")
+        return self
+
+
+class CaseInput(Frozen):
+    """What a verification case changes of one input; everything else stays as declared."""
+
+    shape: list[Dim] | None = None
+    fill: Fill | None = None
+    low: float | None = None
+    high: float | None = None
+    value: Any = None
+    path: Text | None = None
+
+    def on(self, declared: InputSpec) -> InputSpec:
+        """The declared input with this change; another fill keeps only what it has a use for."""
+        stated = self.model_dump(exclude_none=True)
+        fill = declared.filling
+        if stated.keys() - {"shape", *_USED[fill]}:
+            alone = {"shape": declared.shape, "dtype": declared.dtype, **stated}
+            fill = InputSpec.model_validate(alone).filling
+        kept = declared.model_dump(include={"shape", "dtype", *_USED[fill]}, exclude_none=True)
+        return InputSpec.model_validate({**kept, "fill": fill, **stated})
+
+
+class VerifyCase(Frozen):
+    label: Text
+    inputs: dict[str, CaseInput] = Field(default_factory=dict)
+
+
+class VerifySpec(Frozen):
+    """How a file is proved against PyTorch; ``None`` means inherited, then derived.
+
+    Attributes:
+        rtol, atol: element-wise bound ``|onnx - torch| <= atol + rtol * |torch|``.
+        shapes: extra shapes, each ``{input: [sizes]}``.
+        cases: extra inputs, run in addition.
+        reference: ``eager``, or ``export``: with ``torch.onnx.is_in_onnx_export()`` true.
+        mutations: damaged copies of a right file that the comparison must notice; none by default.
+        budget: work for cases beyond the required ones, in forward passes of the traced example;
+            by default as much as costs about a third of what the other stages do.
+        unreached: what becomes of a branch on the input that no case reached: ``note`` it in
+            ``verify.reason``, or ``fail`` the row with VERIFY_UNREACHED.
+    """
+
+    rtol: Tolerance | None = None
+    atol: Tolerance | None = None
+    shapes: list[dict[str, list[Dim]]] = Field(default_factory=list)
+    cases: list[VerifyCase] = Field(default_factory=list)
+    reference: Literal["eager", "export"] = "eager"
+    mutations: Annotated[int, Field(ge=0, le=100)] | None = None
+    budget: Annotated[float, Field(ge=0)] | None = None
+    unreached: Literal["note", "fail"] | None = None
+
+
+class ExportSpec(Frozen):
+    """Options of the exporters, in the terms of ``torch.onnx.export``."""
+
+    constant_folding: bool = True
+    export_params: bool = True
+    keep_initializers_as_inputs: bool = False
+    parameter_names: list[Text] = Field(default_factory=list)
+    custom_opsets: dict[str, int] = Field(default_factory=dict)
+    external_data: Literal["auto", "always", "never"] = "auto"
+
+
+class Expect(Frozen):
+    """An expected failure: xfail needs the same status and code; success becomes xpass."""
+
+    status: Literal["failed", "crashed", "timeout", "oom"]
+    code: Text
+    reason: Text
+    issue: str | None = None
+
+
+class OpsetRange(Frozen):
+    """Constrains the run's opset: outside, the model is skipped with the reason."""
+
+    min: Opset | None = None
+    max: Opset | None = None
+
+
+DynamicAxes = dict[str, dict[int, str] | list[int]]
+
+
+class OutputSpec(Frozen):
+    """What is known of one output.
+
+    Attributes:
+        constant: it does not depend on the values of the inputs, on purpose (anchors, shapes): it
+            is compared, and need not move.
+    """
+
+    constant: bool = False
+
+
+class ModelSpec(Frozen):
+    """One entry of ``models:``. What is ``None`` is inherited from the registry or the run."""
+
+    source: (
+        Annotated[Source, BeforeValidator(_registry_source, json_schema_input_type=Text | Source)]
+        | None
+    ) = None
+    kwargs: dict[str, Any] = Field(default_factory=dict)
+    weights: str | Checkpoint = "random"
+    inputs: dict[str, InputSpec] | None = None
+    constants: dict[str, Any] = Field(default_factory=dict)
+    outputs: list[Text] | dict[Text, OutputSpec] | None = None
+    dynamic_axes: DynamicAxes = Field(default_factory=dict)
+    opset: Opset | OpsetRange | None = None
+    training: Training | None = None
+    simplify: bool | None = None
+    exporter: Text | None = None
+    device: Device | None = None
+    export: ExportSpec = ExportSpec()
+    verify: VerifySpec = VerifySpec()
+    expect: Expect | None = None
+    tags: list[Text] = Field(default_factory=list)

@@ -1,0 +1,141 @@
+"""Plain words for the types and values of a configuration.
+
+Pydantic says what a validator refused; a person needs to know what may be written there.
+Both come from the types in ``converter.model.spec``, so a message cannot drift from them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import types
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+from converter.model.spec import Frozen, Source
+
+_SIMPLE = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
+
+
+def found(value: object) -> str:
+    """A value as a person would recognise it, never longer than a short line."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, (list, tuple)):
+        return "a list"
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def near(name: str, known: Iterable[str], most: int = 3) -> list[str]:
+    """The known names that somebody who wrote ``name`` may have meant, best first."""
+    written = name.casefold()
+    lowered = {word.casefold(): word for word in known}
+    close = difflib.get_close_matches(written, lowered, n=most, cutoff=0.6)
+    begun = [word for word in lowered if len(written) > 2 and word.startswith(written)]
+    return [lowered[word] for word in dict.fromkeys([*close, *begun])][:most]
+
+
+def did_you_mean(name: str, known: Sequence[str], most: int = 12) -> str:
+    """A hint: the nearest names, or the first of the known ones."""
+    if close := near(name, known):
+        return f"Did you mean {' or '.join(close)}?"
+    if not known:
+        return ""
+    more = f", … ({len(known)} in all)" if len(known) > most else ""
+    return f"Known: {', '.join(list(known)[:most])}{more}."
+
+
+def expected(annotation: Any) -> str:
+    """What may be written where a type stands, as "a whole number from 7 to 25"."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _bounded(arguments[0], list(_flat(arguments[1:])))
+    if origin in (Union, types.UnionType):
+        return " or ".join(expected(part) for part in arguments if part is not types.NoneType)
+    if origin is Literal:
+        return " or ".join(str(choice) for choice in arguments)
+    if origin is list:
+        return f"a list, each item {expected(arguments[0])}"
+    if annotation is Source:
+        return "a registry name or " + _mapping(Source)
+    if _is_model(annotation):
+        return _mapping(annotation)
+    return _SIMPLE.get(annotation, "a mapping" if origin is dict else "a value")
+
+
+def keys(annotation: Any) -> list[str]:
+    """The keys that may be written in a mapping of this type; none if they are free."""
+    models = [part for part in _parts(annotation) if _is_model(part)]
+    return [field.alias or name for model in models for name, field in model.model_fields.items()]
+
+
+def below(annotation: Any, key: object) -> Any:
+    """The type of one item of a mapping or list; ``None`` when there is no such key."""
+    for part in _parts(annotation):
+        origin, arguments = get_origin(part), get_args(part)
+        if origin is list and isinstance(key, int):
+            return arguments[0]
+        if origin is dict and isinstance(key, str):
+            return arguments[1]
+        if _is_model(part):
+            for name, field in part.model_fields.items():
+                if key in (name, field.alias):
+                    return of_field(field)
+    return None
+
+
+def of_field(field: FieldInfo) -> Any:
+    """The annotation of a field, with the bounds that pydantic keeps beside it."""
+    if not field.metadata:
+        return field.annotation
+    return Annotated[(field.annotation, *field.metadata)]
+
+
+def _mapping(model: type[Frozen]) -> str:
+    return f"a mapping of {', '.join(keys(model))}"
+
+
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, Frozen)
+
+
+def _parts(annotation: Any) -> list[Any]:
+    """The alternatives of a type, without ``Annotated`` around them."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _parts(arguments[0])
+    if origin in (Union, types.UnionType):
+        return [inner for part in arguments for inner in _parts(part)]
+    return [annotation]
+
+
+def _flat(metadata: Iterable[Any]) -> Iterable[Any]:
+    for item in metadata:
+        yield from item.metadata if isinstance(item, FieldInfo) else [item]
+
+
+def _bounded(annotation: Any, metadata: list[Any]) -> str:
+    """Words for a type with bounds, as ``annotated_types`` and pydantic carry them."""
+    words = expected(annotation)
+    bounds: dict[str, Any] = {}
+    for item in metadata:
+        for name in ("ge", "gt", "le", "lt", "min_length", "pattern"):
+            if getattr(item, name, None) is not None:
+                bounds[name] = getattr(item, name)
+    if "lt" in bounds and annotation is int:
+        bounds["le"] = bounds["lt"] - 1
+    if "ge" in bounds and "le" in bounds:
+        return f"{words} from {bounds['ge']} to {bounds['le']}"
+    if "ge" in bounds:
+        return f"{words} of {bounds['ge']:g} or more"
+    if "gt" in bounds:
+        return f"{words} above {bounds['gt']:g}"
+    if "pattern" in bounds:
+        return f"{words} of the form {bounds['pattern']}"
+    if "min_length" in bounds and get_origin(annotation) is list:
+        return words.replace("a list", "a list that is not empty", 1)
+    return f"{words} that is not empty" if "min_length" in bounds else words

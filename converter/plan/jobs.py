@@ -1,0 +1,182 @@
+"""From a configuration to jobs in which nothing is left to look up."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from converter.layout import environment
+from converter.model.batch import BatchSpec
+from converter.model.job import STAGES, Job, VerifyRecord
+from converter.model.manifest import Row, not_run_stages, request_of
+from converter.model.spec import (
+    CaseInput,
+    Checkpoint,
+    DynamicAxes,
+    InputSpec,
+    ModelSpec,
+    OutputSpec,
+    Source,
+    VerifySpec,
+)
+from converter.plan import opsets, request, selection
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do.
+
+    Attributes:
+        jobs: to run, in the order of the configuration.
+        skipped: rows of models that need no run: a stated constraint keeps them out, with the
+            reason, or a run that is resumed has finished them.
+        order: the names of all, in the order of the configuration.
+    """
+
+    jobs: list[Job]
+    skipped: list[Row]
+    order: list[str]
+
+
+def build(spec: BatchSpec, *, run_dir: Path, cwd: Path, trust: list[str]) -> Plan:
+    """Resolve a valid configuration into jobs.
+
+    A model whose opset is beyond every exporter asked for is skipped: where that is an error,
+    ``converter.config.rules`` has refused it with ``request.unreachable``.
+
+    Args:
+        run_dir: absolute; models are published below it.
+        cwd: what relative paths of the configuration start from.
+        trust: the entries of ``CONVERTER_TRUST``.
+    """
+    models = selection.selected(selection.expand(spec)[0], spec.select)
+    resolver = _Resolver(spec, run_dir, cwd, trust)
+    plan = Plan([], [], list(models))
+    for name, model in models.items():
+        job = resolver.job(name, model)
+        reason = request.outside(model, job.opset) or request.unreachable(spec, model)
+        if reason is None:
+            plan.jobs.append(job)
+        else:
+            plan.skipped.append(_skipped(job, reason))
+    return plan
+
+
+@dataclass(frozen=True)
+class _Resolver:
+    """Builds the jobs of one run."""
+
+    spec: BatchSpec
+    run_dir: Path
+    cwd: Path
+    trust: list[str]
+
+    def job(self, name: str, model: ModelSpec) -> Job:
+        spec = self.spec
+        source = model.source or Source(registry=name)
+        inputs = {key: self._input(value) for key, value in (model.inputs or {}).items()}
+        opset, exporters = request.opset_of(spec, model), request.exporters_of(spec, model)
+        able = opsets.able(exporters, opset, opsets.installed_torch()) if opset else []
+        chosen = model.exporter or spec.exporter.name
+        simplify = spec.simplify if model.simplify is None else model.simplify
+        return Job(
+            name=name,
+            source=self._source(source),
+            kwargs=model.kwargs,
+            weights=self._weights(model.weights),
+            inputs=inputs,
+            constants=model.constants,
+            outputs=list(model.outputs or ()),
+            constant_outputs=[name for name, said in _said(model.outputs) if said.constant],
+            dynamic_axes=name_axes(model.dynamic_axes),
+            opset=opset,
+            training=model.training or spec.training,
+            exporter=exporters[0] if source.kind == "onnx" else chosen,
+            exporters=able or exporters,
+            simplifier=spec.simplifier.name if simplify else None,
+            device=model.device or spec.device,
+            seed=spec.seed,
+            export=model.export,
+            verify=self._verify(model.verify),
+            expect=model.expect,
+            tags=model.tags,
+            threads=threads(spec.executor.workers),
+            trust=self.trust,
+            model_dir=str(self.run_dir / "models" / name),
+            staging_dir=str(self.run_dir / ".staging" / name),
+        )
+
+    def _path(self, path: str) -> str:
+        return os.path.normpath(self.cwd / path)
+
+    def _source(self, source: Source) -> Source:
+        if source.path is None:
+            return source
+        return source.model_copy(update={source.kind: self._path(source.path)})
+
+    def _weights(self, weights: str | Checkpoint) -> str | Checkpoint:
+        if isinstance(weights, str):
+            return weights
+        return weights.model_copy(update={"checkpoint": self._path(weights.checkpoint)})
+
+    def _input(self, tensor: InputSpec) -> InputSpec:
+        if tensor.path is None:
+            return tensor
+        return tensor.model_copy(update={"path": self._path(tensor.path)})
+
+    def _case_input(self, tensor: CaseInput) -> CaseInput:
+        if tensor.path is None:
+            return tensor
+        return tensor.model_copy(update={"path": self._path(tensor.path)})
+
+    def _verify(self, verify: VerifySpec) -> VerifySpec:
+        """The run's tolerances, reference and mutations, where the model states none."""
+        shared = ("rtol", "atol", "reference", "mutations", "budget", "unreached")
+        stated = {
+            key: getattr(verify, key)
+            for key in shared
+            if key in verify.model_fields_set and getattr(verify, key) is not None
+        }
+        inherited = {key: getattr(self.spec.verify, key) for key in shared}
+        cases = [
+            case.model_copy(
+                update={"inputs": {k: self._case_input(v) for k, v in case.inputs.items()}}
+            )
+            for case in verify.cases
+        ]
+        return verify.model_copy(update={**inherited, **stated, "cases": cases})
+
+
+def _said(outputs: list[str] | dict[str, OutputSpec] | None) -> Iterable[tuple[str, OutputSpec]]:
+    """What the mapping form of ``outputs`` says of each."""
+    return outputs.items() if isinstance(outputs, dict) else ()
+
+
+def name_axes(axes: DynamicAxes) -> dict[str, dict[int, str]]:
+    """Give the axes of the list form their names: ``<tensor>_dim_<axis>``."""
+    return {
+        tensor: {axis: f"{tensor}_dim_{axis}" for axis in listed}
+        if isinstance(listed, list)
+        else dict(listed)
+        for tensor, listed in axes.items()
+    }
+
+
+def threads(workers: int | str) -> int:
+    """Intra-op threads of each job: the cores are shared by the workers."""
+    cores = environment.cores()
+    return max(1, cores // (cores if isinstance(workers, str) else workers))
+
+
+def _skipped(job: Job, reason: str) -> Row:
+    return Row(
+        name=job.name,
+        source=str(job.source),
+        tags=job.tags,
+        status="skipped",
+        request=request_of(job),
+        stages=not_run_stages(STAGES),
+        verify=VerifyRecord(status="not_measured", reason=reason),
+    )

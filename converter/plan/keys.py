@@ -1,0 +1,227 @@
+"""The key of a job: everything that decides what its file looks like, part by part.
+
+Two jobs of the same key give the same file. A part has a name, so that a miss can say what
+changed. No time is in it, no place, no thread count, and nothing that only decides what is said
+about a file: its tags, what was expected of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import registry
+from converter.layout import files
+from converter.model.job import Job
+from converter.model.spec import Checkpoint, InputSpec
+from converter.plan import sources
+from converter.plan.contents import Contents
+from converter.plan.installed import Installed
+from converter.plan.modules import Modules
+
+Parts = dict[str, Any]
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+_ALWAYS = (
+    "torch", "torchvision", "onnx", "onnxscript", "onnx-ir", "onnxruntime", "onnxruntime-gpu",
+    "numpy",
+)  # fmt: skip
+# What the rest of a job is: where, how fast, for whom, and what has a part of its own.
+_NOT_REQUEST = {
+    "source", "weights", "inputs", "exporter", "expect", "tags", "threads", "trust",
+    "model_dir", "staging_dir",
+}  # fmt: skip
+_PLUGINS = ("exporters", "simplifiers", "providers")
+_SHOWN = 3
+_WIDTH = 40
+
+
+@dataclass(frozen=True)
+class JobKey:
+    """What a job is made from.
+
+    Attributes:
+        parts: JSON values by name: ``request.opset``, ``file registry/srcnn.py``,
+            ``package torch``.
+        files: the files among them, by the second word of their name.
+        incomplete: what it does not cover and should, so that nothing is stored under it.
+    """
+
+    parts: Parts
+    files: dict[str, Path]
+    incomplete: str | None = None
+
+    @property
+    def digest(self) -> str:
+        return digest(self.parts)
+
+
+def digest(parts: Parts) -> str:
+    """64 hex digits that are equal for equal parts."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class Keys:
+    """Makes the keys of a run's jobs; a file that several share is read once.
+
+    Args:
+        packages: installed versions, as in the manifest.
+        gpus: the machine's, for jobs that may use one.
+    """
+
+    def __init__(self, packages: Mapping[str, str | None], gpus: Sequence[str]) -> None:
+        self._packages = packages
+        self._gpus = [*gpus, os.environ.get("CUDA_VISIBLE_DEVICES", "")] if gpus else []
+        self._contents = Contents()
+        self._modules = Modules(self._contents)
+        self._installed = Installed()
+
+    def of(self, job: Job) -> JobKey:
+        found = sources.of(job, self._contents, self._modules)
+        versions = self._versions(job, found.libraries)
+        parts = {**_request(job), **versions, **_own_code(job)}
+        if job.device != "cpu":
+            parts["gpus"] = self._gpus
+        parts |= {f"file {name}": self._contents.sha256(path) for name, path in found.files.items()}
+        parts = json.loads(json.dumps(parts))  # as they will be read again
+        return JobKey(parts, found.files, _too_large(found.too_large))
+
+    def changed_files(self, job: Job, key: JobKey) -> list[Path]:
+        """The files that are not what they were when the key was made; read again.
+
+        One that is new in a folder that counts is none: nobody had asked for it. One that is new,
+        and that code of the job imports by its name, is.
+        """
+        known = frozenset(key.files.values())
+        now = sources.of(job, self._contents, self._modules, known).files
+        names = {**key.files, **now}
+        return [
+            path
+            for name, path in names.items()
+            if name not in now or self._contents.sha256(path) != key.parts.get(f"file {name}")
+        ]
+
+    def _versions(self, job: Job, libraries: Set[str]) -> Parts:
+        names = [*_ALWAYS, *([job.simplifier] if job.simplifier else [])]
+        source = job.source
+        if source.kind in ("target", "file") or str(source.registry).startswith("timm/"):
+            names.append("timm")
+        found: Parts = {}
+        for top in sorted(libraries - {name.replace("-", "_") for name in names}):
+            found |= {f"package {k}": version for k, version in self._installed.of(top).items()}
+        found |= {f"package {name}": self._packages.get(name) for name in names}
+        major, minor, _ = platform.python_version_tuple()
+        return {**found, "python": f"{major}.{minor}", "machine": platform.machine()}
+
+
+def _too_large(keys: Sequence[str]) -> str | None:
+    if not keys:
+        return None
+    return f"{', '.join(keys)}: the folder has more than {sources.MOST_FILES:,} files"
+
+
+def difference(before: Parts, now: Parts) -> str:
+    """What changed between two keys, in words: ``torch 2.14.0 → 2.15.0; registry/x.py changed``."""
+    names = _differing(before, now)
+    said = [_say(name, before, now) for name in sorted(names, key=_order)]
+    said = list(dict.fromkeys(said))
+    more = [f"and {len(said) - _SHOWN} more"] if len(said) > _SHOWN else []
+    return "; ".join([*said[:_SHOWN], *more])
+
+
+def distance(before: Parts, now: Parts) -> tuple[int, int]:
+    """How many parts of the request differ, and how many others."""
+    names = _differing(before, now)
+    asked = sum(name.startswith("request.") for name in names)
+    return asked, len(names) - asked
+
+
+def _differing(before: Parts, now: Parts) -> list[str]:
+    names = {**before, **now}
+    return [name for name in names if before.get(name) != now.get(name)]
+
+
+def _order(name: str) -> int:
+    """Causes that come from outside first: they explain many models at once."""
+    kinds = ("package", "python", "machine", "gpus", "converter", "file", "request.")
+    return next((i for i, kind in enumerate(kinds) if name.startswith(kind)), len(kinds))
+
+
+def _say(name: str, before: Parts, now: Parts) -> str:
+    kind, _, what = name.partition(" ")
+    if kind == "file":
+        if before.get(name) is None:
+            return f"{what} is new"
+        return f"{what} changed" if now.get(name) is not None else f"{what} is gone"
+    if kind == "converter":
+        return "the converter's own code changed"
+    label = what if kind == "package" else name.removeprefix("request.")
+    old, new = (_brief(parts.get(name)) for parts in (before, now))
+    return f"{label} {old} → {new}" if len(old + new) <= _WIDTH else f"{label} changed"
+
+
+def _brief(value: Any) -> str:
+    return value if isinstance(value, str) else "none" if value is None else json.dumps(value)
+
+
+def _request(job: Job) -> Parts:
+    """The request with every path replaced by the file's own part."""
+    stated = job.model_dump(mode="json", exclude=_NOT_REQUEST)
+    parts = {f"request.{name}": value for name, value in stated.items()}
+    source = job.source
+    said: Any = str(source) if source.path is None else [source.kind, source.name]
+    entry = registry.find(source.registry) if source.registry else None
+    if entry is not None:
+        said = [said, entry.module, entry.builder, dict(entry.kwargs)]
+    weights = job.weights
+    if isinstance(weights, Checkpoint):
+        parts["request.weights"] = [weights.key, weights.strip_prefix]
+    else:
+        parts["request.weights"] = weights
+    # A list: the order of the inputs is that of forward's arguments.
+    parts["request.inputs"] = [[name, _input(tensor)] for name, tensor in job.inputs.items()]
+    parts["request.verify"] = _without_paths(parts["request.verify"])
+    return {**parts, "request.source": said}
+
+
+def _input(tensor: InputSpec) -> Any:
+    return _without_paths({**tensor.model_dump(mode="json"), "fill": tensor.filling})
+
+
+def _without_paths(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: None if k == "path" else _without_paths(item) for k, item in value.items()}
+    return [_without_paths(item) for item in value] if isinstance(value, list) else value
+
+
+def _own_code(job: Job) -> Parts:
+    plugins = [f"exporters/{name}" for name in job.exporters]
+    plugins += [f"simplifiers/{job.simplifier}"] if job.simplifier else []
+    paths = {name: _PACKAGE / "plugins" / f"{name}.py" for name in plugins}
+    return {"converter": _worker_code()} | {
+        f"converter {name}": files.sha256(path) for name, path in paths.items() if path.is_file()
+    }
+
+
+@cache
+def _worker_code() -> str:
+    """One hash of the code of the converter that makes and proves a file, but for its plugins.
+
+    What the plugins of a folder share has a name that begins with an underscore.
+    """
+    code = hashlib.sha256()
+    worker, plugins, model = (_PACKAGE / name for name in ("worker", "plugins", "model"))
+    paths = [p for p in sorted(worker.rglob("*.py")) if p.parent != worker / "benchmark"]
+    paths += [p for kind in _PLUGINS for p in sorted((plugins / kind).glob("_*.py"))]
+    paths += [plugins / "providers" / "cpu.py", model / "job.py", model / "spec.py"]
+    for path in paths:
+        code.update(f"{path.relative_to(_PACKAGE)} {files.sha256(path)}\n".encode())
+    return code.hexdigest()

@@ -1,0 +1,190 @@
+"""Where Python finds what code imports, told from the import statements: nothing is imported."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from importlib.machinery import EXTENSION_SUFFIXES
+from importlib.util import find_spec
+
+from converter.layout.libraries import is_library
+from converter.plan.contents import Contents
+
+CODE = (".py", *EXTENSION_SUFFIXES)
+Place = tuple[str, str]
+"""A file, and the folder that Python imports it from."""
+
+
+@dataclass(frozen=True)
+class Imports:
+    """What some files import, and what these import, and so on.
+
+    Attributes:
+        files: in the order in which they were met; the first ones too.
+        libraries: top-level names of what comes from elsewhere; not the standard library's.
+        folders: where it was looked for.
+    """
+
+    files: tuple[Place, ...]
+    libraries: frozenset[str]
+    folders: tuple[str, ...]
+
+
+class Modules:
+    """Follows imports; for files that are shared it looks once, as long as all of them rest."""
+
+    def __init__(self, contents: Contents) -> None:
+        self._contents = contents
+        self._known: dict[tuple[tuple[Place, ...], tuple[str, ...], str | None], Imports] = {}
+        self._editable: dict[str, list[str]] = {}
+
+    def imports(
+        self, first: Sequence[Place], roots: Sequence[str], only: str | None = None
+    ) -> Imports:
+        """The files, and what they import from ``roots`` and from editable installs.
+
+        Args:
+            only: the one package that the roots are taken to have: the registry's folder may be
+                installed among all other libraries.
+        """
+        asked = tuple(first), tuple(roots), only
+        known = self._known.get(asked)
+        if known is None or not self._rests(known):
+            search = _Search(self._contents, self._editable, asked[1], only)
+            known = self._known[asked] = search.follow(first)
+        return known
+
+    def _rests(self, known: Imports) -> bool:
+        read = (path for path, _ in known.files if path.endswith(".py"))
+        return self._contents.rest("names", known.folders) and self._contents.rest("imports", read)
+
+    def locate(self, name: str, root: str) -> list[Place]:
+        """The files that Python runs to import a dotted name from a folder."""
+        return _Search(self._contents, self._editable, (root,), None).locate(name, (root,))
+
+    def package(self, folder: str) -> Iterator[Place]:
+        """All code below a folder, but for hidden folders and virtual environments."""
+        root, waiting = os.path.dirname(folder), [folder]
+        while waiting:
+            place = waiting.pop()
+            names = self._contents.names(place)
+            if "pyvenv.cfg" in names and place != folder:
+                continue
+            for name, kind in names.items():
+                path = os.path.join(place, name)
+                if kind == "file" and name.endswith(CODE):
+                    yield path, root
+                elif kind == "folder" and not name.startswith((".", "__pycache__")):
+                    waiting.append(path)
+
+    def editable(self, top: str) -> list[str]:
+        """Where a package (its folders) or module lies that Python finds by an editable install.
+
+        That is neither in a library nor on ``sys.path``: what is there is found among the roots.
+        """
+        return _editable(top, self._editable)
+
+
+@dataclass
+class _Search:
+    """One way through the imports: each folder is read once, each name located once."""
+
+    contents: Contents
+    known_editable: dict[str, list[str]]
+    roots: tuple[str, ...]
+    only: str | None
+    libraries: set[str] = field(default_factory=set)
+    folders: dict[str, dict[str, str]] = field(default_factory=dict)
+    located: dict[tuple[str, tuple[str, ...]], list[Place]] = field(default_factory=dict)
+
+    def follow(self, first: Sequence[Place]) -> Imports:
+        waiting = list(first)
+        found: dict[str, str] = {}
+        while waiting:
+            path, root = waiting.pop()
+            if path in found:
+                continue
+            found[path] = root
+            for level, name in self.contents.imports(path) if path.endswith(".py") else ():
+                if level == 0:
+                    near = self.only in (None, name.partition(".")[0])
+                    waiting += self.locate(name, self.roots if near else ()) or self._elsewhere(
+                        name
+                    )
+                elif level <= path.count(os.sep) - root.rstrip(os.sep).count(os.sep):
+                    beside = self.locate(name, (path.rsplit(os.sep, level)[0],))
+                    waiting += [(near_path, root) for near_path, _ in beside]
+        return Imports(tuple(found.items()), frozenset(self.libraries), tuple(self.folders))
+
+    def _elsewhere(self, name: str) -> list[Place]:
+        """The files of an import that is in none of the roots; a library is noted instead."""
+        top, _, rest = name.partition(".")
+        if top in sys.stdlib_module_names:
+            return []
+        self.libraries.add(top)
+        found: list[Place] = []
+        for place in _editable(top, self.known_editable):
+            first = os.path.join(place, "__init__.py") if os.path.isdir(place) else place
+            files = [first] if os.path.isfile(first) else []
+            files += [path for path, _ in self.locate(rest, (place,))] if rest else []
+            found += [(path, os.path.dirname(place)) for path in files]
+        return found
+
+    def locate(self, name: str, roots: tuple[str, ...]) -> list[Place]:
+        """The files that Python runs to import a dotted name, from the first root that has some.
+
+        The last parts may be names inside of a module.
+        """
+        asked = name, roots
+        if asked not in self.located:
+            ways = (self._below(root, name.split(".")) for root in roots)
+            self.located[asked] = next((way for way in ways if way), [])
+        return self.located[asked]
+
+    def _below(self, root: str, parts: Sequence[str]) -> list[Place]:
+        found: list[Place] = []
+        place = root
+        for part in parts:
+            names = self._names(place)
+            folder = os.path.join(place, part)
+            is_folder = names.get(part) in ("folder", "link")
+            if is_folder and self._names(folder).get("__init__.py") == "file":
+                found.append((os.path.join(folder, "__init__.py"), root))
+            elif names.get(f"{part}.py") == "file":
+                found.append((f"{folder}.py", root))
+                break
+            elif not is_folder:
+                break
+            place = folder
+        return found
+
+    def _names(self, folder: str) -> dict[str, str]:
+        if folder not in self.folders:
+            self.folders[folder] = dict(self.contents.names(folder))
+        return self.folders[folder]
+
+
+def _editable(top: str, known: dict[str, list[str]]) -> list[str]:
+    if top not in known:
+        known[top] = _find_editable(top)
+    return known[top]
+
+
+def _find_editable(top: str) -> list[str]:
+    try:
+        spec = find_spec(top)
+    except (ImportError, ValueError):  # a ValueError: a module of this process without a spec
+        return []
+    if spec is None:
+        return []
+    places = [*(spec.submodule_search_locations or ())]
+    if not places and spec.has_location and spec.origin is not None:
+        places = [spec.origin]
+    on_path = {os.path.abspath(entry) for entry in sys.path}
+    return [
+        place
+        for place in places
+        if os.path.exists(place) and not is_library(place) and os.path.dirname(place) not in on_path
+    ]

@@ -1,0 +1,123 @@
+"""Which models a run has: ``include`` and ``exclude`` over the registry, ``models``, ``select``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+
+import registry
+from converter.model import wording
+from converter.model.batch import BatchSpec
+from converter.model.errors import Problem
+from converter.model.spec import InputSpec, ModelSpec, Source
+
+
+def expand(spec: BatchSpec) -> tuple[dict[str, ModelSpec], list[Problem]]:
+    """All models by name, each with what the registry supplies, and what is wrong with them.
+
+    An entry of ``models`` overrides an included model of the same name and may omit its source.
+    """
+    included, problems = _included(spec.include, spec.exclude)
+    models: dict[str, ModelSpec] = {}
+    for name, model in spec.models.items():
+        if model.source is None and name in included:
+            model = _with_source(model, included[name])
+        if problem := _unknown_source(name, model):
+            problems.append(problem)
+        models[name] = with_defaults(model)
+    for name, source in included.items():
+        if name not in models:
+            models[name] = with_defaults(_with_source(ModelSpec(), source))
+    return models, problems
+
+
+def unmatched(patterns: Iterable[str], names: Iterable[str]) -> list[Problem]:
+    """Each pattern of ``select`` must match the name of a model."""
+    known = list(names)
+    return [
+        Problem(
+            "select",
+            f"{wording.found(pattern)} matches no model of this run.",
+            wording.did_you_mean(pattern.replace("*", ""), known),
+        )
+        for pattern in patterns
+        if not any(fnmatchcase(name, pattern) for name in known)
+    ]
+
+
+def selected(models: Mapping[str, ModelSpec], patterns: Iterable[str]) -> dict[str, ModelSpec]:
+    wanted = list(patterns)
+    return {
+        name: model
+        for name, model in models.items()
+        if any(fnmatchcase(name, pattern) for pattern in wanted)
+    }
+
+
+def left_out(spec: BatchSpec, names: Iterable[str]) -> set[str]:
+    """The models that ``select`` leaves out of a run with these."""
+    return {*expand(spec)[0]} - {*names}
+
+
+def with_defaults(model: ModelSpec) -> ModelSpec:
+    """Fill what a configuration does not state from the registry's entry.
+
+    Inputs that are stated replace the registry's as a whole; its dynamic axes then stay only
+    where their tensor does.
+    """
+    source = model.source.registry if model.source else None
+    entry = registry.find(source) if source else None
+    if entry is None:
+        return model
+    defaults = dict(entry.defaults)
+    defaults["inputs"] = {
+        name: InputSpec.model_validate(dict(spec)) for name, spec in entry.inputs.items()
+    }
+    defaults["outputs"] = list(entry.outputs)
+    filled = ModelSpec.model_validate(defaults)
+    stated = {name: getattr(model, name) for name in model.model_fields_set}
+    merged = filled.model_copy(update=stated)
+    if "dynamic_axes" in stated:
+        return merged
+    tensors = {*(merged.inputs or {}), *(merged.outputs or [])}
+    axes = {name: axes for name, axes in merged.dynamic_axes.items() if name in tensors}
+    return merged.model_copy(update={"dynamic_axes": axes})
+
+
+def _included(include: list[str], exclude: list[str]) -> tuple[dict[str, str], list[Problem]]:
+    """Model name → registry name, for what the patterns include."""
+    found: dict[str, str] = {}
+    problems = []
+    for pattern in include:
+        matches = registry.names(pattern)
+        if not matches:
+            hint = wording.did_you_mean(pattern.replace("*", ""), registry.nearest(pattern))
+            message = f"{wording.found(pattern)} matches nothing in the registry."
+            problems.append(Problem("include", message, hint))
+        for source in matches:
+            if any(fnmatchcase(source, other) for other in exclude):
+                continue
+            name = source.rsplit("/", 1)[-1]
+            if found.setdefault(name, source) != source:
+                message = f"{found[name]} and {source} would both be named '{name}'."
+                problems.append(Problem("include", message, "Exclude one of the two."))
+    return found, problems
+
+
+def _with_source(model: ModelSpec, source: str) -> ModelSpec:
+    stated = {name: getattr(model, name) for name in model.model_fields_set}
+    return ModelSpec.model_construct(
+        _fields_set={*stated, "source"}, **{**stated, "source": Source(registry=source)}
+    )
+
+
+def _unknown_source(name: str, model: ModelSpec) -> Problem | None:
+    """A source that nothing can have; a library's builder may exist in another version of it."""
+    if model.source is None:
+        hint = " or ".join(f"source: {known}" for known in registry.nearest(name)[:2])
+        return Problem(f"models.{name}.source", "is missing.", f"Perhaps {hint}." if hint else "")
+    source = model.source.registry
+    if source is None or registry.find(source) or registry.family(source):
+        return None
+    hint = wording.did_you_mean(source, registry.nearest(source))
+    return Problem(f"models.{name}.source", f"the registry has no '{source}'.", hint)

@@ -1,0 +1,217 @@
+"""Which files a job is made from, found without running any of them.
+
+Data: the checkpoint, the files of inputs and cases, a source that is a file, with its external
+data, files and folders that ``kwargs`` name. Code: the module of a registry model and what it
+imports beside it; for ``_target_`` all of its top-level package or module; for ``file`` that
+file; for both, everything that they import from folders of the user's. An installed package
+counts by its version, also where that code only imports it, and the one that has the model by its
+defining module too; an editable install is a folder of the user's. Not seen are modules that are
+imported by a computed name, what installed packages import, and data that code opens by itself:
+the worker tells which files these were (``converter.worker.recording.reading``).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence, Set
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import registry
+from converter.layout import trust as policy
+from converter.layout.libraries import is_library
+from converter.model.job import Job
+from converter.model.spec import CaseInput, Checkpoint, InputSpec
+from converter.plan.contents import Contents
+from converter.plan.modules import Modules, Place
+
+MOST_FILES = 5000
+"""A folder that ``kwargs`` names and that holds more is not in the key: nothing is stored then."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What a job is made from, beside what it asks for.
+
+    Attributes:
+        files: by a name that is the same in every checkout. Data has the name of its
+            configuration key, code its path below the folder that Python imports it from.
+        libraries: top-level names that the code imports from elsewhere; not the standard
+            library's. Some may not be installed.
+        too_large: the keys of folders with more than ``MOST_FILES`` files: those are not in
+            ``files``.
+    """
+
+    files: dict[str, Path]
+    libraries: frozenset[str]
+    too_large: tuple[str, ...] = ()
+
+
+def of(job: Job, contents: Contents, modules: Modules, known: Set[Path] | None = None) -> Sources:
+    """The files and libraries of a job.
+
+    Relative paths in ``kwargs`` start from the working directory, as the builder will see it.
+
+    Args:
+        known: of what is only there because its folder counts, these files: one that is new in
+            it, and that no code imports by its name, does not count.
+    """
+    code = _Code(modules, known)
+    code.collect(job)
+    data = dict(_data(job, contents))
+    too_large = []
+    for key, folder in _named("kwargs", job.kwargs, os.path.isdir):
+        inside = _inside(folder, contents)
+        if inside is None:
+            too_large.append(key)
+            continue
+        paths = {name: Path(folder, name) for name in inside}
+        data |= {f"{key}/{name}": p for name, p in paths.items() if known is None or p in known}
+    return Sources({**data, **code.files}, frozenset(code.libraries), tuple(too_large))
+
+
+def _data(job: Job, contents: Contents) -> Iterator[tuple[str, Path]]:
+    if isinstance(job.weights, Checkpoint):
+        yield "weights.checkpoint", Path(job.weights.checkpoint)
+    tensors: list[tuple[str, InputSpec | CaseInput]] = [
+        (f"inputs.{name}.path", tensor) for name, tensor in job.inputs.items()
+    ]
+    for index, case in enumerate(job.verify.cases):
+        place = f"verify.cases.{index}.inputs"
+        tensors += [(f"{place}.{name}.path", change) for name, change in case.inputs.items()]
+    yield from ((key, Path(tensor.path)) for key, tensor in tensors if tensor.path is not None)
+    for key, path in _named("kwargs", job.kwargs, os.path.isfile):
+        yield key, Path(path)
+    source = job.source
+    if source.path is None or source.kind == "file":
+        return
+    yield f"source.{source.kind}", Path(source.path)
+    if source.kind == "onnx":
+        folder = Path(source.path).parent.resolve()
+        for location in contents.locations(source.path):
+            if (folder / location).resolve().is_relative_to(folder):
+                yield f"source.onnx/{location}", folder / location
+
+
+def _named(key: str, value: Any, exists: Callable[[str], bool]) -> Iterator[tuple[str, str]]:
+    """The strings that are paths of files, or of folders: the builder will open them."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from _named(f"{key}.{name}", item, exists)
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from _named(f"{key}.{index}", item, exists)
+    elif isinstance(value, str) and value != os.sep and exists(value):  # more often a separator
+        yield key, os.path.abspath(value)
+
+
+def _inside(folder: str, contents: Contents) -> list[str] | None:
+    """The files below a folder, relative to it, links followed; ``None``: more than MOST_FILES.
+
+    Without what no builder means: hidden files and folders, caches of bytecode, virtual
+    environments, and the output of earlier runs. One that is read all the same is noticed.
+    """
+    found: list[str] = []
+    waiting, seen = [""], set()
+    while waiting:
+        below = waiting.pop()
+        place = os.path.join(folder, below)
+        real = os.path.realpath(place)
+        if real in seen:  # a link that leads back
+            continue
+        seen.add(real)
+        names = contents.names(place)
+        if below and ("pyvenv.cfg" in names or ".hydra" in names):
+            continue
+        for name, kind in names.items():
+            if name.startswith((".", "__pycache__")):
+                continue
+            (found if kind == "file" else waiting).append(os.path.join(below, name))
+        if len(found) > MOST_FILES or len(seen) > MOST_FILES:
+            return None
+    return sorted(found)
+
+
+class _Code:
+    """Collects the code of one job: ``files``, and ``libraries`` by their top-level names."""
+
+    def __init__(self, modules: Modules, known: Set[Path] | None) -> None:
+        self._modules = modules
+        self._known = known
+        self.files: dict[str, Path] = {}
+        self.libraries: set[str] = set()
+
+    def collect(self, job: Job) -> None:
+        source = job.source
+        if source.file is not None:
+            folder = os.path.dirname(source.file)
+            self._follow([(source.file, folder)], [folder, *_roots(job)])
+        elif source.target is not None:
+            self._target(source.target, _roots(job))
+        elif source.registry is not None and (entry := registry.find(source.registry)):
+            if entry.module.startswith(f"{registry.__name__}."):
+                root = str(registry.FOLDER.parent)
+                first = self._modules.locate(entry.module, root)[-1:]
+                self._follow(first, [root], only=registry.__name__)
+            else:
+                self._installed(entry.module)
+
+    def _target(self, target: str, roots: Sequence[str]) -> None:
+        top = target.partition(".")[0]
+        self.libraries.add(top)  # also where a folder of that name, but no package, is in a root
+        root = _root_of(top, roots)
+        if root is None:
+            places = self._modules.editable(top)
+        else:
+            place = os.path.join(root, top)
+            places = [place if os.path.isdir(place) else f"{place}.py"]
+        if not places:
+            self._installed(target)
+        for place in places:
+            code = [(place, os.path.dirname(place))]
+            if os.path.isdir(place):
+                code = [found for found in self._modules.package(place) if self._counts(found)]
+            self._follow(code, roots)
+
+    def _counts(self, found: Place) -> bool:
+        return self._known is None or Path(found[0]) in self._known
+
+    def _installed(self, module: str) -> None:
+        """The one file of an installed package that defines the model."""
+        top = module.partition(".")[0]
+        spec = find_spec(top)
+        if spec is not None and spec.origin is not None:
+            root = Path(spec.origin).parents[1 if spec.submodule_search_locations else 0]
+            for place in self._modules.locate(module, str(root))[-1:]:
+                self._add(place)
+
+    def _follow(
+        self, first: Sequence[Place], roots: Sequence[str], only: str | None = None
+    ) -> None:
+        found = self._modules.imports(first, roots, only)
+        self.libraries |= found.libraries
+        for place in found.files:
+            self._add(place)
+
+    def _add(self, place: Place) -> None:
+        path, name = Path(place[0]), os.path.relpath(*place)
+        if self.files.setdefault(name, path) != path:  # two folders have a file of that name
+            self.files[place[0]] = path
+
+
+def _roots(job: Job) -> list[str]:
+    """The folders of the user's that a worker imports from."""
+    own = [os.path.abspath(entry) for entry in sys.path]
+    folders = [*own, *map(str, policy.folders(job.trust))]
+    return [path for path in dict.fromkeys(folders) if not is_library(path)]
+
+
+def _root_of(top: str, roots: Sequence[str]) -> str | None:
+    places = ((root, os.path.join(root, top)) for root in roots)
+    found = (
+        root for root, place in places if os.path.isdir(place) or os.path.isfile(f"{place}.py")
+    )
+    return next(found, None)

@@ -1,0 +1,74 @@
+"""Executors: how jobs are run. One file each, named as in ``executor.name``.
+
+A module here has ``create(spec: ExecutorSpec) -> Executor``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from converter.model.batch import ExecutorSpec
+from converter.model.errors import ConfigError, Problem
+from converter.model.job import Job, JobResult, StageName
+from converter.plugins import loader
+
+
+@dataclass(frozen=True)
+class Started:
+    """An attempt of a job has begun, in process ``pid``."""
+
+    name: str
+    attempt: int
+    pid: int
+
+
+@dataclass(frozen=True)
+class StageEntered:
+    name: str
+    stage: StageName
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A job is done; its artifact, if any, is in its staging folder."""
+
+    result: JobResult
+
+
+@dataclass(frozen=True)
+class Tick:
+    """Nothing happened: the consumer may look at its clock and its signals."""
+
+
+Event = Started | StageEntered | Finished | Tick
+Events = Generator[Event, None, None]
+
+
+class Executor(Protocol):
+    def run(self, jobs: Sequence[Job]) -> Events:
+        """Run jobs; exactly one ``Finished`` each, in the order in which they end.
+
+        Yields at least every 0.25 s if it can. Closing the generator kills and reaps every
+        process that it started.
+        """
+
+
+def create(spec: ExecutorSpec) -> Executor:
+    """The executor that a configuration asks for.
+
+    Raises:
+        ConfigError: there is no such executor.
+    """
+    known = loader.names("executors")
+    if spec.name not in known:
+        raise ConfigError(
+            Problem(
+                "executor.name",
+                f"found '{spec.name}', expected one of {', '.join(known)}.",
+            )
+        )
+    executor: Executor = importlib.import_module(f"{__name__}.{spec.name}").create(spec)
+    return executor

@@ -1,0 +1,35 @@
+"""NVIDIA GPUs through TensorRT (package ``onnxruntime-gpu`` and the TensorRT libraries).
+
+The first session builds an engine for its shapes, which takes seconds to minutes and is part of
+``session_load_ms``. The provider has no option for TF32, which TensorRT uses by itself: an
+environment variable of the driver forbids it. The verification on this provider judges what it
+computes either way.
+"""
+
+import importlib
+import importlib.util
+import os
+
+from converter.plugins.providers import cuda
+
+NAME = "TensorrtExecutionProvider"
+# Words, where CUDA's provider takes digits: ONNX Runtime refuses "0".
+OPTIONS: dict[str, str] = {"trt_fp16_enable": "False", "trt_int8_enable": "False"}
+DEVICE = "cuda"
+BEHIND: tuple[str, ...] = ("cuda",)
+INSTALL = (
+    "on a machine with an NVIDIA GPU install the extra `gpu` (package onnxruntime-gpu) in a fresh "
+    "environment, and the package tensorrt in the version that its release notes name"
+)
+LIBRARIES = (
+    "libnvinfer comes with the package tensorrt in the version that the release notes of "
+    "onnxruntime-gpu name; " + cuda.LIBRARIES
+)
+
+
+def prepare() -> None:
+    """Forbid TF32, and load CUDA's libraries and those of the package ``tensorrt``."""
+    os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
+    cuda.prepare()
+    if importlib.util.find_spec("tensorrt"):
+        importlib.import_module("tensorrt")

@@ -1,0 +1,208 @@
+"""The figures of the page, as Plotly reads them: data and layout, no drawing of our own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from html import escape
+from typing import Any
+
+from converter.display import columns, summary
+from converter.model.job import STAGES, Latency
+from converter.model.manifest import Row
+from converter.plugins.reports import _facts
+from converter.plugins.reports._columns import number
+
+# More bars than these cannot be read, and each costs time to draw.
+_MOST = 50
+_BAR_HEIGHT, _FRAME_HEIGHT = 22, 120
+_LABEL_WIDTH = 28
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One plot; without ``data`` there is only its caption, which then says why."""
+
+    name: str
+    title: str
+    caption: str
+    data: list[dict[str, Any]] = field(default_factory=list)
+    layout: dict[str, Any] = field(default_factory=dict)
+
+
+def figures(rows: Sequence[Row]) -> list[Figure]:
+    return [_latencies(rows), _speedups(rows), _sizes(rows), _times(rows)]
+
+
+def _measured(row: Row) -> list[Latency]:
+    """A row's first record of each provider, where it has figures."""
+    firsts = {entry.provider: entry for entry in reversed(row.latency)}
+    return [entry for entry in reversed(firsts.values()) if entry.p50_ms is not None]
+
+
+def _latencies(rows: Sequence[Row]) -> Figure:
+    name, title = "latency", "Latency for each provider"
+    timed = [row for row in rows if _measured(row)]
+    if not timed:
+        return Figure(name, title, _facts.unmeasured(rows))
+    timed.sort(key=lambda row: -max(entry.p50_ms or 0 for entry in _measured(row)))
+    shown = timed[:_MOST]
+    traces = []
+    for provider in _facts.providers(shown):
+        points = [(at, entry) for at, entry in _of(shown, provider) if entry.p50_ms is not None]
+        tails = [max((entry.p99_ms or 0) - (entry.p50_ms or 0), 0) for _, entry in points]
+        traces.append(
+            _markers(provider, shown, [(at, entry.p50_ms) for at, entry in points], "ms")
+            | {"error_x": {"type": "data", "symmetric": False, "array": tails, "width": 3}}
+        )
+    caption = f"The dot is the median, the whisker ends at p99. {_cut('slowest', timed, shown)}"
+    return Figure(name, title, caption, traces, _list_layout(shown, "milliseconds", "log"))
+
+
+def _speedups(rows: Sequence[Row]) -> Figure:
+    name, title = "speedup", "Speedup over PyTorch"
+    timed = [row for row in rows if any(entry.speedup for entry in _measured(row))]
+    if not timed:
+        return Figure(name, title, _no_speedup(rows))
+    timed.sort(key=lambda row: min(entry.speedup or 0 for entry in _measured(row)))
+    shown = timed[:_MOST]
+    traces = [
+        _markers(
+            provider,
+            shown,
+            [(at, entry.speedup) for at, entry in _of(shown, provider) if entry.speedup],
+            "×",
+        )
+        for provider in _facts.providers(shown)
+    ]
+    layout = _list_layout(shown, "times as fast as PyTorch", "linear")
+    layout["xaxis"]["rangemode"] = "tozero"
+    one = {"type": "line", "x0": 1, "x1": 1, "yref": "paper", "y0": 0, "y1": 1}
+    layout["shapes"] = [one | {"line": {"dash": "dot", "width": 1}}]
+    caption = (
+        "PyTorch's median over that of ONNX Runtime; left of the dotted line the file is slower. "
+        + _cut("least sped up", timed, shown)
+    )
+    return Figure(name, title, caption, traces, layout)
+
+
+def _no_speedup(rows: Sequence[Row]) -> str:
+    """Why there is no speedup of any model."""
+    if not _facts.measured(rows):
+        return _facts.unmeasured(rows)
+    if not any(entry.torch_p50_ms for row in rows for entry in _measured(row)):
+        return "PyTorch was not timed."
+    return (
+        "PyTorch was timed, but there is no ratio of two medians that are both sound: "
+        "the sections of the models say what speaks against them."
+    )
+
+
+def _sizes(rows: Sequence[Row]) -> Figure:
+    name, title = "size", "Size against latency"
+    timed = [row for row in rows if _measured(row) and _facts.file_bytes(row)]
+    if not timed:
+        return Figure(name, title, _facts.unmeasured(rows))
+    traces = []
+    for provider in _facts.providers(timed):
+        found = [(timed[at], entry) for at, entry in _of(timed, provider) if entry.p50_ms]
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": escape(_facts.short(provider)),
+                "x": [(_facts.file_bytes(row) or 0) / 1e6 for row, _ in found],
+                "y": [entry.p50_ms for _, entry in found],
+                "text": [
+                    f"{escape(row.name)}<br>{summary.size(_facts.file_bytes(row) or 0)}, "
+                    f"{number(entry.p50_ms)} ms"
+                    for row, entry in found
+                ],
+                "hoverinfo": "text+name",
+            }
+        )
+    layout = {
+        "height": 420,
+        "xaxis": {"type": "log", "title": {"text": "megabytes"}},
+        "yaxis": {"type": "log", "title": {"text": "median latency, milliseconds"}},
+    }
+    return Figure(name, title, "Both axes are logarithmic.", traces, layout)
+
+
+def _times(rows: Sequence[Row]) -> Figure:
+    name, title = "time", "Where the time went"
+    total = sum(summary.seconds(row) for row in rows)
+    if not total:
+        return Figure(name, title, "No stage was run.")
+    ran = sorted(rows, key=lambda row: -summary.seconds(row))
+    shown = ran[:_MOST]
+    traces = []
+    shares = []
+    for stage in STAGES:
+        spent = sum(_spent(row, stage) for row in rows)
+        if spent:
+            shares.append((spent / total, stage))
+            traces.append(
+                {
+                    "type": "bar",
+                    "orientation": "h",
+                    "name": stage,
+                    "y": list(range(len(shown))),
+                    "x": [_spent(row, stage) for row in shown],
+                    "text": [
+                        f"{escape(row.name)}<br>{stage} {_spent(row, stage):.2f} s" for row in shown
+                    ],
+                    "textposition": "none",
+                    "hoverinfo": "text",
+                }
+            )
+    listed = ", ".join(f"{stage} {share:.0%}" for share, stage in sorted(shares, reverse=True))
+    caption = f"{number(total)} s in the stages of all models: {listed}. "
+    layout = _list_layout(shown, "seconds", "linear") | {"barmode": "stack", "bargap": 0.35}
+    return Figure(name, title, caption + _cut("slowest", ran, shown), traces, layout)
+
+
+def _spent(row: Row, stage: str) -> float:
+    return next((found.seconds or 0.0 for key, found in row.stages.items() if key == stage), 0.0)
+
+
+def _of(rows: Sequence[Row], provider: str) -> list[tuple[int, Latency]]:
+    """The measured records of one provider, with the place of their row."""
+    return [
+        (at, entry)
+        for at, row in enumerate(rows)
+        for entry in _measured(row)
+        if entry.provider == provider
+    ]
+
+
+def _markers(
+    provider: str, rows: Sequence[Row], points: Sequence[tuple[int, float | None]], unit: str
+) -> dict[str, Any]:
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": escape(_facts.short(provider)),
+        "x": [value for _, value in points],
+        "y": [at for at, _ in points],
+        "text": [f"{escape(rows[at].name)}<br>{number(value)} {unit}" for at, value in points],
+        "hoverinfo": "text+name",
+    }
+
+
+def _list_layout(rows: Sequence[Row], unit: str, scale: str) -> dict[str, Any]:
+    """A line for each model, the first on top. Plotly reads markup in labels: it is escaped."""
+    labels = [escape(columns.shorten(row.name, _LABEL_WIDTH)) for row in rows]
+    return {
+        "height": _FRAME_HEIGHT + _BAR_HEIGHT * len(rows),
+        "xaxis": {"type": scale, "title": {"text": unit}},
+        "yaxis": {
+            "tickvals": list(range(len(rows))),
+            "ticktext": labels,
+            "range": [len(rows) - 0.4, -0.6],
+        },
+    }
+
+
+def _cut(which: str, rows: Sequence[Row], shown: Sequence[Row]) -> str:
+    return "" if len(shown) == len(rows) else f"The {len(shown)} {which} of {len(rows)} models."

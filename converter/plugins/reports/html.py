@@ -1,0 +1,146 @@
+"""``report.html``: the whole run as one page that needs nothing but itself."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import shlex
+from datetime import datetime
+from pathlib import Path
+from urllib.parse import quote
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from converter.display import summary
+from converter.layout import delivery
+from converter.model import verified
+from converter.model.manifest import Manifest, Row
+from converter.model.plaintext import plain
+from converter.plugins.reports import _facts, _figures
+from converter.plugins.reports._columns import columns, number
+
+FILE = "report.html"
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_LOG_LINES, _LOG_BYTES = 15, 6000
+# Of an override that a command for one model must not repeat.
+_OWN = ("select=", "hydra.run.dir=", "hydra.sweep.dir=")
+
+
+@functools.cache
+def _jinja() -> Environment:
+    """Made once: compiling the templates takes longer than all else of a page."""
+    jinja = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    jinja.filters |= {
+        "bytes": summary.size,
+        "number": number,
+        "quote": quote,
+        "short": _facts.short,
+        "sizes": verified.sizes,
+        "never": verified.never,
+    }
+    return jinja
+
+
+def render(manifest: Manifest, directory: Path) -> str:
+    """The page; logs are read from the run directory, everything else from the manifest."""
+    script = (_TEMPLATES / "report.js").read_text(encoding="utf-8")
+    plots = _figures.figures(manifest.models)
+    # 5 MB: only in a page that draws something.
+    plotly = _inline(get_plotlyjs()) if any(plot.data for plot in plots) else ""
+    return (
+        _jinja()
+        .get_template("report.html")
+        .render(
+            manifest=manifest,
+            run=manifest.run,
+            rows=manifest.models,
+            verdict=_facts.verdict(manifest),
+            causes=_facts.causes(manifest.models),
+            columns=columns(manifest.models),
+            choices=_choices(manifest),
+            figures=plots,
+            duration=_duration(manifest),
+            log=lambda row: _log(row, directory),
+            log_file=lambda row: _log_file(row, directory),
+            again=lambda row: _again(row, manifest),
+            untimed=_facts.untimed,
+            unreached=_facts.unreached,
+            with_unreached=_facts.with_unreached(manifest.models),
+            extent=verified.extent,
+            count=verified.count,
+            style=Markup((_TEMPLATES / "report.css").read_text(encoding="utf-8")),
+            script=Markup(script),
+            plotly=Markup(plotly),
+            hashes=[_csp_hash(text) for text in (script, plotly) if text],
+        )
+    )
+
+
+def _choices(manifest: Manifest) -> list[tuple[str, str, list[str]]]:
+    """What the table can be narrowed to, beside the status: key, label, values."""
+    files = [row.artifact for row in manifest.models if row.artifact]
+    asked = {row.request.opset for row in manifest.models if not row.artifact}
+    opsets = sorted({file.opset for file in files} | {opset for opset in asked if opset})
+    exporters = sorted({file.exporter for file in files})
+    return [("exporter", "Exporter", exporters), ("opset", "Opset", [str(n) for n in opsets])]
+
+
+def _inline(script: str) -> str:
+    """Line ends as a browser reads them, so that the hash is that of what it runs."""
+    return script.replace("\r\n", "\n")
+
+
+def _csp_hash(script: str) -> str:
+    """What the page's Content-Security-Policy says of a script that may run."""
+    digest = hashlib.sha256(script.encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"
+
+
+def _duration(manifest: Manifest) -> str:
+    run = manifest.run
+    if run.finished_at is None:
+        return ""
+    took = datetime.fromisoformat(run.finished_at) - datetime.fromisoformat(run.started_at)
+    minutes, seconds = divmod(max(round(took.total_seconds()), 0), 60)
+    hours, minutes = divmod(minutes, 60)
+    parts = [(hours, "h"), (minutes, "min"), (seconds, "s")]
+    return " ".join(f"{count} {unit}" for count, unit in parts if count) or "under a second"
+
+
+def _log_file(row: Row, directory: Path) -> str | None:
+    """Path of a model's log relative to the run directory, if it is there and in it."""
+    recorded = row.error.log if row.error and row.error.log else None
+    path = directory / (recorded or f"{delivery.MODELS}/{row.name}/{delivery.LOG}")
+    inside = path.resolve().is_relative_to(directory.resolve())
+    return str(path.relative_to(directory)) if inside and path.is_file() else None
+
+
+def _log(row: Row, directory: Path) -> str:
+    """The last lines of a model's log, without what only a terminal understands."""
+    found = _log_file(row, directory)
+    if found is None:
+        return ""
+    with (directory / found).open("rb") as file:
+        start = max(file.seek(0, 2) - _LOG_BYTES, 0)
+        file.seek(start)
+        text = file.read().decode("utf-8", errors="replace")
+    lines = plain(text.replace("\r", "\n"), instead="").splitlines()
+    if start:
+        lines = lines[1:]  # its beginning is cut off
+    return "\n".join([line for line in lines if line.strip()][-_LOG_LINES:])
+
+
+def _again(row: Row, manifest: Manifest) -> str:
+    """The command that runs this model alone."""
+    kept = [word for word in manifest.run.overrides if not word.startswith(_OWN)]
+    return shlex.join(["python", "-m", "converter", *kept, f"select=[{row.name}]"])

@@ -1,0 +1,139 @@
+"""``summary.md``: the run on half a page, for a CI job page or a chat message."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from converter.compare import wording
+from converter.display import latencies, summary
+from converter.model.changes import Comparison
+from converter.model.manifest import Manifest, Row
+from converter.plugins.reports import _facts
+
+FILE = "summary.md"
+
+# A job page has room for about a megabyte, a chat message for far less.
+_CAUSES, _NAMES, _CHANGES = 20, 8, 20
+_SEVERITIES = ("regression", "improvement", "note")
+_LONGEST = 400
+
+
+def render(manifest: Manifest, directory: Path) -> str:
+    run = manifest.run
+    packages = manifest.environment.packages
+    versions = [
+        f"{name} {packages[name]}"
+        for name in ("torch", "onnx", "onnxruntime", "onnxruntime-gpu")
+        if packages.get(name)
+    ]
+    lines = [
+        f"## {code(run.experiment)}: {_facts.verdict(manifest)}",
+        "",
+        f"{summary.totals(manifest.models)} · exit code {_exit(run.exit_code)} · "
+        f"{run.started_at[:16].replace('T', ' ')} UTC · {code(', '.join(versions))}",
+    ]
+    if run.problems:
+        lines += ["", "### After the last model", ""]
+        lines += [f"- {code(problem)}" for problem in run.problems]
+    causes = _facts.causes(manifest.models)
+    lines += _problems("Not as expected", [cause for cause in causes if not cause.expected])
+    lines += _unreached(manifest.models)
+    if manifest.comparison is not None:
+        lines += _comparison(manifest.comparison)
+    lines += _latency(manifest.models)
+    lines += _problems("Expected", [cause for cause in causes if cause.expected], hints=False)
+    return "\n".join([*lines, "", f"Run {code(run.id)}; report.html has the details.", ""])
+
+
+def code(text: str) -> str:
+    """Text as a code span: no markup, link or mention in it is live."""
+    flat = re.sub(r"\s+", " ", text).strip() or " "
+    if len(flat) > _LONGEST:
+        flat = f"{flat[:_LONGEST]}…"
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", flat)), default=0))
+    pad = " " if "`" in flat else ""
+    return f"{fence}{pad}{flat}{pad}{fence}"
+
+
+def _exit(number: int | None) -> str:
+    return "none yet" if number is None else str(number)
+
+
+def _problems(title: str, causes: list[_facts.Cause], hints: bool = True) -> list[str]:
+    if not causes:
+        return []
+    lines = ["", f"### {title}", ""]
+    for cause in causes[:_CAUSES]:
+        names = _names([row.name for row in cause.rows])
+        kind = f" {cause.code}" if cause.code else ""
+        said = f": {code(cause.message)}" if cause.message else ""
+        lines.append(f"- **{cause.first.status}{kind}** {names}{said}")
+        if hints and cause.hint:
+            lines.append(f"  - {code(cause.hint)}")
+    if len(causes) > _CAUSES:
+        lines.append(f"- and {len(causes) - _CAUSES} more causes")
+    return lines
+
+
+def _unreached(rows: Sequence[Row]) -> list[str]:
+    """What ``ok`` leaves open, in a line."""
+    found = _facts.with_unreached(rows)
+    if not found:
+        return []
+    models = "1 model is" if len(found) == 1 else f"{len(found)} models are"
+    names = _names([row.name for row in found])
+    return ["", f"{models} ok, but for branches that no case reached: {names}"]
+
+
+def _names(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
+    return ", ".join(map(code, names[:_NAMES])) + more
+
+
+def _latency(rows: Sequence[Row]) -> list[str]:
+    """Figures that are missing or doubtful, and remarks; nothing where there is none of it."""
+    missing = latencies.not_measured(rows)
+    lines = []
+    for item in missing[:_CAUSES]:
+        count = f"{len(item.models)} model{'s' * (len(item.models) != 1)}"
+        kind = f"{code(_facts.short(item.provider))} {item.status}"
+        lines.append(f"- **{kind}** for {count}, {_names(item.models)}: {code(item.reason)}")
+    if len(missing) > _CAUSES:
+        lines.append(f"- and {len(missing) - _CAUSES} more reasons")
+    lines += _doubtful("", latencies.doubtful(rows), latencies.doubts(rows))
+    lines += _doubtful("PyTorch ", latencies.torch_doubtful(rows), latencies.torch_doubts(rows))
+    if remarks := latencies.remarks(rows):
+        lines += ["- Remarks, such as:", *(f"  - {code(remark)}" for remark in remarks)]
+    return ["", "### Latency", "", *lines] if lines else []
+
+
+def _doubtful(whose: str, counts: tuple[int, int], doubts: Sequence[str]) -> list[str]:
+    noted, total = counts
+    if not noted:
+        return []
+    verb = "figure is" if total == 1 else "figures are"
+    told = f"- {noted} of {total} {whose}{verb} doubtful, such as:"
+    return [told, *(f"  - {code(doubt)}" for doubt in doubts)]
+
+
+def _comparison(comparison: Comparison) -> list[str]:
+    against = code(comparison.baseline_run_id) if comparison.baseline_run_id else "no baseline"
+    lines = ["", f"### Against {against}: {comparison.verdict.replace('_', ' ')}", ""]
+    worst_first = sorted(comparison.changes, key=lambda item: _SEVERITIES.index(item.severity))
+    for change in worst_first[:_CHANGES]:
+        words = wording.said(change)
+        detail = f": {code(words)}" if words else ""
+        why = f" (may be {code('; '.join(change.explained_by))})" if change.explained_by else ""
+        about = code(change.model) if change.model else change.about
+        lines.append(f"- {change.kind.replace('_', ' ')} {about}{detail}{why}")
+    if len(comparison.changes) > _CHANGES:
+        lines.append(f"- and {len(comparison.changes) - _CHANGES} more changes")
+    if not comparison.changes and comparison.baseline_run_id:
+        lines.append("Nothing changed.")
+    lines += [
+        f"- {code(item.name)} was {code(item.before or '-')}, is {code(item.after or '-')}"
+        for item in comparison.environment
+    ]
+    return lines

@@ -1,0 +1,237 @@
+"""The end of a run, step by step: nothing after the manifest can make the manifest untrue.
+
+reports → manifest with its comparison → ``latest`` → ``publish_to`` → ``keep`` → commands
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from converter import compare
+from converter.compare import latency, wording
+from converter.finalize import commands, history, publication, remeasure, retention
+from converter.finalize.baseline import Baseline
+from converter.layout import delivery, exclusive
+from converter.layout.interrupts import Interrupts
+from converter.model import manifest
+from converter.model.batch import LATEST, CompareSpec
+from converter.model.changes import Comparison
+from converter.model.errors import ExitCode, RunError
+from converter.model.manifest import Manifest
+from converter.model.plaintext import plain
+from converter.plan import selection
+from converter.plugins import reports
+from converter.run.context import RunContext
+from converter.run.record import Record
+
+# Another run that publishes takes seconds; one with `exclusive` holds the folder for hours.
+_PUBLISH_WAIT_S = 60.0
+_NO_EXPERIMENT = "adhoc"
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What a run came to.
+
+    Attributes:
+        notes: what to tell the person beside the rows.
+    """
+
+    code: ExitCode
+    manifest: Manifest
+    failure: OSError | None
+    notes: list[str]
+
+
+def finish(
+    record: Record,
+    context: RunContext,
+    interrupts: Interrupts,
+    failure: OSError | None,
+    log: Callable[[str], None],
+) -> Ending:
+    """Everything that follows the last model.
+
+    Args:
+        failure: what stopped the run.
+        log: takes lines for ``run.log``.
+    """
+    late = interrupts.late
+    code, final, received = _closed(record, context, interrupts, failure, late)
+    came_to_end = received is None and failure is None
+    found = final.comparison
+    if code == ExitCode.OK and found is not None and found.verdict == "regression":
+        code = ExitCode.REGRESSION
+    notes = record.farewell(received, failure, late=late)
+    if found is not None:
+        notes.insert(0, "\n".join(wording.lines(found)))
+    problems: list[str] = []
+    try:
+        final = _write(final, context.directory, code)
+        notes += _point_latest(final, context)
+        if came_to_end:
+            problems = [*_publish(final, context), *_prune(context)]
+        if problems:
+            code = ExitCode.RUN_FAILED
+            final = _write(final, context.directory, code, problems)
+    except OSError as error:
+        if failure is None:
+            notes += record.farewell(None, error)
+        _mark_unfinished(final, context.directory, problems)
+        notes += problems
+        notes += _tell(context, ExitCode.RUN_FAILED, found, log)
+        return Ending(ExitCode.RUN_FAILED, final, failure or error, notes)
+    notes += problems
+    if received is None:
+        notes += _tell(context, code, found, log)
+    return Ending(code, final, failure, notes)
+
+
+def _closed(
+    record: Record,
+    context: RunContext,
+    interrupts: Interrupts,
+    failure: OSError | None,
+    late: bool,
+) -> tuple[ExitCode, Manifest, signal.Signals | None]:
+    """What the models came to, compared with the baseline, and the signal that ended the run."""
+    old = context.baseline.manifest if context.baseline else None
+    received = interrupts.received
+    code = record.close(received, failure, late=late)
+    final = compare.since(record.manifest(), old)
+    if received is None and failure is None:
+        final = _compared(final, context, interrupts)
+        received = interrupts.received  # a later signal finds the end already begun
+        if received is not None:  # slower models were still to be timed again
+            code = record.close(received, failure, late=late)
+            final = compare.since(record.manifest(), old)
+    return code, final, received
+
+
+def _write(
+    final: Manifest, directory: Path, code: ExitCode, problems: Sequence[str] = ()
+) -> Manifest:
+    """Write reports and manifest, with the exit code in them."""
+    told = [plain(problem) for problem in problems]
+    run = final.run.model_copy(update={"exit_code": int(code), "problems": told})
+    final = final.model_copy(update={"run": run})
+    # The manifest says that the run is complete, and so comes last: a disk that fills with the
+    # reports, or a kill among them, leaves the one that says it is not.
+    reports.write(final, directory)
+    manifest.write(final, directory)
+    return final
+
+
+def _mark_unfinished(final: Manifest, directory: Path, problems: Sequence[str]) -> None:
+    """Let `resume` see that the steps after the manifest were not all done."""
+    failed = {"exit_code": int(ExitCode.RUN_FAILED), "complete": False, "ended_by": "failure"}
+    run = final.run.model_copy(update={**failed, "problems": list(map(plain, problems))})
+    with suppress(OSError):  # what stopped them may be a full disk
+        manifest.write(final.model_copy(update={"run": run}), directory)
+
+
+def _point_latest(final: Manifest, context: RunContext) -> list[str]:
+    """Have ``latest`` lead to a complete run; gives what is to be said where it does not."""
+    directory, home = context.directory, context.directory.parent
+    if home.name != context.experiment:
+        elsewhere = context.spec.baseline == LATEST and context.home and not final.run.narrowed
+        if not elsewhere or home.parent.name == context.experiment:  # a point of a sweep
+            return []
+        return [
+            f"baseline=latest: this run is not in {context.home}, so that no later one is compared "
+            "with it: leave hydra.run.dir (of a sweep: hydra.sweep.dir) out, or name its parent "
+            "folder as the experiment"
+        ]
+    # A run of before that was resumed is not the newest. Any other is, whatever the clock said.
+    older = context.resumes and not history.is_newer(directory, home / delivery.LATEST)
+    if final.run.complete and not older:
+        delivery.link_latest(directory)
+    return []
+
+
+def _compared(final: Manifest, context: RunContext, interrupts: Interrupts) -> Manifest:
+    if context.spec.baseline is None:
+        return final
+    if context.baseline is None:
+        return final.model_copy(update={"comparison": compare.no_baseline()})
+    old = _listed_now(context.baseline, final, context)
+    found = compared(
+        old,
+        Baseline(final, context.directory),
+        context.spec.compare,
+        lambda: interrupts.received is not None or interrupts.late,
+    )
+    return final.model_copy(update={"comparison": found})
+
+
+def compared(
+    old: Baseline, new: Baseline, limits: CompareSpec, stopped: Callable[[], bool] = lambda: False
+) -> Comparison:
+    """The comparison of two runs, with what slower models give when they are timed again."""
+    suspects = latency.suspects(old.manifest, new.manifest, limits)
+    settled = remeasure.settle(suspects, old, new, limits.settle_s, stopped)
+    return compare.compare(old.manifest, new.manifest, limits, settled)
+
+
+def _listed_now(old: Baseline, final: Manifest, context: RunContext) -> Baseline:
+    """The baseline without models that ``select`` left out this time: they were not removed."""
+    absent = selection.left_out(context.spec, (row.name for row in final.models))
+    rows = [row for row in old.manifest.models if row.name not in absent]
+    return Baseline(old.manifest.model_copy(update={"models": rows}), old.directory)
+
+
+def _publish(final: Manifest, context: RunContext) -> list[str]:
+    """Publish what verified; gives what went wrong."""
+    if context.spec.publish_to is None:
+        return []
+    target = Path(context.spec.publish_to).absolute()
+    listed = None
+    if context.experiment != _NO_EXPERIMENT:
+        listed = {*selection.expand(context.spec)[0]}
+    try:
+        # With `exclusive` the folder is held since the start.
+        held = context.spec.exclusive
+        with nullcontext() if held else exclusive.waited(target, _PUBLISH_WAIT_S):
+            return publication.publish(
+                final, context.directory, target, listed, resumed=context.resumes
+            )
+    except RunError as error:
+        return [f"nothing was published: {error}"]
+    except OSError as error:
+        where = error.filename or target
+        return [f"publishing was broken off: {error.strerror or error}: {where}"]
+
+
+def _prune(context: RunContext) -> list[str]:
+    """Remove runs beyond ``keep``; gives what went wrong."""
+    if context.spec.keep is None or context.home is None:
+        return []
+    needed = [context.directory]
+    if context.baseline is not None:
+        needed.append(context.baseline.directory)
+    try:
+        retention.prune(context.home, context.experiment, context.spec.keep, needed)
+    except OSError as error:
+        where = error.filename or context.home
+        return [f"old runs could not be removed: {error.strerror or error}: {where}"]
+    return []
+
+
+def _tell(
+    context: RunContext, code: ExitCode, found: Comparison | None, log: Callable[[str], None]
+) -> list[str]:
+    """Run the person's commands; gives what went wrong with them."""
+    due = {
+        "on_failure": code in (ExitCode.MODELS_FAILED, ExitCode.RUN_FAILED),
+        "on_regression": found is not None and found.verdict == "regression",
+    }
+    problems = []
+    for key, wanted in due.items():
+        command = getattr(context.spec, key)
+        if wanted and command is not None:
+            problems.append(commands.run(key, command, context.directory, int(code), log))
+    return [problem for problem in problems if problem is not None]

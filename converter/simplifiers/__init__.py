@@ -1,6 +1,0 @@
-"""Simplifiers: one file each, whose name is its configuration name.
-
-A simplifier is a module with ``simplify(model) -> ModelProto``. It gets a loaded,
-checked model, never a path (onnxsim follows external data out of the model's folder),
-and is never trusted: ``converter.worker.simplification`` decides whether its result ships.
-"""

@@ -1,1 +1,0 @@
-"""What was built before, by what it was built from: keys, entries, housekeeping. Parent-side."""

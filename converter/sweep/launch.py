@@ -1,0 +1,82 @@
+"""From a command line to its one run, or to the points of its sweep."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+from hydra._internal.hydra import Hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from converter.config import compose, point, resolution, validation
+from converter.config.hydra_errors import composed, reworded
+from converter.config.point import CONFIG, Point, Report, Task
+from converter.layout import claim
+from converter.model.errors import ConfigError, ExitCode, Problem
+from converter.sweep import points
+
+
+def run(arguments: Namespace, task: Task, report: Report) -> ExitCode:
+    """Compose what the command line says; call ``task`` for it, or for each point of a sweep.
+
+    Args:
+        arguments: of ``converter.cli.parser``.
+        report: tells the user of an error in the point of that name; the sweep goes on.
+
+    Raises:
+        ConverterError: the configuration cannot be composed, or the directory not be used.
+    """
+    overrides = list(arguments.overrides)
+    hydra = compose.opened(arguments.config_dir)
+    try:
+        if arguments.cfg or arguments.info or arguments.hydra_help or arguments.shell_completion:
+            with reworded(hydra, CONFIG, overrides):
+                return _show(hydra, arguments)
+        mode = RunMode.MULTIRUN if arguments.multirun else RunMode.RUN
+        config, refused = composed(hydra, CONFIG, overrides, mode)
+        sweep = arguments.multirun or config.hydra.mode == RunMode.MULTIRUN
+        if refused:
+            raise ConfigError([*refused, *([] if sweep else _other_problems(config))])
+        if sweep:
+            return points.run(hydra, config, task, report)
+        with reworded(hydra, CONFIG, overrides):
+            single = _single(config)
+        return task(single)
+    finally:
+        GlobalHydra.instance().clear()
+
+
+def _other_problems(config: DictConfig) -> list[Problem]:
+    """What else is wrong with a configuration that some overrides were left out of."""
+    try:
+        validation.parse(resolution.resolve(config, without="hydra"))
+    except ConfigError as error:
+        return list(error.problems)
+    return []
+
+
+def _show(hydra: Hydra, arguments: Namespace) -> ExitCode:
+    """What Hydra prints instead of running."""
+    overrides = list(arguments.overrides)
+    if arguments.cfg:
+        package, resolve = arguments.package, arguments.resolve
+        hydra.show_cfg(CONFIG, overrides, arguments.cfg, package, resolve=resolve)
+    elif arguments.info:
+        hydra.show_info(arguments.info, config_name=CONFIG, overrides=overrides)
+    elif arguments.shell_completion:
+        hydra.shell_completion(config_name=CONFIG, overrides=overrides)
+    else:
+        hydra.hydra_help(CONFIG, arguments.parser, arguments)
+    return ExitCode.OK
+
+
+def _single(config: DictConfig) -> Point:
+    """The point of a run without a sweep; its directory is checked, not yet created."""
+    HydraConfig.instance().set_config(config)
+    directory = point.folder_of(config, "hydra.run.dir")
+    chosen = point.is_chosen(config, "hydra.run.dir")
+    if chosen:
+        claim.refuse_used(directory, "hydra.run.dir")
+    return point.create(config, directory, lambda: claim.create(directory, chosen=chosen))

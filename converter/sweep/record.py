@@ -1,0 +1,153 @@
+"""``sweep.json``: every model at every point of a sweep, collected from the points' manifests.
+
+Paths are relative to the sweep directory. Within a schema version fields may be added, never
+removed or renamed; ``docs/schemas/sweep.schema.json`` is generated from these types by
+``python -m converter.schemas``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from pydantic import Field
+
+from converter.display import summary
+from converter.model.errors import Code
+from converter.model.job import StageName, Status
+from converter.model.manifest import Manifest, Row
+from converter.model.spec import Frozen
+
+SWEEP = "sweep.json"
+WORKS = ("ok", "xpass")
+
+
+class SweepInfo(Frozen):
+    """One sweep. ``keys`` are swept; ``overrides`` are what the command line changed."""
+
+    experiment: str
+    started_at: str
+    finished_at: str | None = None
+    complete: bool = False
+    exit_code: int | None = None
+    overrides: list[str] = Field(default_factory=list)
+    keys: list[str] = Field(default_factory=list)
+
+
+class PointRecord(Frozen):
+    """One point.
+
+    Attributes:
+        state: ``started`` is also what a sweep that was killed leaves; ``refused``: its
+            configuration is wrong or its run could not begin, and ``problems`` says why.
+        directory: of its run.
+        manifest: of its run; ``None`` where there is none.
+        report: a page to read of its run; ``None`` where there is none.
+        counts: models by status.
+    """
+
+    name: str
+    overrides: list[str]
+    state: Literal["not_run", "started", "refused", "done"]
+    exit_code: int | None = None
+    directory: str | None = None
+    manifest: str | None = None
+    report: str | None = None
+    run_id: str | None = None
+    counts: dict[str, int] = Field(default_factory=dict)
+    problems: list[str] = Field(default_factory=list)
+
+
+class Cell(Frozen):
+    """One model at one point; what the point's manifest says in full.
+
+    Attributes:
+        status: that of the row; ``absent``: the configuration of this point lacks the model;
+            ``not_run`` where the point has no manifest.
+        stage: where it failed.
+        bytes: the ONNX file and its external data.
+        max_abs: the largest absolute error of any output in any case.
+        p50_ms: median latency on ``provider``, the first that was measured.
+    """
+
+    point: str
+    status: Status | Literal["absent"]
+    code: Code | None = None
+    stage: StageName | None = None
+    reason: str = ""
+    opset: int | None = None
+    exporter: str | None = None
+    nodes: int | None = None
+    bytes: int | None = None
+    max_abs: float | None = None
+    p50_ms: float | None = None
+    provider: str | None = None
+    cached: bool = False
+
+
+class ModelRecord(Frozen):
+    """One model: a cell for each point, in the order of the points.
+
+    Attributes:
+        opsets: at which it works at some point, ascending; the first and the last of them are
+            ``lowest_opset`` and ``highest_opset``.
+    """
+
+    name: str
+    lowest_opset: int | None = None
+    highest_opset: int | None = None
+    opsets: list[int] = Field(default_factory=list)
+    cells: list[Cell]
+
+
+class Sweep(Frozen):
+    schema_version: Literal["1"] = "1"
+    sweep: SweepInfo
+    points: list[PointRecord]
+    models: list[ModelRecord]
+
+
+def matrix(points: Sequence[PointRecord], manifests: Mapping[str, Manifest]) -> list[ModelRecord]:
+    """Model × point; ``manifests`` by the name of the point, for those that have one."""
+    rows = {name: {row.name: row for row in found.models} for name, found in manifests.items()}
+    models = dict.fromkeys(model for point in points for model in rows.get(point.name, {}))
+    return [
+        _model(name, [_cell(point, rows.get(point.name), name) for point in points])
+        for name in models
+    ]
+
+
+def _model(name: str, cells: list[Cell]) -> ModelRecord:
+    found = {cell.opset for cell in cells if cell.status in WORKS and cell.opset is not None}
+    opsets = sorted(found)
+    return ModelRecord(
+        name=name,
+        lowest_opset=opsets[0] if opsets else None,
+        highest_opset=opsets[-1] if opsets else None,
+        opsets=opsets,
+        cells=cells,
+    )
+
+
+def _cell(point: PointRecord, rows: Mapping[str, Row] | None, model: str) -> Cell:
+    if rows is None:
+        return Cell(point=point.name, status="not_run", reason="; ".join(point.problems))
+    if (row := rows.get(model)) is None:
+        return Cell(point=point.name, status="absent")
+    artifact = row.artifact
+    measured = next((entry for entry in row.latency if entry.status == "measured"), None)
+    return Cell(
+        point=point.name,
+        status=row.status,
+        code=row.error.code if row.error else None,
+        stage=row.error.stage if row.error else None,
+        reason=summary.reason(row),
+        opset=artifact.opset if artifact else row.request.opset,
+        exporter=artifact.exporter if artifact else None,
+        nodes=artifact.nodes if artifact else None,
+        bytes=summary.total_bytes(artifact) if artifact else None,
+        max_abs=summary.max_abs(row),
+        p50_ms=measured.p50_ms if measured else None,
+        provider=measured.provider if measured else None,
+        cached=row.cached,
+    )

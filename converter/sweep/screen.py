@@ -1,0 +1,118 @@
+"""What a sweep prints at its end: the matrix, at most 80 columns wide, and what is behind it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from converter.display import columns, summary
+from converter.display.progress import Printer
+from converter.sweep import page
+from converter.sweep.record import SWEEP, ModelRecord, Sweep
+
+_NAME_WIDTH = 24
+_MOST = 40  # rows of a table, lines of a list; sweep.html has all
+_FEW = 5  # points that a line names
+_LETTERS = {
+    "ok": ".", "failed": "F", "crashed": "C", "timeout": "T", "oom": "M", "skipped": "s",
+    "xfail": "x", "xpass": "X", "not_run": "-", "absent": " ",
+}  # fmt: skip
+_WORD = max(len(status) for status in _LETTERS)
+# Columns left of the points: the name and the lowest and highest opset.
+_LEFT = _NAME_WIDTH + len(" opsets")
+
+
+def show(sweep: Sweep, folder: Path) -> None:
+    Printer(sys.stdout)("\n" + render(sweep, folder))
+
+
+def render(sweep: Sweep, folder: Path) -> str:
+    """The whole text, lines of at most 80 columns but for names of points, messages and paths."""
+    heading = f"sweep over {', '.join(sweep.sweep.keys) or 'nothing'}"
+    parts = ["\n".join([heading, *_point_lines(sweep)])]
+    fine = [model for model in sweep.models if _is_fine(model)]
+    few = len(sweep.models) <= _MOST
+    shown = [model for model in sweep.models if few or model not in fine]
+    if shown:
+        parts += _tables(shown, len(sweep.points))
+    if len(shown) < len(sweep.models):
+        parts.append(f"{len(fine)} more are as expected at every point; {page.FILE} has every row.")
+    if causes := _causes(sweep.models):
+        left = [f"… and {len(causes) - _MOST} more"] if len(causes) > _MOST else []
+        parts.append("\n".join([*causes[:_MOST], *left]))
+    if not sweep.sweep.complete:
+        done = sum(point.exit_code is not None for point in sweep.points)
+        parts.append(
+            f"The sweep did not come to its end: {done} of {len(sweep.points)} points ran."
+        )
+    code = sweep.sweep.exit_code
+    parts.append(f"exit code {code}\n{folder / SWEEP}\n{folder / page.FILE}")
+    return "\n\n".join(parts)
+
+
+def _point_lines(sweep: Sweep) -> Iterator[str]:
+    """``[1] opset=13  exit code 1: 2 ok, 1 failed``."""
+    width = max((len(point.name) for point in sweep.points), default=0)
+    for number, point in enumerate(sweep.points, 1):
+        code = "not run" if point.exit_code is None else f"exit code {point.exit_code}"
+        listed = ", ".join(f"{count} {status}" for status, count in point.counts.items())
+        told = listed or "; ".join(point.problems)
+        yield f"[{number}] {point.name.ljust(width)}  {code}{': ' if told else ''}{told}"
+
+
+def _is_fine(model: ModelRecord) -> bool:
+    return all(cell.status in (*summary.EXPECTED, "absent") for cell in model.cells)
+
+
+def _tables(models: Sequence[ModelRecord], points: int) -> Iterator[str]:
+    """One table, or several below each other where the points do not fit beside each other."""
+    words = _LEFT + points * (_WORD + 1) <= summary.WIDTH
+    width = _WORD if words else len(f"[{points}]")
+    fit = (summary.WIDTH - _LEFT) // (width + 1)
+    for first in range(0, points, fit):
+        numbers = range(first, min(first + fit, points))
+        lines = [_line("model", "opsets", [f"[{number + 1}]" for number in numbers], width)]
+        lines.append("-" * len(lines[0]))
+        for model in models:
+            states = [model.cells[number].status for number in numbers]
+            cells = states if words else [_LETTERS[state] for state in states]
+            name = columns.shorten(model.name, _NAME_WIDTH)
+            lines.append(_line(name, opset_range(model), cells, width))
+        yield "\n".join(lines)
+    if not words:
+        seen = {cell.status for model in models for cell in model.cells} - {"absent"}
+        yield ", ".join(f"{_LETTERS[state]} {state}" for state in _LETTERS if state in seen)
+
+
+def _line(name: str, opsets: str, cells: Sequence[str], width: int) -> str:
+    padded = "".join(f" {cell:>{width}}" for cell in cells)
+    return f"{name:<{_NAME_WIDTH}} {opsets:>6}{padded}".rstrip()
+
+
+def opset_range(model: ModelRecord) -> str:
+    """``13-17``, ``17``, or ``-`` where it works at no opset."""
+    low, high = model.lowest_opset, model.highest_opset
+    if low is None:
+        return "-"
+    return str(low) if low == high else f"{low}-{high}"
+
+
+def _causes(models: Sequence[ModelRecord]) -> list[str]:
+    """One line for each model, code and stage that is not as expected: at which points."""
+    found: dict[tuple[str, str], list[int]] = {}
+    for model in models:
+        for number, cell in enumerate(model.cells, 1):
+            if cell.status in (*summary.EXPECTED, "absent", "not_run"):
+                continue
+            where = f" in {cell.stage}" if cell.stage else ""
+            what = f"{cell.status}{where}: {cell.code}" if cell.code else f"{cell.status}"
+            found.setdefault((model.name, what), []).append(number)
+    return [f"{name} {_where(numbers)} {what}" for (name, what), numbers in found.items()]
+
+
+def _where(numbers: Sequence[int]) -> str:
+    """``[1][3]``; of many points the first."""
+    listed = "".join(f"[{number}]" for number in numbers[:_FEW])
+    left = len(numbers) - _FEW
+    return f"{listed} and {left} more" if left > 0 else listed

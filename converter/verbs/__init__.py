@@ -1,1 +1,0 @@
-"""One file a verb: ``SUMMARY``, a literal for the help, and ``main(argv) -> int``."""

@@ -1,0 +1,39 @@
+"""PyTorch as users call it, to be timed beside the file."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from converter.model.job import Job
+from converter.worker.benchmark import timing
+from converter.worker.reference import execution
+from converter.worker.reference.execution import Runner
+
+
+@contextmanager
+def calls_of(
+    runner: Runner, job: Job, samples: list[tuple[torch.Tensor, ...]]
+) -> Iterator[list[timing.Call]]:
+    """Calls of the PyTorch model as users make them: eager, without gradients, its state kept."""
+    model = execution.replica(runner.model)
+    constants = job.constants
+    torch.manual_seed(job.seed)
+
+    def call_on(arguments: tuple[torch.Tensor, ...]) -> Callable[[], object]:
+        if arguments and arguments[0].is_cuda:
+            return functools.partial(_on_device, model, arguments, constants)
+        return lambda: model(*arguments, **constants)
+
+    with torch.inference_mode():
+        yield [call_on(arguments) for arguments in samples]
+
+
+def _on_device(model: Any, arguments: tuple[torch.Tensor, ...], constants: dict[str, Any]) -> None:
+    """A call and its end: CUDA works on after the call has returned."""
+    model(*arguments, **constants)
+    torch.cuda.synchronize()

@@ -1,0 +1,1 @@
+"""Comparing arrays: tolerances, parts of an output, detections, what says nothing."""

@@ -1,0 +1,247 @@
+"""Compare one output with its reference, in a way that cannot be fooled.
+
+``numpy.testing`` and ``numpy.allclose`` broadcast, accept NaN for NaN, ignore dtypes and
+pass on empty arrays; so kind, shape and finiteness are decided before any number is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from converter.model.errors import Code
+from converter.model.job import OutputCheck
+from converter.worker.compare import parts
+from converter.worker.compare.parts import Rounding
+from converter.worker.inputs.inputs import Array
+
+# Where the configuration names no tolerance: so many times the rounding error that the model
+# itself shows when it is rounded otherwise. ONNX Runtime adds up in another order and fuses; it was
+# seen at 1 to 6 times that error. The bounds keep a model that rounds badly from excusing
+# everything.
+_TIMES_FLOOR = 20.0
+_TIGHTEST, _LOOSEST = 5e-6, 2.5e-3
+# What stands for a rounding error that cannot be measured: the float32 of a deep network.
+UNKNOWN_FLOOR = 1.25e-6
+# The largest of many rounding errors against their root mean square.
+_PEAK = 4.0
+
+
+@dataclass(frozen=True)
+class Edge:
+    """Detections that rounding loses, brings or changes in the model's own lists.
+
+    Attributes:
+        rows: for each output that lists detections their values.
+        of: which detection of PyTorch's list each of them is, or would be; -1: none of it.
+    """
+
+    rows: Mapping[int, Array] = field(default_factory=dict)
+    of: NDArray[np.intp] = field(default_factory=lambda: np.empty(0, np.intp))
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The rounding error that a model shows by itself (``converter.worker.reference.noise``).
+
+    Attributes:
+        floors: for each output the relative L2 distance to a run that is rounded otherwise;
+            ``None``: not known.
+        parts: for each output what rounding does to its parts; empty where it is not known.
+        edge: gives the detections on the edge, as so many runs show; fewer are in it where more
+            runs would show nothing else.
+    """
+
+    floors: list[float | None] = field(default_factory=list)
+    parts: list[Rounding] = field(default_factory=list)
+    edge: Callable[[int], Edge] = lambda runs: Edge()
+
+    @classmethod
+    def none(cls, count: int) -> Noise:
+        """Of ``count`` outputs that no rounding excuses: the tightest bounds hold for them."""
+        return cls([0.0] * count)
+
+    def times(self, factor: float) -> Noise:
+        """So many times as much."""
+        floors = [None if floor is None else floor * factor for floor in self.floors]
+        return Noise(floors, [part.times(factor) for part in self.parts], self.edge)
+
+    def at_least(self, least: float) -> Noise:
+        """The same, but for floors below ``least``."""
+        floors = [None if floor is None else max(floor, least) for floor in self.floors]
+        return Noise(floors, self.parts, self.edge)
+
+    def of_parts(self, index: int) -> Rounding:
+        return self.parts[index] if self.parts else Rounding()
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """``code`` and ``reason`` say what is wrong, and are ``None`` for an output that passes."""
+
+    check: OutputCheck
+    code: Code | None = None
+    reason: str | None = None
+
+
+def compare(
+    name: str,
+    expected: Array,
+    actual: Array,
+    *,
+    rtol: float | None,
+    atol: float | None,
+    floor: float | None = None,
+    noise: Rounding | None = None,
+) -> Comparison:
+    """Compare ``actual`` (the ONNX file's) with ``expected`` (PyTorch's).
+
+    Floating-point outputs pass when every element satisfies
+    ``|actual - expected| <= atol + rtol * |expected|``. Integers and booleans must be equal.
+    With no tolerance given, both follow from ``floor``, the relative L2 distance between two runs
+    of the model that round otherwise (``None``: not known), ``atol`` as a share of the output's
+    root mean square, and the relative L2 error is bounded too; then ``noise``, the same distance
+    in each part, helps to judge the parts by themselves (``converter.worker.compare.parts``;
+    ``None``: they are not).
+    """
+    shape = list(actual.shape)
+    frame = OutputCheck(
+        name=name, shape=shape, dtype=actual.dtype.name, atol=0.0, rtol=0.0, passed=False
+    )
+    if actual.dtype != expected.dtype:
+        reason = f"{name} is {actual.dtype}, PyTorch gives {expected.dtype}"
+        return Comparison(_not_compared(frame, "dtype"), Code.VERIFY_SHAPE, reason)
+    if actual.shape != expected.shape:
+        reason = f"{name} has shape {shape}, PyTorch gives {list(expected.shape)}"
+        return Comparison(_not_compared(frame, "shape"), Code.VERIFY_SHAPE, reason)
+    if not actual.size:  # whether it may be is decided on the references
+        return Comparison(frame.model_copy(update={"not_compared": "empty", "passed": True}))
+    for side, values in (("PyTorch", expected), ("the ONNX file", actual)):
+        if not np.isfinite(values).all():
+            reason = f"{name}: {side} gives NaN or infinity"
+            return Comparison(_not_compared(frame, "not finite"), Code.VERIFY_NONFINITE, reason)
+    found = _compare_values(frame, expected, actual, rtol, atol, floor)
+    stated = rtol is not None or atol is not None
+    if noise is None or stated or found.code is not None or expected.dtype.kind != "f":
+        return found
+    part = parts.wrong(expected, actual, noise, floor)
+    if part is None:
+        return found
+    check = found.check.model_copy(update={"passed": False})
+    return Comparison(check, Code.VERIFY_VALUE, f"{name}: {part}")
+
+
+def _not_compared(frame: OutputCheck, why: str) -> OutputCheck:
+    return frame.model_copy(update={"not_compared": why})
+
+
+def tolerance(floor: float | None) -> float:
+    """Relative L2 error that a right file may show, from the model's own rounding error."""
+    floor = UNKNOWN_FLOOR if floor is None else floor
+    return min(max(_TIMES_FLOOR * floor, _TIGHTEST), _LOOSEST)
+
+
+def explained(error: float | None, floor: float) -> bool:
+    """Whether rounding explains an error that the loosest bound does not allow.
+
+    Args:
+        error: relative L2 error of the file; ``None``: not known.
+        floor: the model's own rounding error.
+    """
+    allowed = _TIMES_FLOOR * floor
+    return allowed > _LOOSEST and error is not None and error <= allowed
+
+
+def bounds(
+    expected: Array, rtol: float | None, atol: float | None, floor: float | None
+) -> tuple[float, float]:
+    """The absolute and the relative error that an element may show: those stated, else derived."""
+    if expected.dtype.kind != "f":
+        return 0.0, 0.0
+    derived = _PEAK * tolerance(floor)
+    scale = float(np.sqrt(np.mean(np.square(expected.astype(np.float64)))))
+    return (derived * scale if atol is None else atol), (derived if rtol is None else rtol)
+
+
+def blind_spot(
+    expected: Array, rtol: float | None, atol: float | None, floor: float | None
+) -> float:
+    """The largest error that still passes, as root mean square and share of the output's own."""
+    scale = float(np.sqrt(np.mean(np.square(expected.astype(np.float64)))))
+    if rtol is None and atol is None:
+        return tolerance(floor)
+    absolute, relative = bounds(expected, rtol, atol, floor)
+    return absolute / scale + relative if scale else math.inf
+
+
+def _compare_values(
+    frame: OutputCheck,
+    expected: Array,
+    actual: Array,
+    rtol: float | None,
+    atol: float | None,
+    floor: float | None,
+) -> Comparison:
+    want = expected.astype(np.float64).ravel()
+    got = actual.astype(np.float64).ravel()
+    norms = float(np.linalg.norm(want)), float(np.linalg.norm(got))
+    product = float(want @ got)
+    np.subtract(got, want, out=got)
+    difference, size = np.abs(got, out=got), np.abs(want, out=want)
+    exact = expected.dtype.kind != "f"
+    derived = tolerance(floor)
+    absolute, relative = bounds(expected, rtol, atol, floor)
+    if exact:
+        # float64 cannot tell neighbouring integers above 2**53 apart.
+        difference = np.maximum(difference, (actual != expected).ravel())
+    error = float(np.linalg.norm(difference))
+    rel_l2 = error / norms[0] if norms[0] else (None if error else 0.0)
+    share = np.divide(difference, size, out=np.zeros_like(size), where=size > 0)
+    bound = np.add(np.multiply(size, relative, out=size), absolute, out=size)
+    within = bool((difference <= bound).all())
+    close = within
+    if not exact and rtol is None and atol is None:
+        close = close and rel_l2 is not None and rel_l2 <= derived
+    check = frame.model_copy(
+        update={
+            "max_abs": float(difference.max()),
+            "max_rel": float(share.max()),
+            "rel_l2": rel_l2,
+            "cosine": product / (norms[0] * norms[1]) if norms[0] and norms[1] else None,
+            "atol": absolute,
+            "rtol": relative,
+            "passed": close,
+        }
+    )
+    if close:
+        return Comparison(check)
+    if within:
+        reason = f"{frame.name}: relative L2 error {rel_l2:.3g}, allowed {derived:.3g}"
+    else:
+        worst = int(np.argmax(difference - bound))
+        reason = f"{frame.name}{_place(worst, expected, actual)}; largest error "
+        reason += f"{difference.max():.3g}, allowed there {bound[worst]:.3g}"
+        if expected.dtype.kind in "iu" and difference.max() <= 1:
+            reason += "; whole numbers are exact: let forward return them before they are rounded"
+    return Comparison(check, Code.VERIFY_VALUE, reason)
+
+
+def _place(flat: int, expected: Array, actual: Array) -> str:
+    """Where an element stands, and what both sides have there."""
+    index = [int(i) for i in np.unravel_index(flat, expected.shape)]
+    return f"{index} is {_apart(actual.flat[flat], expected.flat[flat])}"
+
+
+def _apart(found: np.generic, expected: np.generic) -> str:
+    """Both numbers, with as many digits as tell them apart."""
+    if expected.dtype.kind != "f":
+        return f"{int(found)}, PyTorch gives {int(expected)}"
+    for digits in (6, 9, 17):
+        shown = f"{float(found):.{digits}g}", f"{float(expected):.{digits}g}"
+        if shown[0] != shown[1]:
+            break
+    return f"{shown[0]}, PyTorch gives {shown[1]}"

@@ -1,0 +1,68 @@
+"""The parts of an output that a bound for the whole does not protect, and their rounding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from converter.worker.compare import magnitudes, slices
+from converter.worker.compare.magnitudes import Decades
+from converter.worker.compare.slices import Spread
+from converter.worker.inputs.inputs import Array
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """What rounding does to the parts of one output; empty where it is not known.
+
+    Attributes:
+        slices: root mean square in each slice.
+        decades: root mean square of the elements of each order of magnitude.
+    """
+
+    slices: Spread = field(default_factory=dict)
+    decades: Decades = field(default_factory=dict)
+
+    def times(self, factor: float) -> Rounding:
+        """So many times as much."""
+        return Rounding(
+            {axis: values * factor for axis, values in self.slices.items()},
+            {power: value * factor for power, value in self.decades.items()},
+        )
+
+
+def rounding(moved: Array, output: Array) -> Rounding:
+    """Of an output against the same, rounded otherwise."""
+    if moved.shape != output.shape or output.dtype.kind != "f" or not output.size:
+        return Rounding()
+    error = output.astype(np.float64) - moved.astype(np.float64)
+    return Rounding(slices.spread(error), magnitudes.decades(moved, output))
+
+
+def largest(known: Sequence[Rounding]) -> Rounding:
+    """Of several cases of one output; slices where they have as many."""
+    first, *others = known
+    spread, decades = dict(first.slices), dict(first.decades)
+    for other in others:
+        for axis, values in first.slices.items():
+            if axis in other.slices and other.slices[axis].shape == values.shape:
+                spread[axis] = np.maximum(spread[axis], other.slices[axis])
+        for power, value in other.decades.items():
+            decades[power] = max(value, decades.get(power, 0.0))
+    return Rounding(spread, decades)
+
+
+def wrong(expected: Array, actual: Array, noise: Rounding, floor: float | None) -> str | None:
+    """The part that is wrong by itself, in words, or ``None``.
+
+    Args:
+        noise: the model's own rounding of the parts.
+        floor: that of the whole output, as relative L2 distance; ``None``: not known.
+    """
+    eps = float(np.finfo(expected.dtype.name).eps)
+    want, got = expected.astype(np.float64), actual.astype(np.float64)
+    return slices.wrong(want, got, noise.slices, floor, eps) or magnitudes.wrong(
+        want, got, noise.decades, eps
+    )

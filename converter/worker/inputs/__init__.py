@@ -1,0 +1,1 @@
+"""Inputs of a model: drawn, in patterns, at sizes; the cases made of them."""

@@ -1,0 +1,351 @@
+"""Verification cases: which inputs a file is run on, beyond the traced example.
+
+A case is declared here and drawn by ``inputs`` and ``patterns`` beside it.
+What the PyTorch model accepts is not known, so cases are offered in order, and
+``converter.worker.reference.exploration`` keeps those that work.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import chain, islice, zip_longest
+
+import numpy as np
+
+from converter.model.job import Job
+from converter.model.spec import InputSpec
+from converter.worker.inputs import patterns
+from converter.worker.inputs.inputs import Array, draw, varies
+from converter.worker.inputs.patterns import Group, Pattern
+
+TRACED, SECOND = "traced", "second"
+_TRIES = 20
+_STRIDE = 1000  # even: a normal sample keeps its sign
+_STEPS: tuple[int | str, ...] = ("one", 1, 2, -1, "double", 4, 8, 16, 32, 64, "half", 14, 7)
+_STATED, _SHAPES, _SIZES, _VALUES = 200, 100, 300, 500  # where the samples of a kind begin
+# Sizes that code asks for: powers of two, multiples of 32, a prime, and their neighbours.
+_USUAL = (
+    1, 2, 3, 5, 4, 7, 8, 9, 13, 15, 16, 17, 31, 32, 33, 63, 64, 65, 95, 96, 97,
+    127, 128, 129, 255, 256, 257, 511, 512, 513,
+)  # fmt: skip
+_STRIDES = (2, 4, 8)
+# The widest stride that a number of the code may be, and how many sizes behind such are tried.
+_WIDEST, _MOST_PRODUCTS = 64, 24
+_LARGEST_GROWTH = 16
+_MOST_SCALED = 3  # cases for the number of elements or bytes, of six that move all symbols
+
+
+@dataclass(frozen=True)
+class Case:
+    """One set of inputs.
+
+    Attributes:
+        label: names the case in the manifest (``traced``, ``batch=1``, ``large``, a user's label).
+        inputs: by name, in the order of ``forward``.
+        sample: seed offset; the traced example is 0.
+        sizes: for a dynamic case the size of each symbol that differs from the example.
+        filled: inputs that are filled in a pattern, the others as declared.
+        stated: it is the traced example, the second sample or the user's own: it must hold.
+    """
+
+    label: str
+    inputs: dict[str, InputSpec]
+    sample: int
+    sizes: dict[str, int] = field(default_factory=dict)
+    filled: dict[str, Pattern] = field(default_factory=dict)
+    stated: bool = False
+
+    def draw(self, seed: int) -> dict[str, Array]:
+        # What the user states must fit; what is taken from it at another size is cut or repeated.
+        given = self.label == TRACED or _STATED <= self.sample < _SIZES
+        drawn = partial(
+            _unlike_the_first if self.label == SECOND else draw, seed=seed, resize=not given
+        )
+        return {
+            name: self.filled[name].draw(name, spec, seed=seed, sample=self.sample)
+            if name in self.filled
+            else drawn(name, spec, sample=self.sample)
+            for name, spec in self.inputs.items()
+        }
+
+    def __str__(self) -> str:
+        """``second (x 2×3)``: the label, and the shapes that it stands for."""
+        shapes = (
+            f"{name} {'×'.join(map(str, spec.shape)) or 'scalar'}"
+            for name, spec in self.inputs.items()
+        )
+        return f"{self.label} ({', '.join(shapes)})"
+
+    @property
+    def shapes(self) -> dict[str, list[int]]:
+        return {name: list(spec.shape) for name, spec in self.inputs.items()}
+
+    @property
+    def elements(self) -> int:
+        """Of all inputs together."""
+        return sum(math.prod(spec.shape) for spec in self.inputs.values())
+
+    @property
+    def ties(self) -> bool:
+        """Whether many elements of an input are equal."""
+        return any(pattern.ties for pattern in self.filled.values())
+
+
+def _unlike_the_first(name: str, spec: InputSpec, *, seed: int, sample: int, resize: bool) -> Array:
+    """Other values than the traced example's: a flag would be the same half of the time."""
+    first = values = draw(name, spec, seed=seed, sample=0)
+    for offset in range(0, _TRIES * _STRIDE if varies(spec) else 0, _STRIDE):
+        values = draw(name, spec, seed=seed, sample=sample + offset, resize=resize)
+        if not np.array_equal(values, first):
+            break
+    return values
+
+
+def fixed(job: Job) -> list[Case]:
+    """The traced example, the same shapes with other values, and what the user declared."""
+    cases = [Case(TRACED, job.inputs, 0, stated=True)]
+    if any(varies(spec) for spec in job.inputs.values()):
+        cases.append(Case(SECOND, job.inputs, 1, stated=True))
+    for number, shapes in enumerate(job.verify.shapes):
+        label = " ".join(f"{name}={'x'.join(map(str, shape))}" for name, shape in shapes.items())
+        inputs = {
+            name: spec.model_copy(update={"shape": shapes.get(name, spec.shape)})
+            for name, spec in job.inputs.items()
+        }
+        cases.append(Case(label, inputs, _SHAPES + number, stated=True))
+    for number, declared in enumerate(job.verify.cases):
+        inputs = dict(job.inputs)
+        for name, change in declared.inputs.items():
+            inputs[name] = change.on(inputs[name])
+        cases.append(Case(declared.label, inputs, _STATED + number, stated=True))
+    return cases
+
+
+def symbols(job: Job) -> dict[str, list[tuple[str, int]]]:
+    """Dynamic symbol → the (input, axis) pairs that carry it; outputs are left out."""
+    found: dict[str, list[tuple[str, int]]] = {}
+    for name, axes in job.dynamic_axes.items():
+        if name in job.inputs:
+            for axis, symbol in axes.items():
+                found.setdefault(symbol, []).append((name, axis))
+    return found
+
+
+def candidates(job: Job, moved: list[str]) -> Iterator[Case]:
+    """Cases in which the symbols ``moved`` take other sizes, the most telling first.
+
+    Size 1 comes first: it is where a frozen axis broadcasts in silence. Multiples and
+    larger steps follow for models that need a divisor or a minimum.
+    """
+    places = symbols(job)
+    original = {s: job.inputs[places[s][0][0]].shape[places[s][0][1]] for s in moved}
+    seen = [original]
+    for number, step in enumerate(_STEPS):
+        sizes = {}
+        for order, (symbol, size) in enumerate(original.items()):
+            # Symbols that move together move by different amounts, so that a mix-up shows.
+            sizes[symbol] = _moved(size, step, order if len(moved) > 1 and step in (1, 2) else 0)
+        if any(size < 1 for size in sizes.values()) or sizes in seen:
+            continue
+        seen.append(sizes)
+        label = " ".join(f"{symbol}={size}" for symbol, size in sizes.items())
+        yield Case(label, resized(job.inputs, places, sizes), _SIZES + number, sizes)
+
+
+def _moved(size: int, step: int | str, extra: int) -> int:
+    if step == "one":
+        return 1
+    if step == "double":
+        return 2 * size
+    if step == "half":
+        return size // 2
+    return size + int(step) + extra
+
+
+def resized(
+    inputs: dict[str, InputSpec],
+    places: dict[str, list[tuple[str, int]]],
+    sizes: dict[str, int],
+) -> dict[str, InputSpec]:
+    """Inputs whose symbols, found at ``places``, have other sizes."""
+    shapes = {name: list(spec.shape) for name, spec in inputs.items()}
+    for symbol, size in sizes.items():
+        for name, axis in places[symbol]:
+            shapes[name][axis] = size
+    return {name: spec.model_copy(update={"shape": shapes[name]}) for name, spec in inputs.items()}
+
+
+def of_sizes(job: Job, limits: Sequence[int]) -> tuple[list[Case], list[Case]]:
+    """Cases in which one symbol takes another size: the promising ones, and the usual ones.
+
+    Promising are sizes on both sides of a limit, also where a stride stands before it that is
+    another such number, twice and four times the size of the example, and the sizes of other axes;
+    usual ones those behind a stride of 2, 4 or 8 too.
+
+    Args:
+        limits: whole numbers that the model's code holds.
+    """
+    places = symbols(job)
+    promising, usual = [], []
+    every = {size for spec in job.inputs.values() for size in spec.shape}
+    for symbol, at in places.items():
+        size = job.inputs[at[0][0]].shape[at[0][1]]
+        near = [limit + step for limit in limits for step in (1, 0, -1)]
+        behind = [limit * s + step for limit in limits for s in _STRIDES for step in (s, 0)]
+        products = [
+            limit * s + step for limit in limits for s in limits if s <= _WIDEST for step in (s, 0)
+        ]
+        first = [2 * size, 4 * size, *sorted(every), *near]
+        seen = {size}
+        likely = _cheapest(job, symbol, first, seen)
+        promising.append(likely + _cheapest(job, symbol, products, seen)[:_MOST_PRODUCTS])
+        usual.append(_cheapest(job, symbol, [*_USUAL, 0, *behind], seen))
+    return in_turn(promising), in_turn(usual)
+
+
+def of_tables(job: Job, keys: Iterable[tuple[int, ...]]) -> list[Case]:
+    """Cases whose first or last symbols take the sizes that the key of a table names together."""
+    names = list(symbols(job))
+    found: dict[str, Case] = {}
+    for key in keys:
+        if not 1 < len(key) <= len(names):
+            continue
+        for some in (names[: len(key)], names[-len(key) :]):
+            case = _moved_together(job, dict(zip(some, key, strict=True)))
+            if _affordable(case, job):
+                found[case.label] = case
+    return list(found.values())
+
+
+def of_all_sizes(job: Job, limits: Iterable[float]) -> list[Case]:
+    """Cases in which all symbols take other sizes together, cheapest first.
+
+    Code may ask for two sizes at once, or for the number of elements: no axis alone shows that.
+    They are twice and four times the sizes of the example; all sizes just above the largest limit
+    that is affordable; and all scaled until an input has more elements or bytes than a limit, which
+    one symbol alone does too.
+
+    Args:
+        limits: numbers that the model's code holds.
+    """
+    original = {s: job.inputs[at[0][0]].shape[at[0][1]] for s, at in symbols(job).items()}
+    whole = sorted({int(limit) for limit in limits if limit == int(limit) and limit >= 2})
+
+    def affordable(offered: Iterable[dict[str, int]]) -> Iterator[Case]:
+        made = (_moved_together(job, sizes) for sizes in offered)
+        return (case for case in made if case.sizes != original and _affordable(case, job))
+
+    found: list[Case] = []
+    if len(original) > 1:
+        found += affordable({s: times * size for s, size in original.items()} for times in (2, 4))
+        above = affordable(dict.fromkeys(original, limit + 1) for limit in reversed(whole))
+        found += islice(above, 1)
+    # Sums and products of whole numbers leave their range where there are many.
+    found += (
+        replace(case, label=f"{case.label}, {', '.join(filled)}: all greatest", filled=filled)
+        for case in affordable([{s: 4 * size for s, size in original.items()}])
+        if (filled := _greatest(job))
+    )
+    scaled = [case for case in affordable(_scaled(job, original, whole)) if case not in found]
+    found += [scaled[at] for at in patterns.spread(len(scaled), _MOST_SCALED)]
+    return sorted({case.label: case for case in found}.values(), key=lambda case: case.elements)
+
+
+def _greatest(job: Job) -> dict[str, Pattern]:
+    return {name: found for name in job.inputs if (found := patterns.greatest(name, job))}
+
+
+def _scaled(job: Job, original: dict[str, int], limits: Sequence[int]) -> list[dict[str, int]]:
+    """Sizes at which the largest input has just more elements or bytes than a limit, in order."""
+    axes = Counter(name for at in symbols(job).values() for name, _ in at)
+    largest = max(axes, key=lambda name: math.prod(job.inputs[name].shape), default=None)
+    if largest is None:
+        return []
+    spec = job.inputs[largest]
+    elements = math.prod(spec.shape)
+    wanted = {limit // unit + 1 for limit in limits for unit in (1, np.dtype(spec.dtype).itemsize)}
+    found = []
+    for count in sorted(count for count in wanted if count > elements > 0):
+        scale = float(count / elements) ** (1 / axes[largest])
+        found.append({symbol: math.ceil(size * scale) for symbol, size in original.items()})
+    return found
+
+
+def _moved_together(job: Job, sizes: dict[str, int]) -> Case:
+    label = " ".join(f"{symbol}={size}" for symbol, size in sizes.items())
+    return Case(label, resized(job.inputs, symbols(job), sizes), _SIZES, sizes)
+
+
+def of_ends(job: Job, ends: Mapping[str, Sequence[int]]) -> list[Case]:
+    """Cases for sizes beside the ends of the symbols' ranges (``worker.reference.ranges``)."""
+    return in_turn([_cheapest(job, symbol, sizes, set()) for symbol, sizes in ends.items()])
+
+
+def with_least(job: Job, case: Case) -> Case | None:
+    """The case with the smallest whole numbers: where those drawn may not fit its sizes."""
+    filled = {name: found for name in job.inputs if (found := patterns.least(name, job))}
+    if not filled or case.filled or not case.sizes:
+        return None
+    names = ", ".join(f"{name}: {pattern.name}" for name, pattern in filled.items())
+    return replace(case, label=f"{case.label}, {names}", filled=filled)
+
+
+def _cheapest(job: Job, symbol: str, sizes: Iterable[int], seen: set[int]) -> list[Case]:
+    """Cases for the sizes that are new, smallest first; too large ones are left out."""
+    places = symbols(job)
+    found = []
+    for size in sorted({size for size in sizes if size >= 0} - seen):
+        seen.add(size)
+        inputs = resized(job.inputs, places, {symbol: size})
+        case = Case(f"{symbol}={size}", inputs, _SIZES, {symbol: size})
+        if _affordable(case, job):
+            found.append(case)
+    return found
+
+
+def _affordable(case: Case, job: Job) -> bool:
+    return case.elements <= _LARGEST_GROWTH * Case("", job.inputs, 0).elements + 4096
+
+
+def of_values(
+    job: Job, limits: Sequence[float], *, nan: bool = False
+) -> tuple[list[Case], list[Case]]:
+    """Cases of the example's sizes whose values follow patterns: required ones, and others.
+
+    Args:
+        limits: magnitudes that the model's code compares with.
+        nan: whether it asks for missing values.
+    """
+    groups = patterns.groups(job, limits, nan=nan)
+    required = [_patterned(job, group, required=True, first=True) for group in groups]
+    others = [_patterned(job, group, required=False, first=False) for group in groups]
+    return in_turn(required), in_turn(others)
+
+
+def _patterned(job: Job, group: Group, *, required: bool, first: bool) -> list[Case]:
+    columns = [
+        [(name, pattern) for pattern in listed if pattern.required == required]
+        for name, listed in group.members.items()
+    ]
+    found = []
+    for number, row in enumerate(zip_longest(*columns)):
+        filled = dict(item for item in row if item is not None)
+        names = {pattern.name for pattern in filled.values()}
+        what = ", ".join(filled) if len(job.inputs) > 1 else ""
+        if len(names) == 1:
+            label = f"{what}: {names.pop()}" if what else names.pop()
+        else:
+            label = ", ".join(f"{name}: {pattern.name}" for name, pattern in filled.items())
+        sample = _VALUES + number + (0 if first else 50)
+        found.append(Case(label, job.inputs, sample, filled=filled))
+    return found
+
+
+def in_turn(lists: Iterable[Sequence[Case]]) -> list[Case]:
+    """The first of each list, then the second of each, and so on."""
+    rows = zip_longest(*lists)
+    return [case for case in chain.from_iterable(rows) if case is not None]

@@ -1,0 +1,1 @@
+"""The ONNX file: its graph, interface, checks, simplification, and writing it."""

@@ -1,0 +1,160 @@
+"""Check an exported model: what was asked for, the ONNX checker, and that ONNX Runtime loads it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from onnx import ModelProto
+from onnx.external_data_helper import uses_external_data
+
+from converter.model.errors import Code, StageError
+from converter.model.job import Job
+from converter.worker.onnxfile import interface, structure
+from converter.worker.runtime import runtime_errors
+from converter.worker.runtime.session import Session
+from converter.worker.runtime.starting import first_line
+
+# Traces of source lines that the dynamo exporter leaves in each node: they hold local paths and
+# make the same job give other bytes on another machine.
+_TRACE_KEYS = ("pkg.torch.onnx.stack_trace",)
+
+
+def load(path: Path) -> ModelProto:
+    """Read an exporter's file with its external data, free of source traces.
+
+    Raises:
+        StageError: CHECKER, when the file is not ONNX.
+    """
+    try:
+        model = onnx.load(path)
+    except (OSError, ValueError, DecodeError, onnx.checker.ValidationError) as error:
+        raise StageError(Code.CHECKER, f"{path.name} cannot be read: {error}") from error
+    for node in structure.nodes(model.graph):
+        for index in reversed(range(len(node.metadata_props))):
+            if node.metadata_props[index].key in _TRACE_KEYS:
+                del node.metadata_props[index]
+    return model
+
+
+def exported(path: Path, job: Job, runs: Sequence[interface.Run]) -> ModelProto:
+    """Read an exporter's file, with its outputs named and what it says of axes made true.
+
+    Args:
+        runs: what the source computes in each case.
+
+    Raises:
+        StageError: CHECKER, when the file is not ONNX.
+    """
+    model = load(path)
+    structure.name_outputs(model, job.outputs)
+    interface.correct(model, job, runs)
+    return model
+
+
+def check(model: ModelProto, job: Job, exporter: str, parameters: set[str]) -> None:
+    """Raise unless the model is what the job asked for and valid.
+
+    ``parameters`` are the names of parameters that the job turned into graph inputs.
+
+    Raises:
+        StageError: OPSET_MISMATCH, INPUT_DROPPED, OUTPUT_STRUCTURE, EXPORT, CHECKER, SESSION.
+    """
+    _check_opset(model, job, exporter)
+    _check_inputs(model, job, parameters)
+    _check_names(model, job)
+    bare = valid(model, f"the {exporter} export")
+    # Without its weights and with optimisations off, loading costs next to nothing. The file
+    # itself is loaded by the verification.
+    Session(bare.SerializeToString(), optimise=False)
+
+
+def valid(model: ModelProto, what: str, file: Path | None = None) -> ModelProto:
+    """Raise unless the ONNX checker accepts a model; gives its skeleton.
+
+    Args:
+        file: where it was read from without its external data.
+
+    Raises:
+        StageError: CHECKER.
+    """
+    bare = structure.skeleton(model)
+    # Of the weights in the body of an If or a Loop the checker wants to see the file.
+    outside = any(map(uses_external_data, structure.tensors(bare)))
+    try:
+        onnx.checker.check_model(str(file) if file is not None and outside else bare)
+    except onnx.checker.ValidationError as error:
+        why = first_line(error)
+        raise StageError(
+            Code.CHECKER,
+            f"the ONNX checker refuses {what}: {why}",
+            runtime_errors.opset_hint(why) or "choose another opset",
+        ) from error
+    return bare
+
+
+def _check_opset(model: ModelProto, job: Job, exporter: str) -> None:
+    found = structure.opsets(model).get("ai.onnx")
+    if job.opset is not None and found != job.opset:
+        raise StageError(
+            Code.OPSET_MISMATCH,
+            f"opset {job.opset} requested, the {exporter} exporter wrote {found}",
+            f"request opset {found}",
+        )
+
+
+def _check_inputs(model: ModelProto, job: Job, parameters: set[str]) -> None:
+    fed = [value.name for value in structure.fed_inputs(model)]
+    dropped = [name for name in job.inputs if name not in fed]
+    if dropped:
+        raise StageError(
+            Code.INPUT_DROPPED,
+            f"input {', '.join(dropped)} is not in the graph (it has: {', '.join(fed) or 'none'})",
+            "the model does not use it, or turned it into a constant with .item(); "
+            "remove the input, or declare it under constants",
+        )
+    unknown = [name for name in fed if name not in job.inputs and name not in parameters]
+    if unknown:
+        raise StageError(
+            Code.EXPORT, f"the graph needs inputs that nobody declared: {', '.join(unknown[:5])}"
+        )
+    merged = [name for name in parameters if name not in fed]
+    if merged:
+        raise StageError(
+            Code.EXPORT,
+            f"export_params: false: {', '.join(sorted(merged)[:5])} did not become graph inputs",
+            "torch merges parameters that are equal: give weights in which they differ",
+        )
+    for name, axes in job.dynamic_axes.items():
+        if name not in job.inputs:
+            continue
+        shape = next(value.shape for value in structure.fed_inputs(model) if value.name == name)
+        for axis in axes:
+            if isinstance(shape[axis], int):
+                raise StageError(
+                    Code.DIM_SPECIALISED,
+                    f"axis {axis} of {name} was declared dynamic, the graph has {shape[axis]}",
+                    "the model's code fixes it: rewrite that part, or remove the axis",
+                )
+
+
+def _check_names(model: ModelProto, job: Job) -> None:
+    names = [value.name for value in structure.graph_outputs(model)]
+    if job.outputs and names != job.outputs:
+        raise StageError(
+            Code.OUTPUT_STRUCTURE,
+            f"outputs {job.outputs} requested, the graph has {names}",
+            "make `outputs` agree with what forward returns",
+        )
+    held = {tensor.name for tensor in model.graph.initializer}
+    held |= {value.name for value in model.graph.input}
+    lost = [name for name in job.export.parameter_names if name not in held]
+    if lost:
+        raise StageError(
+            Code.EXPORT,
+            f"models.{job.name}.export.parameter_names: {', '.join(lost[:5])} not found among the "
+            "graph's parameters",
+            "give one name for each parameter, and switch off constant_folding if it merges them",
+        )

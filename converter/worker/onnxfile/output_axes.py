@@ -1,0 +1,81 @@
+"""Declared dynamic axes of outputs, against what PyTorch makes of them.
+
+Of an input a declaration is a promise that any size will do, and cases test it. Of an output it is
+a claim about what the model does: true where the size moves in some case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from converter.model.errors import Code, StageError
+from converter.model.job import Job
+from converter.worker.inputs import cases
+from converter.worker.inputs.inputs import Array
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """A declared axis of an output, and its sizes in all cases."""
+
+    name: str
+    place: int
+    axis: int
+    symbol: str
+    sizes: list[int]
+
+    def __str__(self) -> str:
+        return f"axis {self.axis} of output {self.name} ({self.symbol})"
+
+
+def _declared(job: Job, outputs: Sequence[Sequence[Array]]) -> Iterator[_Axis]:
+    """``outputs`` are those of PyTorch in each case."""
+    for name, axes in job.dynamic_axes.items():
+        if name in job.inputs or name not in job.outputs:
+            continue
+        place = job.outputs.index(name)
+        for axis, symbol in axes.items():
+            shapes = [arrays[place].shape for arrays in outputs]
+            sizes = {shape[axis] for shape in shapes if axis < len(shape)}
+            yield _Axis(name, place, axis, symbol, sorted(sizes))
+
+
+def still(job: Job, outputs: Sequence[Sequence[Array]]) -> list[str]:
+    """The symbols of inputs that moved while an axis of an output with the same symbol did not."""
+    moved = cases.symbols(job)
+    symbols = [axis.symbol for axis in _declared(job, outputs) if len(axis.sizes) == 1]
+    return [symbol for symbol in dict.fromkeys(symbols) if symbol in moved]
+
+
+def unmoved(job: Job, outputs: Sequence[Sequence[Array]]) -> list[str]:
+    """Notes on axes that have one size in all cases, though other sizes were tried.
+
+    An axis with a symbol of its own may depend on values (as many boxes as were found), so that
+    the cases do not settle it: that is a note. One that has the symbol of an input is to follow it.
+
+    Raises:
+        StageError: DIM_SPECIALISED, for an axis with the symbol of an input that moved;
+            OUTPUT_STRUCTURE, for one that the output does not have.
+    """
+    moved = cases.symbols(job)
+    notes = []
+    for axis in _declared(job, outputs):
+        if not axis.sizes:
+            raise StageError(
+                Code.OUTPUT_STRUCTURE,
+                f"{axis} is declared dynamic, but PyTorch's output has fewer axes",
+                f"remove axis {axis.axis} of {axis.name} from dynamic_axes",
+            )
+        if len(axis.sizes) != 1:
+            continue
+        says = f"{axis} is declared dynamic, but PyTorch's output has {axis.sizes[0]} there"
+        if axis.symbol in moved:
+            raise StageError(
+                Code.DIM_SPECIALISED,
+                f"{says} at every size of {axis.symbol} that was tried",
+                f"remove axis {axis.axis} of {axis.name} from dynamic_axes",
+            )
+        if moved:
+            notes.append(f"{Code.DIM_SPECIALISED}: {says} in every case")
+    return notes

@@ -1,0 +1,142 @@
+"""Write the final file, and describe it for the manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import onnx
+from onnx import ModelProto
+from onnx.external_data_helper import ExternalDataInfo, uses_external_data
+
+from converter.layout.files import fsync, sha256
+from converter.model.errors import Code, StageError
+from converter.model.job import Artifact, FileInfo, Job, SimplifyRecord
+from converter.model.spec import ExportSpec
+from converter.worker.onnxfile import structure
+
+# protobuf cannot hold 2 GiB in one message; the rest is room for the structure.
+_INLINE_BYTES = (2 << 30) - (64 << 20)
+
+
+def save(
+    model: ModelProto, path: Path, options: ExportSpec, told: Mapping[str, str] | None = None
+) -> None:
+    """Write ``path`` and, where needed or asked for, ``path.data`` beside it.
+
+    Args:
+        model: holds its weights in memory, and may lose them to the data file.
+        told: entries of its ``metadata_props``.
+
+    Raises:
+        StageError: IO, when the disk is full, or when one file was asked for and cannot hold it.
+    """
+    large = structure.weight_bytes(model) > _INLINE_BYTES
+    if large and options.external_data == "never":
+        raise StageError(
+            Code.IO,
+            f"the weights take {structure.weight_bytes(model) >> 20} MiB, one file holds 2 GiB",
+            "set export.external_data: auto",
+        )
+    _tell(model, told or {})
+    path.unlink(missing_ok=True)
+    data = path.with_name(path.name + ".data")
+    data.unlink(missing_ok=True)
+    try:
+        if large or options.external_data == "always":
+            onnx.save_model(
+                model,
+                path,
+                save_as_external_data=True,
+                all_tensors_to_one_file=True,
+                location=data.name,
+                size_threshold=1024,
+            )
+            if data.exists():  # small tensors stay in the file
+                data.chmod(path.stat().st_mode)  # onnx leaves it to its writer alone
+        else:
+            onnx.save_model(model, path)
+    except OSError as error:
+        raise StageError(Code.IO, f"cannot write {path}: {error.strerror}") from error
+
+
+def tell(path: Path, told: Mapping[str, str]) -> None:
+    """Replace entries of a file's ``metadata_props``; external data stays as it is."""
+    model = onnx.load(path, load_external_data=False)
+    _tell(model, told)
+    onnx.save_model(model, path)
+
+
+def _tell(model: ModelProto, told: Mapping[str, str]) -> None:
+    for index in reversed(range(len(model.metadata_props))):
+        if model.metadata_props[index].key in told:
+            del model.metadata_props[index]
+    for key, value in told.items():
+        model.metadata_props.add(key=key, value=value)
+
+
+def seal(path: Path, model: ModelProto) -> tuple[FileInfo, list[FileInfo]]:
+    """Force the file and its external data to the disk, and hash them.
+
+    Args:
+        model: what is in the file; its weights do not matter.
+
+    Returns:
+        The file and the files of external data, paths relative to its folder.
+    """
+    locations = sorted(
+        {
+            ExternalDataInfo(tensor).location
+            for tensor in structure.tensors(model)
+            if uses_external_data(tensor)
+        }
+    )
+    files = [_sealed(path.parent / name) for name in (path.name, *locations)]
+    fsync(path.parent)
+    return files[0], files[1:]
+
+
+def _sealed(path: Path) -> FileInfo:
+    fsync(path)
+    return FileInfo(path=path.name, bytes=path.stat().st_size, sha256=sha256(path))
+
+
+def artifact(
+    path: Path, model: ModelProto, job: Job, exporter: str, simplify: SimplifyRecord | None
+) -> Artifact:
+    """Seal the verified file and describe it; its path is relative to its folder.
+
+    Args:
+        model: what is in the file; its weights do not matter.
+    """
+    file, data = seal(path, model)
+    held = {tensor.name for tensor in model.graph.initializer}
+    count = sum(_elements(list(tensor.dims)) for tensor in model.graph.initializer)
+    opsets = structure.opsets(model)
+    producer = f"{model.producer_name} {model.producer_version}".strip()
+    return Artifact(
+        path=file.path,
+        bytes=file.bytes,
+        sha256=file.sha256,
+        external_data=data,
+        exporter=exporter,
+        opset=opsets.get("ai.onnx", 0),
+        opsets=opsets,
+        ir_version=model.ir_version,
+        producer=producer,
+        parameters=count,
+        inputs=[value for value in structure.graph_inputs(model) if value.name not in held]
+        if not job.export.keep_initializers_as_inputs
+        else structure.graph_inputs(model),
+        outputs=structure.graph_outputs(model),
+        nodes=len(list(structure.nodes(model.graph))),
+        ops=structure.op_histogram(model),
+        simplify=simplify,
+    )
+
+
+def _elements(dims: list[int]) -> int:
+    count = 1
+    for size in dims:
+        count *= size
+    return count

@@ -1,0 +1,302 @@
+"""One job, start to end: load → reference → export → check → simplify → verify → publish.
+
+A stage returns or raises; ``converter.worker.recording.stages`` records it. The exporters of the
+job are tried in order until one of them verifies.
+"""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+
+from converter.model import clarity
+from converter.model.errors import Code, StageError
+from converter.model.job import (
+    STAGES,
+    Artifact,
+    ErrorRecord,
+    ExporterAttempt,
+    Job,
+    JobResult,
+    News,
+    SimplifyRecord,
+    StageName,
+    StageRecord,
+    Status,
+    VerifyRecord,
+)
+from converter.plugins.exporters import Exporter
+from converter.worker.inputs.inputs import Array
+from converter.worker.onnxfile import checking, kernels, publishing, simplification, structure
+from converter.worker.pipeline import onnx_wording, remedy
+from converter.worker.recording.stages import OnError, Recorder, StageFailedError
+from converter.worker.reference import execution, preparing, reference, training
+from converter.worker.reference.reference import References
+from converter.worker.sources import loading
+from converter.worker.sources.loading import Loaded
+from converter.worker.verify import (
+    attribution,
+    conclusion,
+    domain,
+    fastpath,
+    limits,
+    mutation,
+    verification,
+)
+from converter.worker.verify.verification import Verdict
+
+Emit = Callable[[News], None]
+
+_UNUSED = "a dropout whose result nobody uses is in no graph: take it out of forward"
+
+
+@dataclass
+class _Attempt:
+    """What one exporter came to; ``error`` is ``None`` for the one that ships."""
+
+    exporter: str
+    stages: dict[StageName, StageRecord] = field(default_factory=dict)
+    error: ErrorRecord | None = None
+    verify: VerifyRecord = field(default_factory=VerifyRecord)
+    artifact: Artifact | None = None
+
+    @property
+    def outcome(self) -> ExporterAttempt:
+        return ExporterAttempt(
+            exporter=self.exporter,
+            status="ok" if self.error is None else "failed",
+            code=self.error.code if self.error else None,
+            message=self.error.message if self.error else None,
+        )
+
+
+def run(job: Job, emit: Emit, on_error: OnError | None = None) -> JobResult:
+    """Convert and prove one model.
+
+    Args:
+        emit: called with the name of each stage as it begins, and with what came of each
+            exporter: a later one may end the process.
+        on_error: called with what a stage raised, before it is recorded: for a debugger.
+
+    Returns:
+        The result; its artifact lies in ``job.staging_dir``, paths relative to that.
+    """
+    torch.set_num_threads(job.threads)
+    head = Recorder(job, emit, loading.describe, on_error)
+    loaded: Loaded | None = None
+    references: References | None = None
+    attempts: list[_Attempt] = []
+    error: ErrorRecord | None = None
+    try:
+        with head.stage("load"):
+            loaded, job = preparing.load(job)
+        with head.stage("reference") as notes:
+            references = reference.compute(loaded, job)
+            notes += references.warnings
+            if references.vacuous is not None:
+                raise references.vacuous
+    except StageFailedError as failed:
+        error = failed.error
+    else:
+        loaded.reading.stop()  # what exporters open is theirs
+        for exporter in ["original"] if loaded.kind == "onnx" else job.exporters:
+            recorder = Recorder(job, emit, loading.describe, on_error)
+            attempts.append(_attempt(exporter, loaded, references, job, recorder))
+            emit(attempts[-1].outcome)
+            if attempts[-1].error is None:
+                break
+    result = _result(job, head, attempts, error, loaded, references)
+    if result.error is not None and loaded is not None and references is not None:
+        result = _advised(result, result.error, attempts, loaded, references, job)
+    return onnx_wording.of_result(result, job)
+
+
+def _advised(
+    result: JobResult,
+    error: ErrorRecord,
+    attempts: list[_Attempt],
+    loaded: Loaded,
+    references: References,
+    job: Job,
+) -> JobResult:
+    """The result of a job that failed, with what the configuration could do about it."""
+
+    def probe(exporter: str, opset: int) -> ErrorRecord | None:
+        folder = Path(job.staging_dir) / "probe"
+        other = job.model_copy(update={"opset": opset, "staging_dir": str(folder)})
+        recorder = Recorder(other, lambda stage: None, loading.describe)
+        done = _attempt(exporter, loaded, references, other, recorder)
+        shutil.rmtree(folder)
+        return done.error
+
+    failures = [(attempt.exporter, attempt.error) for attempt in attempts if attempt.error]
+    hint = remedy.hint(error, failures, loaded, job, probe)
+    told = clarity.in_full(error, result.attempts_by_exporter)
+    # Made anew: a copy would not be validated.
+    error = ErrorRecord.model_validate(dict(told) | {"hint": hint})
+    return result.model_copy(update={"error": error})
+
+
+def _attempt(
+    exporter: str, loaded: Loaded, references: References, job: Job, recorder: Recorder
+) -> _Attempt:
+    """Export with one exporter and carry the result to a sealed file, or to its error."""
+    done = _Attempt(exporter)
+    folder = Path(job.staging_dir) / f"attempt-{exporter}"
+    folder.mkdir(parents=True)
+    # An exporter runs the model, and what that leaves in it must not reach the next one.
+    loaded = replace(loaded, model=execution.replica(loaded.model))
+    try:
+        _convert(done, folder, loaded, references, job, recorder)
+    except StageFailedError as failed:
+        done.error = failed.error
+    shutil.rmtree(folder)
+    done.stages = recorder.records
+    return done
+
+
+def _convert(
+    done: _Attempt,
+    folder: Path,
+    loaded: Loaded,
+    references: References,
+    job: Job,
+    recorder: Recorder,
+) -> None:
+    raw = folder / "raw.onnx"
+    final = Path(job.staging_dir) / f"{job.name}.onnx"
+    simplify: SimplifyRecord | None = None
+    told = {domain.KEY: domain.words(domain.of(references, job, {}))}
+    with recorder.stage("export"):
+        values = parameters(loaded, job)
+        plugin: Exporter = importlib.import_module(f"converter.plugins.exporters.{done.exporter}")
+        with execution.bound(loaded, job):
+            plugin.export(loaded, job, _example(references, loaded), raw)
+    with recorder.stage("check"):
+        model = checking.exported(raw, job, references.cases)
+        checking.check(model, job, done.exporter, set(values))
+        if job.training == "train":
+            hint = _UNUSED if done.exporter == "torchscript" else ""
+            training.check(model, loaded, references.dropped, f"the {done.exporter} export", hint)
+        if job.simplifier is None:
+            publishing.save(model, final, job.export, told)
+    if job.simplifier is not None:
+        with recorder.stage("simplify"):
+            simplified = simplification.simplify(model, job.simplifier, _declared(job), folder)
+            model = simplified.model or checking.exported(raw, job, references.cases)
+            simplify = simplified.record
+            del simplified  # which holds the weights as well
+            publishing.save(model, final, job.export, told)
+    with recorder.stage("verify") as notes:
+        notes += kernels.known(model)
+        graph = structure.light(model)
+        del model  # the session holds its own copy of the weights
+        frozen = limits.frozen(done.exporter, recorder.caught["export"], loaded, references, job)
+        proof = attribution.prove(raw, final, graph, simplify, references, job, values, told)
+        verdict = conclusion.drawn(proof.verdict, references, job, frozen)
+        verdict = _told(verdict, told, final, references, job, values)
+        done.verify = verdict.record
+        if verdict.error is not None:
+            raise fastpath.explained(verdict.error, final, loaded, job, references, values)
+        if job.verify.mutations:
+            verdict = mutation.prove(final, verdict, references, job, values, folder)
+            done.verify = verdict.record
+            if verdict.error is not None:
+                raise verdict.error
+    with recorder.stage("publish"):
+        done.artifact = publishing.artifact(final, proof.graph, job, done.exporter, proof.simplify)
+
+
+def _example(references: References, loaded: Loaded) -> tuple[torch.Tensor, ...]:
+    return execution.tensors(references.cases[0].inputs, loaded.device)
+
+
+def _told(
+    verdict: Verdict,
+    told: Mapping[str, str],
+    final: Path,
+    references: References,
+    job: Job,
+    values: dict[str, Array],
+) -> Verdict:
+    """The verdict on the file once it says what was found: it is another file then."""
+    if verdict.error is not None or verdict.record.domain is None:
+        return verdict
+    said = domain.words(verdict.record.domain)
+    if said == told[domain.KEY]:
+        return verdict
+    publishing.tell(final, {domain.KEY: said})
+    error = verification.traced_error(final, references, job, values)
+    if error is None:
+        return verdict
+    changes = {"status": "failed", "reason": error.message}
+    record = verdict.record.model_copy(update=changes)
+    return replace(verdict, record=record, error=error, failed=references.cases[0])
+
+
+def _declared(job: Job) -> set[str]:
+    return {symbol for axes in job.dynamic_axes.values() for symbol in axes.values()}
+
+
+def parameters(loaded: Loaded, job: Job) -> dict[str, Array]:
+    """Values to feed for parameters that are graph inputs (``export_params: false``)."""
+    if job.export.export_params or not isinstance(loaded.model, torch.nn.Module):
+        return {}
+    state = {
+        name: tensor
+        for name, tensor in loaded.model.state_dict().items()
+        if tensor.is_floating_point()  # the rest (num_batches_tracked) is in no graph
+    }
+    names = job.export.parameter_names or list(state)
+    if len(names) != len(state):
+        raise StageError(
+            Code.EXPORT,
+            f"models.{job.name}.export.parameter_names has {len(names)} names, the model "
+            f"{len(state)} parameters",
+            "give one name for each",
+        )
+    return {
+        name: tensor.detach().cpu().numpy()
+        for name, tensor in zip(names, state.values(), strict=True)
+    }
+
+
+def _result(
+    job: Job,
+    head: Recorder,
+    attempts: list[_Attempt],
+    error: ErrorRecord | None,
+    loaded: Loaded | None,
+    references: References | None,
+) -> JobResult:
+    """The row's content: of the exporter that verified, else of the failure that tells most."""
+    stages = dict(head.records)
+    shown = _Attempt("")
+    if references is not None and references.vacuous is not None:
+        shown.verify = verification.vacuous(references)
+    if attempts:
+        failed = [attempt.error for attempt in attempts if attempt.error]
+        shown = attempts[-1 if attempts[-1].error is None else clarity.clearest(failed)]
+        error = shown.error
+        stages.update({n: shown.stages[n] for n in STAGES if n not in ("load", "reference")})
+    status: Status = "ok" if error is None else "failed"
+    if error is not None and error.code is Code.MEM_LIMIT:
+        status = "oom"
+    return JobResult(
+        name=job.name,
+        status=status,
+        error=error,
+        stages=stages,
+        attempts_by_exporter=[attempt.outcome for attempt in attempts],
+        artifact=shown.artifact,
+        verify=shown.verify,
+        device=str(loaded.device) if loaded else None,
+        weights_sha256=loaded.weights_sha256 if loaded else None,
+        conditioned=loaded.conditioned if loaded else None,
+        files_read=loaded.reading.files() if loaded else [],
+    )

@@ -1,0 +1,199 @@
+"""Verify a file that is there already against its source: load → reference → verify.
+
+The verdict is by numbers. Names of nodes, producer and hash do not matter; inputs are matched by
+name, because that is how they are fed, outputs by position. What numbers cannot show is looked at:
+output names that have changed places, and what a model in training mode drops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from onnx import ModelProto
+
+from converter.model.errors import Code, StageError
+from converter.model.job import ErrorRecord, Job, JobResult, Recheck
+from converter.worker.inputs.inputs import Array
+from converter.worker.onnxfile import checking, inspection, interface, publishing, structure
+from converter.worker.pipeline import onnx_wording, pipeline
+from converter.worker.pipeline.pipeline import Emit
+from converter.worker.recording.stages import Recorder, StageFailedError
+from converter.worker.reference import harvest, preparing, reference, training
+from converter.worker.reference.reference import References
+from converter.worker.sources import loading
+from converter.worker.sources.loading import Loaded
+from converter.worker.verify import attribution, conclusion, verification
+from converter.worker.verify.verification import Verdict
+
+
+@dataclass
+class _Found:
+    """What has been found out so far; it outlives the stage that fails."""
+
+    loaded: Loaded | None = None
+    references: References | None = None
+    verdict: Verdict | None = None
+
+
+def run(job: Recheck, emit: Emit) -> JobResult:
+    """Compute the reference from the source again and compare the file with it.
+
+    Returns:
+        A result without an artifact; ``guilty_stage`` is ``runtime`` where the file is right
+        without ONNX Runtime's optimisations.
+    """
+    torch.set_num_threads(job.threads)
+    recorder = Recorder(job, emit, loading.describe)
+    found = _Found()
+    error: ErrorRecord | None = None
+    try:
+        _run(job, recorder, found)
+    except StageFailedError as failed:
+        error = failed.error
+    result = JobResult(
+        name=job.name,
+        status="ok" if error is None else "failed",
+        error=error,
+        stages=recorder.records,
+        device=str(found.loaded.device) if found.loaded else None,
+        weights_sha256=found.loaded.weights_sha256 if found.loaded else None,
+        conditioned=found.loaded.conditioned if found.loaded else None,
+    )
+    if found.verdict is not None:
+        result = result.model_copy(update={"verify": found.verdict.record})
+    elif found.references is not None and found.references.vacuous is not None:
+        result = result.model_copy(update={"verify": verification.vacuous(found.references)})
+    return onnx_wording.of_result(result, job)
+
+
+def _run(job: Recheck, recorder: Recorder, found: _Found) -> None:
+    with recorder.stage("load"):
+        found.loaded, complete = preparing.load(job)
+    with recorder.stage("reference") as notes:
+        found.references = reference.compute(found.loaded, complete, _limits(Path(job.file)))
+        notes += found.references.warnings
+        if found.references.vacuous is not None:
+            raise found.references.vacuous
+    with recorder.stage("verify"):
+        found.verdict = verify(Path(job.file), complete, found.loaded, found.references)
+        if found.verdict.error is not None:
+            raise found.verdict.error
+
+
+def _limits(file: Path) -> list[float]:
+    try:
+        return harvest.of_graph(structure.read(file))
+    except StageError:  # which the next stage tells
+        return []
+
+
+def verify(
+    file: Path, job: Job, loaded: Loaded, references: References, provider: str = "cpu"
+) -> Verdict:
+    """The verdict on a file, and the guilty stage where it is wrong.
+
+    Args:
+        provider: to run it on; a module of ``converter.plugins.providers``.
+
+    Raises:
+        StageError: CHECKER, INPUT_DROPPED, OUTPUT_STRUCTURE.
+    """
+    values = pipeline.parameters(loaded, job)
+    model = structure.read(file)
+    with inspection.worded(file):
+        checking.valid(model, "the file", file)
+        _check_inputs(model, list(job.inputs), values)
+        note = _check_outputs(model, job)
+        wrong = interface.mistyped(model, job, references.cases)
+    if wrong is not None:  # or ONNX Runtime would refuse it in its own words
+        raise wrong
+    verdict = _judge(file, job, loaded, references, values, provider)
+    verdict = conclusion.drawn(verdict, references, job)
+    if verdict.error is not None or note is None:
+        return verdict
+    reason = "; ".join(text for text in (verdict.record.reason, note) if text)
+    return replace(verdict, record=verdict.record.model_copy(update={"reason": reason}))
+
+
+def _judge(
+    file: Path,
+    job: Job,
+    loaded: Loaded,
+    references: References,
+    values: dict[str, Array],
+    provider: str,
+) -> Verdict:
+    """By numbers, and by what is dropped in training."""
+    original = file
+    if references.silenced:
+        # The copy without dropout is written beside the file: not into somebody's archive.
+        copy = Path(job.staging_dir) / f"{job.name}.onnx"
+        publishing.save(checking.load(file), copy, job.export)
+        file = copy
+    verdict = verification.verify(file, references, job, parameters=values, provider=provider)
+    if verdict.error is None:
+        return _trained(original, job, loaded, references, verdict)
+    plain = verification.verify(
+        file, references, job, parameters=values, provider=provider, optimise=False
+    )
+    return attribution.blamed(verdict, "runtime") if plain.error is None else verdict
+
+
+def _trained(
+    file: Path, job: Job, loaded: Loaded, references: References, verdict: Verdict
+) -> Verdict:
+    """The verdict on a file whose numbers are right, or that it does not train as its source."""
+    if job.training != "train":
+        return verdict
+    model, hint = structure.read(file), "it is the file of another model, or was changed"
+    try:
+        training.check(model, loaded, references.dropped, "the file", hint, file.parent)
+    except StageError as error:
+        changes = {"status": "failed", "reason": error.message}
+        return Verdict(verdict.record.model_copy(update=changes), error)
+    return verdict
+
+
+def _check_outputs(model: ModelProto, job: Job) -> str | None:
+    """Raise where stated output names have changed places; a note on names of its own.
+
+    Whoever asks for an output by its name would get another one. Names that the source does not
+    know deceive nobody.
+
+    Raises:
+        StageError: OUTPUT_STRUCTURE.
+    """
+    found = [value.name for value in structure.graph_outputs(model)]
+    names = f"the file calls its outputs {', '.join(found)}, the source {', '.join(job.outputs)}"
+    for place, name in enumerate(job.outputs):
+        if name in found and found.index(name) != place:
+            raise StageError(
+                Code.OUTPUT_STRUCTURE,
+                f"{names}: whoever asks for {name} gets another output",
+                "outputs are matched by position: name them in the source's order",
+            )
+    unknown = bool(job.outputs) and any(name not in job.outputs for name in found)
+    return f"note: {names}" if unknown else None
+
+
+def _check_inputs(model: ModelProto, wanted: list[str], parameters: Collection[str]) -> None:
+    """Raise where the file cannot be fed what the source is fed.
+
+    Raises:
+        StageError: INPUT_DROPPED.
+    """
+    declared = [value.name for value in structure.graph_inputs(model)]
+    needed = [value.name for value in structure.fed_inputs(model)]
+    missing = [name for name in wanted if name not in declared]
+    unknown = [name for name in needed if name not in wanted and name not in parameters]
+    if missing or unknown:
+        complaints = [f"has no input {', '.join(missing[:5])}"] if missing else []
+        complaints += [f"needs {', '.join(unknown[:5])}, which the source lacks"] if unknown else []
+        raise StageError(
+            Code.INPUT_DROPPED,
+            f"the file {' and '.join(complaints)}",
+            f"inputs are matched by name: the source has {', '.join(wanted)}",
+        )

@@ -1,0 +1,52 @@
+"""The files that a builder of the user's reads, so that a result is not kept without them.
+
+Seen is what Python opens, and what torch and safetensors open for it; not what other libraries
+open in C or Rust, nor what processes of the model's own open.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from converter.worker.recording import opening
+
+
+class Reading:
+    """Notes the user's files that are opened for reading, code too, from ``start`` to ``stop``.
+
+    What was written before it is read is left out: the job made it.
+    """
+
+    def __init__(self) -> None:
+        self._read: dict[str, None] = {}
+        self._written: set[str] = set()
+
+    def start(self) -> None:
+        opening.listen(self._note)
+
+    def stop(self) -> None:
+        opening.leave(self._note)
+
+    def files(self) -> list[str]:
+        """What was read and is still there, absolute, sorted."""
+        return sorted(path for path in self._read if os.path.isfile(path))
+
+    def _note(self, event: str, arguments: tuple[Any, ...]) -> None:
+        path = opening.path_of(event, arguments)
+        if path is not None:
+            if path not in self._written:
+                self._read[path] = None
+        elif event in ("open", "os.rename"):
+            self._note_written(event, arguments)
+
+    def _note_written(self, event: str, arguments: tuple[Any, ...]) -> None:
+        names = [
+            os.path.abspath(os.fsdecode(argument))
+            for argument in arguments[:2]
+            if isinstance(argument, str | bytes | os.PathLike)
+        ]
+        if event == "os.rename" and names[0] in self._written:
+            self._written.add(names[-1])
+        elif event == "open" and names and arguments[2] & os.O_CREAT:
+            self._written.add(names[0])

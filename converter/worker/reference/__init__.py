@@ -1,0 +1,1 @@
+"""What PyTorch computes: on which cases, and how far its own rounding reaches."""

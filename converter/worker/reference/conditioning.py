@@ -1,0 +1,244 @@
+"""Condition random weights, so that comparing outputs can tell a right file from a wrong one.
+
+torchvision's initialisation lets signals vanish: of its 121 models, 25 give outputs below 1e-3
+(EfficientNet 1e-20, ViT exactly 0), and any graph passes for them. Here every layer gets weights
+under which its output keeps a scale of about one and depends on the input and on all its
+parameters: fan-in normal matrices (LeCun et al., "Efficient BackProp", 1998), constants jittered
+around their value, batch statistics taken from a forward pass, and the outputs of
+convolutions and linear layers scaled to unit variance in the same pass (Mishkin and Matas, "All
+you need is a good init", 2016).
+
+Weights that came from a file or from the network are never touched.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from converter.model.job import Job
+from converter.worker.inputs.cases import Case
+from converter.worker.inputs.inputs import Array
+from converter.worker.reference.execution import REFUSALS, Runner, replica, tensors
+from converter.worker.runtime.starting import first_line
+from converter.worker.sources.loading import Loaded
+
+# Spread of what was constant: enough that a lost bias or scale shows, small enough to stay stable.
+_JITTER = 0.2
+_SMALL_BIAS = 0.1
+# Tables and tokens that start at zero: position biases, class tokens.
+_TABLE = 0.5
+# A constant scale below this is a layer scale that would hide its branch (ConvNeXt: 1e-6).
+_VANISHING = 1e-3
+# Half the usual scale after a batch normalisation lets a residual block add to its input without
+# drowning it: rounding errors then grow slowly through 80 blocks (efficientnet_v2_l: 3e-3 → 1e-5).
+_NORMALISED = 0.5
+# A layer that feeds itself (RAFT: 12 updates of a flow) must shrink what it gets, or it turns
+# rounding errors into other results. It meets the same shape each time; the heads of a detector,
+# which run once for each level of a pyramid, meet another, and four of them in a row would let
+# the signal die.
+_REPEATED = 0.5
+# Batch statistics of one sample may fit no other: 40 layers on (efficientnet_b5) a second one would
+# be a thousand times too large. Most models need only one, which takes a quarter of the time.
+SEVERAL = 4
+# A second sample whose outputs are so many times as large or as small does not fit.
+_UNSTEADY = 3.0
+# Fewer values than this in a channel say nothing about its variance.
+_FEW = 8
+_SCALED = (
+    nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d,
+    nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d,
+)  # fmt: skip
+
+
+def applies(loaded: Loaded, job: Job) -> bool:
+    """Only where the weights are random by construction: a builder of the registry made them.
+
+    A builder of the user's may have read trained weights, and those are not ours to touch.
+    """
+    return job.weights == "random" and job.source.kind == "registry" and loaded.kind == "module"
+
+
+def unsteady(loaded: Loaded, samples: Sequence[Sequence[Array]]) -> bool:
+    """Whether batch statistics that were taken from one sample do not fit the others.
+
+    Args:
+        samples: the outputs for inputs of one shape, the calibrated one first.
+    """
+    if not loaded.conditioned or not _statistics(loaded.model):
+        return False
+    first, *others = samples
+    for place, wanted in enumerate(first):
+        scale = _scale(wanted)
+        for other in others:
+            if wanted.dtype.kind != "f" or other[place].shape != wanted.shape or scale == 0:
+                continue
+            if not scale / _UNSTEADY <= _scale(other[place]) <= scale * _UNSTEADY:
+                return True
+    return False
+
+
+def _scale(values: Array) -> float:
+    return float(np.sqrt(np.mean(np.square(values.astype(np.float64))))) if values.size else 0.0
+
+
+def _statistics(model: Any) -> list[Tensor]:
+    return [
+        buffer
+        for name, buffer in model.named_buffers()
+        if name.endswith(("running_mean", "running_var"))
+    ]
+
+
+def prepare(loaded: Loaded, job: Job, samples: int = 1) -> bool:
+    """Condition the weights of a model where ``applies`` says so; gives whether it did.
+
+    Through a replica, which takes what the pass leaves behind.
+
+    Args:
+        samples: that batch statistics are taken from.
+    """
+    if not applies(loaded, job):
+        return False
+    run = Runner(loaded, job, warn=lambda text: None)
+    statistics = _statistics(run.model)
+    model = replica(run.model, *statistics)
+    batch: dict[str, Array] = {}
+
+    def forward() -> None:
+        run.forward(tensors(batch, loaded.device), model=model)
+
+    for count in dict.fromkeys((samples, 1)):  # some models take no other batch
+        batch = _batch(job, count)
+        try:
+            condition(model, forward, job.seed)
+        except REFUSALS as error:
+            print(f"no conditioning with {count} samples: {first_line(error)}")
+        else:
+            return True
+    return False  # the reference stage meets the same error, and tells it
+
+
+def _batch(job: Job, count: int) -> dict[str, Array]:
+    """``count`` samples of each input, the ones to be verified first, joined along axis 0."""
+    samples = [Case("", job.inputs, number).draw(job.seed) for number in range(count)]
+    return {
+        name: np.concatenate([np.atleast_1d(sample[name]) for sample in samples])
+        if count > 1
+        else samples[0][name]
+        for name in job.inputs
+    }
+
+
+def condition(model: nn.Module, forward: Callable[[], object], seed: int) -> None:
+    """Redraw the parameters of ``model`` in place, the same for the same seed.
+
+    ``forward`` runs the model once on an example; it sees the model in eval mode.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    training = {module: module.training for module in model.modules()}
+    model.eval()
+    with torch.no_grad():
+        for module in model.modules():
+            for name, parameter in module.named_parameters(recurse=False):
+                if parameter.is_floating_point():
+                    _redraw(module, name, parameter, generator)
+        with _Calibration(model, generator):
+            forward()
+    for module, mode in training.items():
+        module.training = mode
+
+
+def _redraw(module: nn.Module, name: str, parameter: Tensor, generator: torch.Generator) -> None:
+    noise = torch.randn(parameter.shape, generator=generator).to(parameter)
+    first = float(parameter.flatten()[0]) if parameter.numel() else 0.0
+    constant = bool((parameter == first).all())
+    # All zero, or drawn with next to no spread (biases of vision transformers: 1e-6).
+    vanishes = first == 0 if constant else float(parameter.square().mean()) < _VANISHING**2
+    matrix = parameter.dim() >= 2 and name.endswith("weight")
+    if isinstance(module, nn.Embedding):
+        parameter.copy_(noise)
+    elif matrix and (isinstance(module, _SCALED) or not constant or first == 0):
+        parameter.copy_(noise / math.sqrt(max(1, parameter[0].numel())))
+    elif vanishes:
+        parameter.copy_(noise * (_SMALL_BIAS if name.endswith("bias") else _TABLE))
+    elif constant:
+        scale = 1.0 if abs(first) < _VANISHING else first
+        if isinstance(getattr(module, "running_var", None), Tensor):
+            scale *= _NORMALISED
+        parameter.copy_(scale * (1 + _JITTER * noise))
+    # What was drawn at random and is no matrix (a bias, a position table) stays as it is.
+
+
+class _Calibration:
+    """Within it, one forward pass sets batch statistics and the scale of each layer."""
+
+    def __init__(self, model: nn.Module, generator: torch.Generator) -> None:
+        self._generator = generator
+        self._seen: dict[nn.Module, torch.Size] = {}
+        self._repeated: set[Any] = set()
+        self._handles = []
+        for module in model.modules():
+            if isinstance(getattr(module, "running_var", None), Tensor):
+                self._handles.append(module.register_forward_pre_hook(self._statistics))
+            elif isinstance(module, _SCALED) and not hasattr(module, "parametrizations"):
+                self._handles.append(module.register_forward_hook(self._scale))
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *error: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+        for module in self._repeated:
+            module.weight.mul_(_REPEATED)
+
+    def _statistics(self, module: nn.Module, arguments: tuple[Any, ...]) -> None:
+        if module not in self._seen:
+            self._seen[module] = arguments[0].shape
+            _set_statistics(module, arguments[0], self._generator)
+
+    def _scale(self, module: Any, arguments: tuple[Any, ...], output: Tensor) -> Tensor | None:
+        # A module that runs several times in one pass is scaled by its first.
+        if module in self._seen:
+            if self._seen[module] == output.shape:
+                self._repeated.add(module)
+            return None
+        self._seen[module] = output.shape
+        # The layer is linear: what its weight contributes scales with the weight.
+        bias = 0.0 if module.bias is None else _along_channels(module, output)
+        part = output - bias
+        spread = float(part.std()) if output.is_floating_point() and output.numel() > 1 else 0.0
+        if not math.isfinite(spread) or spread == 0:
+            return None
+        module.weight.div_(spread)
+        return part / spread + bias
+
+
+def _along_channels(module: Any, output: Tensor) -> Tensor:
+    """The bias as it is added: to the last axis by a linear layer, else before the sizes."""
+    bias: Tensor = module.bias
+    if isinstance(module, nn.Linear):
+        return bias
+    return bias.reshape(-1, *[1] * (module.weight.dim() - 2))
+
+
+def _set_statistics(module: Any, value: Tensor, generator: torch.Generator) -> None:
+    """Running mean and variance of the channels (axis 1) of what the module is about to see."""
+    others = [axis for axis in range(value.dim()) if axis != 1]
+    mean = value.mean(others)
+    variance = value.var(others, unbiased=False)
+    overall = float(value.var(unbiased=False)) if value.numel() > 1 else 1.0
+    if value.numel() // value.shape[1] < _FEW:
+        noise = torch.randn(mean.shape, generator=generator).to(mean)
+        mean = value.mean() + _SMALL_BIAS * math.sqrt(overall) * noise
+        variance = torch.full_like(variance, overall)
+    # A channel that hardly moves would be blown up at the next input.
+    floor = 0.1 * overall if overall > 0 else 1.0
+    module.running_mean.copy_(mean)
+    module.running_var.copy_(variance.clamp_min(floor))

@@ -1,0 +1,310 @@
+"""Run the source model: PyTorch, or the original file of an ONNX source."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+import pickle
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.parameter import UninitializedParameter
+from torch.onnx._internal.torchscript_exporter._globals import GLOBALS
+
+from converter.model.errors import Code, StageError
+from converter.model.job import Job
+from converter.worker.inputs.inputs import Array
+from converter.worker.reference import budget, naming
+from converter.worker.reference.budget import Work
+from converter.worker.runtime.session import Session
+from converter.worker.runtime.starting import RuntimeErrors, first_line
+from converter.worker.sources.loading import Loaded
+from converter.worker.sources.onnx_source import OnnxFile
+
+Warn = Callable[[str], None]
+# What a model raises at a size or in a precision that it does not accept.
+REFUSALS = (
+    RuntimeError, ValueError, LookupError, AssertionError, TypeError, ArithmeticError,
+    AttributeError, NameError,
+)  # fmt: skip
+
+
+_NOTHING: AbstractContextManager[None] = nullcontext()
+
+
+class Runner:
+    """Calls the model as ``forward`` would be called, leaving it and its inputs as they were.
+
+    Attributes:
+        model: the callable PyTorch model as it was loaded, or ``None`` for an ONNX source. Calls
+            go to replicas of it, so that none sees what an earlier one left behind.
+        used: the replica of the last call, with what that call left in it.
+        device: where it runs.
+        counts: whether the next calls are counted; their errors come from deeper in torch then.
+        work: what those did; nothing for an ONNX source.
+    """
+
+    def __init__(self, loaded: Loaded, job: Job, warn: Warn) -> None:
+        self._job = job
+        self.device = loaded.device
+        self._warn = warn
+        self._session: Session | None = None
+        self.used: Any = None
+        self.counts = False
+        self.work = Work()
+        # Modules, scripts, functions and programs are called alike; torch's types do not say so.
+        self.model: Any = None
+        if isinstance(loaded.model, OnnxFile):
+            self._session = Session(loaded.model.path, optimise=False, threads=job.threads)
+        elif isinstance(loaded.model, torch.export.ExportedProgram):
+            self.model = loaded.model.module()
+        else:
+            self.model = loaded.model
+        if self.model is not None:
+            naming.check_inputs(self.model, loaded.kind, job)
+
+    def __call__(
+        self,
+        inputs: Mapping[str, Array],
+        *,
+        draw: int = 0,
+        used: bool = False,
+        within: AbstractContextManager[Any] = _NOTHING,
+    ) -> list[Array]:
+        """Outputs for one set of inputs.
+
+        Args:
+            draw: another one gives random operators other numbers.
+            used: run the replica of the last call once more, with what that call left in it, where
+                there is one.
+            within: where forward runs, and nothing else does: watching Python code costs.
+        """
+        if self._session is not None:
+            try:
+                return self._session.run(inputs)
+            except RuntimeErrors as error:
+                raise StageError(
+                    Code.FORWARD, f"the original file does not run: {first_line(error)}"
+                ) from error
+        arguments = tensors(inputs, self.device)
+        model = self.used = self.used if used and self.used is not None else replica(self.model)
+        buffers, versions = _buffers(model), _versions(model)
+        with within:
+            result = self.forward(arguments, draw=draw, model=model)
+        outputs = self._arrays(result)
+        self._check_state(model, buffers, versions)
+        for name, argument, array in zip(inputs, arguments, inputs.values(), strict=True):
+            if not np.array_equal(argument.cpu().numpy(), array, equal_nan=array.dtype.kind == "f"):
+                self._warn(f"INPUT_MUTATED: forward changes its argument {name} in place")
+        return outputs
+
+    def _arrays(self, result: Any) -> list[Array]:
+        found = _leaves(result)
+        names = self._job.outputs
+        naming.check_outputs([keys for keys, _ in found], names)
+        if len(names) != len(found):
+            names = [f"#{index}" for index in range(len(found))]
+        return [_array(name, tensor) for name, (_, tensor) in zip(names, found, strict=True)]
+
+    def _check_state(
+        self, model: Any, buffers: dict[str, torch.Tensor], versions: dict[str, int]
+    ) -> None:
+        now = dict(model.named_buffers()) if buffers else {}
+        changed = [
+            name for name, old in buffers.items() if name in now and not torch.equal(now[name], old)
+        ]
+        if changed and self._job.training == "eval":
+            self._warn(f"STATE_MUTATED: forward changes the buffer {', '.join(changed)}")
+        after = _versions(model)
+        parameters = [name for name, version in versions.items() if after.get(name) != version]
+        if parameters:
+            raise StageError(
+                Code.STATE_MUTATED,
+                f"forward changes the parameter {', '.join(parameters[:5])} in place",
+                "take the update out of forward",
+            )
+
+    def forward(
+        self, arguments: tuple[torch.Tensor, ...], *, draw: int = 0, model: Any = None
+    ) -> Any:
+        """The model's own result, or that of a variant; what it does to its state stays."""
+        _seed(self._job.seed + draw, self.device)
+        counting = budget.counting(self.work) if self.counts else nullcontext()
+        with torch.no_grad(), _in_export(self._job.verify.reference == "export"), counting:
+            return (model or self.model)(*arguments, **self._job.constants)
+
+
+def _seed(seed: int, device: torch.device) -> None:
+    """Seed torch where the model runs.
+
+    ``torch.manual_seed`` also seeds devices that were never used, by noting the call with its
+    stack for later (torch 2.15): that takes longer than a small model.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed_all(seed)
+
+
+@contextmanager
+def bound(loaded: Loaded, job: Job) -> Iterator[None]:
+    """Within it ``forward`` has its constants as arguments, so that no exporter sees them.
+
+    As keyword arguments the TorchScript exporter would make numbers graph inputs, and dynamo
+    would lose the names of dynamic axes. Numbers that are defaults of ``forward`` are constants
+    too: the TorchScript exporter would pass them as tensors.
+
+    Raises:
+        StageError: EXPORT_UNSUPPORTED, for a source whose forward cannot be changed.
+    """
+    if loaded.kind != "module":
+        if job.constants:
+            raise StageError(
+                Code.EXPORT_UNSUPPORTED,
+                f"constants ({', '.join(job.constants)}) cannot be bound to a {loaded.kind}",
+                "bind them in the code that made it",
+            )
+        yield
+        return
+    model = loaded.torch_model
+    signature = inspect.signature(model.forward)
+    constants = {**_numbers(signature, len(job.inputs)), **job.constants}
+    if not constants:
+        yield
+        return
+    free = [p for name, p in signature.parameters.items() if name not in constants]
+    model.forward = functools.partial(model.forward, **constants)
+    # The TorchScript exporter would fill the bound parameters in from the signature once more.
+    model.forward.__signature__ = signature.replace(parameters=free)
+    try:
+        yield
+    finally:
+        del model.forward
+
+
+def _numbers(signature: inspect.Signature, given: int) -> dict[str, Any]:
+    """Defaults that are numbers, of the parameters after the first ``given``."""
+    return {
+        name: parameter.default
+        for name, parameter in list(signature.parameters.items())[given:]
+        if isinstance(parameter.default, bool | int | float)
+    }
+
+
+def tensors(inputs: Mapping[str, Array], device: torch.device) -> tuple[torch.Tensor, ...]:
+    """Fresh tensors: nothing done to them reaches the arrays."""
+    return tuple(torch.from_numpy(array.copy()).to(device) for array in inputs.values())
+
+
+def flatten(result: Any) -> list[torch.Tensor]:
+    """Tensors of a model's result in the exporters' order: nested, mappings by insertion, no None.
+
+    Raises:
+        StageError: OUTPUT_STRUCTURE, when something in it is not a tensor.
+    """
+    return [tensor for _, tensor in _leaves(result)]
+
+
+def _leaves(result: Any) -> list[tuple[tuple[str, ...], torch.Tensor]]:
+    """As ``flatten``, each tensor with the keys that lead to it."""
+    found = list(_walk(result, ()))
+    if not found:
+        raise StageError(
+            Code.OUTPUT_STRUCTURE,
+            f"forward returns no tensor but {type(result).__name__}",
+            "an ONNX model has tensors as outputs",
+        )
+    return found
+
+
+def _walk(value: Any, keys: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], torch.Tensor]]:
+    if isinstance(value, torch.Tensor):
+        # NumPy has no bits for a conjugate or a negative that PyTorch has not computed yet.
+        yield keys, value.resolve_conj().resolve_neg()
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _walk(item, (*keys, str(key)))
+    elif isinstance(value, (tuple, list)):
+        fields = getattr(value, "_fields", None)  # of a named tuple
+        for index, item in enumerate(value):
+            yield from _walk(item, (*keys, fields[index]) if fields else keys)
+    elif value is not None:
+        raise StageError(
+            Code.OUTPUT_STRUCTURE,
+            f"forward returns {type(value).__name__}, expected tensors",
+            "return tensors, or tuples, lists and dicts of them",
+        )
+
+
+def _array(name: str, tensor: torch.Tensor) -> Array:
+    dense = tensor.detach().cpu()
+    try:
+        array: Array = dense.numpy()
+    except TypeError as error:  # bfloat16, float8; a sparse tensor
+        kind = str(tensor.dtype).removeprefix("torch.")
+        raise StageError(
+            Code.OUTPUT_STRUCTURE,
+            f"output {name} is {kind}, which has no NumPy array to compare: {first_line(error)}",
+            "cast it in forward, to float32 for example: return y.float()",
+        ) from error
+    return array.copy()
+
+
+def replica(model: Any, *shared: torch.Tensor) -> Any:
+    """A model with buffers and Python state of its own that shares the parameters.
+
+    A counter, a cache or running statistics that ``forward`` changes stay in it. Without it a
+    cache that was filled for one size would become a constant of the exported graph.
+
+    Args:
+        shared: further tensors that it has in common with ``model``.
+
+    Returns:
+        ``model`` itself where it has no state, or cannot be copied.
+    """
+    if not isinstance(model, torch.nn.Module):
+        return model
+    common: dict[int, Any] = {id(tensor): tensor for tensor in (*model.parameters(), *shared)}
+    for module in model.modules():
+        for value in vars(module).values():
+            # Ten of hooks in each module, which take a third of the time else.
+            if type(value) is OrderedDict and not value:
+                common[id(value)] = OrderedDict()
+    try:
+        return copy.deepcopy(model, common)
+    except (RuntimeError, TypeError, AttributeError, pickle.PickleError) as error:
+        # A lock, an open file or a scripted function in the model, or a tensor with a history.
+        print(f"the model cannot be copied, its calls share their state: {first_line(error)}")
+        return model
+
+
+def _buffers(model: Any) -> dict[str, torch.Tensor]:
+    if not isinstance(model, torch.nn.Module):
+        return {}
+    return {name: buffer.clone() for name, buffer in model.named_buffers()}
+
+
+def _versions(model: Any) -> dict[str, int]:
+    """How often each parameter was written in place."""
+    if not isinstance(model, torch.nn.Module):
+        return {}
+    return {
+        name: parameter._version
+        for name, parameter in model.named_parameters()
+        if not isinstance(parameter, UninitializedParameter) and not parameter.is_inference()
+    }
+
+
+@contextmanager
+def _in_export(active: bool) -> Iterator[None]:
+    """``torch.onnx.is_in_onnx_export()`` is true inside, where ``active``."""
+    before = GLOBALS.in_onnx_export
+    GLOBALS.in_onnx_export = active
+    try:
+        yield
+    finally:
+        GLOBALS.in_onnx_export = before

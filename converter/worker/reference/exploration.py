@@ -1,0 +1,216 @@
+"""Which cases a file is verified on, found by running the model.
+
+The traced example and the user's own cases come first. Then values and sizes that users feed, and
+those on both sides of a limit that the model's code holds; then the usual ones, until many in a row
+show no new way through the code, or the budget is spent. Every case that PyTorch takes stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from converter.model.job import Job
+from converter.worker.inputs import cases
+from converter.worker.inputs.cases import Case
+from converter.worker.inputs.inputs import Array
+from converter.worker.recording import coverage, isolation, stages
+from converter.worker.recording.coverage import Ways
+from converter.worker.reference import budget, harvest
+from converter.worker.reference.budget import Work
+from converter.worker.reference.execution import Runner
+from converter.worker.runtime.starting import first_line
+
+# So many cases in a row that show nothing new end the search.
+_PATIENCE = 12
+_OTHER_SIZES = 2
+# A case that takes more than this share of the budget waits for the cheaper ones.
+_DEAR = 1 / 8
+# For a case that may crash, and is tried in a child first.
+# What code calls that expects missing values.
+_ASK_FOR_NAN = {"isnan", "nan_to_num", "nanmean", "nansum", "nanmedian", "isfinite"}
+
+
+@dataclass
+class Explored:
+    """What the search found.
+
+    Attributes:
+        kept: cases with their inputs and PyTorch's outputs.
+        ways: what each of them showed, in the same order.
+        refused: sizes that PyTorch does not take, by symbol, and why it did not take the first.
+        dropped: cases that PyTorch refuses, or at which it is not finite: label and reason.
+        left_out: labels of cases that the budget did not reach.
+    """
+
+    kept: list[tuple[Case, dict[str, Array], list[Array]]] = field(default_factory=list)
+    ways: list[Ways] = field(default_factory=list)
+    refused: dict[str, dict[int, str]] = field(default_factory=dict)
+    dropped: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+
+
+class Exploration:
+    """The search over the cases of one job.
+
+    Args:
+        run: runs the model; all cases go to one replica, so that state would show.
+        watch: whether the model is Python code whose ways can be watched.
+        ordered: its outputs list detections by their scores. Equal elements have no order, so that
+            cases that are full of them would say nothing.
+    """
+
+    def __init__(
+        self, run: Runner, job: Job, found: Explored, *, watch: bool, ordered: bool
+    ) -> None:
+        self._run, self._job, self._found = run, job, found
+        self._watch, self._ordered = watch, ordered
+        self._seen = set().union(*(ways.taken for ways in found.ways))
+        self._tried = {case.label for case, _, _ in found.kept}
+
+    def search(self, passes: float, work: Work, limits: Iterable[float] = ()) -> None:
+        """Try values, limits and usual sizes.
+
+        Args:
+            passes: forward passes of the traced example that it may take.
+            work: what one of them does.
+            limits: numbers beside those that the model's own code and attributes hold.
+        """
+        codes = set().union(*(ways.codes for ways in self._found.ways))
+        held = set().union(limits, *(ways.constants for ways in self._found.ways))
+        model = self._run.model
+        sizes = sorted({*harvest.sizes(model, codes), *(int(n) for n in held if _whole(n))})
+        numbers = sorted({*harvest.numbers(model, codes), *map(abs, held - {0})})
+        names = set().union(*(ways.names for ways in self._found.ways))
+        required, values = cases.of_values(self._job, numbers, nan=bool(names & _ASK_FOR_NAN))
+        promising, usual = cases.of_sizes(self._job, sizes)
+        together = cases.of_tables(self._job, harvest.tables(model))
+        traced = self._found.kept[0][0]
+        cheap: list[Case] = []
+        dear: list[Case] = []
+        for case in cases.of_all_sizes(self._job, {*sizes, *numbers}):
+            (dear if budget.cost(case, traced, work) > _DEAR * passes else cheap).append(case)
+        left = passes
+        for offered, patience in (
+            (required, None),
+            (cases.in_turn([together, cheap, promising, values]), None),
+            (dear, None),
+            (usual, _PATIENCE),
+        ):
+            left = self._spend(offered, left, work, patience)
+
+    def turn(self, ends: Callable[[], dict[str, list[int]]]) -> None:
+        """Where a condition on a size went one way only, try sizes beside the ends of its range.
+
+        Args:
+            ends: finds them, which takes as long as a small export.
+        """
+        if not self._watch or not cases.symbols(self._job):
+            return
+        if coverage.unreached(self._found.ways):
+            for case in cases.of_ends(self._job, ends()):
+                if case.label not in self._tried:
+                    self.attempt(case)
+
+    def _spend(
+        self, offered: Iterable[Case], passes: float, work: Work, patience: int | None
+    ) -> float:
+        """Run cases until nothing new has shown for a while; gives the passes that are left.
+
+        Args:
+            patience: so many cases without anything new; ``None``: all.
+        """
+        quiet = 0
+        traced = self._found.kept[0][0]
+        for case in offered:
+            if patience is not None and quiet > patience:
+                break
+            if case.label in self._tried or (self._ordered and case.ties):
+                continue
+            worth = budget.cost(case, traced, work)
+            if worth > passes:
+                if case.label not in self._found.left_out:
+                    self._found.left_out.append(case.label)
+                continue
+            passes -= worth
+            quiet = 0 if self.attempt(case) else quiet + 1
+        return passes
+
+    def attempt(self, case: Case, *, least: bool = False) -> bool:
+        """Run a case and keep it where PyTorch takes it; whether it showed a new way.
+
+        Args:
+            least: its values are the smallest there are, so that its sizes are at fault.
+        """
+        self._tried.add(case.label)
+        inputs = case.draw(self._job.seed)
+        outputs: list[Array] = []
+        ways = Ways()
+
+        def run() -> None:
+            watching = coverage.watching(ways) if self._watch else nullcontext()
+            outputs.extend(self._run(inputs, used=True, within=watching))
+
+        crash = self._crash(case, inputs) if 0 in case.sizes.values() else None
+        error = stages.refusal(run) if crash is None else crash
+        why = first_line(error) if error is not None else _unusable(outputs)
+        if error is not None:
+            self._run.used = None  # who knows in what state the call has left it
+        if why:
+            if (other := cases.with_least(self._job, case)) is not None:
+                return self.attempt(other, least=True)
+            sized = bool(case.sizes) and (least or not case.filled)
+            for symbol, size in case.sizes.items() if sized and len(case.sizes) == 1 else ():
+                self._found.refused.setdefault(symbol, {})[size] = f"at {case.label}: {why}"
+            if not sized:
+                self._found.dropped.append(f"{case.label}: {why}")
+            return False
+        self._found.kept.append((case, inputs, outputs))
+        self._found.ways.append(ways)
+        new = ways.taken - self._seen
+        self._seen |= new
+        return bool(new)
+
+    def _crash(self, case: Case, inputs: dict[str, Array]) -> Exception | None:
+        """How native code ends the process at a case: some kernels do at a size of zero."""
+
+        def run() -> None:
+            torch.set_num_threads(1)  # those of the parent are not there
+            stages.refusal(lambda: self._run(inputs))
+
+        return isolation.failure(run)
+
+    def other_sizes(self) -> None:
+        """Two other sizes for each dynamic symbol, and for all of them together."""
+        every = list(cases.symbols(self._job))
+        for moved in [[symbol] for symbol in every] + ([every] if len(every) > 1 else []):
+            self._first(cases.candidates(self._job, moved), _OTHER_SIZES)
+
+    def _first(self, offered: Iterable[Case], most: int) -> None:
+        kept = len(self._found.kept)
+        for case in offered:
+            self.attempt(case)
+            if len(self._found.kept) == kept + most:
+                break
+
+
+def _unusable(outputs: list[Array]) -> str:
+    """Why a case says nothing, or an empty string."""
+    if not any(output.size for output in outputs):
+        return "its outputs are empty"
+    if not all(np.isfinite(output).all() for output in outputs if output.dtype.kind in "fc"):
+        return "its outputs are not finite"
+    return ""
+
+
+def _whole(number: float) -> bool:
+    return number == int(number) and number >= 2
+
+
+def watches(model: object) -> bool:
+    """Whether a model is Python code."""
+    return isinstance(model, torch.nn.Module) and not isinstance(model, torch.jit.ScriptModule)

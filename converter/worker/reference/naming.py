@@ -1,0 +1,101 @@
+"""Names that ``forward`` knows too must stand where ``forward`` has them.
+
+Inputs are given by position and outputs are taken by position, so any name will do: but a file in
+which two of the model's own names are exchanged would deceive whoever feeds it by them.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+from converter.model.errors import Code, StageError
+from converter.model.job import Job
+from converter.worker.sources.loading import Kind
+
+_BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+def check_inputs(model: Any, kind: Kind, job: Job) -> None:
+    """Raise where ``forward`` does not take the inputs, or knows their names at other places.
+
+    Raises:
+        StageError: OUTPUT_STRUCTURE, with what it takes.
+    """
+    if kind == "module":
+        _check_arguments(inspect.signature(model.forward), job)
+    names = _parameters(model, kind)
+    for place, name in enumerate(job.inputs):
+        if name in names and names.index(name) != place:
+            other = names[place] if place < len(names) else "something else"
+            raise StageError(
+                Code.OUTPUT_STRUCTURE,
+                f"inputs has {name} at place {place + 1}, where forward takes {other}; "
+                f"{name} is argument {names.index(name) + 1} of forward ({', '.join(names)})",
+                "entry i of inputs is positional argument i of forward: list them in that order, "
+                "with none left out between them",
+            )
+
+
+def _parameters(model: Any, kind: Kind) -> list[str]:
+    """Names of what ``forward`` takes by position."""
+    if kind == "script_function":
+        return [argument.name for argument in model.schema.arguments]
+    if kind == "script_module":
+        return [argument.name for argument in model.forward.schema.arguments[1:]]
+    parameters = inspect.signature(model.forward).parameters.values()
+    return [parameter.name for parameter in parameters if parameter.kind in _BY_POSITION]
+
+
+def _check_arguments(signature: inspect.Signature, job: Job) -> None:
+    keyword = [
+        name
+        for name, parameter in signature.parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY and name not in job.constants
+        if name in job.inputs or parameter.default is parameter.empty
+    ]
+    if keyword:
+        listed = ", ".join(keyword)
+        raise StageError(
+            Code.OUTPUT_STRUCTURE,
+            f"forward takes {listed} by keyword only, and inputs are given by position",
+            f"wrap the model: forward({listed}) that calls it with {keyword[0]}={keyword[0]}; "
+            "what is no tensor goes into constants",
+        )
+    try:
+        signature.bind(*job.inputs, **job.constants)
+    except TypeError as error:
+        given = f"{len(job.inputs)} ({', '.join(job.inputs)})"
+        constants = f" and constants names {', '.join(job.constants)}" if job.constants else ""
+        raise StageError(
+            Code.OUTPUT_STRUCTURE,
+            f"inputs names {given}{constants}, forward takes ({', '.join(signature.parameters)}): "
+            f"{error}",
+            "entry i of inputs is positional argument i of forward",
+        ) from error
+
+
+def check_outputs(keys: Sequence[Sequence[str]], names: Sequence[str]) -> None:
+    """Raise where a name is the key of another tensor.
+
+    Args:
+        keys: of each tensor that ``forward`` returns: the keys that lead to it, outermost first.
+        names: what the configuration calls them.
+
+    Raises:
+        StageError: OUTPUT_STRUCTURE.
+    """
+    if len(keys) != len(names):  # which has an error of its own
+        return
+    for place, name in enumerate(names):
+        own = [index for index, path in enumerate(keys) if name in path]
+        if own and place not in own:
+            returned = [".".join(path) or "a tensor without a key" for path in keys]
+            raise StageError(
+                Code.OUTPUT_STRUCTURE,
+                f"outputs has {name} at place {place + 1}, where forward returns "
+                f"{returned[place]}; {name} is tensor {own[0] + 1} of what it returns "
+                f"({', '.join(returned)})",
+                "outputs are named in the order in which forward returns them: reorder the names",
+            )

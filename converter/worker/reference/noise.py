@@ -1,0 +1,245 @@
+"""The rounding error that a model shows by itself, measured where the tightest bound fails.
+
+A right file computes the same in another order, so that it may be off by some times as much. The
+model runs once more, rounded at random (``rerounding`` beside this); an ONNX source, whose
+operators are out of reach, on inputs that are moved by a step.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from converter.model.errors import StageError
+from converter.worker.compare import detections, numerics, parts, vacuity
+from converter.worker.compare.detections import Places, Rows
+from converter.worker.compare.numerics import Edge, Noise
+from converter.worker.inputs.inputs import Array
+from converter.worker.reference.execution import REFUSALS, Runner, flatten, replica, tensors
+from converter.worker.reference.rerounding import Rerounding
+from converter.worker.runtime.starting import first_line
+from converter.worker.sources.loading import Loaded
+
+# Where an output has few elements, one run may by chance hardly move them: the largest distance
+# of three. One run moves many enough.
+_RUNS, _MANY = 3, 64
+# Of the detections the nearest pairs tell the rounding; the others are another choice.
+_NEAREST = 0.9
+# How far, in steps, the results of all operators move to find the detections on the edge: first as
+# far as another rounding may, then as far as a right file may be off, up to a limit. Two runs that
+# move to opposite sides find nearly all that lies within their reach, two at random three of four.
+_FIRST, _FARTHEST, _WITHIN = 2.0, 12.0, 0.7
+_EXACT = 3  # one of so many such pairs has its products in float64
+
+Again = Callable[[int, float, bool], list[Array] | None]
+"""Runs the model for a seed and a level, products in float64 or not; ``None``: it refused."""
+
+
+def measure(
+    run: Runner,
+    loaded: Loaded,
+    inputs: Mapping[str, Array],
+    outputs: Sequence[Array],
+    members: Places,
+    *,
+    exact: bool,
+) -> Noise:
+    """See how far rounding moves the outputs of one case.
+
+    Which detections are on the edge takes more runs, and is found out when first asked for.
+
+    Args:
+        exact: products are computed in float64, so that how they add up shows too; else the
+            outputs move by less, and it takes a third of the time.
+    """
+    of_file = loaded.kind == "onnx"
+    again = _again(run, loaded, inputs, outputs)
+    found = [_between(moved, outputs, members) for moved in _runs(again, outputs, exact)]
+    if not found:
+        return Noise([None] * len(outputs))
+    noise = worst(found)
+    if of_file:
+        # Inputs that move show less than operators that round.
+        least = numerics.UNKNOWN_FLOOR
+        floors = [None if floor is None else max(floor, least) for floor in noise.floors]
+        noise = replace(noise, floors=floors)
+    if not detections.ranked(members, outputs):
+        return noise
+    return replace(noise, edge=_Edge(again, outputs, members, noise.floors).after)
+
+
+def _again(
+    run: Runner, loaded: Loaded, inputs: Mapping[str, Array], outputs: Sequence[Array]
+) -> Again:
+    of_file = loaded.kind == "onnx"
+    return functools.partial(_file if of_file else _torch, run, inputs, outputs)
+
+
+def worst(noises: Sequence[Noise]) -> Noise:
+    """The largest of each; of several, none has the detections on the edge."""
+    if len(noises) == 1:
+        return noises[0]
+    columns = zip(*(noise.floors for noise in noises), strict=True)
+    floors = [max((f for f in column if f is not None), default=None) for column in columns]
+    known = [noise.parts for noise in noises if noise.parts]
+    return Noise(floors, [parts.largest(column) for column in zip(*known, strict=True)])
+
+
+def _runs(again: Again, outputs: Sequence[Array], exact: bool) -> Iterator[list[Array]]:
+    fewest = min((output.size for output in outputs if output.dtype.kind == "f"), default=0)
+    for seed in range(1 if fewest >= _MANY else _RUNS):
+        moved = again(seed, 1.0, exact)
+        if moved is None:
+            return
+        yield moved
+
+
+def _torch(
+    run: Runner,
+    inputs: Mapping[str, Array],
+    outputs: Sequence[Array],
+    seed: int,
+    level: float,
+    exact: bool,
+) -> list[Array] | None:
+    arguments, model = tensors(inputs, run.device), replica(run.model)
+    try:
+        with Rerounding(seed, level, exact=exact):
+            result = run.forward(arguments, model=model)
+        found = [tensor.detach().cpu().resolve_neg().numpy() for tensor in flatten(result)]
+    except REFUSALS as error:
+        print(f"the model does not run with other rounding: {first_line(error)}")
+        return None
+    return found if len(found) == len(outputs) else None
+
+
+def _file(
+    run: Runner,
+    inputs: Mapping[str, Array],
+    outputs: Sequence[Array],
+    seed: int,
+    level: float,
+    exact: bool,
+) -> list[Array] | None:
+    floats = [name for name, array in inputs.items() if array.dtype.kind == "f" and array.size]
+    if not floats:
+        return None
+    # Philox draws the same on every machine.
+    draw = np.random.Generator(np.random.Philox(seed))
+    moved = dict(inputs)
+    for name in floats:
+        array = inputs[name]
+        signs = draw.integers(0, 2, array.shape) * 2 - 1
+        step = level * float(np.finfo(array.dtype.name).eps)
+        moved[name] = (array.astype(np.float64) * (1 + signs * step)).astype(array.dtype)
+    try:
+        found = run(moved)
+    except StageError as error:
+        print(f"the file does not run with other rounding: {error.message}")
+        return None
+    return found if len(found) == len(outputs) else None
+
+
+def _between(moved: Sequence[Array], outputs: Sequence[Array], members: Places) -> Noise:
+    """How far one run is from the outputs."""
+    floors = list(map(_distance, moved, outputs))
+    if detections.ranked(members, outputs) and detections.comparable(members, outputs, moved):
+        rows = detections.pair(members, outputs, moved)
+        for place in members.values():
+            floors[place] = _of_pairs(outputs[place], moved[place], rows)
+    return Noise(floors, list(map(parts.rounding, moved, outputs)))
+
+
+def _of_pairs(want: Array, got: Array, rows: tuple[Rows, Rows]) -> float | None:
+    if want.dtype.kind != "f":  # pairs have the same label
+        return 0.0
+    left, right = rows
+    scale = vacuity.rms(want)
+    if not len(left) or not scale:
+        return None
+    error = detections.errors(want[left], got[right])
+    near = error[error <= np.quantile(error, _NEAREST)]
+    return float(np.sqrt(np.mean(np.square(near)))) / scale
+
+
+class _Edge:
+    """Detections without a counterpart in another of the model's own lists, of either list.
+
+    The lists are those of runs that move the results of all operators by more and more, as long
+    as the detections that stay move by no more than a right file may move them.
+    """
+
+    def __init__(
+        self,
+        again: Again,
+        outputs: Sequence[Array],
+        members: Places,
+        floors: Sequence[float | None],
+    ) -> None:
+        self._again, self._outputs, self._members = again, outputs, members
+        self._floors = floors
+        self._reach = min([_FARTHEST, *(_WITHIN * times for times in map(_allowed, floors))])
+        self._runs = 0
+        self._found: list[Edge] = []
+
+    def after(self, runs: int) -> Edge:
+        """What so many runs show; they are made once, when they are asked for."""
+        while self._runs < runs:
+            pair, other_side = divmod(self._runs, 2)
+            level = max(1.0, min(self._reach, _FIRST if pair == 0 else _FARTHEST))
+            # How products add up tells what moving their results does not, and takes twice as long.
+            exact = pair % _EXACT == _EXACT - 1
+            self._run(_RUNS + pair, -level if other_side else level, exact=exact)
+            self._runs += 1
+        if not self._found:
+            return Edge()
+        return Edge(
+            {
+                place: np.concatenate([edge.rows[place] for edge in self._found])
+                for place in self._members.values()
+            },
+            np.concatenate([edge.of for edge in self._found]),
+        )
+
+    def _run(self, seed: int, level: float, *, exact: bool) -> None:
+        outputs, members = self._outputs, self._members
+        moved = self._again(seed, level, exact)
+        if moved is None or not detections.comparable(members, outputs, moved):
+            return
+        rows = detections.pair(members, outputs, moved)
+        by = {place: _of_pairs(outputs[place], moved[place], rows) for place in members.values()}
+        far = any((by[place] or 0.0) > numerics.tolerance(self._floors[place]) for place in by)
+        if far and abs(level) > 1:
+            self._reach = _WITHIN * abs(level)
+            return
+        bounds = detections.bounds(members, outputs, self._floors)
+        good = detections.found(members, outputs, moved, rows, bounds)
+        ours = np.arange(len(outputs[members["scores"]]))
+        theirs = np.full(len(moved[members["scores"]]), -1)
+        theirs[rows[1]] = rows[0]
+        for side, of, counterparts in (
+            (outputs, ours, rows[0][good]),
+            (moved, theirs, rows[1][good]),
+        ):
+            lost = {place: np.delete(side[place], counterparts, axis=0) for place in by}
+            self._found.append(Edge(lost, np.delete(of, counterparts)))
+
+
+def _allowed(floor: float | None) -> float:
+    """How many times its rounding an output of a right file may be off."""
+    return numerics.tolerance(floor) / floor if floor else np.inf
+
+
+def _distance(moved: Array, output: Array) -> float | None:
+    if moved.shape != output.shape:
+        return None
+    if output.dtype.kind != "f":
+        return 0.0 if np.array_equal(moved, output) else None
+    scale = vacuity.rms(output)
+    error = vacuity.rms(output.astype(np.float64) - moved.astype(np.float64))
+    if not error:
+        return 0.0
+    return error / scale if scale and np.isfinite(error) else None

@@ -1,0 +1,387 @@
+"""Reference outputs: what the PyTorch model computes, before any exporter has touched it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from torch.nn import Module
+
+from converter.model.errors import Code, StageError
+from converter.model.job import Job, Sensitivity
+from converter.worker.compare import detections, numerics, vacuity
+from converter.worker.compare.numerics import Noise
+from converter.worker.inputs import cases
+from converter.worker.inputs.cases import SECOND, TRACED, Case
+from converter.worker.inputs.inputs import Array
+from converter.worker.onnxfile import output_axes
+from converter.worker.recording import coverage
+from converter.worker.recording.coverage import Ways
+from converter.worker.reference import budget, conditioning, exploration, ranges, training
+from converter.worker.reference import noise as rounding
+from converter.worker.reference.budget import Work
+from converter.worker.reference.execution import Runner
+from converter.worker.reference.exploration import Explored
+from converter.worker.sources.loading import Loaded
+from converter.worker.sources.onnx_source import OnnxFile
+
+_OTHER_SIZES = 2
+# Where many elements are equal a file rounds them alike, and the errors do not average out as
+# those of a run that is rounded at random: mobilenet_v3_small on a grey image shows 26 times as
+# much.
+_COHERENT = 5.0
+
+
+@dataclass
+class Reference:
+    """One case with its inputs and the model's outputs, in the order of ``forward``.
+
+    Attributes:
+        ways: which way the conditions of the model's code went.
+        noise: what the model's own rounding makes of the outputs, once it was measured.
+        exact: it was measured with all that rounds.
+    """
+
+    case: Case
+    inputs: dict[str, Array]
+    outputs: list[Array]
+    ways: Ways = field(default_factory=Ways)
+    noise: Noise | None = None
+    exact: bool = False
+
+    @property
+    def blind(self) -> bool:
+        """Whether both ways of a condition may give the same: an input is zeros, times anything."""
+        zeros = [self.inputs[name] for name in self.case.filled if not self.inputs[name].any()]
+        floats = any(array.dtype.kind == "f" for array in zeros)
+        return floats or (bool(zeros) and not any(output.any() for output in self.outputs))
+
+
+@dataclass
+class References:
+    """All cases of a job.
+
+    Attributes:
+        names: of the outputs; their numbers where the configuration gives none.
+        rerun: runs a case once more, on a replica of the model that has run nothing else.
+        measure: measures the rounding of the model on one case, which takes as long as running it
+            twice, or with all that rounds (``exact``) several times.
+        detections: the outputs that list detections, by what they hold.
+        sensitivity: how the outputs answer to the input.
+        silenced: dropout modules of a model in training mode, run with ratio zero: name → ratio.
+        dropped: the ratio of each of their calls in the traced example.
+        vacuous: why a comparison would prove nothing, or ``None``.
+        unproven: what all cases have in common, so that they cannot tell: a sentence each.
+        warnings: what the model did to its inputs or its state.
+        explored: what the search for cases refused, dropped and left out.
+        conditioned: the model's random weights were fitted to inputs of the declared scale.
+    """
+
+    cases: list[Reference] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    rerun: Callable[[Reference], list[Array]] = lambda item: item.outputs
+    measure: Callable[[Reference, bool], Noise] = lambda item, exact: Noise.none(len(item.outputs))
+    detections: dict[str, int] = field(default_factory=dict)
+    sensitivity: Sensitivity | None = None
+    silenced: dict[str, float] = field(default_factory=dict)
+    dropped: list[float] = field(default_factory=list)
+    vacuous: StageError | None = None
+    unproven: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    explored: Explored = field(default_factory=Explored)
+    conditioned: bool = False
+
+    @property
+    def outputs(self) -> list[list[Array]]:
+        """PyTorch's outputs in each case."""
+        return [item.outputs for item in self.cases]
+
+    @property
+    def noise(self) -> Noise:
+        """The largest rounding of the stated cases."""
+        return rounding.worst([self.noise_of(item) for item in self.cases if item.case.stated])
+
+    def noise_of(self, item: Reference, *, exact: bool = True) -> Noise:
+        """The rounding of one case; measured when it is asked for first.
+
+        Args:
+            exact: all of it; else less may do, and takes less time.
+        """
+        if item.noise is None or (exact and not item.exact):
+            noise = self.measure(item, exact)
+            if item.noise is not None:  # which detections come and go was looked for already
+                noise = replace(noise, edge=item.noise.edge)
+            item.exact = exact
+            noise = noise.times(_COHERENT) if item.case.ties else noise
+            # Of values that look alike one draw may by chance round less than another would.
+            least = numerics.UNKNOWN_FLOOR if item.case.filled else 0.0
+            item.noise = noise.at_least(least)
+        return item.noise
+
+    @property
+    def known_noise(self) -> Noise | None:
+        """The largest rounding of the stated cases that were measured; ``None``: none was.
+
+        Which detections come and go is another matter in each case.
+        """
+        known = [item.noise for item in self.cases if item.case.stated and item.noise is not None]
+        if not known:
+            return None
+        worst = rounding.worst(known)
+        return Noise(worst.floors, worst.parts)
+
+    def add_warning(self, text: str) -> None:
+        if text not in self.warnings:
+            self.warnings.append(text)
+
+
+def compute(loaded: Loaded, job: Job, limits: Iterable[float] = ()) -> References:
+    """Run the model on every case.
+
+    Args:
+        limits: numbers on both sides of which a file that is to be judged may differ.
+
+    Raises:
+        StageError: FORWARD (with the model's exception), OUTPUT_STRUCTURE, NONDETERMINISTIC,
+            STATE_MUTATED, or DIM_SPECIALISED when the model itself accepts no other size of a
+            dynamic axis.
+    """
+    parameters = isinstance(loaded.model, Module) and any(True for _ in loaded.model.parameters())
+    found = References(conditioned=loaded.conditioned and parameters)
+    run = Runner(loaded, job, found.add_warning)
+    random = job.training == "train"
+    with training.silenced(run.model, random) as found.silenced:
+        _run_cases(found, run, loaded, job, limits)
+
+    def measure(item: Reference, exact: bool) -> Noise:
+        with training.silenced(run.model, random):
+            members = found.detections
+            return rounding.measure(run, loaded, item.inputs, item.outputs, members, exact=exact)
+
+    def rerun(item: Reference) -> list[Array]:
+        with training.silenced(run.model, random):
+            return run(item.inputs)
+
+    found.measure, found.rerun = measure, rerun
+    return found
+
+
+def check_state(found: References, item: Reference) -> None:
+    """Raise where what PyTorch gave in a case was made by the cases before it.
+
+    Raises:
+        StageError: STATE_MUTATED.
+    """
+    different = _different(found.names, item.outputs, found.rerun(item))
+    if different is not None:
+        raise _keeps_state(different)
+
+
+def _run_cases(
+    found: References, run: Runner, loaded: Loaded, job: Job, limits: Iterable[float]
+) -> None:
+    watch = exploration.watches(run.model)
+    _run_stated(found, run, job, watch=watch)
+    first = found.cases[0]
+    found.names = names = _output_names(job, len(first.outputs))
+    alike = [item.outputs for item in found.cases if item.case.shapes == first.case.shapes]
+    if conditioning.unsteady(loaded, alike):
+        conditioning.prepare(loaded, job, conditioning.SEVERAL)
+        _run_stated(found, run, job, watch=watch)
+        first = found.cases[0]
+        alike = [item.outputs for item in found.cases if item.case.shapes == first.case.shapes]
+    constant = {index for index, name in enumerate(names) if name in job.constant_outputs}
+    found.sensitivity, found.vacuous = vacuity.judge(names, alike, constant)
+    if found.vacuous is None:
+        found.detections = detections.places(names, first.outputs)
+    work = run.work
+    if isinstance(loaded.model, OnnxFile):
+        work = budget.of_file(loaded.model, first.inputs)
+    elif not work.operators:  # no second sample
+        with _counted(run):
+            _check_repeats(names, first, run)
+    if found.vacuous is None:
+        _look_for_what_never_changes(found, names, constant)
+    if found.vacuous is None:
+        _explore(found, run, loaded, job, work, [*limits, *work.limits], watch=watch)
+    second = next((item for item in found.cases if item.case.label == SECOND), None)
+    if cases.symbols(job) and second is not None:  # the last call may have been of another size
+        run(second.inputs, used=True)
+    _check_repeats(names, first, run)  # last: nothing may have stayed behind
+
+
+def _run_stated(found: References, run: Runner, job: Job, *, watch: bool) -> None:
+    """The traced example, the second sample and the user's own cases."""
+    found.cases.clear()
+    for case in cases.fixed(job):
+        inputs = case.draw(job.seed)
+        with ExitStack() as around:
+            ratios = around.enter_context(training.called(run.model, found.silenced))
+            if case.label == SECOND and not run.work.operators:
+                around.enter_context(_counted(run))
+            ways = Ways()
+            outputs = run(inputs, within=coverage.watching(ways) if watch else nullcontext())
+        found.cases.append(Reference(case, inputs, outputs, ways))
+        if case.label == TRACED:
+            found.dropped = list(ratios)  # the replica that is used again keeps its hooks
+
+
+@contextmanager
+def _counted(run: Runner) -> Iterator[None]:
+    run.counts = True
+    try:
+        yield
+    finally:
+        run.counts = False
+
+
+def _explore(
+    found: References,
+    run: Runner,
+    loaded: Loaded,
+    job: Job,
+    work: Work,
+    limits: Iterable[float],
+    *,
+    watch: bool,
+) -> None:
+    """Other sizes and other values."""
+    explored = found.explored
+    explored.kept = [(item.case, item.inputs, item.outputs) for item in found.cases]
+    explored.ways = [item.ways for item in found.cases]
+    count = len(explored.kept)
+    ordered = detections.ranked(found.detections, found.cases[0].outputs)
+    search = exploration.Exploration(run, job, explored, watch=watch, ordered=ordered)
+    search.other_sizes()
+    _check_sizes(found, loaded, job, [case for case, _, _ in explored.kept[count:]])
+    if len(explored.kept) > count:  # before other cases cover what these have left
+        _check_repeats(found.names, found.cases[0], run)
+    search.search(budget.passes(job, loaded.model, work), work, limits)
+    search.turn(lambda: ranges.ends(loaded, job, found.cases[0].inputs))
+    found.cases += [
+        Reference(*kept, ways=ways)
+        for kept, ways in zip(explored.kept[count:], explored.ways[count:], strict=True)
+    ]
+    if loaded.kind != "onnx":  # whose axes are those of the file, and stay
+        for note in output_axes.unmoved(job, found.outputs):
+            found.add_warning(note)
+
+
+def _look_for_what_never_changes(found: References, names: list[str], constant: set[int]) -> None:
+    """Inputs that are pinned (``fill`` constant or file), whole numbers that stay the same."""
+    first, *others = found.cases
+    pinned = [name for name in first.inputs if _same([case.inputs[name] for case in found.cases])]
+    if pinned and not others:
+        found.vacuous = StageError(
+            Code.VERIFY_VACUOUS,
+            f"only one input was tried ({', '.join(pinned)}: fill constant or file): a value or a "
+            "branch that the export has frozen would not show",
+            "state other values in verify.cases, or let one input vary (fill)",
+        )
+    if pinned:
+        listed = ", ".join(pinned)
+        found.unproven.append(f"{listed} is the same in every case: its effect is not measured")
+    still = [
+        name
+        for index, name in enumerate(names)
+        if first.outputs[index].dtype.kind != "f" and others and index not in constant
+        if _same([case.outputs[index] for case in found.cases])
+    ]
+    if still:
+        listed = ", ".join(still)
+        found.unproven.append(
+            f"output {listed} is the same in every case: it is not measured to follow the input"
+        )
+
+
+def _same(arrays: list[Array]) -> bool:
+    return all(np.array_equal(arrays[0], other) for other in arrays[1:])
+
+
+def _output_names(job: Job, count: int) -> list[str]:
+    if not job.outputs:
+        return [f"#{index}" for index in range(count)]
+    if len(job.outputs) != count:
+        raise StageError(
+            Code.OUTPUT_STRUCTURE,
+            f"outputs names {len(job.outputs)} ({', '.join(job.outputs)}), "
+            f"forward returns {count} tensor{'s' * (count != 1)}",
+            "name each output once",
+        )
+    return job.outputs
+
+
+def _check_repeats(names: list[str], first: Reference, run: Runner) -> None:
+    """Raise when the model does not agree with itself on the same inputs.
+
+    Raises:
+        StageError: NONDETERMINISTIC, or STATE_MUTATED where only earlier calls make a difference.
+    """
+    different = _different(names, first.outputs, run(first.inputs, draw=1, used=True))
+    if different is None:
+        return
+    if _different(names, first.outputs, run(first.inputs, draw=1)) is None:
+        raise _keeps_state(different)
+    raise StageError(
+        Code.NONDETERMINISTIC,
+        f"PyTorch gives another {different} when it runs twice on the same input",
+        "a random operator is active (dropout without training=self.training? In training mode "
+        "nn.MultiheadAttention and nn.LSTM drop by themselves: dropout=0): remove it",
+    )
+
+
+def _keeps_state(output: str) -> StageError:
+    return StageError(
+        Code.STATE_MUTATED,
+        f"PyTorch gives another {output} for the same input after it has run before: "
+        "forward keeps something from call to call, and a file cannot",
+        "make the state an input and an output of the model",
+    )
+
+
+def _different(names: list[str], one: list[Array], other: list[Array]) -> str | None:
+    """The first output that is not the same twice, or ``None``."""
+    for name, left, right in zip(names, one, other, strict=True):
+        if left.shape != right.shape or not np.allclose(
+            left, right, rtol=1e-4, atol=1e-6, equal_nan=True
+        ):
+            return name
+    return None
+
+
+def _check_sizes(found: References, loaded: Loaded, job: Job, kept: list[Case]) -> None:
+    """Raise where a symbol can take no other size; say where it can take one only.
+
+    Raises:
+        StageError: DIM_SPECIALISED.
+    """
+    for symbol in cases.symbols(job):
+        sizes = {case.sizes[symbol] for case in kept if symbol in case.sizes}
+        refused = found.explored.refused.get(symbol, {})
+        why = next(iter(refused.values()), "its outputs are empty or not finite there")
+        if not sizes:
+            raise _no_other_size(symbol, why, loaded)
+        if len(sizes) < _OTHER_SIZES:
+            listed = ", ".join(map(str, sorted(sizes)))
+            found.unproven.append(
+                f"axis {symbol} was tried at one other size only ({listed}): the model takes none "
+                f"of the others ({why})"
+            )
+
+
+def _no_other_size(symbol: str, why: str, loaded: Loaded) -> StageError:
+    if loaded.kind == "onnx":
+        return StageError(
+            Code.DIM_SPECIALISED,
+            f"axis {symbol} is dynamic in the file, but the file itself runs at no other size "
+            f"({why})",
+            "something inside the file fixes the size: get a file without it, or one whose axis "
+            "is a number",
+        )
+    return StageError(
+        Code.DIM_SPECIALISED,
+        f"axis {symbol} is declared dynamic, but the PyTorch model runs at no other size ({why})",
+        f"remove {symbol} from dynamic_axes, or give axes that change together one name",
+    )

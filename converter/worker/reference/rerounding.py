@@ -1,0 +1,220 @@
+"""Run a model once more with every operation rounded at random: what rounding alone does to it.
+
+Each operator computes in float64, and what rounding to the precision that the model asked for cuts
+off is changed at random; a result that needs no rounding stays as it is, so that whole numbers,
+comparisons and copies are untouched. This is Monte Carlo arithmetic (D. S. Parker, 1997)
+at the operators of PyTorch. The model sees its own dtypes and takes its own way: modules that name
+float32 in ``forward``, scripts and exported programs are all run alike.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+from converter.worker.reference.strips import Strips
+
+_WIDER = {
+    torch.float16: torch.float64,
+    torch.bfloat16: torch.float64,
+    torch.float32: torch.float64,
+    torch.complex64: torch.complex128,
+}
+_aten = torch.ops.aten
+# Conversions, which round the same in every runtime; what deals with memory, not numbers; and what
+# gives values that it was given, or whole numbers, of which float64 would cut nothing off.
+_LEFT_ALONE = {
+    getattr(_aten, name)
+    for stem in (
+        "_to_copy", "abs", "amax", "amin", "argmax", "argmin", "argsort", "cat", "ceil", "clamp",
+        "clamp_max", "clamp_min", "clone", "constant_pad_nd", "copy", "embedding", "eq", "fill",
+        "flip", "floor", "gather", "ge", "gt", "hardtanh", "index", "index_select", "le", "lt",
+        "masked_fill", "max", "max_pool2d_with_indices", "max_pool3d_with_indices", "maximum",
+        "min", "minimum", "ne", "neg", "reflection_pad2d", "relu", "repeat", "replication_pad2d",
+        "resize", "roll", "set", "sign", "sort", "stack", "threshold", "topk", "tril", "triu",
+        "trunc", "where",
+    )
+    for name in (stem, f"{stem}_")
+    if hasattr(_aten, name)
+}  # fmt: skip
+_PRODUCTS = {
+    _aten.convolution.default,
+    _aten._convolution.default,  # of a trace
+    _aten.mm.default,
+    _aten.addmm.default,
+    _aten.bmm.default,
+    _aten.baddbmm.default,
+}
+_RESIZES = {
+    _aten.upsample_linear1d.default,
+    _aten.upsample_bilinear2d.default,
+    _aten.upsample_trilinear3d.default,
+    _aten.upsample_bicubic2d.default,
+    _aten._upsample_bilinear2d_aa.default,
+    _aten._upsample_bicubic2d_aa.default,
+}
+# What samples an image at coordinates that are its second argument.
+_ROI_ALIGN = "torchvision::roi_align"
+_SAMPLES = {_ROI_ALIGN, "aten::grid_sampler_2d", "aten::grid_sampler_3d"}
+_PIECE = 1 << 16
+# Between the seeds of two runs, of which the generator takes 32 bits: operators in a pass.
+_STRIDE = 1 << 20
+
+
+class Rerounding(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Within it every result is rounded at random.
+
+    Args:
+        seed: other ones round otherwise.
+        level: how far, in steps of the dtype's precision; 1 is what rounding does. A negative one
+            moves each result the other way: what lies within reach changes in one of the two.
+        exact: convolutions and matrix products too are computed in float64, so that how they add
+            up shows; else in their own precision, which takes a third of the time.
+    """
+
+    def __init__(self, seed: int, level: float = 1.0, *, exact: bool = True) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._seed = seed
+        self._level = level
+        self._exact = exact
+        self._count = 0
+        self._generators: dict[torch.device, torch.Generator] = {}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if not _rounds(func, args, kwargs):
+            return func(*args, **kwargs)
+        # Each operator has random numbers of its own, so that one with other shapes (detections
+        # that come and go) changes none of the others.
+        self._count += 1
+        for generator in self._generators.values():
+            generator.manual_seed(self._seed * _STRIDE + self._count)
+        if func in _PRODUCTS and not self._exact:
+            result = func(*args, **kwargs)
+            for part, _ in _pieces(result, result):
+                part.copy_(self._moved(part))
+            return result
+        wide = _in_float64(func, self._shaken(func, args), kwargs)
+        if wide is None:
+            if not func._schema.is_mutable:
+                args, kwargs = tree_map(self._moved, (args, kwargs))
+            return func(*args, **kwargs)
+        result = func(*args, **kwargs)
+        for plain, exact in zip(tree_leaves(result), tree_leaves(wide), strict=True):
+            # Written over the plain result, which keeps its layout and what shares its memory.
+            if _narrow(plain):
+                for part, value in _pieces(plain, exact):
+                    part.copy_(self._rounded(value, plain.dtype))
+        return result
+
+    def _rounded(self, exact: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        cut = exact - exact.to(dtype)  # zero where nothing is cut off, NaN at infinity
+        cut.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
+        return exact.addcmul(cut, self._shares(exact), value=2 * self._level)
+
+    def _moved(self, value: Any) -> Any:
+        """A value of which nothing is known to be cut off, moved by up to half a step."""
+        if not _narrow(value):
+            return value
+        step = self._level * torch.finfo(value.dtype).eps / 2
+        return value.addcmul(value, self._shares(value), value=step)
+
+    def _shaken(self, func: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Arguments of an operator that interpolates, whose coordinates are rounded otherwise.
+
+        It computes them in float32, and the error of one grows with the size of the input.
+        """
+        step = self._level * torch.finfo(torch.float32).eps
+        if func.name() in _SAMPLES:
+            image, places, *others = args
+            moved = places + step * self._shares(places) * places.abs().clamp(min=1)
+            if func.name() == _ROI_ALIGN:
+                moved[:, 0] = places[:, 0]  # which image of the batch
+            return (image, moved, *others)
+        if func not in _RESIZES or args[2]:  # with corners aligned the scale is no argument
+            return args
+        given = [*args[3:], *[None] * (len(args[1]) - len(args[3:]))]
+        share = float(self._shares(torch.empty(1)))
+        moved = 1 + math.copysign(1, share) * step
+        sizes = zip(args[1], args[0].shape[2:], strict=True)
+        scales = [
+            moved * (out / size if scale is None else scale)
+            for scale, (out, size) in zip(given, sizes, strict=True)
+        ]
+        return (*args[:3], *scales)
+
+    def _shares(self, like: torch.Tensor) -> torch.Tensor:
+        """Random numbers from -1 to 1, of eight bits each, which are drawn eight at a time."""
+        words = torch.empty(-(-like.numel() // 8), dtype=torch.int64, device=like.device)
+        words.random_(torch.iinfo(torch.int64).min, None, generator=self._generator(like.device))
+        bits = words.view(torch.int8)[: like.numel()].view(like.shape)
+        return bits.to(like.dtype).div_(128)
+
+    def _generator(self, device: torch.device) -> torch.Generator:
+        """Of its own: what the model draws at random stays what it was."""
+        if device not in self._generators:
+            first = self._seed * _STRIDE + self._count
+            self._generators[device] = torch.Generator(device).manual_seed(first)
+        return self._generators[device]
+
+
+def _rounds(func: Any, args: Any, kwargs: Any) -> bool:
+    """False for views, conversions, and operators that take no such numbers."""
+    views = any(
+        argument.alias_info is not None and not argument.alias_info.is_write
+        for argument in func._schema.arguments
+    )
+    return (
+        not views
+        and func.overloadpacket not in _LEFT_ALONE
+        and any(_narrow(value) for value in tree_leaves((args, kwargs)))
+    )
+
+
+def _pieces(plain: torch.Tensor, exact: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
+    """Of both, small enough for the cache: what is made on the way would fill memory else."""
+    if plain.is_contiguous() and exact.is_contiguous():
+        flat = (torch.split(tensor.view(-1), _PIECE) for tensor in (plain, exact))
+        yield from zip(*flat, strict=True)
+    else:
+        yield plain, exact
+
+
+def _narrow(value: Any) -> bool:
+    return (
+        isinstance(value, torch.Tensor)
+        and value.dtype in _WIDER
+        and value.layout == torch.strided
+        and not value.is_nested
+    )
+
+
+def _in_float64(func: Any, args: Any, kwargs: Any) -> Any:
+    """The operator on copies of its arguments in float64.
+
+    ``None`` where it has no such kernel, or draws numbers that it must not draw twice (attention
+    counts as such, for its dropout).
+    """
+    if torch.Tag.nondeterministic_seeded in func.tags:
+        return None
+    args, kwargs = tree_map(_widened, (args, kwargs))
+    try:
+        if func is _aten.convolution.default:
+            with Strips():  # type: ignore[no-untyped-call]
+                return func(*args, **kwargs)
+        return func(*args, **kwargs)
+    except RuntimeError:  # NotImplementedError among them
+        return None
+
+
+def _widened(value: Any) -> Any:
+    if _narrow(value):
+        return value.to(_WIDER[value.dtype])
+    return _WIDER.get(value, value) if isinstance(value, torch.dtype) else value

@@ -1,0 +1,1 @@
+"""ONNX Runtime: starting a provider, running a session, its words."""

@@ -1,0 +1,96 @@
+"""One library, imported in a process of its own: it may be what is broken.
+
+``main`` prints what it found as one line of JSON. Nothing is caught: how the process ends is part
+of the finding.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Callable
+from typing import Any
+
+from converter.processes.preload import preload
+
+
+def main(library: str) -> None:
+    """Import one of ``LIBRARIES``, or all of them (``worker``), and print what they say."""
+    print(json.dumps(_all() if library == WORKER else {library: LIBRARIES[library]()}))
+
+
+def _torch() -> dict[str, Any]:
+    import torch
+
+    available = torch.cuda.is_available()
+    return {
+        "cuda_build": torch.version.cuda,
+        "cuda_available": available,
+        "devices": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+        if available
+        else [],
+    }
+
+
+def _torchvision() -> dict[str, Any]:
+    return {"version": importlib.import_module("torchvision").__version__}
+
+
+def _onnx() -> dict[str, Any]:
+    import onnx
+
+    return {"opset": onnx.defs.onnx_opset_version()}
+
+
+def _onnxruntime() -> dict[str, Any]:
+    import onnxruntime
+
+    return {"providers": onnxruntime.get_available_providers(), "opset": _highest_opset()}
+
+
+def _highest_opset() -> int | None:
+    """The newest opset of which ONNX Runtime runs a model."""
+    import onnx
+
+    from converter.model.errors import StageError
+    from converter.worker.runtime.session import Session
+    from converter.worker.runtime.starting import one_node
+
+    for opset in range(onnx.defs.onnx_opset_version(), 0, -1):
+        try:
+            Session(one_node(opset))
+        except StageError:
+            continue
+        return opset
+    return None
+
+
+def _all() -> dict[str, Any]:
+    """All that a worker imports, in its order; then CUDA, where ONNX Runtime has it."""
+    preload()
+    said = {name: library() for name, library in LIBRARIES.items()}
+    importlib.import_module("converter.worker.pipeline.pipeline")
+    if "CUDAExecutionProvider" in said["onnxruntime"]["providers"]:
+        said["onnxruntime"]["cuda_failure"] = _cuda_failure()
+    return said
+
+
+def _cuda_failure() -> str:
+    from converter.model.errors import StageError
+    from converter.worker.runtime.session import Session
+    from converter.worker.runtime.starting import one_node
+
+    try:
+        Session(one_node(17), provider="cuda")
+    except StageError as error:
+        return error.message
+    return ""
+
+
+WORKER = "worker"
+LIBRARIES: dict[str, Callable[[], dict[str, Any]]] = {
+    "torch": _torch,
+    "torchvision": _torchvision,
+    "onnx": _onnx,
+    "onnxruntime": _onnxruntime,
+}

@@ -1,0 +1,93 @@
+"""Run ONNX Runtime sessions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+
+from converter.plugins import providers
+from converter.worker.inputs.inputs import Array
+from converter.worker.runtime import starting
+
+_FATAL_ONLY = 4  # errors are raised: in the log they would stand twice
+
+
+class Session:
+    """A model loaded by one execution provider.
+
+    Attributes:
+        provider: the provider that is active, as ONNX Runtime calls it.
+        active: all providers of the session; those after the first take what it leaves.
+        inputs: names to feed, in graph order.
+        outputs: names, in graph order.
+    """
+
+    def __init__(
+        self, model: Path | bytes, *, provider: str = "cpu", optimise: bool = True, threads: int = 1
+    ) -> None:
+        """Load a model.
+
+        Args:
+            model: a file, or a serialised model without external data.
+            provider: name of a module of ``converter.plugins.providers``.
+            optimise: all graph optimisations, or none.
+            threads: intra-op threads.
+
+        Raises:
+            StageError: EP_UNAVAILABLE, when the provider is not in this build or does not start;
+                SESSION, when ONNX Runtime refuses the model.
+        """
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = _FATAL_ONLY
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+        if not optimise:
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        content = str(model) if isinstance(model, Path) else model
+        self._session = starting.start(content, provider, options)
+        self._device = providers.load(provider).DEVICE
+        self.active = list(self._session.get_providers())
+        self.provider = self.active[0]
+        self.inputs = [value.name for value in self._session.get_inputs()]
+        self.outputs = [value.name for value in self._session.get_outputs()]
+
+    def run(self, feeds: Mapping[str, Array]) -> list[Array]:
+        """All outputs in graph order; raises one of ``RuntimeErrors``."""
+        return [np.asarray(output) for output in self._session.run(None, dict(feeds))]
+
+    def nodes_per_provider(self) -> dict[str, int]:
+        """How many nodes each provider was given, before it fuses them."""
+        assigned = self._session.get_provider_graph_assignment_info()
+        counts = Counter[str]()
+        for part in assigned:
+            counts[part.ep_name] += len(part.get_nodes())
+        return dict(counts)
+
+    @property
+    def binds(self) -> bool:
+        """Whether ``prepared`` leaves inputs and outputs on a device of their own."""
+        return self._device != "cpu"
+
+    def prepared(self, feeds: Mapping[str, Array]) -> Callable[[], object]:
+        """A run with nothing left to do but to run; on a device, inputs and outputs stay there."""
+        run, outputs, values = self._session.run, self.outputs, dict(feeds)
+        if not self.binds:
+            return lambda: run(outputs, values)
+        binding = self._session.io_binding()
+        for name, array in values.items():
+            value = ort.OrtValue.ortvalue_from_numpy(array, self._device, 0)
+            binding.bind_ortvalue_input(name, value)
+        for name in outputs:
+            binding.bind_output(name, self._device)
+        bound = self._session.run_with_iobinding
+
+        def call() -> None:
+            bound(binding)
+            binding.synchronize_outputs()
+
+        return call

@@ -1,0 +1,133 @@
+"""Open ONNX Runtime sessions on execution providers, without its silent fallbacks.
+
+ONNX Runtime's Python layer answers a provider that does not start, or fails in a run, with another
+session on the CPU and a line on stdout. That is off here: what a session computes, its provider
+computes, or the error says why not.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+
+import onnxruntime as ort
+from onnx import TensorProto, helper
+from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+from converter.model.errors import Code, StageError
+from converter.plugins import providers
+from converter.plugins.providers import Provider
+from converter.worker.runtime import runtime_errors
+
+# ONNX Runtime's exceptions have no common base of their own.
+RuntimeErrors = (
+    state.EPFail, state.EngineError, state.Fail, state.InvalidArgument, state.InvalidGraph,
+    state.InvalidProtobuf, state.ModelRequiresCompilation, state.NoModel, state.NoSuchFile,
+    state.NotImplemented, state.RuntimeException, RuntimeError,
+)  # fmt: skip
+_OPSET = 17  # every ONNX Runtime that has a provider runs it
+
+
+def require(provider: str) -> Provider:
+    """The provider's module.
+
+    Raises:
+        StageError: EP_UNAVAILABLE, when this build of ONNX Runtime does not have it.
+    """
+    plugin = providers.load(provider)
+    if plugin.NAME not in ort.get_available_providers():
+        available = ", ".join(ort.get_available_providers())
+        raise StageError(
+            Code.EP_UNAVAILABLE,
+            f"{plugin.NAME} is not available; available: {available}",
+            plugin.INSTALL,
+        )
+    return plugin
+
+
+def start(model: str | bytes, provider: str, options: ort.SessionOptions) -> ort.InferenceSession:
+    """A session whose first provider is the one that was asked for.
+
+    Args:
+        model: path of a file, or a serialised model without external data.
+        provider: name of a module of ``converter.plugins.providers``.
+
+    Raises:
+        StageError: EP_UNAVAILABLE, when the provider is not in this build or does not start;
+            SESSION, when ONNX Runtime refuses the model.
+    """
+    plugin = require(provider)
+    plugin.prepare()
+    try:
+        session = _open(model, plugin, options)
+    except RuntimeErrors as error:
+        # A provider that refuses the smallest model too says nothing of this one.
+        if provider != "cpu" and (why := _refusal_of_all(plugin)):
+            raise _dead(provider, plugin, why) from error
+        why = first_line(error)
+        raise StageError(
+            Code.SESSION, f"ONNX Runtime cannot load the file: {why}", runtime_errors.hint(why)
+        ) from error
+    active = session.get_providers()[0]
+    if active != plugin.NAME:  # some providers are left out with a warning
+        raise _dead(provider, plugin, f"ONNX Runtime fell back to {active}")
+    return session
+
+
+def _open(
+    model: str | bytes, plugin: Provider, options: ort.SessionOptions
+) -> ort.InferenceSession:
+    plugins = [plugin, *map(providers.load, plugin.BEHIND)]
+    listed = [(each.NAME, each.OPTIONS) for each in plugins]
+    return ort.InferenceSession(model, options, providers=listed, enable_fallback=False)
+
+
+def _refusal_of_all(plugin: Provider) -> str:
+    """What the provider says of a model of one node; empty where it takes it."""
+    try:
+        _open(one_node(_OPSET), plugin, ort.SessionOptions())
+    except RuntimeErrors as error:
+        return first_line(error)
+    return ""
+
+
+def _dead(provider: str, plugin: Provider, why: str) -> StageError:
+    missing = _missing_library(provider)
+    return StageError(
+        Code.EP_UNAVAILABLE,
+        f"{plugin.NAME} did not start: {missing or why}",
+        plugin.LIBRARIES,
+    )
+
+
+def _missing_library(provider: str) -> str:
+    """What keeps a provider of this build from loading, in the words of the dynamic loader.
+
+    ONNX Runtime says it in its log only. Empty when its library loads, or when it is not there.
+    """
+    folder = Path(ort.__file__).parent / "capi"
+    library = folder / f"libonnxruntime_providers_{provider}.so"
+    if not library.is_file():
+        return ""
+    try:
+        ctypes.CDLL(str(folder / "libonnxruntime_providers_shared.so"), ctypes.RTLD_GLOBAL)
+        ctypes.CDLL(str(library))
+    except OSError as error:
+        return str(error)
+    return ""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of a message; of one of ONNX Runtime its reason."""
+    text = str(error).strip()
+    if text.startswith(runtime_errors.PREFIX):
+        return runtime_errors.reason(text)
+    return text.splitlines()[0][:500] if text else type(error).__name__
+
+
+def one_node(opset: int) -> bytes:
+    """A model of one node; its IR version is one that every ONNX Runtime in use reads."""
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", ends[:1], ends[1:])
+    opsets = [helper.make_opsetid("", opset)]
+    return bytes(helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString())

@@ -1,0 +1,1 @@
+"""From a source to a PyTorch module or an ONNX file, with its weights."""

@@ -1,0 +1,228 @@
+"""From a ``_target_`` or a ``{file, name}`` to the object that builds the model.
+
+Nothing is imported before its name is trusted, and the module that *defines* the object
+must be trusted too: ``torchvision.models.resnet.torch.load`` is reached through a trusted
+module, but is not its code.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import importlib
+import importlib.machinery
+import importlib.util
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+import registry
+import torch
+
+from converter.layout import trust as policy
+from converter.model.errors import Code, StageError
+from converter.worker.sources import freshcode
+
+MODELS = (torch.nn.Module, torch.jit.ScriptFunction, torch.export.ExportedProgram)
+
+
+def from_target(target: str, trust: Sequence[str]) -> object:
+    """Resolve ``package.module.name``.
+
+    Raises:
+        StageError: TARGET_DENIED, or LOAD when there is no such module or name.
+    """
+    parts = target.split(".")
+    if len(parts) < 2 or not all(part.isidentifier() for part in parts):
+        raise StageError(
+            Code.LOAD, f"_target_ '{target}' is no dotted name", "Write package.module.name."
+        )
+    _permit_import(target, trust)
+    if importlib.util.find_spec(parts[0]) is None:
+        raise StageError(
+            Code.LOAD,
+            f"_target_ '{target}': there is no module '{parts[0]}'",
+            f"Install it, put its folder on PYTHONPATH, or list the folder in {policy.VARIABLE}.",
+        )
+    module, rest = _import_prefix(parts)
+    found: object = module
+    for name in rest:
+        if found is not module and not isinstance(found, type):
+            raise _denied(target, found, trust)
+        found = _attribute(found, name, f"_target_ '{target}'")
+    return _permit_call(f"_target_ '{target}'", target, found, trust)
+
+
+def from_file(file: str, name: str, trust: Sequence[str]) -> object:
+    """Execute a Python file as a module of its own and take one name from it.
+
+    Raises:
+        StageError: TARGET_DENIED, or LOAD when there is no such file or name.
+    """
+    path = trusted_file("source.file", file, trust)
+    _make_importable(path.parent)  # its imports of neighbouring files, as for a script
+    module_name = f"_model_file_{path.stem}"
+    loader = freshcode.Loader(module_name, str(path))
+    spec = importlib.util.spec_from_file_location(module_name, path, loader=loader)
+    assert spec is not None, "a loader was given"
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module  # dataclasses and dynamo look their module up
+    loader.exec_module(module)
+    what = f"'{name}' of {file}"
+    return _permit_call(what, f"{module_name}.{name}", _attribute(module, name, file), trust)
+
+
+def from_registry(entry: registry.Entry) -> object:
+    """The builder of a registry entry."""
+    return _attribute(importlib.import_module(entry.module), entry.builder, entry.name)
+
+
+def trusted_file(key: str, file: str, trust: Sequence[str]) -> Path:
+    """The real path of a file whose loading runs code.
+
+    Raises:
+        StageError: LOAD when there is none, TARGET_DENIED when no trusted folder holds it.
+    """
+    path = Path(file).resolve()
+    if not path.is_file():
+        raise StageError(
+            Code.LOAD,
+            f"{key}: {file} does not exist" if not path.exists() else f"{key}: {file} is no file",
+            "A relative path counts from the folder where the command was started.",
+        )
+    if not policy.holds_file(path, trust):
+        what = f"{key}: {file} is not inside a trusted folder"
+        if str(path) != file:
+            what += f" (it leads to {path})"
+        raise policy.target_denied(what, str(path.parent), trust)
+    return path
+
+
+def _permit_import(target: str, trust: Sequence[str]) -> None:
+    if policy.is_listed(target, trust) or policy.is_built_in(target):
+        return
+    top = target.partition(".")[0]
+    for folder in policy.folders(trust):
+        if importlib.machinery.PathFinder.find_spec(top, [str(folder)]) is None:
+            continue
+        _make_importable(folder)
+        elsewhere = _place_outside(top, trust)
+        if elsewhere is None:
+            return
+        raise policy.target_denied(
+            f"_target_ '{target}': '{top}' is also in {folder}, but Python finds {elsewhere} first",
+            top, trust, advice=f"Rename {folder / top}",
+        )  # fmt: skip
+    advice = _use_the_registry(target)
+    raise policy.target_denied(f"_target_ '{target}' is not trusted", top, trust, advice)
+
+
+def _make_importable(folder: Path) -> None:
+    """At the end of the path: a user's ``types.py`` must not replace the standard library's."""
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
+
+
+def _place_outside(top: str, trust: Sequence[str]) -> str | None:
+    """Where Python would import ``top`` from, if that is outside the trusted folders."""
+    spec = importlib.util.find_spec(top)
+    if spec is None:
+        return "nothing"
+    places = list(spec.submodule_search_locations or ()) or [spec.origin or "a built-in module"]
+    return next((place for place in places if not policy.holds_file(place, trust)), None)
+
+
+def _import_prefix(parts: list[str]) -> tuple[ModuleType, list[str]]:
+    """Import the longest prefix of real submodules; the last part stays an attribute."""
+    module = importlib.import_module(parts[0])
+    for count in range(1, len(parts) - 1):
+        name = ".".join(parts[: count + 1])
+        if not hasattr(module, "__path__") or importlib.util.find_spec(name) is None:
+            return module, parts[count:]
+        module = importlib.import_module(name)
+    return module, parts[-1:]
+
+
+def _attribute(holder: object, name: str, what: str) -> object:
+    try:
+        return getattr(holder, name)
+    except AttributeError:
+        public = [known for known in dir(holder) if not known.startswith("_")]
+        near = difflib.get_close_matches(name, public, n=3) or public[:5]
+        where = getattr(holder, "__name__", "it").removeprefix("_model_file_")
+        raise StageError(
+            Code.LOAD,
+            f"{what}: {where} has no '{name}'",
+            f"Near names: {', '.join(near)}." if near else "It defines nothing.",
+        ) from None
+
+
+def _permit_call(what: str, target: str, found: object, trust: Sequence[str]) -> object:
+    if isinstance(found, MODELS):
+        return found  # a ready model of a trusted module: nothing of it is called to build it
+    if not callable(found):
+        raise StageError(
+            Code.LOAD,
+            f"{what} is a {type(found).__name__}, not a model, a class or a function",
+            "Name a subclass of torch.nn.Module, or a function that returns one.",
+        )
+    module = _defining_module(found)
+    trusted = module is not None and (
+        policy.is_listed(module, trust)
+        or _is_in_trusted_folder(module, trust)
+        or (policy.is_built_in(module) and _builds_a_model(found, module))
+    )
+    if not trusted:
+        raise _denied(target, found, trust)
+    return found
+
+
+def _defining_module(found: object) -> str | None:
+    while isinstance(found, functools.partial):
+        found = found.func
+    module = getattr(found, "__module__", None)
+    if isinstance(found, ModuleType):
+        module = found.__name__
+    return module if isinstance(module, str) else None
+
+
+def _is_in_trusted_folder(module: str, trust: Sequence[str]) -> bool:
+    file = getattr(sys.modules.get(module), "__file__", None)
+    return file is not None and policy.holds_file(file, trust)
+
+
+def _builds_a_model(found: object, module: str) -> bool:
+    """Is it a class of modules, or a builder that the built-in package itself registers?"""
+    if isinstance(found, type):
+        return issubclass(found, torch.nn.Module)
+    name = getattr(found, "__name__", "")
+    if module.startswith("torchvision."):
+        from torchvision.models import get_model_builder, list_models
+
+        return any(get_model_builder(known) is found for known in list_models())
+    if module.startswith("timm."):
+        from timm.models import is_model, model_entrypoint
+
+        return is_model(name) and model_entrypoint(name) is found
+    own = (registry.find(known) for known in registry.names() if not registry.family(known))
+    return any(entry and (entry.module, entry.builder) == (module, name) for entry in own)
+
+
+def _denied(target: str, found: object, trust: Sequence[str]) -> StageError:
+    module = _defining_module(found)
+    if module is None:
+        what = f"_target_ '{target}' is not a model's own class or function"
+        return policy.target_denied(what, target.partition(".")[0], trust)
+    if policy.is_built_in(module):
+        what = f"_target_ '{target}' is a helper of {module}, not a builder of models"
+        addition = module
+    else:
+        what = f"_target_ '{target}' is code of '{module}', which is not trusted"
+        addition = module.partition(".")[0]
+    return policy.target_denied(what, addition, trust, _use_the_registry(target))
+
+
+def _use_the_registry(target: str) -> str:
+    top = target.partition(".")[0]
+    return f"Write 'source: {top}/NAME'" if top in ("torchvision", "timm") else ""

@@ -1,0 +1,83 @@
+"""The source ``{onnx: PATH}``: a model that already is an ONNX file.
+
+A file from a stranger can name any file of this machine as its external data. onnx refuses
+the escapes that are known; ONNX Runtime follows some. So onnx reads the data here, before
+anything else opens the model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from onnx.checker import ValidationError
+from onnx.external_data_helper import load_external_data_for_tensor
+
+from converter.model.errors import Code, StageError
+from converter.worker.onnxfile import structure
+
+
+@dataclass(frozen=True)
+class OnnxFile:
+    """An ONNX file and its content, external data included."""
+
+    path: Path
+    proto: onnx.ModelProto
+
+
+def load(path: Path) -> OnnxFile:
+    """Read an ONNX file with its external data.
+
+    Raises:
+        StageError: LOAD when there is no ONNX model, EXTERNAL_DATA when a tensor's data lies
+            outside the file's folder, behind a link, or is missing.
+    """
+    if not path.is_file():
+        raise StageError(
+            Code.LOAD,
+            f"source.onnx: {path} does not exist",
+            "A relative path counts from the folder where the command was started.",
+        )
+    try:
+        proto = onnx.load(path, load_external_data=False)
+    except DecodeError:
+        proto = onnx.ModelProto()
+    if not proto.HasField("graph"):
+        raise StageError(
+            Code.LOAD, f"source.onnx: {path} is not an ONNX model", "Get the file again."
+        )
+    for tensor in structure.tensors(proto):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            _load_external(tensor, path)
+    return OnnxFile(path, proto)
+
+
+def _load_external(tensor: onnx.TensorProto, path: Path) -> None:
+    location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
+    try:
+        load_external_data_for_tensor(tensor, str(path.parent))
+        return
+    except (ValidationError, ValueError) as error:  # a ValueError: offset or length
+        reason = _reason(path.parent, location) or str(error).splitlines()[0]
+    except OSError as error:
+        reason = error.strerror or str(error)
+    raise StageError(
+        Code.EXTERNAL_DATA,
+        f"source.onnx: {path}: tensor '{tensor.name}' has its data in '{location}': {reason}",
+        "External data must be an independent file in the folder of the model; copy it there.",
+    )
+
+
+def _reason(folder: Path, location: str) -> str:
+    place = folder / location
+    if Path(location).is_absolute():
+        return "an absolute path"
+    if not place.resolve().is_relative_to(folder.resolve()):
+        return "outside the model's folder"
+    if place.is_symlink():
+        return "a symbolic link"
+    if not place.exists():
+        return "no such file"
+    return "a hard link" if place.stat().st_nlink > 1 else ""

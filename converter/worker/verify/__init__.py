@@ -1,0 +1,1 @@
+"""The verdict on a file: right or wrong, where, by whose fault, on which domain."""

@@ -1,0 +1,82 @@
+"""Which step is guilty when numbers differ: the export, the simplifier or the runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from onnx import ModelProto
+
+from converter.model.errors import StageError
+from converter.model.job import GuiltyStage, Job, SimplifyRecord
+from converter.worker.inputs.inputs import Array
+from converter.worker.onnxfile import checking, publishing, simplification, structure
+from converter.worker.reference.reference import References
+from converter.worker.verify.verification import Verdict, verify
+
+# Where the simplifier is guilty its work is taken back, and the file is right.
+_GUILTY = {
+    "export": "the export itself is wrong: an operator became another one",
+    "runtime": "the file is right without ONNX Runtime's graph optimisations, and wrong with them: "
+    "another version of ONNX Runtime may do better",
+}
+
+
+@dataclass(frozen=True)
+class Proof:
+    """The verdict on the file that would ship, what became of its simplification, what is in it."""
+
+    verdict: Verdict
+    simplify: SimplifyRecord | None
+    graph: ModelProto
+
+
+def prove(
+    raw: Path,
+    final: Path,
+    graph: ModelProto,
+    simplify: SimplifyRecord | None,
+    references: References,
+    job: Job,
+    parameters: Mapping[str, Array],
+    told: Mapping[str, str],
+) -> Proof:
+    """Verify ``final``; where it fails, fall back to the unsimplified export and name the guilty.
+
+    The export is judged first: where it is wrong itself, nothing that follows can be right. Where
+    it is right, the simplifier or ONNX Runtime's optimisations have spoiled it.
+
+    Args:
+        raw: the exporter's own file.
+        final: the one that would ship, rewritten when its simplification is taken back.
+        graph: what is in it; its weights do not matter.
+        told: what its ``metadata_props`` say.
+    """
+    verdict = verify(final, references, job, parameters=parameters, graph=graph)
+    if verdict.error is None:
+        return Proof(verdict, simplify, graph)
+    # The same file without ONNX Runtime's optimisations: right there means they are at fault.
+    plain = verify(final, references, job, parameters=parameters, optimise=False, graph=graph)
+    if simplify is None or not simplify.applied:
+        guilty: GuiltyStage = "export" if plain.error else "runtime"
+        return Proof(blamed(verdict, guilty), simplify, graph)
+    simplify = simplification.reverted(simplify, verdict.error.message)
+    model = checking.exported(raw, job, references.cases)
+    publishing.save(model, final, job.export, told)
+    graph = structure.light(model)
+    del model  # the session holds its own copy of the weights
+    verdict = verify(final, references, job, parameters=parameters, graph=graph)
+    if verdict.error is None:
+        return Proof(blamed(verdict, "simplify" if plain.error else "runtime"), simplify, graph)
+    plain = verify(final, references, job, parameters=parameters, optimise=False, graph=graph)
+    return Proof(blamed(verdict, "export" if plain.error else "runtime"), simplify, graph)
+
+
+def blamed(verdict: Verdict, guilty: GuiltyStage) -> Verdict:
+    """The verdict with its guilty stage, which is the hint where there is none."""
+    record = verdict.record.model_copy(update={"guilty_stage": guilty})
+    error = verdict.error
+    if error is not None and not error.hint:
+        error = StageError(error.code, error.message, _GUILTY.get(guilty, ""))
+    return replace(verdict, record=record, error=error)

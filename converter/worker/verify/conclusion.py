@@ -1,0 +1,70 @@
+"""What a verdict comes to: on which domain, up to which limit, and what was not reached."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from converter.model.errors import Code, StageError
+from converter.model.job import Branch, Domain, Job
+from converter.worker.inputs import cases
+from converter.worker.recording.coverage import Place
+from converter.worker.reference.reference import References
+from converter.worker.verify import domain, limits
+from converter.worker.verify.limits import FrozenPlaces
+from converter.worker.verify.verification import Verdict
+
+_MOST_SHOWN = 3
+
+
+def drawn(
+    verdict: Verdict, references: References, job: Job, frozen: FrozenPlaces | None = None
+) -> Verdict:
+    """The verdict with its domain; a wrong file with its limit, a right one with what is open.
+
+    Args:
+        frozen: lines at which the exporter turned a tensor into a number.
+    """
+    frozen = frozen or FrozenPlaces()
+    if verdict.error is not None:
+        found = domain.of(references, job, verdict.undecided)
+        return _limited(verdict, found, references, frozen.places)
+    symbols = bool(cases.symbols(job))
+    open_ = limits.unreached(references, verdict.undecided, frozen, symbols=symbols)
+    found = domain.of(references, job, verdict.undecided, open_)
+    reason = verdict.record.reason
+    if open_:
+        reason = "; ".join(text for text in (reason, _not_reached(open_)) if text)
+    changes = {"domain": found, "reason": reason}
+    record = verdict.record.model_copy(update=changes)
+    if not open_ or job.verify.unreached != "fail":
+        return replace(verdict, record=record)
+    error = StageError(
+        Code.VERIFY_UNREACHED,
+        _not_reached(open_),
+        "state a case that reaches it in verify.cases or verify.shapes, or rewrite the line with "
+        "tensor operations (torch.where)",
+    )
+    record = record.model_copy(update={"status": "failed", "reason": error.message})
+    return replace(verdict, record=record, error=error)
+
+
+def _not_reached(branches: Sequence[Branch]) -> str:
+    listed = ", ".join(map(str, branches[:_MOST_SHOWN]))
+    more = len(branches) - _MOST_SHOWN
+    return f"no case reached {listed}" + (f" and {more} more" if more > 0 else "")
+
+
+def _limited(
+    verdict: Verdict, found: Domain, references: References, places: Sequence[Place]
+) -> Verdict:
+    error = verdict.error
+    assert error is not None, "it is asked for wrong files only"
+    said = None
+    if verdict.failed is not None:
+        said = limits.explain(references, verdict.failed, verdict.passed, places)
+    if said is None:
+        return replace(verdict, record=verdict.record.model_copy(update={"domain": found}))
+    error = StageError(error.code, f"{error.message}; {said}", error.hint)
+    changes = {"domain": found.model_copy(update={"limits": [said]}), "reason": error.message}
+    return replace(verdict, record=verdict.record.model_copy(update=changes), error=error)

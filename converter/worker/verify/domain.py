@@ -1,0 +1,88 @@
+"""On what a file was verified: ``ok`` means right there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from converter.model.job import Branch, Domain, InputDomain, Job, SymbolDomain
+from converter.model.verified import KEY, Verified
+from converter.worker.inputs import cases
+from converter.worker.inputs.inputs import varies
+from converter.worker.recording import coverage
+from converter.worker.reference.reference import Reference, References
+
+__all__ = ["KEY", "of", "words"]
+
+_MOST_LISTED = 20
+
+
+def of(
+    references: References,
+    job: Job,
+    undecided: Mapping[str, str],
+    open_: Sequence[Branch] = (),
+) -> Domain:
+    """The domain of the cases that were judged.
+
+    Args:
+        undecided: the labels of those that say nothing of the file, and why.
+        open_: what no case reached of the lines that an exporter has frozen.
+    """
+    judged = [item for item in references.cases if item.case.label not in undecided]
+    ways = [item.ways for item in judged]
+    telling = [item.ways for item in judged if not item.blind]
+    unsaid = [f"{label}: {why}" for label, why in undecided.items()]
+    return Domain(
+        symbols=[_symbol(symbol, references, judged, job) for symbol in cases.symbols(job)],
+        inputs=[_input(name, judged, job) for name in job.inputs],
+        branches_seen=len(set().union(*(item.taken for item in ways))),
+        unreached=coverage.by_line([*open_, *coverage.unreached(telling).values()]),
+        left_out=_some(references.explored.left_out),
+        dropped=_some([*references.explored.dropped, *unsaid]),
+    )
+
+
+def words(domain: Domain) -> str:
+    """The domain as a file carries it: JSON, the same for the same job on every machine."""
+    return Verified.of(domain).words()
+
+
+def _symbol(
+    symbol: str, references: References, judged: Sequence[Reference], job: Job
+) -> SymbolDomain:
+    name, axis = cases.symbols(job)[symbol][0]
+    sizes = {item.inputs[name].shape[axis] for item in judged}
+    refused = references.explored.refused.get(symbol, {})
+    return SymbolDomain(
+        symbol=symbol,
+        traced=job.inputs[name].shape[axis],
+        sizes=sorted(sizes),
+        refused=sorted(set(refused) - sizes),
+    )
+
+
+def _input(name: str, judged: Sequence[Reference], job: Job) -> InputDomain:
+    spec = job.inputs[name]
+    arrays = [item.inputs[name] for item in judged if item.inputs[name].size]
+    found = [item.case.filled[name].name for item in judged if name in item.case.filled]
+    drawn = spec.filling if varies(spec) else "pinned"
+    return InputDomain(
+        name=name,
+        dtype=spec.dtype,
+        low=min((_number(np.nanmin(array)) for array in arrays), default=None),
+        high=max((_number(np.nanmax(array)) for array in arrays), default=None),
+        patterns=list(dict.fromkeys([drawn, *found])),
+    )
+
+
+def _number(value: Any) -> float:
+    return float(f"{float(value):.4g}")
+
+
+def _some(listed: Sequence[str]) -> list[str]:
+    """The first of many, and how many more there are."""
+    more = len(listed) - _MOST_LISTED
+    return [*listed[:_MOST_LISTED], *([f"and {more} more"] if more > 0 else [])]

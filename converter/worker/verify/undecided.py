@@ -1,0 +1,161 @@
+"""Cases at which a difference says nothing: PyTorch itself does not know the answer there.
+
+Values that users feed are also values at which models are ill-conditioned: the standard deviation
+of equal elements, the order of equal scores. What PyTorch gives there is made by rounding, and a
+right file gives something else. Such a case is left out, with the reason, rather than held against
+the file; the traced example and the user's own cases are never left out.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import ModelProto, NodeProto
+from onnx.reference import ReferenceEvaluator
+
+from converter.model.errors import Code, StageError
+from converter.model.job import CaseCheck
+from converter.worker.compare import numerics
+from converter.worker.inputs.inputs import Array
+from converter.worker.onnxfile import structure
+from converter.worker.recording import stages
+from converter.worker.reference.reference import Reference, References
+from converter.worker.runtime.session import Session
+from converter.worker.runtime.starting import RuntimeErrors
+
+# Operators whose result depends on the order of equal elements.
+_ORDERING = {"TopK", "NonMaxSuppression", "Unique"}
+# Scores that differ by so little of themselves change places when they are rounded otherwise.
+_NEAR = 2e-5
+_LOOSE = 1e-4  # between two implementations, of what is left at a size of zero
+_STEPS = 16.0  # of float32, at the scale of the traced example's outputs
+
+
+class Ordering:
+    """What a file orders.
+
+    Args:
+        path: the file; ``graph`` is its structure.
+    """
+
+    def __init__(self, path: Path, graph: ModelProto) -> None:
+        self._path = path
+        self.any = any(node.op_type in _ORDERING for node in structure.nodes(graph.graph))
+        self._nodes = [node for node in graph.graph.node if node.op_type == "TopK"]
+
+    def equal(self, feeds: Mapping[str, Array]) -> bool:
+        """Whether what it orders holds equal elements: also values far apart may saturate."""
+        session = self._session if self._nodes else None
+        if session is None:
+            return False
+        try:
+            found = dict(zip(session.outputs, session.run(feeds), strict=True))
+        except RuntimeErrors:
+            return False
+        return any(_near(found, node) for node in self._nodes if node.output[0] in found)
+
+    @functools.cached_property
+    def _session(self) -> Session | None:
+        """The file with what it orders among its outputs; ``None`` where it does not open."""
+        model = onnx.load(self._path)
+        held = {value.name for value in model.graph.output}
+        wanted = {name for node in self._nodes for name in (node.input[0], node.output[0]) if name}
+        for name in sorted(wanted - held):
+            model.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
+        try:
+            return Session(model.SerializeToString(), optimise=False)
+        except (*RuntimeErrors, StageError, ValueError):  # a ValueError: over 2 GiB
+            return None
+
+
+def anyway(
+    error: StageError,
+    reference: Reference,
+    references: References,
+    ordering: Ordering,
+    feeds: Mapping[str, Array],
+) -> str | None:
+    """Why an error of a file at a case says nothing however PyTorch rounds; ``None``: it may.
+
+    Args:
+        ordering: of the file.
+        feeds: all that it is given in the case.
+    """
+    if error.code not in (Code.VERIFY_VALUE, Code.VERIFY_SHAPE):
+        return None
+    if error.code is Code.VERIFY_VALUE and _rescaled(reference, references):
+        # efficientnet_b0 grows ten times the input to a million, and then no kernel agrees.
+        return "its random weights were fitted to inputs of another scale"
+    if ordering.any and (reference.case.ties or ordering.equal(feeds)):
+        return "equal elements have no order of their own"
+    return None
+
+
+def by_rounding(
+    error: StageError, check: CaseCheck, reference: Reference, references: References
+) -> str | None:
+    """Why an error says nothing where PyTorch rounds as it does; ``None``: it is one."""
+    if error.code is not Code.VERIFY_VALUE:
+        return None
+    floors = references.noise_of(reference).floors
+    wrong = [place for place, output in enumerate(check.outputs) if not output.passed]
+    for place in wrong:
+        floor, share = floors[place], check.outputs[place].rel_l2
+        if floor is not None and numerics.explained(share, floor):
+            continue
+        if not _within_a_step(check, place, references):
+            return None
+    return "PyTorch's own rounding is too large there" if wrong else None
+
+
+def by_the_standard(
+    error: StageError, path: Path, reference: Reference, feeds: Mapping[str, Array]
+) -> str | None:
+    """Why an error at a size of zero is not the file's; ``None``: it may be.
+
+    ONNX Runtime has operators that refuse empty tensors, or give them another shape
+    (``ReduceMean`` keeps the axis that it reduces). The file itself is right where the reference
+    implementation of ONNX computes from it what PyTorch gives.
+    """
+    if 0 not in reference.case.sizes.values():
+        return None
+    found: list[Any] = []
+    refused = stages.refusal(
+        lambda: found.extend(ReferenceEvaluator(str(path)).run(None, dict(feeds)))
+    )
+    if refused is not None or len(found) != len(reference.outputs):
+        return None
+    for got, want in zip(found, reference.outputs, strict=True):
+        if got.shape != want.shape or not np.allclose(got, want, _LOOSE, _LOOSE, equal_nan=True):
+            return None
+    return f"ONNX Runtime does not follow the standard on empty tensors: {error.message}"
+
+
+def _rescaled(reference: Reference, references: References) -> bool:
+    return references.conditioned and bool(reference.case.filled)
+
+
+def _near(found: Mapping[str, Array], node: NodeProto) -> bool:
+    """Whether two neighbours among those that a node takes, and the first that it leaves, agree."""
+    axis = next((a.i for a in node.attribute if a.name == "axis"), -1)
+    smallest = any(a.name == "largest" and a.i == 0 for a in node.attribute)
+    values = np.moveaxis(found[node.input[0]].astype(np.float64), axis, -1)
+    taken = found[node.output[0]].shape[axis]
+    ranked = np.sort(values if smallest else -values, axis=-1)[..., : taken + 1]
+    gaps, sizes = np.diff(ranked, axis=-1), np.abs(ranked[..., 1:])
+    return bool((gaps <= _NEAR * sizes).any())
+
+
+def _within_a_step(check: CaseCheck, place: int, references: References) -> bool:
+    """Whether an error is no larger than rounding at the scale of the traced example."""
+    error = check.outputs[place].max_abs
+    values = references.cases[0].outputs[place]
+    if error is None or values.dtype.kind != "f" or not values.size:
+        return False
+    scale = float(np.sqrt(np.mean(np.square(values.astype(np.float64)))))
+    return error <= _STEPS * float(np.finfo(np.float32).eps) * scale

@@ -1,0 +1,413 @@
+"""Prove a file on disk against the reference outputs, in ONNX Runtime."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import ModelProto
+
+from converter.model.errors import Code, StageError
+from converter.model.job import CaseCheck, DynamicCheck, Job, VerifyRecord
+from converter.worker.compare import numerics, vacuity
+from converter.worker.compare.numerics import Comparison, Noise
+from converter.worker.compare.outputs import compare
+from converter.worker.inputs.cases import SECOND, TRACED, Case
+from converter.worker.inputs.inputs import Array
+from converter.worker.onnxfile import interface, structure
+from converter.worker.recording import isolation, stages
+from converter.worker.reference import noise as rounding
+from converter.worker.reference import training
+from converter.worker.reference.reference import Reference, References, check_state
+from converter.worker.runtime import runtime_errors
+from converter.worker.runtime.session import Session
+from converter.worker.runtime.starting import RuntimeErrors, first_line
+from converter.worker.verify import undecided
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The record for the manifest; ``error`` is ``None`` when the file is right.
+
+    Attributes:
+        failed: the first case that shows an error.
+        passed: the label of each case that was judged → whether the file is right there.
+        undecided: the label of each other case → why a difference says nothing there.
+    """
+
+    record: VerifyRecord
+    error: StageError | None = None
+    failed: Reference | None = None
+    passed: Mapping[str, bool] = field(default_factory=dict)
+    undecided: Mapping[str, str] = field(default_factory=dict)
+
+
+def verify(
+    path: Path,
+    references: References,
+    job: Job,
+    *,
+    parameters: Mapping[str, Array] | None = None,
+    optimise: bool = True,
+    provider: str = "cpu",
+    graph: ModelProto | None = None,
+) -> Verdict:
+    """Run the file on every case and compare every output.
+
+    ``path`` is the file as it would be published, its external data beside it; ``parameters``
+    are values of parameters that are graph inputs; ``optimise`` is as users run it; ``provider``
+    is a module of ``converter.plugins.providers``; ``graph`` is what is in the file, with or
+    without its weights, where that is known.
+    """
+    try:
+        with training.comparable(path, references.silenced) as runnable:
+            session = Session(runnable, provider=provider, optimise=optimise, threads=job.threads)
+    except StageError as refused:
+        return Verdict(VerifyRecord(status="failed", reason=refused.message), refused)
+    graph = graph or onnx.load(path, load_external_data=False)
+    judged = _judge(path, session, graph, references, job, parameters or {})
+    dynamic = _dynamic(graph, references, job, judged.passed)
+    error = judged.error
+    if error is None:
+        error = next((_axis_error(axis) for axis in dynamic if not axis.passed), None)
+        error = error or interface.judge(graph, job, references.cases)
+        error = error or _drowned(references, job)
+    elif error.code is Code.SESSION:  # an input that is declared otherwise, in better words
+        error = interface.judge(graph, job, references.cases) or error
+    elif not judged.passed[TRACED]:
+        error = _mutation(error, references)
+    declares = [*interface.notes(graph, job, references.cases), *judged.warned]
+    record = VerifyRecord(
+        sensitivity=references.sensitivity,
+        status="passed" if error is None else "failed",
+        reason=_not_measured(references, declares) if error is None else error.message,
+        cases=judged.checks,
+        dynamic=dynamic,
+    )
+    return Verdict(record, error, judged.failed, judged.passed, judged.undecided)
+
+
+def traced_error(
+    path: Path, references: References, job: Job, parameters: Mapping[str, Array]
+) -> StageError | None:
+    """What is wrong at the traced example: for a file that only its words tell from a right one."""
+    with training.comparable(path, references.silenced) as runnable:
+        session = Session(runnable, threads=job.threads)
+    first = references.cases[0]
+    return _run_case(session, first, references, job, parameters, measure=True)[1]
+
+
+@dataclass
+class _Judged:
+    """What the cases showed: ``error`` is the first, ``failed`` the case that shows it.
+
+    Attributes:
+        warned: what users of the file should know of the cases that are undecided.
+    """
+
+    checks: list[CaseCheck] = field(default_factory=list)
+    passed: dict[str, bool] = field(default_factory=dict)
+    undecided: dict[str, str] = field(default_factory=dict)
+    warned: list[str] = field(default_factory=list)
+    error: StageError | None = None
+    failed: Reference | None = None
+
+
+def _judge(
+    path: Path,
+    session: Session,
+    graph: ModelProto,
+    references: References,
+    job: Job,
+    parameters: Mapping[str, Array],
+) -> _Judged:
+    """Run the file on every case; one at which a difference says nothing is left out.
+
+    Raises:
+        StageError: STATE_MUTATED, where PyTorch gives something else without the earlier cases.
+    """
+    found = _Judged()
+    run = functools.partial(_run_case, session)
+    ordering = undecided.Ordering(path, graph)
+    for reference in references.cases:
+        case = reference.case
+        feeds = {**reference.inputs, **parameters}
+        crash = _crash(path, reference, feeds)
+        check, error = _unchecked(case, session), crash
+        if crash is None:
+            check, error = run(reference, references, job, parameters, measure=case.stated)
+        if error is not None and not case.stated:
+            why = undecided.anyway(error, reference, references, ordering, feeds)
+            if why is None and crash is None:
+                # Takes as long as running the model several times: not where it is in vain.
+                check, error = run(reference, references, job, parameters, measure=True)
+                if error is not None:
+                    why = undecided.by_rounding(error, check, reference, references)
+            if why is None and error is not None:
+                why = undecided.by_the_standard(error, path, reference, feeds)
+                found.warned += [why] if why else []
+            if why is not None:
+                found.undecided[case.label] = why
+                continue
+            if error is not None:
+                check_state(references, reference)
+        found.checks.append(check)
+        found.passed[case.label] = error is None
+        if error is not None and found.error is None:
+            found.error, found.failed = error, reference
+    return found
+
+
+def _drowned(references: References, job: Job) -> StageError | None:
+    """Whether the tolerance of an output would take what depends on the input for rounding."""
+    first = references.cases[0]
+    alike = [item for item in references.cases if item.case.shapes == first.case.shapes]
+    alike = [item for item in alike if item.case.stated]
+    noise = [item.noise for item in alike if item.noise is not None]
+    floors = rounding.worst(noise).floors if noise else [0.0] * len(first.outputs)
+    skipped = {*references.detections.values()}
+    skipped |= {i for i, name in enumerate(references.names) if name in job.constant_outputs}
+    rtol, atol = job.verify.rtol, job.verify.atol
+    blind = [
+        None
+        if output.dtype.kind != "f" or index in skipped
+        else numerics.blind_spot(output, rtol, atol, floor)
+        for index, (output, floor) in enumerate(zip(first.outputs, floors, strict=True))
+    ]
+    outputs = [item.outputs for item in alike]
+    return vacuity.drowned(references.names, outputs, blind, rtol is not None or atol is not None)
+
+
+def _mutation(error: StageError, references: References) -> StageError:
+    """Wrong numbers on the traced example of a model that writes into its input, or ``error``."""
+    prefix = f"{Code.INPUT_MUTATED}: "
+    notes = [text.removeprefix(prefix) for text in references.warnings if text.startswith(prefix)]
+    if error.code is not Code.VERIFY_VALUE or not notes:
+        return error
+    return StageError(
+        Code.INPUT_MUTATED,
+        f"{notes[0]}, and the file does not follow: {error.message}",
+        "return a new tensor: x = x * 2 for x.mul_(2)",
+    )
+
+
+def _not_measured(references: References, declares: list[str]) -> str | None:
+    """What the record of a right file has to say all the same."""
+    notes = [*references.unproven, *declares]
+    if count := len(references.silenced):
+        notes.insert(
+            0,
+            f"active dropout is random: verified with the ratio of {count} "
+            f"module{'s' * (count != 1)} at zero; what it drops is not measured",
+        )
+    return "; ".join(notes) or None
+
+
+def vacuous(references: References) -> VerifyRecord:
+    """The record of a model whose outputs prove nothing."""
+    return VerifyRecord(
+        status="vacuous",
+        reason=references.vacuous.message if references.vacuous else None,
+        sensitivity=references.sensitivity,
+    )
+
+
+def _unchecked(case: Case, session: Session) -> CaseCheck:
+    return CaseCheck(label=case.label, shapes=case.shapes, provider=session.provider, outputs=[])
+
+
+def _crash(path: Path, reference: Reference, feeds: Mapping[str, Array]) -> StageError | None:
+    """How ONNX Runtime ends the process at a size of zero, where some of its kernels divide."""
+    if 0 not in reference.case.sizes.values():
+        return None
+
+    def run() -> None:
+        # A session of the child's own: the threads of the parent's are not there.
+        stages.refusal(lambda: Session(path).run(feeds))
+
+    crash = isolation.failure(run)
+    if crash is None:
+        return None
+    return StageError(
+        Code.SESSION,
+        f"case {reference.case}: ONNX Runtime {crash}",
+        "keep empty tensors from it, or find the operator: its kernel is at fault",
+    )
+
+
+def _run_case(
+    session: Session,
+    reference: Reference,
+    references: References,
+    job: Job,
+    parameters: Mapping[str, Array],
+    *,
+    measure: bool,
+) -> tuple[CaseCheck, StageError | None]:
+    case = reference.case
+    check = _unchecked(case, session)
+    try:
+        outputs = session.run({**reference.inputs, **parameters})
+    except RuntimeErrors as error:
+        # A graph that runs at the traced size and not at another one has frozen an axis.
+        code = Code.DIM_SPECIALISED if case.sizes else Code.SESSION
+        why = first_line(error)
+        advice = _HINTS.get(code) or runtime_errors.hint(why)
+        failure = StageError(code, f"case {case}: {why}", advice)
+        failure.__cause__ = error  # so that the log has all of it
+        return check, failure
+    if len(outputs) != len(reference.outputs):
+        message = (
+            f"case {case}: the graph has {len(outputs)} outputs "
+            f"({', '.join(session.outputs)}), PyTorch returns {len(reference.outputs)}"
+        )
+        return check, StageError(Code.OUTPUT_STRUCTURE, message)
+    compared = _compare(session, reference, references, job, outputs, measure=measure)
+    check = check.model_copy(update={"outputs": [item.check for item in compared]})
+    for place, item in enumerate(compared):
+        if item.code is not None:
+            message = f"case {case}: {item.reason}"
+            code = item.code
+            if case.sizes and _keeps_size(
+                item, references.cases[0].outputs[place], reference, place
+            ):
+                code = Code.DIM_SPECIALISED
+            hint = _hint(code, case.label, case.sizes)
+            if code is Code.VERIFY_VALUE and (item.check.rel_l2 or 1.0) < _CLOSE:
+                hint = _NEARLY
+            if item.check.not_compared == "dtype":
+                hint = _OTHER_DTYPE
+            if code is Code.VERIFY_NONFINITE and _finite(reference.outputs):
+                hint = _ONLY_THE_FILE
+            return check, StageError(code, message, hint)
+    return check, None
+
+
+def _keeps_size(item: Comparison, traced: Array, reference: Reference, place: int) -> bool:
+    """Whether an output has a size of the traced example where PyTorch's has another."""
+    expected = reference.outputs[place].shape
+    if item.check.not_compared != "shape" or len(item.check.shape) != len(expected):
+        return False
+    rows = zip(item.check.shape, traced.shape, expected, strict=False)
+    return any(found == old != new for found, old, new in rows)
+
+
+def _compare(
+    session: Session,
+    reference: Reference,
+    references: References,
+    job: Job,
+    outputs: list[Array],
+    *,
+    measure: bool,
+) -> list[Comparison]:
+    """By the tightest bounds; where they fail, by those that the model's own rounding asks for."""
+    compared: list[Comparison] = []
+    for noise in _bounds(reference, references, len(outputs), measure=measure):
+        compared = compare(
+            session.outputs,
+            reference.outputs,
+            outputs,
+            job.verify,
+            noise,
+            references.detections,
+        )
+        if all(item.code is not Code.VERIFY_VALUE for item in compared):
+            break
+    return compared
+
+
+def _finite(outputs: Sequence[Array]) -> bool:
+    return all(bool(np.isfinite(output).all()) for output in outputs)
+
+
+def _bounds(
+    reference: Reference, references: References, count: int, *, measure: bool
+) -> Iterator[Noise]:
+    """No rounding, that of cases which were measured already, that of this case: some, then all.
+
+    Measuring it takes as long as running the model several times, and few cases need it.
+
+    Args:
+        measure: whether it is worth that.
+    """
+    yield Noise.none(count)
+    if reference.noise is None and references.known_noise is not None:
+        yield references.known_noise
+    if measure:
+        yield references.noise_of(reference, exact=False)
+        if not reference.exact:
+            yield references.noise_of(reference)
+
+
+_CLOSE = 1e-3
+_NEARLY = (
+    "close to PyTorch, but further than its own rounding explains; if that is near enough, state "
+    "verify.rtol and verify.atol"
+)
+_OTHER_DTYPE = "cast the output in forward, to float32 for example"
+_ONLY_THE_FILE = (
+    "PyTorch is finite there: the file divides by zero or overflows (torch.linspace with one step "
+    "divides by steps - 1), or lacks a branch for such values; write that part of forward with "
+    "other operators"
+)
+_HINTS = {
+    Code.DIM_SPECIALISED: "the model's code fixes this axis; rewrite it, or remove the axis",
+    Code.VERIFY_SHAPE: interface.FROZEN_SHAPE,
+    Code.VERIFY_NONFINITE: "give inputs in the range that the model expects (fill, low, high)",
+}
+
+
+def _hint(code: Code, label: str, sizes: Mapping[str, int]) -> str:
+    if code is not Code.VERIFY_VALUE:
+        return _HINTS.get(code, "")
+    if sizes:
+        return (
+            "a size, or a condition on one, was frozen while tracing; if no line of the model "
+            "reads one, an operator of the file is wrong at this size"
+        )
+    if label == SECOND:
+        return "wrong for other values: a branch or a value was frozen while tracing"
+    if label == TRACED:
+        return ""  # converter.worker.verify.attribution knows which step did it
+    return "the graph does not follow the model in this case"
+
+
+def _dynamic(
+    graph: ModelProto, references: References, job: Job, passed: Mapping[str, bool]
+) -> list[DynamicCheck]:
+    """One record for each declared axis of an input."""
+    shapes = {value.name: value.shape for value in structure.graph_inputs(graph)}
+    records = []
+    for name, axes in job.dynamic_axes.items():
+        for axis, symbol in axes.items():
+            if name not in job.inputs:
+                continue
+            moved = [item.case for item in references.cases if symbol in item.case.sizes]
+            moved = [case for case in moved if case.label in passed]
+            # A file from elsewhere may leave even the number of axes open.
+            shape = shapes[name]
+            symbolic = axis >= len(shape) or not isinstance(shape[axis], int)
+            records.append(
+                DynamicCheck(
+                    input=name,
+                    axis=axis,
+                    declared=symbol,
+                    symbolic=symbolic,
+                    sizes_tested=sorted({case.sizes[symbol] for case in moved}),
+                    passed=symbolic and bool(moved) and all(passed[case.label] for case in moved),
+                )
+            )
+    return records
+
+
+def _axis_error(axis: DynamicCheck) -> StageError:
+    return StageError(
+        Code.DIM_SPECIALISED,
+        f"axis {axis.axis} of {axis.input} ({axis.declared}) is not dynamic in the file",
+        _HINTS[Code.DIM_SPECIALISED],
+    )
