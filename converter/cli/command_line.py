@@ -16,15 +16,17 @@ import textwrap
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
 from typing import TYPE_CHECKING, NoReturn
 
 from converter import __version__
 from converter.model.errors import ConfigError, ConverterError, ExitCode, Problem
-from converter.plugins import loader
 
 if TYPE_CHECKING:
     from converter.config.point import Point
 
+_COMMANDS = Path(__file__).parent / "commands"
 _HELP = """\
 usage: python -m converter [OVERRIDE ...] [-m] [--config-dir DIR] [--cfg job]
        python -m converter VERB ...
@@ -167,9 +169,15 @@ def parser() -> argparse.ArgumentParser:
     return flags
 
 
+def commands() -> list[str]:
+    """The commands, as they are typed."""
+    found = (module.name for module in iter_modules([str(_COMMANDS)]))
+    return sorted(name for name in found if not name.startswith("_"))
+
+
 def summary(verb: str) -> str:
     """The ``SUMMARY`` of a verb, read without importing it."""
-    tree = ast.parse(loader.path("commands", verb).read_text(encoding="utf-8"))
+    tree = ast.parse((_COMMANDS / f"{verb}.py").read_text(encoding="utf-8"))
     for node in tree.body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "SUMMARY":
             return str(ast.literal_eval(node.value))
@@ -178,7 +186,7 @@ def summary(verb: str) -> str:
 
 def _listed() -> Iterator[str]:
     """The verbs with their summaries, in 80 columns."""
-    known = loader.names("commands")
+    known = commands()
     width = max(map(len, known)) + 2
     for name in known:
         lead = f"  {name:<{width}}"
@@ -188,7 +196,7 @@ def _listed() -> Iterator[str]:
 
 
 def _verb(name: str) -> Callable[[Sequence[str]], int]:
-    known = loader.names("commands")
+    known = commands()
     if name not in known:
         hint = "An override is written key=value; see python -m converter --help."
         message = f"there is no verb '{name}'; the verbs are: {', '.join(known)}."

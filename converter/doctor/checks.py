@@ -12,7 +12,7 @@ from converter.doctor.facts import Facts
 from converter.doctor.trial import Trial
 from converter.layout import trust
 from converter.model.spec import Frozen
-from converter.plan import opsets
+from converter.plan import opsets, request
 from converter.worker.runtime.probe import WORKER
 
 _GIB = 1 << 30
@@ -129,7 +129,7 @@ def _opsets(facts: Facts) -> Iterator[Finding]:
     runs = facts.said("onnxruntime").get("opset")
     if runs is None:
         return
-    for exporter in opsets.TABLE:
+    for exporter in request.exporters():
         writes = opsets.span(exporter, opsets.installed_torch())[1]
         if writes > runs:
             yield Finding(

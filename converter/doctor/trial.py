@@ -9,7 +9,7 @@ from pathlib import Path
 from converter.model.batch import BatchSpec
 from converter.model.job import JobResult
 from converter.model.spec import Frozen
-from converter.plan import jobs, opsets
+from converter.plan import jobs, request
 from converter.plugins.executors import Finished
 from converter.plugins.executors.process import ProcessExecutor
 
@@ -32,7 +32,7 @@ def run() -> list[Trial]:
     Raises:
         OSError: there is no room for temporary files.
     """
-    names = {f"{_MODEL}-{exporter}": exporter for exporter in opsets.TABLE}
+    names = {f"{_MODEL}-{exporter}": exporter for exporter in request.exporters()}
     spec = BatchSpec.model_validate(
         {
             "models": {name: {"source": _MODEL, "exporter": e} for name, e in names.items()},

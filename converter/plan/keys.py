@@ -25,6 +25,7 @@ from converter.plan import sources
 from converter.plan.contents import Contents
 from converter.plan.installed import Installed
 from converter.plan.modules import Modules
+from converter.plugins import loader
 
 Parts = dict[str, Any]
 
@@ -203,12 +204,18 @@ def _without_paths(value: Any) -> Any:
 
 
 def _own_code(job: Job) -> Parts:
-    plugins = [f"exporters/{name}" for name in job.exporters]
-    plugins += [f"simplifiers/{job.simplifier}"] if job.simplifier else []
-    paths = {name: _PACKAGE / "plugins" / f"{name}.py" for name in plugins}
-    return {"converter": _worker_code()} | {
-        f"converter {name}": files.sha256(path) for name, path in paths.items() if path.is_file()
-    }
+    """The code of the converter, and that of the plugins that make the file."""
+    used = [loader.found("exporters").get(name) for name in job.exporters]
+    used += [loader.found("simplifiers").get(job.simplifier)] if job.simplifier else []
+    parts: Parts = {"converter": _worker_code()}
+    for plugin in used:
+        path = plugin.path() if plugin is not None else None
+        if plugin is None or path is None or not path.is_file():
+            continue
+        parts[f"converter {plugin.kind}/{plugin.name}"] = files.sha256(path)
+        if not plugin.built_in:
+            parts[f"package {plugin.distribution}"] = plugin.version
+    return parts
 
 
 @cache

@@ -1,7 +1,7 @@
-"""Which opsets each exporter can do: one table, because the parent cannot ask torch.
+"""Which opsets each exporter writes, as it states them: the parent cannot ask torch.
 
 A test asks the installed torch and onnxscript what they state, and compares. The worker confirms
-each file (OPSET_MISMATCH, EXPORT_UNSUPPORTED say what the table did not know).
+each file (OPSET_MISMATCH, EXPORT_UNSUPPORTED say what an exporter does not know of itself).
 """
 
 from __future__ import annotations
@@ -11,17 +11,10 @@ import re
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 
+from converter.plugins import loader
+
 LOWEST, HIGHEST = 7, 25
 """What a configuration may ask for at all; the bounds of ``spec.Opset``."""
-
-# exporter → [(from this torch on, lowest, highest)], oldest first. torch states what torchscript
-# does; onnxscript, which converts what dynamo builds at opset 18, states the highest of dynamo. The
-# lowest is stated nowhere, tried with torch 2.15: 16 and 17 are reached for many models, and below
-# 16 the file of most stays at 18.
-TABLE: dict[str, list[tuple[tuple[int, int], int, int]]] = {
-    "torchscript": [((2, 0), 7, 23)],
-    "dynamo": [((2, 0), 16, 25)],
-}
 
 
 @functools.cache
@@ -35,8 +28,13 @@ def installed_torch() -> tuple[int, int] | None:
 
 
 def span(exporter: str, torch: tuple[int, int] | None = None) -> tuple[int, int]:
-    """Lowest and highest opset of an exporter; one that the table does not know may do all."""
-    rows = [row for row in TABLE.get(exporter, []) if torch is None or row[0] <= torch]
+    """Lowest and highest opset of an exporter; one that states none may do all.
+
+    A name that is none is told by the rules of the configuration.
+    """
+    plugin = loader.found("exporters").get(exporter)
+    stated = plugin.load().OPSETS if plugin is not None else ()
+    rows = [row for row in stated if torch is None or row[0] <= torch]
     return rows[-1][1:] if rows else (LOWEST, HIGHEST)
 
 

@@ -7,13 +7,11 @@ from converter.model.spec import ModelSpec, OpsetRange
 from converter.plan import opsets
 from converter.plugins import loader
 
-ORIGINAL = "original"
-"""The exporter of a source that is ONNX already: it copies, or converts to a pinned opset."""
 
-
-def exporters() -> list[str]:
-    """The exporters that a configuration may choose."""
-    return [name for name in loader.names("exporters") if name != ORIGINAL]
+def exporters(sources: str = "pytorch") -> list[str]:
+    """The exporters of PyTorch models, which a configuration may choose, or those of ``onnx``."""
+    every = loader.names("exporters")
+    return [name for name in every if sources == loader.load("exporters", name).SOURCES]
 
 
 def unreachable(spec: BatchSpec, model: ModelSpec) -> str | None:
@@ -35,7 +33,7 @@ def opset_of(spec: BatchSpec, model: ModelSpec) -> int | None:
 def exporters_of(spec: BatchSpec, model: ModelSpec) -> list[str]:
     """The exporters asked for, in order."""
     if _is_onnx(model):
-        return [ORIGINAL]
+        return exporters("onnx")
     name = model.exporter or spec.exporter.name
     return list(spec.exporter.order) if name == "auto" else [name]
 

@@ -1,24 +1,137 @@
-"""The names that a kind of plugin answers to: the files of its folder, none imported."""
+"""Finds plugins: those of this package and those that installed distributions announce.
+
+A built-in plugin is a file of its kind's folder. Another distribution announces its own as an entry
+point of the group ``converter.KIND``, whose value is a module::
+
+    [project.entry-points."converter.exporters"]
+    mine = "my_package.exporter"
+
+Either way a plugin is a module that has what ``converter.plugins.KIND`` describes. The parent
+process imports it as well, so that it must not import torch, onnx or ONNX Runtime at its top: it
+does so in its functions, or in a module beside it.
+"""
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points, version
+from importlib.util import find_spec
 from pathlib import Path
 from pkgutil import iter_modules
+from typing import Any
 
-_PLUGINS = Path(__file__).resolve().parent
-_COMMANDS = _PLUGINS.parent / "cli" / "commands"
+from converter.model.errors import ConfigError, Problem
+
+KINDS = ("exporters", "simplifiers", "providers", "executors", "reports")
+BUILT_IN = "onnx-zoo-converter"
+"""The distribution of the plugins that are here."""
+
+_FOLDER = Path(__file__).resolve().parent
+_PACKAGE = __name__.rpartition(".")[0]
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """One plugin, not imported yet.
+
+    Attributes:
+        name: as configurations call it.
+        module: where it is imported from.
+        distribution: what it was installed with.
+    """
+
+    kind: str
+    name: str
+    module: str
+    distribution: str
+
+    @property
+    def version(self) -> str:
+        return version(self.distribution)
+
+    @property
+    def built_in(self) -> bool:
+        return self.distribution == BUILT_IN
+
+    def path(self) -> Path | None:
+        """Its file, where it can be found without importing it."""
+        if self.built_in:
+            return _FOLDER / self.kind / f"{self.name}.py"
+        found = find_spec(self.module)
+        return Path(found.origin) if found is not None and found.origin else None
+
+    def load(self) -> Any:
+        """The module.
+
+        Raises:
+            ConfigError: its distribution cannot be imported.
+        """
+        try:
+            return importlib.import_module(self.module)
+        except ImportError as error:
+            raise ConfigError(
+                Problem(
+                    f"{self.kind}.{self.name}",
+                    f"the plugin of {self.distribution} cannot be imported: {error}.",
+                    f"Install {self.distribution} again, or remove it.",
+                )
+            ) from error
+
+
+@cache
+def found(kind: str) -> dict[str, Plugin]:
+    """All plugins of a kind by their names, none imported.
+
+    Raises:
+        ConfigError: two have one name.
+    """
+    return combined(kind, entry_points(group=f"converter.{kind}"))
+
+
+def combined(kind: str, announced: Iterable[EntryPoint]) -> dict[str, Plugin]:
+    """The built-in plugins of a kind and those that other distributions announce.
+
+    Raises:
+        ConfigError: two have one name.
+    """
+    names = (module.name for module in iter_modules([str(_FOLDER / kind)]))
+    plugins = {
+        name: Plugin(kind, name, f"{_PACKAGE}.{kind}.{name}", BUILT_IN)
+        for name in sorted(names)
+        if not name.startswith("_")
+    }
+    for point in announced:
+        distribution = point.dist.name if point.dist is not None else "unknown"
+        plugin = Plugin(kind, point.name, point.module, distribution)
+        other = plugins.setdefault(point.name, plugin)
+        if other != plugin:
+            raise ConfigError(
+                Problem(
+                    f"{kind}.{point.name}",
+                    f"two plugins have this name: {other.module} of {other.distribution} and "
+                    f"{plugin.module} of {plugin.distribution}.",
+                    "Uninstall one of the two.",
+                )
+            )
+    return plugins
 
 
 def names(kind: str) -> list[str]:
-    """The plugins of a folder (``exporters``, ``simplifiers``, ``executors``, ``commands``, …)."""
-    found = (module.name for module in iter_modules([str(_folder(kind))]))
-    return sorted(name for name in found if not name.startswith("_"))
+    """What a configuration may name."""
+    return list(found(kind))
 
 
-def path(kind: str, name: str) -> Path:
-    """The file of a plugin."""
-    return _folder(kind) / f"{name}.py"
+def load(kind: str, name: str) -> Any:
+    """The module of a plugin.
 
-
-def _folder(kind: str) -> Path:
-    return _COMMANDS if kind == "commands" else _PLUGINS / kind
+    Raises:
+        ConfigError: there is none of that name, or it cannot be imported.
+    """
+    if name not in found(kind):
+        known = ", ".join(names(kind))
+        message = f"found '{name}', expected one of {known}."
+        raise ConfigError(Problem(f"{kind.removesuffix('s')}.name", message))
+    return found(kind)[name].load()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from converter.model.errors import Code, StageError
 from converter.model.job import Job
 from converter.plan import opsets
+from converter.plugins import exporters
 from converter.worker.sources.loading import Loaded
 
 # The least that the dynamo exporter has operators for; it converts down from there, where it can.
@@ -81,9 +81,7 @@ class ExporterContract:
 
     def export(self, subject: Loaded, job: Job, destination: Path) -> None:
         example = EXAMPLE.clone()
-        import_module(f"converter.plugins.exporters.{self.name}").export(
-            subject, job, (example,), destination
-        )
+        exporters.export(self.name, subject, job, (example,), destination)
         assert torch.equal(example, EXAMPLE)
 
     @pytest.fixture(scope="class")

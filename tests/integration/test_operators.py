@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +15,7 @@ import torch
 from jobs import make
 
 from converter.model.errors import Code, StageError
+from converter.plugins import exporters
 
 pytestmark = pytest.mark.integration
 Convert = Callable[..., Any]
@@ -44,9 +44,8 @@ def exported(
     inputs = {name: {"shape": [1]} for name in names}
     job = make(folder, "Net", inputs=inputs, opset=opset, exporters=[exporter])
     loaded: Any = SimpleNamespace(torch_model=model.eval(), kind="module")
-    plugin = importlib.import_module(f"converter.plugins.exporters.{exporter}")
     path = folder / "model.onnx"
-    plugin.export(loaded, job, args, path)
+    exporters.export(exporter, loaded, job, args, path)
     return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
 

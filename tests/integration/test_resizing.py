@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +15,7 @@ import torch
 from jobs import make
 from torch import nn
 
+from converter.plugins import exporters
 from converter.plugins.exporters._resizing import Axis
 
 pytestmark = pytest.mark.integration
@@ -35,9 +35,7 @@ def exported(
     kind = "script_module" if isinstance(model, torch.jit.ScriptModule) else "module"
     loaded: Any = SimpleNamespace(torch_model=model.eval(), kind=kind)
     path = folder / "model.onnx"
-    importlib.import_module(f"converter.plugins.exporters.{exporter}").export(
-        loaded, job, (x,), path
-    )
+    exporters.export(exporter, loaded, job, (x,), path)
     operators = [node.op_type for node in onnx.load(path).graph.node]
     return operators, onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 

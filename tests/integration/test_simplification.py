@@ -21,6 +21,7 @@ from onnx import ModelProto, numpy_helper
 
 from converter.model.errors import Code, StageError
 from converter.model.job import VerifyRecord
+from converter.plugins import loader
 from converter.worker.onnxfile import simplification
 from converter.worker.verify import attribution
 from converter.worker.verify.verification import Verdict
@@ -35,9 +36,11 @@ def plug(monkeypatch: pytest.MonkeyPatch) -> Callable[[Simplify], str]:
     """Make a function a simplifier, gone after the test; gives its name."""
 
     def inject(simplify: Simplify) -> str:
-        module = ModuleType("converter.plugins.simplifiers.temporary")
+        module = ModuleType("temporary")
         module.simplify = simplify  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, module.__name__, module)
+        plugin = loader.Plugin("simplifiers", "temporary", "temporary", loader.BUILT_IN)
+        monkeypatch.setattr(loader, "found", lambda kind: {"temporary": plugin})
         return "temporary"
 
     return inject

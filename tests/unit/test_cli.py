@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from converter.cli import command_line
-from converter.plugins import loader
 from tests.conftest import REPOSITORY, Command
 from tests.unit.conftest import Run
 
@@ -102,7 +101,7 @@ def test_info_says_where_it_was_composed_from(converter_command: Command) -> Non
 def test_help_lists_every_verb_and_flag(run: Run) -> None:
     code, out, _ = run("--help")
     assert code == 0
-    assert all(f"  {verb} " in out for verb in loader.names("commands"))
+    assert all(f"  {verb} " in out for verb in command_line.commands())
     assert all(len(line) <= 80 for line in out.splitlines())
     for word in ("-m", "--config-dir", "--cfg", "--debug", "CONVERTER_TRUST", "CONVERTER_ENV"):
         assert word in out
@@ -126,7 +125,7 @@ def test_an_unknown_verb_names_those_there_are(
 
 
 def test_every_verb_has_a_summary() -> None:
-    assert all(command_line.summary(verb) for verb in loader.names("commands"))
+    assert all(command_line.summary(verb) for verb in command_line.commands())
 
 
 def test_list_shows_name_task_inputs_and_parameters(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,9 +15,9 @@ import pytest
 import yaml
 
 import registry
+from converter.cli import command_line
 from converter.config import validation
 from converter.model.batch import BatchSpec
-from converter.plugins import loader
 from tests.unit.conftest import Composer
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -85,7 +85,7 @@ def test_the_night_is_what_the_guide_says(composed: Composer) -> None:
 @pytest.mark.parametrize("words", commands(), ids=shlex.join)
 def test_every_command_calls_what_exists(composed: Composer, words: list[str]) -> None:
     if "=" not in words[0]:
-        assert words[0] in loader.names("commands")
+        assert words[0] in command_line.commands()
         return
     spec = composed_spec(composed, words)
     for pattern in spec.exclude:

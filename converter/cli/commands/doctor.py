@@ -13,7 +13,7 @@ from converter.doctor.facts import Facts, collect
 from converter.doctor.trial import Trial
 from converter.inspection.text import wrap
 from converter.model.errors import ExitCode, RunError
-from converter.plan import opsets
+from converter.plan import opsets, request
 from converter.worker.runtime.probe import WORKER
 
 SUMMARY = "versions, providers, opset ranges, known conflicts with their fixes; [--json]"
@@ -61,7 +61,7 @@ def _describe(facts: Facts, trials: Sequence[Trial]) -> Iterator[str]:
     gpus = [f"{gpu.name}, driver {gpu.driver}" for gpu in here.gpus]
     packages = [f"{name} {version}" for name, version in here.packages.items() if version]
     runtime = facts.said("onnxruntime")
-    spans = [(name, opsets.span(name, opsets.installed_torch())) for name in opsets.TABLE]
+    spans = [(name, opsets.span(name, opsets.installed_torch())) for name in request.exporters()]
     rows = {
         "system": f"{here.os}, Python {here.python}",
         "python": sys.executable,

@@ -1,17 +1,15 @@
-"""Executors: how jobs are run. One file each, named as in ``executor.name``.
+"""Executors: how jobs are run.
 
-A module here has ``create(spec: ExecutorSpec) -> Executor``.
+A plugin of this kind is a module that has ``create(spec: ExecutorSpec) -> Executor``.
 """
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from converter.model.batch import ExecutorSpec
-from converter.model.errors import ConfigError, Problem
 from converter.model.job import Job, JobResult, StageName
 from converter.plugins import loader
 
@@ -62,13 +60,5 @@ def create(spec: ExecutorSpec) -> Executor:
     Raises:
         ConfigError: there is no such executor.
     """
-    known = loader.names("executors")
-    if spec.name not in known:
-        raise ConfigError(
-            Problem(
-                "executor.name",
-                f"found '{spec.name}', expected one of {', '.join(known)}.",
-            )
-        )
-    executor: Executor = importlib.import_module(f"{__name__}.{spec.name}").create(spec)
+    executor: Executor = loader.load("executors", spec.name).create(spec)
     return executor

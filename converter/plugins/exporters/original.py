@@ -1,48 +1,27 @@
-"""For ONNX sources: the file as it came, at its own opset or the one that the model pins.
-
-Chosen by the pipeline; a PyTorch model cannot be exported with it.
-"""
+"""For ONNX sources: the file as it came, at its own opset or the one that the model pins."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import onnx
-from onnx import version_converter
-
-from converter.model.errors import Code, StageError
 from converter.model.job import Job
-from converter.worker.onnxfile import structure
-from converter.worker.sources.loading import Loaded
-from converter.worker.sources.onnx_source import OnnxFile
 
+if TYPE_CHECKING:
+    from converter.worker.sources.loading import Loaded
 
-def export(loaded: Loaded, job: Job, arguments: tuple[Any, ...], destination: Path) -> None:
-    """Write the loaded model to ``destination``, large weights beside it.
-
-    Raises:
-        StageError: EXPORT_UNSUPPORTED, when the source is not ONNX or cannot be converted
-            to the pinned opset.
-    """
-    if not isinstance(loaded.model, OnnxFile):
-        raise StageError(Code.EXPORT_UNSUPPORTED, unsuited(loaded, job) or "")
-    model = loaded.model.proto
-    if job.opset is not None and structure.opsets(model).get("ai.onnx") != job.opset:
-        try:
-            model = version_converter.convert_version(model, job.opset)
-        except RuntimeError as error:
-            raise StageError(
-                Code.EXPORT_UNSUPPORTED,
-                f"onnx cannot convert the file to opset {job.opset}: {error}",
-                "leave out opset to keep the file's own",
-            ) from error
-    large = structure.weight_bytes(model) > 1 << 30
-    onnx.save_model(model, destination, save_as_external_data=large)
+SOURCES = "onnx"
+CAPTURE = "copy"
+OPSETS: tuple[tuple[tuple[int, int], int, int], ...] = ()  # all that onnx can convert between
+NATIVE_OPSET: int | None = None
+TRAINING_HINT = ""
 
 
 def unsuited(loaded: Loaded, job: Job) -> str | None:
-    """Why it takes no such source or option at all; ``None``: it tries."""
-    if isinstance(loaded.model, OnnxFile):
-        return None
-    return "exporter original is for {onnx: …} sources only"
+    return None if loaded.kind == "onnx" else "exporter original is for {onnx: …} sources only"
+
+
+def export(loaded: Loaded, job: Job, arguments: tuple[Any, ...], destination: Path) -> None:
+    from converter.plugins.exporters import _original
+
+    _original.export(loaded, job, arguments, destination)

@@ -2,109 +2,31 @@
 
 from __future__ import annotations
 
-import re
-import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch.onnx import TrainingMode, errors
-
-from converter.model.errors import Code, StageError
 from converter.model.job import Job
-from converter.plugins.exporters import _symbolics
-from converter.worker.sources.loading import Loaded
 
-# What a plain RuntimeError of torch says, and what to do about it.
-_REFUSALS = {
-    "Couldn't export Python operator": "give the autograd function a `symbolic` method",
-    "Unsupported onnx_opset_version": "request another opset",
-}
-# What torch 2.15 says of every export, or of the way in which this exporter calls it.
-_USUAL = (
-    "You are using the legacy TorchScript-based ONNX export",
-    "The feature will be removed. Please remove usage of this function",
-    "Setting `training` to something other than default is deprecated",
-)
+if TYPE_CHECKING:
+    from converter.worker.sources.loading import Loaded
 
-
-def export(loaded: Loaded, job: Job, arguments: tuple[Any, ...], destination: Path) -> None:
-    """Write ``destination``; parameters over 2 GB go into files beside it.
-
-    Raises:
-        StageError: EXPORT_UNSUPPORTED, for an operator or a source without ONNX form here.
-    """
-    if why := unsuited(loaded, job):
-        raise StageError(Code.EXPORT_UNSUPPORTED, why)
-    # The fused attention of the eval fast path has no ONNX form; it is the same mathematics.
-    fastpath = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        # Tracing with gradients keeps every activation: over 20 GB for mvit_v2_s.
-        with warnings.catch_warnings(), torch.no_grad():
-            for text in _USUAL:
-                warnings.filterwarnings("ignore", re.escape(text), DeprecationWarning)
-            _export(loaded.torch_model, job, arguments, destination)
-    except (errors.UnsupportedOperatorError, errors.SymbolicValueError) as error:
-        raise StageError(
-            Code.EXPORT_UNSUPPORTED, _first_line(error), _advice(str(error), job)
-        ) from error
-    except RuntimeError as error:
-        if job.export.parameter_names and "number of input names provided" in str(error):
-            raise _too_many_names(error, job) from error
-        hint = next((hint for words, hint in _REFUSALS.items() if words in str(error)), None)
-        if hint is None:
-            raise
-        raise StageError(Code.EXPORT_UNSUPPORTED, _first_line(error), hint) from error
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fastpath)
+SOURCES = "pytorch"
+CAPTURE = "trace"
+# torch states them.
+OPSETS = (((2, 0), 7, 23),)
+NATIVE_OPSET: int | None = None
+TRAINING_HINT = "a dropout whose result nobody uses is in no graph: take it out of forward"
 
 
 def unsuited(loaded: Loaded, job: Job) -> str | None:
-    """Why it takes no such source or option at all; ``None``: it tries."""
+    if loaded.kind == "onnx":
+        return "the torchscript exporter does not take a file that is ONNX already"
     if loaded.kind == "exported_program":
         return "the torchscript exporter does not take an exported program"
     return None
 
 
-def _export(model: Any, job: Job, arguments: tuple[Any, ...], destination: Path) -> None:
-    _symbolics.register()
-    torch.onnx.export(
-        model,
-        arguments,
-        str(destination),  # torch writes external data only for a path of type str
-        dynamo=False,
-        input_names=[*job.inputs, *job.export.parameter_names],
-        output_names=job.outputs or None,
-        opset_version=job.opset,
-        dynamic_axes=job.dynamic_axes or None,
-        training=TrainingMode.TRAINING if job.training == "train" else TrainingMode.EVAL,
-        # Folding would merge parameters that are to be fed one by one.
-        do_constant_folding=job.export.constant_folding and job.export.export_params,
-        export_params=job.export.export_params,
-        keep_initializers_as_inputs=job.export.keep_initializers_as_inputs,
-        custom_opsets=job.export.custom_opsets or None,
-    )
+def export(loaded: Loaded, job: Job, arguments: tuple[Any, ...], destination: Path) -> None:
+    from converter.plugins.exporters import _torchscript
 
-
-def _too_many_names(error: RuntimeError, job: Job) -> StageError:
-    """Torch counts inputs and parameters together."""
-    names = job.export.parameter_names
-    return StageError(
-        Code.EXPORT,
-        f"models.{job.name}.export.parameter_names has {len(names)} names, the inputs "
-        f"{len(job.inputs)}: {_first_line(error)}",
-        "give one name for each parameter",
-    )
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0].strip()
-
-
-def _advice(message: str, job: Job) -> str:
-    """Torch says which opset has the operator, where one has it."""
-    if "opset version" in message and "Support for this operator was added in version" in message:
-        version = message.split("was added in version")[1].split(",")[0].strip()
-        return f"opset {version} has it; this run requests {job.opset}"
-    return "rewrite the operator with others, or register a symbolic function for it"
+    _torchscript.export(loaded, job, arguments, destination)

@@ -1,13 +1,17 @@
-"""Execution providers: one file each, whose name is its configuration name."""
+"""Execution providers of ONNX Runtime.
+
+A plugin of this kind is a module that has what ``Provider`` lists.
+"""
 
 from __future__ import annotations
 
-import importlib
-from typing import Protocol, cast
+from typing import Protocol
+
+from converter.plugins import loader
 
 
 class Provider(Protocol):
-    """What a module here has.
+    """What a plugin has.
 
     Attributes:
         NAME: what ONNX Runtime calls it.
@@ -31,5 +35,10 @@ class Provider(Protocol):
 
 
 def load(name: str) -> Provider:
-    """The provider of a configuration name."""
-    return cast(Provider, importlib.import_module(f"{__name__}.{name}"))
+    """The provider of a name.
+
+    Raises:
+        ConfigError: there is none, or it cannot be imported.
+    """
+    provider: Provider = loader.load("providers", name)
+    return provider

@@ -1,7 +1,5 @@
 """NVIDIA GPUs through CUDA and cuDNN (package ``onnxruntime-gpu``)."""
 
-import onnxruntime
-
 NAME = "CUDAExecutionProvider"
 # TF32 keeps 10 bits of mantissa: verification against float32 needs all 23.
 OPTIONS: dict[str, str] = {"use_tf32": "0"}
@@ -19,4 +17,6 @@ LIBRARIES = (
 
 def prepare() -> None:
     """Load the libraries that pip has put where the dynamic loader does not look."""
+    import onnxruntime
+
     onnxruntime.preload_dlls()

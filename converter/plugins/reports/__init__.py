@@ -7,7 +7,6 @@ so that they can be made again at any time.
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 
 from converter.model.manifest import Manifest, write_atomic
@@ -22,7 +21,7 @@ def write(manifest: Manifest, directory: Path) -> list[Path]:
     """
     paths = []
     for name in loader.names("reports"):
-        plugin = importlib.import_module(f"{__name__}.{name}")
+        plugin = loader.load("reports", name)
         path = directory / plugin.FILE
         write_atomic(path, plugin.render(manifest, directory))
         paths.append(path)

@@ -1,6 +1,32 @@
-"""Simplifiers: one file each, whose name is its configuration name.
+"""Simplifiers: an ONNX model made smaller, with the same results.
 
-A simplifier is a module with ``simplify(model) -> ModelProto``. It gets a loaded,
+A plugin of this kind is a module with ``simplify(model) -> ModelProto``. It gets a loaded,
 checked model, never a path (onnxsim follows external data out of the model's folder),
 and is never trusted: ``converter.worker.onnxfile.simplification`` decides whether its result ships.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from converter.plugins import loader
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+
+class Simplifier(Protocol):
+    """What a plugin has."""
+
+    def simplify(self, model: ModelProto) -> ModelProto:
+        """The simplified model. Whatever it raises costs the simplification only."""
+
+
+def load(name: str) -> Simplifier:
+    """The simplifier of a name.
+
+    Raises:
+        ConfigError: there is none, or it cannot be imported.
+    """
+    simplifier: Simplifier = loader.load("simplifiers", name)
+    return simplifier

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from onnx import ModelProto
+from typing import TYPE_CHECKING
 
-import onnxsim
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 
 def simplify(model: ModelProto) -> ModelProto:
     """The simplified model. Its second result is not used: it is True whatever happened."""
+    import onnxsim
+
     simplified: ModelProto = onnxsim.simplify(model)[0]
     return simplified

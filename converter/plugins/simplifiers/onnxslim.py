@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from onnx import ModelProto
+from typing import TYPE_CHECKING
 
-import onnxslim
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 
 def simplify(model: ModelProto) -> ModelProto:
@@ -13,6 +14,8 @@ def simplify(model: ModelProto) -> ModelProto:
     Raises:
         RuntimeError: onnxslim gave no model.
     """
+    import onnxslim
+
     slimmed: ModelProto | None = onnxslim.slim(model)
     if slimmed is None:
         raise RuntimeError("onnxslim gave no model")

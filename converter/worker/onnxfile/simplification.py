@@ -8,7 +8,6 @@ manifest says why.
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import ModelProto
 
 from converter.model.job import SimplifyRecord, TensorInfo
+from converter.plugins import simplifiers
 from converter.worker.onnxfile import structure
 from converter.worker.recording import isolation
 
@@ -91,10 +91,10 @@ def _reverted(reason: str, nodes: int, ops: dict[str, int]) -> Simplified:
 
 def _run(simplifier: str, model: ModelProto, scratch: Path) -> ModelProto:
     output = scratch / "simplified.onnx"
-    module = importlib.import_module(f"converter.plugins.simplifiers.{simplifier}")
+    plugin = simplifiers.load(simplifier)
 
     def work() -> None:
-        output.write_bytes(module.simplify(model).SerializeToString())
+        output.write_bytes(plugin.simplify(model).SerializeToString())
 
     isolation.call(
         work, seconds=_SECONDS, memory_bytes=_MEMORY_BYTES, log=scratch / "simplifier.log"

@@ -6,7 +6,6 @@ job are tried in order until one of them verifies.
 
 from __future__ import annotations
 
-import importlib
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -30,7 +29,7 @@ from converter.model.job import (
     Status,
     VerifyRecord,
 )
-from converter.plugins.exporters import Exporter
+from converter.plugins import exporters
 from converter.worker.inputs.inputs import Array
 from converter.worker.onnxfile import checking, kernels, publishing, simplification, structure
 from converter.worker.pipeline import onnx_wording, remedy
@@ -51,8 +50,6 @@ from converter.worker.verify import (
 from converter.worker.verify.verification import Verdict
 
 Emit = Callable[[News], None]
-
-_UNUSED = "a dropout whose result nobody uses is in no graph: take it out of forward"
 
 
 @dataclass
@@ -104,7 +101,7 @@ def run(job: Job, emit: Emit, on_error: OnError | None = None) -> JobResult:
         error = failed.error
     else:
         loaded.reading.stop()  # what exporters open is theirs
-        for exporter in ["original"] if loaded.kind == "onnx" else job.exporters:
+        for exporter in job.exporters:
             recorder = Recorder(job, emit, loading.describe, on_error)
             attempts.append(_attempt(exporter, loaded, references, job, recorder))
             emit(attempts[-1].outcome)
@@ -174,14 +171,13 @@ def _convert(
     told = {domain.KEY: domain.words(domain.of(references, job, {}))}
     with recorder.stage("export"):
         values = parameters(loaded, job)
-        plugin: Exporter = importlib.import_module(f"converter.plugins.exporters.{done.exporter}")
         with execution.bound(loaded, job):
-            plugin.export(loaded, job, _example(references, loaded), raw)
+            exporters.export(done.exporter, loaded, job, _example(references, loaded), raw)
     with recorder.stage("check"):
         model = checking.exported(raw, job, references.cases)
         checking.check(model, job, done.exporter, set(values))
         if job.training == "train":
-            hint = _UNUSED if done.exporter == "torchscript" else ""
+            hint = exporters.load(done.exporter).TRAINING_HINT
             training.check(model, loaded, references.dropped, f"the {done.exporter} export", hint)
         if job.simplifier is None:
             publishing.save(model, final, job.export, told)

@@ -7,7 +7,6 @@ before it is promised.
 
 from __future__ import annotations
 
-import importlib
 import re
 from collections.abc import Callable, Sequence
 
@@ -17,7 +16,7 @@ from converter.model.errors import Code
 from converter.model.job import STAGES, ErrorRecord, Job
 from converter.plan import opsets
 from converter.plan.alternatives import named, untried
-from converter.plugins.exporters import Exporter
+from converter.plugins import exporters
 from converter.worker.runtime import runtime_errors
 from converter.worker.sources.loading import Loaded
 from converter.worker.verify import fastpath
@@ -43,8 +42,6 @@ _EXPORTERS_DIFFER = {
     Code.VERIFY_SHAPE,
     Code.VERIFY_NONFINITE,
 }
-# The exporter builds at this opset and converts down from there, which may go wrong (torch 2.15).
-_NATIVE = {"dynamo": 18}
 # What no opset cures.
 _OF_THE_MODEL = {Code.INPUT_DROPPED, Code.INPUT_MUTATED, Code.TRAINING_IGNORED, Code.VERIFY_VACUOUS}
 _VARY = (
@@ -110,7 +107,7 @@ def _native_opset(exporter: str, error: ErrorRecord) -> int | None:
     """Where a graph was captured and could not be converted, or its file is refused or wrong."""
     made = error.stage is not None and STAGES.index(error.stage) > STAGES.index("export")
     converted = error.code is Code.EXPORT or (made and error.code not in _OF_THE_MODEL)
-    return _NATIVE.get(exporter) if converted else None
+    return exporters.load(exporter).NATIVE_OPSET if converted else None
 
 
 def _other_exporter(error: ErrorRecord, loaded: Loaded, job: Job) -> str:
@@ -118,8 +115,7 @@ def _other_exporter(error: ErrorRecord, loaded: Loaded, job: Job) -> str:
     if error.code not in _EXPORTERS_DIFFER or error.stage in (None, "load", "reference"):
         return ""
     for name in untried(job):
-        plugin: Exporter = importlib.import_module(f"converter.plugins.exporters.{name}")
-        if plugin.unsuited(loaded, job) is None:
+        if exporters.load(name).unsuited(loaded, job) is None:
             return f"try {named(name, job.opset)}"
     return ""
 

@@ -14,6 +14,7 @@ import torch
 from torch.jit import TracerWarning  # type: ignore[attr-defined]  # torch's own name for it
 
 from converter.model.job import Branch, Job
+from converter.plugins import exporters
 from converter.worker.recording import coverage, stages
 from converter.worker.recording.coverage import Place, Ways
 from converter.worker.reference import execution
@@ -50,7 +51,7 @@ def frozen(
     """
     places = _places(exporter, caught, references)
     known: set[Place] = set().union(*(item.ways.numbers for item in references.cases))
-    if exporter != "torchscript" or known.issuperset(places):
+    if exporters.load(exporter).CAPTURE != "trace" or known.issuperset(places):
         return FrozenPlaces(places)
     return FrozenPlaces(places, _sizes(loaded, references, job) & set(places))
 
@@ -107,7 +108,7 @@ def _places(
         for warning in caught
         if issubclass(warning.category, TracerWarning) and coverage.noted(warning.filename)
     ]
-    if exporter == "original":
+    if exporters.load(exporter).CAPTURE == "copy":
         return []
     ways = [item.ways for item in references.cases if not item.blind]
     found += sorted(set().union(*(item.compared for item in ways)))

@@ -1,0 +1,67 @@
+"""What the exporter ``dynamo`` does in a worker."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.onnx import errors as onnx_errors
+
+from converter.model.errors import Code, StageError
+from converter.model.job import Job
+from converter.plugins.exporters import _translations
+from converter.worker.sources.loading import Loaded
+
+# How torch.export says that the code needs one size of an axis that was declared dynamic.
+_FIXED = ("inferred a static shape", "specialized it to be a constant")
+
+
+def export(loaded: Loaded, job: Job, arguments: tuple[Any, ...], destination: Path) -> None:
+    """Write ``destination`` and, beside it, its external data.
+
+    Raises:
+        StageError: EXPORT_UNSUPPORTED, for an operator, a source or an option that it cannot do;
+            DIM_SPECIALISED, for a dynamic axis that the code fixes.
+    """
+    try:
+        torch.onnx.export(
+            loaded.torch_model,
+            arguments,
+            destination,
+            dynamo=True,
+            input_names=list(job.inputs),
+            output_names=job.outputs or None,
+            opset_version=job.opset,
+            dynamic_shapes=_dynamic_shapes(loaded, job),
+            keep_initializers_as_inputs=job.export.keep_initializers_as_inputs,
+            optimize=job.export.constant_folding,
+            external_data=True,
+            custom_translation_table=_translations.table(),
+            verbose=False,
+        )
+    except onnx_errors.OnnxExporterError as error:
+        raise _refusal(error) from error
+
+
+def _refusal(error: BaseException) -> StageError:
+    """What the first cause of an exporter's error says."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip(" -") for line in str(error).splitlines() if line.strip()]
+    for line in lines:
+        if any(words in line for words in _FIXED):
+            hint = "the model's code fixes this axis; rewrite it, or remove the axis"
+            return StageError(Code.DIM_SPECIALISED, line, hint)
+    return StageError(
+        Code.EXPORT_UNSUPPORTED,
+        f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__,
+        "the log has torch.export's report",
+    )
+
+
+def _dynamic_shapes(loaded: Loaded, job: Job) -> tuple[Any, ...] | None:
+    """``dynamic_axes`` in the terms of ``torch.export``: a mapping for each argument."""
+    if loaded.kind == "exported_program" or not any(n in job.dynamic_axes for n in job.inputs):
+        return None
+    return tuple(job.dynamic_axes.get(name) or None for name in job.inputs)
