@@ -6,7 +6,8 @@ Two kinds of module live in this folder, and nothing lists them but the folder i
   ``SOURCES = {name: {...}}``. It is read with ``ast``, never executed, by the parent.
 * A family module (``torchvision_zoo.py``) offers the models of a library. It is free of
   torch, states a literal ``PREFIX`` and has ``names()`` and ``entry(name)``; it is imported
-  only when a name or a pattern needs it.
+  only when a name or a pattern needs it. A distribution that announces a module as entry point
+  ``NAME`` of ``converter.models`` offers a family too, whose prefix is ``NAME/``.
 
 A worker builds a model with ``getattr(import_module(entry.module), entry.builder)(**kwargs)``.
 """
@@ -24,6 +25,9 @@ from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any, Protocol, cast
+
+from converter.model.errors import ConfigError, Problem
+from converter.plugins import loader
 
 FOLDER = Path(__file__).resolve().parent
 
@@ -122,7 +126,11 @@ def _last(name: str) -> str:
 
 @cache
 def _modules() -> tuple[dict[str, tuple[dict[str, Any], ast.Module]], dict[str, str]]:
-    """The folder, read once: module → (its SOURCES, its tree), and prefix → family module."""
+    """The folder, read once: module → (its SOURCES, its tree), and prefix → family module.
+
+    Raises:
+        ConfigError: two families have one prefix.
+    """
     own: dict[str, tuple[dict[str, Any], ast.Module]] = {}
     families: dict[str, str] = {}
     for found in iter_modules([str(FOLDER)]):
@@ -131,7 +139,12 @@ def _modules() -> tuple[dict[str, tuple[dict[str, Any], ast.Module]], dict[str, 
         if "SOURCES" in literals:
             own[found.name] = literals["SOURCES"], tree
         elif "PREFIX" in literals:
-            families[literals["PREFIX"]] = found.name
+            families[literals["PREFIX"]] = f"{__name__}.{found.name}"
+    for plugin in loader.found("models").values():
+        prefix = f"{plugin.name}/"
+        if families.setdefault(prefix, plugin.module) != plugin.module:
+            message = f"{plugin.distribution} announces a family that is here: {families[prefix]}."
+            raise ConfigError(Problem(f"models.{plugin.name}", message, "Uninstall it."))
     return own, families
 
 
@@ -145,7 +158,7 @@ def _literals(tree: ast.Module) -> Iterator[tuple[str, Any]]:
 
 @cache
 def _family(prefix: str) -> Family:
-    return cast(Family, import_module(f"{__name__}.{_modules()[1][prefix]}"))
+    return cast(Family, import_module(_modules()[1][prefix]))
 
 
 @cache

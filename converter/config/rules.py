@@ -68,8 +68,12 @@ def _choices(spec: BatchSpec) -> list[Problem]:
         problems += _choice("exporter.order", exporter, exporters)
     problems += _choice("simplifier.name", spec.simplifier.name, loader.names("simplifiers"))
     problems += _choice("executor.name", spec.executor.name, loader.names("executors"))
+    for report in spec.reports:
+        problems += _choice("reports", report, loader.names("reports"))
     for provider in spec.benchmark.providers:
         problems += _choice("benchmark.providers", provider, loader.names("providers"))
+    for value in _repeated(spec.reports):
+        problems.append(Problem("reports", f"{value} is listed more than once."))
     for listed in ("providers", "batch_sizes"):
         for value in _repeated(getattr(spec.benchmark, listed)):
             problems.append(Problem(f"benchmark.{listed}", f"{value} is listed more than once."))

@@ -117,6 +117,7 @@ class BatchSpec(Frozen):
     baseline: str | None = None
     compare: CompareSpec = CompareSpec()
     store: StoreSpec = StoreSpec()
+    reports: list[Text] = Field(["csv", "html", "junit", "markdown"])
     publish_to: str | None = None
     keep: Annotated[int, Field(ge=1)] | None = None
     exclusive: bool = False

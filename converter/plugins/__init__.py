@@ -1,1 +1,1 @@
-"""What can be added: exporters, simplifiers, providers, executors, reports; and their loader."""
+"""What can be added: exporters, simplifiers, providers, executors, reports; their loader."""

@@ -1,7 +1,8 @@
 """Finds plugins: those of this package and those that installed distributions announce.
 
-A built-in plugin is a file of its kind's folder. Another distribution announces its own as an entry
-point of the group ``converter.KIND``, whose value is a module::
+A built-in plugin is a file of its kind's folder; families of models are in ``registry``. Another
+distribution announces its own as an entry point of the group ``converter.KIND``, whose value is a
+module::
 
     [project.entry-points."converter.exporters"]
     mine = "my_package.exporter"
@@ -25,7 +26,7 @@ from typing import Any
 
 from converter.model.errors import ConfigError, Problem
 
-KINDS = ("exporters", "simplifiers", "providers", "executors", "reports")
+KINDS = ("exporters", "simplifiers", "providers", "executors", "reports", "models")
 BUILT_IN = "onnx-zoo-converter"
 """The distribution of the plugins that are here."""
 
@@ -89,6 +90,11 @@ def found(kind: str) -> dict[str, Plugin]:
         ConfigError: two have one name.
     """
     return combined(kind, entry_points(group=f"converter.{kind}"))
+
+
+def every() -> list[Plugin]:
+    """The plugins of all kinds; families of models that are here stand in ``registry``."""
+    return [plugin for kind in KINDS for plugin in found(kind).values()]
 
 
 def combined(kind: str, announced: Iterable[EntryPoint]) -> dict[str, Plugin]:

@@ -71,13 +71,13 @@ def finish(
         notes.insert(0, "\n".join(wording.lines(found)))
     problems: list[str] = []
     try:
-        final = _write(final, context.directory, code)
+        final = _write(final, context, code)
         notes += _point_latest(final, context)
         if came_to_end:
             problems = [*_publish(final, context), *_prune(context)]
         if problems:
             code = ExitCode.RUN_FAILED
-            final = _write(final, context.directory, code, problems)
+            final = _write(final, context, code, problems)
     except OSError as error:
         if failure is None:
             notes += record.farewell(None, error)
@@ -113,7 +113,7 @@ def _closed(
 
 
 def _write(
-    final: Manifest, directory: Path, code: ExitCode, problems: Sequence[str] = ()
+    final: Manifest, context: RunContext, code: ExitCode, problems: Sequence[str] = ()
 ) -> Manifest:
     """Write reports and manifest, with the exit code in them."""
     told = [plain(problem) for problem in problems]
@@ -121,8 +121,8 @@ def _write(
     final = final.model_copy(update={"run": run})
     # The manifest says that the run is complete, and so comes last: a disk that fills with the
     # reports, or a kill among them, leaves the one that says it is not.
-    reports.write(final, directory)
-    manifest.write(final, directory)
+    reports.write(final, context.directory, context.spec.reports)
+    manifest.write(final, context.directory)
     return final
 
 

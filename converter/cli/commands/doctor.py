@@ -14,6 +14,8 @@ from converter.doctor.trial import Trial
 from converter.inspection.text import wrap
 from converter.model.errors import ExitCode, RunError
 from converter.plan import opsets, request
+from converter.plugins import loader
+from converter.plugins.loader import Plugin
 from converter.worker.runtime.probe import WORKER
 
 SUMMARY = "versions, providers, opset ranges, known conflicts with their fixes; [--json]"
@@ -38,6 +40,7 @@ def main(argv: Sequence[str]) -> int:
             "findings": [finding.model_dump() for finding in found],
             "trials": [trial.model_dump() for trial in trials],
             "facts": facts.model_dump(mode="json"),
+            "plugins": [_listed(plugin) for plugin in loader.every()],
         }
         print(json.dumps(record, indent=2, ensure_ascii=False))
     else:
@@ -62,6 +65,7 @@ def _describe(facts: Facts, trials: Sequence[Trial]) -> Iterator[str]:
     packages = [f"{name} {version}" for name, version in here.packages.items() if version]
     runtime = facts.said("onnxruntime")
     spans = [(name, opsets.span(name, opsets.installed_torch())) for name in request.exporters()]
+    added = [plugin for plugin in loader.every() if not plugin.built_in]
     rows = {
         "system": f"{here.os}, Python {here.python}",
         "python": sys.executable,
@@ -72,6 +76,7 @@ def _describe(facts: Facts, trials: Sequence[Trial]) -> Iterator[str]:
         "opsets": ", ".join(f"{name} {low} to {high}" for name, (low, high) in spans)
         + f"; onnx knows {facts.said('onnx').get('opset', '?')}"
         + f", ONNX Runtime runs {runtime.get('opset', '?')}",
+        "plugins": ", ".join(map(_plugin, added)) or "those of this package only",
         "outputs": f"{facts.outputs}, {size(facts.free_bytes)} free",
         "trusted": ", ".join(facts.trusted) or "no code but the registry and its libraries",
         "imports": ", ".join(f"{n} {probe.seconds:.1f} s" for n, probe in facts.probes.items()),
@@ -79,6 +84,20 @@ def _describe(facts: Facts, trials: Sequence[Trial]) -> Iterator[str]:
     }
     for label, text in rows.items():
         yield from wrap(text, f"{label:<11}", " " * 11)
+
+
+def _listed(plugin: Plugin) -> dict[str, str]:
+    return {
+        "kind": plugin.kind,
+        "name": plugin.name,
+        "distribution": plugin.distribution,
+        "version": plugin.version,
+    }
+
+
+def _plugin(plugin: Plugin) -> str:
+    kind = plugin.kind.removesuffix("s")
+    return f"{kind} {plugin.name} of {plugin.distribution} {plugin.version}"
 
 
 def _outcome(trial: Trial) -> str:

@@ -12,7 +12,7 @@ from converter.model import manifest
 from converter.model.errors import ConfigError, ExitCode, Problem, RunError
 from converter.model.manifest import MANIFEST, Manifest
 from converter.model.wording import did_you_mean
-from converter.plugins import reports
+from converter.plugins import loader, reports
 
 SUMMARY = "write report.html and the other reports again: RUN_DIR"
 
@@ -29,7 +29,7 @@ def main(argv: Sequence[str]) -> int:
     directory = parser.parse_args(argv).run
     recorded = manifest.as_left(_manifest(directory), directory)
     try:
-        paths = reports.write(recorded, directory)
+        paths = reports.write(recorded, directory, loader.names("reports"))
     except OSError as error:
         reason = error.strerror or str(error)
         raise RunError(f"cannot write into {directory}: {reason}") from error

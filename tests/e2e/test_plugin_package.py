@@ -1,0 +1,91 @@
+"""A distribution adds an exporter, a provider, a report and a family of models, from outside."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+import venv
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+import pytest
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The converter in an environment of its own, into which the package was installed as a wheel.
+
+    The libraries are those of this environment, so that nothing is fetched.
+    """
+    folder = tmp_path_factory.mktemp("acme")
+    pip = [sys.executable, "-m", "pip", "--quiet"]
+    build = ["wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder)]
+    subprocess.run([*pip, *build, str(REPOSITORY / "tests" / "plugin")], check=True)
+    (wheel,) = folder.glob("*.whl")
+    venv.create(folder / "env", with_pip=False)
+    (site,) = (folder / "env" / "lib").glob("python*/site-packages")
+    (site / "here.pth").write_text(f"{sysconfig.get_path('purelib')}\n{REPOSITORY}\n")
+    subprocess.run([*pip, "install", "--no-deps", "--target", str(site), str(wheel)], check=True)
+    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
+
+    def call(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(folder / "env" / "bin" / "python"), "-m", "converter", *arguments],
+            cwd=cwd,
+            env={**environment, "OMP_NUM_THREADS": "1"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+
+    return call
+
+
+def test_from_wheel_to_report(run: Run, tmp_path: Path) -> None:
+    models = "+models={one: {source: acme/twice, exporter: acme_trace}}"
+    chosen = ("benchmark.providers=[cpu,acme_cpu]", "reports=[acme_lines,markdown]")
+    done = run(models, *chosen, "benchmark.budget_s=0.2", "hydra.run.dir=out", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    out = tmp_path / "out"
+    assert (out / "acme.txt").read_text() == "one ok\n"
+    assert not (out / "report.html").exists()
+    (row,) = json.loads((out / "manifest.json").read_text())["models"]
+    assert row["artifact"]["exporter"] == "acme_trace"
+    assert [(one["provider"], one["status"]) for one in row["latency"]] == [
+        ("cpu", "measured"),
+        ("acme_cpu", "measured"),
+    ]
+    assert onnx.load(out / "models" / "one" / "one.onnx").producer_name == "acme"
+    again = run(models, *chosen, "benchmark=off", "hydra.run.dir=again", cwd=tmp_path)
+    assert "1 from the store" in again.stdout
+
+
+def test_it_is_listed(run: Run, tmp_path: Path) -> None:
+    assert "acme/twice" in run("list", "acme/*", cwd=tmp_path).stdout
+    done = run("doctor", "--json", cwd=tmp_path)
+    plugins = json.loads(done.stdout)["plugins"]
+    added = [one for one in plugins if one["distribution"] == "acme-plugins"]
+    assert [(one["kind"], one["name"], one["version"]) for one in added] == [
+        ("exporters", "acme_trace", "1.2.0"),
+        ("providers", "acme_cpu", "1.2.0"),
+        ("reports", "acme_lines", "1.2.0"),
+        ("models", "acme", "1.2.0"),
+    ]
+
+
+def test_what_it_cannot_do_is_told_before_any_work(run: Run, tmp_path: Path) -> None:
+    models = "+models={one: {source: acme/twice, exporter: acme_trace}}"
+    done = run(models, "opset=20", "benchmark=off", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "acme_trace does opsets 13 to 18" in done.stderr

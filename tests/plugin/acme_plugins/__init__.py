@@ -1,0 +1,1 @@
+"""Plugins for the converter that live outside of its repository."""

@@ -1,0 +1,61 @@
+"""The loader of plugins: which there are, where they come from, two of one name."""
+
+from __future__ import annotations
+
+from importlib.metadata import EntryPoint
+
+import pytest
+
+from converter.model.errors import ConfigError
+from converter.plugins import loader
+
+
+def point(name: str, module: str) -> EntryPoint:
+    return EntryPoint(name, module, "converter.exporters")
+
+
+def test_the_files_of_a_folder_are_plugins() -> None:
+    assert loader.names("simplifiers") == ["onnxsim", "onnxslim"]
+    plugin = loader.found("exporters")["dynamo"]
+    assert (plugin.distribution, plugin.built_in) == (loader.BUILT_IN, True)
+    assert plugin.version
+    path = plugin.path()
+    assert path is not None
+    assert path.is_file()
+
+
+def test_what_another_distribution_announces_is_one_too() -> None:
+    found = loader.combined("exporters", [point("mine", "json")])
+    assert list(found) == ["dynamo", "original", "torchscript", "mine"]
+    assert found["mine"].load().dumps(1) == "1"
+    assert not found["mine"].built_in
+
+
+def test_two_of_one_name_are_named() -> None:
+    with pytest.raises(ConfigError) as caught:
+        loader.combined("exporters", [point("dynamo", "acme.exporter")])
+    said = str(caught.value.problems[0])
+    assert "converter.plugins.exporters.dynamo of onnx-zoo-converter" in said
+    assert "acme.exporter of unknown" in said
+
+
+def test_one_that_cannot_be_imported_names_its_distribution() -> None:
+    plugin = loader.combined("exporters", [point("mine", "no_such_package.exporter")])["mine"]
+    with pytest.raises(ConfigError, match=r"exporters\.mine: the plugin of unknown cannot be"):
+        plugin.load()
+    with pytest.raises(ConfigError, match="found 'none', expected one of dynamo, "):
+        loader.load("exporters", "none")
+
+
+def test_every_built_in_plugin_can_be_imported_without_torch() -> None:
+    """The parent process asks plugins what they can do; lint cannot see into their folders."""
+    import subprocess
+    import sys
+
+    code = (
+        "import sys; from converter.plugins import loader; "
+        "[plugin.load() for plugin in loader.every()]; "
+        "print({'torch', 'onnx', 'onnxruntime', 'numpy'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
