@@ -26,8 +26,8 @@ from converter.model.job import (
 from converter.model.manifest import (
     Environment,
     Manifest,
+    ModelRecord,
     Request,
-    Row,
     RunInfo,
     WeightsInfo,
     counts,
@@ -38,7 +38,9 @@ CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _MESSAGE = "input factor is not in the graph (it has: x)"
 
 
-def ok(name: str, *, nodes: int = 8, opset: int = 17, size: int = 1_000_000, **changes: Any) -> Row:
+def ok(
+    name: str, *, nodes: int = 8, opset: int = 17, size: int = 1_000_000, **changes: Any
+) -> ModelRecord:
     """A row of a converted model; ``changes`` replace its fields."""
     artifact = Artifact(
         path=f"models/{name}/{name}.onnx",
@@ -67,7 +69,7 @@ def ok(name: str, *, nodes: int = 8, opset: int = 17, size: int = 1_000_000, **c
     return _row(name, opset, fields | changes)
 
 
-def failed(name: str, *, message: str = _MESSAGE, mark: str = "aa", **changes: Any) -> Row:
+def failed(name: str, *, message: str = _MESSAGE, mark: str = "aa", **changes: Any) -> ModelRecord:
     """A row of a model that failed; ``mark`` is the fingerprint of the cause."""
     error = ErrorRecord(
         stage="check",
@@ -98,7 +100,7 @@ def verified_on(unreached: int = 1, **changes: Any) -> Domain:
     return Domain.model_validate(fields | changes)
 
 
-def with_domain(row: Row, domain: Domain) -> Row:
+def with_domain(row: ModelRecord, domain: Domain) -> ModelRecord:
     """The row, verified on that domain."""
     verify = row.verify.model_copy(update={"domain": domain})
     return row.model_copy(update={"verify": verify})
@@ -126,7 +128,7 @@ def timed(provider: str = CPU, p50: float = 2.0, **changes: Any) -> Latency:
     return Latency.model_validate(fields | changes)
 
 
-def manifest_of(*rows: Row, **changes: Any) -> Manifest:
+def manifest_of(*rows: ModelRecord, **changes: Any) -> Manifest:
     """A finished run of these rows; ``changes`` replace fields of its ``run``."""
     wrong = any(row.status not in ("ok", "xfail", "skipped") for row in rows)
     run: dict[str, Any] = {
@@ -175,7 +177,7 @@ def _verified() -> VerifyRecord:
     return VerifyRecord(status="passed", cases=cases, dynamic=[axis])
 
 
-def _row(name: str, opset: int, fields: dict[str, Any]) -> Row:
+def _row(name: str, opset: int, fields: dict[str, Any]) -> ModelRecord:
     base = {
         "name": name,
         "source": f"torchvision/{name}",
@@ -198,4 +200,4 @@ def _row(name: str, opset: int, fields: dict[str, Any]) -> Row:
             for stage in STAGES
         },
     }
-    return Row.model_validate(base | fields)
+    return ModelRecord.model_validate(base | fields)

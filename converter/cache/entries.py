@@ -134,13 +134,13 @@ class Store:
             if hashlib.sha256(text).hexdigest() != entry.result_sha256:
                 raise DamagedError(f"{RESULT} is not what was written")
             if keys.digest(entry.parts) != key:
-                raise DamagedError(f"{ENTRY} is of another key")
+                raise DamagedError(f"{ENTRY}: key mismatch")
             stored = Stored(
                 key, folder, entry, JobResult.model_validate_json(text), _latency(folder)
             )
             for part in stored.files:
                 if (folder / part.path).lstat().st_size != part.bytes:
-                    raise DamagedError(f"{part.path} has not its {part.bytes} bytes")
+                    raise DamagedError(f"{part.path}: size mismatch, expected {part.bytes} bytes")
         except (OSError, ValidationError) as error:
             raise DamagedError(" ".join(str(error).split())[:200]) from error
         return stored

@@ -38,7 +38,7 @@ def items(store: Store) -> Iterator[Item]:
         stored, problem = None, ""
         try:
             stored = store.read(key)
-            if stored is None:  # somebody tidies up
+            if stored is None:  # concurrent garbage collection
                 continue
         except DamagedError as error:
             problem = str(error)

@@ -199,7 +199,7 @@ def _verb(name: str) -> Callable[[Sequence[str]], int]:
     known = commands()
     if name not in known:
         hint = "An override is written key=value; see python -m converter --help."
-        message = f"there is no verb '{name}'; the verbs are: {', '.join(known)}."
+        message = f"unknown command '{name}'; the commands are: {', '.join(known)}."
         raise ConfigError(Problem("usage", message, hint))
     verb: Callable[[Sequence[str]], int] = import_module(f"converter.cli.commands.{name}").main
     return verb

@@ -9,16 +9,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from converter.compare import causes, files, latency, missing_latency, status, verification
-from converter.compare.latency import Settled
+from converter.compare.latency import Remeasured
 from converter.model.batch import CompareSpec
 from converter.model.changes import Change, Comparison, Verdict
-from converter.model.manifest import Manifest, Row
+from converter.model.manifest import Manifest, ModelRecord
 
 __all__ = ["compare", "no_baseline", "since"]
 
 
 def compare(
-    old: Manifest, new: Manifest, limits: CompareSpec, settled: Mapping[str, Settled] | None = None
+    old: Manifest,
+    new: Manifest,
+    limits: CompareSpec,
+    settled: Mapping[str, Remeasured] | None = None,
 ) -> Comparison:
     """What became of every model of either run.
 
@@ -66,7 +69,7 @@ def since(new: Manifest, old: Manifest | None) -> Manifest:
     """
     before = {row.name: row for row in old.models} if old else {}
 
-    def started(row: Row) -> str:
+    def started(row: ModelRecord) -> str:
         earlier = before.get(row.name)
         if old is None or earlier is None or not status.fails(earlier):
             return new.run.started_at

@@ -10,13 +10,13 @@ from typing import Any
 from converter.model.batch import CompareSpec
 from converter.model.changes import Change, Severity
 from converter.model.job import Artifact, OutputCheck, TensorInfo
-from converter.model.manifest import Row
+from converter.model.manifest import ModelRecord
 
 # Files of another torch differ by a few bytes of names; that is not worth a line.
 _SIZE_WORTH_SAYING = 0.01
 
 
-def changes(before: Row, after: Row, limits: CompareSpec) -> list[Change]:
+def changes(before: ModelRecord, after: ModelRecord, limits: CompareSpec) -> list[Change]:
     """What differs between two rows that both have a file."""
     old, new = before.artifact, after.artifact
     assert old is not None
@@ -127,7 +127,7 @@ def _size(name: str, old: Artifact, new: Artifact, limit: float) -> list[Change]
     ]
 
 
-def tolerance_used(row: Row) -> float | None:
+def tolerance_used(row: ModelRecord) -> float | None:
     """The largest share of its tolerance that any output of any case can have used.
 
     An output passes where ``|error| <= atol + rtol * |reference|`` for every element, so that its
@@ -150,7 +150,7 @@ def _share(output: OutputCheck) -> float | None:
     return None if output.max_abs is None else (math.inf if output.max_abs else 0.0)
 
 
-def _error(before: Row, after: Row, limit: float) -> list[Change]:
+def _error(before: ModelRecord, after: ModelRecord, limit: float) -> list[Change]:
     was, now = tolerance_used(before), tolerance_used(after)
     if was is None or now is None or now - was <= limit:
         return []

@@ -17,7 +17,7 @@ from converter.compare.status import fails
 from converter.model.batch import CompareSpec
 from converter.model.changes import Change, Severity
 from converter.model.job import Latency
-from converter.model.manifest import Environment, Manifest, Row
+from converter.model.manifest import Environment, Manifest, ModelRecord
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Suspect:
 
 
 @dataclass(frozen=True)
-class Settled:
+class Remeasured:
     """Both files timed again side by side, or the reason why they were not."""
 
     before: Latency | None = None
@@ -55,10 +55,10 @@ def suspects(old: Manifest, new: Manifest, limits: CompareSpec) -> list[Suspect]
 
 
 def changes(
-    before: Row,
-    after: Row,
+    before: ModelRecord,
+    after: ModelRecord,
     limits: CompareSpec,
-    settled: Mapping[str, Settled],
+    settled: Mapping[str, Remeasured],
     same_machine: bool,
 ) -> list[Change]:
     """What differs in the latency of one model, by provider, shapes and threads."""
@@ -68,7 +68,9 @@ def changes(
             why = "the file is the same: the machine or the packages are slower"
             found.append(_change(suspect, "note", why))
         else:
-            found.append(_judge(suspect, settled.get(suspect.key, Settled()), limits, same_machine))
+            found.append(
+                _judge(suspect, settled.get(suspect.key, Remeasured()), limits, same_machine)
+            )
     for was, now in _pairs(before, after):
         sound = not (_doubt(was) or _doubt(now))
         if sound and same_machine and faster(was, now, limits.latency):
@@ -94,7 +96,7 @@ def _gpus(environment: Environment) -> list[str]:
     return [gpu.name for gpu in environment.gpus]
 
 
-def _judge(suspect: Suspect, again: Settled, limits: CompareSpec, same_machine: bool) -> Change:
+def _judge(suspect: Suspect, again: Remeasured, limits: CompareSpec, same_machine: bool) -> Change:
     old, new = again.before, again.after
     if old is not None and new is not None and old.p50_ms and new.p50_ms:
         times = f"timed again side by side: {old.p50_ms:.3g} ms and {new.p50_ms:.3g} ms"
@@ -125,7 +127,7 @@ def _change(suspect: Suspect, severity: Severity, detail: str) -> Change:
     )
 
 
-def _slower(before: Row, after: Row, limit: float) -> list[Suspect]:
+def _slower(before: ModelRecord, after: ModelRecord, limit: float) -> list[Suspect]:
     return [
         Suspect(after.name, was, now)
         for was, now in _pairs(before, after)
@@ -134,7 +136,7 @@ def _slower(before: Row, after: Row, limit: float) -> list[Suspect]:
     ]
 
 
-def _pairs(before: Row, after: Row) -> Iterable[tuple[Latency, Latency]]:
+def _pairs(before: ModelRecord, after: ModelRecord) -> Iterable[tuple[Latency, Latency]]:
     earlier = {key(record): record for record in before.latency}
     for record in after.latency:
         if key(record) in earlier:
@@ -166,7 +168,7 @@ def _interval(record: Latency) -> tuple[float, float]:
     return (record.ci95_ms[0], record.ci95_ms[1]) if record.ci95_ms else (median, median)
 
 
-def _same_file(before: Row, after: Row) -> bool:
+def _same_file(before: ModelRecord, after: ModelRecord) -> bool:
     old, new = before.artifact, after.artifact
     return (
         old is not None

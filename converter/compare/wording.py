@@ -14,9 +14,7 @@ _MOST_NOTES = 40
 def lines(comparison: Comparison) -> list[str]:
     """The verdict, what is worse with its possible reasons, and what else changed."""
     if comparison.verdict == "no_baseline":
-        return [
-            "compared with nothing: there is no earlier complete run of all models (no_baseline)"
-        ]
+        return ["no baseline yet: this is the first complete run of all models (no_baseline)"]
     started = comparison.baseline_started_at
     told = [f"compared with {comparison.baseline_run_id} of {started}: {comparison.verdict}"]
     for severity, title in _TITLES.items():
@@ -39,9 +37,9 @@ def _told(changes: list[Change], severity: str) -> Iterable[str]:
 
 
 def line(change: Change) -> str:
-    """``resnet18: size 44700000 → 47000000 (+5.1%, allowed +5.0%); perhaps torch 2.14 → 2.15``."""
+    """``resnet18: size 44700000 → 47000000 (+5.1%); possible cause: torch 2.14 → 2.15``."""
     words = [f"{change.about}: {change.kind.replace('_', ' ')}", said(change)]
-    return " ".join(word for word in words if word) + _perhaps(change)
+    return " ".join(word for word in words if word) + _possible_cause(change)
 
 
 def said(change: Change) -> str:
@@ -52,8 +50,8 @@ def said(change: Change) -> str:
     return f"{values} ({change.detail})" if change.detail else values
 
 
-def _perhaps(change: Change) -> str:
-    return f"; perhaps {', '.join(change.explained_by)}" if change.explained_by else ""
+def _possible_cause(change: Change) -> str:
+    return f"; possible cause: {', '.join(change.explained_by)}" if change.explained_by else ""
 
 
 def _value(value: object) -> str:

@@ -80,7 +80,7 @@ def _choices(spec: BatchSpec) -> list[Problem]:
     for key in ("shapes", "cases"):
         if getattr(spec.verify, key):
             hint = f"Write it as models.NAME.verify.{key}."
-            problems.append(Problem(f"verify.{key}", "names inputs of a model.", hint))
+            problems.append(Problem(f"verify.{key}", "can only be set per model.", hint))
     return problems
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from converter.display import columns, latencies
 from converter.model.errors import Code
 from converter.model.job import Artifact, StageName
-from converter.model.manifest import Manifest, Row, counts
+from converter.model.manifest import Manifest, ModelRecord, counts
 
 WIDTH = 80
 EXPECTED = ("ok", "xfail", "skipped")
@@ -36,7 +36,7 @@ def render(manifest: Manifest, directory: Path) -> str:
     return "\n\n".join(parts)
 
 
-def totals(rows: Sequence[Row]) -> str:
+def totals(rows: Sequence[ModelRecord]) -> str:
     """``12 models: 10 ok, 1 failed, 1 skipped; 9 from the store; 1 tried again``."""
     number = counts(rows)
     total = sum(number.values())
@@ -49,13 +49,13 @@ def totals(rows: Sequence[Row]) -> str:
     return f"{total} {'model' if total == 1 else 'models'}: {listed or 'none'}{more}"
 
 
-def retried(row: Row) -> bool:
+def retried(row: ModelRecord) -> bool:
     """Whether a process of the job was lost in this run, and another one took its place."""
     return row.attempts > 1 and not row.cached
 
 
-def verification(rows: Sequence[Row]) -> list[str]:
-    """What the proof costs: ``verification took 23 % of the conversions' time``.
+def verification(rows: Sequence[ModelRecord]) -> list[str]:
+    """What the proof costs: ``verification took 23 % of conversion time``.
 
     The reference counts as well: the conversion alone would not need it. Where latencies were
     measured, its share of conversions and latencies together follows. Rows of the store do not
@@ -69,15 +69,15 @@ def verification(rows: Sequence[Row]) -> list[str]:
     whole = sum(spent.values())
     if whole <= benchmark:
         return []
-    told = f"verification took {100 * proof / (whole - benchmark):.0f} % of the conversions' time"
+    told = f"verification took {100 * proof / (whole - benchmark):.0f} % of conversion time"
     return [f"{told}, {100 * proof / whole:.0f} % with their latencies" if benchmark else told]
 
 
-def table(rows: Sequence[Row]) -> str:
+def table(rows: Sequence[ModelRecord]) -> str:
     return columns.table(_HEAD, map(_cells, rows), left=2)
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _cells(row: ModelRecord) -> tuple[str, ...]:
     artifact = row.artifact
     return (
         columns.shorten(row.name, _NAME_WIDTH),
@@ -104,7 +104,7 @@ def total_bytes(artifact: Artifact) -> int:
     return artifact.bytes + sum(file.bytes for file in artifact.external_data)
 
 
-def uncompared(row: Row) -> str | None:
+def uncompared(row: ModelRecord) -> str | None:
     """What kept an output from being compared at all, such as ``shape``; ``None``: nothing did.
 
     Where there is such an output the errors of the others, however small, are not the row's.
@@ -118,7 +118,7 @@ def uncompared(row: Row) -> str | None:
     return None
 
 
-def max_abs(row: Row) -> float | None:
+def max_abs(row: ModelRecord) -> float | None:
     """The largest absolute error of any output in any case; ``None`` where one was not computed."""
     if uncompared(row) is not None:
         return None
@@ -126,17 +126,17 @@ def max_abs(row: Row) -> float | None:
     return max((check.max_abs for check in checks if check.max_abs is not None), default=None)
 
 
-def worst(row: Row) -> str:
+def worst(row: ModelRecord) -> str:
     error = max_abs(row)
     return "-" if error is None else f"{error:.1e}"
 
 
-def seconds(row: Row) -> float:
+def seconds(row: ModelRecord) -> float:
     """Time spent in the stages of a row."""
     return sum(stage.seconds or 0.0 for stage in row.stages.values())
 
 
-def reason(row: Row) -> str:
+def reason(row: ModelRecord) -> str:
     """Why a row is not ok, in one line; empty for one that is."""
     if row.status == "xpass":
         return "expected to fail, but it is ok: remove its 'expect'"
@@ -148,7 +148,7 @@ def reason(row: Row) -> str:
     return ""
 
 
-def explain(row: Row, directory: Path) -> list[str]:
+def explain(row: ModelRecord, directory: Path) -> list[str]:
     """The lines below the table for a row that is not ok; none for one that is, or never ran."""
     if row.status in ("ok", "not_run"):
         return []

@@ -139,7 +139,7 @@ def probe(library: str, timeout_s: float = _PROBE_S) -> Probe:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return Probe(seconds=timeout_s, error=f"not done after {timeout_s:g} s")
+        return Probe(seconds=timeout_s, error=f"timed out after {timeout_s:g} s")
     seconds = round(time.monotonic() - start, 2)
     missing = sorted(set(_MISSING_LIBRARY.findall(done.stderr)))
     if done.returncode == 0:

@@ -1,4 +1,4 @@
-"""One convolution, converted with each exporter in a worker: does the whole road hold?"""
+"""One convolution, converted with each exporter in a worker: does it work end to end?"""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def load(path: Path, key: str) -> Baseline:
             )
         found_there = Manifest.model_validate_json(json.dumps(data))
         if path.is_dir():
-            found_there = manifest.as_left(found_there, path)
+            found_there = manifest.with_partial_results(found_there, path)
         return Baseline(found_there, file.parent)
     except ValidationError as error:
         first = error.errors()[0]

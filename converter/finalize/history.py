@@ -15,7 +15,7 @@ _OUTPUTS = "outputs"
 
 
 @dataclass(frozen=True)
-class Night:
+class PastRun:
     """A run, or a sweep with all its points.
 
     Attributes:
@@ -65,7 +65,7 @@ def is_newer(directory: Path, other: Path) -> bool:
     return str(run.get("started_at", "")) >= str(others.get("started_at", ""))
 
 
-def nights(home: Path, experiment: str) -> list[Night]:
+def nights(home: Path, experiment: str) -> list[PastRun]:
     """All runs and sweeps of an experiment, the newest first; nothing else that lies there."""
     found = []
     for folder in _folders(home):
@@ -76,7 +76,7 @@ def nights(home: Path, experiment: str) -> list[Night]:
             if run and run.get("experiment") == experiment and "started_at" in run
         ]
         if started and len(started) == len(runs):
-            found.append(Night(folder, min(started)))
+            found.append(PastRun(folder, min(started)))
     return sorted(found, key=lambda night: night.started_at, reverse=True)
 
 

@@ -26,7 +26,7 @@ from converter.compare import status
 from converter.finalize.zoo_index import INDEX, Entry, Index, Provenance, read
 from converter.layout import delivery, files
 from converter.model.job import Artifact, FileInfo
-from converter.model.manifest import Manifest, Row, write_atomic
+from converter.model.manifest import Manifest, ModelRecord, write_atomic
 from converter.model.manifest import dump as dumped
 from converter.model.verified import Verified
 
@@ -109,7 +109,7 @@ def _write(target: Path, index: Index) -> None:
 
 
 def _entry(
-    row: Row, manifest: Manifest, directory: Path, target: Path, known: Entry | None
+    row: ModelRecord, manifest: Manifest, directory: Path, target: Path, known: Entry | None
 ) -> Entry | None:
     """What the index is to say of a model; its files are there. ``None``: it has never been."""
     present = {"retired": False, "retired_since": None, "failing_since": row.failing_since}
@@ -125,7 +125,7 @@ def _entry(
     return known.model_copy(update={**present, **verified, "verified": _verified(row)})
 
 
-def _verified(row: Row) -> Verified | None:
+def _verified(row: ModelRecord) -> Verified | None:
     return Verified.of(row.verify.domain) if row.verify.domain else None
 
 
@@ -135,7 +135,7 @@ def _version(parts: list[FileInfo]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _made(row: Row, artifact: Artifact, manifest: Manifest, home: Path) -> Entry:
+def _made(row: ModelRecord, artifact: Artifact, manifest: Manifest, home: Path) -> Entry:
     run = manifest.run
     data = [
         part.model_copy(update={"path": str(home / Path(part.path).name)})

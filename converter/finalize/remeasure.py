@@ -14,12 +14,12 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from converter.compare.latency import Settled, Suspect
+from converter.compare.latency import Remeasured, Suspect
 from converter.finalize.baseline import Baseline
 from converter.layout import delivery, environment, files
 from converter.model.batch import ExecutorSpec
 from converter.model.job import Artifact, Job, JobResult
-from converter.model.measure import Duel
+from converter.model.measure import PairedBenchmark
 from converter.model.spec import InputSpec
 from converter.plugins.executors import Finished
 
@@ -28,17 +28,17 @@ _NO_TIME = "the run had to end"
 _PAIR_S = 60.0  # loading large files may take longer than timing them
 
 
-def settle(
+def remeasure(
     suspects: Sequence[Suspect],
     old: Baseline,
     new: Baseline,
     budget_s: float,
     stopped: Callable[[], bool],
-) -> dict[str, Settled]:
+) -> dict[str, Remeasured]:
     """Time suspects again until the budget is used up.
 
     Args:
-        stopped: whether the person wants to go home.
+        stopped: whether the user has cancelled.
 
     Returns:
         By ``Suspect.key``, for every suspect.
@@ -47,21 +47,23 @@ def settle(
     found = {}
     for suspect in suspects:
         if stopped():
-            found[suspect.key] = Settled(reason=_NO_TIME)
+            found[suspect.key] = Remeasured(reason=_NO_TIME)
         elif time.monotonic() >= end:
             reason = f"compare.settle_s ({budget_s:g} s) was used up by slower models"
-            found[suspect.key] = Settled(reason=reason)
+            found[suspect.key] = Remeasured(reason=reason)
         else:
             found[suspect.key] = _settle(suspect, old, new, stopped)
     return found
 
 
-def _settle(suspect: Suspect, old: Baseline, new: Baseline, stopped: Callable[[], bool]) -> Settled:
+def _settle(
+    suspect: Suspect, old: Baseline, new: Baseline, stopped: Callable[[], bool]
+) -> Remeasured:
     before, after = _artifact(suspect.model, old), _artifact(suspect.model, new)
     for artifact, run in ((before, old), (after, new)):
         path = run.directory / artifact.path
         if not path.is_file() or files.sha256(path) != artifact.sha256:
-            return Settled(reason=f"{path} is gone or is not the file of that run")
+            return Remeasured(reason=f"{path} is gone or is not the file of that run")
     job = new.directory / delivery.MODELS / suspect.model / delivery.JOB
     try:
         with tempfile.TemporaryDirectory(prefix="converter-compare-") as folder:
@@ -75,29 +77,29 @@ def _settle(suspect: Suspect, old: Baseline, new: Baseline, stopped: Callable[[]
                 "file": str((new.directory / after.path).absolute()),
                 "provider": suspect.after.provider,
             }
-            return _run(Duel.model_validate({**dict(recorded), **changed}), stopped)
+            return _run(PairedBenchmark.model_validate({**dict(recorded), **changed}), stopped)
     except (OSError, ValidationError) as error:
-        return Settled(reason=str(error).splitlines()[0])
+        return Remeasured(reason=str(error).splitlines()[0])
 
 
-def _run(duel: Duel, stopped: Callable[[], bool]) -> Settled:
+def _run(duel: PairedBenchmark, stopped: Callable[[], bool]) -> Remeasured:
     from converter.plugins.executors.process import ProcessExecutor
 
     executor = ProcessExecutor(ExecutorSpec(workers=1, retries=0, timeout_s=_PAIR_S), entry=_ENTRY)
     with closing(executor.run([duel])) as events:
         for event in events:
             if stopped():
-                return Settled(reason=_NO_TIME)
+                return Remeasured(reason=_NO_TIME)
             if isinstance(event, Finished):
                 return _verdict(event.result)
     raise AssertionError("unreachable: an executor gives a result for each job")
 
 
-def _verdict(result: JobResult) -> Settled:
+def _verdict(result: JobResult) -> Remeasured:
     if result.error is not None:
-        return Settled(reason=f"{result.error.code}: {result.error.message}")
+        return Remeasured(reason=f"{result.error.code}: {result.error.message}")
     before, after = result.latency
-    return Settled(before, after)
+    return Remeasured(before, after)
 
 
 def _artifact(model: str, run: Baseline) -> Artifact:

@@ -41,7 +41,7 @@ def refuse_used(directory: Path, key: str) -> None:
 
 def holds_run(key: str, directory: Path) -> ConfigError:
     """The refusal to start a run where another one is."""
-    hint = f"Finish it with `{resume_command(directory)}`, or name a new folder."
+    hint = f"Resume it with `{resume_command(directory)}`, or name a new folder."
     return ConfigError(Problem(key, f"{directory} already holds a run.", hint))
 
 

@@ -101,7 +101,9 @@ def _check(path: Path, recorded: FileInfo) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "the job left something that is not a plain file", str(path))
     if (status.st_size, files.sha256(path)) != (recorded.bytes, recorded.sha256):
-        raise OSError(errno.EIO, "the file is not the one that the job hashed", str(path))
+        raise OSError(
+            errno.EIO, "checksum mismatch: it is not the file that the job wrote", str(path)
+        )
 
 
 def _move(staging: Path, folder: Path, names: list[str]) -> None:

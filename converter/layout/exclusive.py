@@ -37,7 +37,7 @@ def hold(folder: Path) -> int:
 
 
 @contextmanager
-def waited(folder: Path, seconds: float) -> Iterator[None]:
+def lock_with_timeout(folder: Path, seconds: float) -> Iterator[None]:
     """Hold a folder for a while; waits for the process that has it.
 
     Raises:

@@ -29,7 +29,7 @@ Status = Literal[
 StageName = Literal[
     "load", "reference", "export", "check", "simplify", "verify", "benchmark", "publish"
 ]
-GuiltyStage = Literal["export", "simplify", "runtime"]
+FaultyStage = Literal["export", "simplify", "runtime"]
 StageStatus = Literal["ok", "failed", "skipped", "not_run", "not_requested"]
 STAGES: tuple[StageName, ...] = get_args(StageName)
 
@@ -114,7 +114,7 @@ class ExporterAttempt(Frozen):
     message: PlainText | None = None
 
 
-News = StageName | ExporterAttempt
+WorkerEvent = StageName | ExporterAttempt
 """What a worker reports before its result: a stage that begins, an exporter that is done."""
 
 
@@ -304,7 +304,7 @@ class VerifyRecord(Frozen):
 
     status: Literal["passed", "failed", "vacuous", "not_measured"] = "not_measured"
     reason: PlainText | None = None
-    guilty_stage: GuiltyStage | None = None
+    guilty_stage: FaultyStage | None = None
     sensitivity: Sensitivity | None = None
     cases: list[CaseCheck] = Field(default_factory=list)
     dynamic: list[DynamicCheck] = Field(default_factory=list)

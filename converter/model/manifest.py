@@ -49,7 +49,7 @@ class RunInfo(Frozen):
     """One command. ``counts`` has a key for each status that occurs.
 
     Attributes:
-        narrowed: ``select`` left models of the experiment out: no night to compare others with.
+        narrowed: ``select`` left models of the experiment out: never a baseline.
         ended_by: what kept the run from doing all that was asked for.
         problems: what went wrong after the last model: publishing, removing old runs.
     """
@@ -109,7 +109,7 @@ class Request(Frozen):
     conditioned: bool | None = None
 
 
-class Row(Frozen):
+class ModelRecord(Frozen):
     """One model of the configuration: exactly one row each, always.
 
     Attributes:
@@ -143,7 +143,7 @@ class Manifest(Frozen):
     schema_version: Literal["1"] = "1"
     run: RunInfo
     environment: Environment
-    models: list[Row]
+    models: list[ModelRecord]
     comparison: Comparison | None = None
 
 
@@ -175,9 +175,9 @@ def _weights_of(job: Job, result: JobResult | None) -> WeightsInfo:
     return WeightsInfo(kind="enum", name=job.weights, sha256=sha256)
 
 
-def row_of(job: Job, result: JobResult) -> Row:
+def row_of(job: Job, result: JobResult) -> ModelRecord:
     """Join what was asked for with what came of it."""
-    return Row(
+    return ModelRecord(
         name=job.name,
         source=str(job.source),
         tags=job.tags,
@@ -195,7 +195,7 @@ def row_of(job: Job, result: JobResult) -> Row:
     )
 
 
-def counts(rows: Iterable[Row]) -> dict[str, int]:
+def counts(rows: Iterable[ModelRecord]) -> dict[str, int]:
     """Number of rows by status, sorted by status."""
     return dict(sorted(Counter(row.status for row in rows).items()))
 
@@ -247,7 +247,7 @@ def read(path: Path) -> Manifest:
     return Manifest.model_validate_json((path / MANIFEST if path.is_dir() else path).read_bytes())
 
 
-def as_left(found: Manifest, directory: Path) -> Manifest:
+def with_partial_results(found: Manifest, directory: Path) -> Manifest:
     """A manifest with the models that its run had finished when it was killed."""
     if found.run.finished_at is not None:
         return found
@@ -257,7 +257,7 @@ def as_left(found: Manifest, directory: Path) -> Manifest:
     return found.model_copy(update={"models": models, "run": run})
 
 
-def last_rows(directory: Path) -> dict[str, Row]:
+def last_rows(directory: Path) -> dict[str, ModelRecord]:
     """The last row of each model in ``results.jsonl``; a torn line is none."""
     rows = {}
     try:
@@ -266,14 +266,14 @@ def last_rows(directory: Path) -> dict[str, Row]:
         return {}
     for line in lines:
         try:
-            row = Row.model_validate_json(line)
+            row = ModelRecord.model_validate_json(line)
         except ValidationError:
             continue
         rows[row.name] = row
     return rows
 
 
-def append_result(directory: Path, row: Row) -> None:
+def append_result(directory: Path, row: ModelRecord) -> None:
     """Append one finished row to ``results.jsonl`` and force it to the disk."""
     data = memoryview(row.model_dump_json().encode() + b"\n")
     descriptor = os.open(directory / RESULTS, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -285,7 +285,7 @@ def append_result(directory: Path, row: Row) -> None:
         os.close(descriptor)
 
 
-def awaits_benchmark(row: Row) -> bool:
+def awaits_benchmark(row: ModelRecord) -> bool:
     """Whether a file is published whose latency was asked for and is not measured."""
     published = row.artifact is not None and row.status in ("ok", "xpass")
     return published and row.stages["benchmark"].status == "not_run"

@@ -24,7 +24,7 @@ class Measure(Job):
     time_torch: bool = True
 
 
-class Duel(Job):
+class PairedBenchmark(Job):
     """A job whose file is timed again beside the baseline's; ``inputs`` has what to feed.
 
     Attributes:

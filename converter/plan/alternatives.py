@@ -8,7 +8,7 @@ from converter.plan import opsets, request
 
 def named(exporter: str, opset: int | None) -> str:
     """An exporter in a hint, with the opsets to ask for where it cannot do the one asked for."""
-    if opset is None or opsets.able([exporter], opset, opsets.installed_torch()):
+    if opset is None or opsets.supporting([exporter], opset, opsets.installed_torch()):
         return f"exporter: {exporter}"
     low, high = opsets.span(exporter, opsets.installed_torch())
     return f"exporter: {exporter} with an opset from {low} to {high}"

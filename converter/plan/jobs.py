@@ -10,7 +10,7 @@ from pathlib import Path
 from converter.layout import environment
 from converter.model.batch import BatchSpec
 from converter.model.job import STAGES, Job, VerifyRecord
-from converter.model.manifest import Row, not_run_stages, request_of
+from converter.model.manifest import ModelRecord, not_run_stages, request_of
 from converter.model.spec import (
     CaseInput,
     Checkpoint,
@@ -36,7 +36,7 @@ class Plan:
     """
 
     jobs: list[Job]
-    skipped: list[Row]
+    skipped: list[ModelRecord]
     order: list[str]
 
 
@@ -78,7 +78,7 @@ class _Resolver:
         source = model.source or Source(registry=name)
         inputs = {key: self._input(value) for key, value in (model.inputs or {}).items()}
         opset, exporters = request.opset_of(spec, model), request.exporters_of(spec, model)
-        able = opsets.able(exporters, opset, opsets.installed_torch()) if opset else []
+        able = opsets.supporting(exporters, opset, opsets.installed_torch()) if opset else []
         chosen = model.exporter or spec.exporter.name
         simplify = spec.simplify if model.simplify is None else model.simplify
         return Job(
@@ -170,8 +170,8 @@ def threads(workers: int | str) -> int:
     return max(1, cores // (cores if isinstance(workers, str) else workers))
 
 
-def _skipped(job: Job, reason: str) -> Row:
-    return Row(
+def _skipped(job: Job, reason: str) -> ModelRecord:
+    return ModelRecord(
         name=job.name,
         source=str(job.source),
         tags=job.tags,

@@ -38,7 +38,9 @@ def span(exporter: str, torch: tuple[int, int] | None = None) -> tuple[int, int]
     return rows[-1][1:] if rows else (LOWEST, HIGHEST)
 
 
-def able(exporters: Sequence[str], opset: int, torch: tuple[int, int] | None = None) -> list[str]:
+def supporting(
+    exporters: Sequence[str], opset: int, torch: tuple[int, int] | None = None
+) -> list[str]:
     """The exporters, in their order, that can do an opset."""
     return [name for name in exporters if _within(span(name, torch), opset)]
 
@@ -50,10 +52,10 @@ def refusal(
     torch: tuple[int, int] | None = None,
 ) -> str:
     """Say why none of ``exporters`` can do an opset, and which of ``known`` can."""
-    ranges = "; ".join(f"{name} does opsets {_range(name, torch)}" for name in exporters)
-    others = able([name for name in known if name not in exporters], opset, torch)
-    also = "; ".join(f"{name} does {_range(name, torch)}" for name in others)
-    return f"opset {opset} was asked for, but {ranges}" + (f" ({also})" if also else "")
+    ranges = "; ".join(f"{name} supports opsets {_range(name, torch)}" for name in exporters)
+    others = supporting([name for name in known if name not in exporters], opset, torch)
+    also = "; ".join(f"{name} supports {_range(name, torch)}" for name in others)
+    return f"opset {opset} was requested, but {ranges}" + (f" ({also})" if also else "")
 
 
 def _within(bounds: tuple[int, int], opset: int) -> bool:

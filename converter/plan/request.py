@@ -18,7 +18,7 @@ def unreachable(spec: BatchSpec, model: ModelSpec) -> str | None:
     """Why no exporter asked for can do the opset asked for, or ``None``."""
     opset, asked = opset_of(spec, model), exporters_of(spec, model)
     torch = opsets.installed_torch()
-    if opset is None or outside(model, opset) or opsets.able(asked, opset, torch):
+    if opset is None or outside(model, opset) or opsets.supporting(asked, opset, torch):
         return None
     return opsets.refusal(asked, opset, exporters(), torch)
 

@@ -13,7 +13,7 @@ import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
-from converter.model.job import ExporterAttempt, Job, JobResult, News
+from converter.model.job import ExporterAttempt, Job, JobResult, WorkerEvent
 from converter.processes.proctree import die_with_parent
 
 
@@ -32,7 +32,7 @@ def main(job: Job, entry: str, messages: int, output: int, supervisor: int) -> N
         _settle(output, supervisor)
         module, _, function = entry.partition(":")
 
-        def emit(news: News) -> None:
+        def emit(news: WorkerEvent) -> None:
             if isinstance(news, ExporterAttempt):
                 _send(messages, {"attempt": news.model_dump(mode="json")})
             else:

@@ -18,10 +18,10 @@ from converter.model.job import (
     ExporterAttempt,
     Job,
     JobResult,
-    News,
     StageName,
     StageRecord,
     Status,
+    WorkerEvent,
 )
 from converter.model.spec import Expect
 from converter.plan.alternatives import named, untried
@@ -40,7 +40,7 @@ _NO_RESULT_HINT = (
 
 
 @dataclass(frozen=True)
-class Ending:
+class ProcessExit:
     """How a job's process ended.
 
     Attributes:
@@ -62,19 +62,19 @@ class Ending:
     last_words: str
 
 
-def outcome(job: Job, limits: Limits, ending: Ending) -> JobResult:
+def outcome(job: Job, limits: Limits, ending: ProcessExit) -> JobResult:
     """The result of a job that ended without one, or against its limits."""
     stage = ending.stages[-1][0] if ending.stages else None
     where = f"in stage {stage}" if stage else "before its first stage"
     status: Status = "crashed"
     if ending.limit == "time":
         status, code = "timeout", Code.TIMEOUT
-        message = f"not done after {limits.timeout_s:g} s, stopped {where}"
+        message = f"timed out after {limits.timeout_s:g} s {where}"
         hint = "Raise executor.timeout_s; the log shows where it hung."
     elif ending.limit == "memory":
         status, code = "oom", Code.MEM_LIMIT
         limit_mib = (limits.memory_bytes or 0) // _MIB
-        message = f"held {ending.peak_bytes // _MIB} MiB {where}, the limit is {limit_mib} MiB"
+        message = f"used {ending.peak_bytes // _MIB} MiB {where}, the limit is {limit_mib} MiB"
         hint = "Raise executor.memory_mb, or choose smaller inputs."
     elif number := exit_signal(ending.status):
         name = number.name if isinstance(number, signal.Signals) else f"signal {number}"
@@ -144,7 +144,7 @@ def _error(stage: StageName | None, code: Code, message: str, hint: str) -> Erro
     )
 
 
-def _stages(ending: Ending) -> dict[StageName, StageRecord]:
+def _stages(ending: ProcessExit) -> dict[StageName, StageRecord]:
     """Stages that were followed by another are ok, the last one entered failed."""
     records = manifest.not_run_stages(STAGES)
     marks = [*ending.stages, (None, ending.ended_at)]
@@ -161,13 +161,13 @@ def _stages(ending: Ending) -> dict[StageName, StageRecord]:
     return records
 
 
-def lost(job: Job, news: Sequence[News]) -> JobResult:
+def lost(job: Job, news: Sequence[WorkerEvent]) -> JobResult:
     """The result of a job whose supervisor was killed."""
     hint = _signal_hint(signal.SIGKILL, None, job)
     return _cut_short(job, news, Code.SIGNAL, "its supervisor was killed", hint)
 
 
-def left(job: Job, news: Sequence[News], error: SystemExit | KeyboardInterrupt) -> JobResult:
+def left(job: Job, news: Sequence[WorkerEvent], error: SystemExit | KeyboardInterrupt) -> JobResult:
     """The result of a job that asked to end the process that it shares with the runner."""
     entered = [item for item in news if not isinstance(item, ExporterAttempt)]
     where = f"in stage {entered[-1]}" if entered else "before its first stage"
@@ -175,7 +175,9 @@ def left(job: Job, news: Sequence[News], error: SystemExit | KeyboardInterrupt) 
     return _cut_short(job, news, Code.NO_RESULT, message, _NO_RESULT_HINT)
 
 
-def _cut_short(job: Job, news: Sequence[News], code: Code, message: str, hint: str) -> JobResult:
+def _cut_short(
+    job: Job, news: Sequence[WorkerEvent], code: Code, message: str, hint: str
+) -> JobResult:
     """``news`` is what the job reported, in order."""
     entered = [item for item in news if not isinstance(item, ExporterAttempt)]
     done = [item for item in news if isinstance(item, ExporterAttempt)]

@@ -22,7 +22,7 @@ from converter.model.job import STAGES, ExporterAttempt, Job, JobResult, StageNa
 from converter.processes import jobprocess, proctree
 from converter.processes.joblog import JobLog
 from converter.processes.limits import Limits
-from converter.processes.outcome import Ending, io_failure, outcome
+from converter.processes.outcome import ProcessExit, io_failure, outcome
 
 _POLL_MS = 50
 _MEMORY_EVERY_S = 0.1
@@ -92,7 +92,7 @@ class _Watch:
         status, usage_kib = self._watch()
         proctree.kill_children()
         self._drain()
-        ending = Ending(
+        ending = ProcessExit(
             status=status,
             limit=self._limit,
             stages=tuple(self._stages),

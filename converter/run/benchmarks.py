@@ -22,14 +22,14 @@ from converter.model.measure import Measure
 from converter.plugins.executors import Executor, Finished
 from converter.plugins.executors.process import ProcessExecutor
 from converter.run.context import RunContext
-from converter.run.record import Record
+from converter.run.state import RunState
 
 _ENTRY = "converter.worker.benchmark.benchmarking:run"
 _FOLDER = "benchmark"
 
 
 def run(
-    record: Record, context: RunContext, interrupts: Interrupts, shown: Progress
+    record: RunState, context: RunContext, interrupts: Interrupts, shown: Progress
 ) -> OSError | None:
     """Measure every published file that awaits it; the error that stopped the run, or ``None``.
 
@@ -41,7 +41,7 @@ def run(
 
 
 def execute(
-    record: Record,
+    record: RunState,
     context: RunContext,
     interrupts: Interrupts,
     shown: Progress,

@@ -26,7 +26,7 @@ from converter.model.plaintext import plain
 from converter.plan import selection
 from converter.plugins import reports
 from converter.run.context import RunContext
-from converter.run.record import Record
+from converter.run.state import RunState
 
 # Another run that publishes takes seconds; one with `exclusive` holds the folder for hours.
 _PUBLISH_WAIT_S = 60.0
@@ -34,7 +34,7 @@ _NO_EXPERIMENT = "adhoc"
 
 
 @dataclass(frozen=True)
-class Ending:
+class RunOutcome:
     """What a run came to.
 
     Attributes:
@@ -48,12 +48,12 @@ class Ending:
 
 
 def finish(
-    record: Record,
+    record: RunState,
     context: RunContext,
     interrupts: Interrupts,
     failure: OSError | None,
     log: Callable[[str], None],
-) -> Ending:
+) -> RunOutcome:
     """Everything that follows the last model.
 
     Args:
@@ -66,7 +66,7 @@ def finish(
     found = final.comparison
     if code == ExitCode.OK and found is not None and found.verdict == "regression":
         code = ExitCode.REGRESSION
-    notes = record.farewell(received, failure, late=late)
+    notes = record.interruption_notes(received, failure, late=late)
     if found is not None:
         notes.insert(0, "\n".join(wording.lines(found)))
     problems: list[str] = []
@@ -80,19 +80,19 @@ def finish(
             final = _write(final, context, code, problems)
     except OSError as error:
         if failure is None:
-            notes += record.farewell(None, error)
+            notes += record.interruption_notes(None, error)
         _mark_unfinished(final, context.directory, problems)
         notes += problems
         notes += _tell(context, ExitCode.RUN_FAILED, found, log)
-        return Ending(ExitCode.RUN_FAILED, final, failure or error, notes)
+        return RunOutcome(ExitCode.RUN_FAILED, final, failure or error, notes)
     notes += problems
     if received is None:
         notes += _tell(context, code, found, log)
-    return Ending(code, final, failure, notes)
+    return RunOutcome(code, final, failure, notes)
 
 
 def _closed(
-    record: Record,
+    record: RunState,
     context: RunContext,
     interrupts: Interrupts,
     failure: OSError | None,
@@ -173,7 +173,7 @@ def compared(
 ) -> Comparison:
     """The comparison of two runs, with what slower models give when they are timed again."""
     suspects = latency.suspects(old.manifest, new.manifest, limits)
-    settled = remeasure.settle(suspects, old, new, limits.settle_s, stopped)
+    settled = remeasure.remeasure(suspects, old, new, limits.settle_s, stopped)
     return compare.compare(old.manifest, new.manifest, limits, settled)
 
 
@@ -195,7 +195,7 @@ def _publish(final: Manifest, context: RunContext) -> list[str]:
     try:
         # With `exclusive` the folder is held since the start.
         held = context.spec.exclusive
-        with nullcontext() if held else exclusive.waited(target, _PUBLISH_WAIT_S):
+        with nullcontext() if held else exclusive.lock_with_timeout(target, _PUBLISH_WAIT_S):
             return publication.publish(
                 final, context.directory, target, listed, resumed=context.resumes
             )

@@ -14,10 +14,10 @@ from converter.layout import claim, delivery, files
 from converter.model import manifest
 from converter.model.errors import Code, RunError
 from converter.model.job import Job
-from converter.model.manifest import Manifest, Row
+from converter.model.manifest import Manifest, ModelRecord
 from converter.plan import keys
 from converter.plan.jobs import Plan
-from converter.run.reuse import Shelf
+from converter.run.reuse import CacheSession
 
 _LISTED = 10
 
@@ -30,7 +30,7 @@ def earlier(directory: Path) -> Manifest | None:
         return None
 
 
-def settled(plan: Plan, directory: Path, shelf: Shelf) -> tuple[Plan, str]:
+def settled(plan: Plan, directory: Path, cache: CacheSession) -> tuple[Plan, str]:
     """The plan with what is finished among its settled rows, and what to tell about it.
 
     A row stays when its job has the same key now and its artifact still has its hash; a failure is
@@ -45,7 +45,7 @@ def settled(plan: Plan, directory: Path, shelf: Shelf) -> tuple[Plan, str]:
     again: dict[str, str | None] = {}
     for job in plan.jobs:
         row = rows.get(job.name)
-        again[job.name] = _why_again(job, row, directory, shelf, before) if row else None
+        again[job.name] = _why_again(job, row, directory, cache, before) if row else None
     jobs = [job for job in plan.jobs if job.name not in rows or again[job.name] is not None]
     undone = {job.name for job in jobs}
     kept = [rows[job.name] for job in plan.jobs if job.name not in undone]
@@ -62,16 +62,16 @@ def settled(plan: Plan, directory: Path, shelf: Shelf) -> tuple[Plan, str]:
 
 
 def _why_again(
-    job: Job, row: Row, directory: Path, shelf: Shelf, before: Manifest | None
+    job: Job, row: ModelRecord, directory: Path, cache: CacheSession, before: Manifest | None
 ) -> str | None:
     """Why a finished model is done again, or ``None``."""
     if row.error is not None and row.error.code is Code.IO:  # a full disk stopped the run here
         return f"it could not be written: {row.error.message}"
     if row.not_stored is not None:  # the key cannot tell whether it is as it was
         return row.not_stored
-    now = shelf.key(job)
+    now = cache.key(job)
     if row.job_key != now.digest:
-        parts = shelf.parts_of(row.job_key)
+        parts = cache.parts_of(row.job_key)
         if parts is None:  # not in the store: the versions are known from the manifest
             packages = before.environment.packages if before else {}
             parts = now.parts | {

@@ -10,7 +10,7 @@ from converter.layout import delivery
 from converter.model.batch import BenchmarkSpec, OnCached
 from converter.model.errors import Code
 from converter.model.job import Job, JobResult, Latency, StageRecord
-from converter.model.manifest import Environment, Row
+from converter.model.manifest import Environment, ModelRecord
 from converter.plan import keys, reads
 from converter.plan.keys import JobKey, Keys, Parts
 from converter.processes import outcome
@@ -59,7 +59,7 @@ def keys_for(environment: Environment) -> Keys:
     return Keys(environment.packages, gpus)
 
 
-class Shelf:
+class CacheSession:
     """The store as one run sees it.
 
     Args:
@@ -134,7 +134,7 @@ class Shelf:
         delivery.clear_staging(job)
         try:
             self._store.place(self._found[job.name], Path(job.staging_dir))
-        except FileNotFoundError as error:  # somebody tidies up
+        except FileNotFoundError as error:  # concurrent garbage collection
             self._reasons[job.name] = f"{_NEW}: {error.filename} is gone"
             return None
         return _timed(self._found[job.name], self._timing)
@@ -194,7 +194,7 @@ class Shelf:
             self._not_stored[job.name] = problem
         return result.model_copy(update={"files_read": read, "not_stored": problem})
 
-    def labelled(self, job: Job, row: Row, *, cached: bool = False) -> Row:
+    def labelled(self, job: Job, row: ModelRecord, *, cached: bool = False) -> ModelRecord:
         """The row with its key, and where it is from."""
         reason = None if cached else self._reasons.get(job.name)
         return row.model_copy(

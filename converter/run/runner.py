@@ -19,7 +19,7 @@ from converter.plugins import executors
 from converter.plugins.executors import Executor, Finished
 from converter.run import benchmarks, finalize, resuming
 from converter.run.context import RunContext
-from converter.run.record import Record
+from converter.run.state import RunState
 
 
 def run(plan: Plan, context: RunContext) -> ExitCode:
@@ -40,10 +40,10 @@ def execute(plan: Plan, executor: Executor, context: RunContext) -> ExitCode:
     interrupts.limit(context.spec.deadline)
     lock = locked(directory, holds_run=context.resumes)
     with lock, interrupts, runlog.opened(directory) as log:
-        record = Record(plan, context)
+        record = RunState(plan, context)
         log(f"started: {context.command}")
         if context.resumes:
-            plan, told = resuming.settled(plan, directory, record.shelf)
+            plan, told = resuming.settled(plan, directory, record.cache)
             record.settle(plan.skipped)
             say(told)
             log(told)
@@ -51,7 +51,7 @@ def execute(plan: Plan, executor: Executor, context: RunContext) -> ExitCode:
         total = len(record.order)
         screen = progress.create(total, sys.stdout, sys.stderr)
         shown = runlog.Both([screen, progress.Lines(total, log)])
-        failure: OSError | None = OSError("the run broke off")  # unless it comes to its end
+        failure: OSError | None = OSError("the run was aborted")  # unless it comes to its end
         try:
             failure = _consume(plan, executor, record, interrupts, shown)
             if failure is None and interrupts.received is None and not interrupts.late:
@@ -74,7 +74,7 @@ def execute(plan: Plan, executor: Executor, context: RunContext) -> ExitCode:
 def _consume(
     plan: Plan,
     executor: Executor,
-    record: Record,
+    record: RunState,
     interrupts: Interrupts,
     shown: progress.Progress,
 ) -> OSError | None:
@@ -103,7 +103,7 @@ def _run(
     executor: Executor,
     waiting: Sequence[Job],
     stored: Sequence[Job],
-    record: Record,
+    record: RunState,
     interrupts: Interrupts,
     shown: progress.Progress,
 ) -> list[Job]:

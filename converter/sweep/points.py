@@ -149,7 +149,7 @@ def _points(hydra: Hydra, config: DictConfig) -> tuple[list[str], list[SweepPoin
     parser = OverridesParser.create(config_loader=hydra.config_loader)
     given = parser.parse_overrides(resolution.overrides(config))
     keys = {override.get_key_element().lstrip("+~") for override in given}
-    # What the experiment sweeps over yields to what the command line says of the same key.
+    # The command line takes precedence over what the experiment sweeps over.
     params = (config.hydra.sweeper.params or {}).items()
     stated = parser.parse_overrides([f"{key}={value}" for key, value in params if key not in keys])
     parsed = [*stated, *given]

@@ -15,7 +15,7 @@ from pydantic import Field
 from converter.display import summary
 from converter.model.errors import Code
 from converter.model.job import StageName, Status
-from converter.model.manifest import Manifest, Row
+from converter.model.manifest import Manifest, ModelRecord
 from converter.model.spec import Frozen
 
 SWEEP = "sweep.json"
@@ -85,7 +85,7 @@ class Cell(Frozen):
     cached: bool = False
 
 
-class ModelRecord(Frozen):
+class SweepModel(Frozen):
     """One model: a cell for each point, in the order of the points.
 
     Attributes:
@@ -104,10 +104,10 @@ class Sweep(Frozen):
     schema_version: Literal["1"] = "1"
     sweep: SweepInfo
     points: list[PointRecord]
-    models: list[ModelRecord]
+    models: list[SweepModel]
 
 
-def matrix(points: Sequence[PointRecord], manifests: Mapping[str, Manifest]) -> list[ModelRecord]:
+def matrix(points: Sequence[PointRecord], manifests: Mapping[str, Manifest]) -> list[SweepModel]:
     """Model × point; ``manifests`` by the name of the point, for those that have one."""
     rows = {name: {row.name: row for row in found.models} for name, found in manifests.items()}
     models = dict.fromkeys(model for point in points for model in rows.get(point.name, {}))
@@ -117,10 +117,10 @@ def matrix(points: Sequence[PointRecord], manifests: Mapping[str, Manifest]) -> 
     ]
 
 
-def _model(name: str, cells: list[Cell]) -> ModelRecord:
+def _model(name: str, cells: list[Cell]) -> SweepModel:
     found = {cell.opset for cell in cells if cell.status in WORKS and cell.opset is not None}
     opsets = sorted(found)
-    return ModelRecord(
+    return SweepModel(
         name=name,
         lowest_opset=opsets[0] if opsets else None,
         highest_opset=opsets[-1] if opsets else None,
@@ -129,7 +129,7 @@ def _model(name: str, cells: list[Cell]) -> ModelRecord:
     )
 
 
-def _cell(point: PointRecord, rows: Mapping[str, Row] | None, model: str) -> Cell:
+def _cell(point: PointRecord, rows: Mapping[str, ModelRecord] | None, model: str) -> Cell:
     if rows is None:
         return Cell(point=point.name, status="not_run", reason="; ".join(point.problems))
     if (row := rows.get(model)) is None:

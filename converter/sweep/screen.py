@@ -9,7 +9,7 @@ from pathlib import Path
 from converter.display import columns, summary
 from converter.display.progress import Printer
 from converter.sweep import page
-from converter.sweep.record import SWEEP, ModelRecord, Sweep
+from converter.sweep.record import SWEEP, Sweep, SweepModel
 
 _NAME_WIDTH = 24
 _MOST = 40  # rows of a table, lines of a list; sweep.html has all
@@ -61,11 +61,11 @@ def _point_lines(sweep: Sweep) -> Iterator[str]:
         yield f"[{number}] {point.name.ljust(width)}  {code}{': ' if told else ''}{told}"
 
 
-def _is_fine(model: ModelRecord) -> bool:
+def _is_fine(model: SweepModel) -> bool:
     return all(cell.status in (*summary.EXPECTED, "absent") for cell in model.cells)
 
 
-def _tables(models: Sequence[ModelRecord], points: int) -> Iterator[str]:
+def _tables(models: Sequence[SweepModel], points: int) -> Iterator[str]:
     """One table, or several below each other where the points do not fit beside each other."""
     words = _LEFT + points * (_WORD + 1) <= summary.WIDTH
     width = _WORD if words else len(f"[{points}]")
@@ -90,7 +90,7 @@ def _line(name: str, opsets: str, cells: Sequence[str], width: int) -> str:
     return f"{name:<{_NAME_WIDTH}} {opsets:>6}{padded}".rstrip()
 
 
-def opset_range(model: ModelRecord) -> str:
+def opset_range(model: SweepModel) -> str:
     """``13-17``, ``17``, or ``-`` where it works at no opset."""
     low, high = model.lowest_opset, model.highest_opset
     if low is None:
@@ -98,7 +98,7 @@ def opset_range(model: ModelRecord) -> str:
     return str(low) if low == high else f"{low}-{high}"
 
 
-def _causes(models: Sequence[ModelRecord]) -> list[str]:
+def _causes(models: Sequence[SweepModel]) -> list[str]:
     """One line for each model, code and stage that is not as expected: at which points."""
     found: dict[tuple[str, str], list[int]] = {}
     for model in models:

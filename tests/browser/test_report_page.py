@@ -13,7 +13,7 @@ from selenium.webdriver.support.select import Select
 from selenium.webdriver.support.wait import WebDriverWait
 
 from converter.model.job import Branch, InputDomain, SymbolDomain
-from converter.model.manifest import Manifest, Row
+from converter.model.manifest import Manifest, ModelRecord
 from tests.browser.conftest import Open, requests
 from tests.manifests import CPU, CUDA, failed, manifest_of, ok, timed, verified_on, with_domain
 
@@ -53,7 +53,7 @@ def test_it_opens_without_a_request_or_a_complaint(
     browser: Chrome, open_report: Open, zoo: Manifest
 ) -> None:
     path = open_report(zoo)
-    assert browser.title == "zoo: 2 of 5 models are not as expected."
+    assert browser.title == "zoo: 2 of 5 models failed unexpectedly."
     for plot in browser.find_elements(By.CSS_SELECTOR, ".plot"):
         browser.execute_script("arguments[0].scrollIntoView()", plot)
         wait(browser, lambda _, plot=plot: plot.get_attribute("data-drawn"))
@@ -261,7 +261,7 @@ def test_hostile_text_is_only_text(browser: Chrome, open_report: Open) -> None:
 
 
 def many(count: int) -> Manifest:
-    def row(i: int) -> Row:
+    def row(i: int) -> ModelRecord:
         if i % 20 == 1:
             return failed(f"model_{i:04}", mark=str(i % 7))
         return ok(f"model_{i:04}", nodes=i, latency=[timed(CPU, 1 + i % 90), timed(CUDA, 1.0)])

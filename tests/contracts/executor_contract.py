@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from converter.model.job import STAGES, ExporterAttempt, Job, JobResult, News
+from converter.model.job import STAGES, ExporterAttempt, Job, JobResult, WorkerEvent
 from converter.plugins.executors import Event, Executor, Finished, StageEntered, Started, Tick
 
 ENTRY = "executor_contract:by_tag"
 
 
-def by_tag(job: Job, emit: Callable[[News], None]) -> JobResult:
+def by_tag(job: Job, emit: Callable[[WorkerEvent], None]) -> JobResult:
     """A pipeline that does what the job's tag says; by default it stages a file and reports it."""
     for stage in STAGES:
         emit(stage)

@@ -48,7 +48,7 @@ class ProviderContract(_Named):
         assert all(isinstance(text, str) for pair in self.plugin.OPTIONS.items() for text in pair)
         assert self.plugin.DEVICE in ("cpu", "cuda")
         assert all(
-            import_module(f"converter.plugins.providers.{name}") for name in self.plugin.BEHIND
+            import_module(f"converter.plugins.providers.{name}") for name in self.plugin.FALLBACKS
         )
 
     def test_the_table_of_providers_names_it(self) -> None:

@@ -88,4 +88,4 @@ def test_what_it_cannot_do_is_told_before_any_work(run: Run, tmp_path: Path) -> 
     models = "+models={one: {source: acme/twice, exporter: acme_trace}}"
     done = run(models, "opset=20", "benchmark=off", cwd=tmp_path)
     assert done.returncode == 2
-    assert "acme_trace does opsets 13 to 18" in done.stderr
+    assert "acme_trace supports opsets 13 to 18" in done.stderr

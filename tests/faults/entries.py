@@ -19,12 +19,12 @@ from converter.model.job import (
     ExporterAttempt,
     Job,
     JobResult,
-    News,
     StageRecord,
     VerifyRecord,
+    WorkerEvent,
 )
 
-Emit = Callable[[News], None]
+Emit = Callable[[WorkerEvent], None]
 CONTENT = b"not a model, but a whole file"
 
 

@@ -68,7 +68,7 @@ def test_a_crash_and_a_hang_cost_only_their_measurements(
     assert crash.reason is not None
     assert crash.reason.startswith("SIGNAL: killed by SIGSEGV in stage benchmark; log: File")
     assert hang.reason is not None
-    assert hang.reason.startswith("TIMEOUT: not done after 8 s, stopped in stage benchmark")
+    assert hang.reason.startswith("TIMEOUT: timed out after 8 s in stage benchmark")
     assert "models.py" in (tmp_path / "run/models/crash/log.txt").read_text()
     assert "latency cpu failed: SIGNAL: killed by SIGSEGV" in done.stdout
     assert manifest.read(tmp_path / "run").run.complete

@@ -82,7 +82,7 @@ def test_a_crash_after_an_exporter_verified_leaves_the_others_out(run: Run) -> N
     ("tag", "code", "message"),
     [
         ("second_exporter_crashes", "SIGNAL", "killed by SIGABRT in stage export"),
-        ("second_exporter_hangs", "TIMEOUT", "not done after 1 s, stopped in stage export"),
+        ("second_exporter_hangs", "TIMEOUT", "timed out after 1 s in stage export"),
     ],
 )
 def test_what_the_first_exporter_came_to_survives_the_second(
@@ -185,7 +185,7 @@ def test_a_hang_ends_within_limit_and_grace(run: Run, tag: str, tmp_path: Path) 
     before = time.monotonic()
     result = run(tag, timeout_s=1.0)[tag]
     assert time.monotonic() - before < 6
-    message = "not done after 1 s, stopped in stage reference"
+    message = "timed out after 1 s in stage reference"
     assert error_of(result) == ("timeout", "TIMEOUT", "reference", message)
     assert result.error is not None
     assert "Raise executor.timeout_s" in result.error.hint

@@ -96,7 +96,7 @@ def test_the_deadline_ends_a_model_that_hangs(runs: Runs) -> None:
     assert time.monotonic() - before < 40
     assert {row.status for row in runs.rows().values()} == {"not_run"}
     assert not manifest.read(runs.directory).run.complete
-    assert "The deadline passed and what was running was ended: 0 of 2 models are done" in output
+    assert "The deadline passed and what was running was ended: 0 of 2 models finished" in output
 
 
 @pytest.mark.e2e

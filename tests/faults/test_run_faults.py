@@ -16,7 +16,7 @@ import pytest
 from conftest import MARK, all_gone
 
 from converter.model import manifest
-from converter.model.manifest import Row
+from converter.model.manifest import ModelRecord
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 pytestmark = [pytest.mark.faults, pytest.mark.e2e]
@@ -101,7 +101,7 @@ class Runs:
         assert all_gone(self.mark, set(), 2) == {}
         return process.returncode, output
 
-    def rows(self) -> dict[str, Row]:
+    def rows(self) -> dict[str, ModelRecord]:
         return {row.name: row for row in manifest.read(self.directory).models}
 
     def wait_for(self, path: str, timeout: float = 60) -> None:
@@ -164,7 +164,7 @@ def test_a_signal_stops_cleanly(runs: Runs, number: signal.Signals, code: int) -
     assert all_gone(runs.mark, set(), 2) == {}
     found = {name: row.status for name, row in runs.rows().items()}
     assert found == {"good": "ok", "hang": "not_run", "last": "not_run"}
-    assert f"1 of 3 models are done and stay in {runs.directory}" in output
+    assert f"1 of 3 models finished; results in {runs.directory}" in output
     assert not (runs.directory / ".staging").exists()
 
 

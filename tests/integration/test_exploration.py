@@ -91,7 +91,7 @@ IDS = {"ids": {"shape": [2, 3], "dtype": "int64", "low": 0, "high": 9000}}
     [
         ("Vocabulary", {"x": {"shape": [4, 8]}}, "adaptive.py:"),
         ("Normalised", {"x": {"shape": [3, 6], "low": 0, "high": 1}}, "allclose"),
-        ("Settled", PIECES, "if torch.equal(grown, y)` (false)"),
+        ("Remeasured", PIECES, "if torch.equal(grown, y)` (false)"),
         ("Experts", {"x": {"shape": [6, 4]}}, "if rows.numel() == 0` (false at turn 3)"),
         ("Matched", IDS, "case 4242` (true)"),
         ("Negated", {"x": {"shape": [2, 4]}}, "if not x.sum() > x.numel() * 3e6` (false)"),

@@ -17,7 +17,7 @@ import torch
 from jobs import make
 
 from converter.model.errors import Code, StageError
-from converter.model.job import STAGES, ExporterAttempt, News, VerifyRecord
+from converter.model.job import STAGES, ExporterAttempt, VerifyRecord, WorkerEvent
 from converter.worker.pipeline import pipeline
 from converter.worker.verify import attribution
 from converter.worker.verify.verification import Verdict
@@ -54,7 +54,7 @@ def check_failed(done: Any, stage: str, code: Code, *words: str) -> None:
 
 
 def test_a_row_that_is_ok(tmp_path: Path) -> None:
-    news: list[News] = []
+    news: list[WorkerEvent] = []
     job = make(tmp_path, "Net", outputs=["out"])
     result = pipeline.run(job, news.append)
     assert (result.status, result.error) == ("ok", None)

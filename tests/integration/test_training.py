@@ -75,13 +75,13 @@ def test_randomness_that_is_no_module_cannot_be_silenced(convert: Convert) -> No
 
 def test_silencing_ends() -> None:
     model = tiny.Dropping().train()
-    with training.silenced(model, True) as names:
+    with training.dropout_disabled(model, True) as names:
         assert names == {"body.2": 0.25, "body.4": 0.5}
         assert (model.body[2].p, model.body[4].p) == (0, 0)
     assert (model.body[2].p, model.body[4].p) == (0.25, 0.5)
-    with training.silenced(model.eval(), True) as names:
+    with training.dropout_disabled(model.eval(), True) as names:
         assert names == {}
-    with training.silenced(model.train(), False) as names:
+    with training.dropout_disabled(model.train(), False) as names:
         assert (names, model.body[2].p) == ({}, 0.25)
 
 

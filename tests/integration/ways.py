@@ -420,7 +420,7 @@ class Normalised(nn.Module):
         return (x.softmax(-1), 2 * x)[int(ready)]
 
 
-class Settled(nn.Module):
+class Remeasured(nn.Module):
     """A loop that turns until nothing changes; it went both ways in each call."""
 
     def forward(self, seed: Tensor, mask: Tensor) -> Tensor:

@@ -18,8 +18,8 @@ from converter.model.job import (
 from converter.model.manifest import (
     Environment,
     Manifest,
+    ModelRecord,
     Request,
-    Row,
     RunInfo,
     WeightsInfo,
     not_run_stages,
@@ -38,7 +38,7 @@ def environment(**changes: Any) -> Environment:
     return Environment.model_validate({**values, **changes})
 
 
-def manifest(*rows: Row, day: int = 1, complete: bool = True, **changes: Any) -> Manifest:
+def manifest(*rows: ModelRecord, day: int = 1, complete: bool = True, **changes: Any) -> Manifest:
     """A run of the experiment ``zoo`` on a day of November."""
     run = RunInfo(
         id=f"run-{day}",
@@ -107,7 +107,7 @@ def timed(p50: float, half: float = 0.01, stable: bool = True, **changes: Any) -
     return Latency(**{**values, **changes})
 
 
-def row(name: str = "m", status: str = "ok", **changes: Any) -> Row:
+def row(name: str = "m", status: str = "ok", **changes: Any) -> ModelRecord:
     values: dict[str, Any] = {
         "name": name,
         "source": name,
@@ -117,10 +117,10 @@ def row(name: str = "m", status: str = "ok", **changes: Any) -> Row:
         "stages": not_run_stages(STAGES),
         "artifact": artifact(name) if status == "ok" else None,
     }
-    return Row(**{**values, **changes})
+    return ModelRecord(**{**values, **changes})
 
 
-def failing(name: str = "m", status: str = "failed", **changes: Any) -> Row:
+def failing(name: str = "m", status: str = "failed", **changes: Any) -> ModelRecord:
     error: dict[str, Any] = {
         "stage": "export",
         "code": Code.EXPORT_UNSUPPORTED,

@@ -23,7 +23,7 @@ from converter.model.changes import Comparison
 from converter.model.errors import ExitCode, RunError
 from converter.model.job import Artifact, Job, JobResult
 from converter.model.manifest import Manifest
-from converter.run import finalize, record
+from converter.run import finalize, state
 from converter.run.context import RunContext
 from converter.run.runner import execute
 
@@ -92,7 +92,7 @@ def test_the_first_night_has_no_baseline_and_that_is_no_error(
     assert code == ExitCode.OK
     assert made.comparison is not None
     assert (made.comparison.verdict, made.run.baseline) == ("no_baseline", None)
-    assert "there is no earlier complete run of all models (no_baseline)" in capsys.readouterr().out
+    assert "this is the first complete run of all models (no_baseline)" in capsys.readouterr().out
 
 
 def test_without_a_baseline_there_is_no_comparison(nights: Nights) -> None:
@@ -152,7 +152,7 @@ def test_the_deadline_ends_what_is_running_and_the_rest_is_not_run(
     assert not made.run.complete
     assert not (nights.home / "latest").exists()
     printed = capsys.readouterr().out
-    assert "The deadline passed and what was running was ended: 1 of 2 models are done" in printed
+    assert "The deadline passed and what was running was ended: 1 of 2 models finished" in printed
     assert nights.run({}, "a", deadline=60)[0] == ExitCode.OK
 
 
@@ -258,7 +258,7 @@ def test_a_clock_that_once_was_ahead_holds_no_later_night_back(
 ) -> None:
     target = tmp_path / "published"
     with monkeypatch.context() as clock:
-        clock.setattr(record, "_stamp", lambda moment: "2999-01-01T00:00:00.000Z")
+        clock.setattr(state, "_stamp", lambda moment: "2999-01-01T00:00:00.000Z")
         ahead = nights.run({}, "a", publish_to=str(target))[1].run
     run = nights.run({"a": larger}, "a", publish_to=str(target))[1].run
     assert run.started_at < ahead.started_at
@@ -288,7 +288,7 @@ def test_a_signal_while_slower_models_are_timed_again_ends_the_run(
     run = made.run
     assert (run.complete, run.exit_code, run.ended_by) == (False, 143, "signal")
     assert made.comparison is None
-    assert "Interrupted by SIGTERM: 1 of 1 models are done" in capsys.readouterr().out
+    assert "Interrupted by SIGTERM: 1 of 1 models finished" in capsys.readouterr().out
     assert zoo_index.read(target) == before
     assert os.readlink(nights.home / "latest") == "night1"
 
@@ -393,10 +393,10 @@ def test_a_folder_that_another_process_holds_names_it(tmp_path: Path) -> None:
         words = rf"is held by process {holder.pid} on .* since \d{{4}}-.*: wait for that one, or"
         with pytest.raises(RunError, match=words):
             exclusive.hold(tmp_path)
-        with pytest.raises(RunError, match=words), exclusive.waited(tmp_path, 0.2):
+        with pytest.raises(RunError, match=words), exclusive.lock_with_timeout(tmp_path, 0.2):
             pass
         holder.kill()
-    with exclusive.waited(tmp_path, 0):  # the kernel has freed it
+    with exclusive.lock_with_timeout(tmp_path, 0):  # the kernel has freed it
         pass
     assert exclusive.hold(tmp_path) == exclusive.hold(tmp_path)
 
@@ -406,7 +406,7 @@ def test_a_folder_that_another_run_holds_is_not_published_to(
 ) -> None:
     monkeypatch.setattr("converter.run.finalize._PUBLISH_WAIT_S", 0.1)
     target = tmp_path / "published"
-    with exclusive.waited(target, 0):
+    with exclusive.lock_with_timeout(target, 0):
         code, _ = nights.run({}, "a", publish_to=str(target))
     assert code == ExitCode.RUN_FAILED
     assert f"nothing was published: {target} is held by process {os.getpid()}" in (

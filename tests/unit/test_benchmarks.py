@@ -24,7 +24,7 @@ from converter.model.job import (
     StageRecord,
     VerifyRecord,
 )
-from converter.model.manifest import Row
+from converter.model.manifest import ModelRecord
 from converter.model.measure import Measure
 from converter.model.spec import Expect
 from converter.plugins.executors import Events, Finished, StageEntered, Started
@@ -79,7 +79,7 @@ def directory(tmp_path: Path) -> Path:
     return tmp_path / "zoo" / "run"
 
 
-Phase2 = Callable[..., tuple[ExitCode, dict[str, Row]]]
+Phase2 = Callable[..., tuple[ExitCode, dict[str, ModelRecord]]]
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def run(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Phase2:
         expect: Expect | None = None,
         acts: dict[str, Callable[[Job], JobResult]] | None = None,
         **keys: Any,
-    ) -> tuple[ExitCode, dict[str, Row]]:
+    ) -> tuple[ExitCode, dict[str, ModelRecord]]:
         spec = BenchmarkSpec(providers=[*providers], optional=optional, threads=3)
         batch = BatchSpec(benchmark=spec, **keys)
         context = RunContext(directory, "zoo", [], "0" * 64, "command", batch)
@@ -136,7 +136,7 @@ def test_the_last_line_of_a_model_in_the_results_has_its_latency(
         ("a", 0), ("b", 0), ("a", 1), ("b", 1),
     ]  # fmt: skip
     assert lines[0]["stages"]["benchmark"]["status"] == "not_run"
-    assert Row.model_validate(lines[2]) == rows["a"]
+    assert ModelRecord.model_validate(lines[2]) == rows["a"]
     result = JobResult.model_validate_json((directory / "models/a/result.json").read_bytes())
     assert result.latency == rows["a"].latency
 
@@ -244,8 +244,8 @@ def test_a_signal_leaves_the_rest_unmeasured_and_the_run_incomplete(
     assert rows["b"].stages["benchmark"].status == "not_run"
     assert rows["b"].status == "ok"
     printed = capsys.readouterr().out
-    assert "Interrupted by SIGTERM: 2 of 2 models are done" in printed
-    assert "; the latency of 1 is not measured. Finish it with: " in printed
+    assert "Interrupted by SIGTERM: 2 of 2 models finished" in printed
+    assert "; the latency of 1 is not measured. Resume with: " in printed
     assert not manifest.read(directory).run.complete
     assert not (directory.parent / "latest").exists()
 
@@ -263,7 +263,7 @@ def test_a_deadline_that_passes_while_measuring_is_no_green_night(
     assert (made.complete, made.exit_code, made.ended_by) == (False, 1, "deadline")
     told = "The latency of 1 model is not measured: the deadline passed."
     assert told in (directory / "summary.md").read_text()
-    assert "; the latency of 1 is not measured. Finish it" in capsys.readouterr().out
+    assert "; the latency of 1 is not measured. Resume with" in capsys.readouterr().out
     assert "called" in (directory / "run.log").read_text()
 
 

@@ -120,7 +120,7 @@ def test_an_unknown_verb_names_those_there_are(
 ) -> None:
     assert command_line.main([verb]) == 2
     err = capsys.readouterr().err
-    assert f"usage: there is no verb '{verb}'; the verbs are: " in err
+    assert f"usage: unknown command '{verb}'; the commands are: " in err
     assert "list" in err
 
 

@@ -10,7 +10,7 @@ from nights import artifact, checked, environment, failing, manifest, request, r
 
 from converter import compare
 from converter.compare import latency, wording
-from converter.compare.latency import Settled
+from converter.compare.latency import Remeasured
 from converter.model.batch import CompareSpec
 from converter.model.changes import Change, Comparison
 from converter.model.job import (
@@ -23,14 +23,14 @@ from converter.model.job import (
     TensorInfo,
     VerifyRecord,
 )
-from converter.model.manifest import Gpu, Row, WeightsInfo
+from converter.model.manifest import Gpu, ModelRecord, WeightsInfo
 from converter.plugins.reports import html, markdown
 from tests.manifests import verified_on, with_domain
 
 LIMITS = CompareSpec()
 
 
-def compared(before: Row, after: Row, **changes: Any) -> Comparison:
+def compared(before: ModelRecord, after: ModelRecord, **changes: Any) -> Comparison:
     old = manifest(before, day=1)
     return compare.compare(old, manifest(after, day=2, **changes), LIMITS)
 
@@ -63,7 +63,9 @@ def test_equal_runs_are_the_same() -> None:
         (row(status="xpass"), row(status="not_run"), "status", "regression"),
     ],
 )
-def test_what_became_of_a_model(before: Row, after: Row, kind: str, severity: str) -> None:
+def test_what_became_of_a_model(
+    before: ModelRecord, after: ModelRecord, kind: str, severity: str
+) -> None:
     change = only(compared(before, after))
     assert (change.kind, change.severity) == (kind, severity)
     assert (change.before, change.after) == (before.status, after.status)
@@ -88,7 +90,7 @@ def test_a_skipped_model_was_asked_for_the_same_although_no_worker_saw_it() -> N
     newer = environment(packages={**environment().packages, "torch": "2.15.0"})
     change = only(compared(row(request=seen), refused, env=newer))
     assert wording.line(change) == (
-        "m: status ok → skipped (no such opset); perhaps torch 2.14.0 → 2.15.0"
+        "m: status ok → skipped (no such opset); possible cause: torch 2.14.0 → 2.15.0"
     )
     assert change.severity == "regression"
     other = row(status="skipped", request=request(weights=weights(path="other.pth")))
@@ -176,7 +178,7 @@ def test_a_simplification_that_was_taken_back_says_why() -> None:
 # Proof
 
 
-def proved(*labels: str, axes: tuple[int, ...] = (0,), **changes: Any) -> Row:
+def proved(*labels: str, axes: tuple[int, ...] = (0,), **changes: Any) -> ModelRecord:
     """Proved on cases of these labels, and dynamic in axes of ``x`` of which two are declared."""
     cases = [CaseCheck(label=label, shapes={}, provider="CPU", outputs=[]) for label in labels]
     dynamic = [
@@ -282,13 +284,17 @@ def test_newly_failing_models_are_grouped_by_cause() -> None:
 # Latency
 
 
-def slower(half: float = 0.01, stable: bool = True, **changes: Any) -> tuple[Row, Row]:
+def slower(
+    half: float = 0.01, stable: bool = True, **changes: Any
+) -> tuple[ModelRecord, ModelRecord]:
     before = row(latency=[timed(10.0, half)])
     other = artifact(sha256="b" * 64)
     return before, row(artifact=other, latency=[timed(15.0, half, stable, **changes)])
 
 
-def judged(pair: tuple[Row, Row], settled: Settled | None = None, **changes: Any) -> Change:
+def judged(
+    pair: tuple[ModelRecord, ModelRecord], settled: Remeasured | None = None, **changes: Any
+) -> Change:
     old, new = manifest(pair[0]), manifest(pair[1], day=2, **changes)
     (suspect,) = latency.suspects(old, new, LIMITS)
     again = {suspect.key: settled} if settled else None
@@ -302,23 +308,23 @@ def test_within_limit_or_noise_is_the_same() -> None:
 
 
 def test_a_suspect_that_is_slower_side_by_side_is_a_regression() -> None:
-    change = judged(slower(), Settled(timed(12.0), timed(18.0)))
+    change = judged(slower(), Remeasured(timed(12.0), timed(18.0)))
     assert (change.kind, change.severity) == ("latency", "regression")
     assert (change.before, change.after) == (10.0, 15.0)
     assert change.detail == "+50% on cpu; timed again side by side: 12 ms and 18 ms"
 
 
 @pytest.mark.parametrize(
-    "settled", [Settled(timed(15.0), timed(15.2)), Settled(timed(10, 0.5), timed(12, 0.5))]
+    "settled", [Remeasured(timed(15.0), timed(15.2)), Remeasured(timed(10, 0.5), timed(12, 0.5))]
 )
-def test_a_suspect_that_is_not_slower_side_by_side_is_acquitted(settled: Settled) -> None:
+def test_a_suspect_that_is_not_slower_side_by_side_is_acquitted(settled: Remeasured) -> None:
     change = judged(slower(), settled)
     assert change.severity == "note"
     assert change.detail.endswith("the file is not to blame")
 
 
 def test_what_cannot_be_timed_again_stands_where_both_nights_were_sound() -> None:
-    change = judged(slower(), Settled(reason="it is gone"))
+    change = judged(slower(), Remeasured(reason="it is gone"))
     assert change.severity == "regression"
     assert change.detail.endswith("not timed again: it is gone")
     assert judged(slower(stable=False)).severity == "note"
@@ -424,7 +430,7 @@ def test_a_baseline_without_the_field_counts_from_its_own_start() -> None:
 
 def test_a_first_night_says_so() -> None:
     assert wording.lines(compare.no_baseline()) == [
-        "compared with nothing: there is no earlier complete run of all models (no_baseline)"
+        "no baseline yet: this is the first complete run of all models (no_baseline)"
     ]
 
 
@@ -438,10 +444,10 @@ def test_the_worst_comes_first_with_its_reasons() -> None:
     assert told == [
         "compared with run-1 of 2026-11-01T02:00:00.000Z: regression",
         "worse: b: newly failing ok → failed (EXPORT_UNSUPPORTED: b uses an operator without "
-        "ONNX form); perhaps torch 2.14.0 → 2.15.0",
+        "ONNX form); possible cause: torch 2.14.0 → 2.15.0",
         "worse: c: newly failing ok → failed (EXPORT_UNSUPPORTED: c uses an operator without "
-        "ONNX form); perhaps torch 2.14.0 → 2.15.0",
-        "changed: a: nodes 3 → 4; perhaps torch 2.14.0 → 2.15.0",
+        "ONNX form); possible cause: torch 2.14.0 → 2.15.0",
+        "changed: a: nodes 3 → 4; possible cause: torch 2.14.0 → 2.15.0",
         "one cause, 2 models: b, c",
         "also different: torch 2.14.0 → 2.15.0",
     ]

@@ -18,12 +18,12 @@ def test_every_exporter_is_in_the_table() -> None:
 
 def test_some_exporter_can_do_each_opset() -> None:
     order = BatchSpec().exporter.order
-    assert all(opsets.able(order, n) for n in range(opsets.LOWEST, opsets.HIGHEST + 1))
+    assert all(opsets.supporting(order, n) for n in range(opsets.LOWEST, opsets.HIGHEST + 1))
 
 
 def test_the_order_is_kept() -> None:
-    assert opsets.able(["dynamo", "torchscript"], 18) == ["dynamo", "torchscript"]
-    assert opsets.able(["dynamo", "torchscript"], 13) == ["torchscript"]
+    assert opsets.supporting(["dynamo", "torchscript"], 18) == ["dynamo", "torchscript"]
+    assert opsets.supporting(["dynamo", "torchscript"], 13) == ["torchscript"]
 
 
 def test_an_unknown_exporter_may_do_all() -> None:
@@ -32,7 +32,7 @@ def test_an_unknown_exporter_may_do_all() -> None:
 
 def test_a_refusal_names_the_range_and_the_other_exporter() -> None:
     assert opsets.refusal(["dynamo"], 13, ["dynamo", "torchscript"]) == (
-        "opset 13 was asked for, but dynamo does opsets 16 to 25 (torchscript does 7 to 23)"
+        "opset 13 was requested, but dynamo supports opsets 16 to 25 (torchscript supports 7 to 23)"
     )
 
 

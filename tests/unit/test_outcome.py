@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from converter.model.errors import Code
-from converter.model.job import ExporterAttempt, Job, News
+from converter.model.job import ExporterAttempt, Job, WorkerEvent
 from converter.processes import outcome
 from converter.processes.limits import Limits
 
@@ -25,13 +25,13 @@ JOB = Job(
 )
 
 
-def lost_after(*news: News) -> list[tuple[str, Code | None]]:
+def lost_after(*news: WorkerEvent) -> list[tuple[str, Code | None]]:
     result = outcome.lost(JOB, news)
     return [(attempt.exporter, attempt.code) for attempt in result.attempts_by_exporter]
 
 
 @pytest.mark.parametrize("news", [(), ("load",), ("load", "reference")])
-def test_before_the_export_no_exporter_has_failed(news: tuple[News, ...]) -> None:
+def test_before_the_export_no_exporter_has_failed(news: tuple[WorkerEvent, ...]) -> None:
     assert lost_after(*news) == []
 
 
@@ -40,7 +40,7 @@ def test_the_exporter_at_work_has_failed() -> None:
 
 
 def test_what_an_earlier_exporter_came_to_stays() -> None:
-    news: tuple[News, ...] = ("export", "check", FAILED, "export")
+    news: tuple[WorkerEvent, ...] = ("export", "check", FAILED, "export")
     assert lost_after(*news) == [("torchscript", Code.INPUT_DROPPED), ("dynamo", Code.SIGNAL)]
     error = outcome.lost(JOB, news).error
     assert error is not None
@@ -63,7 +63,7 @@ def test_an_exporter_that_was_done_is_not_at_work() -> None:
 
 
 def test_the_last_words_of_a_log_are_cleaned_as_any_message() -> None:
-    ending = outcome.Ending(
+    ending = outcome.ProcessExit(
         status=1 << 8,
         limit=None,
         stages=(("load", 1.0),),
@@ -85,7 +85,7 @@ def test_the_last_words_of_a_log_are_cleaned_as_any_message() -> None:
 def test_a_crash_of_an_exporter_points_to_one_that_is_left(exporter: str, advice: str) -> None:
     changes = {} if exporter == "auto" else {"exporters": [exporter]}
     job = JOB.model_copy(update={"exporter": exporter, **changes})
-    ending = outcome.Ending(
+    ending = outcome.ProcessExit(
         status=signal.SIGSEGV,
         limit=None,
         stages=(("export", 0.0),),

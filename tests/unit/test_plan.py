@@ -149,7 +149,9 @@ def test_what_no_exporter_can_do_is_skipped_in_a_sweep_only() -> None:
     config = {"models": {"m": {"source": "conv_bn_relu", "exporter": "dynamo"}}, "opset": 13}
     (row,) = build(config, sweep=True).skipped
     assert row.verify.reason is not None
-    assert row.verify.reason.startswith("opset 13 was asked for, but dynamo does opsets 16 to 25")
+    assert row.verify.reason.startswith(
+        "opset 13 was requested, but dynamo supports opsets 16 to 25"
+    )
     with pytest.raises(ConfigError):
         build(config)
 

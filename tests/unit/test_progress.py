@@ -21,7 +21,14 @@ from converter.model.job import (
     StageRecord,
     VerifyRecord,
 )
-from converter.model.manifest import Environment, Manifest, Request, Row, RunInfo, WeightsInfo
+from converter.model.manifest import (
+    Environment,
+    Manifest,
+    ModelRecord,
+    Request,
+    RunInfo,
+    WeightsInfo,
+)
 from converter.plugins.executors import Finished, StageEntered, Started, Tick
 
 REQUEST = Request(
@@ -37,7 +44,7 @@ REQUEST = Request(
 )
 
 
-def ok_row(name: str) -> Row:
+def ok_row(name: str) -> ModelRecord:
     artifact = Artifact(
         path=f"models/{name}/{name}.onnx",
         bytes=1_000_000,
@@ -58,7 +65,7 @@ def ok_row(name: str) -> Row:
         OutputCheck(name="y", shape=[1], dtype="float32", max_abs=e, atol=0, rtol=0, passed=True)
         for e in (3e-7, 1.5e-5)
     ]
-    return Row(
+    return ModelRecord(
         name=name,
         source=name,
         status="ok",
@@ -73,7 +80,7 @@ def ok_row(name: str) -> Row:
     )
 
 
-def failed_row(name: str, message: str = "no such operator\nsecond line") -> Row:
+def failed_row(name: str, message: str = "no such operator\nsecond line") -> ModelRecord:
     error = ErrorRecord(
         stage="export",
         code=Code.EXPORT,
@@ -81,10 +88,12 @@ def failed_row(name: str, message: str = "no such operator\nsecond line") -> Row
         hint="Try the other exporter.",
         log=f"models/{name}/log.txt",
     )
-    return Row(name=name, source=name, status="failed", request=REQUEST, error=error, stages={})
+    return ModelRecord(
+        name=name, source=name, status="failed", request=REQUEST, error=error, stages={}
+    )
 
 
-def manifest_of(*rows: Row) -> Manifest:
+def manifest_of(*rows: ModelRecord) -> Manifest:
     return Manifest(
         run=RunInfo(id="1", experiment="zoo", started_at="", config_sha256=""),
         environment=Environment(os="", python="", cpu="", cores=1, memory_bytes=1, packages={}),
@@ -105,7 +114,7 @@ def test_the_table_fits_80_columns_with_the_widest_values() -> None:
     assert second.split() == ["b", "failed", "17", "-", "-", "-", "-", "0.0"]
 
 
-def uncompared_row(**changes: object) -> Row:
+def uncompared_row(**changes: object) -> ModelRecord:
     """A row whose first output is almost exact, and whose second one could not be compared."""
     row = ok_row("a")
     (case,) = row.verify.cases
@@ -154,7 +163,7 @@ def test_failures_follow_with_reason_hint_and_log() -> None:
     text = summary.render(manifest_of(ok_row("a"), failed_row("b")), Path("/runs/1"))
     assert "failed b: EXPORT: no such operator\n    Try the other exporter.\n" in text
     assert "    /runs/1/models/b/log.txt\n" in text
-    cost = "verification took 29 % of the conversions' time, 25 % with their latencies"
+    cost = "verification took 29 % of conversion time, 25 % with their latencies"
     assert text.endswith(f"2 models: 1 ok, 1 failed\n{cost}\n/runs/1")
 
 
@@ -164,7 +173,7 @@ def test_the_cost_of_verification_is_a_share_of_the_run_with_its_latencies() -> 
     stages["benchmark"] = StageRecord(status="ok", seconds=13.0)
     rows = [row.model_copy(update={"stages": stages}), row.model_copy(update={"cached": True})]
     (told,) = summary.verification(rows)
-    assert told == "verification took 29 % of the conversions' time, 10 % with their latencies"
+    assert told == "verification took 29 % of conversion time, 10 % with their latencies"
     assert summary.verification(rows[1:]) == []
 
 

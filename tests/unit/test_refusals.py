@@ -79,7 +79,7 @@ def test_aliases_that_explode(run: Run, folder: Path) -> None:
         (["select=[min*,nope]"], "select: 'nope' matches no model of this run."),
         (["+models.MINE={source: srcnn}"], "'mine' and 'MINE' differ only in case"),
         (["+models={../x: {source: srcnn}}"], "'../x' is not a name"),
-        (["opset=13", "exporter=dynamo"], "(torchscript does 7 to 23)"),
+        (["opset=13", "exporter=dynamo"], "(torchscript supports 7 to 23)"),
         (["+models.mine.dynamic_axes={inp: [0]}"], "(inputs: input; outputs: output)"),
         (
             ["+models.mine.dynamic_axes={input: {0: a}}", "+models.mine.dynamic_axes.input.0=b"],

@@ -13,8 +13,8 @@ import pytest
 from converter.display import summary
 from converter.model.changes import Change, Comparison
 from converter.model.job import StageRecord
-from converter.model.manifest import Manifest, Row
-from converter.plugins import reports
+from converter.model.manifest import Manifest, ModelRecord
+from converter.plugins import loader, reports
 from converter.plugins.reports import csv as spreadsheet
 from converter.plugins.reports import html, markdown
 from converter.plugins.reports._columns import columns, number
@@ -41,7 +41,7 @@ def figures(text: str) -> dict[str, dict[str, list[dict[str, list[object]]]]]:
     return {name: json.loads(figure) for name, figure in found}
 
 
-def without_latency(row: Row, status: str, *warnings: str) -> Row:
+def without_latency(row: ModelRecord, status: str, *warnings: str) -> ModelRecord:
     stage = StageRecord.model_validate({"status": status, "warnings": [*warnings]})
     return row.model_copy(update={"stages": {**row.stages, "benchmark": stage}})
 
@@ -50,13 +50,13 @@ def without_latency(row: Row, status: str, *warnings: str) -> Row:
 
 
 def test_every_report_is_written_beside_the_manifest(tmp_path: Path) -> None:
-    written = reports.write(manifest_of(ok("a"), failed("b")), tmp_path)
+    written = reports.write(manifest_of(ok("a"), failed("b")), tmp_path, loader.names("reports"))
     assert {"report.html", "manifest.csv", "summary.md"} <= {path.name for path in written}
     assert all(path.stat().st_size for path in written)
 
 
 def test_an_empty_run_can_be_reported(tmp_path: Path) -> None:
-    assert reports.write(manifest_of(), tmp_path)
+    assert reports.write(manifest_of(), tmp_path, loader.names("reports"))
 
 
 def test_models_that_failed_for_one_cause_stand_together_the_wrong_first() -> None:
@@ -80,7 +80,7 @@ def test_an_unexpected_success_says_what_to_do() -> None:
 def test_the_verdict_counts_what_is_not_as_expected() -> None:
     assert verdict(manifest_of(ok("a"))) == "Every model is as expected."
     wrong = manifest_of(ok("a"), failed("b"))
-    assert verdict(wrong) == "1 of 2 models are not as expected."
+    assert verdict(wrong) == "1 of 2 models failed unexpectedly."
     running = manifest_of(ok("a"), finished_at=None)
     assert verdict(running) == "The run has not come to its end."
     worse = Comparison(baseline_run_id="before", verdict="regression")
@@ -91,7 +91,7 @@ def test_the_verdict_counts_what_is_not_as_expected() -> None:
 def test_the_verdict_says_which_latencies_the_deadline_cost() -> None:
     late = {"complete": False, "ended_by": "deadline", "exit_code": 1}
     assert verdict(manifest_of(ok("a"), ok("b"), failed("c"), **late)) == (
-        "1 of 3 models are not as expected. "
+        "1 of 3 models failed unexpectedly. "
         "The latency of 2 models is not measured: the deadline passed."
     )
     assert verdict(manifest_of(ok("a"), **late | {"ended_by": "signal"})).endswith(
@@ -165,7 +165,9 @@ def test_no_report_has_a_control_character_of_a_message(tmp_path: Path) -> None:
     row = failed("a", message=hostile, latency=[timed(notes=[hostile])])
     assert row.error is not None
     hint = row.error.model_validate({**dict(row.error), "hint": hostile})
-    for path in reports.write(manifest_of(row.model_copy(update={"error": hint})), tmp_path):
+    for path in reports.write(
+        manifest_of(row.model_copy(update={"error": hint})), tmp_path, loader.names("reports")
+    ):
         text = path.read_text(encoding="utf-8")
         assert "red\N{REPLACEMENT CHARACTER}" in text
         if path.name == "report.html":
@@ -337,7 +339,7 @@ def test_a_long_list_of_such_models_is_folded_away(tmp_path: Path) -> None:
 
 def test_the_summary_names_causes_models_and_hints(tmp_path: Path) -> None:
     text = markdown.render(manifest_of(ok("a"), failed("b"), failed("c")), tmp_path)
-    assert text.startswith("## `zoo`: 2 of 3 models are not as expected.\n")
+    assert text.startswith("## `zoo`: 2 of 3 models failed unexpectedly.\n")
     assert "3 models: 1 ok, 2 failed · exit code 1 · 2026-11-21 02:00 UTC" in text
     message = "`input factor is not in the graph (it has: x)`"
     assert f"- **failed INPUT_DROPPED** `b`, `c`: {message}\n" in text

@@ -21,7 +21,7 @@ from converter.model import manifest
 from converter.model.batch import ExecutorSpec
 from converter.model.errors import Code, ExitCode
 from converter.model.job import ErrorRecord, Job, JobResult
-from converter.model.manifest import Manifest, Row
+from converter.model.manifest import Manifest, ModelRecord
 from converter.plugins import executors, reports
 from converter.plugins.executors import Executor
 from converter.sweep.record import Sweep
@@ -82,7 +82,7 @@ def interrupted(stage: Stage) -> Stage:
     return stage
 
 
-def rows() -> dict[str, Row]:
+def rows() -> dict[str, ModelRecord]:
     return {row.name: row for row in manifest.read(Path(DIRECTORY)).models}
 
 
@@ -126,7 +126,7 @@ def test_the_manifest_is_that_of_an_uninterrupted_run(interrupted: Stage) -> Non
 def test_the_farewell_of_an_interrupted_run_is_the_command_that_resumes_it(stage: Stage) -> None:
     stage.stop_before = "b"
     _, out, _ = stage.run()
-    told = re.search(r"Finish it with: python -m converter (resume .*)$", out, re.MULTILINE)
+    told = re.search(r"Resume with: python -m converter (resume .*)$", out, re.MULTILINE)
     assert told is not None
     stage.stop_before = None
     assert stage.command(*told[1].split())[0] == 0
@@ -135,7 +135,7 @@ def test_the_farewell_of_an_interrupted_run_is_the_command_that_resumes_it(stage
 def test_a_run_that_is_started_again_in_its_folder_names_resume(interrupted: Stage) -> None:
     code, _, err = interrupted.run()
     assert code == ExitCode.CONFIG
-    assert f"Finish it with `python -m converter resume {Path(DIRECTORY).absolute()}`" in err
+    assert f"Resume it with `python -m converter resume {Path(DIRECTORY).absolute()}`" in err
 
 
 def test_a_complete_run_says_so_and_keeps_its_exit_code(stage: Stage) -> None:
@@ -169,7 +169,7 @@ def test_a_disk_that_fills_up_after_the_manifest_leaves_a_run_to_resume(
         disk.setattr(reports, "write", full)
         code, out, _ = stage.run()
     assert code == ExitCode.RUN_FAILED
-    assert "Finish it with: python -m converter resume" in out
+    assert "Resume with: python -m converter resume" in out
     run = manifest.read(Path(DIRECTORY)).run
     assert (run.complete, run.exit_code, run.ended_by) == (False, 3, "failure")
     code, out, _ = stage.resume()
@@ -200,7 +200,7 @@ def test_a_model_that_found_the_disk_full_is_done_again(stage: Stage) -> None:
     stage.acts = {"b": full}
     code, out, _ = stage.run()
     assert code == ExitCode.RUN_FAILED
-    assert "Finish it with: python -m converter resume" in out
+    assert "Resume with: python -m converter resume" in out
     stage.acts = {}
     code, out, _ = stage.resume()
     assert (code, stage.ran) == (0, ["b", "c"])
@@ -215,7 +215,7 @@ def test_a_torn_line_is_a_model_that_is_done_again(interrupted: Stage, torn: byt
     code, _, _ = interrupted.resume()
     assert (code, interrupted.ran) == (0, ["b", "c"])
     for line in path.read_bytes().splitlines():
-        Row.model_validate_json(line)
+        ModelRecord.model_validate_json(line)
 
 
 def test_of_two_lines_of_a_model_the_last_counts(interrupted: Stage) -> None:

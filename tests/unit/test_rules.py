@@ -124,7 +124,7 @@ def test_cases_and_shapes_name_inputs_in_their_rank() -> None:
     (message,) = of_model(verify={"cases": [constant]})
     assert message.endswith("fill constant needs 'value'.")
     assert of_run(verify={"shapes": [{"input": [1]}]}) == [
-        "verify.shapes: names inputs of a model. Write it as models.NAME.verify.shapes."
+        "verify.shapes: can only be set per model. Write it as models.NAME.verify.shapes."
     ]
 
 
@@ -355,8 +355,8 @@ def test_nothing_to_convert_is_a_problem() -> None:
 
 def test_an_opset_beyond_the_exporter_names_its_range_and_the_other() -> None:
     message = (
-        "models.m: opset 13 was asked for, but dynamo does opsets 16 to 25 "
-        "(torchscript does 7 to 23). Change its opset or its exporter."
+        "models.m: opset 13 was requested, but dynamo supports opsets 16 to 25 "
+        "(torchscript supports 7 to 23). Change its opset or its exporter."
     )
     assert of_model(opset=13, exporter="dynamo") == [message]
     assert of_run(opset=13, exporter={"name": "dynamo"}) == [message]

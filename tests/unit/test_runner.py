@@ -22,7 +22,7 @@ from converter.model import manifest
 from converter.model.batch import BatchSpec, BenchmarkSpec
 from converter.model.errors import Code, ConfigError, ExitCode, RunError
 from converter.model.job import STAGES, Artifact, ErrorRecord, FileInfo, Job, JobResult, StageRecord
-from converter.model.manifest import Manifest, Row, request_of
+from converter.model.manifest import Manifest, ModelRecord, request_of
 from converter.model.spec import Expect
 from converter.plan.jobs import Plan
 from converter.plugins.executors import Events, Finished, StageEntered, Started, Tick
@@ -129,7 +129,7 @@ def make_plan(directory: Path, *names: str, expect: Expect | None = None) -> Pla
     return Plan(jobs, [], [job.name for job in jobs])
 
 
-def rows(directory: Path) -> dict[str, Row]:
+def rows(directory: Path) -> dict[str, ModelRecord]:
     return {row.name: row for row in manifest.read(directory).models}
 
 
@@ -165,13 +165,13 @@ def test_a_good_run_leaves_exactly_the_promised_files(
     assert Path(os.readlink(directory.parent / "latest")) == Path("run")
     assert str(directory) in capsys.readouterr().out
     (line,) = (directory / "results.jsonl").read_text().splitlines()
-    assert Row.model_validate_json(line) == read.models[0]
+    assert ModelRecord.model_validate_json(line) == read.models[0]
     assert Job.model_validate_json((directory / "models/a/job.json").read_bytes()).name == "a"
 
 
 def test_rows_keep_the_order_of_the_configuration(directory: Path, context: RunContext) -> None:
     job = make_job(directory, "b")
-    skipped = Row(
+    skipped = ModelRecord(
         name="b",
         source="b",
         status="skipped",
@@ -259,7 +259,7 @@ def nothing(job: Job) -> JobResult:
 @pytest.mark.parametrize(
     ("act", "words"),
     [
-        (alter, "not the one that the job hashed"),
+        (alter, "checksum mismatch"),
         (lose, "No such file"),
         (link, "not a plain file"),
         (claim, "a file that is not its own"),
@@ -346,9 +346,9 @@ def test_a_signal_ends_the_run_with_every_model_in_the_manifest(
     assert (run.complete, run.exit_code) == (False, int(code))
     printed = capsys.readouterr().out
     assert (
-        f"Interrupted by {number.name}: 1 of 3 models are done and stay in {directory}" in printed
+        f"Interrupted by {number.name}: 1 of 3 models finished; results in {directory}" in printed
     )
-    assert f"Finish it with: python -m converter resume {directory}" in printed
+    assert f"Resume with: python -m converter resume {directory}" in printed
     assert not (directory.parent / "latest").exists()
     assert not (directory / ".staging").exists()
     assert not (directory / ".lock").exists()
@@ -400,7 +400,7 @@ def test_a_signal_after_the_last_model_ends_the_run_too(
     assert rows(directory)["a"].status == "ok"
     run = manifest.read(directory).run
     assert (run.complete, run.exit_code, run.ended_by) == (False, 130, "signal")
-    assert "Interrupted by SIGINT: 1 of 1 models are done" in capsys.readouterr().out
+    assert "Interrupted by SIGINT: 1 of 1 models finished" in capsys.readouterr().out
     assert not (directory.parent / "latest").exists()
 
 
@@ -412,7 +412,7 @@ def test_a_full_disk_stops_the_run_and_keeps_the_record(
 ) -> None:
     append = manifest.append_result
 
-    def full(folder: Path, row: Row) -> None:
+    def full(folder: Path, row: ModelRecord) -> None:
         if row.name == "b":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder / "results.jsonl"))
         append(folder, row)
@@ -516,8 +516,8 @@ def test_the_run_log_of_an_interrupted_run_says_how_to_go_on(
     execute(make_plan(directory, "a"), Script({}, interrupt), context)
     text = (directory / "run.log").read_text()
     assert "finished: exit code 143" in text
-    assert f"Interrupted by SIGTERM: 0 of 1 models are done and stay in {directory}. " in text
-    assert f"Finish it with: python -m converter resume {directory}\n" in text
+    assert f"Interrupted by SIGTERM: 0 of 1 models finished; results in {directory}. " in text
+    assert f"Resume with: python -m converter resume {directory}\n" in text
 
 
 def test_a_link_in_place_of_the_run_log_is_not_followed(
@@ -569,7 +569,7 @@ def test_a_lock_whose_holder_was_killed_is_free(directory: Path) -> None:
 def test_a_directory_that_holds_a_run_is_refused(directory: Path, context: RunContext) -> None:
     execute(make_plan(directory, "a"), Script({}), context)
     before = (directory / "manifest.json").read_bytes()
-    with pytest.raises(ConfigError, match=r"already holds a run\. Finish it with `python -m"):
+    with pytest.raises(ConfigError, match=r"already holds a run\. Resume it with `python -m"):
         execute(make_plan(directory, "a"), Script({}), context)
     assert (directory / "manifest.json").read_bytes() == before
     assert not (directory / ".lock").exists()

@@ -46,7 +46,7 @@ def recorded_job(verb: str, run: Path, name: str) -> Job:
 
 
 def elsewhere(job: Job, folder: Path) -> dict[str, Any]:
-    """The job, to be done outside its run: with files in ``folder``, under the trust of now."""
+    """The job, to be done outside its run: with files in ``folder``, using the current trust."""
     changed = {
         "trust": trust.parse(os.environ.get(trust.VARIABLE, ""), Path.cwd()),
         "model_dir": str(folder),

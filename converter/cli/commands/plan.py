@@ -82,20 +82,20 @@ def _intents(point: Point) -> list[_Intent]:
     from converter.config import validation
     from converter.layout import environment, trust
     from converter.plan import jobs
-    from converter.run.reuse import Shelf, keys_for
+    from converter.run.reuse import CacheSession, keys_for
 
     spec = validation.parse(point.config, sweep=point.sweep)
     cwd = Path.cwd()
     trusted = trust.parse(os.environ.get(trust.VARIABLE, ""), cwd)
     planned = jobs.build(spec, run_dir=cwd, cwd=cwd, trust=trusted)
     store = Store(cwd / spec.store.path) if spec.store.use else None
-    shelf = Shelf(store, keys_for(environment.collect()))
+    cache = CacheSession(store, keys_for(environment.collect()))
     found = {
         row.name: _Intent(row.name, "skipped", row.verify.reason, None) for row in planned.skipped
     }
     for job in planned.jobs:
-        looked = shelf.look_up(job)
-        key = shelf.key(job).digest
+        looked = cache.look_up(job)
+        key = cache.key(job).digest
         if looked.stored is not None:
             built = f"built {looked.stored.entry.created_at}"
             found[job.name] = _Intent(job.name, "stored", built, key)

@@ -24,7 +24,7 @@ from converter.cli.commands._recorded import (
 )
 from converter.display.summary import EXPECTED
 from converter.model.errors import ExitCode, RunError
-from converter.model.job import Job, JobResult, News
+from converter.model.job import Job, JobResult, WorkerEvent
 from converter.processes.outcome import apply_expect, left
 
 SUMMARY = "run one job in the foreground: RUN_DIR NAME [--pdb] [--keep DIR]"
@@ -71,9 +71,9 @@ def _replay(job: Job, folder: Path, debug: bool) -> JobResult:
     # A native crash ends this process: what it leaves is the Python stack.
     faulthandler.enable()
     job = Job.model_validate({**elsewhere(job, folder), "staging_dir": str(folder)})
-    news: list[News] = []
+    news: list[WorkerEvent] = []
 
-    def emit(item: News) -> None:
+    def emit(item: WorkerEvent) -> None:
         news.append(item)
         if isinstance(item, str):
             print(f"== {item}", file=sys.stderr, flush=True)

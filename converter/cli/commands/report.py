@@ -27,7 +27,7 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m converter report", description=SUMMARY)
     parser.add_argument("run", metavar="RUN_DIR", type=Path, help="such as outputs/zoo/latest")
     directory = parser.parse_args(argv).run
-    recorded = manifest.as_left(_manifest(directory), directory)
+    recorded = manifest.with_partial_results(_manifest(directory), directory)
     try:
         paths = reports.write(recorded, directory, loader.names("reports"))
     except OSError as error:

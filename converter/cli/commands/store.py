@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     actions = parser.add_subparsers(dest="action", required=True)
     actions.add_parser("ls", parents=[common], help="the entries, the last used first")
     gc = actions.add_parser("gc", parents=[common], help="remove damaged entries and leftovers")
-    gc.add_argument("--max-age", type=_age, help="and what was of no use for so long: 12h, 30d")
+    gc.add_argument("--max-age", type=_age, help="and entries unused for that long: 12h, 30d")
     gc.add_argument("--max-size", type=_size, help="and what is over this, oldest first: 20GB")
     actions.add_parser("verify", parents=[common], help="hash every file again")
     return parser

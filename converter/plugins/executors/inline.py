@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from converter.layout.delivery import clear_staging
 from converter.model.batch import ExecutorSpec
-from converter.model.job import ExporterAttempt, Job, News
+from converter.model.job import ExporterAttempt, Job, WorkerEvent
 from converter.plugins.executors import Events, Executor, Finished, StageEntered, Started
 from converter.processes.outcome import io_failure, left
 
@@ -28,7 +28,7 @@ class InlineExecutor:
             except OSError as error:
                 yield Finished(io_failure(job, error))
                 continue
-            news: list[News] = []
+            news: list[WorkerEvent] = []
             try:
                 result = getattr(importlib.import_module(module), function)(job, news.append)
             except (SystemExit, KeyboardInterrupt) as error:

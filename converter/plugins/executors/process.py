@@ -18,7 +18,7 @@ from converter.layout import environment
 from converter.model import clarity
 from converter.model.batch import ExecutorSpec
 from converter.model.errors import Code
-from converter.model.job import ExporterAttempt, Job, JobResult, News
+from converter.model.job import ExporterAttempt, Job, JobResult, WorkerEvent
 from converter.plugins.executors import (
     Event,
     Events,
@@ -49,7 +49,7 @@ class _Attempt:
     before: tuple[ExporterAttempt, ...] = ()
     failure: JobResult | None = None  # of the tries before, the one that came furthest
     pid: int | None = None
-    news: list[News] = field(default_factory=list)
+    news: list[WorkerEvent] = field(default_factory=list)
 
 
 class ProcessExecutor:

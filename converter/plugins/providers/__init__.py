@@ -18,17 +18,17 @@ class Provider(Protocol):
         OPTIONS: its provider options.
         DEVICE: where its tensors are, ``cpu`` or ``cuda``; on ``cuda`` they are bound there before
             they are timed, and PyTorch is timed there too.
-        BEHIND: modules here whose providers take the nodes that it leaves, before the CPU does.
+        FALLBACKS: modules here whose providers take the nodes that it leaves, before the CPU does.
         INSTALL: what to do where this build of ONNX Runtime does not have it.
-        LIBRARIES: what to do where the build has it, and it does not start.
+        LOAD_HINT: what to do where the build has it, and it does not start.
     """
 
     NAME: str
     OPTIONS: dict[str, str]
     DEVICE: str
-    BEHIND: tuple[str, ...]
+    FALLBACKS: tuple[str, ...]
     INSTALL: str
-    LIBRARIES: str
+    LOAD_HINT: str
 
     def prepare(self) -> None:
         """Load and set what it needs, before the first session that it has in a process."""

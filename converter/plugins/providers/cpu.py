@@ -3,9 +3,9 @@
 NAME = "CPUExecutionProvider"
 OPTIONS: dict[str, str] = {}
 DEVICE = "cpu"
-BEHIND: tuple[str, ...] = ()
+FALLBACKS: tuple[str, ...] = ()
 INSTALL = "install the extra `cpu` (package onnxruntime)"
-LIBRARIES = "install onnxruntime again, in a fresh environment"
+LOAD_HINT = "install onnxruntime again, in a fresh environment"
 
 
 def prepare() -> None:

@@ -4,12 +4,12 @@ NAME = "CUDAExecutionProvider"
 # TF32 keeps 10 bits of mantissa: verification against float32 needs all 23.
 OPTIONS: dict[str, str] = {"use_tf32": "0"}
 DEVICE = "cuda"
-BEHIND: tuple[str, ...] = ()
+FALLBACKS: tuple[str, ...] = ()
 INSTALL = (
     "on a machine with an NVIDIA GPU install the extra `gpu` (package onnxruntime-gpu) in a fresh "
     "environment, without the extra `cpu`"
 )
-LIBRARIES = (
+LOAD_HINT = (
     "libcuda.so.1 comes with the driver, the libraries of CUDA and cuDNN with the extra `gpu`: "
     "install what the message names, and ask `python -m converter doctor`"
 )

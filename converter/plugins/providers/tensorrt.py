@@ -16,14 +16,14 @@ NAME = "TensorrtExecutionProvider"
 # Words, where CUDA's provider takes digits: ONNX Runtime refuses "0".
 OPTIONS: dict[str, str] = {"trt_fp16_enable": "False", "trt_int8_enable": "False"}
 DEVICE = "cuda"
-BEHIND: tuple[str, ...] = ("cuda",)
+FALLBACKS: tuple[str, ...] = ("cuda",)
 INSTALL = (
     "on a machine with an NVIDIA GPU install the extra `gpu` (package onnxruntime-gpu) in a fresh "
     "environment, and the package tensorrt in the version that its release notes name"
 )
-LIBRARIES = (
+LOAD_HINT = (
     "libnvinfer comes with the package tensorrt in the version that the release notes of "
-    "onnxruntime-gpu name; " + cuda.LIBRARIES
+    "onnxruntime-gpu name; " + cuda.LOAD_HINT
 )
 
 

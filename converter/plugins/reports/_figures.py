@@ -9,7 +9,7 @@ from typing import Any
 
 from converter.display import columns, summary
 from converter.model.job import STAGES, Latency
-from converter.model.manifest import Row
+from converter.model.manifest import ModelRecord
 from converter.plugins.reports import _facts
 from converter.plugins.reports._columns import number
 
@@ -30,17 +30,17 @@ class Figure:
     layout: dict[str, Any] = field(default_factory=dict)
 
 
-def figures(rows: Sequence[Row]) -> list[Figure]:
+def figures(rows: Sequence[ModelRecord]) -> list[Figure]:
     return [_latencies(rows), _speedups(rows), _sizes(rows), _times(rows)]
 
 
-def _measured(row: Row) -> list[Latency]:
+def _measured(row: ModelRecord) -> list[Latency]:
     """A row's first record of each provider, where it has figures."""
     firsts = {entry.provider: entry for entry in reversed(row.latency)}
     return [entry for entry in reversed(firsts.values()) if entry.p50_ms is not None]
 
 
-def _latencies(rows: Sequence[Row]) -> Figure:
+def _latencies(rows: Sequence[ModelRecord]) -> Figure:
     name, title = "latency", "Latency for each provider"
     timed = [row for row in rows if _measured(row)]
     if not timed:
@@ -59,7 +59,7 @@ def _latencies(rows: Sequence[Row]) -> Figure:
     return Figure(name, title, caption, traces, _list_layout(shown, "milliseconds", "log"))
 
 
-def _speedups(rows: Sequence[Row]) -> Figure:
+def _speedups(rows: Sequence[ModelRecord]) -> Figure:
     name, title = "speedup", "Speedup over PyTorch"
     timed = [row for row in rows if any(entry.speedup for entry in _measured(row))]
     if not timed:
@@ -86,7 +86,7 @@ def _speedups(rows: Sequence[Row]) -> Figure:
     return Figure(name, title, caption, traces, layout)
 
 
-def _no_speedup(rows: Sequence[Row]) -> str:
+def _no_speedup(rows: Sequence[ModelRecord]) -> str:
     """Why there is no speedup of any model."""
     if not _facts.measured(rows):
         return _facts.unmeasured(rows)
@@ -98,7 +98,7 @@ def _no_speedup(rows: Sequence[Row]) -> str:
     )
 
 
-def _sizes(rows: Sequence[Row]) -> Figure:
+def _sizes(rows: Sequence[ModelRecord]) -> Figure:
     name, title = "size", "Size against latency"
     timed = [row for row in rows if _measured(row) and _facts.file_bytes(row)]
     if not timed:
@@ -129,7 +129,7 @@ def _sizes(rows: Sequence[Row]) -> Figure:
     return Figure(name, title, "Both axes are logarithmic.", traces, layout)
 
 
-def _times(rows: Sequence[Row]) -> Figure:
+def _times(rows: Sequence[ModelRecord]) -> Figure:
     name, title = "time", "Where the time went"
     total = sum(summary.seconds(row) for row in rows)
     if not total:
@@ -162,11 +162,11 @@ def _times(rows: Sequence[Row]) -> Figure:
     return Figure(name, title, caption + _cut("slowest", ran, shown), traces, layout)
 
 
-def _spent(row: Row, stage: str) -> float:
+def _spent(row: ModelRecord, stage: str) -> float:
     return next((found.seconds or 0.0 for key, found in row.stages.items() if key == stage), 0.0)
 
 
-def _of(rows: Sequence[Row], provider: str) -> list[tuple[int, Latency]]:
+def _of(rows: Sequence[ModelRecord], provider: str) -> list[tuple[int, Latency]]:
     """The measured records of one provider, with the place of their row."""
     return [
         (at, entry)
@@ -177,7 +177,10 @@ def _of(rows: Sequence[Row], provider: str) -> list[tuple[int, Latency]]:
 
 
 def _markers(
-    provider: str, rows: Sequence[Row], points: Sequence[tuple[int, float | None]], unit: str
+    provider: str,
+    rows: Sequence[ModelRecord],
+    points: Sequence[tuple[int, float | None]],
+    unit: str,
 ) -> dict[str, Any]:
     return {
         "type": "scatter",
@@ -190,7 +193,7 @@ def _markers(
     }
 
 
-def _list_layout(rows: Sequence[Row], unit: str, scale: str) -> dict[str, Any]:
+def _list_layout(rows: Sequence[ModelRecord], unit: str, scale: str) -> dict[str, Any]:
     """A line for each model, the first on top. Plotly reads markup in labels: it is escaped."""
     labels = [escape(columns.shorten(row.name, _LABEL_WIDTH)) for row in rows]
     return {
@@ -204,5 +207,5 @@ def _list_layout(rows: Sequence[Row], unit: str, scale: str) -> dict[str, Any]:
     }
 
 
-def _cut(which: str, rows: Sequence[Row], shown: Sequence[Row]) -> str:
+def _cut(which: str, rows: Sequence[ModelRecord], shown: Sequence[ModelRecord]) -> str:
     return "" if len(shown) == len(rows) else f"The {len(shown)} {which} of {len(rows)} models."

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from converter.model.job import ErrorRecord, JobResult, Latency
-from converter.model.measure import Duel
+from converter.model.measure import PairedBenchmark
 from converter.worker.benchmark import timing
 from converter.worker.inputs.inputs import Array, draw
 from converter.worker.pipeline.pipeline import Emit
@@ -25,7 +25,7 @@ _BUDGET_S = 4.0
 _LEAST_PAIRS, _MOST_PAIRS = 15, 400
 
 
-def run(job: Duel, emit: Emit) -> JobResult:
+def run(job: PairedBenchmark, emit: Emit) -> JobResult:
     """Time both files on the inputs of the job.
 
     Returns:
@@ -81,7 +81,7 @@ def _alternate(calls: list[Callable[[], object]]) -> list[list[float]]:
     return seconds
 
 
-def _latency(job: Duel, seconds: list[float]) -> Latency:
+def _latency(job: PairedBenchmark, seconds: list[float]) -> Latency:
     ordered = [1000 * value for value in sorted(seconds)]
     interval = timing.median_interval(ordered)
     return Latency(

@@ -71,7 +71,7 @@ def judge(
     return weakest, None
 
 
-def drowned(
+def below_noise_floor(
     names: Sequence[str],
     samples: Sequence[Sequence[Array]],
     blind: Sequence[float | None],

@@ -22,12 +22,12 @@ from converter.model.job import (
     ExporterAttempt,
     Job,
     JobResult,
-    News,
     SimplifyRecord,
     StageName,
     StageRecord,
     Status,
     VerifyRecord,
+    WorkerEvent,
 )
 from converter.plugins import exporters
 from converter.worker.inputs.inputs import Array
@@ -49,7 +49,7 @@ from converter.worker.verify import (
 )
 from converter.worker.verify.verification import Verdict
 
-Emit = Callable[[News], None]
+Emit = Callable[[WorkerEvent], None]
 
 
 @dataclass

@@ -128,7 +128,7 @@ def _judge(
 ) -> Verdict:
     """By numbers, and by what is dropped in training."""
     original = file
-    if references.silenced:
+    if references.disabled_dropout:
         # The copy without dropout is written beside the file: not into somebody's archive.
         copy = Path(job.staging_dir) / f"{job.name}.onnx"
         publishing.save(checking.load(file), copy, job.export)

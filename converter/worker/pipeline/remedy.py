@@ -90,7 +90,7 @@ def promising(failures: Sequence[Failure], job: Job) -> tuple[list[str], int]:
     found: dict[int, list[str]] = {}
     for exporter, error in failures if job.opset is not None else ():
         opset = _named_opset(error) or _native_opset(exporter, error)
-        if opset is not None and opset > (job.opset or 0) and opsets.able([exporter], opset):
+        if opset is not None and opset > (job.opset or 0) and opsets.supporting([exporter], opset):
             listed = found.setdefault(opset, [])
             listed += [exporter] if exporter not in listed else []
     lowest = min(found, default=0)

@@ -70,7 +70,7 @@ class References:
             twice, or with all that rounds (``exact``) several times.
         detections: the outputs that list detections, by what they hold.
         sensitivity: how the outputs answer to the input.
-        silenced: dropout modules of a model in training mode, run with ratio zero: name → ratio.
+        disabled_dropout: dropout modules of a model in training mode, run with ratio zero, by name.
         dropped: the ratio of each of their calls in the traced example.
         vacuous: why a comparison would prove nothing, or ``None``.
         unproven: what all cases have in common, so that they cannot tell: a sentence each.
@@ -85,7 +85,7 @@ class References:
     measure: Callable[[Reference, bool], Noise] = lambda item, exact: Noise.none(len(item.outputs))
     detections: dict[str, int] = field(default_factory=dict)
     sensitivity: Sensitivity | None = None
-    silenced: dict[str, float] = field(default_factory=dict)
+    disabled_dropout: dict[str, float] = field(default_factory=dict)
     dropped: list[float] = field(default_factory=list)
     vacuous: StageError | None = None
     unproven: list[str] = field(default_factory=list)
@@ -152,16 +152,16 @@ def compute(loaded: Loaded, job: Job, limits: Iterable[float] = ()) -> Reference
     found = References(conditioned=loaded.conditioned and parameters)
     run = Runner(loaded, job, found.add_warning)
     random = job.training == "train"
-    with training.silenced(run.model, random) as found.silenced:
+    with training.dropout_disabled(run.model, random) as found.disabled_dropout:
         _run_cases(found, run, loaded, job, limits)
 
     def measure(item: Reference, exact: bool) -> Noise:
-        with training.silenced(run.model, random):
+        with training.dropout_disabled(run.model, random):
             members = found.detections
             return rounding.measure(run, loaded, item.inputs, item.outputs, members, exact=exact)
 
     def rerun(item: Reference) -> list[Array]:
-        with training.silenced(run.model, random):
+        with training.dropout_disabled(run.model, random):
             return run(item.inputs)
 
     found.measure, found.rerun = measure, rerun
@@ -218,7 +218,7 @@ def _run_stated(found: References, run: Runner, job: Job, *, watch: bool) -> Non
     for case in cases.fixed(job):
         inputs = case.draw(job.seed)
         with ExitStack() as around:
-            ratios = around.enter_context(training.called(run.model, found.silenced))
+            ratios = around.enter_context(training.called(run.model, found.disabled_dropout))
             if case.label == SECOND and not run.work.operators:
                 around.enter_context(_counted(run))
             ways = Ways()

@@ -26,7 +26,7 @@ _ZERO = "converter.zero_ratio"
 
 
 @contextmanager
-def silenced(model: Any, random: bool) -> Iterator[dict[str, float]]:
+def dropout_disabled(model: Any, random: bool) -> Iterator[dict[str, float]]:
     """Within it no dropout module in training mode drops anything; gives name → own ratio.
 
     Args:
@@ -88,7 +88,7 @@ def comparable(path: Path, silenced_modules: Mapping[str, float]) -> Iterator[Pa
     if zero:
         ratio = onnx.helper.make_tensor(_ZERO, TensorProto.FLOAT, [], [0.0])
         model.graph.initializer.append(ratio)
-    copy = path.with_name(f"{path.name}.silenced")
+    copy = path.with_name(f"{path.name}.disabled_dropout")
     onnx.save_model(model, copy)
     try:
         yield copy

@@ -77,7 +77,7 @@ def start(model: str | bytes, provider: str, options: ort.SessionOptions) -> ort
 def _open(
     model: str | bytes, plugin: Provider, options: ort.SessionOptions
 ) -> ort.InferenceSession:
-    plugins = [plugin, *map(providers.load, plugin.BEHIND)]
+    plugins = [plugin, *map(providers.load, plugin.FALLBACKS)]
     listed = [(each.NAME, each.OPTIONS) for each in plugins]
     return ort.InferenceSession(model, options, providers=listed, enable_fallback=False)
 
@@ -96,7 +96,7 @@ def _dead(provider: str, plugin: Provider, why: str) -> StageError:
     return StageError(
         Code.EP_UNAVAILABLE,
         f"{plugin.NAME} did not start: {missing or why}",
-        plugin.LIBRARIES,
+        plugin.LOAD_HINT,
     )
 
 

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import registry
 import torch
 from torch.export.passes import move_to_device_pass
 
+import registry
 from converter.layout import trust as policy
 from converter.model.errors import Code, StageError
 from converter.model.job import Job
@@ -137,7 +137,7 @@ def _device(name: str) -> torch.device:
     if name == "cuda" and not available:
         raise StageError(
             Code.DEVICE_UNAVAILABLE,
-            "device: cuda is asked for, but torch sees no CUDA device",
+            "device: cuda is requested, but torch sees no CUDA device",
             "Use device: auto, or a machine with a GPU and a driver that fits this torch.",
         )
     return torch.device("cpu" if name == "cpu" or not available else "cuda")

@@ -149,7 +149,7 @@ def _unknown(name: str, builder: Builder, choices: Sequence[str]) -> StageError:
     if not choices:
         return StageError(
             Code.WEIGHTS_MISSING,
-            f"weights: '{name}' is asked for, but {model} has no published weights",
+            f"weights: '{name}' is requested, but {model} has no published weights",
             "Use weights: random, or weights: {checkpoint: PATH}.",
         )
     return StageError(

@@ -9,7 +9,7 @@ from pathlib import Path
 from onnx import ModelProto
 
 from converter.model.errors import StageError
-from converter.model.job import GuiltyStage, Job, SimplifyRecord
+from converter.model.job import FaultyStage, Job, SimplifyRecord
 from converter.worker.inputs.inputs import Array
 from converter.worker.onnxfile import checking, publishing, simplification, structure
 from converter.worker.reference.reference import References
@@ -59,7 +59,7 @@ def prove(
     # The same file without ONNX Runtime's optimisations: right there means they are at fault.
     plain = verify(final, references, job, parameters=parameters, optimise=False, graph=graph)
     if simplify is None or not simplify.applied:
-        guilty: GuiltyStage = "export" if plain.error else "runtime"
+        guilty: FaultyStage = "export" if plain.error else "runtime"
         return Proof(blamed(verdict, guilty), simplify, graph)
     simplify = simplification.reverted(simplify, verdict.error.message)
     model = checking.exported(raw, job, references.cases)
@@ -73,7 +73,7 @@ def prove(
     return Proof(blamed(verdict, "export" if plain.error else "runtime"), simplify, graph)
 
 
-def blamed(verdict: Verdict, guilty: GuiltyStage) -> Verdict:
+def blamed(verdict: Verdict, guilty: FaultyStage) -> Verdict:
     """The verdict with its guilty stage, which is the hint where there is none."""
     record = verdict.record.model_copy(update={"guilty_stage": guilty})
     error = verdict.error

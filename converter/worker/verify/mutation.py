@@ -90,7 +90,7 @@ class Sound:
             return [float("inf")] * len(self.noise)
 
     def _run(self, file: Path, *, optimise: bool = True) -> list[list[Array]]:
-        with training.comparable(file, self._references.silenced) as runnable:
+        with training.comparable(file, self._references.disabled_dropout) as runnable:
             session = Session(runnable, optimise=optimise, threads=self._threads)
         self._names = session.outputs
         return [session.run(feed) for feed in self._feeds]

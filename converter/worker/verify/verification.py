@@ -64,7 +64,7 @@ def verify(
     without its weights, where that is known.
     """
     try:
-        with training.comparable(path, references.silenced) as runnable:
+        with training.comparable(path, references.disabled_dropout) as runnable:
             session = Session(runnable, provider=provider, optimise=optimise, threads=job.threads)
     except StageError as refused:
         return Verdict(VerifyRecord(status="failed", reason=refused.message), refused)
@@ -95,7 +95,7 @@ def traced_error(
     path: Path, references: References, job: Job, parameters: Mapping[str, Array]
 ) -> StageError | None:
     """What is wrong at the traced example: for a file that only its words tell from a right one."""
-    with training.comparable(path, references.silenced) as runnable:
+    with training.comparable(path, references.disabled_dropout) as runnable:
         session = Session(runnable, threads=job.threads)
     first = references.cases[0]
     return _run_case(session, first, references, job, parameters, measure=True)[1]
@@ -179,7 +179,9 @@ def _drowned(references: References, job: Job) -> StageError | None:
         for index, (output, floor) in enumerate(zip(first.outputs, floors, strict=True))
     ]
     outputs = [item.outputs for item in alike]
-    return vacuity.drowned(references.names, outputs, blind, rtol is not None or atol is not None)
+    return vacuity.below_noise_floor(
+        references.names, outputs, blind, rtol is not None or atol is not None
+    )
 
 
 def _mutation(error: StageError, references: References) -> StageError:
@@ -198,7 +200,7 @@ def _mutation(error: StageError, references: References) -> StageError:
 def _not_measured(references: References, declares: list[str]) -> str | None:
     """What the record of a right file has to say all the same."""
     notes = [*references.unproven, *declares]
-    if count := len(references.silenced):
+    if count := len(references.disabled_dropout):
         notes.insert(
             0,
             f"active dropout is random: verified with the ratio of {count} "

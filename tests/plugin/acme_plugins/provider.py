@@ -3,9 +3,9 @@
 NAME = "CPUExecutionProvider"
 OPTIONS: dict[str, str] = {"arena_extend_strategy": "kSameAsRequested"}
 DEVICE = "cpu"
-BEHIND: tuple[str, ...] = ()
+FALLBACKS: tuple[str, ...] = ()
 INSTALL = "install onnxruntime"
-LIBRARIES = "install onnxruntime again"
+LOAD_HINT = "install onnxruntime again"
 
 
 def prepare() -> None:

@@ -18,18 +18,18 @@ from converter.layout.interrupts import exit_code
 from converter.model import manifest
 from converter.model.errors import Code, ExitCode, RunError
 from converter.model.job import Job, JobResult, StageRecord
-from converter.model.manifest import Manifest, Row, RunInfo
+from converter.model.manifest import Manifest, ModelRecord, RunInfo
 from converter.plan import selection
 from converter.plan.jobs import Plan
 from converter.processes import outcome
 from converter.run import resuming, reuse
 from converter.run.context import RunContext
-from converter.run.reuse import Shelf
+from converter.run.reuse import CacheSession
 
-_Told = TypeVar("_Told", Row, JobResult)
+_Told = TypeVar("_Told", ModelRecord, JobResult)
 
 
-class Record:
+class RunState:
     """The rows of a run, in memory and on the disk."""
 
     def __init__(self, plan: Plan, context: RunContext) -> None:
@@ -42,7 +42,7 @@ class Record:
         self._environment = environment.collect()
         store = Store(context.store) if context.store is not None else None
         timing = reuse.timing_of(context.spec.benchmark, self._environment)
-        self.shelf = Shelf(store, reuse.keys_for(self._environment), timing)
+        self.cache = CacheSession(store, reuse.keys_for(self._environment), timing)
         now = datetime.now(UTC)
         earlier = resuming.earlier(context.directory) if context.resumes else None
         self._info = RunInfo(
@@ -56,7 +56,7 @@ class Record:
             baseline=_relative(context),
         )
 
-    def settle(self, rows: Sequence[Row]) -> None:
+    def settle(self, rows: Sequence[ModelRecord]) -> None:
         """Take over the rows of models that need no run."""
         for row in rows:  # what is skipped was planned anew; the others are of before
             self._rows[row.name] = self._as_asked(row) if row.status == "skipped" else row
@@ -72,13 +72,13 @@ class Record:
         Raises:
             RunError: it, or the store, cannot be written.
         """
-        self.shelf.open()
+        self.cache.open()
         try:
             manifest.write(self.manifest(), self._directory)
         except OSError as error:
             raise RunError(f"cannot write into {self._directory}: {error.strerror}") from error
 
-    def prepare(self, job: Job) -> Row | None:
+    def prepare(self, job: Job) -> ModelRecord | None:
         """Make a model's folder; the row when that failed.
 
         Raises:
@@ -92,18 +92,18 @@ class Record:
 
     def is_stored(self, job: Job) -> bool:
         """Whether the store seems to have a job's result."""
-        found = self.shelf.has(job)
+        found = self.cache.has(job)
         # A run that is killed later shows what it would have built, from what, and why.
-        self._rows[job.name] = self.shelf.labelled(job, self._rows[job.name])
+        self._rows[job.name] = self.cache.labelled(job, self._rows[job.name])
         return found
 
-    def reuse(self, job: Job) -> Row | None:
+    def reuse(self, job: Job) -> ModelRecord | None:
         """Let a result of the store in; ``None`` when it is not what it seemed.
 
         Raises:
             OSError: the disk is full, or the record cannot be written.
         """
-        stored = self.shelf.take(job)
+        stored = self.cache.take(job)
         if stored is None:
             return None
         try:
@@ -111,13 +111,13 @@ class Record:
         except OSError as error:
             if error.errno not in delivery.NOT_AS_HASHED:
                 return self._finish(job, outcome.io_failure(job, error, stored), error)
-            self.shelf.set_aside(job, f"the stored entry is damaged: {error.strerror}")
+            self.cache.set_aside(job, f"the stored entry is damaged: {error.strerror}")
             return None
         finally:
             shutil.rmtree(job.staging_dir, ignore_errors=True)
         return self._finish(job, published, None, cached=True)
 
-    def accept(self, result: JobResult) -> Row:
+    def accept(self, result: JobResult) -> ModelRecord:
         """Let a result in: publish its artifact, judge it, record it.
 
         Raises:
@@ -125,7 +125,7 @@ class Record:
         """
         job = self._jobs[result.name]
         problem: OSError | None = None
-        result = self.shelf.with_files(job, self.shelf.unless_changed(job, result))
+        result = self.cache.with_files(job, self.cache.unless_changed(job, result))
         if result.status == "ok":
             try:
                 result = delivery.publish(job, result, self._directory)
@@ -139,7 +139,7 @@ class Record:
         row = self._finish(job, result, problem)
         if result.status == "ok":
             # After its row: a run that is killed in between has the row, and does not look here.
-            self.shelf.keep(job, result, self._directory)
+            self.cache.keep(job, result, self._directory)
         return row
 
     def unmeasured(self) -> list[Job]:
@@ -158,7 +158,7 @@ class Record:
         """
         return JobResult.model_validate_json((Path(job.model_dir) / delivery.RESULT).read_bytes())
 
-    def amend(self, job: Job, result: JobResult) -> Row:
+    def amend(self, job: Job, result: JobResult) -> ModelRecord:
         """Record a finished job again, with what was measured; its file stays where it is.
 
         ``results.jsonl`` gets a second line: the last line of a model counts.
@@ -169,10 +169,10 @@ class Record:
         Raises:
             OSError: the record cannot be written; the row is as it was.
         """
-        self.shelf.amend(job, result)
+        self.cache.amend(job, result)
         result = outcome.apply_expect(self._with_log(job, result), job.expect)
         before = self._rows[job.name]
-        row = self.shelf.labelled(job, manifest.row_of(job, result), cached=before.cached)
+        row = self.cache.labelled(job, manifest.row_of(job, result), cached=before.cached)
         # A run that resumes did not look into the store for a model that was done.
         row = row.model_copy(update={"cache_miss_reason": before.cache_miss_reason})
         self._write(job, result, row)
@@ -181,22 +181,22 @@ class Record:
 
     def _finish(
         self, job: Job, result: JobResult, problem: OSError | None, *, cached: bool = False
-    ) -> Row:
+    ) -> ModelRecord:
         result = outcome.apply_expect(self._with_log(job, result), job.expect)
-        row = self.shelf.labelled(job, manifest.row_of(job, result), cached=cached)
+        row = self.cache.labelled(job, manifest.row_of(job, result), cached=cached)
         self._rows[job.name] = row
         try:
             self._write(job, result, row)
         except OSError as error:
             delivery.unpublish(job, result)
             failed = self._with_log(job, outcome.io_failure(job, error, result))
-            self._rows[job.name] = self.shelf.labelled(job, manifest.row_of(job, failed))
+            self._rows[job.name] = self.cache.labelled(job, manifest.row_of(job, failed))
             raise
         if _disk_full(result, problem):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._directory))
         return row
 
-    def _write(self, job: Job, result: JobResult, row: Row) -> None:
+    def _write(self, job: Job, result: JobResult, row: ModelRecord) -> None:
         if delivery.is_own_folder(job):
             manifest.write_atomic(Path(job.model_dir) / delivery.RESULT, manifest.dump(result))
         manifest.append_result(self._directory, row)
@@ -238,16 +238,16 @@ class Record:
         )
         return code
 
-    def farewell(
+    def interruption_notes(
         self, received: signal.Signals | None, failure: OSError | None, *, late: bool = False
     ) -> list[str]:
         """What to tell the user of a run that did not come to its end, or cannot be reused."""
         done = sum(self._rows[name].status != "not_run" for name in self.order)
-        so_far = f"{done} of {len(self.order)} models are done and stay in {self._directory}"
+        so_far = f"{done} of {len(self.order)} models finished; results in {self._directory}"
         if missing := len(self.unmeasured()):
             so_far += f"; the latency of {missing} is not measured"
-        again = f"Finish it with: {claim.resume_command(self._directory)}"
-        words = self.shelf.words()
+        again = f"Resume with: {claim.resume_command(self._directory)}"
+        words = self.cache.words()
         if failure is not None:
             where = failure.filename or self._directory
             why = failure.strerror or failure
