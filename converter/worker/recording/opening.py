@@ -17,9 +17,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import registry
-
 import converter
+import registry
 from converter.layout.libraries import is_library
 
 LOADED = "converter.loaded"

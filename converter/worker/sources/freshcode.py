@@ -15,7 +15,6 @@ from importlib.machinery import ModuleSpec, SourceFileLoader
 from types import CodeType, ModuleType
 
 import registry
-
 from converter.layout.libraries import is_library
 
 

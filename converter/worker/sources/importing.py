@@ -17,9 +17,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
-import registry
 import torch
 
+import registry
 from converter.layout import trust as policy
 from converter.model.errors import Code, StageError
 from converter.worker.sources import freshcode
