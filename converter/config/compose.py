@@ -17,6 +17,7 @@ from hydra.core.plugins import Plugins
 
 from converter.config import resolution, strict_yaml
 from converter.model.errors import ConfigError, Problem
+from converter.plugins import loader
 
 PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -28,7 +29,7 @@ def configs() -> Path:
 
 
 def opened(config_dir: str | None) -> Hydra:
-    """A Hydra that reads ``configs`` and the user's folder, strictly.
+    """A Hydra that reads ``configs``, those of plugins and the user's folder, strictly.
 
     Raises:
         ConfigError: the user's folder is not there, or holds a file that would not be read.
@@ -40,24 +41,28 @@ def opened(config_dir: str | None) -> Hydra:
     paths = ConfigSearchPathImpl()
     paths.append("hydra", "pkg://hydra.conf")
     paths.append("main", f"file://{configs()}")
+    for plugin in loader.found("configs").values():
+        if (path := plugin.path()) is not None:
+            _refuse_shadowed(f"configs.{plugin.name}", path.parent)
+            paths.append(plugin.distribution, f"file://{path.parent}")
     if config_dir is not None:
         folder = Path(config_dir).absolute()
         if not folder.is_dir():
             raise ConfigError(Problem("--config-dir", f"there is no folder {folder}."))
-        _refuse_shadowed(folder)
+        _refuse_shadowed("--config-dir", folder)
         paths.append("command-line", f"file://{folder}")
     paths.append("schema", "structured://")
     GlobalHydra.instance().clear()
     return Hydra.create_main_hydra2(task_name="converter", config_search_path=paths)
 
 
-def _refuse_shadowed(folder: Path) -> None:
+def _refuse_shadowed(key: str, folder: Path) -> None:
     """Hydra takes the first file of a name, and the converter's own come first."""
     problems = []
     for path in sorted(configs().rglob("*.yaml")):
         theirs = folder / path.relative_to(configs())
         if theirs.is_file() and not theirs.samefile(path):
             message = f"{theirs} has the name of one of the converter's own, and is not read."
-            problems.append(Problem("--config-dir", message, "Rename it."))
+            problems.append(Problem(key, message, "Rename it."))
     if problems:
         raise ConfigError(problems)

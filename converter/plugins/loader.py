@@ -7,9 +7,10 @@ module::
     [project.entry-points."converter.exporters"]
     mine = "my_package.exporter"
 
-Either way a plugin is a module that has what ``converter.plugins.KIND`` describes. The parent
-process imports it as well, so that it must not import torch, onnx or ONNX Runtime at its top: it
-does so in its functions, or in a module beside it.
+The value of ``converter.configs`` is a package that holds configuration groups (``experiment/``,
+``model/``, …). Else a plugin is a module that has what ``converter.plugins.KIND`` describes. The
+parent process imports it as well, so that it must not import torch, onnx or ONNX Runtime at its
+top: it does so in its functions, or in a module beside it.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from typing import Any
 
 from converter.model.errors import ConfigError, Problem
 
-KINDS = ("exporters", "simplifiers", "providers", "executors", "reports", "models")
+KINDS = ("exporters", "simplifiers", "providers", "executors", "reports", "models", "configs")
 BUILT_IN = "onnx-zoo-converter"
 """The distribution of the plugins that are here."""
 

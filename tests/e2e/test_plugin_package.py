@@ -53,7 +53,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def test_from_wheel_to_report(run: Run, tmp_path: Path) -> None:
-    models = "+models={one: {source: acme/twice, exporter: acme_trace}}"
+    models = "+experiment=acme"  # from the configurations of the package
     chosen = ("benchmark.providers=[cpu,acme_cpu]", "reports=[acme_lines,markdown]")
     done = run(models, *chosen, "benchmark.budget_s=0.2", "hydra.run.dir=out", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -81,6 +81,7 @@ def test_it_is_listed(run: Run, tmp_path: Path) -> None:
         ("providers", "acme_cpu", "1.2.0"),
         ("reports", "acme_lines", "1.2.0"),
         ("models", "acme", "1.2.0"),
+        ("configs", "acme", "1.2.0"),
     ]
 
 
