@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import functools
 import os
 import time
@@ -10,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from converter.layout import runlock
+from converter.layout import lockfile
 from converter.model.errors import RunError
 
 LOCK = ".holder"
@@ -61,8 +60,7 @@ def lock_with_timeout(folder: Path, seconds: float) -> Iterator[None]:
 
 def _open(folder: Path) -> int:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        return os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        return lockfile.opened(folder / LOCK)
     except OSError as error:
         raise RunError(
             f"{folder} cannot be written: {error.strerror or error}. Check the folder and its owner"
@@ -70,11 +68,10 @@ def _open(folder: Path) -> int:
 
 
 def _take(descriptor: int, folder: Path) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise RunError(
-            f"{folder} is held by {runlock.holder(descriptor)}, and only one run at a time may "
-            "use it: wait for that one, or end it"
-        ) from None
-    runlock.sign(descriptor)
+    lockfile.take(
+        descriptor,
+        lambda holder: (
+            f"{folder} is held by {holder}, and only one run at a time may use it: wait for that "
+            "one, or end it"
+        ),
+    )
