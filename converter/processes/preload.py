@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import importlib
 
-# The pipeline is ours and runs nothing when imported; no plugin and no model is.
+from converter.plugins import loader
+
+# The pipeline is ours and runs nothing when imported; no model is imported.
 LIBRARIES = (
     "torch",
     "torchvision",
     "onnx",
     "onnxruntime",
-    "onnxsim",
     "converter.worker.pipeline.pipeline",
 )
 
 
 def preload() -> None:
     """Import what every job needs. One that is missing or broken is the job's to report."""
-    for library in LIBRARIES:
+    plugins = [plugin.load() for plugin in loader.found("simplifiers").values()]
+    for library in (*LIBRARIES, *(name for plugin in plugins for name in plugin.PRELOAD)):
         try:
             importlib.import_module(library)
         except (ImportError, OSError, RuntimeError, AttributeError, TypeError, ValueError):

@@ -1,6 +1,6 @@
 """Simplifiers: an ONNX model made smaller, with the same results.
 
-A plugin of this kind is a module with ``simplify(model) -> ModelProto``. It gets a loaded,
+A plugin of this kind is a module that has what ``Simplifier`` lists. It gets a loaded,
 checked model, never a path (onnxsim follows external data out of the model's folder),
 and is never trusted: ``converter.worker.onnxfile.simplification`` decides whether its result ships.
 """
@@ -16,7 +16,13 @@ if TYPE_CHECKING:
 
 
 class Simplifier(Protocol):
-    """What a plugin has."""
+    """What a plugin has.
+
+    Attributes:
+        PRELOAD: libraries that are imported once for all jobs; others by the jobs that use them.
+    """
+
+    PRELOAD: tuple[str, ...]
 
     def simplify(self, model: ModelProto) -> ModelProto:
         """The simplified model. Whatever it raises costs the simplification only."""

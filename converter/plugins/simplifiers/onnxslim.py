@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from onnx import ModelProto
 
+PRELOAD: tuple[str, ...] = ()
+
 
 def simplify(model: ModelProto) -> ModelProto:
     """The simplified model.
