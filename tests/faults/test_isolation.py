@@ -168,7 +168,7 @@ def test_too_much_memory_ends_the_job(run: Run, tag: str, stage: str) -> None:
     result = run(tag, memory_mb=700)[tag]
     status, code, where, message = error_of(result)
     assert (status, code, where) == ("oom", "MEM_LIMIT", stage)
-    assert message.startswith("held ")
+    assert message.startswith("used ")
     assert message.endswith("the limit is 700 MiB")
     assert result.error is not None
     assert "executor.memory_mb" in result.error.hint

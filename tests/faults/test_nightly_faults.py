@@ -28,7 +28,7 @@ from itertools import count
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from test_publication import made, manifest
-from converter.run import publication, zoo_index
+from converter.finalize import publication, zoo_index
 
 folder = Path(sys.argv[1])
 versions = [

@@ -62,7 +62,8 @@ def make(folder: Path, source: str | dict[str, str], **changes: Any) -> Job:
     named = {"_target_": f"tiny.{source}"} if isinstance(source, str) else source
     staging = folder / "staging"
     staging.mkdir(parents=True)
-    exporters = changes.get("exporters", ["torchscript"])
+    usual = "original" if "onnx" in named else "torchscript"
+    exporters = changes.get("exporters", [usual])
     values: dict[str, Any] = {
         "name": "model",
         "source": Source.model_validate(named),

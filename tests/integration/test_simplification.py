@@ -40,7 +40,12 @@ def plug(monkeypatch: pytest.MonkeyPatch) -> Callable[[Simplify], str]:
         module.simplify = simplify  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, module.__name__, module)
         plugin = loader.Plugin("simplifiers", "temporary", "temporary", loader.BUILT_IN)
-        monkeypatch.setattr(loader, "found", lambda kind: {"temporary": plugin})
+        found = loader.found
+        monkeypatch.setattr(
+            loader,
+            "found",
+            lambda kind: {"temporary": plugin} if kind == "simplifiers" else found(kind),
+        )
         return "temporary"
 
     return inject

@@ -347,7 +347,7 @@ def test_an_onnx_source_runs_at_its_own_sizes(
     convert: Callable[..., Any], tmp_path: Any, stated: dict[str, Any]
 ) -> None:
     onnx.save_model(fixed_batch(2), tmp_path / "fixed.onnx")
-    wish = {"opset": None, "exporters": []} | stated
+    wish = {"opset": None, "exporters": ["original"]} | stated
     done = convert({"onnx": str(tmp_path / "fixed.onnx")}, **wish)
     # Without inputs the example has one row, which the file itself refuses.
     assert done.code in {Code.DIM_SPECIALISED, Code.FORWARD}
@@ -360,7 +360,7 @@ def test_an_onnx_source_of_any_size_is_ok(
     convert: Callable[..., Any], tmp_path: Any, stated: dict[str, Any]
 ) -> None:
     onnx.save_model(fixed_batch(0), tmp_path / "any.onnx")
-    wish = {"opset": None, "exporters": []} | stated
+    wish = {"opset": None, "exporters": ["original"]} | stated
     done = convert({"onnx": str(tmp_path / "any.onnx")}, **wish)
     assert done.code is None, done.result.error
     assert_right(done, {"x": normal(5, 4)}, [normal(5, 4) @ normal(4, 3)])
