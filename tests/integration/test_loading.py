@@ -247,7 +247,7 @@ CANARY = "import pathlib\npathlib.Path({!r}).touch()\ndef build(): ...\n"
         "torchvision.models.ResNet18_Weights.IMAGENET1K_V1.get_state_dict",
         "torchvision.ops.misc.torch.load",
         "registry.make_srcnn_checkpoint.main",
-        "converter.cli.main",
+        "converter.cli.command_line.main",
     ],
 )
 def test_row_21_a_target_that_is_not_trusted(job: MakeJob, target: str) -> None:

@@ -96,7 +96,7 @@ def run(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Phase2:
         **keys: Any,
     ) -> tuple[ExitCode, dict[str, ModelRecord]]:
         spec = BenchmarkSpec(providers=[*providers], optional=optional, threads=3)
-        batch = BatchSpec(benchmark=spec, **keys)
+        batch = BatchSpec(benchmark=spec, **{"reports": ["csv"], **keys})
         context = RunContext(directory, "zoo", [], "0" * 64, "command", batch)
         monkeypatch.setattr(benchmarks, "ProcessExecutor", lambda spec, entry: player)
         plan = make_plan(directory, "a", "b", expect=expect)
@@ -256,7 +256,7 @@ def test_a_deadline_that_passes_while_measuring_is_no_green_night(
     monkeypatch.setenv("CONVERTER_TRUST", "/bin/echo")
     player = Measuring()
     player.before = lambda job: time.sleep(0.5 if job.name == "b" else 0)
-    code, rows = run(player, deadline=0.4, on_failure=["/bin/echo", "called"])
+    code, rows = run(player, deadline=0.4, on_failure=["/bin/echo", "called"], reports=["markdown"])
     assert code is ExitCode.MODELS_FAILED
     assert [row.status for row in rows.values()] == ["ok", "ok"]
     made = manifest.read(directory).run

@@ -28,7 +28,7 @@ from converter.sweep.record import Sweep
 from tests.unit.test_runner import Act, Script, failed, ok
 
 MODELS = [f"+models.{name}={{source: conv_bn_relu}}" for name in ("a", "b", "c")]
-MODELS += ["benchmark=off"]
+MODELS += ["benchmark=off", "reports=[csv]"]
 DIRECTORY = "runs/night"
 
 
@@ -151,7 +151,7 @@ def test_a_complete_run_says_so_and_keeps_its_exit_code(stage: Stage) -> None:
 def test_a_run_that_was_killed_after_its_manifest_gets_its_reports(stage: Stage) -> None:
     stage.run()
     whole = sorted(Path(DIRECTORY).rglob("*"))
-    Path(DIRECTORY, "report.html").unlink()
+    Path(DIRECTORY, "manifest.csv").unlink()
     Path(DIRECTORY, ".lock").write_text("process 1 on nowhere\n")
     code, out, _ = stage.resume()
     assert (code, stage.ran) == (0, [])
@@ -175,7 +175,7 @@ def test_a_disk_that_fills_up_after_the_manifest_leaves_a_run_to_resume(
     code, out, _ = stage.resume()
     assert (code, stage.ran) == (0, [])
     assert "resumed: 3 of 3 models are done" in out
-    assert Path(DIRECTORY, "report.html").is_file()
+    assert Path(DIRECTORY, "manifest.csv").is_file()
     run = manifest.read(Path(DIRECTORY)).run
     assert (run.complete, run.exit_code, run.ended_by) == (True, 0, None)
 

@@ -107,7 +107,7 @@ def context(directory: Path) -> RunContext:
         ["opset=17"],
         "0" * 64,
         "python -m converter +experiment=zoo",
-        BatchSpec(benchmark=BenchmarkSpec(providers=[])),
+        BatchSpec(benchmark=BenchmarkSpec(providers=[]), reports=["csv"]),
     )
 
 
@@ -140,6 +140,7 @@ def files(directory: Path) -> set[str]:
 def test_a_good_run_leaves_exactly_the_promised_files(
     directory: Path, context: RunContext, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    context = dataclasses.replace(context, spec=BatchSpec(benchmark=BenchmarkSpec(providers=[])))
     assert execute(make_plan(directory, "a"), Script({}), context) is ExitCode.OK
     assert files(directory) == {
         "manifest.json",
@@ -434,12 +435,12 @@ def test_a_report_that_cannot_be_written_leaves_the_manifest(
     directory: Path, context: RunContext, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def blocked(job: Job) -> JobResult:
-        (directory / "report.html").mkdir()
+        (directory / "manifest.csv").mkdir()
         return ok(job)
 
     script = Script({"a": blocked})
     assert execute(make_plan(directory, "a"), script, context) is ExitCode.RUN_FAILED
-    assert "report.html" in capsys.readouterr().out
+    assert "manifest.csv" in capsys.readouterr().out
     assert rows(directory)["a"].status == "ok"
     run = manifest.read(directory).run
     assert (run.complete, run.exit_code, run.ended_by) == (False, 3, "failure")
@@ -597,7 +598,8 @@ def test_latest_moves_on_and_leaves_alone_what_is_no_link(tmp_path: Path) -> Non
 
 
 def test_a_directory_elsewhere_gets_no_link(tmp_path: Path) -> None:
-    elsewhere = RunContext(tmp_path / "chosen" / "run", "zoo", [], "0" * 64, "")
+    spec = BatchSpec(benchmark=BenchmarkSpec(providers=[]), reports=[])
+    elsewhere = RunContext(tmp_path / "chosen" / "run", "zoo", [], "0" * 64, "", spec)
     assert execute(make_plan(elsewhere.directory, "a"), Script({}), elsewhere) is ExitCode.OK
     assert not (tmp_path / "chosen" / "latest").is_symlink()
 

@@ -26,8 +26,8 @@ from converter.run.runner import execute
 from tests.unit.test_benchmarks import Measuring, ended, measured, wrong
 from tests.unit.test_runner import CONTENT, Act, Script, failed, make_plan, ok, rows
 
-OFF = BatchSpec(benchmark=BenchmarkSpec(providers=[]))
-PastRun = Callable[..., dict[str, ModelRecord]]
+OFF = BatchSpec(benchmark=BenchmarkSpec(providers=[]), reports=["csv"])
+RunModels = Callable[..., dict[str, ModelRecord]]
 
 
 def alone(job: Job) -> JobResult:
@@ -45,7 +45,7 @@ def store(tmp_path: Path) -> Store:
 
 
 @pytest.fixture
-def night(tmp_path: Path, store: Store) -> PastRun:
+def night(tmp_path: Path, store: Store) -> RunModels:
     """A run of scripted models in a folder of its own; which of them ran is in ``night.ran``."""
     ran: list[str] = []
 
@@ -59,7 +59,7 @@ def night(tmp_path: Path, store: Store) -> PastRun:
     ) -> dict[str, ModelRecord]:
         ran.clear()
         directory = tmp_path / f"night-{len(list(tmp_path.glob('night-*')))}"
-        spec = BatchSpec(benchmark=benchmark) if benchmark else OFF
+        spec = BatchSpec(benchmark=benchmark, reports=["csv"]) if benchmark else OFF
         context = RunContext(directory, "zoo", [], "0" * 64, "converter", spec)
         if use:
             context = replace(context, store=store.path)
@@ -85,7 +85,7 @@ def only(store: Store) -> Path:
 
 
 def test_the_second_night_takes_everything_from_the_store(
-    night: PastRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    night: RunModels, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = night("a", "b")
     assert night.ran == ["a", "b"]  # type: ignore[attr-defined]
@@ -105,7 +105,7 @@ def test_the_second_night_takes_everything_from_the_store(
 
 
 def test_a_self_contained_file_is_linked_and_external_data_never(
-    night: PastRun, tmp_path: Path, store: Store
+    night: RunModels, tmp_path: Path, store: Store
 ) -> None:
     night("a")
     night("a")
@@ -120,7 +120,7 @@ def test_a_self_contained_file_is_linked_and_external_data_never(
 
 
 def test_a_store_on_another_file_system_is_copied_from(
-    night: PastRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    night: RunModels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*paths: Path, follow_symlinks: bool) -> None:
         raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
@@ -131,7 +131,7 @@ def test_a_store_on_another_file_system_is_copied_from(
     assert (last(tmp_path) / "models/a/a.onnx").stat().st_nlink == 1
 
 
-def test_only_ok_results_are_kept(night: PastRun, store: Store) -> None:
+def test_only_ok_results_are_kept(night: RunModels, store: Store) -> None:
     night("a", act=failed, code=ExitCode.MODELS_FAILED)
     known = Expect(status="failed", code="EXPORT", reason="known")
     night("b", act=failed, expect=known)
@@ -139,7 +139,7 @@ def test_only_ok_results_are_kept(night: PastRun, store: Store) -> None:
 
 
 def test_a_result_that_the_key_does_not_cover_is_used_and_not_kept(
-    night: PastRun, store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    night: RunModels, store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "weights.bin").touch()
     read = [str(tmp_path / "weights.bin")]
@@ -158,14 +158,14 @@ def test_a_result_that_the_key_does_not_cover_is_used_and_not_kept(
     assert len(store.held()) == 1
 
 
-def test_an_unexpected_success_is_one_from_the_store_too(night: PastRun) -> None:
+def test_an_unexpected_success_is_one_from_the_store_too(night: RunModels) -> None:
     known = Expect(status="failed", code="EXPORT", reason="known")
     for cached in (False, True):
         row = night("a", expect=known, code=ExitCode.MODELS_FAILED)["a"]
         assert (row.status, row.cached) == ("xpass", cached)
 
 
-def test_without_the_store_nothing_is_read_or_written(night: PastRun, store: Store) -> None:
+def test_without_the_store_nothing_is_read_or_written(night: RunModels, store: Store) -> None:
     row = night("a", use=False)["a"]
     assert not store.path.exists()
     assert (row.cached, row.cache_miss_reason) == (False, None)
@@ -228,7 +228,7 @@ def empty(entry: Path) -> None:
     [truncate, alter, lose_sidecar, lose_model, tear, tear_result, whiten, swap_key, link, empty],
 )
 def test_a_damaged_entry_is_set_aside_and_built_again(
-    night: PastRun, store: Store, tmp_path: Path, damage: Callable[[Path], None]
+    night: RunModels, store: Store, tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
     night("a", act=ok)
     damage(only(store))
@@ -240,7 +240,7 @@ def test_a_damaged_entry_is_set_aside_and_built_again(
     assert night("a", act=ok)["a"].cached
 
 
-def test_the_clock_may_jump(night: PastRun, store: Store) -> None:
+def test_the_clock_may_jump(night: RunModels, store: Store) -> None:
     night("a")
     for path in [only(store), *only(store).iterdir()]:
         os.utime(path, (2e9, 2e9))
@@ -268,7 +268,7 @@ def test_a_file_that_is_not_trusted_any_more_is_no_hit(
 
 
 def test_a_miss_names_what_changed_since_the_nearest_entry(
-    night: PastRun, monkeypatch: pytest.MonkeyPatch
+    night: RunModels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from converter.layout import environment
 
@@ -279,7 +279,7 @@ def test_a_miss_names_what_changed_since_the_nearest_entry(
     assert night("a")["a"].cache_miss_reason == f"torch {old} → 99.0"
 
 
-def test_two_runs_that_build_the_same_leave_one_whole_entry(night: PastRun, store: Store) -> None:
+def test_two_runs_that_build_the_same_leave_one_whole_entry(night: RunModels, store: Store) -> None:
     def meanwhile(job: Job) -> JobResult:
         if not store.held():
             night("a")
@@ -292,7 +292,7 @@ def test_two_runs_that_build_the_same_leave_one_whole_entry(night: PastRun, stor
 
 
 def test_an_entry_that_vanishes_is_a_miss(
-    night: PastRun, store: Store, monkeypatch: pytest.MonkeyPatch
+    night: RunModels, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     night("a")
     place = Store.place
@@ -308,7 +308,7 @@ def test_an_entry_that_vanishes_is_a_miss(
 
 
 def test_a_store_that_fills_up_costs_no_model(
-    night: PastRun,
+    night: RunModels,
     store: Store,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -323,7 +323,7 @@ def test_a_store_that_fills_up_costs_no_model(
     assert "could not be written: No space left on device (there)" in printed
 
 
-def test_a_store_that_cannot_be_made_stops_before_any_work(night: PastRun, store: Store) -> None:
+def test_a_store_that_cannot_be_made_stops_before_any_work(night: RunModels, store: Store) -> None:
     store.path.write_text("a file")
     with pytest.raises(RunError, match=r"store .* cannot be written: .*store\.path=DIR, or none"):
         night("a")
@@ -340,7 +340,7 @@ def taking(p50_ms: float) -> Callable[[Measure], JobResult]:
 
 @pytest.mark.parametrize("policy", ["always", "never", "stale"])
 def test_latency_is_kept_beside_the_entry(
-    night: PastRun, monkeypatch: pytest.MonkeyPatch, policy: OnCached
+    night: RunModels, monkeypatch: pytest.MonkeyPatch, policy: OnCached
 ) -> None:
     spec = BenchmarkSpec(on_cached=policy)
 
@@ -358,7 +358,9 @@ def test_latency_is_kept_beside_the_entry(
     assert (off.cached, off.latency, off.stages["benchmark"].status) == (True, [], "not_requested")
 
 
-def test_a_stored_file_without_latency_stays_unmeasured_where_never_is_said(night: PastRun) -> None:
+def test_a_stored_file_without_latency_stays_unmeasured_where_never_is_said(
+    night: RunModels,
+) -> None:
     night("a")
     row = night("a", benchmark=BenchmarkSpec(on_cached="never"))["a"]
     assert (row.latency, row.stages["benchmark"].status) == ([], "skipped")
@@ -366,7 +368,7 @@ def test_a_stored_file_without_latency_stays_unmeasured_where_never_is_said(nigh
 
 
 def test_a_file_that_the_benchmark_proves_wrong_leaves_the_store(
-    night: PastRun, store: Store, monkeypatch: pytest.MonkeyPatch
+    night: RunModels, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     player = Measuring(cpu=wrong)
     monkeypatch.setattr(benchmarks, "ProcessExecutor", lambda *arguments: player)
@@ -376,7 +378,7 @@ def test_a_file_that_the_benchmark_proves_wrong_leaves_the_store(
 
 
 def test_a_file_stays_in_the_store_where_a_provider_is_absent(
-    night: PastRun, store: Store, monkeypatch: pytest.MonkeyPatch
+    night: RunModels, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     player = Measuring(cpu=ended(Code.EP_UNAVAILABLE))
     monkeypatch.setattr(benchmarks, "ProcessExecutor", lambda *arguments: player)
@@ -387,7 +389,7 @@ def test_a_file_stays_in_the_store_where_a_provider_is_absent(
 
 @pytest.mark.parametrize(("cpu", "kept"), [(wrong, 0), (measured, 1)])
 def test_a_file_that_one_provider_proves_wrong_goes_although_another_is_absent(
-    night: PastRun,
+    night: RunModels,
     store: Store,
     monkeypatch: pytest.MonkeyPatch,
     cpu: Callable[[Measure], JobResult],
@@ -446,7 +448,7 @@ def test_what_was_not_measured_does_not_pass_from_the_store(
 
 
 def test_the_store_is_listed_checked_and_tidied_up(
-    night: PastRun, store: Store, capsys: pytest.CaptureFixture[str]
+    night: RunModels, store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
     night("old")
     (old,) = store.held()
@@ -489,7 +491,7 @@ def test_what_the_store_verb_cannot_do_says_why(
     assert "expected a time such as 12h or 30d" in capsys.readouterr().err
 
 
-def test_reading_a_damaged_entry_says_which_part(night: PastRun, store: Store) -> None:
+def test_reading_a_damaged_entry_says_which_part(night: RunModels, store: Store) -> None:
     night("a")
     truncate(only(store))
     with pytest.raises(DamagedError, match=r"a\.onnx: size mismatch, expected 12 bytes"):
