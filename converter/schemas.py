@@ -9,12 +9,15 @@ says when they no longer follow the types.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from converter.finalize.zoo_index import Index
 from converter.model.batch import BatchSpec
 from converter.model.manifest import Manifest
+from converter.model.spec import Frozen
+from converter.plugins import loader
 from converter.sweep.record import Sweep
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "schemas"
@@ -26,7 +29,16 @@ def config() -> dict[str, Any]:
     schema = BatchSpec.model_json_schema()
     # What Hydra reads of a file, before the typed layer sees it.
     schema["properties"] |= {"defaults": {"type": "array"}, "hydra": {"type": "object"}}
+    plugins = loader.found("simplifiers").values()
+    _add_options(schema["$defs"]["SimplifierSpec"], [p.load().Options for p in plugins])
     return {"$schema": _DIALECT, **schema}
+
+
+def _add_options(group: dict[str, Any], options: Iterable[type[Frozen]]) -> None:
+    """The keys that plugins add to their group; which of them fits depends on its ``name``."""
+    for one in options:
+        group["properties"] |= one.model_json_schema()["properties"]
+    group["additionalProperties"] = False
 
 
 def manifest() -> dict[str, Any]:

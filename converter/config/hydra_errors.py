@@ -128,6 +128,8 @@ class _Context:
         kind: Any = BatchSpec
         for step in key.split("."):
             known = wording.keys(kind)
+            if step == part:  # the options of a plugin stand in its preset
+                known = list(dict.fromkeys([*known, *there]))
             if known and step not in known:
                 return Problem(key, "unknown key.", wording.did_you_mean(step, known))
             kind = wording.below(kind, step)

@@ -21,6 +21,7 @@ from converter.model import wording
 from converter.model.batch import BatchSpec
 from converter.model.errors import ConfigError, Problem
 from converter.model.spec import Frozen, ModelSpec
+from converter.plugins import loader
 
 MAX_NAME = 120
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -61,12 +62,22 @@ def parse(config: Mapping[str, Any], *, sweep: bool = False) -> BatchSpec:
     spec = spec.model_copy(update={"models": models})
     untyped = set(entries) - set(models)
     problems += rules.check(spec, sweep=sweep, refused_keys=refused, refused_models=untyped)
+    problems += _plugin_options(spec)
     # What was unfit has been replaced: problems of the same key are only its consequence.
     causes = {problem.key for problem in unfit}
     problems = unfit + [problem for problem in problems if problem.key not in causes]
     if problems:
         raise ConfigError(problems)
     return spec
+
+
+def _plugin_options(spec: BatchSpec) -> list[Problem]:
+    """What is wrong with the keys that plugins add to their groups."""
+    problems: list[Problem] = []
+    plugin = loader.found("simplifiers").get(spec.simplifier.name)
+    if plugin is not None:
+        _typed(plugin.load().Options, spec.simplifier.options, ("simplifier",), problems)
+    return problems
 
 
 def check_names(names: Iterable[str]) -> list[Problem]:

@@ -6,9 +6,9 @@ the errors; ``converter.plan.jobs`` turns a ``BatchSpec`` into jobs.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from converter.model.spec import Device, Frozen, ModelSpec, Opset, Text, Training, VerifySpec
 
@@ -27,9 +27,16 @@ class ExporterSpec(Frozen):
 
 
 class SimplifierSpec(Frozen):
-    """Group ``simplifier``."""
+    """Group ``simplifier``: the plugin, and its own options as further keys."""
+
+    model_config = ConfigDict(extra="allow")
 
     name: Text = "onnxsim"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the plugin's ``Options`` are to be made of."""
+        return dict(self.model_extra or {})
 
 
 class BenchmarkSpec(Frozen):

@@ -42,6 +42,7 @@ class Job(Frozen):
         constant_outputs: those of ``outputs`` that need not depend on the inputs' values.
         exporters: to try, in order.
         simplifier: ``None`` when simplification was not requested.
+        simplifier_options: all options of that plugin, the defaults too.
         threads: intra-op threads that torch and ONNX Runtime may use.
         trust: what ``CONVERTER_TRUST`` listed when the run started.
         model_dir: where the published file, log and records of this model go.
@@ -62,6 +63,7 @@ class Job(Frozen):
     exporter: str = "auto"
     exporters: list[str]
     simplifier: str | None = None
+    simplifier_options: dict[str, Any] = Field(default_factory=dict)
     device: Device = "auto"
     seed: int = 0
     export: ExportSpec = ExportSpec()

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from converter.layout import environment
 from converter.model.batch import BatchSpec
@@ -22,6 +23,7 @@ from converter.model.spec import (
     VerifySpec,
 )
 from converter.plan import opsets, request, selection
+from converter.plugins import simplifiers
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,11 @@ class _Resolver:
     cwd: Path
     trust: list[str]
 
+    def _simplifier_options(self) -> dict[str, Any]:
+        chosen = self.spec.simplifier
+        options = simplifiers.load(chosen.name).Options.model_validate(chosen.options)
+        return options.model_dump(mode="json")
+
     def job(self, name: str, model: ModelSpec) -> Job:
         spec = self.spec
         source = model.source or Source(registry=name)
@@ -96,6 +103,7 @@ class _Resolver:
             exporter=exporters[0] if source.kind == "onnx" else chosen,
             exporters=able or exporters,
             simplifier=spec.simplifier.name if simplify else None,
+            simplifier_options=self._simplifier_options() if simplify else {},
             device=model.device or spec.device,
             seed=spec.seed,
             export=model.export,

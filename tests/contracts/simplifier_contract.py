@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,11 +9,16 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import yaml
 from onnx import ModelProto, TensorProto, helper
 
+from converter.plugins import simplifiers
 from converter.worker.onnxfile import simplification, structure
 
 X = np.linspace(-1, 1, 6, dtype=np.float32).reshape(2, 3)
+
+
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def foldable() -> ModelProto:
@@ -59,10 +63,18 @@ class SimplifierContract:
         assert list((tmp_path / "cwd").iterdir()) == []
 
     def simplify(self) -> ModelProto:
-        simplify = import_module(f"converter.plugins.simplifiers.{self.name}").simplify
-        found = simplify(foldable())
+        plugin = simplifiers.load(self.name)
+        found = plugin.simplify(foldable(), plugin.Options())
         assert isinstance(found, ModelProto)
         return found
+
+    def test_its_options_are_keys_of_its_preset(self) -> None:
+        preset = REPOSITORY / "configs" / "simplifier" / f"{self.name}.yaml"
+        stated = yaml.safe_load(preset.read_text(encoding="utf-8"))
+        assert stated.pop("name") == self.name
+        options = simplifiers.load(self.name).Options
+        assert options.model_validate(stated) == options()
+        assert set(stated) == set(options.model_fields)
 
     def test_there_is_less_to_do(self) -> None:
         assert structure.op_histogram(self.simplify()) == {"Mul": 1, "Relu": 1}
@@ -83,7 +95,7 @@ class SimplifierContract:
         assert self.simplify().SerializeToString() == self.simplify().SerializeToString()
 
     def test_its_result_ships(self, tmp_path: Path) -> None:
-        found = simplification.simplify(foldable(), self.name, {"batch"}, tmp_path)
+        found = simplification.simplify(foldable(), self.name, {}, {"batch"}, tmp_path)
         assert found.model is not None
         record = found.record
         assert (record.applied, record.nodes_before, record.nodes_after) == (True, 4, 2)

@@ -21,6 +21,7 @@ from onnx import ModelProto, numpy_helper
 
 from converter.model.errors import Code, StageError
 from converter.model.job import VerifyRecord
+from converter.model.spec import Frozen
 from converter.plugins import loader
 from converter.worker.onnxfile import simplification
 from converter.worker.verify import attribution
@@ -31,13 +32,18 @@ Convert = Callable[..., Any]
 Simplify = Callable[[ModelProto], Any]
 
 
+class NoOptions(Frozen):
+    pass
+
+
 @pytest.fixture
 def plug(monkeypatch: pytest.MonkeyPatch) -> Callable[[Simplify], str]:
     """Make a function a simplifier, gone after the test; gives its name."""
 
     def inject(simplify: Simplify) -> str:
         module = ModuleType("temporary")
-        module.simplify = simplify  # type: ignore[attr-defined]
+        module.simplify = lambda model, options: simplify(model)  # type: ignore[attr-defined]
+        module.Options = NoOptions  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, module.__name__, module)
         plugin = loader.Plugin("simplifiers", "temporary", "temporary", loader.BUILT_IN)
         found = loader.found

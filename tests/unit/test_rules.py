@@ -74,6 +74,31 @@ def test_axes_of_outputs_need_names() -> None:
 # Choices (row 19)
 
 
+@pytest.mark.parametrize(
+    ("simplifier", "problem"),
+    [
+        ({"name": "onnxsim", "skipped_optimizers": ["fuse_bn_into_conv"]}, None),
+        ({"name": "onnxslim", "skip_fusion_patterns": []}, None),
+        (
+            {"name": "onnxslim", "skipped_optimizers": []},
+            "simplifier.skipped_optimizers: unknown key. Known: skip_fusion_patterns.",
+        ),
+        (
+            {"skipped_optimizers": [1]},
+            "simplifier.skipped_optimizers.0: found 1; expected text.",
+        ),
+    ],
+)
+def test_options_are_those_of_the_plugin(simplifier: dict[str, Any], problem: str | None) -> None:
+    config = {"simplifier": simplifier, "models": {"m": {"source": "srcnn"}}}
+    if problem is None:
+        assert parse(config).simplifier.name == simplifier["name"]
+        return
+    with pytest.raises(ConfigError) as caught:
+        parse(config)
+    assert [str(one) for one in caught.value.problems] == [problem]
+
+
 def test_unknown_choices_are_answered_with_the_known() -> None:
     found = of_run(
         exporter={"name": "dynmo"},

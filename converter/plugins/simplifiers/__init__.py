@@ -7,8 +7,9 @@ and is never trusted: ``converter.worker.onnxfile.simplification`` decides wheth
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from converter.model.spec import Frozen
 from converter.plugins import loader
 
 if TYPE_CHECKING:
@@ -20,11 +21,13 @@ class Simplifier(Protocol):
 
     Attributes:
         PRELOAD: libraries that are imported once for all jobs; others by the jobs that use them.
+        Options: its options, which are keys of its preset (``simplifier.KEY``).
     """
 
     PRELOAD: tuple[str, ...]
+    Options: type[Frozen]
 
-    def simplify(self, model: ModelProto) -> ModelProto:
+    def simplify(self, model: ModelProto, options: Any) -> ModelProto:
         """The simplified model. Whatever it raises costs the simplification only."""
 
 

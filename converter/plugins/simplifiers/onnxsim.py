@@ -4,15 +4,31 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pydantic import Field
+
+from converter.model.spec import Frozen
+
 if TYPE_CHECKING:
     from onnx import ModelProto
 
 PRELOAD: tuple[str, ...] = ("onnxsim",)
 
 
-def simplify(model: ModelProto) -> ModelProto:
+class Options(Frozen):
+    """What onnxsim may be told.
+
+    Attributes:
+        skipped_optimizers: its passes that are left out, such as ``fuse_bn_into_conv``.
+    """
+
+    skipped_optimizers: list[str] = Field(default_factory=list)
+
+
+def simplify(model: ModelProto, options: Options) -> ModelProto:
     """The simplified model. Its second result is not used: it is True whatever happened."""
     import onnxsim
 
-    simplified: ModelProto = onnxsim.simplify(model)[0]
+    simplified: ModelProto = onnxsim.simplify(
+        model, skipped_optimizers=options.skipped_optimizers or None
+    )[0]
     return simplified

@@ -4,13 +4,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pydantic import Field
+
+from converter.model.spec import Frozen
+
 if TYPE_CHECKING:
     from onnx import ModelProto
 
 PRELOAD: tuple[str, ...] = ()
 
 
-def simplify(model: ModelProto) -> ModelProto:
+class Options(Frozen):
+    """What onnxslim may be told.
+
+    Attributes:
+        skip_fusion_patterns: its fusions that are left out, such as ``FusionGemm``.
+    """
+
+    skip_fusion_patterns: list[str] = Field(default_factory=list)
+
+
+def simplify(model: ModelProto, options: Options) -> ModelProto:
     """The simplified model.
 
     Raises:
@@ -18,7 +32,9 @@ def simplify(model: ModelProto) -> ModelProto:
     """
     import onnxslim
 
-    slimmed: ModelProto | None = onnxslim.slim(model)
+    slimmed: ModelProto | None = onnxslim.slim(
+        model, skip_fusion_patterns=options.skip_fusion_patterns or None
+    )
     if slimmed is None:
         raise RuntimeError("onnxslim gave no model")
     return slimmed

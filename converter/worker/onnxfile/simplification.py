@@ -8,8 +8,10 @@ manifest says why.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
@@ -36,12 +38,19 @@ class Simplified:
     record: SimplifyRecord
 
 
-def simplify(model: ModelProto, simplifier: str, declared: set[str], scratch: Path) -> Simplified:
+def simplify(
+    model: ModelProto,
+    simplifier: str,
+    options: Mapping[str, Any],
+    declared: set[str],
+    scratch: Path,
+) -> Simplified:
     """Simplify ``model``, which may be emptied of its weights: load it again to use it.
 
     Args:
         model: checked; external data loaded.
         simplifier: name of a module of ``converter.plugins.simplifiers``.
+        options: of that plugin.
         declared: symbols that the configuration gave to dynamic axes: they must stay.
         scratch: folder for what passes between the processes.
     """
@@ -50,7 +59,8 @@ def simplify(model: ModelProto, simplifier: str, declared: set[str], scratch: Pa
     ops_before = structure.op_histogram(model)
     whole = structure.weight_bytes(model) <= _WHOLE_BYTES
     try:
-        result = _run(simplifier, model if whole else structure.skeleton(model), scratch)
+        subject = model if whole else structure.skeleton(model)
+        result = _run(simplifier, options, subject, scratch)
         if not whole:
             result = structure.graft(model, result)
         changed = _difference(before, _interface(result), declared)
@@ -89,12 +99,15 @@ def _reverted(reason: str, nodes: int, ops: dict[str, int]) -> Simplified:
     return Simplified(None, record)
 
 
-def _run(simplifier: str, model: ModelProto, scratch: Path) -> ModelProto:
+def _run(
+    simplifier: str, options: Mapping[str, Any], model: ModelProto, scratch: Path
+) -> ModelProto:
     output = scratch / "simplified.onnx"
     plugin = simplifiers.load(simplifier)
+    chosen = plugin.Options.model_validate(options)
 
     def work() -> None:
-        output.write_bytes(plugin.simplify(model).SerializeToString())
+        output.write_bytes(plugin.simplify(model, chosen).SerializeToString())
 
     isolation.call(
         work, seconds=_SECONDS, memory_bytes=_MEMORY_BYTES, log=scratch / "simplifier.log"

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
+from onnx import ModelProto
 
 from converter.model import clarity
 from converter.model.errors import Code, StageError
@@ -183,7 +184,7 @@ def _convert(
             publishing.save(model, final, job.export, told)
     if job.simplifier is not None:
         with recorder.stage("simplify"):
-            simplified = simplification.simplify(model, job.simplifier, _declared(job), folder)
+            simplified = _simplified(model, job, folder)
             model = simplified.model or checking.exported(raw, job, references.cases)
             simplify = simplified.record
             del simplified  # which holds the weights as well
@@ -206,6 +207,11 @@ def _convert(
                 raise verdict.error
     with recorder.stage("publish"):
         done.artifact = publishing.artifact(final, proof.graph, job, done.exporter, proof.simplify)
+
+
+def _simplified(model: ModelProto, job: Job, folder: Path) -> simplification.Simplified:
+    options, declared = job.simplifier_options, _declared(job)
+    return simplification.simplify(model, str(job.simplifier), options, declared, folder)
 
 
 def _example(references: References, loaded: Loaded) -> tuple[torch.Tensor, ...]:
