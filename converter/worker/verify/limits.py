@@ -7,7 +7,7 @@ condition went in a case is known from watching it (``converter.worker.recording
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -49,11 +49,24 @@ def frozen(
     Args:
         caught: the warnings of the export.
     """
-    places = _places(exporter, caught, references)
+    warned = [
+        (warning.filename, warning.lineno)
+        for warning in caught
+        if issubclass(warning.category, TracerWarning) and coverage.noted(warning.filename)
+    ]
+    places = _places(exporter, warned, references)
+    # What cases have shown of a line needs no trace of its own, which is as dear as an export.
     known: set[Place] = set().union(*(item.ways.numbers for item in references.cases))
-    if exporters.load(exporter).CAPTURE != "trace" or known.issuperset(places):
+    known |= _conditions([item.ways for item in references.cases])
+    if exporters.load(exporter).CAPTURE != "trace" or known.issuperset(warned):
         return FrozenPlaces(places)
     return FrozenPlaces(places, _sizes(loaded, references, job) & set(places))
+
+
+def _conditions(ways: Iterable[Ways]) -> set[Place]:
+    """The lines that decide which way the code goes."""
+    taken = set().union(*(item.taken for item in ways))
+    return {jump.place for jump, _ in taken if not jump.loop and coverage.decides(jump)}
 
 
 def _sizes(loaded: Loaded, references: References, job: Job) -> set[Place]:
@@ -91,9 +104,7 @@ def _sizes(loaded: Loaded, references: References, job: Job) -> set[Place]:
     return {place for place, values in first.items() if values != second.get(place, values)}
 
 
-def _places(
-    exporter: str, caught: Sequence[warnings.WarningMessage], references: References
-) -> list[Place]:
+def _places(exporter: str, warned: Sequence[Place], references: References) -> list[Place]:
     """The lines of the model's code at which an exporter has frozen a number or a condition.
 
     A trace warns of numbers and booleans, but not where a size or a comparison of tensors is one
@@ -101,15 +112,11 @@ def _places(
     notes a range that no file holds. So each condition that went one way may be frozen as well.
 
     Args:
-        caught: the warnings of the export.
+        warned: lines that the tracer has named.
     """
-    found = [
-        (warning.filename, warning.lineno)
-        for warning in caught
-        if issubclass(warning.category, TracerWarning) and coverage.noted(warning.filename)
-    ]
     if exporters.load(exporter).CAPTURE == "copy":
         return []
+    found = list(warned)
     ways = [item.ways for item in references.cases if not item.blind]
     found += sorted(set().union(*(item.compared for item in ways)))
     found += [jump.place for jump, _ in coverage.unreached(ways)]
@@ -133,8 +140,7 @@ def unreached(
     ways = [item.ways for item in judged if not item.blind]
     sides = coverage.unreached(ways)
     turns = coverage.unreached_turns(ways)
-    taken = set().union(*(item.taken for item in ways))
-    conditions = {jump.place for jump, _ in taken if not jump.loop and coverage.decides(jump)}
+    conditions = _conditions(ways)
     moved = len({str(item.case.shapes) for item in judged}) > 1
     found = [branch for (jump, _), branch in sides.items() if jump.place in frozen.places]
     found += [branch for jump, branch in turns.items() if jump.place in frozen.places]
