@@ -1,4 +1,4 @@
-"""The command line: a verb, or a Hydra run.
+"""The command line: one of the commands, or a Hydra run.
 
 The first word decides: the name of a file in ``converter/cli/commands``, else it is for Hydra. Help
 and version answer without importing Hydra.
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 _COMMANDS = Path(__file__).parent / "commands"
 _HELP = """\
 usage: python -m converter [OVERRIDE ...] [-m] [--config-dir DIR] [--cfg job]
-       python -m converter VERB ...
+       python -m converter COMMAND ...
 
-Convert the PyTorch models of a configuration to ONNX, prove each file against
+Convert the PyTorch models of a configuration to ONNX, verify each file against
 its model, and record the run in outputs/<experiment>/<time>/.
 
   python -m converter +experiment=smoke                    three small models
@@ -39,7 +39,7 @@ its model, and record the run in outputs/<experiment>/<time>/.
   python -m converter -m +experiment=smoke opset=13,15,17  a sweep
   python -m converter '+models.mine={source: torchvision/resnet18}'
 
-verbs:
+commands:
 %(verbs)s
 
 options:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
 
+from converter.model.errors import ConfigError
 from converter.plugins import loader
 
 # The pipeline is ours and runs nothing when imported; no model is imported.
@@ -18,9 +20,17 @@ LIBRARIES = (
 
 def preload() -> None:
     """Import what every job needs. One that is missing or broken is the job's to report."""
-    plugins = [plugin.load() for plugin in loader.found("simplifiers").values()]
-    for library in (*LIBRARIES, *(name for plugin in plugins for name in plugin.PRELOAD)):
+    for library in (*LIBRARIES, *of_simplifiers()):
         try:
             importlib.import_module(library)
         except (ImportError, OSError, RuntimeError, AttributeError, TypeError, ValueError):
+            continue
+
+
+def of_simplifiers() -> Iterator[str]:
+    """What simplifiers want imported. One that cannot be loaded is told where it is asked for."""
+    for plugin in loader.found("simplifiers").values():
+        try:
+            yield from plugin.load().PRELOAD
+        except ConfigError:
             continue

@@ -22,7 +22,7 @@ def run(arguments: Namespace, task: Task, report: Report) -> ExitCode:
     """Compose what the command line says; call ``task`` for it, or for each point of a sweep.
 
     Args:
-        arguments: of ``converter.cli.parser``.
+        arguments: of ``converter.cli.command_line.parser``.
         report: tells the user of an error in the point of that name; the sweep goes on.
 
     Raises:

@@ -8,6 +8,7 @@ import pytest
 
 from converter.model.errors import ConfigError
 from converter.plugins import loader
+from converter.processes import preload
 
 
 def point(name: str, module: str) -> EntryPoint:
@@ -45,6 +46,15 @@ def test_one_that_cannot_be_imported_names_its_distribution() -> None:
         plugin.load()
     with pytest.raises(ConfigError, match="found 'none', expected one of dynamo, "):
         loader.load("exporters", "none")
+
+
+def test_a_simplifier_that_nobody_asks_for_ends_no_fork_server(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    broken = loader.Plugin("simplifiers", "broken", "no_such_package", "acme")
+    found = {**loader.found("simplifiers"), "broken": broken}
+    monkeypatch.setattr(loader, "found", lambda kind: found)
+    assert list(preload.of_simplifiers()) == ["onnxsim"]
 
 
 def test_every_built_in_plugin_can_be_imported_without_torch() -> None:

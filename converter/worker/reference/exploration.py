@@ -30,7 +30,6 @@ _PATIENCE = 12
 _OTHER_SIZES = 2
 # A case that takes more than this share of the budget waits for the cheaper ones.
 _DEAR = 1 / 8
-# For a case that may crash, and is tried in a child first.
 # What code calls that expects missing values.
 _ASK_FOR_NAN = {"isnan", "nan_to_num", "nanmean", "nansum", "nanmedian", "isfinite"}
 
