@@ -25,13 +25,14 @@ from converter.layout import files
 from converter.model import manifest
 from converter.model.errors import ConverterError, RunError
 from converter.model.job import (
-    Artifact,
+    ONNX,
     FileInfo,
     Job,
     JobResult,
     Latency,
     StageRecord,
     VerifyRecord,
+    label,
 )
 from converter.model.spec import Frozen
 from converter.plan import keys
@@ -61,11 +62,17 @@ class Entry(Frozen):
 
     schema_version: Literal["1"] = "1"
     name: str
+    artifact: str = ONNX
     source: str
     created_at: str
     trust: list[str]
     parts: Parts
     result_sha256: str
+
+    @property
+    def label(self) -> str:
+        """``resnet18``, ``resnet18/fp16``."""
+        return label(self.name, self.artifact)
 
 
 class LatencyRecord(Frozen):
@@ -95,7 +102,7 @@ class Stored:
 
     @property
     def files(self) -> list[FileInfo]:
-        return files_of(self.result.artifact)
+        return self.result.files
 
 
 class Store:
@@ -171,7 +178,7 @@ class Store:
         """
         temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=self.path))
         try:
-            parts = files_of(result.artifact)
+            parts = result.files
             for part in parts:
                 kept = temporary / Path(part.path).name
                 _put(folder / part.path, kept, link=len(parts) == 1)
@@ -180,6 +187,7 @@ class Store:
             text = manifest.dump(_with_names(result))
             entry = Entry(
                 name=job.name,
+                artifact=job.artifact,
                 source=str(job.source),
                 created_at=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
                 trust=job.trust,
@@ -256,23 +264,10 @@ class Store:
                 continue
 
 
-def files_of(artifact: Artifact | None) -> list[FileInfo]:
-    """The files of an artifact, the ``.onnx`` first."""
-    if artifact is None:
-        return []
-    main = FileInfo(path=artifact.path, bytes=artifact.bytes, sha256=artifact.sha256)
-    return [main, *artifact.external_data]
-
-
 def _with_names(result: JobResult) -> JobResult:
     """The result with names in place of paths, as a job reports it; latency has its own file."""
-    artifact = result.artifact
-    assert artifact is not None, "only ok results are stored"
-    data = [
-        part.model_copy(update={"path": Path(part.path).name}) for part in artifact.external_data
-    ]
-    named = {"path": Path(artifact.path).name, "external_data": data}
-    return result.model_copy(update={"artifact": artifact.model_copy(update=named), "latency": []})
+    named = [part.model_copy(update={"path": Path(part.path).name}) for part in result.files]
+    return result.model_copy(update={"files": named, "latency": []})
 
 
 def _latency(folder: Path) -> LatencyRecord | None:

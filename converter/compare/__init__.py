@@ -12,7 +12,7 @@ from converter.compare import causes, files, latency, missing_latency, status, v
 from converter.compare.latency import Remeasured
 from converter.model.batch import CompareSpec
 from converter.model.changes import Change, Comparison, Verdict
-from converter.model.manifest import Manifest, ModelRecord
+from converter.model.manifest import Manifest, Row, models_of
 
 __all__ = ["compare", "no_baseline", "since"]
 
@@ -29,8 +29,8 @@ def compare(
         old: the baseline.
         settled: what timing the suspects again gave, by ``Suspect.key``.
     """
-    before = {row.name: row for row in old.models}
-    after = {row.name: row for row in new.models}
+    before = {row.label: row for row in old.rows}
+    after = {row.label: row for row in new.rows}
     environment = causes.environment(old.environment, new.environment)
     comparable = latency.same_machine(old.environment, new.environment)
     timed = missing_latency.asked_for(new)
@@ -38,12 +38,15 @@ def compare(
     for name in [*after, *(name for name in before if name not in after)]:
         row, row_before = after.get(name), before.get(name)
         found = [*status.changes(row_before, row)]
-        if row is not None and row_before is not None and row.artifact and row_before.artifact:
+        if row is not None and row_before is not None and row.files and row_before.files:
             found += files.changes(row_before, row, limits)
             found += verification.changes(row_before, row)
             if timed:
                 found += latency.changes(row_before, row, limits, settled or {}, comparable)
-        changes += [causes.explained(change, row_before, row, environment) for change in found]
+        changes += [
+            causes.explained(_of_artifact(change, row or row_before), row_before, row, environment)
+            for change in found
+        ]
     if not timed:
         changes += missing_latency.not_asked_for(before, after)
     return Comparison(
@@ -54,6 +57,10 @@ def compare(
         causes=causes.grouped(changes, after),
         environment=environment,
     )
+
+
+def _of_artifact(change: Change, row: Row | None) -> Change:
+    return change.model_copy(update={"artifact": row.id}) if row is not None else change
 
 
 def no_baseline() -> Comparison:
@@ -67,19 +74,19 @@ def since(new: Manifest, old: Manifest | None) -> Manifest:
     Carried from night to night: the start of the first run, as far as baselines reach back, from
     which on the model has been failing.
     """
-    before = {row.name: row for row in old.models} if old else {}
+    before = {row.label: row for row in old.rows} if old else {}
 
-    def started(row: ModelRecord) -> str:
-        earlier = before.get(row.name)
+    def started(row: Row) -> str:
+        earlier = before.get(row.label)
         if old is None or earlier is None or not status.fails(earlier):
             return new.run.started_at
         return earlier.failing_since or old.run.started_at
 
     rows = [
         row.model_copy(update={"failing_since": started(row) if status.fails(row) else None})
-        for row in new.models
+        for row in new.rows
     ]
-    return new.model_copy(update={"models": rows})
+    return new.model_copy(update={"models": models_of(rows)})
 
 
 def _verdict(changes: list[Change]) -> Verdict:

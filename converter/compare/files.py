@@ -9,18 +9,27 @@ from typing import Any
 
 from converter.model.batch import CompareSpec
 from converter.model.changes import Change, Severity
-from converter.model.job import Artifact, OutputCheck, TensorInfo
-from converter.model.manifest import ModelRecord
+from converter.model.job import OnnxInfo, OutputCheck, TensorInfo
+from converter.model.manifest import Row
 
 # Files of another torch differ by a few bytes of names; that is not worth a line.
 _SIZE_WORTH_SAYING = 0.01
 
 
-def changes(before: ModelRecord, after: ModelRecord, limits: CompareSpec) -> list[Change]:
+def changes(before: Row, after: Row, limits: CompareSpec) -> list[Change]:
     """What differs between two rows that both have a file."""
-    old, new = before.artifact, after.artifact
-    assert old is not None
-    assert new is not None
+    name = after.name
+    old, new = before.onnx, after.onnx
+    told = _graph(before, after, old, new) if old is not None and new is not None else []
+    return [
+        *told,
+        *_size(name, before.bytes, after.bytes, limits.size),
+        *_error(before, after, limits.error),
+    ]
+
+
+def _graph(before: Row, after: Row, old: OnnxInfo, new: OnnxInfo) -> list[Change]:
+    """What differs between two ONNX files."""
     name = after.name
     asked = before.request != after.request
     named = after.request.outputs
@@ -35,8 +44,7 @@ def changes(before: ModelRecord, after: ModelRecord, limits: CompareSpec) -> lis
     if old.ops != new.ops:
         detail = operators(old.ops, new.ops)
         found.append(Change(model=name, kind="ops", before=old.ops, after=new.ops, detail=detail))
-    found += _simplification(name, old, new)
-    return [*found, *_size(name, old, new, limits.size), *_error(before, after, limits.error)]
+    return [*found, *_simplification(name, old, new)]
 
 
 def _interface(
@@ -96,7 +104,7 @@ def operators(old: Mapping[str, int], new: Mapping[str, int]) -> str:
     return ", ".join(f"{number:+d} {op}" for op, number in sorted(difference.items()) if number)
 
 
-def _simplification(name: str, old: Artifact, new: Artifact) -> list[Change]:
+def _simplification(name: str, old: OnnxInfo, new: OnnxInfo) -> list[Change]:
     was, now = _simplified(old), _simplified(new)
     if was == now:
         return []
@@ -104,19 +112,13 @@ def _simplification(name: str, old: Artifact, new: Artifact) -> list[Change]:
     return [Change(model=name, kind="simplify", before=was, after=now, detail=detail)]
 
 
-def _simplified(artifact: Artifact) -> str:
-    if artifact.simplify is None:
+def _simplified(info: OnnxInfo) -> str:
+    if info.simplify is None:
         return "not requested"
-    return "applied" if artifact.simplify.applied else "reverted"
+    return "applied" if info.simplify.applied else "reverted"
 
 
-def bytes_of(artifact: Artifact) -> int:
-    """The file and its external data."""
-    return artifact.bytes + sum(part.bytes for part in artifact.external_data)
-
-
-def _size(name: str, old: Artifact, new: Artifact, limit: float) -> list[Change]:
-    was, now = bytes_of(old), bytes_of(new)
+def _size(name: str, was: int, now: int, limit: float) -> list[Change]:
     growth = (now - was) / was if was else math.inf
     if abs(growth) <= min(limit, _SIZE_WORTH_SAYING):
         return []
@@ -127,7 +129,7 @@ def _size(name: str, old: Artifact, new: Artifact, limit: float) -> list[Change]
     ]
 
 
-def tolerance_used(row: ModelRecord) -> float | None:
+def tolerance_used(row: Row) -> float | None:
     """The largest share of its tolerance that any output of any case can have used.
 
     An output passes where ``|error| <= atol + rtol * |reference|`` for every element, so that its
@@ -150,7 +152,7 @@ def _share(output: OutputCheck) -> float | None:
     return None if output.max_abs is None else (math.inf if output.max_abs else 0.0)
 
 
-def _error(before: ModelRecord, after: ModelRecord, limit: float) -> list[Change]:
+def _error(before: Row, after: Row, limit: float) -> list[Change]:
     was, now = tolerance_used(before), tolerance_used(after)
     if was is None or now is None or now - was <= limit:
         return []

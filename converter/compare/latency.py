@@ -16,8 +16,8 @@ from converter.compare.missing_latency import key, shaped
 from converter.compare.status import fails
 from converter.model.batch import CompareSpec
 from converter.model.changes import Change, Severity
-from converter.model.job import Latency
-from converter.model.manifest import Environment, Manifest, ModelRecord
+from converter.model.job import Latency, label
+from converter.model.manifest import Environment, Manifest, Row
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,18 @@ class Suspect:
     """A model that was slower tonight than the baseline says, by more than noise and limit."""
 
     model: str
+    artifact: str
     before: Latency
     after: Latency
 
     @property
+    def label(self) -> str:
+        """``resnet18``, ``resnet18/fp16``."""
+        return label(self.model, self.artifact)
+
+    @property
     def key(self) -> str:
-        return f"{self.model}|{key(self.after)}"
+        return f"{self.label}|{key(self.after)}"
 
 
 @dataclass(frozen=True)
@@ -44,19 +50,19 @@ class Remeasured:
 
 def suspects(old: Manifest, new: Manifest, limits: CompareSpec) -> list[Suspect]:
     """What to time again, the slowest first. A file that is the same need not be."""
-    before = {row.name: row for row in old.models}
+    before = {row.label: row for row in old.rows}
     found = [
         suspect
-        for row in new.models
-        if row.name in before and not fails(row) and not _same_file(before[row.name], row)
-        for suspect in _slower(before[row.name], row, limits.latency)
+        for row in new.rows
+        if row.label in before and not fails(row) and not _same_file(before[row.label], row)
+        for suspect in _slower(before[row.label], row, limits.latency)
     ]
     return sorted(found, key=lambda suspect: -_ratio(suspect.before, suspect.after))
 
 
 def changes(
-    before: ModelRecord,
-    after: ModelRecord,
+    before: Row,
+    after: Row,
     limits: CompareSpec,
     settled: Mapping[str, Remeasured],
     same_machine: bool,
@@ -74,7 +80,7 @@ def changes(
     for was, now in _pairs(before, after):
         sound = not (_doubt(was) or _doubt(now))
         if sound and same_machine and faster(was, now, limits.latency):
-            found.append(_change(Suspect(after.name, was, now), "improvement", ""))
+            found.append(_change(Suspect(after.name, after.id, was, now), "improvement", ""))
     return found
 
 
@@ -127,16 +133,16 @@ def _change(suspect: Suspect, severity: Severity, detail: str) -> Change:
     )
 
 
-def _slower(before: ModelRecord, after: ModelRecord, limit: float) -> list[Suspect]:
+def _slower(before: Row, after: Row, limit: float) -> list[Suspect]:
     return [
-        Suspect(after.name, was, now)
+        Suspect(after.name, after.id, was, now)
         for was, now in _pairs(before, after)
         if was.status == now.status == "measured"
         if slower(was, now, limit)
     ]
 
 
-def _pairs(before: ModelRecord, after: ModelRecord) -> Iterable[tuple[Latency, Latency]]:
+def _pairs(before: Row, after: Row) -> Iterable[tuple[Latency, Latency]]:
     earlier = {key(record): record for record in before.latency}
     for record in after.latency:
         if key(record) in earlier:
@@ -168,12 +174,6 @@ def _interval(record: Latency) -> tuple[float, float]:
     return (record.ci95_ms[0], record.ci95_ms[1]) if record.ci95_ms else (median, median)
 
 
-def _same_file(before: ModelRecord, after: ModelRecord) -> bool:
-    old, new = before.artifact, after.artifact
-    return (
-        old is not None
-        and new is not None
-        and old.sha256 == new.sha256
-        and [part.sha256 for part in old.external_data]
-        == [part.sha256 for part in new.external_data]
-    )
+def _same_file(before: Row, after: Row) -> bool:
+    old, new = ([part.sha256 for part in row.files] for row in (before, after))
+    return bool(old) and old == new

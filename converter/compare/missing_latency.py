@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from converter.compare.status import fails
 from converter.model.changes import Change
 from converter.model.job import Latency, StageRecord
-from converter.model.manifest import Manifest, ModelRecord
+from converter.model.manifest import Manifest, Row
 
 
 def key(record: Latency) -> str:
@@ -26,16 +26,16 @@ def shaped(record: Latency) -> str:
 
 def asked_for(run: Manifest) -> bool:
     """Whether a run was to measure latencies at all, or has any."""
-    files = [row for row in run.models if row.artifact]
+    files = [row for row in run.rows if row.files]
     return any(row.latency or _stage(row).status != "not_requested" for row in files)
 
 
 def not_asked_for(
-    before: Mapping[str, ModelRecord], after: Mapping[str, ModelRecord]
+    before: Mapping[str, Row], after: Mapping[str, Row]
 ) -> list[Change]:
     """One note for a run that measures none, where its models had latencies."""
     count = sum(
-        bool(_measured(row)) and name in after and after[name].artifact is not None
+        bool(_measured(row)) and name in after and bool(after[name].files)
         for name, row in before.items()
     )
     if not count:
@@ -47,7 +47,7 @@ def not_asked_for(
     ]
 
 
-def changes(before: ModelRecord, after: ModelRecord) -> list[Change]:
+def changes(before: Row, after: Row) -> list[Change]:
     """The change of each measured record whose partner went, failed or was measured otherwise."""
     found: dict[str, Change] = {}
     partners = {key(record) for record in _measured(after)}
@@ -68,7 +68,7 @@ def changes(before: ModelRecord, after: ModelRecord) -> list[Change]:
     return list(found.values())
 
 
-def _measured(row: ModelRecord) -> list[Latency]:
+def _measured(row: Row) -> list[Latency]:
     return [record for record in row.latency if record.status == "measured"]
 
 
@@ -83,7 +83,7 @@ def _nearest(was: Latency, free: Iterable[Latency]) -> Latency | None:
     return next((record for record in same if record.shapes == was.shapes), next(iter(same), None))
 
 
-def _failed(after: ModelRecord, ended: Latency) -> Change:
+def _failed(after: Row, ended: Latency) -> Change:
     worse = ended.status == "failed" and not fails(after)  # that is told by the model's status
     return Change(
         model=after.name,
@@ -95,7 +95,7 @@ def _failed(after: ModelRecord, ended: Latency) -> Change:
     )
 
 
-def _otherwise(after: ModelRecord, was: Latency, now: Latency) -> Change:
+def _otherwise(after: Row, was: Latency, now: Latency) -> Change:
     differs = []
     if was.threads != now.threads:
         differs.append(f"threads {was.threads} → {now.threads}")
@@ -110,7 +110,7 @@ def _otherwise(after: ModelRecord, was: Latency, now: Latency) -> Change:
     )
 
 
-def _gone(after: ModelRecord, was: Latency, where: str) -> Change:
+def _gone(after: Row, was: Latency, where: str) -> Change:
     stage = _stage(after)
     why = "the run ended before it" if stage.status == "not_run" else ", ".join(stage.warnings)
     detail = f"{was.provider}: not measured now{where}"
@@ -123,5 +123,5 @@ def _gone(after: ModelRecord, was: Latency, where: str) -> Change:
     )
 
 
-def _stage(row: ModelRecord) -> StageRecord:
+def _stage(row: Row) -> StageRecord:
     return row.stages.get("benchmark", StageRecord())

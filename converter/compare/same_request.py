@@ -6,10 +6,10 @@ that was skipped or failed early has a request without that, and it is the same 
 
 from __future__ import annotations
 
-from converter.model.manifest import ModelRecord, Request, WeightsInfo
+from converter.model.manifest import Row, Request, WeightsInfo
 
 
-def same(before: ModelRecord, after: ModelRecord) -> bool:
+def same(before: Row, after: Row) -> bool:
     """Whether the configuration of a model is what it was, as far as the rows tell."""
     old, new = before.request, after.request
     return (

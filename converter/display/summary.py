@@ -8,8 +8,8 @@ from pathlib import Path
 
 from converter.display import columns, latencies
 from converter.model.errors import Code
-from converter.model.job import Artifact, StageName
-from converter.model.manifest import Manifest, ModelRecord, counts
+from converter.model.job import StageName
+from converter.model.manifest import Manifest, ModelRecord, Row, counts
 
 WIDTH = 80
 EXPECTED = ("ok", "xfail", "skipped")
@@ -22,7 +22,7 @@ _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 def render(manifest: Manifest, directory: Path) -> str:
     """The whole summary, lines of at most 80 columns but for paths and messages."""
-    rows = manifest.models
+    rows = manifest.rows
     shown = rows if len(rows) <= _ALL_ROWS else [row for row in rows if row.status != "ok"]
     parts = []
     if shown:
@@ -32,29 +32,40 @@ def render(manifest: Manifest, directory: Path) -> str:
     parts += latencies.render(rows, _ALL_ROWS)
     if notes := [line for row in rows for line in explain(row, directory)]:
         parts.append("\n".join(notes))
-    parts.append("\n".join([totals(rows), *verification(rows), str(directory)]))
+    parts.append("\n".join([totals(manifest.models), *verification(rows), str(directory)]))
     return "\n\n".join(parts)
 
 
-def totals(rows: Sequence[ModelRecord]) -> str:
-    """``12 models: 10 ok, 1 failed, 1 skipped; 9 from the store; 1 tried again``."""
-    number = counts(rows)
-    total = sum(number.values())
-    order = sorted(number, key=lambda status: (status != "ok", status))
-    listed = ", ".join(f"{number[status]} {status}" for status in order)
+def totals(models: Sequence[ModelRecord]) -> str:
+    """``12 models: 10 ok, 1 failed, 1 skipped; 9 from the store; 1 tried again``.
+
+    Where a model has several artifacts, what became of those follows: ``24 artifacts: 22 ok, …``.
+    """
+    rows = [row for model in models for row in model.rows]
+    told = _counted(models, "model")
+    if len(rows) > len(models):
+        told += f"; {_counted(rows, 'artifact')}"
     stored = sum(row.cached for row in rows)
     more = f"; {stored} from the store" if stored else ""
     again = sum(map(retried, rows))
     more += f"; {again} tried again" if again else ""
-    return f"{total} {'model' if total == 1 else 'models'}: {listed or 'none'}{more}"
+    return f"{told}{more}"
 
 
-def retried(row: ModelRecord) -> bool:
+def _counted(found: Sequence[ModelRecord | Row], what: str) -> str:
+    number = counts(found)
+    total = sum(number.values())
+    order = sorted(number, key=lambda status: (status != "ok", status))
+    listed = ", ".join(f"{number[status]} {status}" for status in order)
+    return f"{total} {what}{'s' * (total != 1)}: {listed or 'none'}"
+
+
+def retried(row: Row) -> bool:
     """Whether a process of the job was lost in this run, and another one took its place."""
     return row.attempts > 1 and not row.cached
 
 
-def verification(rows: Sequence[ModelRecord]) -> list[str]:
+def verification(rows: Sequence[Row]) -> list[str]:
     """What the proof costs: ``verification took 23 % of conversion time``.
 
     The reference counts as well: the conversion alone would not need it. Where latencies were
@@ -73,19 +84,19 @@ def verification(rows: Sequence[ModelRecord]) -> list[str]:
     return [f"{told}, {100 * proof / whole:.0f} % with their latencies" if benchmark else told]
 
 
-def table(rows: Sequence[ModelRecord]) -> str:
+def table(rows: Sequence[Row]) -> str:
     return columns.table(_HEAD, map(_cells, rows), left=2)
 
 
-def _cells(row: ModelRecord) -> tuple[str, ...]:
-    artifact = row.artifact
+def _cells(row: Row) -> tuple[str, ...]:
+    onnx = row.onnx
     return (
-        columns.shorten(row.name, _NAME_WIDTH),
+        columns.shorten(row.label, _NAME_WIDTH),
         row.status,
-        str(artifact.opset if artifact else row.request.opset or "-"),
-        artifact.exporter if artifact else "-",
-        str(artifact.nodes) if artifact else "-",
-        size(total_bytes(artifact)) if artifact else "-",
+        str(onnx.opset if onnx else row.request.opset or "-"),
+        onnx.exporter if onnx else "-",
+        str(onnx.nodes) if onnx else "-",
+        size(row.bytes) if row.files else "-",
         worst(row),
         f"{seconds(row):.1f}",
     )
@@ -99,12 +110,7 @@ def size(number: int) -> str:
     return f"{value:.0f} {_UNITS[unit]}" if unit == 0 else f"{value:.3g} {_UNITS[unit]}"
 
 
-def total_bytes(artifact: Artifact) -> int:
-    """Of the ONNX file and its external data."""
-    return artifact.bytes + sum(file.bytes for file in artifact.external_data)
-
-
-def uncompared(row: ModelRecord) -> str | None:
+def uncompared(row: Row) -> str | None:
     """What kept an output from being compared at all, such as ``shape``; ``None``: nothing did.
 
     Where there is such an output the errors of the others, however small, are not the row's.
@@ -118,7 +124,7 @@ def uncompared(row: ModelRecord) -> str | None:
     return None
 
 
-def max_abs(row: ModelRecord) -> float | None:
+def max_abs(row: Row) -> float | None:
     """The largest absolute error of any output in any case; ``None`` where one was not computed."""
     if uncompared(row) is not None:
         return None
@@ -126,17 +132,17 @@ def max_abs(row: ModelRecord) -> float | None:
     return max((check.max_abs for check in checks if check.max_abs is not None), default=None)
 
 
-def worst(row: ModelRecord) -> str:
+def worst(row: Row) -> str:
     error = max_abs(row)
     return "-" if error is None else f"{error:.1e}"
 
 
-def seconds(row: ModelRecord) -> float:
+def seconds(row: Row) -> float:
     """Time spent in the stages of a row."""
     return sum(stage.seconds or 0.0 for stage in row.stages.values())
 
 
-def reason(row: ModelRecord) -> str:
+def reason(row: Row) -> str:
     """Why a row is not ok, in one line; empty for one that is."""
     if row.status == "xpass":
         return "expected to fail, but it is ok: remove its 'expect'"
@@ -148,11 +154,11 @@ def reason(row: ModelRecord) -> str:
     return ""
 
 
-def explain(row: ModelRecord, directory: Path) -> list[str]:
+def explain(row: Row, directory: Path) -> list[str]:
     """The lines below the table for a row that is not ok; none for one that is, or never ran."""
     if row.status in ("ok", "not_run"):
         return []
-    lines = [f"{row.status} {row.name}: {reason(row)}"]
+    lines = [f"{row.status} {row.label}: {reason(row)}"]
     if row.status in EXPECTED:
         return lines
     if row.error is not None and row.error.hint:

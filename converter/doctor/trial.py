@@ -53,7 +53,7 @@ def run() -> list[Trial]:
 
 def _trial(result: JobResult, exporter: str) -> Trial:
     error = result.error
-    simplify = result.artifact.simplify if result.artifact else None
+    simplify = result.onnx.simplify if result.onnx else None
     return Trial(
         exporter=exporter,
         seconds=round(sum(stage.seconds or 0.0 for stage in result.stages.values()), 2),

@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from converter.finalize import history
-from converter.model import manifest
+from converter.model import manifest, version_1
 from converter.model.batch import LATEST
 from converter.model.errors import ConfigError, Problem
 from converter.model.manifest import MANIFEST, SCHEMA_VERSION, Manifest
@@ -57,7 +57,7 @@ def load(path: Path, key: str) -> Baseline:
         hint = f"It is a sweep, take one of its points: {', '.join(points)}." if points else ""
         raise _unusable(key, f"{path} holds no {MANIFEST}.", hint)
     try:
-        data = json.loads(file.read_bytes())
+        data = json.loads(version_1.manifest(file.read_bytes()))
         version = data.get("schema_version") if isinstance(data, dict) else None
         if version != SCHEMA_VERSION:
             found = "none" if version is None else repr(version)

@@ -4,7 +4,7 @@ Every version of a model has a folder of its own, named by its content, and ``in
 which version counts::
 
     index.json
-    resnet18/3f2a…/resnet18.onnx [resnet18.onnx.data]
+    resnet18/3f2a…/resnet18.onnx [resnet18.onnx.data] [resnet18.fp16.onnx]
 
 A version is complete under its name before the index names it, and goes only when the index names
 another. So a run that is killed between any two steps leaves an index that fits the files.
@@ -18,15 +18,14 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from converter.cache.entries import files_of
 from converter.compare import status
-from converter.finalize.zoo_index import INDEX, Entry, Index, Provenance, read
+from converter.finalize.zoo_index import INDEX, Entry, Index, Provenance, Variant, read
 from converter.layout import delivery, files
-from converter.model.job import Artifact, FileInfo
-from converter.model.manifest import Manifest, ModelRecord, write_atomic
+from converter.model.job import ONNX, FileInfo
+from converter.model.manifest import Manifest, ModelRecord, Row, write_atomic
 from converter.model.manifest import dump as dumped
 from converter.model.verified import Verified
 
@@ -43,6 +42,8 @@ def publish(
     resumed: bool = False,
 ) -> list[str]:
     """Put the files of all ok models there, and mark those that left the list.
+
+    The artifacts of a model appear together; of one that is not ok the last good set stays.
 
     Args:
         directory: of the run.
@@ -100,7 +101,8 @@ def _damaged(target: Path, index: Index, manifest: Manifest) -> list[str]:
 
 def _parts(entry: Entry) -> list[FileInfo]:
     main = FileInfo(path=entry.path, bytes=entry.bytes, sha256=entry.sha256)
-    return [main, *entry.external_data]
+    derived = [part for variant in entry.variants.values() for part in variant.files]
+    return [main, *entry.external_data, *derived]
 
 
 def _write(target: Path, index: Index) -> None:
@@ -109,23 +111,44 @@ def _write(target: Path, index: Index) -> None:
 
 
 def _entry(
-    row: ModelRecord, manifest: Manifest, directory: Path, target: Path, known: Entry | None
+    model: ModelRecord, manifest: Manifest, directory: Path, target: Path, known: Entry | None
 ) -> Entry | None:
     """What the index is to say of a model; its files are there. ``None``: it has never been."""
-    present = {"retired": False, "retired_since": None, "failing_since": row.failing_since}
-    if row.status != "ok" or row.artifact is None:
-        return known.model_copy(update=present) if known and status.fails(row) else known
-    artifact = row.artifact
-    parts = files_of(artifact)
-    home = Path(row.name) / _version(parts)
+    present = {"retired": False, "retired_since": None, "failing_since": model.failing_since}
+    right = [row for row in model.rows if row.status == "ok" and row.files]
+    if model.status != "ok" or not right or right[0].id != ONNX:
+        return known.model_copy(update=present) if known and status.fails(model) else known
+    parts = [part for row in right for part in row.files]
+    home = Path(model.name) / _version(parts)
     _deliver(parts, directory, target / home)
     if known is None or Path(known.path).parent != home:
-        return _made(row, artifact, manifest, home)
-    verified = {"verified_by": manifest.run.id, "verified_at": manifest.run.started_at}
-    return known.model_copy(update={**present, **verified, "verified": _verified(row)})
+        return _made(right, manifest, home)
+    verified = {
+        "verified_by": manifest.run.id,
+        "verified_at": manifest.run.started_at,
+        "verified": _verified(right[0]),
+        "variants": _variants(right[1:], home),
+    }
+    return known.model_copy(update={**present, **verified})
 
 
-def _verified(row: ModelRecord) -> Verified | None:
+def _variants(rows: Sequence[Row], home: Path) -> dict[str, Variant]:
+    return {
+        row.id: Variant(
+            format=row.format,
+            precision=row.precision,
+            files=_under(home, row.files),
+            verified=_verified(row),
+        )
+        for row in rows
+    }
+
+
+def _under(home: Path, parts: Sequence[FileInfo]) -> list[FileInfo]:
+    return [part.model_copy(update={"path": str(home / Path(part.path).name)}) for part in parts]
+
+
+def _verified(row: Row) -> Verified | None:
     return Verified.of(row.verify.domain) if row.verify.domain else None
 
 
@@ -135,26 +158,26 @@ def _version(parts: list[FileInfo]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _made(row: ModelRecord, artifact: Artifact, manifest: Manifest, home: Path) -> Entry:
-    run = manifest.run
-    data = [
-        part.model_copy(update={"path": str(home / Path(part.path).name)})
-        for part in artifact.external_data
-    ]
+def _made(rows: Sequence[Row], manifest: Manifest, home: Path) -> Entry:
+    run, row = manifest.run, rows[0]
+    first, *data = _under(home, row.files)
+    onnx = row.onnx
+    assert onnx is not None, "the first artifact of a model is an ONNX file"
     return Entry(
-        path=str(home / Path(artifact.path).name),
-        bytes=artifact.bytes,
-        sha256=artifact.sha256,
+        path=first.path,
+        bytes=first.bytes,
+        sha256=first.sha256,
         external_data=data,
-        opset=artifact.opset,
-        inputs=artifact.inputs,
-        outputs=artifact.outputs,
+        opset=onnx.opset,
+        inputs=onnx.inputs,
+        outputs=onnx.outputs,
+        variants=_variants(rows[1:], home),
         provenance=Provenance(
             run_id=run.id,
             experiment=run.experiment,
             at=run.started_at,
             source=row.source,
-            exporter=artifact.exporter,
+            exporter=onnx.exporter,
             packages=manifest.environment.packages,
         ),
         verified=_verified(row),

@@ -18,7 +18,8 @@ from converter.compare.latency import Remeasured, Suspect
 from converter.finalize.baseline import Baseline
 from converter.layout import delivery, environment, files
 from converter.model.batch import ExecutorSpec
-from converter.model.job import Artifact, Job, JobResult
+from converter.model.job import Job, JobResult, asked
+from converter.model.manifest import Row
 from converter.model.measure import PairedBenchmark
 from converter.model.spec import InputSpec
 from converter.plugins.executors import Finished
@@ -59,10 +60,10 @@ def remeasure(
 def _settle(
     suspect: Suspect, old: Baseline, new: Baseline, stopped: Callable[[], bool]
 ) -> Remeasured:
-    before, after = _artifact(suspect.model, old), _artifact(suspect.model, new)
-    for artifact, run in ((before, old), (after, new)):
-        path = run.directory / artifact.path
-        if not path.is_file() or files.sha256(path) != artifact.sha256:
+    before, after = _row(suspect.label, old), _row(suspect.label, new)
+    for row, run in ((before, old), (after, new)):
+        path = run.directory / row.files[0].path
+        if not path.is_file() or files.sha256(path) != row.files[0].sha256:
             return Remeasured(reason=f"{path} is gone or is not the file of that run")
     job = new.directory / delivery.MODELS / suspect.model / delivery.JOB
     try:
@@ -73,11 +74,11 @@ def _settle(
                 "threads": suspect.after.threads or environment.cores(),
                 "model_dir": folder,
                 "staging_dir": str(Path(folder) / delivery.STAGING),
-                "baseline_file": str((old.directory / before.path).absolute()),
-                "file": str((new.directory / after.path).absolute()),
+                "baseline_file": str((old.directory / before.files[0].path).absolute()),
+                "file": str((new.directory / after.files[0].path).absolute()),
                 "provider": suspect.after.provider,
             }
-            return _run(PairedBenchmark.model_validate({**dict(recorded), **changed}), stopped)
+            return _run(PairedBenchmark.model_validate({**asked(recorded), **changed}), stopped)
     except (OSError, ValidationError) as error:
         return Remeasured(reason=str(error).splitlines()[0])
 
@@ -102,16 +103,15 @@ def _verdict(result: JobResult) -> Remeasured:
     return Remeasured(before, after)
 
 
-def _artifact(model: str, run: Baseline) -> Artifact:
-    (artifact,) = [row.artifact for row in run.manifest.models if row.name == model]
-    assert artifact is not None
-    return artifact
+def _row(label: str, run: Baseline) -> Row:
+    (row,) = [row for row in run.manifest.rows if row.label == label]
+    return row
 
 
-def _inputs(job: Job, artifact: Artifact, suspect: Suspect) -> dict[str, InputSpec]:
+def _inputs(job: Job, row: Row, suspect: Suspect) -> dict[str, InputSpec]:
     """What to feed: the job's inputs in the shapes that were measured, parameters as declared."""
     inputs = {}
-    for tensor in artifact.inputs:
+    for tensor in row.onnx.inputs if row.onnx else []:
         declared = job.inputs.get(tensor.name)
         shape = suspect.after.shapes.get(tensor.name)
         if declared is not None:

@@ -29,10 +29,21 @@ class Provenance(Frozen):
     packages: dict[str, str | None]
 
 
+class Variant(Frozen):
+    """A further artifact of a model; its files lie beside the ONNX file, the main one first."""
+
+    format: str
+    precision: str
+    files: list[FileInfo]
+    verified: Verified | None = None
+
+
 class Entry(Frozen):
     """One model of the folder; paths are relative to it.
 
     Attributes:
+        path, bytes, sha256, external_data: of the ONNX file.
+        variants: what derives from it, by the id of the artifact.
         verified: on what it was found right; ``None`` of a file of an earlier version.
         verified_by, verified_at: the last run that made this very file and found it right.
         failing_since: the file is the last good one: newer attempts fail.
@@ -46,6 +57,7 @@ class Entry(Frozen):
     opset: int
     inputs: list[TensorInfo]
     outputs: list[TensorInfo]
+    variants: dict[str, Variant] = Field(default_factory=dict)
     provenance: Provenance
     verified: Verified | None = None
     verified_by: str

@@ -74,13 +74,11 @@ def publish(job: Job, result: JobResult, directory: Path) -> JobResult:
         OSError: a file is missing, is no plain file, is not what the worker hashed, or a
             symbolic link is at its final name. Nothing is left under a final name.
     """
-    artifact = result.artifact
-    if artifact is None:
-        raise FileNotFoundError(errno.ENOENT, "the job reported ok without an artifact", job.name)
-    main = FileInfo(path=artifact.path, bytes=artifact.bytes, sha256=artifact.sha256)
+    if not result.files:
+        raise FileNotFoundError(errno.ENOENT, "the job reported ok without a file", job.label)
     folder, staging = Path(job.model_dir), Path(job.staging_dir)
     refuse_link(folder)
-    parts = [*artifact.external_data, main]
+    parts = result.files[::-1]
     for part in parts:
         if Path(part.path).name != part.path or not part.path.startswith(f"{job.name}.onnx"):
             raise OSError(errno.EINVAL, "the job reported a file that is not its own", part.path)
@@ -88,12 +86,10 @@ def publish(job: Job, result: JobResult, directory: Path) -> JobResult:
         refuse_link(folder / part.path)
     _move(staging, folder, [part.path for part in parts])
     home = folder.relative_to(directory)
-    data = [
-        part.model_copy(update={"path": str(home / part.path)}) for part in artifact.external_data
+    published = [
+        part.model_copy(update={"path": str(home / part.path)}) for part in result.files
     ]
-    path = str(home / artifact.path)
-    published = artifact.model_copy(update={"path": path, "external_data": data})
-    return result.model_copy(update={"artifact": published})
+    return result.model_copy(update={"files": published})
 
 
 def _check(path: Path, recorded: FileInfo) -> None:
@@ -121,10 +117,8 @@ def _move(staging: Path, folder: Path, names: list[str]) -> None:
 
 def unpublish(job: Job, result: JobResult) -> None:
     """Remove a published artifact whose row could not be recorded."""
-    if result.artifact is not None:
-        paths = [result.artifact.path, *(part.path for part in result.artifact.external_data)]
-        for path in paths:
-            (Path(job.model_dir) / Path(path).name).unlink(missing_ok=True)
+    for part in result.files:
+        (Path(job.model_dir) / Path(part.path).name).unlink(missing_ok=True)
 
 
 def link_latest(directory: Path) -> None:

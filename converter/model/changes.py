@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from converter.model.job import StageName
+from converter.model.job import ONNX, StageName, label
 from converter.model.spec import Frozen
 
 Severity = Literal["regression", "improvement", "note"]
@@ -25,6 +25,7 @@ class Change(Frozen):
     """
 
     model: str
+    artifact: str = ONNX
     kind: str
     severity: Severity = "note"
     before: Any = None
@@ -35,7 +36,7 @@ class Change(Frozen):
 
     @property
     def about(self) -> str:
-        return self.model or "the run"
+        return label(self.model, self.artifact) if self.model else "the run"
 
 
 class Cause(Frozen):

@@ -5,6 +5,7 @@ Both are frozen and survive JSON unchanged: an executor may run a job on another
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 from pydantic import Field
@@ -34,6 +35,15 @@ StageStatus = Literal["ok", "failed", "skipped", "not_run", "not_requested"]
 STAGES: tuple[StageName, ...] = get_args(StageName)
 
 
+ONNX = "onnx"
+"""The id of the artifact that a model is exported to; the others derive from it."""
+
+
+def label(name: str, artifact: str) -> str:
+    """How an artifact is called: ``resnet18``, ``resnet18/fp16``."""
+    return name if artifact == ONNX else f"{name}/{artifact}"
+
+
 class Job(Frozen):
     """One model with everything resolved: no default is left to look up, all paths absolute.
 
@@ -47,9 +57,17 @@ class Job(Frozen):
         trust: what ``CONVERTER_TRUST`` listed when the run started.
         model_dir: where the published file, log and records of this model go.
         staging_dir: on the same file system; only complete files leave it.
+        artifact: the id of what is made; ``format`` and ``precision`` are its own, ``parent`` the
+            id of what it is made from.
+        optional: a failure does not fail the model.
     """
 
     name: str
+    artifact: str = ONNX
+    format: str = "onnx"
+    precision: str = "float32"
+    parent: str | None = None
+    optional: bool = False
     source: Source
     kwargs: dict[str, Any] = Field(default_factory=dict)
     weights: str | Checkpoint = "random"
@@ -74,6 +92,16 @@ class Job(Frozen):
     trust: list[str] = Field(default_factory=list)
     model_dir: str
     staging_dir: str
+
+    @property
+    def label(self) -> str:
+        """``resnet18``, ``resnet18/fp16``."""
+        return label(self.name, self.artifact)
+
+
+def asked(job: Job) -> dict[str, Any]:
+    """The fields that every job has: for another one of the same artifact."""
+    return {name: getattr(job, name) for name in Job.model_fields}
 
 
 class Recheck(Job):
@@ -143,13 +171,9 @@ class SimplifyRecord(Frozen):
     ops_after: dict[str, int] = Field(default_factory=dict)
 
 
-class Artifact(Frozen):
-    """The ONNX file; ``path`` is relative to the run directory once it is published."""
+class OnnxInfo(Frozen):
+    """What describes an ONNX file."""
 
-    path: str
-    bytes: int
-    sha256: str
-    external_data: list[FileInfo] = Field(default_factory=list)
     exporter: str
     opset: int
     opsets: dict[str, int]
@@ -161,6 +185,28 @@ class Artifact(Frozen):
     nodes: int
     ops: dict[str, int]
     simplify: SimplifyRecord | None = None
+
+
+class CheckRecord(Frozen):
+    """Whether a file is sound and is what it is called, whatever it computes.
+
+    Attributes:
+        precision_weights: share of the elements of float weights that are held in the precision of
+            the artifact; ``None`` where it is that of the parent.
+        precision_nodes: share of the nodes with floats that compute in it.
+    """
+
+    status: Literal["passed", "failed", "not_run"] = "not_run"
+    precision_weights: float | None = None
+    precision_nodes: float | None = None
+
+    @classmethod
+    def of(cls, stages: Mapping[StageName, StageRecord]) -> CheckRecord:
+        """What the stage `check` came to."""
+        came_to = stages["check"].status if "check" in stages else "not_run"
+        if came_to not in ("ok", "failed"):
+            return cls()
+        return cls(status="passed" if came_to == "ok" else "failed")
 
 
 class OutputCheck(Frozen):
@@ -364,18 +410,24 @@ class JobResult(Frozen):
     """What became of a job: the worker's own account, or the supervisor's if it left none.
 
     Attributes:
+        artifact: the id of the artifact that was to be made.
+        files: of the artifact, the one to open first; paths are names in the staging folder, and
+            relative to the run directory once they are published.
         files_read: files of the user's that the model's code opened for reading: of a worker all,
             absolute, code too; of a finished job data, and what the key does not cover.
         not_stored: why the result is used and not kept in the store.
     """
 
     name: str
+    artifact: str = ONNX
     status: Status
     attempts: int = 1
     error: ErrorRecord | None = None
     stages: dict[StageName, StageRecord] = Field(default_factory=dict)
     attempts_by_exporter: list[ExporterAttempt] = Field(default_factory=list)
-    artifact: Artifact | None = None
+    files: list[FileInfo] = Field(default_factory=list)
+    onnx: OnnxInfo | None = None
+    check: CheckRecord = CheckRecord()
     verify: VerifyRecord = VerifyRecord()
     latency: list[Latency] = Field(default_factory=list)
     device: str | None = None
@@ -383,3 +435,8 @@ class JobResult(Frozen):
     conditioned: bool | None = None
     files_read: list[str] = Field(default_factory=list)
     not_stored: PlainText | None = None
+
+    @property
+    def label(self) -> str:
+        """``resnet18``, ``resnet18/fp16``."""
+        return label(self.name, self.artifact)

@@ -1,4 +1,4 @@
-"""The manifest: the record of a run that other programs rely on (schema_version "1").
+"""The manifest: the record of a run that other programs rely on (schema_version "2").
 
 Within a schema version fields may be added, never removed or renamed. Paths are
 relative to the run directory. ``docs/schemas/manifest.schema.json`` is generated from
@@ -19,23 +19,28 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
+from converter.model import version_1
 from converter.model.changes import Comparison
 from converter.model.job import (
-    Artifact,
+    ONNX,
+    CheckRecord,
     ErrorRecord,
     ExporterAttempt,
+    FileInfo,
     Job,
     JobResult,
     Latency,
+    OnnxInfo,
     StageName,
     StageRecord,
     Status,
     VerifyRecord,
+    label,
 )
 from converter.model.plaintext import plain
 from converter.model.spec import Checkpoint, Frozen, InputSpec
 
-SCHEMA_VERSION = "1"
+SCHEMA_VERSION = "2"
 MANIFEST = "manifest.json"
 RESULTS = "results.jsonl"
 
@@ -109,42 +114,133 @@ class Request(Frozen):
     conditioned: bool | None = None
 
 
-class ModelRecord(Frozen):
-    """One model of the configuration: exactly one row each, always.
+class ArtifactRecord(Frozen):
+    """One artifact of a model: the ONNX file that it was exported to, or what derives from it.
 
     Attributes:
+        id: ``onnx`` for the file of the exporter, else the name of the variant.
+        format: of its files: ``onnx``.
+        precision: of its weights and its computation: ``float32``, ``float16``.
+        parent: id of the artifact that it was made from.
+        optional: its failure does not fail the model.
+        files: the one to open first, then those that belong to it.
+        onnx: what describes an ONNX file; ``None`` of another format.
         files_read: data that the user's own code read while it built and ran the model, and code
             that the key does not cover; relative to the folder where the run was started where
             they are below it.
         not_stored: why the result is used and not kept in the store.
     """
 
-    name: str
-    source: str
-    tags: list[str] = Field(default_factory=list)
+    id: str = ONNX
+    format: str = "onnx"
+    precision: str = "float32"
+    parent: str | None = None
+    optional: bool = False
     job_key: str | None = None
     status: Status
     cached: bool = False
     cache_miss_reason: str | None = None
     attempts: int = 0
     failing_since: str | None = None
-    request: Request
     error: ErrorRecord | None = None
     stages: dict[StageName, StageRecord]
     attempts_by_exporter: list[ExporterAttempt] = Field(default_factory=list)
-    artifact: Artifact | None = None
+    files: list[FileInfo] = Field(default_factory=list)
+    onnx: OnnxInfo | None = None
+    check: CheckRecord = CheckRecord()
     verify: VerifyRecord = VerifyRecord()
     latency: list[Latency] = Field(default_factory=list)
     files_read: list[str] = Field(default_factory=list)
     not_stored: str | None = None
 
+    @property
+    def bytes(self) -> int:
+        """Of all its files."""
+        return sum(part.bytes for part in self.files)
+
+
+class _Asked(Frozen):
+    """What is the same for all artifacts of a model."""
+
+    name: str
+    source: str
+    tags: list[str] = Field(default_factory=list)
+    request: Request
+
+
+class Row(_Asked, ArtifactRecord):
+    """One artifact with what its model was asked for: a line of a table."""
+
+    @property
+    def label(self) -> str:
+        """``resnet18``, ``resnet18/fp16``."""
+        return label(self.name, self.id)
+
+
+class ModelRecord(_Asked):
+    """One model of the configuration: exactly one row each, always.
+
+    Attributes:
+        status: of the worst artifact that is not optional.
+        decided_by: that artifact's id.
+        failing_since: that artifact's.
+    """
+
+    status: Status
+    decided_by: str = ONNX
+    failing_since: str | None = None
+    artifacts: list[ArtifactRecord] = Field(min_length=1)
+
+    @property
+    def rows(self) -> list[Row]:
+        """A row for each artifact, in their order."""
+        asked = {key: getattr(self, key) for key in _Asked.model_fields}
+        return [Row.model_construct(**asked, **dict(artifact)) for artifact in self.artifacts]
+
+
+# Worst first. A model of which nothing is wrong but that a variant does not suit it is ok.
+_WORST: tuple[Status, ...] = (
+    "crashed", "timeout", "oom", "failed", "not_run", "xpass", "xfail", "ok", "skipped",
+)  # fmt: skip
+
+
+def model_of(rows: Sequence[Row]) -> ModelRecord:
+    """One model, of the rows of all its artifacts."""
+    first = rows[0]
+    counted = [row for row in rows if not row.optional] or [first]
+    worst = min(counted, key=lambda row: _WORST.index(row.status))
+    fields = ArtifactRecord.model_fields
+    return ModelRecord(
+        **{key: getattr(first, key) for key in _Asked.model_fields},
+        status=worst.status,
+        decided_by=worst.id,
+        failing_since=worst.failing_since,
+        artifacts=[
+            ArtifactRecord.model_construct(**{key: getattr(row, key) for key in fields})
+            for row in rows
+        ],
+    )
+
+
+def models_of(rows: Iterable[Row]) -> list[ModelRecord]:
+    """The models of rows, in the order of their first ones."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row.name, []).append(row)
+    return [model_of(of_model) for of_model in found.values()]
+
 
 class Manifest(Frozen):
-    schema_version: Literal["1"] = "1"
+    schema_version: Literal["2"] = "2"
     run: RunInfo
     environment: Environment
     models: list[ModelRecord]
     comparison: Comparison | None = None
+
+    @property
+    def rows(self) -> list[Row]:
+        """A row for each artifact of each model, in their order."""
+        return [row for model in self.models for row in model.rows]
 
 
 def request_of(job: Job, result: JobResult | None = None) -> Request:
@@ -175,10 +271,15 @@ def _weights_of(job: Job, result: JobResult | None) -> WeightsInfo:
     return WeightsInfo(kind="enum", name=job.weights, sha256=sha256)
 
 
-def row_of(job: Job, result: JobResult) -> ModelRecord:
+def row_of(job: Job, result: JobResult) -> Row:
     """Join what was asked for with what came of it."""
-    return ModelRecord(
+    return Row(
         name=job.name,
+        id=job.artifact,
+        format=job.format,
+        precision=job.precision,
+        parent=job.parent,
+        optional=job.optional,
         source=str(job.source),
         tags=job.tags,
         status=result.status,
@@ -187,7 +288,9 @@ def row_of(job: Job, result: JobResult) -> ModelRecord:
         error=result.error,
         stages=result.stages,
         attempts_by_exporter=result.attempts_by_exporter,
-        artifact=result.artifact,
+        files=result.files,
+        onnx=result.onnx,
+        check=result.check,
         verify=result.verify,
         latency=result.latency,
         files_read=result.files_read,
@@ -195,9 +298,9 @@ def row_of(job: Job, result: JobResult) -> ModelRecord:
     )
 
 
-def counts(rows: Iterable[ModelRecord]) -> dict[str, int]:
-    """Number of rows by status, sorted by status."""
-    return dict(sorted(Counter(row.status for row in rows).items()))
+def counts(models: Iterable[ModelRecord | Row]) -> dict[str, int]:
+    """How many there are by status, sorted by status."""
+    return dict(sorted(Counter(model.status for model in models).items()))
 
 
 # Quoted names, paths and numbers.
@@ -244,7 +347,8 @@ def dump(model: Frozen) -> str:
 
 def read(path: Path) -> Manifest:
     """Read a manifest from its file or its run directory."""
-    return Manifest.model_validate_json((path / MANIFEST if path.is_dir() else path).read_bytes())
+    text = (path / MANIFEST if path.is_dir() else path).read_bytes()
+    return Manifest.model_validate_json(version_1.manifest(text))
 
 
 def with_partial_results(found: Manifest, directory: Path) -> Manifest:
@@ -258,7 +362,7 @@ def with_partial_results(found: Manifest, directory: Path) -> Manifest:
 
 
 def last_rows(directory: Path) -> dict[str, ModelRecord]:
-    """The last row of each model in ``results.jsonl``; a torn line is none."""
+    """The last record of each model in ``results.jsonl``; a torn line is none."""
     rows = {}
     try:
         lines = (directory / RESULTS).read_bytes().splitlines()
@@ -266,11 +370,21 @@ def last_rows(directory: Path) -> dict[str, ModelRecord]:
         return {}
     for line in lines:
         try:
-            row = ModelRecord.model_validate_json(line)
+            row = ModelRecord.model_validate_json(version_1.model(line))
         except ValidationError:
             continue
         rows[row.name] = row
     return rows
+
+
+def read_result(path: Path) -> JobResult:
+    """What became of a job, from its ``result.json``.
+
+    Raises:
+        OSError: it cannot be read.
+        ValidationError: it is none.
+    """
+    return JobResult.model_validate_json(version_1.result(path.read_bytes()))
 
 
 def append_result(directory: Path, row: ModelRecord) -> None:
@@ -285,9 +399,9 @@ def append_result(directory: Path, row: ModelRecord) -> None:
         os.close(descriptor)
 
 
-def awaits_benchmark(row: ModelRecord) -> bool:
+def awaits_benchmark(row: Row) -> bool:
     """Whether a file is published whose latency was asked for and is not measured."""
-    published = row.artifact is not None and row.status in ("ok", "xpass")
+    published = bool(row.files) and row.status in ("ok", "xpass")
     return published and row.stages["benchmark"].status == "not_run"
 
 

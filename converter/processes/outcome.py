@@ -214,7 +214,7 @@ def io_failure(job: Job, error: OSError, base: JobResult | None = None) -> JobRe
     base = base or JobResult(name=job.name, status="failed", stages=manifest.not_run_stages(STAGES))
     stages = base.stages | {"publish": StageRecord(status="failed")}
     return base.model_copy(
-        update={"status": "failed", "error": record, "artifact": None, "stages": stages}
+        update={"status": "failed", "error": record, "files": [], "onnx": None, "stages": stages}
     )
 
 
@@ -234,7 +234,7 @@ def input_changed(base: JobResult, paths: Sequence[Path]) -> JobResult:
     )
     stages = base.stages | {"publish": StageRecord(status="failed")}
     return base.model_copy(
-        update={"status": "failed", "error": error, "artifact": None, "stages": stages}
+        update={"status": "failed", "error": error, "files": [], "onnx": None, "stages": stages}
     )
 
 

@@ -17,7 +17,8 @@ from converter.layout import delivery, environment
 from converter.layout.interrupts import Interrupts
 from converter.model.batch import BenchmarkSpec
 from converter.model.errors import Code
-from converter.model.job import Job, JobResult, Latency, StageRecord, VerifyRecord
+from converter.model.job import Job, JobResult, Latency, StageRecord, VerifyRecord, asked
+from converter.model.manifest import Row
 from converter.model.measure import Measure
 from converter.plugins.executors import Executor, Finished
 from converter.plugins.executors.process import ProcessExecutor
@@ -25,7 +26,7 @@ from converter.run.context import RunContext
 from converter.run.state import RunState
 
 _ENTRY = "converter.worker.benchmark.benchmarking:run"
-_FOLDER = "benchmark"
+_FOLDER = ".benchmark"  # no model can have this name
 
 
 def run(
@@ -54,7 +55,7 @@ def execute(
     shown.measuring(len(jobs))
     try:
         measures = [
-            measure(job, provider, spec, context.directory)
+            measure(job, record.row(job), provider, spec, context.directory)
             for job in jobs
             for provider in spec.providers
         ]
@@ -79,20 +80,20 @@ def execute(
     return None
 
 
-def measure(job: Job, provider: str, spec: BenchmarkSpec, directory: Path) -> Measure:
+def measure(job: Job, row: Row, provider: str, spec: BenchmarkSpec, directory: Path) -> Measure:
     """The job that times a job's published file on one provider."""
-    work = directory / delivery.STAGING / _FOLDER / job.name / provider
+    work = directory / delivery.STAGING / _FOLDER / job.label / provider
     changed = {
         "threads": environment.physical_cores() if spec.threads == "auto" else spec.threads,
         "model_dir": str(work),
         "staging_dir": str(work / delivery.STAGING),
-        "file": str(Path(job.model_dir) / f"{job.name}.onnx"),
+        "file": str(directory / row.files[0].path),
         "provider": provider,
         "budget_s": spec.budget_s,
         "batch_sizes": spec.batch_sizes,
         "time_torch": spec.torch,
     }
-    return Measure.model_validate({**dict(job), **changed})
+    return Measure.model_validate({**asked(job), **changed})
 
 
 def _keep_log(item: Measure, job: Job) -> None:

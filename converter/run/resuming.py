@@ -9,12 +9,11 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from converter.cache.entries import files_of
 from converter.layout import claim, delivery, files
 from converter.model import manifest
 from converter.model.errors import Code, RunError
 from converter.model.job import Job
-from converter.model.manifest import Manifest, ModelRecord
+from converter.model.manifest import Manifest, Row
 from converter.plan import keys
 from converter.plan.jobs import Plan
 from converter.run.reuse import CacheSession
@@ -40,7 +39,9 @@ def settled(plan: Plan, directory: Path, cache: CacheSession) -> tuple[Plan, str
     Raises:
         RunError: the directory cannot be written.
     """
-    rows = manifest.last_rows(directory)
+    rows = {
+        row.label: row for found in manifest.last_rows(directory).values() for row in found.rows
+    }
     before = earlier(directory)
     again: dict[str, str | None] = {}
     for job in plan.jobs:
@@ -62,7 +63,7 @@ def settled(plan: Plan, directory: Path, cache: CacheSession) -> tuple[Plan, str
 
 
 def _why_again(
-    job: Job, row: ModelRecord, directory: Path, cache: CacheSession, before: Manifest | None
+    job: Job, row: Row, directory: Path, cache: CacheSession, before: Manifest | None
 ) -> str | None:
     """Why a finished model is done again, or ``None``."""
     if row.error is not None and row.error.code is Code.IO:  # a full disk stopped the run here
@@ -80,7 +81,7 @@ def _why_again(
                 if before and part.startswith("package ")
             }
         return keys.difference(parts, now.parts) or "what it is made from has changed"
-    for part in files_of(row.artifact):
+    for part in row.files:
         path = directory / part.path
         if path.is_symlink() or not path.is_file() or files.sha256(path) != part.sha256:
             return f"{part.path} is not as recorded"

@@ -10,7 +10,7 @@ from converter.layout import delivery
 from converter.model.batch import BenchmarkSpec, OnCached
 from converter.model.errors import Code
 from converter.model.job import Job, JobResult, Latency, StageRecord
-from converter.model.manifest import Environment, ModelRecord
+from converter.model.manifest import Environment, Row
 from converter.plan import keys, reads
 from converter.plan.keys import JobKey, Keys, Parts
 from converter.processes import outcome
@@ -89,9 +89,9 @@ class CacheSession:
 
     def key(self, job: Job) -> JobKey:
         """The key of a job as it was when it was first asked for."""
-        if job.name not in self._keys:
-            self._keys[job.name] = self._makes.of(job)
-        return self._keys[job.name]
+        if job.label not in self._keys:
+            self._keys[job.label] = self._makes.of(job)
+        return self._keys[job.label]
 
     def look_up(self, job: Job) -> Lookup:
         """Nothing is changed or moved; a damaged entry is only told."""
@@ -105,7 +105,7 @@ class CacheSession:
         except DamagedError as error:
             return Lookup(None, f"the stored entry is damaged: {error}", damaged=True)
         if stored is None:
-            return Lookup(None, self.why(key, job.name))
+            return Lookup(None, self.why(key, job.label))
         missing = [entry for entry in stored.entry.trust if entry not in job.trust]
         if missing and job.source.kind not in ("registry", "onnx"):
             return Lookup(None, f"CONVERTER_TRUST no longer lists {', '.join(missing)}")
@@ -117,9 +117,9 @@ class CacheSession:
         if found.damaged:
             self.set_aside(job, str(found.reason))
         elif found.reason is not None:
-            self._reasons[job.name] = found.reason
+            self._reasons[job.label] = found.reason
         if found.stored is not None:
-            self._found[job.name] = found.stored
+            self._found[job.label] = found.stored
         return found.stored is not None
 
     def take(self, job: Job) -> JobResult | None:
@@ -133,15 +133,15 @@ class CacheSession:
         assert self._store is not None, "it has the job's result"
         delivery.clear_staging(job)
         try:
-            self._store.place(self._found[job.name], Path(job.staging_dir))
+            self._store.place(self._found[job.label], Path(job.staging_dir))
         except FileNotFoundError as error:  # concurrent garbage collection
-            self._reasons[job.name] = f"{_NEW}: {error.filename} is gone"
+            self._reasons[job.label] = f"{_NEW}: {error.filename} is gone"
             return None
-        return _timed(self._found[job.name], self._timing)
+        return _timed(self._found[job.label], self._timing)
 
     def set_aside(self, job: Job, reason: str) -> None:
         """The entry of a job is not what it says: move it away, so that it is built again."""
-        self._reasons[job.name] = reason
+        self._reasons[job.label] = reason
         if self._store is not None:
             try:
                 self._store.set_aside(self.key(job).digest)
@@ -191,12 +191,12 @@ class CacheSession:
         if result.status != "ok":
             problem = None
         elif problem is not None and self._store is not None:
-            self._not_stored[job.name] = problem
+            self._not_stored[job.label] = problem
         return result.model_copy(update={"files_read": read, "not_stored": problem})
 
-    def labelled(self, job: Job, row: ModelRecord, *, cached: bool = False) -> ModelRecord:
+    def labelled(self, job: Job, row: Row, *, cached: bool = False) -> Row:
         """The row with its key, and where it is from."""
-        reason = None if cached else self._reasons.get(job.name)
+        reason = None if cached else self._reasons.get(job.label)
         return row.model_copy(
             update={
                 "job_key": self.key(job).digest,
@@ -232,7 +232,7 @@ class CacheSession:
         if self._known is None:
             self._known = {}
             for _, entry in self._store.entries() if self._store else ():
-                self._known.setdefault(entry.name, []).append(entry)
+                self._known.setdefault(entry.label, []).append(entry)
         # Of several that are as near: the newest.
         entries = sorted(self._known.get(name, []), key=lambda entry: entry.created_at)
         if not entries:

@@ -18,7 +18,7 @@ from converter.layout.interrupts import exit_code
 from converter.model import manifest
 from converter.model.errors import Code, ExitCode, RunError
 from converter.model.job import Job, JobResult, StageRecord
-from converter.model.manifest import Manifest, ModelRecord, RunInfo
+from converter.model.manifest import Manifest, ModelRecord, Row, RunInfo, model_of, models_of
 from converter.plan import selection
 from converter.plan.jobs import Plan
 from converter.processes import outcome
@@ -26,7 +26,8 @@ from converter.run import resuming, reuse
 from converter.run.context import RunContext
 from converter.run.reuse import CacheSession
 
-_Told = TypeVar("_Told", ModelRecord, JobResult)
+_Told = TypeVar("_Told", Row, JobResult)
+
 
 
 class RunState:
@@ -34,11 +35,11 @@ class RunState:
 
     def __init__(self, plan: Plan, context: RunContext) -> None:
         self._directory = context.directory
-        self._jobs = {job.name: job for job in plan.jobs}
+        self._jobs = {job.label: job for job in plan.jobs}
         self.order = plan.order
         self._benchmarks = bool(context.spec.benchmark.providers)
         rows = [manifest.row_of(job, outcome.not_run(job)) for job in plan.jobs]
-        self._rows = {row.name: self._as_asked(row) for row in (*plan.skipped, *rows)}
+        self._rows = {row.label: self._as_asked(row) for row in (*plan.skipped, *rows)}
         self._environment = environment.collect()
         store = Store(context.store) if context.store is not None else None
         timing = reuse.timing_of(context.spec.benchmark, self._environment)
@@ -56,15 +57,19 @@ class RunState:
             baseline=_relative(context),
         )
 
-    def settle(self, rows: Sequence[ModelRecord]) -> None:
+    def settle(self, rows: Sequence[Row]) -> None:
         """Take over the rows of models that need no run."""
         for row in rows:  # what is skipped was planned anew; the others are of before
-            self._rows[row.name] = self._as_asked(row) if row.status == "skipped" else row
+            self._rows[row.label] = self._as_asked(row) if row.status == "skipped" else row
 
     def manifest(self) -> Manifest:
-        rows = [self._rows[name] for name in self.order]
-        info = self._info.model_copy(update={"counts": manifest.counts(rows)})
-        return Manifest(run=info, environment=self._environment, models=rows)
+        models = self._models()
+        info = self._info.model_copy(update={"counts": manifest.counts(models)})
+        return Manifest(run=info, environment=self._environment, models=models)
+
+    def _models(self) -> list[ModelRecord]:
+        found = {model.name: model for model in models_of(self._rows.values())}
+        return [found[name] for name in self.order]
 
     def open(self) -> None:
         """Leave a manifest that says what is planned, for the reader of a run that was killed.
@@ -78,7 +83,7 @@ class RunState:
         except OSError as error:
             raise RunError(f"cannot write into {self._directory}: {error.strerror}") from error
 
-    def prepare(self, job: Job) -> ModelRecord | None:
+    def prepare(self, job: Job) -> Row | None:
         """Make a model's folder; the row when that failed.
 
         Raises:
@@ -94,10 +99,10 @@ class RunState:
         """Whether the store seems to have a job's result."""
         found = self.cache.has(job)
         # A run that is killed later shows what it would have built, from what, and why.
-        self._rows[job.name] = self.cache.labelled(job, self._rows[job.name])
+        self._rows[job.label] = self.cache.labelled(job, self._rows[job.label])
         return found
 
-    def reuse(self, job: Job) -> ModelRecord | None:
+    def reuse(self, job: Job) -> Row | None:
         """Let a result of the store in; ``None`` when it is not what it seemed.
 
         Raises:
@@ -117,13 +122,13 @@ class RunState:
             shutil.rmtree(job.staging_dir, ignore_errors=True)
         return self._finish(job, published, None, cached=True)
 
-    def accept(self, result: JobResult) -> ModelRecord:
+    def accept(self, result: JobResult) -> Row:
         """Let a result in: publish its artifact, judge it, record it.
 
         Raises:
             OSError: the disk is full, or the record cannot be written; the row is failed / IO.
         """
-        job = self._jobs[result.name]
+        job = self._jobs[result.label]
         problem: OSError | None = None
         result = self.cache.with_files(job, self.cache.unless_changed(job, result))
         if result.status == "ok":
@@ -133,7 +138,7 @@ class RunState:
                 problem = error
                 result = outcome.io_failure(job, error, result)
         else:
-            result = result.model_copy(update={"artifact": None})
+            result = result.model_copy(update={"files": [], "onnx": None})
         shutil.rmtree(job.staging_dir, ignore_errors=True)
         result = self._as_asked(result)
         row = self._finish(job, result, problem)
@@ -147,8 +152,12 @@ class RunState:
         if not self._benchmarks:
             return []
         return [
-            job for name, job in self._jobs.items() if manifest.awaits_benchmark(self._rows[name])
+            job for key, job in self._jobs.items() if manifest.awaits_benchmark(self._rows[key])
         ]
+
+    def row(self, job: Job) -> Row:
+        """What is known of a job now."""
+        return self._rows[job.label]
 
     def result(self, job: Job) -> JobResult:
         """What was recorded of a finished job.
@@ -156,9 +165,9 @@ class RunState:
         Raises:
             OSError: its record has gone.
         """
-        return JobResult.model_validate_json((Path(job.model_dir) / delivery.RESULT).read_bytes())
+        return manifest.read_result(Path(job.model_dir) / delivery.RESULT)
 
-    def amend(self, job: Job, result: JobResult) -> ModelRecord:
+    def amend(self, job: Job, result: JobResult) -> Row:
         """Record a finished job again, with what was measured; its file stays where it is.
 
         ``results.jsonl`` gets a second line: the last line of a model counts.
@@ -171,35 +180,40 @@ class RunState:
         """
         self.cache.amend(job, result)
         result = outcome.apply_expect(self._with_log(job, result), job.expect)
-        before = self._rows[job.name]
+        before = self._rows[job.label]
         row = self.cache.labelled(job, manifest.row_of(job, result), cached=before.cached)
         # A run that resumes did not look into the store for a model that was done.
         row = row.model_copy(update={"cache_miss_reason": before.cache_miss_reason})
-        self._write(job, result, row)
-        self._rows[job.name] = row
+        self._rows[job.label] = row
+        try:
+            self._write(job, result)
+        except OSError:
+            self._rows[job.label] = before
+            raise
         return row
 
     def _finish(
         self, job: Job, result: JobResult, problem: OSError | None, *, cached: bool = False
-    ) -> ModelRecord:
+    ) -> Row:
         result = outcome.apply_expect(self._with_log(job, result), job.expect)
         row = self.cache.labelled(job, manifest.row_of(job, result), cached=cached)
-        self._rows[job.name] = row
+        self._rows[job.label] = row
         try:
-            self._write(job, result, row)
+            self._write(job, result)
         except OSError as error:
             delivery.unpublish(job, result)
             failed = self._with_log(job, outcome.io_failure(job, error, result))
-            self._rows[job.name] = self.cache.labelled(job, manifest.row_of(job, failed))
+            self._rows[job.label] = self.cache.labelled(job, manifest.row_of(job, failed))
             raise
         if _disk_full(result, problem):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._directory))
         return row
 
-    def _write(self, job: Job, result: JobResult, row: ModelRecord) -> None:
+    def _write(self, job: Job, result: JobResult) -> None:
         if delivery.is_own_folder(job):
             manifest.write_atomic(Path(job.model_dir) / delivery.RESULT, manifest.dump(result))
-        manifest.append_result(self._directory, row)
+        of_model = [row for row in self._rows.values() if row.name == job.name]
+        manifest.append_result(self._directory, model_of(of_model))
 
     def _as_asked(self, told: _Told) -> _Told:
         """With the stage that a worker knows nothing of: whether a latency was to follow."""
@@ -221,8 +235,9 @@ class RunState:
         Args:
             late: the deadline has passed.
         """
-        statuses = [self._rows[name].status for name in self.order]
-        all_done = "not_run" not in statuses and not self.unmeasured()
+        undone = any(row.status == "not_run" for row in self._rows.values())
+        all_done = not undone and not self.unmeasured()
+        statuses = [model.status for model in self._models()]
         code = _exit_code(statuses, received, failure, all_done)
         ended_by = None
         if failure is not None or received is not None or not all_done:
@@ -242,7 +257,8 @@ class RunState:
         self, received: signal.Signals | None, failure: OSError | None, *, late: bool = False
     ) -> list[str]:
         """What to tell the user of a run that did not come to its end, or cannot be reused."""
-        done = sum(self._rows[name].status != "not_run" for name in self.order)
+        undone = {row.name for row in self._rows.values() if row.status == "not_run"}
+        done = len(self.order) - len(undone)
         so_far = f"{done} of {len(self.order)} models finished; results in {self._directory}"
         if missing := len(self.unmeasured()):
             so_far += f"; the latency of {missing} is not measured"

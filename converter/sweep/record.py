@@ -15,7 +15,7 @@ from pydantic import Field
 from converter.display import summary
 from converter.model.errors import Code
 from converter.model.job import StageName, Status
-from converter.model.manifest import Manifest, ModelRecord
+from converter.model.manifest import Manifest, Row
 from converter.model.spec import Frozen
 
 SWEEP = "sweep.json"
@@ -109,7 +109,7 @@ class Sweep(Frozen):
 
 def matrix(points: Sequence[PointRecord], manifests: Mapping[str, Manifest]) -> list[SweepModel]:
     """Model × point; ``manifests`` by the name of the point, for those that have one."""
-    rows = {name: {row.name: row for row in found.models} for name, found in manifests.items()}
+    rows = {name: {row.label: row for row in found.rows} for name, found in manifests.items()}
     models = dict.fromkeys(model for point in points for model in rows.get(point.name, {}))
     return [
         _model(name, [_cell(point, rows.get(point.name), name) for point in points])
@@ -129,12 +129,12 @@ def _model(name: str, cells: list[Cell]) -> SweepModel:
     )
 
 
-def _cell(point: PointRecord, rows: Mapping[str, ModelRecord] | None, model: str) -> Cell:
+def _cell(point: PointRecord, rows: Mapping[str, Row] | None, model: str) -> Cell:
     if rows is None:
         return Cell(point=point.name, status="not_run", reason="; ".join(point.problems))
     if (row := rows.get(model)) is None:
         return Cell(point=point.name, status="absent")
-    artifact = row.artifact
+    onnx = row.onnx
     measured = next((entry for entry in row.latency if entry.status == "measured"), None)
     return Cell(
         point=point.name,
@@ -142,10 +142,10 @@ def _cell(point: PointRecord, rows: Mapping[str, ModelRecord] | None, model: str
         code=row.error.code if row.error else None,
         stage=row.error.stage if row.error else None,
         reason=summary.reason(row),
-        opset=artifact.opset if artifact else row.request.opset,
-        exporter=artifact.exporter if artifact else None,
-        nodes=artifact.nodes if artifact else None,
-        bytes=summary.total_bytes(artifact) if artifact else None,
+        opset=onnx.opset if onnx else row.request.opset,
+        exporter=onnx.exporter if onnx else None,
+        nodes=onnx.nodes if onnx else None,
+        bytes=row.bytes if row.files else None,
         max_abs=summary.max_abs(row),
         p50_ms=measured.p50_ms if measured else None,
         provider=measured.provider if measured else None,

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from converter.cli.commands._arguments import names, usage
 from converter.layout import delivery, environment, trust
 from converter.model import manifest
-from converter.model.job import Job, JobResult
+from converter.model.job import Job, JobResult, asked
 from converter.model.wording import did_you_mean
 
 
@@ -52,14 +52,13 @@ def elsewhere(job: Job, folder: Path) -> dict[str, Any]:
         "model_dir": str(folder),
         "staging_dir": str(folder / delivery.STAGING),
     }
-    return {**dict(job), **changed}
+    return {**asked(job), **changed}
 
 
 def recorded_result(run: Path, name: str) -> JobResult | None:
     """What became of a model in its run; an archive may not say."""
     try:
-        path = run / delivery.MODELS / name / delivery.RESULT
-        return JobResult.model_validate_json(path.read_bytes())
+        return manifest.read_result(run / delivery.MODELS / name / delivery.RESULT)
     except (OSError, ValidationError):
         return None
 

@@ -87,8 +87,8 @@ def _list(store: Store, as_json: bool) -> int:
         return ExitCode.OK
     width = max((len(_name(item)) for item in found), default=0)
     for item in found:
-        artifact = item.stored.result.artifact if item.stored else None
-        what = f"opset {artifact.opset:<3} {artifact.exporter}" if artifact else item.problem
+        onnx = item.stored.result.onnx if item.stored else None
+        what = f"opset {onnx.opset:<3} {onnx.exporter}" if onnx else item.problem or ""
         age = _ago(time.time() - item.used_at)
         print(f"{item.key[:12]}  {_name(item):<{width}}  {size(item.bytes):>7}  {age:>4}  {what}")
     print(f"{_entries(len(found))}, {size(sum(item.bytes for item in found))} in {store.path}")
@@ -133,7 +133,7 @@ def _verify(store: Store, as_json: bool) -> int:
 
 
 def _name(item: Item) -> str:
-    return item.stored.entry.name if item.stored else "?"
+    return item.stored.entry.label if item.stored else "?"
 
 
 def _entries(number: int) -> str:

@@ -8,7 +8,7 @@ from functools import partial
 
 from converter.display import summary
 from converter.model.job import STAGES, Latency, StageName
-from converter.model.manifest import ModelRecord
+from converter.model.manifest import Row
 from converter.plugins.reports import _facts
 
 Value = str | int | float | None
@@ -30,13 +30,13 @@ class Column:
     key: str
     title: str
     group: str
-    value: Callable[[ModelRecord], Value]
-    text: Callable[[ModelRecord], str]
+    value: Callable[[Row], Value]
+    text: Callable[[Row], str]
     numeric: bool = False
     about: str = ""
 
 
-def columns(rows: Sequence[ModelRecord]) -> list[Column]:
+def columns(rows: Sequence[Row]) -> list[Column]:
     """All columns, with those of the providers that occur in these rows."""
     timed = [column for provider in _facts.providers(rows) for column in _latency_columns(provider)]
     return [*_IDENTITY, *_FILE, *_VERIFICATION, *(timed or _NOT_TIMED), *_time_columns(), *_REST]
@@ -54,37 +54,37 @@ def number(value: float | None) -> str:
 
 
 def _plain(
-    key: str, title: str, group: str, value: Callable[[ModelRecord], Value], numeric: bool = False
+    key: str, title: str, group: str, value: Callable[[Row], Value], numeric: bool = False
 ) -> Column:
     """A column that shows its value as it is."""
 
-    def text(row: ModelRecord) -> str:
+    def text(row: Row) -> str:
         found = value(row)
         return NONE if found is None else f"{found:,}" if isinstance(found, int) else str(found)
 
     return Column(key, title, group, value, text, numeric)
 
 
-def _nodes(row: ModelRecord, before: bool) -> int | None:
-    if row.artifact is None:
+def _nodes(row: Row, before: bool) -> int | None:
+    if row.onnx is None:
         return None
-    simplify = row.artifact.simplify
+    simplify = row.onnx.simplify
     if not before:
-        return row.artifact.nodes
-    return simplify.nodes_before if simplify else row.artifact.nodes
+        return row.onnx.nodes
+    return simplify.nodes_before if simplify else row.onnx.nodes
 
 
-def _worst(row: ModelRecord, field: str) -> Value:
+def _worst(row: Row, field: str) -> Value:
     output = _facts.worst_output(row)
     return getattr(output, field) if output else None
 
 
-def _share(row: ModelRecord) -> float | None:
+def _share(row: Row) -> float | None:
     output = _facts.worst_output(row)
     return _facts.share(output) if output else None
 
 
-def _error_text(row: ModelRecord) -> str:
+def _error_text(row: Row) -> str:
     output = _facts.worst_output(row)
     if output is None:
         missing = "not measured" if row.verify.status == "not_measured" else NONE
@@ -96,7 +96,7 @@ def _error_text(row: ModelRecord) -> str:
     return f"{output.max_abs:.1e} of none"
 
 
-def _size_text(row: ModelRecord) -> str:
+def _size_text(row: Row) -> str:
     size = _facts.file_bytes(row)
     return NONE if size is None else summary.size(size)
 
@@ -104,11 +104,11 @@ def _size_text(row: ModelRecord) -> str:
 def _latency_columns(provider: str) -> list[Column]:
     short = _facts.short(provider)
 
-    def field(row: ModelRecord, name: str) -> float | None:
+    def field(row: Row, name: str) -> float | None:
         record = _facts.latency(row, provider)
         return getattr(record, name) if record else None
 
-    def text(row: ModelRecord, name: str) -> str:
+    def text(row: Row, name: str) -> str:
         record = _facts.latency(row, provider)
         if record is None:
             return NONE
@@ -120,7 +120,7 @@ def _latency_columns(provider: str) -> list[Column]:
         marks = {"speedup": "×", "p50_ms": "*" if record.notes else ""}
         return value + marks.get(name, "")
 
-    def said(row: ModelRecord, name: str) -> str | None:
+    def said(row: Row, name: str) -> str | None:
         record = _facts.latency(row, provider)
         return _SAID[name](record) if record else None
 
@@ -156,11 +156,11 @@ _SAID: dict[str, Callable[[Latency], str | None]] = {
 
 
 def _time_columns() -> list[Column]:
-    def seconds(row: ModelRecord, stage: StageName) -> float | None:
+    def seconds(row: Row, stage: StageName) -> float | None:
         record = row.stages.get(stage)
         return record.seconds if record else None
 
-    def text(row: ModelRecord, stage: StageName) -> str:
+    def text(row: Row, stage: StageName) -> str:
         record = row.stages.get(stage)
         if record is None or record.seconds is None:
             return record.status.replace("_", " ") if record else NONE
@@ -179,33 +179,36 @@ def _time_columns() -> list[Column]:
     ]
 
 
-def _code(row: ModelRecord) -> str | None:
+def _code(row: Row) -> str | None:
     return row.error.code if row.error else None
 
 
-def _unreached(row: ModelRecord) -> int | None:
+def _unreached(row: Row) -> int | None:
     """How many branches of the model no case reached; ``None`` where nothing was verified."""
     return len(_facts.unreached(row)) if row.verify.domain else None
 
 
-def _opset(row: ModelRecord) -> int | None:
-    return row.artifact.opset if row.artifact else row.request.opset
+def _opset(row: Row) -> int | None:
+    return row.onnx.opset if row.onnx else row.request.opset
 
 
-def _exporter(row: ModelRecord) -> str | None:
-    return row.artifact.exporter if row.artifact else None
+def _exporter(row: Row) -> str | None:
+    return row.onnx.exporter if row.onnx else None
 
 
-def _benchmark_status(row: ModelRecord) -> str:
+def _benchmark_status(row: Row) -> str:
     return row.stages["benchmark"].status.replace("_", " ")
 
 
-def _seconds_text(row: ModelRecord) -> str:
+def _seconds_text(row: Row) -> str:
     return f"{summary.seconds(row):.1f}"
 
 
 _IDENTITY = [
-    _plain("name", "Model", "always", lambda row: row.name),
+    _plain("name", "Model", "always", lambda row: row.label),
+    _plain("model", "", "", lambda row: row.name),
+    _plain("artifact", "", "", lambda row: row.id),
+    _plain("precision", "", "", lambda row: row.precision),
     _plain("status", "Status", "always", lambda row: row.status),
     _plain("code", "", "", _code),
     _plain("source", "Source", "file", lambda row: row.source),
@@ -217,7 +220,7 @@ _FILE = [
     _plain("nodes_before", "Nodes", "file", partial(_nodes, before=True), numeric=True),
     _plain("nodes", "simplified", "file", partial(_nodes, before=False), numeric=True),
     Column("bytes", "Size", "file", _facts.file_bytes, _size_text, True, "with external data"),
-    _plain("parameters", "", "", lambda row: row.artifact.parameters if row.artifact else None),
+    _plain("parameters", "", "", lambda row: row.onnx.parameters if row.onnx else None),
 ]
 _VERIFICATION = [
     _plain("verify", "", "", lambda row: row.verify.status),
@@ -247,6 +250,6 @@ _REST = [
     _plain("message", "", "", lambda row: row.error.message if row.error else None),
     _plain("hint", "", "", lambda row: row.error.hint if row.error else None),
     _plain("failing_since", "", "", lambda row: row.failing_since),
-    _plain("path", "", "", lambda row: row.artifact.path if row.artifact else None),
-    _plain("sha256", "", "", lambda row: row.artifact.sha256 if row.artifact else None),
+    _plain("path", "", "", lambda row: row.files[0].path if row.files else None),
+    _plain("sha256", "", "", lambda row: row.files[0].sha256 if row.files else None),
 ]

@@ -9,7 +9,7 @@ from typing import Any
 
 from converter.display import columns, summary
 from converter.model.job import STAGES, Latency
-from converter.model.manifest import ModelRecord
+from converter.model.manifest import Row
 from converter.plugins.reports import _facts
 from converter.plugins.reports._columns import number
 
@@ -30,17 +30,17 @@ class Figure:
     layout: dict[str, Any] = field(default_factory=dict)
 
 
-def figures(rows: Sequence[ModelRecord]) -> list[Figure]:
+def figures(rows: Sequence[Row]) -> list[Figure]:
     return [_latencies(rows), _speedups(rows), _sizes(rows), _times(rows)]
 
 
-def _measured(row: ModelRecord) -> list[Latency]:
+def _measured(row: Row) -> list[Latency]:
     """A row's first record of each provider, where it has figures."""
     firsts = {entry.provider: entry for entry in reversed(row.latency)}
     return [entry for entry in reversed(firsts.values()) if entry.p50_ms is not None]
 
 
-def _latencies(rows: Sequence[ModelRecord]) -> Figure:
+def _latencies(rows: Sequence[Row]) -> Figure:
     name, title = "latency", "Latency for each provider"
     timed = [row for row in rows if _measured(row)]
     if not timed:
@@ -59,7 +59,7 @@ def _latencies(rows: Sequence[ModelRecord]) -> Figure:
     return Figure(name, title, caption, traces, _list_layout(shown, "milliseconds", "log"))
 
 
-def _speedups(rows: Sequence[ModelRecord]) -> Figure:
+def _speedups(rows: Sequence[Row]) -> Figure:
     name, title = "speedup", "Speedup over PyTorch"
     timed = [row for row in rows if any(entry.speedup for entry in _measured(row))]
     if not timed:
@@ -86,7 +86,7 @@ def _speedups(rows: Sequence[ModelRecord]) -> Figure:
     return Figure(name, title, caption, traces, layout)
 
 
-def _no_speedup(rows: Sequence[ModelRecord]) -> str:
+def _no_speedup(rows: Sequence[Row]) -> str:
     """Why there is no speedup of any model."""
     if not _facts.measured(rows):
         return _facts.unmeasured(rows)
@@ -98,7 +98,7 @@ def _no_speedup(rows: Sequence[ModelRecord]) -> str:
     )
 
 
-def _sizes(rows: Sequence[ModelRecord]) -> Figure:
+def _sizes(rows: Sequence[Row]) -> Figure:
     name, title = "size", "Size against latency"
     timed = [row for row in rows if _measured(row) and _facts.file_bytes(row)]
     if not timed:
@@ -114,7 +114,7 @@ def _sizes(rows: Sequence[ModelRecord]) -> Figure:
                 "x": [(_facts.file_bytes(row) or 0) / 1e6 for row, _ in found],
                 "y": [entry.p50_ms for _, entry in found],
                 "text": [
-                    f"{escape(row.name)}<br>{summary.size(_facts.file_bytes(row) or 0)}, "
+                    f"{escape(row.label)}<br>{summary.size(_facts.file_bytes(row) or 0)}, "
                     f"{number(entry.p50_ms)} ms"
                     for row, entry in found
                 ],
@@ -129,7 +129,7 @@ def _sizes(rows: Sequence[ModelRecord]) -> Figure:
     return Figure(name, title, "Both axes are logarithmic.", traces, layout)
 
 
-def _times(rows: Sequence[ModelRecord]) -> Figure:
+def _times(rows: Sequence[Row]) -> Figure:
     name, title = "time", "Where the time went"
     total = sum(summary.seconds(row) for row in rows)
     if not total:
@@ -150,7 +150,7 @@ def _times(rows: Sequence[ModelRecord]) -> Figure:
                     "y": list(range(len(shown))),
                     "x": [_spent(row, stage) for row in shown],
                     "text": [
-                        f"{escape(row.name)}<br>{stage} {_spent(row, stage):.2f} s" for row in shown
+                        f"{escape(row.label)}<br>{stage} {_spent(row, stage):.2f} s" for row in shown
                     ],
                     "textposition": "none",
                     "hoverinfo": "text",
@@ -162,11 +162,11 @@ def _times(rows: Sequence[ModelRecord]) -> Figure:
     return Figure(name, title, caption + _cut("slowest", ran, shown), traces, layout)
 
 
-def _spent(row: ModelRecord, stage: str) -> float:
+def _spent(row: Row, stage: str) -> float:
     return next((found.seconds or 0.0 for key, found in row.stages.items() if key == stage), 0.0)
 
 
-def _of(rows: Sequence[ModelRecord], provider: str) -> list[tuple[int, Latency]]:
+def _of(rows: Sequence[Row], provider: str) -> list[tuple[int, Latency]]:
     """The measured records of one provider, with the place of their row."""
     return [
         (at, entry)
@@ -178,7 +178,7 @@ def _of(rows: Sequence[ModelRecord], provider: str) -> list[tuple[int, Latency]]
 
 def _markers(
     provider: str,
-    rows: Sequence[ModelRecord],
+    rows: Sequence[Row],
     points: Sequence[tuple[int, float | None]],
     unit: str,
 ) -> dict[str, Any]:
@@ -193,9 +193,9 @@ def _markers(
     }
 
 
-def _list_layout(rows: Sequence[ModelRecord], unit: str, scale: str) -> dict[str, Any]:
+def _list_layout(rows: Sequence[Row], unit: str, scale: str) -> dict[str, Any]:
     """A line for each model, the first on top. Plotly reads markup in labels: it is escaped."""
-    labels = [escape(columns.shorten(row.name, _LABEL_WIDTH)) for row in rows]
+    labels = [escape(columns.shorten(row.label, _LABEL_WIDTH)) for row in rows]
     return {
         "height": _FRAME_HEIGHT + _BAR_HEIGHT * len(rows),
         "xaxis": {"type": scale, "title": {"text": unit}},
@@ -207,5 +207,5 @@ def _list_layout(rows: Sequence[ModelRecord], unit: str, scale: str) -> dict[str
     }
 
 
-def _cut(which: str, rows: Sequence[ModelRecord], shown: Sequence[ModelRecord]) -> str:
+def _cut(which: str, rows: Sequence[Row], shown: Sequence[Row]) -> str:
     return "" if len(shown) == len(rows) else f"The {len(shown)} {which} of {len(rows)} models."

@@ -1,4 +1,4 @@
-"""``manifest.csv``: a line for each model, for spreadsheets."""
+"""``manifest.csv``: a line for each artifact of each model, for spreadsheets."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\n", "＝", "＋", "－", "＠")
 
 
 def render(manifest: Manifest, directory: Path) -> str:
-    listed = columns(manifest.models)
+    listed = columns(manifest.rows)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(column.key for column in listed)
-    for row in manifest.models:
+    for row in manifest.rows:
         writer.writerow(_cell(column.value(row)) for column in listed)
     return text.getvalue()
 

@@ -17,7 +17,7 @@ from plotly.offline import get_plotlyjs
 from converter.display import summary
 from converter.layout import delivery
 from converter.model import verified
-from converter.model.manifest import Manifest, ModelRecord
+from converter.model.manifest import Manifest, Row
 from converter.model.plaintext import plain
 from converter.plugins.reports import _facts, _figures
 from converter.plugins.reports._columns import columns, number
@@ -54,7 +54,8 @@ def _jinja() -> Environment:
 def render(manifest: Manifest, directory: Path) -> str:
     """The page; logs are read from the run directory, everything else from the manifest."""
     script = (_TEMPLATES / "report.js").read_text(encoding="utf-8")
-    plots = _figures.figures(manifest.models)
+    rows = manifest.rows
+    plots = _figures.figures(rows)
     # 5 MB: only in a page that draws something.
     plotly = _inline(get_plotlyjs()) if any(plot.data for plot in plots) else ""
     return (
@@ -63,10 +64,10 @@ def render(manifest: Manifest, directory: Path) -> str:
         .render(
             manifest=manifest,
             run=manifest.run,
-            rows=manifest.models,
+            rows=rows,
             verdict=_facts.verdict(manifest),
-            causes=_facts.causes(manifest.models),
-            columns=columns(manifest.models),
+            causes=_facts.causes(rows),
+            columns=columns(rows),
             choices=_choices(manifest),
             figures=plots,
             duration=_duration(manifest),
@@ -75,7 +76,7 @@ def render(manifest: Manifest, directory: Path) -> str:
             again=lambda row: _again(row, manifest),
             untimed=_facts.untimed,
             unreached=_facts.unreached,
-            with_unreached=_facts.with_unreached(manifest.models),
+            with_unreached=_facts.with_unreached(rows),
             extent=verified.extent,
             count=verified.count,
             style=Markup((_TEMPLATES / "report.css").read_text(encoding="utf-8")),
@@ -88,8 +89,8 @@ def render(manifest: Manifest, directory: Path) -> str:
 
 def _choices(manifest: Manifest) -> list[tuple[str, str, list[str]]]:
     """What the table can be narrowed to, beside the status: key, label, values."""
-    files = [row.artifact for row in manifest.models if row.artifact]
-    asked = {row.request.opset for row in manifest.models if not row.artifact}
+    files = [row.onnx for row in manifest.rows if row.onnx]
+    asked = {row.request.opset for row in manifest.rows if not row.onnx}
     opsets = sorted({file.opset for file in files} | {opset for opset in asked if opset})
     exporters = sorted({file.exporter for file in files})
     return [("exporter", "Exporter", exporters), ("opset", "Opset", [str(n) for n in opsets])]
@@ -117,15 +118,15 @@ def _duration(manifest: Manifest) -> str:
     return " ".join(f"{count} {unit}" for count, unit in parts if count) or "under a second"
 
 
-def _log_file(row: ModelRecord, directory: Path) -> str | None:
+def _log_file(row: Row, directory: Path) -> str | None:
     """Path of a model's log relative to the run directory, if it is there and in it."""
     recorded = row.error.log if row.error and row.error.log else None
-    path = directory / (recorded or f"{delivery.MODELS}/{row.name}/{delivery.LOG}")
+    path = directory / (recorded or f"{delivery.MODELS}/{row.label}/{delivery.LOG}")
     inside = path.resolve().is_relative_to(directory.resolve())
     return str(path.relative_to(directory)) if inside and path.is_file() else None
 
 
-def _log(row: ModelRecord, directory: Path) -> str:
+def _log(row: Row, directory: Path) -> str:
     """The last lines of a model's log, without what only a terminal understands."""
     found = _log_file(row, directory)
     if found is None:
@@ -140,7 +141,7 @@ def _log(row: ModelRecord, directory: Path) -> str:
     return "\n".join([line for line in lines if line.strip()][-_LOG_LINES:])
 
 
-def _again(row: ModelRecord, manifest: Manifest) -> str:
+def _again(row: Row, manifest: Manifest) -> str:
     """The command that runs this model alone."""
     kept = [word for word in manifest.run.overrides if not word.startswith(_OWN)]
     return shlex.join(["python", "-m", "converter", *kept, f"select=[{row.name}]"])

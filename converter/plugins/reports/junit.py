@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 from converter.display import summary
 from converter.model.changes import Change
-from converter.model.manifest import Manifest, ModelRecord, awaits_benchmark
+from converter.model.manifest import Manifest, Row, awaits_benchmark
 
 FILE = "junit.xml"
 
@@ -27,7 +27,7 @@ def render(manifest: Manifest, directory: Path) -> str:
     """The whole document."""
     root = ElementTree.Element("testsuites")
     suite = ElementTree.SubElement(root, "testsuite", name=_text(manifest.run.experiment))
-    for row in manifest.models:
+    for row in manifest.rows:
         _case(suite, row, manifest.run.experiment, directory)
     suite.set("timestamp", manifest.run.started_at)
     suites = [suite]
@@ -50,12 +50,12 @@ def render(manifest: Manifest, directory: Path) -> str:
     return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def _case(suite: ElementTree.Element, row: ModelRecord, experiment: str, directory: Path) -> None:
+def _case(suite: ElementTree.Element, row: Row, experiment: str, directory: Path) -> None:
     case = ElementTree.SubElement(
         suite,
         "testcase",
         classname=_text(experiment),
-        name=_text(row.name),
+        name=_text(row.label),
         time=f"{summary.seconds(row):.3f}",
     )
     if row.status == "ok":

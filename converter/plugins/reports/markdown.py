@@ -9,7 +9,7 @@ from pathlib import Path
 from converter.compare import wording
 from converter.display import latencies, summary
 from converter.model.changes import Comparison
-from converter.model.manifest import Manifest, ModelRecord
+from converter.model.manifest import Manifest, Row
 from converter.plugins.reports import _facts
 
 FILE = "summary.md"
@@ -37,12 +37,13 @@ def render(manifest: Manifest, directory: Path) -> str:
     if run.problems:
         lines += ["", "### After the last model", ""]
         lines += [f"- {code(problem)}" for problem in run.problems]
-    causes = _facts.causes(manifest.models)
+    rows = manifest.rows
+    causes = _facts.causes(rows)
     lines += _problems("Not as expected", [cause for cause in causes if not cause.expected])
-    lines += _unreached(manifest.models)
+    lines += _unreached(rows)
     if manifest.comparison is not None:
         lines += _comparison(manifest.comparison)
-    lines += _latency(manifest.models)
+    lines += _latency(rows)
     lines += _problems("Expected", [cause for cause in causes if cause.expected], hints=False)
     return "\n".join([*lines, "", f"Run {code(run.id)}; report.html has the details.", ""])
 
@@ -66,7 +67,7 @@ def _problems(title: str, causes: list[_facts.Cause], hints: bool = True) -> lis
         return []
     lines = ["", f"### {title}", ""]
     for cause in causes[:_CAUSES]:
-        names = _names([row.name for row in cause.rows])
+        names = _names([row.label for row in cause.rows])
         kind = f" {cause.code}" if cause.code else ""
         said = f": {code(cause.message)}" if cause.message else ""
         lines.append(f"- **{cause.first.status}{kind}** {names}{said}")
@@ -77,13 +78,13 @@ def _problems(title: str, causes: list[_facts.Cause], hints: bool = True) -> lis
     return lines
 
 
-def _unreached(rows: Sequence[ModelRecord]) -> list[str]:
+def _unreached(rows: Sequence[Row]) -> list[str]:
     """What ``ok`` leaves open, in a line."""
     found = _facts.with_unreached(rows)
     if not found:
         return []
     models = "1 model is" if len(found) == 1 else f"{len(found)} models are"
-    names = _names([row.name for row in found])
+    names = _names([row.label for row in found])
     return ["", f"{models} ok, but for branches that no case reached: {names}"]
 
 
@@ -92,7 +93,7 @@ def _names(names: Sequence[str]) -> str:
     return ", ".join(map(code, names[:_NAMES])) + more
 
 
-def _latency(rows: Sequence[ModelRecord]) -> list[str]:
+def _latency(rows: Sequence[Row]) -> list[str]:
     """Figures that are missing or doubtful, and remarks; nothing where there is none of it."""
     missing = latencies.not_measured(rows)
     lines = []

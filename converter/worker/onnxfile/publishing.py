@@ -11,7 +11,7 @@ from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 from converter.layout.files import fsync, sha256
 from converter.model.errors import Code, StageError
-from converter.model.job import Artifact, FileInfo, Job, SimplifyRecord
+from converter.model.job import FileInfo, Job, OnnxInfo, SimplifyRecord
 from converter.model.spec import ExportSpec
 from converter.worker.onnxfile import structure
 
@@ -75,14 +75,14 @@ def _tell(model: ModelProto, told: Mapping[str, str]) -> None:
         model.metadata_props.add(key=key, value=value)
 
 
-def seal(path: Path, model: ModelProto) -> tuple[FileInfo, list[FileInfo]]:
+def seal(path: Path, model: ModelProto) -> list[FileInfo]:
     """Force the file and its external data to the disk, and hash them.
 
     Args:
         model: what is in the file; its weights do not matter.
 
     Returns:
-        The file and the files of external data, paths relative to its folder.
+        The file, then those of external data, paths relative to its folder.
     """
     locations = sorted(
         {
@@ -93,7 +93,7 @@ def seal(path: Path, model: ModelProto) -> tuple[FileInfo, list[FileInfo]]:
     )
     files = [_sealed(path.parent / name) for name in (path.name, *locations)]
     fsync(path.parent)
-    return files[0], files[1:]
+    return files
 
 
 def _sealed(path: Path) -> FileInfo:
@@ -101,24 +101,19 @@ def _sealed(path: Path) -> FileInfo:
     return FileInfo(path=path.name, bytes=path.stat().st_size, sha256=sha256(path))
 
 
-def artifact(
-    path: Path, model: ModelProto, job: Job, exporter: str, simplify: SimplifyRecord | None
-) -> Artifact:
-    """Seal the verified file and describe it; its path is relative to its folder.
+def described(
+    model: ModelProto, job: Job, exporter: str, simplify: SimplifyRecord | None
+) -> OnnxInfo:
+    """What the manifest says of an ONNX file.
 
     Args:
         model: what is in the file; its weights do not matter.
     """
-    file, data = seal(path, model)
     held = {tensor.name for tensor in model.graph.initializer}
     count = sum(_elements(list(tensor.dims)) for tensor in model.graph.initializer)
     opsets = structure.opsets(model)
     producer = f"{model.producer_name} {model.producer_version}".strip()
-    return Artifact(
-        path=file.path,
-        bytes=file.bytes,
-        sha256=file.sha256,
-        external_data=data,
+    return OnnxInfo(
         exporter=exporter,
         opset=opsets.get("ai.onnx", 0),
         opsets=opsets,

@@ -12,7 +12,7 @@ from typing import TypeVar
 from pydantic import BaseModel
 
 from converter.model.errors import Code
-from converter.model.job import Artifact, ErrorRecord, Job, JobResult
+from converter.model.job import ErrorRecord, Job, JobResult, OnnxInfo
 
 _M = TypeVar("_M", bound=BaseModel)
 
@@ -63,7 +63,7 @@ def of_result(result: JobResult, job: Job) -> JobResult:
             "stages": stages,
             "attempts_by_exporter": attempts,
             "verify": _changed(result.verify, reason=said(result.verify.reason)),
-            "artifact": _artifact(result.artifact),
+            "onnx": _onnx(result.onnx),
         }
     )
 
@@ -85,11 +85,11 @@ def _error(error: ErrorRecord | None) -> ErrorRecord | None:
     return _changed(error, message=said(error.message), hint=hint)
 
 
-def _artifact(artifact: Artifact | None) -> Artifact | None:
-    if artifact is None or artifact.simplify is None:
-        return artifact
-    why = said(artifact.simplify.reverted_reason)
-    return _changed(artifact, simplify=_changed(artifact.simplify, reverted_reason=why))
+def _onnx(info: OnnxInfo | None) -> OnnxInfo | None:
+    if info is None or info.simplify is None:
+        return info
+    why = said(info.simplify.reverted_reason)
+    return _changed(info, simplify=_changed(info.simplify, reverted_reason=why))
 
 
 def _changed(record: _M, **changes: object) -> _M:

@@ -18,11 +18,13 @@ from converter.model import clarity
 from converter.model.errors import Code, StageError
 from converter.model.job import (
     STAGES,
-    Artifact,
+    CheckRecord,
     ErrorRecord,
     ExporterAttempt,
+    FileInfo,
     Job,
     JobResult,
+    OnnxInfo,
     SimplifyRecord,
     StageName,
     StageRecord,
@@ -61,7 +63,8 @@ class _Attempt:
     stages: dict[StageName, StageRecord] = field(default_factory=dict)
     error: ErrorRecord | None = None
     verify: VerifyRecord = field(default_factory=VerifyRecord)
-    artifact: Artifact | None = None
+    files: list[FileInfo] = field(default_factory=list)
+    onnx: OnnxInfo | None = None
 
     @property
     def outcome(self) -> ExporterAttempt:
@@ -206,7 +209,8 @@ def _convert(
             if verdict.error is not None:
                 raise verdict.error
     with recorder.stage("publish"):
-        done.artifact = publishing.artifact(final, proof.graph, job, done.exporter, proof.simplify)
+        done.files = publishing.seal(final, proof.graph)
+        done.onnx = publishing.described(proof.graph, job, done.exporter, proof.simplify)
 
 
 def _simplified(model: ModelProto, job: Job, folder: Path) -> simplification.Simplified:
@@ -295,7 +299,9 @@ def _result(
         error=error,
         stages=stages,
         attempts_by_exporter=[attempt.outcome for attempt in attempts],
-        artifact=shown.artifact,
+        files=shown.files,
+        onnx=shown.onnx,
+        check=CheckRecord.of(stages),
         verify=shown.verify,
         device=str(loaded.device) if loaded else None,
         weights_sha256=loaded.weights_sha256 if loaded else None,

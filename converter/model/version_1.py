@@ -1,0 +1,70 @@
+"""Records of version 1 of the schema, in which a model had one artifact, as those of version 2."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+_OF_MODEL = ("name", "source", "tags", "request")
+_OF_FILE = ("path", "bytes", "sha256")
+
+
+def manifest(text: bytes) -> bytes:
+    """A manifest as this version reads it; what is none, or is not of version 1, stays as it is."""
+    found = _mapping(text)
+    if found.get("schema_version") != "1" or not isinstance(found.get("models"), list):
+        return text
+    return _text(found | {"schema_version": "2", "models": list(map(_model, found["models"]))})
+
+
+def model(text: bytes) -> bytes:
+    """A line of ``results.jsonl`` as this version reads it."""
+    found = _mapping(text)
+    return text if "artifacts" in found or "request" not in found else _text(_model(found))
+
+
+def result(text: bytes) -> bytes:
+    """A ``result.json`` as this version reads it."""
+    found = _mapping(text)
+    if not isinstance(found.get("artifact", ""), str) or found.get("artifact", "") is None:
+        return _text(_artifact(found))
+    return text
+
+
+def _mapping(text: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError:  # whoever validates it says so
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _text(found: dict[str, Any]) -> bytes:
+    return json.dumps(found).encode()
+
+
+def _model(row: Any) -> Any:
+    if not isinstance(row, dict) or "artifacts" in row:
+        return row
+    asked = {key: row[key] for key in _OF_MODEL if key in row}
+    artifact = {key: value for key, value in row.items() if key not in _OF_MODEL}
+    return asked | {
+        "status": row.get("status"),
+        "failing_since": row.get("failing_since"),
+        "artifacts": [_artifact(artifact)],
+    }
+
+
+def _artifact(record: dict[str, Any]) -> dict[str, Any]:
+    """The record with its one file among ``files``, and what describes it in ``onnx``."""
+    rest = {key: value for key, value in record.items() if key != "artifact"}
+    held = record.get("artifact")
+    stages = record.get("stages") or {}
+    checked = stages.get("check", {}).get("status") if isinstance(stages, dict) else None
+    if checked in ("ok", "failed"):
+        rest["check"] = {"status": "passed" if checked == "ok" else "failed"}
+    if not isinstance(held, dict):
+        return rest
+    first = {key: held[key] for key in _OF_FILE if key in held}
+    told = {k: v for k, v in held.items() if k not in (*_OF_FILE, "external_data")}
+    return rest | {"files": [first, *held.get("external_data", [])], "onnx": told}
