@@ -102,7 +102,7 @@ class Stored:
 
     @property
     def files(self) -> list[FileInfo]:
-        return self.result.files
+        return [*self.result.files, *([self.result.references] if self.result.references else [])]
 
 
 class Store:
@@ -161,27 +161,40 @@ class Store:
         Raises:
             OSError: a file is gone, or the folder cannot be written.
         """
-        alone = len(stored.files) == 1
+        alone = len(stored.result.files) == 1
         for part in stored.files:
             _put(stored.folder / part.path, folder / part.path, link=alone)
         with contextlib.suppress(PermissionError):  # another user's entry
             os.utime(stored.folder / ENTRY)
 
-    def put(self, job: Job, key: JobKey, result: JobResult, folder: Path) -> None:
+    def copy(self, stored: Stored, part: FileInfo, target: Path) -> None:
+        """Put one file of an entry there.
+
+        Raises:
+            OSError: it is gone, or the folder cannot be written.
+        """
+        target.unlink(missing_ok=True)
+        _put(stored.folder / part.path, target, link=True)
+
+    def put(
+        self, job: Job, key: JobKey, result: JobResult, folder: Path, references: Path | None
+    ) -> None:
         """Keep the published artifact of an ok result, in place of an entry of its key.
 
         Args:
             folder: what the paths of the artifact start from.
+            references: the file of the cases that its variants are verified on.
 
         Raises:
             OSError: the store cannot be written; nothing appears under the key.
         """
         temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=self.path))
         try:
-            parts = result.files
-            for part in parts:
-                kept = temporary / Path(part.path).name
-                _put(folder / part.path, kept, link=len(parts) == 1)
+            alone = len(result.files) == 1
+            parts = [(folder / part.path, alone) for part in result.files]
+            for path, link in [*parts, *([(references, True)] if references else [])]:
+                kept = temporary / path.name
+                _put(path, kept, link=link)
                 kept.chmod(0o444)
                 files.fsync(kept)
             text = manifest.dump(_with_names(result))

@@ -9,7 +9,8 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from converter.config import run_rules
+from converter.config import run_rules, variant_rules
+from converter.config.variant_rules import choice
 from converter.layout.libraries import loading_arguments
 from converter.model import wording
 from converter.model.batch import BatchSpec
@@ -63,20 +64,21 @@ def _unreachable(spec: BatchSpec, models: Mapping[str, ModelSpec]) -> list[Probl
 def _choices(spec: BatchSpec) -> list[Problem]:
     """Names of plugins, and what belongs to a model only."""
     exporters = request.exporters()
-    problems = _choice("exporter.name", spec.exporter.name, ["auto", *exporters])
+    problems = choice("exporter.name", spec.exporter.name, ["auto", *exporters])
     for exporter in spec.exporter.order:
-        problems += _choice("exporter.order", exporter, exporters)
-    problems += _choice("simplifier.name", spec.simplifier.name, loader.names("simplifiers"))
-    problems += _choice("executor.name", spec.executor.name, loader.names("executors"))
+        problems += choice("exporter.order", exporter, exporters)
+    problems += choice("simplifier.name", spec.simplifier.name, loader.names("simplifiers"))
+    problems += choice("executor.name", spec.executor.name, loader.names("executors"))
     for report in spec.reports:
-        problems += _choice("reports", report, loader.names("reports"))
+        problems += choice("reports", report, loader.names("reports"))
     for provider in spec.benchmark.providers:
-        problems += _choice("benchmark.providers", provider, loader.names("providers"))
+        problems += choice("benchmark.providers", provider, loader.names("providers"))
     for value in _repeated(spec.reports):
         problems.append(Problem("reports", f"{value} is listed more than once."))
     for listed in ("providers", "batch_sizes"):
         for value in _repeated(getattr(spec.benchmark, listed)):
             problems.append(Problem(f"benchmark.{listed}", f"{value} is listed more than once."))
+    problems += variant_rules.check(spec)
     for key in ("shapes", "cases"):
         if getattr(spec.verify, key):
             hint = f"Write it as models.NAME.verify.{key}."
@@ -84,20 +86,12 @@ def _choices(spec: BatchSpec) -> list[Problem]:
     return problems
 
 
-def _choice(key: str, name: str, choices: list[str]) -> list[Problem]:
-    if name in choices:
-        return []
-    message = f"found '{name}'; expected {' or '.join(choices)}."
-    close = wording.near(name, choices)
-    return [Problem(key, message, f"Did you mean {close[0]}?" if close else "")]
-
-
 def _model(key: str, model: ModelSpec) -> list[Problem]:
     """The rules of one model, with the registry's defaults filled in."""
     problems: list[Problem] = []
     if model.exporter is not None:
         choices = ["auto", *request.exporters()]
-        problems += _choice(f"{key}.exporter", model.exporter, choices)
+        problems += choice(f"{key}.exporter", model.exporter, choices)
     if isinstance(model.opset, OpsetRange):
         low, high = model.opset.min, model.opset.max
         if low is not None and high is not None and low > high:

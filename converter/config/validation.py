@@ -16,11 +16,12 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from converter.config import rules
+from converter.config import rules, variant_rules
 from converter.model import wording
 from converter.model.batch import BatchSpec
 from converter.model.errors import ConfigError, Problem
 from converter.model.spec import Frozen, ModelSpec
+from converter.plan import variants
 from converter.plugins import loader
 
 MAX_NAME = 120
@@ -77,6 +78,10 @@ def _plugin_options(spec: BatchSpec) -> list[Problem]:
     plugin = loader.found("simplifiers").get(spec.simplifier.name)
     if plugin is not None:
         _typed(plugin.load().Options, spec.simplifier.options, ("simplifier",), problems)
+    for key, variant in variant_rules.stated(spec):
+        plugin = loader.found("variants").get(variants.plugin_of(key[-1], variant))
+        if plugin is not None:
+            _typed(plugin.load().Options, variant.options, key, problems)
     return problems
 
 

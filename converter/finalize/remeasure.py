@@ -24,7 +24,6 @@ from converter.model.measure import PairedBenchmark
 from converter.model.spec import InputSpec
 from converter.plugins.executors import Finished
 
-_ENTRY = "converter.worker.benchmark.paired:run"
 _NO_TIME = "the run had to end"
 _PAIR_S = 60.0  # loading large files may take longer than timing them
 
@@ -86,7 +85,7 @@ def _settle(
 def _run(duel: PairedBenchmark, stopped: Callable[[], bool]) -> Remeasured:
     from converter.plugins.executors.process import ProcessExecutor
 
-    executor = ProcessExecutor(ExecutorSpec(workers=1, retries=0, timeout_s=_PAIR_S), entry=_ENTRY)
+    executor = ProcessExecutor(ExecutorSpec(workers=1, retries=0, timeout_s=_PAIR_S))
     with closing(executor.run([duel])) as events:
         for event in events:
             if stopped():
@@ -115,7 +114,7 @@ def _inputs(job: Job, row: Row, suspect: Suspect) -> dict[str, InputSpec]:
         declared = job.inputs.get(tensor.name)
         shape = suspect.after.shapes.get(tensor.name)
         if declared is not None:
-            changed = {"shape": shape} if shape else {}
+            changed = {"dtype": tensor.dtype, **({"shape": shape} if shape else {})}
             inputs[tensor.name] = declared.model_copy(update=changed)
         else:
             sizes = shape or [size if isinstance(size, int) else 1 for size in tensor.shape]

@@ -80,7 +80,7 @@ def publish(job: Job, result: JobResult, directory: Path) -> JobResult:
     refuse_link(folder)
     parts = result.files[::-1]
     for part in parts:
-        if Path(part.path).name != part.path or not part.path.startswith(f"{job.name}.onnx"):
+        if Path(part.path).name != part.path or not part.path.startswith(job.target):
             raise OSError(errno.EINVAL, "the job reported a file that is not its own", part.path)
         _check(staging / part.path, part)
         refuse_link(folder / part.path)

@@ -10,7 +10,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from converter.model.spec import Device, Frozen, ModelSpec, Opset, Text, Training, VerifySpec
+from converter.model.spec import (
+    Device,
+    Frozen,
+    ModelSpec,
+    Opset,
+    Text,
+    Training,
+    VariantSpec,
+    VerifySpec,
+)
 
 Positive = Annotated[float, Field(gt=0)]
 OnCached = Literal["always", "never", "stale"]
@@ -109,6 +118,7 @@ class BatchSpec(Frozen):
 
     exporter: ExporterSpec = ExporterSpec()
     simplifier: SimplifierSpec = SimplifierSpec()
+    variant: dict[Text, VariantSpec] = Field(default_factory=dict)
     verify: VerifySpec = VerifySpec()
     benchmark: BenchmarkSpec = BenchmarkSpec()
     executor: ExecutorSpec = ExecutorSpec()

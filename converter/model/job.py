@@ -6,7 +6,7 @@ Both are frozen and survive JSON unchanged: an executor may run a job on another
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from pydantic import Field
 
@@ -28,11 +28,13 @@ Status = Literal[
     "ok", "failed", "crashed", "timeout", "oom", "skipped", "xfail", "xpass", "not_run"
 ]
 StageName = Literal[
-    "load", "reference", "export", "check", "simplify", "verify", "benchmark", "publish"
+    "load", "reference", "export", "derive", "check", "simplify", "verify", "benchmark", "publish"
 ]
 FaultyStage = Literal["export", "simplify", "runtime"]
 StageStatus = Literal["ok", "failed", "skipped", "not_run", "not_requested"]
-STAGES: tuple[StageName, ...] = get_args(StageName)
+ALL_STAGES: tuple[StageName, ...] = get_args(StageName)
+STAGES: tuple[StageName, ...] = tuple(name for name in ALL_STAGES if name != "derive")
+"""Of a conversion."""
 
 
 ONNX = "onnx"
@@ -42,6 +44,26 @@ ONNX = "onnx"
 def label(name: str, artifact: str) -> str:
     """How an artifact is called: ``resnet18``, ``resnet18/fp16``."""
     return name if artifact == ONNX else f"{name}/{artifact}"
+
+
+class Variant(Frozen):
+    """A further artifact that is asked for, made from the ONNX file.
+
+    Attributes:
+        id: as the configuration calls it.
+        plugin: of ``converter.plugins.variants``.
+        options: all of the plugin's, the defaults too.
+    """
+
+    id: str
+    plugin: str
+    format: str
+    precision: str
+    optional: bool
+    cast_io: bool
+    rtol: float | None = None
+    atol: float | None = None
+    options: dict[str, Any]
 
 
 class Job(Frozen):
@@ -60,7 +82,12 @@ class Job(Frozen):
         artifact: the id of what is made; ``format`` and ``precision`` are its own, ``parent`` the
             id of what it is made from.
         optional: a failure does not fail the model.
+        cast_io: inputs and outputs are of ``precision`` too, where the model's are float32.
+        variants: what derives from this job's file.
     """
+
+    ENTRY: ClassVar[str] = "converter.worker.pipeline.pipeline:run"
+    STAGES: ClassVar[tuple[StageName, ...]] = STAGES
 
     name: str
     artifact: str = ONNX
@@ -68,6 +95,8 @@ class Job(Frozen):
     precision: str = "float32"
     parent: str | None = None
     optional: bool = False
+    cast_io: bool = False
+    variants: list[Variant] = Field(default_factory=list)
     source: Source
     kwargs: dict[str, Any] = Field(default_factory=dict)
     weights: str | Checkpoint = "random"
@@ -98,14 +127,50 @@ class Job(Frozen):
         """``resnet18``, ``resnet18/fp16``."""
         return label(self.name, self.artifact)
 
+    @property
+    def target(self) -> str:
+        """The file that it makes, ``resnet18.onnx``; names of others that go with it begin so."""
+        return f"{self.name}.onnx"
+
 
 def asked(job: Job) -> dict[str, Any]:
     """The fields that every job has: for another one of the same artifact."""
     return {name: getattr(job, name) for name in Job.model_fields}
 
 
+class Derived(Job):
+    """A job that makes an artifact from another one of its model, which is there.
+
+    Attributes:
+        plugin: of ``converter.plugins.variants``; ``options`` are its own.
+        parent_file: absolute; what belongs to it lies beside it.
+        parent_files: the hashes of all its files, by name.
+        references: the file with the cases that the model was run on, absolute.
+        references_sha256: of that file.
+    """
+
+    ENTRY: ClassVar[str] = "converter.worker.pipeline.derive:run"
+    STAGES: ClassVar[tuple[StageName, ...]] = (
+        "load", "derive", "check", "verify", "benchmark", "publish",
+    )  # fmt: skip
+
+    @property
+    def target(self) -> str:
+        """The file that it makes, ``resnet18.fp16.onnx``."""
+        return f"{self.name}.{self.artifact}.{self.format}"
+
+    plugin: str
+    options: dict[str, Any] = Field(default_factory=dict)
+    parent_file: str = ""
+    parent_files: dict[str, str] = Field(default_factory=dict)
+    references: str = ""
+    references_sha256: str = ""
+
+
 class Recheck(Job):
     """A job whose file exists: ``file``, absolute, is verified again and nothing is made."""
+
+    ENTRY: ClassVar[str] = "converter.worker.pipeline.recheck:run"
 
     file: str
 
@@ -347,11 +412,15 @@ class Domain(Frozen):
 class VerifyRecord(Frozen):
     """What was verified of the file.
 
+    ``arithmetic``: ``emulated`` where the machine computed the file's float16 in float32, so that
+    what the verdict says is about its weights and its graph.
+
     ``guilty_stage``: what made the numbers wrong, or those of a simplified file that did not ship.
     """
 
     status: Literal["passed", "failed", "vacuous", "not_measured"] = "not_measured"
     reason: PlainText | None = None
+    arithmetic: Literal["native", "emulated"] | None = None
     guilty_stage: FaultyStage | None = None
     sensitivity: Sensitivity | None = None
     cases: list[CaseCheck] = Field(default_factory=list)
@@ -415,6 +484,9 @@ class JobResult(Frozen):
             relative to the run directory once they are published.
         files_read: files of the user's that the model's code opened for reading: of a worker all,
             absolute, code too; of a finished job data, and what the key does not cover.
+        references: the file of the cases that variants are verified on; its path is a name in the
+            staging folder.
+        precisions: for which of them the file has bounds.
         not_stored: why the result is used and not kept in the store.
     """
 
@@ -434,6 +506,8 @@ class JobResult(Frozen):
     weights_sha256: str | None = None
     conditioned: bool | None = None
     files_read: list[str] = Field(default_factory=list)
+    references: FileInfo | None = None
+    precisions: list[str] = Field(default_factory=list)
     not_stored: PlainText | None = None
 
     @property

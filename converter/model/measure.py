@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field
 
 from converter.model.job import Job
@@ -16,6 +18,8 @@ class Measure(Job):
         batch_sizes: further sizes of a dynamic batch axis.
         time_torch: time the PyTorch model too.
     """
+
+    ENTRY: ClassVar[str] = "converter.worker.benchmark.benchmarking:run"
 
     file: str
     provider: str
@@ -32,6 +36,8 @@ class PairedBenchmark(Job):
         file: absolute.
         provider: name of a module of ``converter.plugins.providers``.
     """
+
+    ENTRY: ClassVar[str] = "converter.worker.benchmark.paired:run"
 
     baseline_file: str
     file: str

@@ -231,6 +231,28 @@ class OutputSpec(Frozen):
     constant: bool = False
 
 
+class VariantSpec(Frozen):
+    """One artifact that is made from the ONNX file; further keys are options of its plugin.
+
+    Attributes:
+        plugin: that makes it; by default the one of the variant's own name.
+        optional: its failure does not fail the model.
+        rtol, atol: as those of ``verify``, which are not its own; derived where they are not stated.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    plugin: Text | None = None
+    optional: bool = False
+    rtol: Tolerance | None = None
+    atol: Tolerance | None = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the plugin's ``Options`` are to be made of."""
+        return dict(self.model_extra or {})
+
+
 class ModelSpec(Frozen):
     """One entry of ``models:``. What is ``None`` is inherited from the registry or the run."""
 
@@ -251,5 +273,6 @@ class ModelSpec(Frozen):
     device: Device | None = None
     export: ExportSpec = ExportSpec()
     verify: VerifySpec = VerifySpec()
+    variants: list[Text] | dict[Text, VariantSpec] | None = None
     expect: Expect | None = None
     tags: list[Text] = Field(default_factory=list)

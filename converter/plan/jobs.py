@@ -22,7 +22,7 @@ from converter.model.spec import (
     Source,
     VerifySpec,
 )
-from converter.plan import opsets, request, selection
+from converter.plan import opsets, request, selection, variants
 from converter.plugins import simplifiers
 
 
@@ -107,6 +107,7 @@ class _Resolver:
             device=model.device or spec.device,
             seed=spec.seed,
             export=model.export,
+            variants=variants.of(spec, model),
             verify=self._verify(model.verify),
             expect=model.expect,
             tags=model.tags,

@@ -19,7 +19,7 @@ from typing import Any
 
 import registry
 from converter.layout import files
-from converter.model.job import Job
+from converter.model.job import Derived, Job
 from converter.model.spec import Checkpoint, InputSpec
 from converter.plan import sources
 from converter.plan.contents import Contents
@@ -37,9 +37,12 @@ _ALWAYS = (
 # What the rest of a job is: where, how fast, for whom, and what has a part of its own.
 _NOT_REQUEST = {
     "source", "weights", "inputs", "exporter", "expect", "tags", "threads", "trust",
-    "model_dir", "staging_dir",
+    "model_dir", "staging_dir", "variants", "format", "parent", "optional", "cast_io",
+    "parent_file", "parent_files", "references", "references_sha256",
 }  # fmt: skip
-_PLUGINS = ("exporters", "simplifiers", "providers")
+# What decides how a file that exists is changed and judged.
+_DERIVED = ("onnx", "onnxruntime", "onnxruntime-gpu", "numpy")
+_PLUGINS = ("exporters", "simplifiers", "variants", "providers")
 _SHOWN = 3
 _WIDTH = 40
 
@@ -86,6 +89,8 @@ class Keys:
         self._installed = Installed()
 
     def of(self, job: Job) -> JobKey:
+        if isinstance(job, Derived):
+            return self._of_derived(job)
         found = sources.of(job, self._contents, self._modules)
         versions = self._versions(job, found.libraries)
         parts = {**_request(job), **versions, **_own_code(job)}
@@ -95,12 +100,26 @@ class Keys:
         parts = json.loads(json.dumps(parts))  # as they will be read again
         return JobKey(parts, found.files, _too_large(found.too_large))
 
+    def _of_derived(self, job: Derived) -> JobKey:
+        """What it is made from stands for the model and its code."""
+        names = (*_DERIVED, *loader.load("variants", job.plugin).PACKAGES)
+        parts = {
+            **_request(job),
+            "parent": job.parent_files,
+            **{f"package {name}": self._packages.get(name) for name in names},
+            **_system(),
+            **_own_code(job),
+        }
+        return JobKey(json.loads(json.dumps(parts)), {})
+
     def changed_files(self, job: Job, key: JobKey) -> list[Path]:
         """The files that are not what they were when the key was made; read again.
 
         One that is new in a folder that counts is none: nobody had asked for it. One that is new,
         and that code of the job imports by its name, is.
         """
+        if isinstance(job, Derived):  # the worker has looked at what it is made from
+            return []
         known = frozenset(key.files.values())
         now = sources.of(job, self._contents, self._modules, known).files
         names = {**key.files, **now}
@@ -119,8 +138,12 @@ class Keys:
         for top in sorted(libraries - {name.replace("-", "_") for name in names}):
             found |= {f"package {k}": version for k, version in self._installed.of(top).items()}
         found |= {f"package {name}": self._packages.get(name) for name in names}
-        major, minor, _ = platform.python_version_tuple()
-        return {**found, "python": f"{major}.{minor}", "machine": platform.machine()}
+        return {**found, **_system()}
+
+
+def _system() -> Parts:
+    major, minor, _ = platform.python_version_tuple()
+    return {"python": f"{major}.{minor}", "machine": platform.machine()}
 
 
 def _too_large(keys: Sequence[str]) -> str | None:
@@ -152,7 +175,7 @@ def _differing(before: Parts, now: Parts) -> list[str]:
 
 def _order(name: str) -> int:
     """Causes that come from outside first: they explain many models at once."""
-    kinds = ("package", "python", "machine", "gpus", "converter", "file", "request.")
+    kinds = ("package", "python", "machine", "gpus", "converter", "parent", "file", "request.")
     return next((i for i, kind in enumerate(kinds) if name.startswith(kind)), len(kinds))
 
 
@@ -162,6 +185,8 @@ def _say(name: str, before: Parts, now: Parts) -> str:
         if before.get(name) is None:
             return f"{what} is new"
         return f"{what} changed" if now.get(name) is not None else f"{what} is gone"
+    if kind == "parent":
+        return "what it is made from changed"
     if kind == "converter":
         return "the converter's own code changed"
     label = what if kind == "package" else name.removeprefix("request.")
@@ -205,8 +230,11 @@ def _without_paths(value: Any) -> Any:
 
 def _own_code(job: Job) -> Parts:
     """The code of the converter, and that of the plugins that make the file."""
-    used = [loader.found("exporters").get(name) for name in job.exporters]
-    used += [loader.found("simplifiers").get(job.simplifier)] if job.simplifier else []
+    if isinstance(job, Derived):
+        used = [loader.found("variants").get(job.plugin)]
+    else:
+        used = [loader.found("exporters").get(name) for name in job.exporters]
+        used += [loader.found("simplifiers").get(job.simplifier)] if job.simplifier else []
     parts: Parts = {"converter": _worker_code()}
     for plugin in used:
         path = plugin.path() if plugin is not None else None

@@ -27,7 +27,10 @@ from typing import Any
 
 from converter.model.errors import ConfigError, Problem
 
-KINDS = ("exporters", "simplifiers", "providers", "executors", "reports", "models", "configs")
+KINDS = (
+    "exporters", "simplifiers", "variants", "providers", "executors", "reports", "models",
+    "configs",
+)  # fmt: skip
 BUILT_IN = "onnx-zoo-converter"
 """The distribution of the plugins that are here."""
 

@@ -14,6 +14,7 @@ from converter.model import manifest
 from converter.model.errors import Code
 from converter.model.job import (
     STAGES,
+    Derived,
     ErrorRecord,
     ExporterAttempt,
     Job,
@@ -87,9 +88,10 @@ def outcome(job: Job, limits: Limits, ending: ProcessExit) -> JobResult:
     words = ending.last_words if code in (Code.SIGNAL, Code.NO_RESULT) else ""
     return JobResult(
         name=job.name,
+        artifact=job.artifact,
         status=status,
         error=_in_full(_error(stage, code, message, hint), ending.attempts, words),
-        stages=_stages(ending),
+        stages=_stages(job, ending),
         attempts_by_exporter=_attempts(job, stage, ending.attempts, code, message),
     )
 
@@ -116,8 +118,8 @@ def _attempts(
     message: str,
 ) -> list[ExporterAttempt]:
     """The exporters that were done, and the one at work when the job ended."""
-    exporting = stage is not None and STAGES.index(stage) >= STAGES.index("export")
-    if not exporting or len(done) == len(job.exporters) or any(a.status == "ok" for a in done):
+    exporting = stage in STAGES and STAGES.index(stage) >= STAGES.index("export")
+    if isinstance(job, Derived) or not exporting or len(done) == len(job.exporters) or any(a.status == "ok" for a in done):
         return list(done)
     now = job.exporters[len(done)]
     return [*done, ExporterAttempt(exporter=now, status="failed", code=code, message=message)]
@@ -144,14 +146,14 @@ def _error(stage: StageName | None, code: Code, message: str, hint: str) -> Erro
     )
 
 
-def _stages(ending: ProcessExit) -> dict[StageName, StageRecord]:
+def _stages(job: Job, ending: ProcessExit) -> dict[StageName, StageRecord]:
     """Stages that were followed by another are ok, the last one entered failed."""
-    records = manifest.not_run_stages(STAGES)
+    records = manifest.not_run_stages(job.STAGES)
     marks = [*ending.stages, (None, ending.ended_at)]
     for (stage, start), (_, end) in pairwise(marks):
         assert stage is not None
         # The next exporter starts over: what the one before it made of later stages is void.
-        records |= manifest.not_run_stages(STAGES[STAGES.index(stage) :])
+        records |= manifest.not_run_stages(job.STAGES[job.STAGES.index(stage) :])
         records[stage] = StageRecord(status="ok", seconds=round(end - start, 6))
     if ending.stages:
         last = ending.stages[-1][0]
@@ -182,11 +184,12 @@ def _cut_short(
     entered = [item for item in news if not isinstance(item, ExporterAttempt)]
     done = [item for item in news if isinstance(item, ExporterAttempt)]
     stage = entered[-1] if entered else None
-    stages = manifest.not_run_stages(STAGES)
+    stages = manifest.not_run_stages(job.STAGES)
     stages |= {name: StageRecord(status="ok") for name in entered[:-1]}
     stages |= {name: StageRecord(status="failed") for name in entered[-1:]}
     return JobResult(
         name=job.name,
+        artifact=job.artifact,
         status="crashed",
         error=_in_full(_error(stage, code, message, hint), done),
         stages=stages,
@@ -211,7 +214,12 @@ def io_failure(job: Job, error: OSError, base: JobResult | None = None) -> JobRe
         hint=hint,
         fingerprint=manifest.fingerprint("publish", Code.IO, type(error).__name__, message),
     )
-    base = base or JobResult(name=job.name, status="failed", stages=manifest.not_run_stages(STAGES))
+    base = base or JobResult(
+        name=job.name,
+        artifact=job.artifact,
+        status="failed",
+        stages=manifest.not_run_stages(job.STAGES),
+    )
     stages = base.stages | {"publish": StageRecord(status="failed")}
     return base.model_copy(
         update={"status": "failed", "error": record, "files": [], "onnx": None, "stages": stages}
@@ -241,7 +249,11 @@ def input_changed(base: JobResult, paths: Sequence[Path]) -> JobResult:
 def not_run(job: Job) -> JobResult:
     """The result of a job that was never finished."""
     return JobResult(
-        name=job.name, status="not_run", attempts=0, stages=manifest.not_run_stages(STAGES)
+        name=job.name,
+        artifact=job.artifact,
+        status="not_run",
+        attempts=0,
+        stages=manifest.not_run_stages(job.STAGES),
     )
 
 

@@ -14,7 +14,7 @@ LIBRARIES = (
     "torchvision",
     "onnx",
     "onnxruntime",
-    "converter.worker.pipeline.pipeline",
+    "converter.worker.pipeline.derive",
 )
 
 

@@ -18,7 +18,7 @@ from types import FrameType
 from typing import Any
 
 from converter.layout.delivery import LOG, clear_staging
-from converter.model.job import STAGES, ExporterAttempt, Job, JobResult, StageName
+from converter.model.job import ALL_STAGES, ExporterAttempt, Job, JobResult, StageName
 from converter.processes import jobprocess, proctree
 from converter.processes.joblog import JobLog
 from converter.processes.limits import Limits
@@ -169,7 +169,7 @@ class _Watch:
                     attempt = ExporterAttempt.model_validate_json(json.dumps(message["attempt"]))
                     self._attempts.append(attempt)
                 else:
-                    stage = STAGES[STAGES.index(message["stage"])]
+                    stage = ALL_STAGES[ALL_STAGES.index(message["stage"])]
                     self._stages.append((stage, time.monotonic()))
             except (ValueError, KeyError, TypeError) as error:
                 self._log.write(f"[a message of the job cannot be read: {error}]\n".encode())

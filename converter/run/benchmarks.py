@@ -25,7 +25,6 @@ from converter.plugins.executors.process import ProcessExecutor
 from converter.run.context import RunContext
 from converter.run.state import RunState
 
-_ENTRY = "converter.worker.benchmark.benchmarking:run"
 _FOLDER = ".benchmark"  # no model can have this name
 
 
@@ -38,7 +37,7 @@ def run(
     is left stays unmeasured, and the run is not complete.
     """
     alone = context.spec.executor.model_copy(update={"workers": 1, "retries": 0})
-    return execute(record, context, interrupts, shown, ProcessExecutor(alone, _ENTRY))
+    return execute(record, context, interrupts, shown, ProcessExecutor(alone))
 
 
 def execute(

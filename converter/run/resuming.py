@@ -12,9 +12,9 @@ from pydantic import ValidationError
 from converter.layout import claim, delivery, files
 from converter.model import manifest
 from converter.model.errors import Code, RunError
-from converter.model.job import Job
+from converter.model.job import Derived, Job
 from converter.model.manifest import Manifest, Row
-from converter.plan import keys
+from converter.plan import keys, variants
 from converter.plan.jobs import Plan
 from converter.run.reuse import CacheSession
 
@@ -43,29 +43,57 @@ def settled(plan: Plan, directory: Path, cache: CacheSession) -> tuple[Plan, str
         row.label: row for found in manifest.last_rows(directory).values() for row in found.rows
     }
     before = earlier(directory)
-    again: dict[str, str | None] = {}
+    again: dict[str, str] = {}
+    jobs: list[Job] = []
+    undone: list[Job] = []
+    kept: list[Row] = []
+
+    def stays(job: Job) -> bool:
+        """Whether the row of a job stays; notes it."""
+        row = rows.get(job.label)
+        if row is None or row.status == "not_run":
+            undone.append(job)
+            return False
+        why = _why_again(job, row, directory, cache, before)
+        if why is not None:
+            again[job.label] = why
+            undone.append(job)
+            return False
+        kept.append(row)
+        return True
+
     for job in plan.jobs:
-        row = rows.get(job.name)
-        again[job.name] = _why_again(job, row, directory, cache, before) if row else None
-    jobs = [job for job in plan.jobs if job.name not in rows or again[job.name] is not None]
-    undone = {job.name for job in jobs}
-    kept = [rows[job.name] for job in plan.jobs if job.name not in undone]
+        start = len(kept)
+        if not stays(job):
+            jobs.append(job)
+            continue
+        parent = kept[-1]
+        stubs = [variants.from_parent(stub, parent.files) for stub in variants.jobs_of(job)]
+        done = {stub.label for stub in stubs if stays(stub)}
+        lacking = cache.lacking(job, parent.files, done) if parent.files else None
+        if lacking is not None:  # its variants need the model
+            again[job.label] = lacking
+            del kept[start:]
+            undone.append(job)
+            jobs.append(job)
     try:
         # The record first: a kill in between leaves files that no row speaks of.
-        text = "".join(f"{row.model_dump_json()}\n" for row in kept)
+        text = "".join(f"{model.model_dump_json()}\n" for model in manifest.models_of(kept))
         manifest.write_atomic(directory / manifest.RESULTS, text)
-        _clear(directory, jobs)
+        _clear(directory, undone)
     except OSError as error:
         raise RunError(f"cannot write {error.filename or directory}: {error.strerror}") from error
-    told = f"resumed: {len(kept)} of {len(plan.jobs)} models are done"
-    reasons = {name: why for name, why in again.items() if why is not None}
-    return replace(plan, jobs=jobs, skipped=[*plan.skipped, *kept]), _told(told, reasons)
+    done_models = len(plan.jobs) - len({job.name for job in undone})
+    told = f"resumed: {done_models} of {len(plan.jobs)} models are done"
+    return replace(plan, jobs=jobs, skipped=[*plan.skipped, *kept]), _told(told, again)
 
 
 def _why_again(
     job: Job, row: Row, directory: Path, cache: CacheSession, before: Manifest | None
 ) -> str | None:
     """Why a finished model is done again, or ``None``."""
+    if isinstance(job, Derived) and not job.parent_files:
+        return None if row.status == "skipped" else "there is nothing to make it from"
     if row.error is not None and row.error.code is Code.IO:  # a full disk stopped the run here
         return f"it could not be written: {row.error.message}"
     if row.not_stored is not None:  # the key cannot tell whether it is as it was

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,9 +10,9 @@ from converter.cache.entries import DamagedError, Entry, LatencyRecord, Store, S
 from converter.layout import delivery
 from converter.model.batch import BenchmarkSpec, OnCached
 from converter.model.errors import Code
-from converter.model.job import Job, JobResult, Latency, StageRecord
+from converter.model.job import Derived, FileInfo, Job, JobResult, Latency, StageRecord
 from converter.model.manifest import Environment, Row
-from converter.plan import keys, reads
+from converter.plan import keys, reads, variants
 from converter.plan.keys import JobKey, Keys, Parts
 from converter.processes import outcome
 
@@ -71,7 +72,7 @@ class CacheSession:
         self._store = store
         self._makes = makes
         self._timing = timing
-        self._keys: dict[str, JobKey] = {}
+        self._keys: dict[tuple[str, ...], JobKey] = {}
         self._reasons: dict[str, str] = {}
         self._found: dict[str, Stored] = {}
         self._known: dict[str, list[Entry]] | None = None
@@ -89,9 +90,11 @@ class CacheSession:
 
     def key(self, job: Job) -> JobKey:
         """The key of a job as it was when it was first asked for."""
-        if job.label not in self._keys:
-            self._keys[job.label] = self._makes.of(job)
-        return self._keys[job.label]
+        made_from = job.parent_files if isinstance(job, Derived) else {}
+        known = (job.label, *made_from.values())
+        if known not in self._keys:
+            self._keys[known] = self._makes.of(job)
+        return self._keys[known]
 
     def look_up(self, job: Job) -> Lookup:
         """Nothing is changed or moved; a damaged entry is only told."""
@@ -109,7 +112,51 @@ class CacheSession:
         missing = [entry for entry in stored.entry.trust if entry not in job.trust]
         if missing and job.source.kind not in ("registry", "onnx"):
             return Lookup(None, f"CONVERTER_TRUST no longer lists {', '.join(missing)}")
-        return Lookup(stored)
+        lacking = self.lacking(job, stored.result.files)
+        return Lookup(None, lacking) if lacking else Lookup(stored)
+
+    def lacking(self, job: Job, files: Sequence[FileInfo], done: Set[str] = frozenset()) -> str | None:
+        """Why the variants of a file cannot be made without its model; ``None``: they can.
+
+        Args:
+            files: of the job.
+            done: the labels of those that are there.
+        """
+        for stub in variants.jobs_of(job):
+            if stub.label in done:
+                continue
+            derived = variants.from_parent(stub, files)
+            if self.look_up(derived).stored is None and not self._has_references(job, stub):
+                return f"what {stub.artifact} is verified on was not kept"
+        return None
+
+    def _has_references(self, job: Job, derived: Derived) -> bool:
+        stored = self._entry(job)
+        return (
+            stored is not None
+            and stored.result.references is not None
+            and derived.precision in stored.result.precisions
+        )
+
+    def _entry(self, job: Job) -> Stored | None:
+        try:
+            return self._store.read(self.key(job).digest) if self._store is not None else None
+        except DamagedError:
+            return None
+
+    def references(self, job: Job, target: Path) -> str | None:
+        """Put what the variants of a stored file are verified on there; its hash.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        stored = self._entry(job)
+        kept = stored.result.references if stored is not None else None
+        if self._store is None or stored is None or kept is None:
+            return None
+        target.parent.mkdir(parents=True, exist_ok=True)
+        self._store.copy(stored, kept, target)
+        return kept.sha256
 
     def has(self, job: Job) -> bool:
         """Whether the store seems to have a job's result; a damaged entry is set aside."""
@@ -148,11 +195,13 @@ class CacheSession:
             except OSError as error:
                 self.problem = error
 
-    def keep(self, job: Job, result: JobResult, directory: Path) -> None:
+    def keep(
+        self, job: Job, result: JobResult, directory: Path, references: Path | None
+    ) -> None:
         """Store an ok result whose artifact is published; one that cannot be stored is no harm."""
         if self._store is not None and result.not_stored is None:
             try:
-                self._store.put(job, self.key(job), result, directory)
+                self._store.put(job, self.key(job), result, directory, references)
             except OSError as error:
                 self.problem = error
 
@@ -197,9 +246,10 @@ class CacheSession:
     def labelled(self, job: Job, row: Row, *, cached: bool = False) -> Row:
         """The row with its key, and where it is from."""
         reason = None if cached else self._reasons.get(job.label)
+        unknown = isinstance(job, Derived) and not job.parent_files  # what it is made from
         return row.model_copy(
             update={
-                "job_key": self.key(job).digest,
+                "job_key": None if unknown else self.key(job).digest,
                 "cached": cached,
                 "cache_miss_reason": reason,
             }

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from itertools import chain, islice
 
@@ -14,6 +15,7 @@ from converter.layout.interrupts import Interrupts
 from converter.layout.runlock import locked
 from converter.model.errors import ExitCode, RunError
 from converter.model.job import Job
+from converter.model.manifest import Row
 from converter.plan.jobs import Plan
 from converter.plugins import executors
 from converter.plugins.executors import Executor, Finished
@@ -48,7 +50,7 @@ def execute(plan: Plan, executor: Executor, context: RunContext) -> ExitCode:
             say(told)
             log(told)
         record.open()
-        total = len(record.order)
+        total = record.total
         screen = progress.create(total, sys.stdout, sys.stderr)
         shown = runlog.Both([screen, progress.Lines(total, log)])
         failure: OSError | None = OSError("the run was aborted")  # unless it comes to its end
@@ -79,21 +81,38 @@ def _consume(
     shown: progress.Progress,
 ) -> OSError | None:
     """Run the jobs; the error that stopped the run, or ``None``."""
-    for skipped in plan.skipped:
-        shown.row(skipped)
+    waiting: deque[Job] = deque()
+    stored: list[Job] = []
+
+    def follow(row: Row) -> None:
+        """Have what derives from a file wait behind all that waits already."""
+        jobs, settled = record.follow(row)
+        waiting.extend(jobs)
+        for each in settled:
+            shown.row(each)
+
+    def let_in(row: Row) -> None:
+        shown.row(row)
+        follow(row)
+
+    rows = list(plan.skipped)
+    for row in rows:
+        shown.row(row)
     try:
-        waiting: list[Job] = []
-        stored: list[Job] = []
         for job in plan.jobs:
             if interrupts.received is not None:
                 return None
-            if (row := record.prepare(job)) is not None:
-                shown.row(row)
+            if (refused := record.prepare(job)) is not None:
+                shown.row(refused)
+                rows.append(refused)
             else:
                 (stored if record.is_stored(job) else waiting).append(job)
-        damaged = _run(executor, waiting, stored, record, interrupts, shown)
+        for row in rows:
+            follow(row)
+        damaged = _run(executor, waiting, stored, record, interrupts, shown, let_in)
         if damaged:
-            _run(executor, damaged, [], record, interrupts, shown)
+            waiting.extend(damaged)
+            _run(executor, waiting, [], record, interrupts, shown, let_in)
     except OSError as error:
         return error
     return None
@@ -101,21 +120,27 @@ def _consume(
 
 def _run(
     executor: Executor,
-    waiting: Sequence[Job],
+    waiting: deque[Job],
     stored: Sequence[Job],
     record: RunState,
     interrupts: Interrupts,
     shown: progress.Progress,
+    let_in: Callable[[Row], None],
 ) -> list[Job]:
-    """Run jobs, and take others from the store meanwhile; those that the store failed to give."""
+    """Run jobs, and take others from the store meanwhile; those that the store failed to give.
+
+    Args:
+        let_in: shows a row, and appends to ``waiting`` what derives from its file.
+    """
     damaged = []
     with closing(executor.run(waiting)) as events:
-        first = list(islice(events, 1))  # the workers load their libraries from here on
+        # The workers load their libraries from here on. Nothing waits? Then what follows may.
+        first = list(islice(events, 1)) if waiting else []
         for job in stored:
             if interrupts.received is not None:
                 return []
             if (row := record.reuse(job)) is not None:
-                shown.row(row)
+                let_in(row)
             else:
                 damaged.append(job)
         for event in chain(first, events):
@@ -124,7 +149,7 @@ def _run(
                 return []
             shown.event(event)
             if isinstance(event, Finished):
-                shown.row(record.accept(event.result))
+                let_in(record.accept(event.result))
             if interrupts.late:
                 return []
     return damaged

@@ -17,13 +17,14 @@ from converter.layout import claim, delivery, environment
 from converter.layout.interrupts import exit_code
 from converter.model import manifest
 from converter.model.errors import Code, ExitCode, RunError
-from converter.model.job import Job, JobResult, StageRecord
+from converter.model.job import Derived, Job, JobResult, StageRecord, VerifyRecord
 from converter.model.manifest import Manifest, ModelRecord, Row, RunInfo, model_of, models_of
 from converter.plan import selection
 from converter.plan.jobs import Plan
 from converter.processes import outcome
 from converter.run import resuming, reuse
 from converter.run.context import RunContext
+from converter.run.followers import Followers
 from converter.run.reuse import CacheSession
 
 _Told = TypeVar("_Told", Row, JobResult)
@@ -38,12 +39,12 @@ class RunState:
         self._jobs = {job.label: job for job in plan.jobs}
         self.order = plan.order
         self._benchmarks = bool(context.spec.benchmark.providers)
-        rows = [manifest.row_of(job, outcome.not_run(job)) for job in plan.jobs]
-        self._rows = {row.label: self._as_asked(row) for row in (*plan.skipped, *rows)}
         self._environment = environment.collect()
         store = Store(context.store) if context.store is not None else None
         timing = reuse.timing_of(context.spec.benchmark, self._environment)
         self.cache = CacheSession(store, reuse.keys_for(self._environment), timing)
+        self._followers = Followers(plan.jobs, context.directory, self.cache)
+        self._rows = self._planned(plan)
         now = datetime.now(UTC)
         earlier = resuming.earlier(context.directory) if context.resumes else None
         self._info = RunInfo(
@@ -56,6 +57,19 @@ class RunState:
             git=environment.git_state(Path.cwd()),
             baseline=_relative(context),
         )
+
+    def _planned(self, plan: Plan) -> dict[str, Row]:
+        """A row for each artifact, those of a model together."""
+        rows = {row.label: row for row in plan.skipped}
+        for job in plan.jobs:
+            for each in (job, *self._followers.stubs(job.name)):
+                rows[each.label] = manifest.row_of(each, outcome.not_run(each))
+        return {label: self._as_asked(row) for label, row in rows.items()}
+
+    @property
+    def total(self) -> int:
+        """How many rows there will be: one for each artifact."""
+        return len(self._rows)
 
     def settle(self, rows: Sequence[Row]) -> None:
         """Take over the rows of models that need no run."""
@@ -113,6 +127,7 @@ class RunState:
             return None
         try:
             published = delivery.publish(job, stored, self._directory)
+            self._followers.keep(job, stored)
         except OSError as error:
             if error.errno not in delivery.NOT_AS_HASHED:
                 return self._finish(job, outcome.io_failure(job, error, stored), error)
@@ -131,9 +146,11 @@ class RunState:
         job = self._jobs[result.label]
         problem: OSError | None = None
         result = self.cache.with_files(job, self.cache.unless_changed(job, result))
+        references: Path | None = None
         if result.status == "ok":
             try:
                 result = delivery.publish(job, result, self._directory)
+                references = self._followers.keep(job, result)
             except OSError as error:
                 problem = error
                 result = outcome.io_failure(job, error, result)
@@ -144,15 +161,51 @@ class RunState:
         row = self._finish(job, result, problem)
         if result.status == "ok":
             # After its row: a run that is killed in between has the row, and does not look here.
-            self.cache.keep(job, result, self._directory)
+            self.cache.keep(job, result, self._directory, references)
         return row
+
+    def follow(self, parent: Row) -> tuple[list[Job], list[Row]]:
+        """What becomes of the artifacts that derive from a file, now that it has its row.
+
+        Returns:
+            Those that are to be made, and rows of those that need not, or cannot.
+
+        Raises:
+            OSError: the disk is full, or the record cannot be written.
+        """
+        waiting = [
+            stub
+            for stub in self._followers.stubs(parent.name)
+            if parent.id == stub.parent and self._rows[stub.label].status == "not_run"
+        ]
+        if not waiting:
+            return [], []
+        if not parent.files or parent.status not in ("ok", "xpass"):
+            return [], [self._finish(stub, _without_parent(stub, parent), None) for stub in waiting]
+        jobs: list[Job] = []
+        rows: list[Row] = []
+        wanted = {stub.label for stub in waiting}
+        for job in self._followers.of(parent):
+            if job.label not in wanted:
+                continue
+            self._jobs[job.label] = job
+            row = self.prepare(job)
+            if row is None and self.is_stored(job):
+                row = self.reuse(job)
+            if row is None:
+                jobs.append(job)
+            else:
+                rows.append(row)
+        return jobs, rows
 
     def unmeasured(self) -> list[Job]:
         """The jobs whose file is published and whose latency was asked for and not measured."""
         if not self._benchmarks:
             return []
         return [
-            job for key, job in self._jobs.items() if manifest.awaits_benchmark(self._rows[key])
+            self._jobs[label]
+            for label, row in self._rows.items()
+            if label in self._jobs and manifest.awaits_benchmark(row)
         ]
 
     def row(self, job: Job) -> Row:
@@ -274,6 +327,17 @@ class RunState:
             end = "The deadline passed and what was running was ended"
             return [f"{end}: {so_far}. {again}", *words]
         return words
+
+
+def _without_parent(job: Derived, parent: Row) -> JobResult:
+    """The result of a job that has nothing to start from."""
+    reason = f"{parent.id} is {parent.status}: there is no file to make it from"
+    return outcome.not_run(job).model_copy(
+        update={
+            "status": "skipped",
+            "verify": VerifyRecord(status="not_measured", reason=reason),
+        }
+    )
 
 
 def _relative(context: RunContext) -> str | None:

@@ -11,12 +11,12 @@ from pydantic import ValidationError
 from converter.cli.commands._arguments import names, usage
 from converter.layout import delivery, environment, trust
 from converter.model import manifest
-from converter.model.job import Job, JobResult, asked
+from converter.model.job import Derived, Job, JobResult, asked
 from converter.model.wording import did_you_mean
 
 
 def recorded_job(verb: str, run: Path, name: str) -> Job:
-    """The job of a model as a run recorded it.
+    """The job of an artifact as a run recorded it: ``resnet18``, ``resnet18/fp16``.
 
     Raises:
         ConfigError: there is no such run or model, or the record cannot be read.
@@ -25,7 +25,8 @@ def recorded_job(verb: str, run: Path, name: str) -> Job:
     if not run.is_dir():
         siblings = names(run.parent, "*/")
         raise usage(verb, f"there is no run directory {run}.", did_you_mean(run.name, siblings))
-    known = [path.parent.name for path in sorted(folder.glob(f"*/{delivery.JOB}"))]
+    found = [*folder.glob(f"*/{delivery.JOB}"), *folder.glob(f"*/*/{delivery.JOB}")]
+    known = sorted(str(path.parent.relative_to(folder)) for path in found)
     if not known:
         points = [path.parent.name for path in sorted(run.glob(f"*/{delivery.MODELS}"))]
         hint = f"It is a sweep, take one of its points: {', '.join(points)}." if points else ""
@@ -34,14 +35,15 @@ def recorded_job(verb: str, run: Path, name: str) -> Job:
         raise usage(verb, f"{run} has no model '{name}'.", did_you_mean(name, known))
     path = folder / name / delivery.JOB
     try:
-        job = Job.model_validate_json(path.read_bytes())
+        kind = Derived if "/" in name else Job
+        job = kind.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
         reason = str(error).splitlines()[0]
         hint = "It must be as this version of the converter wrote it."
         raise usage(verb, f"{path} cannot be read: {reason}.", hint) from error
-    if job.name != name:
+    if job.label != name:
         hint = "Its folder was renamed, or the record copied from another model."
-        raise usage(verb, f"{path} is the record of '{job.name}', not of '{name}'.", hint)
+        raise usage(verb, f"{path} is the record of '{job.label}', not of '{name}'.", hint)
     return job
 
 

@@ -18,6 +18,8 @@ from converter.model.errors import ConfigError, ConverterError, ExitCode, Proble
 
 if TYPE_CHECKING:
     from converter.config.point import Point
+    from converter.model.job import Job
+    from converter.run.reuse import CacheSession
 
 SUMMARY = "what a run would do: [OVERRIDE ...] [-m] [--json]"
 
@@ -81,7 +83,7 @@ def _intents(point: Point) -> list[_Intent]:
     from converter.cache.entries import Store
     from converter.config import validation
     from converter.layout import environment, trust
-    from converter.plan import jobs
+    from converter.plan import jobs, variants
     from converter.run.reuse import CacheSession, keys_for
 
     spec = validation.parse(point.config, sweep=point.sweep)
@@ -93,15 +95,25 @@ def _intents(point: Point) -> list[_Intent]:
     found = {
         row.name: _Intent(row.name, "skipped", row.verify.reason, None) for row in planned.skipped
     }
+    told = {name: [intent] for name, intent in found.items()}
     for job in planned.jobs:
         looked = cache.look_up(job)
-        key = cache.key(job).digest
-        if looked.stored is not None:
-            built = f"built {looked.stored.entry.created_at}"
-            found[job.name] = _Intent(job.name, "stored", built, key)
-        else:
-            found[job.name] = _Intent(job.name, "run", looked.reason or "store.use is false", key)
-    return [found[name] for name in planned.order]
+        told[job.name] = [_intent(job, cache)]
+        for stub in variants.jobs_of(job):
+            if looked.stored is None:
+                why = f"{stub.parent} is to be made first"
+                told[job.name].append(_Intent(stub.label, "run", why, None))
+            else:
+                derived = variants.from_parent(stub, looked.stored.result.files)
+                told[job.name].append(_intent(derived, cache))
+    return [intent for name in planned.order for intent in told[name]]
+
+
+def _intent(job: Job, cache: CacheSession) -> _Intent:
+    looked, key = cache.look_up(job), cache.key(job).digest
+    if looked.stored is not None:
+        return _Intent(job.label, "stored", f"built {looked.stored.entry.created_at}", key)
+    return _Intent(job.label, "run", looked.reason or "store.use is false", key)
 
 
 def _lines(intents: Sequence[_Intent]) -> list[str]:

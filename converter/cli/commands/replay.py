@@ -1,4 +1,4 @@
-"""``python -m converter replay RUN_DIR NAME``: one job of a run again, in the foreground.
+"""``python -m converter replay RUN_DIR NAME[/ARTIFACT]``: one job of a run again, in the foreground.
 
 It runs in this very process, without limits, and prints all that the job's log would hold. The
 run directory is only read. With ``--pdb`` the debugger opens where a stage raised.
@@ -24,10 +24,11 @@ from converter.cli.commands._recorded import (
 )
 from converter.display.summary import EXPECTED
 from converter.model.errors import ExitCode, RunError
-from converter.model.job import Job, JobResult, WorkerEvent
+from converter.model.job import Derived, Job, JobResult, WorkerEvent
+from converter.plan import variants
 from converter.processes.outcome import apply_expect, left
 
-SUMMARY = "run one job in the foreground: RUN_DIR NAME [--pdb] [--keep DIR]"
+SUMMARY = "run one job in the foreground: RUN_DIR NAME[/ARTIFACT] [--pdb] [--keep DIR]"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -39,16 +40,17 @@ def main(argv: Sequence[str]) -> int:
     """
     parser = argparse.ArgumentParser(prog="python -m converter replay", description=SUMMARY)
     parser.add_argument("run", metavar="RUN_DIR", type=Path, help="such as outputs/zoo/latest")
-    parser.add_argument("name", metavar="NAME", help="a model of that run")
+    parser.add_argument("name", metavar="NAME", help="a model of that run, or NAME/ARTIFACT")
     parser.add_argument("--pdb", action="store_true", help="debug where a stage raises")
     parser.add_argument(
         "--keep", metavar="DIR", type=Path, help="leave the files here, wrong ones too"
     )
     arguments = parser.parse_args(argv)
     job = recorded_job("replay", arguments.run, arguments.name)
+    parent = recorded_job("replay", arguments.run, job.name) if job.parent else None
     try:
         with _folder(arguments.keep) as folder:
-            result = _replay(job, Path(folder).absolute(), arguments.pdb)
+            result = _replay(job, parent, Path(folder).absolute(), arguments.pdb)
     except OSError as error:
         raise RunError(f"the files of the replay cannot be written: {error}") from error
     _tell(arguments.run, result)
@@ -65,12 +67,35 @@ def _folder(keep: Path | None) -> nullcontext[Path] | tempfile.TemporaryDirector
     return nullcontext(keep)
 
 
-def _replay(job: Job, folder: Path, debug: bool) -> JobResult:
-    from converter.worker.pipeline import pipeline  # torch and the rest: seconds
-
+def _replay(job: Job, parent: Job | None, folder: Path, debug: bool) -> JobResult:
+    """Run the job; what it is made from first, whose references no run keeps."""
     # A native crash ends this process: what it leaves is the Python stack.
     faulthandler.enable()
-    job = Job.model_validate({**elsewhere(job, folder), "staging_dir": str(folder)})
+    made = Job.model_validate({**elsewhere(job, folder), "staging_dir": str(folder)})
+    if not isinstance(job, Derived) or parent is None:
+        return _run(made, debug)
+    wanted = [variant for variant in parent.variants if variant.id == job.artifact]
+    where = folder / "parent"
+    where.mkdir()
+    before = {**elsewhere(parent, where), "staging_dir": str(where), "variants": wanted}
+    result = _run(Job.model_validate(before), debug)
+    if result.references is None:
+        return result
+    derived = job.model_copy(
+        update={
+            "model_dir": str(folder),
+            "staging_dir": str(folder),
+            "parent_file": str(where / result.files[0].path),
+            "references": str(where / result.references.path),
+            "references_sha256": result.references.sha256,
+        }
+    )
+    return _run(variants.from_parent(derived, result.files), debug)
+
+
+def _run(job: Job, debug: bool) -> JobResult:
+    from converter.worker.pipeline import derive, pipeline  # torch and the rest: seconds
+
     news: list[WorkerEvent] = []
 
     def emit(item: WorkerEvent) -> None:
@@ -79,7 +104,11 @@ def _replay(job: Job, folder: Path, debug: bool) -> JobResult:
             print(f"== {item}", file=sys.stderr, flush=True)
 
     try:
-        result = pipeline.run(job, emit, _post_mortem if debug else None)
+        stop = _post_mortem if debug else None
+        if isinstance(job, Derived):
+            result = derive.run(job, emit, stop)
+        else:
+            result = pipeline.run(job, emit, stop)
     except SystemExit as error:
         result = left(job, news, error)
     return apply_expect(result, job.expect)
@@ -96,10 +125,10 @@ def _post_mortem(error: Exception) -> None:
 
 def _tell(run: Path, result: JobResult) -> None:
     seconds = sum(stage.seconds or 0.0 for stage in result.stages.values())
-    print(f"{result.name}: {_words(result)} ({seconds:.1f} s)")
+    print(f"{result.label}: {_words(result)} ({seconds:.1f} s)")
     if result.error is not None and result.error.hint:
         print(f"    {result.error.hint}")
-    then = recorded_result(run, result.name)
+    then = recorded_result(run, result.label)
     if then is not None and _words(then) != _words(result):
         print(f"    in the run: {_words(then)}")
         for note in package_changes(run):

@@ -1,4 +1,4 @@
-"""``python -m converter verify RUN_DIR NAME``: verify a file again, against its source.
+"""``python -m converter verify RUN_DIR NAME[/ARTIFACT]``: verify a file again, against its source.
 
 The job of the run is done once more up to its reference, in a process of its own, and the file is
 compared with that: an archive can be checked on a new ONNX Runtime, and so can a file that was
@@ -31,9 +31,8 @@ from converter.model.errors import ExitCode, RunError
 from converter.model.job import Job, JobResult, OutputCheck, Recheck
 from converter.model.verified import sizes
 
-SUMMARY = "verify a file against its source: RUN_DIR NAME [--model FILE] [--json]"
+SUMMARY = "verify a file against its source: RUN_DIR NAME[/ARTIFACT] [--model FILE] [--json]"
 
-_ENTRY = "converter.worker.pipeline.recheck:run"
 _HEAD = ("case", "output", "shape", "max abs", "rel L2", "bound", "passed")
 _WORD_WIDTH = 14  # of an output and of a shape; the case has what is left
 _LOG_LINES = 15
@@ -48,12 +47,12 @@ def main(argv: Sequence[str]) -> int:
     """
     parser = argparse.ArgumentParser(prog="python -m converter verify", description=SUMMARY)
     parser.add_argument("run", metavar="RUN_DIR", type=Path, help="such as outputs/zoo/latest")
-    parser.add_argument("name", metavar="NAME", help="a model of that run")
+    parser.add_argument("name", metavar="NAME", help="a model of that run, or NAME/ARTIFACT")
     parser.add_argument("--model", metavar="FILE", type=Path, help="default: the published file")
     parser.add_argument("--json", action="store_true", help="one JSON object")
     arguments = parser.parse_args(argv)
     job = recorded_job("verify", arguments.run, arguments.name)
-    file = _file(arguments.run, arguments.name, arguments.model)
+    file = _file(arguments.run, job, arguments.model)
     result, log = _verify(job, file)
     verdict = _verdict(result)
     if arguments.json:
@@ -67,13 +66,13 @@ def main(argv: Sequence[str]) -> int:
     return ExitCode.OK if verdict == "right" else ExitCode.MODELS_FAILED
 
 
-def _file(run: Path, name: str, model: Path | None) -> Path:
+def _file(run: Path, job: Job, model: Path | None) -> Path:
     """The file to verify."""
     if model is not None:
         return onnx_file("verify", model)
-    published = run / delivery.MODELS / name / f"{name}.onnx"
+    published = run / delivery.MODELS / job.label / job.target
     if not published.is_file():
-        message = f"{name} has no published file in {run}."
+        message = f"{job.label} has no published file in {run}."
         raise usage("verify", message, "Name one with --model FILE.")
     return published
 
@@ -88,7 +87,7 @@ def _verify(job: Job, file: Path) -> tuple[JobResult, list[str]]:
         with tempfile.TemporaryDirectory(prefix="converter-verify-") as folder:
             work = Path(folder)
             recheck = Recheck.model_validate({**elsewhere(job, work), "file": str(file.absolute())})
-            executor = ProcessExecutor(ExecutorSpec(workers=1, retries=0), entry=_ENTRY)
+            executor = ProcessExecutor(ExecutorSpec(workers=1, retries=0))
             with closing(executor.run([recheck])) as events:
                 result = next(event.result for event in events if isinstance(event, Finished))
             log = (work / delivery.LOG).read_text(encoding="utf-8", errors="replace")
@@ -107,6 +106,7 @@ def _verdict(result: JobResult) -> str:
 def _record(result: JobResult, file: Path, verdict: str) -> dict[str, Any]:
     return {
         "name": result.name,
+        "artifact": result.artifact,
         "file": str(file),
         "verdict": verdict.replace(" ", "_"),
         "error": result.error.model_dump(mode="json") if result.error else None,

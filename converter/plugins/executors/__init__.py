@@ -16,7 +16,7 @@ from converter.plugins import loader
 
 @dataclass(frozen=True)
 class Started:
-    """An attempt of a job has begun, in process ``pid``."""
+    """An attempt of a job has begun, in process ``pid``; ``name`` is its label."""
 
     name: str
     attempt: int
@@ -48,6 +48,9 @@ Events = Generator[Event, None, None]
 class Executor(Protocol):
     def run(self, jobs: Sequence[Job]) -> Events:
         """Run jobs; exactly one ``Finished`` each, in the order in which they end.
+
+        Each is run by its ``ENTRY``. Who takes the events may append to a deque of jobs: what
+        follows from a job that has finished comes after all that were there before.
 
         Yields at least every 0.25 s if it can. Closing the generator kills and reaps every
         process that it started.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections import deque
 from collections.abc import Sequence
 
 from converter.layout.delivery import clear_staging
@@ -14,15 +15,17 @@ from converter.processes.outcome import io_failure, left
 
 
 class InlineExecutor:
-    """Args: entry: ``module:function`` of the pipeline."""
+    """Args: entry: ``module:function`` in place of that of each job."""
 
-    def __init__(self, entry: str = "converter.worker.pipeline.pipeline:run") -> None:
+    def __init__(self, entry: str | None = None) -> None:
         self._entry = entry
 
     def run(self, jobs: Sequence[Job]) -> Events:
-        module, _, function = self._entry.partition(":")
-        for job in jobs:
-            yield Started(job.name, 1, os.getpid())
+        waiting = jobs if isinstance(jobs, deque) else deque(jobs)
+        while waiting:
+            job = waiting.popleft()
+            module, _, function = (self._entry or job.ENTRY).partition(":")
+            yield Started(job.label, 1, os.getpid())
             try:
                 clear_staging(job)
             except OSError as error:
@@ -35,7 +38,7 @@ class InlineExecutor:
                 # The runner's own signals raise nothing: it is the model's, and so is its row.
                 result = left(job, news, error)
             stages = [item for item in news if not isinstance(item, ExporterAttempt)]
-            yield from (StageEntered(job.name, stage) for stage in stages)
+            yield from (StageEntered(job.label, stage) for stage in stages)
             yield Finished(result)
 
 

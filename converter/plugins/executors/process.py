@@ -18,7 +18,7 @@ from converter.layout import environment
 from converter.model import clarity
 from converter.model.batch import ExecutorSpec
 from converter.model.errors import Code
-from converter.model.job import ExporterAttempt, Job, JobResult, WorkerEvent
+from converter.model.job import Derived, ExporterAttempt, Job, JobResult, WorkerEvent
 from converter.plugins.executors import (
     Event,
     Events,
@@ -36,7 +36,7 @@ from converter.processes.outcome import lost
 _TICK_S = 0.2
 _CLOSE_S = 10.0
 _MIB = 1 << 20
-_CONVERSION = "converter.worker.pipeline.pipeline:run"
+_CONVERSIONS = (Job.ENTRY, Derived.ENTRY)
 # Of the GNU C library, 2.35 or later; others ignore it.
 _TUNABLES = "GLIBC_TUNABLES"
 _HUGE_PAGES = "glibc.malloc.hugetlb=1"
@@ -53,22 +53,23 @@ class _Attempt:
 
 
 class ProcessExecutor:
-    """Args: entry: ``module:function`` of the pipeline, importable in a worker."""
+    """Args: entry: ``module:function`` in place of that of each job, importable in a worker."""
 
-    def __init__(self, spec: ExecutorSpec, entry: str = _CONVERSION) -> None:
+    def __init__(self, spec: ExecutorSpec, entry: str | None = None) -> None:
         self._workers = environment.cores() if spec.workers == "auto" else spec.workers
         self._limits = Limits(spec.timeout_s, spec.grace_s, _memory_limit(spec))
         self._retries = spec.retries
         self._entry = entry
 
     def run(self, jobs: Sequence[Job]) -> Events:
-        waiting = deque(_Attempt(job, 1) for job in jobs)
+        waiting = jobs if isinstance(jobs, deque) else deque(jobs)
+        again: deque[_Attempt] = deque()
         running: dict[Connection, _Attempt] = {}
         with _adopting_orphans():
             try:
-                while waiting or running:
-                    while waiting and len(running) < self._workers:
-                        attempt = waiting.popleft()
+                while waiting or again or running:
+                    while (waiting or again) and len(running) < self._workers:
+                        attempt = _Attempt(waiting.popleft(), 1) if waiting else again.popleft()
                         running[self._start(attempt)] = attempt
                     for connection in wait(list(running), timeout=_TICK_S):
                         assert isinstance(connection, Connection)
@@ -77,8 +78,8 @@ class ProcessExecutor:
                         if isinstance(event, Finished):
                             del running[connection]
                             _close([connection])
-                            if (again := self._again(event.result, attempt)) is not None:
-                                waiting.append(again)
+                            if (other := self._again(event.result, attempt)) is not None:
+                                again.append(other)
                                 continue
                             event = Finished(_furthest(attempt, event.result))
                         yield event
@@ -88,16 +89,17 @@ class ProcessExecutor:
                 _close(list(running))
 
     def _start(self, attempt: _Attempt) -> Connection:
-        try:
-            return self._server().start(attempt.job, attempt.number, self._limits, self._entry)
-        except ConnectionError:  # somebody killed it
-            self._server().close()
-            del servers[self._entry == _CONVERSION]
-            return self._server().start(attempt.job, attempt.number, self._limits, self._entry)
-
-    def _server(self) -> ForkServer:
+        entry = self._entry or attempt.job.ENTRY
         # Latencies are taken in the surroundings that a user of the file has.
-        huge_pages = self._entry == _CONVERSION
+        huge_pages = entry in _CONVERSIONS
+        try:
+            return self._server(huge_pages).start(attempt.job, attempt.number, self._limits, entry)
+        except ConnectionError:  # somebody killed it
+            self._server(huge_pages).close()
+            del servers[huge_pages]
+            return self._server(huge_pages).start(attempt.job, attempt.number, self._limits, entry)
+
+    def _server(self, huge_pages: bool) -> ForkServer:
         if huge_pages not in servers:
             servers[huge_pages] = _new_server(huge_pages)
         return servers[huge_pages]
@@ -177,7 +179,7 @@ def _await_orphans(pid: int) -> None:
 
 
 def _receive(connection: Connection, attempt: _Attempt) -> Event:
-    name = attempt.job.name
+    name = attempt.job.label
     try:
         message = json.loads(connection.recv_bytes())
     except (EOFError, ConnectionResetError):

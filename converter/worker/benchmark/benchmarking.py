@@ -34,6 +34,7 @@ from converter.worker.runtime.session import Session
 from converter.worker.runtime.starting import RuntimeErrors, first_line
 from converter.worker.sources import loading
 from converter.worker.sources.loading import Loaded
+from converter.worker.verify import precision
 
 _SAMPLES = 4  # drawn of each input and used in rotation
 _REFUSALS = (*execution.REFUSALS, AttributeError, KeyError)
@@ -68,6 +69,7 @@ def run(job: Measure, emit: Emit) -> JobResult:
         error = failed.error
     result = JobResult(
         name=job.name,
+        artifact=job.artifact,
         status="ok" if error is None else "failed",
         error=error,
         stages={"benchmark": recorder.records["benchmark"]},
@@ -193,7 +195,7 @@ class _Measurement:
         loaded_ms = timing.milliseconds(perf_counter_ns() - began)
         nodes = opened.nodes_per_provider()
         shared = _division(nodes, self.plugin.NAME)
-        calls = [opened.prepared({**sample, **parameters}) for sample in samples]
+        calls = [opened.prepared({**precision.feeds(sample, self.job), **parameters}) for sample in samples]
         found = self._timed(calls)
         timed, figures = found.timing, found.timing.milliseconds()
         update: dict[str, Any] = {

@@ -91,12 +91,13 @@ def seal(path: Path, model: ModelProto) -> list[FileInfo]:
             if uses_external_data(tensor)
         }
     )
-    files = [_sealed(path.parent / name) for name in (path.name, *locations)]
+    files = [sealed(path.parent / name) for name in (path.name, *locations)]
     fsync(path.parent)
     return files
 
 
-def _sealed(path: Path) -> FileInfo:
+def sealed(path: Path) -> FileInfo:
+    """Force a file to the disk, and hash it."""
     fsync(path)
     return FileInfo(path=path.name, bytes=path.stat().st_size, sha256=sha256(path))
 

@@ -7,7 +7,7 @@ job are tried in order until one of them verifies.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -37,7 +37,7 @@ from converter.worker.inputs.inputs import Array
 from converter.worker.onnxfile import checking, kernels, publishing, simplification, structure
 from converter.worker.pipeline import onnx_wording, remedy
 from converter.worker.recording.stages import OnError, Recorder, StageFailedError
-from converter.worker.reference import execution, preparing, reference, training
+from converter.worker.reference import execution, kept, preparing, reference, training
 from converter.worker.reference.reference import References
 from converter.worker.sources import loading
 from converter.worker.sources.loading import Loaded
@@ -64,6 +64,7 @@ class _Attempt:
     error: ErrorRecord | None = None
     verify: VerifyRecord = field(default_factory=VerifyRecord)
     files: list[FileInfo] = field(default_factory=list)
+    references: FileInfo | None = None
     onnx: OnnxInfo | None = None
 
     @property
@@ -170,7 +171,7 @@ def _convert(
     recorder: Recorder,
 ) -> None:
     raw = folder / "raw.onnx"
-    final = Path(job.staging_dir) / f"{job.name}.onnx"
+    final = Path(job.staging_dir) / job.target
     simplify: SimplifyRecord | None = None
     told = {domain.KEY: domain.words(domain.of(references, job, {}))}
     with recorder.stage("export"):
@@ -199,7 +200,7 @@ def _convert(
         frozen = limits.frozen(done.exporter, recorder.caught["export"], loaded, references, job)
         proof = attribution.prove(raw, final, graph, simplify, references, job, values, told)
         verdict = conclusion.drawn(proof.verdict, references, job, frozen)
-        verdict = _told(verdict, told, final, references, job, values)
+        verdict = conclusion.told(verdict, told, final, references, job, values)
         done.verify = verdict.record
         if verdict.error is not None:
             raise fastpath.explained(verdict.error, final, loaded, job, references, values)
@@ -210,6 +211,10 @@ def _convert(
                 raise verdict.error
     with recorder.stage("publish"):
         done.files = publishing.seal(final, proof.graph)
+        if job.variants:
+            path = final.with_name(kept.FILE)
+            kept.write(path, references, job, done.verify, precisions(job))
+            done.references = publishing.sealed(path)
         done.onnx = publishing.described(proof.graph, job, done.exporter, proof.simplify)
 
 
@@ -222,27 +227,9 @@ def _example(references: References, loaded: Loaded) -> tuple[torch.Tensor, ...]
     return execution.tensors(references.cases[0].inputs, loaded.device)
 
 
-def _told(
-    verdict: Verdict,
-    told: Mapping[str, str],
-    final: Path,
-    references: References,
-    job: Job,
-    values: dict[str, Array],
-) -> Verdict:
-    """The verdict on the file once it says what was found: it is another file then."""
-    if verdict.error is not None or verdict.record.domain is None:
-        return verdict
-    said = domain.words(verdict.record.domain)
-    if said == told[domain.KEY]:
-        return verdict
-    publishing.tell(final, {domain.KEY: said})
-    error = verification.traced_error(final, references, job, values)
-    if error is None:
-        return verdict
-    changes = {"status": "failed", "reason": error.message}
-    record = verdict.record.model_copy(update=changes)
-    return replace(verdict, record=record, error=error, failed=references.cases[0])
+def precisions(job: Job) -> list[str]:
+    """Those of the variants that are to be made from a job's file."""
+    return sorted({variant.precision for variant in job.variants})
 
 
 def _declared(job: Job) -> set[str]:
@@ -295,12 +282,15 @@ def _result(
         status = "oom"
     return JobResult(
         name=job.name,
+        artifact=job.artifact,
         status=status,
         error=error,
         stages=stages,
         attempts_by_exporter=[attempt.outcome for attempt in attempts],
         files=shown.files,
         onnx=shown.onnx,
+        references=shown.references,
+        precisions=precisions(job) if shown.references else [],
         check=CheckRecord.of(stages),
         verify=shown.verify,
         device=str(loaded.device) if loaded else None,

@@ -25,7 +25,7 @@ from converter.worker.reference import harvest, preparing, reference, training
 from converter.worker.reference.reference import References
 from converter.worker.sources import loading
 from converter.worker.sources.loading import Loaded
-from converter.worker.verify import attribution, conclusion, verification
+from converter.worker.verify import attribution, conclusion, precision, verification
 from converter.worker.verify.verification import Verdict
 
 
@@ -55,6 +55,7 @@ def run(job: Recheck, emit: Emit) -> JobResult:
         error = failed.error
     result = JobResult(
         name=job.name,
+        artifact=job.artifact,
         status="ok" if error is None else "failed",
         error=error,
         stages=recorder.records,
@@ -102,6 +103,7 @@ def verify(
         StageError: CHECKER, INPUT_DROPPED, OUTPUT_STRUCTURE.
     """
     values = pipeline.parameters(loaded, job)
+    references, job = precision.asked_of(references, job)
     model = structure.read(file)
     with inspection.worded(file):
         checking.valid(model, "the file", file)
@@ -110,7 +112,10 @@ def verify(
         wrong = interface.mistyped(model, job, references.cases)
     if wrong is not None:  # or ONNX Runtime would refuse it in its own words
         raise wrong
+    if job.precision != precision.FULL:
+        precision.check(checking.load(file), job)
     verdict = _judge(file, job, loaded, references, values, provider)
+    verdict = precision.judged(verdict, file, references, job, provider)
     verdict = conclusion.drawn(verdict, references, job)
     if verdict.error is not None or note is None:
         return verdict
@@ -130,7 +135,7 @@ def _judge(
     original = file
     if references.disabled_dropout:
         # The copy without dropout is written beside the file: not into somebody's archive.
-        copy = Path(job.staging_dir) / f"{job.name}.onnx"
+        copy = Path(job.staging_dir) / job.target
         publishing.save(checking.load(file), copy, job.export)
         file = copy
     verdict = verification.verify(file, references, job, parameters=values, provider=provider)

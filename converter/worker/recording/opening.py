@@ -80,6 +80,18 @@ def path_of(event: str, arguments: tuple[Any, ...]) -> str | None:
     return own_file(path)
 
 
+def written(event: str, arguments: tuple[Any, ...]) -> str | None:
+    """The file that an event opens for writing or gives a name, absolute; ``None``: none."""
+    path: object = None
+    if event == "open":
+        path, _, flags = arguments
+        if not flags & (os.O_CREAT | os.O_WRONLY | os.O_RDWR):
+            return None
+    elif event == "os.rename":
+        path = arguments[1]
+    return os.path.realpath(os.fsdecode(path)) if isinstance(path, str | bytes | os.PathLike) else None
+
+
 def own_file(path: object) -> str | None:
     """The absolute path of what is the user's and not a library's or the system's."""
     if not isinstance(path, str | bytes | os.PathLike):  # a descriptor, an open file

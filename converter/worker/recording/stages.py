@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from converter.model.errors import Code, StageError
-from converter.model.job import STAGES, ErrorRecord, Job, StageName, StageRecord
+from converter.model.job import ErrorRecord, Job, StageName, StageRecord
 from converter.model.manifest import fingerprint
 from converter.worker.inputs.inputs import integer_range
 from converter.worker.recording import coverage
@@ -25,6 +25,7 @@ _DEFAULT_CODES: dict[StageName, Code] = {
     "load": Code.LOAD,
     "reference": Code.FORWARD,
     "export": Code.EXPORT,
+    "derive": Code.DERIVE,
     "check": Code.CHECKER,
     "simplify": Code.SIMPLIFY,
     "verify": Code.SESSION,
@@ -99,9 +100,9 @@ class Recorder:
         self._describe = describe
         self._on_error = on_error
         self.caught: dict[StageName, list[warnings.WarningMessage]] = {}
-        self.records: dict[StageName, StageRecord] = {name: StageRecord() for name in STAGES}
+        self.records: dict[StageName, StageRecord] = {name: StageRecord() for name in job.STAGES}
         self.records["benchmark"] = StageRecord(status="not_requested")
-        if job.simplifier is None:
+        if job.simplifier is None and "simplify" in self.records:
             self.records["simplify"] = StageRecord(status="not_requested")
 
     @contextmanager

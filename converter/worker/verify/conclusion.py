@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from converter.model.errors import Code, StageError
 from converter.model.job import Branch, Domain, Job
 from converter.worker.inputs import cases
+from converter.worker.inputs.inputs import Array
+from converter.worker.onnxfile import publishing
 from converter.worker.recording.coverage import Place
 from converter.worker.reference.reference import References
-from converter.worker.verify import domain, limits
+from converter.worker.verify import domain, limits, verification
 from converter.worker.verify.limits import FrozenPlaces
 from converter.worker.verify.verification import Verdict
 
@@ -47,6 +50,34 @@ def drawn(
     )
     record = record.model_copy(update={"status": "failed", "reason": error.message})
     return replace(verdict, record=record, error=error)
+
+
+def told(
+    verdict: Verdict,
+    words: Mapping[str, str],
+    final: Path,
+    references: References,
+    job: Job,
+    values: dict[str, Array],
+) -> Verdict:
+    """The verdict on the file once it says what was found: it is another file then.
+
+    Args:
+        words: what it says so far.
+        values: of parameters that are graph inputs.
+    """
+    if verdict.error is not None or verdict.record.domain is None:
+        return verdict
+    said = domain.words(verdict.record.domain)
+    if said == words[domain.KEY]:
+        return verdict
+    publishing.tell(final, {domain.KEY: said})
+    error = verification.traced_error(final, references, job, values)
+    if error is None:
+        return verdict
+    changes = {"status": "failed", "reason": error.message}
+    record = verdict.record.model_copy(update=changes)
+    return replace(verdict, record=record, error=error, failed=references.cases[0])
 
 
 def _not_reached(branches: Sequence[Branch]) -> str:

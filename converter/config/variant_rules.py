@@ -1,0 +1,67 @@
+"""What the types cannot say of variants: names that a file can have, plugins that are there."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+
+from converter.model import wording
+from converter.model.batch import BatchSpec
+from converter.model.errors import Problem
+from converter.model.job import ONNX
+from converter.model.spec import VariantSpec
+from converter.plan import variants
+from converter.plugins import loader
+
+# The folder of an artifact stands beside the files of its model.
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
+_NAME_RULE = (
+    f"a variant is called as its artifact: lower-case letters, digits, - and _, at most 40, and "
+    f"not {ONNX}."
+)
+
+
+def stated(spec: BatchSpec) -> Iterator[tuple[tuple[str, ...], VariantSpec]]:
+    """Each variant that is asked for, with the key that states it."""
+    for name, variant in spec.variant.items():
+        yield ("variant", name), variant
+    for model_name, model in spec.models.items():
+        if model.variants is None:
+            continue
+        for name, variant in variants.stated(spec, model).items():
+            if not isinstance(model.variants, list) or name not in spec.variant:
+                yield ("models", model_name, "variants", name), variant
+
+
+def check(spec: BatchSpec) -> list[Problem]:
+    """All problems of the variants but for their options."""
+    problems: list[Problem] = []
+    for key, variant in stated(spec):
+        where, name = ".".join(key), key[-1]
+        if name == ONNX or not _NAME.fullmatch(name):
+            problems.append(Problem(where, f"{wording.found(name)} is not a name: {_NAME_RULE}"))
+            continue
+        said = f"{where}.plugin" if variant.plugin else where
+        problems += choice(said, variants.plugin_of(name, variant), loader.names("variants"))
+    for model_name, model in spec.models.items():
+        if variants.stated(spec, model) and not model.export.export_params:
+            message = "a file without its weights has no variants."
+            hint = f"Set models.{model_name}.variants: [], or remove the key."
+            problems.append(Problem(f"models.{model_name}.export.export_params", message, hint))
+        listed = Counter(model.variants if isinstance(model.variants, list) else [])
+        problems += [
+            Problem(f"models.{model_name}.variants", f"{name} is listed more than once.")
+            for name, count in listed.items()
+            if count > 1
+        ]
+    return problems
+
+
+def choice(key: str, name: str, choices: list[str]) -> list[Problem]:
+    """Whether a configuration names what there is."""
+    if name in choices:
+        return []
+    message = f"found '{name}'; expected {' or '.join(choices)}."
+    close = wording.near(name, choices)
+    return [Problem(key, message, f"Did you mean {close[0]}?" if close else "")]

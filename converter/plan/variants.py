@@ -1,0 +1,99 @@
+"""The variants of a model: which are asked for, with which options, and the jobs that make them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from converter.model.batch import BatchSpec
+from converter.model.job import Derived, FileInfo, Job, Variant, asked
+from converter.model.spec import ModelSpec, VariantSpec
+from converter.plugins import loader
+
+_STAGING = ".derived"  # no model can have this name
+
+
+def stated(spec: BatchSpec, model: ModelSpec) -> dict[str, VariantSpec]:
+    """The variants of a model: its own list, or that of the run.
+
+    What a model says of a variant is laid over what the run says of it.
+    """
+    if model.variants is None:
+        return dict(spec.variant)
+    if isinstance(model.variants, list):
+        return {name: spec.variant.get(name, VariantSpec()) for name in model.variants}
+    return {
+        name: VariantSpec.model_validate(
+            {**_said(spec.variant[name]), **_said(own)} if name in spec.variant else _said(own)
+        )
+        for name, own in model.variants.items()
+    }
+
+
+def _said(variant: VariantSpec) -> dict[str, object]:
+    return variant.model_dump(exclude_unset=True)
+
+
+def plugin_of(name: str, variant: VariantSpec) -> str:
+    """The plugin that makes a variant."""
+    return variant.plugin or name
+
+
+def of(spec: BatchSpec, model: ModelSpec) -> list[Variant]:
+    """The variants of a model with everything resolved.
+
+    Raises:
+        ConfigError: there is no such plugin.
+    """
+    found = []
+    for name, variant in stated(spec, model).items():
+        plugin = loader.load("variants", plugin_of(name, variant))
+        options = plugin.Options.model_validate(variant.options)
+        found.append(
+            Variant(
+                id=name,
+                plugin=plugin_of(name, variant),
+                format=plugin.FORMAT,
+                precision=plugin.PRECISION,
+                optional=variant.optional,
+                rtol=variant.rtol,
+                atol=variant.atol,
+                cast_io=not plugin.keeps_io(options),
+                options=options.model_dump(mode="json"),
+            )
+        )
+    return found
+
+
+def jobs_of(job: Job) -> list[Derived]:
+    """The jobs that follow a conversion; what they are made from is not known yet."""
+    folder, staging = Path(job.model_dir), Path(job.staging_dir)
+    return [
+        Derived.model_validate(
+            {
+                **asked(job),
+                "artifact": variant.id,
+                "format": variant.format,
+                "precision": variant.precision,
+                "parent": job.artifact,
+                "optional": variant.optional,
+                "cast_io": variant.cast_io,
+                "variants": [],
+                "expect": None,
+                "verify": job.verify.model_copy(
+                    update={"rtol": variant.rtol, "atol": variant.atol}
+                ),
+                "plugin": variant.plugin,
+                "options": variant.options,
+                "model_dir": str(folder / variant.id),
+                "staging_dir": str(staging.parent / _STAGING / job.name / variant.id),
+            }
+        )
+        for variant in job.variants
+    ]
+
+
+def from_parent(job: Derived, files: Sequence[FileInfo]) -> Derived:
+    """The job with the hashes of what it is made from: enough for its key."""
+    hashes = {Path(part.path).name: part.sha256 for part in files}
+    return job.model_copy(update={"parent_files": hashes})

@@ -1,0 +1,72 @@
+"""The artifacts that follow from the files of a run, and what they need of their parents."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from converter.layout import delivery
+from converter.model.job import Derived, Job, JobResult
+from converter.model.manifest import Row
+from converter.plan import variants
+from converter.run.reuse import CacheSession
+
+_FOLDER = ".references"  # no model can have this name
+
+
+class Followers:
+    """Args: jobs: the conversions of the run; directory: of the run."""
+
+    def __init__(self, jobs: Sequence[Job], directory: Path, cache: CacheSession) -> None:
+        self._parents = {job.name: job for job in jobs}
+        self._stubs = {job.name: variants.jobs_of(job) for job in jobs}
+        self._directory = directory
+        self._cache = cache
+        self._references: dict[str, tuple[Path, str]] = {}
+
+    def stubs(self, name: str) -> list[Derived]:
+        """The jobs that follow from a model; what they are made from is not known yet."""
+        return self._stubs.get(name, [])
+
+    def keep(self, job: Job, result: JobResult) -> Path | None:
+        """Take what variants are verified on out of the staging folder of their parent.
+
+        Raises:
+            OSError: it is not there.
+        """
+        if result.references is None:
+            return None
+        target = self._place(job.name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(Path(job.staging_dir) / result.references.path, target)
+        self._references[job.name] = (target, result.references.sha256)
+        return target
+
+    def of(self, parent: Row) -> list[Derived]:
+        """The jobs that can begin once a file is published.
+
+        Raises:
+            OSError: what they are verified on cannot be written.
+        """
+        made = [variants.from_parent(stub, parent.files) for stub in self.stubs(parent.name)]
+        if not any(self._cache.look_up(job).stored is None for job in made):
+            return made
+        path, sha256 = self._of_parent(parent.name)
+        changes = {
+            "parent_file": str(self._directory / parent.files[0].path),
+            "references": str(path),
+            "references_sha256": sha256,
+        }
+        return [job.model_copy(update=changes) for job in made]
+
+    def _of_parent(self, name: str) -> tuple[Path, str]:
+        """The file of the cases and its hash; of a row that stays it is in the store."""
+        if name not in self._references:
+            target = self._place(name)
+            sha256 = self._cache.references(self._parents[name], target)
+            self._references[name] = (target, sha256 or "")
+        return self._references[name]
+
+    def _place(self, name: str) -> Path:
+        return self._directory / delivery.STAGING / _FOLDER / f"{name}.npz"

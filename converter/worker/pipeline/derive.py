@@ -1,0 +1,239 @@
+"""Make one artifact from another one that is there: load → derive → check → verify → publish.
+
+The plugin makes files. Everything that says whether they are right is the same code as for the
+file that they are made from, on the same cases.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from onnx import ModelProto
+
+from converter.layout.files import sha256
+from converter.model.errors import Code, StageError
+from converter.model.job import (
+    CheckRecord,
+    Derived,
+    ErrorRecord,
+    FileInfo,
+    Job,
+    JobResult,
+    OnnxInfo,
+    VerifyRecord,
+)
+from converter.plugins import variants
+from converter.worker.onnxfile import checking, publishing, structure
+from converter.worker.pipeline import onnx_wording
+from converter.worker.pipeline.pipeline import Emit
+from converter.worker.recording import opening
+from converter.worker.recording.stages import OnError, Recorder, StageFailedError
+from converter.worker.reference import kept
+from converter.worker.reference.kept import Kept
+from converter.worker.reference.reference import References
+from converter.worker.sources import loading
+from converter.worker.verify import conclusion, domain, mutation, precision, verification
+from converter.worker.verify.verification import Verdict
+
+_ELSEWHERE = "the plugin of a variant may write into its own folder only"
+
+
+@dataclass
+class _Done:
+    """What has been found out so far; it outlives the stage that fails."""
+
+    check: CheckRecord = field(default_factory=CheckRecord)
+    verify: VerifyRecord = field(default_factory=VerifyRecord)
+    files: list[FileInfo] = field(default_factory=list)
+    onnx: OnnxInfo | None = None
+
+
+def run(job: Derived, emit: Emit, on_error: OnError | None = None) -> JobResult:
+    """Make and prove one artifact.
+
+    Returns:
+        The result; its files lie in ``job.staging_dir``, paths relative to that.
+    """
+    torch.set_num_threads(job.threads)
+    recorder = Recorder(job, emit, loading.describe, on_error)
+    done = _Done()
+    error: ErrorRecord | None = None
+    try:
+        _run(job, recorder, done)
+    except StageFailedError as failed:
+        error = failed.error
+    check = CheckRecord.of(recorder.records)
+    result = JobResult(
+        name=job.name,
+        artifact=job.artifact,
+        status="ok" if error is None else "oom" if error.code is Code.MEM_LIMIT else "failed",
+        error=error,
+        stages=recorder.records,
+        files=done.files,
+        onnx=done.onnx,
+        check=done.check.model_copy(update={"status": check.status}),
+        verify=done.verify,
+    )
+    return onnx_wording.of_result(result, job)
+
+
+def _run(job: Derived, recorder: Recorder, done: _Done) -> None:
+    plugin = variants.load(job.plugin)
+    options = plugin.Options.model_validate(job.options)
+    final = Path(job.staging_dir) / job.target
+    with recorder.stage("load"):
+        _unchanged(job)
+        found = kept.read(Path(job.references), job)
+        references, asked = precision.asked_of(found.references, found.job)
+    with recorder.stage("derive"):
+        _make(plugin, job, options, final)
+        _unchanged(job)
+    with recorder.stage("check") as notes:
+        if plugin.FORMAT != "onnx":
+            message = f"nothing here can verify files of the format {plugin.FORMAT}"
+            raise StageError(Code.DERIVE, message)
+        model = checking.load(final)
+        checking.check(model, asked.model_copy(update={"opset": None}), job.plugin, set())
+        done.check = precision.check(model, job)
+    with recorder.stage("verify"):
+        graph = structure.light(model)
+        del model  # the session holds its own copy of the weights
+        verdict = _verdict(final, graph, found, references, asked)
+        done.verify = verdict.record
+        if verdict.error is not None:
+            raise verdict.error
+        if job.verify.mutations:
+            folder = Path(job.staging_dir) / "damaged"
+            folder.mkdir()
+            verdict = mutation.prove(final, verdict, references, asked, {}, folder)
+            done.verify = verdict.record
+            shutil.rmtree(folder)
+            if verdict.error is not None:
+                raise verdict.error
+    with recorder.stage("publish"):
+        done.files = publishing.seal(final, graph)
+        done.onnx = publishing.described(graph, job, job.plugin, None)
+
+
+def _unchanged(job: Derived) -> None:
+    """Raise where the parent, or what was kept of it, is not what the runner hashed."""
+    parent, references = Path(job.parent_file), Path(job.references)
+    wanted = {parent.parent / name: wanted for name, wanted in job.parent_files.items()}
+    for path, expected in {**wanted, references: job.references_sha256}.items():
+        if not path.is_file() or sha256(path) != expected:
+            raise StageError(
+                Code.INPUT_CHANGED,
+                f"{path.name} of {job.parent} is not the file that was verified",
+                f"nothing may write there; if the plugin {job.plugin} does, it is at fault",
+            )
+
+
+def _make(plugin: variants.Variant, job: Derived, options: Any, final: Path) -> None:
+    """Have the plugin write its files, and nothing else, and take them over.
+
+    Raises:
+        StageError: DERIVE.
+    """
+    staging = Path(job.staging_dir)
+    folder = staging / "made"
+    folder.mkdir()
+    target = folder / final.name
+    before = _seen(staging, Path(job.parent_file).parent)
+    with _confined(folder, staging / "tmp") as strays:
+        try:
+            plugin.derive(Path(job.parent_file), target, options)
+        except ValueError as error:
+            raise StageError(Code.DERIVE, f"{job.plugin}: {error}") from error
+    after = _seen(staging, Path(job.parent_file).parent)
+    strays += sorted(name for name in {**before, **after} if before.get(name) != after.get(name))
+    if strays:
+        named = ", ".join(dict.fromkeys(Path(name).name for name in strays[:3]))
+        raise StageError(Code.DERIVE, f"{job.plugin} wrote outside its folder: {named}", _ELSEWHERE)
+    _take(job, target, staging)
+
+
+def _take(job: Derived, target: Path, staging: Path) -> None:
+    """Move the files of a plugin out of its folder.
+
+    Raises:
+        StageError: DERIVE, where there are others than one file and its external data.
+    """
+    wanted = [target.name, f"{target.name}.data"]
+    found = sorted(path.name for path in target.parent.iterdir())
+    others = [name for name in found if name not in wanted]
+    if target.name not in found:
+        instead = f", but {', '.join(others[:3])}" if others else ""
+        raise StageError(Code.DERIVE, f"{job.plugin} wrote no {target.name}{instead}")
+    if others:
+        raise StageError(
+            Code.DERIVE,
+            f"{job.plugin} wrote {', '.join(others[:3])} beside {target.name}",
+            "a variant is one file, with its external data in FILE.data",
+        )
+    for name in found:
+        path = target.parent / name
+        if path.is_symlink() or not path.is_file():
+            raise StageError(Code.DERIVE, f"{job.plugin} left {name}, which is no plain file")
+        os.rename(path, staging / name)
+    target.parent.rmdir()
+
+
+def _seen(*folders: Path) -> dict[str, tuple[int, int]]:
+    """The files of folders, with their size and when they changed: native code tells nobody."""
+    files = [path for folder in folders for path in folder.iterdir() if not path.is_dir()]
+    found = {str(path): path.lstat() for path in files}
+    return {name: (status.st_size, status.st_mtime_ns) for name, status in found.items()}
+
+
+@contextmanager
+def _confined(folder: Path, temporary: Path) -> Iterator[list[str]]:
+    """Within it files that Python opens for writing elsewhere are noted, and left in the list."""
+    strays: list[str] = []
+    allowed = (f"{folder.resolve()}/", f"{temporary.resolve()}/", "/dev/", "/proc/")
+
+    def listener(event: str, arguments: tuple[Any, ...]) -> None:
+        path = opening.written(event, arguments)
+        if path is not None and not path.startswith(allowed) and "__pycache__" not in path:
+            strays.append(path)
+
+    temporary.mkdir()
+    before, tempfile.tempdir = tempfile.tempdir, str(temporary)
+    try:
+        with opening.listening(listener):
+            yield strays
+    finally:
+        tempfile.tempdir = before
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _verdict(
+    final: Path, graph: ModelProto, found: Kept, references: References, job: Job
+) -> Verdict:
+    """The verdict on the file, which says on what it was verified."""
+    verdict = verification.verify(final, references, job, graph=graph)
+    verdict = precision.judged(verdict, final, references, job)
+    verdict = _with_domain(conclusion.drawn(verdict, references, job), found)
+    said = {entry.key: entry.value for entry in graph.metadata_props if entry.key == domain.KEY}
+    return conclusion.told(verdict, {domain.KEY: "", **said}, final, references, job, {})
+
+
+def _with_domain(verdict: Verdict, found: Kept) -> Verdict:
+    """With what the parent's record says of the model's code, which nobody ran again."""
+    record = verdict.record
+    changes: dict[str, Any] = {}
+    if record.domain is not None and found.domain is not None:
+        parent = found.domain
+        kept_ways = {"branches_seen": parent.branches_seen, "unreached": parent.unreached}
+        changes["domain"] = record.domain.model_copy(update=kept_ways)
+    if verdict.error is None:
+        said = [part for text in (found.reason, record.reason) if text for part in text.split("; ")]
+        changes["reason"] = "; ".join(dict.fromkeys(said)) or None
+    return replace(verdict, record=record.model_copy(update=changes))

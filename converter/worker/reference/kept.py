@@ -1,0 +1,215 @@
+"""What a conversion keeps for the artifacts that derive from its file.
+
+A file of arrays with a header in JSON: the cases, what PyTorch gives in each, and how far rounding
+may move that in each precision that is asked for. Whoever verifies a variant reads it and needs
+neither the model nor its code. Nothing in it is pickled.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from converter.model.errors import Code, StageError
+from converter.model.job import Domain, Job, Sensitivity, VerifyRecord
+from converter.model.spec import InputSpec
+from converter.worker.compare import detections
+from converter.worker.compare.numerics import Edge, Noise
+from converter.worker.compare.parts import Rounding
+from converter.worker.inputs.cases import Case
+from converter.worker.inputs.inputs import Array
+from converter.worker.inputs.patterns import Pattern
+from converter.worker.reference.exploration import Explored
+from converter.worker.reference.reference import Reference, References
+
+FILE = "references.npz"
+_HEADER = "header"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What was kept.
+
+    Attributes:
+        references: with the bounds of one precision.
+        job: with its inputs and axes, which an ONNX source knows first.
+        domain: on which the parent was verified.
+        reason: what the record of the parent says besides.
+    """
+
+    references: References
+    job: Job
+    domain: Domain | None
+    reason: str | None
+
+
+def write(
+    path: Path, references: References, job: Job, verify: VerifyRecord, precisions: Sequence[str]
+) -> None:
+    """Keep the references of a verified file.
+
+    Args:
+        verify: of the file.
+        precisions: for which the rounding of the model is measured, in each case.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    arrays: dict[str, Array] = {}
+    header = {
+        "cases": [_case(item, f"case{n}", arrays) for n, item in enumerate(references.cases)],
+        "noise": {
+            precision: _noises(references.in_precision(precision), f"{precision}.", arrays)
+            for precision in precisions
+        },
+        "names": references.names,
+        "detections": references.detections,
+        "sensitivity": _dumped(references.sensitivity),
+        "disabled_dropout": references.disabled_dropout,
+        "dropped": references.dropped,
+        "unproven": references.unproven,
+        "refused": references.explored.refused,
+        "left_out": references.explored.left_out,
+        "not_tried": references.explored.dropped,
+        "inputs": {name: _dumped(spec) for name, spec in job.inputs.items()},
+        "dynamic_axes": job.dynamic_axes,
+        "domain": _dumped(verify.domain),
+        "reason": verify.reason,
+    }
+    text = np.frombuffer(json.dumps(header).encode(), np.uint8)
+    with path.open("wb") as file:
+        np.savez(file, allow_pickle=False, **{_HEADER: text}, **arrays)
+
+
+def read(path: Path, job: Job) -> Kept:
+    """Read what was kept, with the bounds of the job's precision.
+
+    Raises:
+        StageError: IO, when it is none or has no such bounds.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as held:
+            header = json.loads(held[_HEADER].tobytes())
+            noise = header["noise"][job.precision]
+            references = References(
+                cases=[
+                    _reference(case, f"case{n}", noise[n], f"{job.precision}.case{n}", held)
+                    for n, case in enumerate(header["cases"])
+                ],
+                names=header["names"],
+                detections=header["detections"],
+                sensitivity=_read(Sensitivity, header["sensitivity"]),
+                disabled_dropout=header["disabled_dropout"],
+                dropped=header["dropped"],
+                unproven=header["unproven"],
+                explored=Explored(
+                    refused={
+                        symbol: {int(size): why for size, why in sizes.items()}
+                        for symbol, sizes in header["refused"].items()
+                    },
+                    dropped=header["not_tried"],
+                    left_out=header["left_out"],
+                ),
+                precision=job.precision,
+            )
+    except (OSError, ValueError, KeyError, IndexError) as error:
+        raise StageError(Code.IO, f"{path.name} of the parent cannot be read: {error}") from error
+    changed = {
+        "inputs": {name: _read(InputSpec, spec) for name, spec in header["inputs"].items()},
+        "dynamic_axes": {
+            name: {int(axis): symbol for axis, symbol in axes.items()}
+            for name, axes in header["dynamic_axes"].items()
+        },
+    }
+    domain = _read(Domain, header["domain"])
+    return Kept(references, job.model_copy(update=changed), domain, header["reason"])
+
+
+def _dumped(model: Any) -> Any:
+    return None if model is None else model.model_dump(mode="json")
+
+
+def _read(kind: Any, value: Any) -> Any:
+    return None if value is None else kind.model_validate_json(json.dumps(value))
+
+
+def _case(item: Reference, key: str, arrays: dict[str, Array]) -> dict[str, Any]:
+    case = item.case
+    arrays |= {f"{key}.input.{name}": array for name, array in item.inputs.items()}
+    arrays |= {f"{key}.output.{n}": array for n, array in enumerate(item.outputs)}
+    return {
+        "label": case.label,
+        "inputs": {name: _dumped(spec) for name, spec in case.inputs.items()},
+        "sample": case.sample,
+        "sizes": case.sizes,
+        "filled": {name: [p.name, p.ties] for name, p in case.filled.items()},
+        "stated": case.stated,
+        "outputs": len(item.outputs),
+    }
+
+
+def _reference(
+    told: Mapping[str, Any], key: str, noise: Any, noise_key: str, held: Mapping[str, Array]
+) -> Reference:
+    case = Case(
+        label=told["label"],
+        inputs={name: _read(InputSpec, spec) for name, spec in told["inputs"].items()},
+        sample=told["sample"],
+        sizes=told["sizes"],
+        filled={
+            name: Pattern(pattern, _drawn, ties=ties)
+            for name, (pattern, ties) in told["filled"].items()
+        },
+        stated=told["stated"],
+    )
+    return Reference(
+        case,
+        {name: held[f"{key}.input.{name}"] for name in case.inputs},
+        [held[f"{key}.output.{n}"] for n in range(told["outputs"])],
+        noise=_noise(noise, noise_key, held),
+        exact=True,
+    )
+
+
+def _drawn(*_: Any) -> Array:
+    raise AssertionError("the values of a kept case are kept too")
+
+
+def _noises(references: References, key: str, arrays: dict[str, Array]) -> list[Any]:
+    return [
+        _keep_noise(references.noise_of(item), f"{key}case{n}", arrays)
+        for n, item in enumerate(references.cases)
+    ]
+
+
+def _keep_noise(noise: Noise, key: str, arrays: dict[str, Array]) -> dict[str, Any]:
+    for n, part in enumerate(noise.parts):
+        for axis, values in part.slices.items():
+            arrays[f"{key}.slices.{n}.{axis}"] = np.asarray(values)
+    edge = noise.edge(detections.RUNS)
+    for place, rows in edge.rows.items():
+        arrays[f"{key}.edge.{place}"] = rows
+    arrays[f"{key}.edge"] = edge.of
+    return {
+        "floors": noise.floors,
+        "slices": [list(part.slices) for part in noise.parts],
+        "decades": [list(part.decades.items()) for part in noise.parts],
+        "edge": list(edge.rows),
+    }
+
+
+def _noise(told: Mapping[str, Any], key: str, held: Mapping[str, Array]) -> Noise:
+    parts = [
+        Rounding(
+            {axis: held[f"{key}.slices.{n}.{axis}"] for axis in axes},
+            {int(power): value for power, value in decades},
+        )
+        for n, (axes, decades) in enumerate(zip(told["slices"], told["decades"], strict=True))
+    ]
+    edge = Edge({place: held[f"{key}.edge.{place}"] for place in told["edge"]}, held[f"{key}.edge"])
+    return Noise(told["floors"], parts, lambda runs: edge)

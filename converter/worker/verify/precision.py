@@ -1,0 +1,118 @@
+"""Files of another precision than the model: what they are to be, and what judges them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from onnx import ModelProto, TensorProto
+
+from converter.model.errors import Code, StageError
+from converter.model.job import CheckRecord, Job
+from converter.worker.inputs.inputs import Array
+from converter.worker.onnxfile import precision as held
+from converter.worker.reference.reference import Reference, References
+from converter.worker.verify import overflow
+from converter.worker.verify.verification import Verdict
+
+FULL = "float32"
+_TYPES = {"float16": TensorProto.FLOAT16}
+# Of the weights and of the nodes with floats: normalisations and what nobody has in half may stay.
+_LEAST_WEIGHTS, _LEAST_NODES = 0.5, 0.5
+
+
+def asked_of(references: References, job: Job) -> tuple[References, Job]:
+    """The references, and the job, as a file of the job's precision is judged by them.
+
+    Where its inputs and outputs are of that precision too, it is fed inputs that are rounded to it
+    and compared with outputs that are.
+    """
+    if job.precision == FULL:
+        return references, job
+    if references.precision != job.precision:
+        references = references.in_precision(job.precision)
+    if not job.cast_io:
+        return references, job
+    cases = [_cast(item, job) for item in references.cases]
+    inputs = {
+        name: spec.model_copy(update={"dtype": job.precision}) if spec.dtype == FULL else spec
+        for name, spec in job.inputs.items()
+    }
+    return replace(references, cases=cases), job.model_copy(update={"inputs": inputs})
+
+
+def feeds(arrays: Mapping[str, Array], job: Job) -> dict[str, Array]:
+    """Inputs as a file of the job is fed them."""
+    if not job.cast_io:
+        return dict(arrays)
+    return {name: _rounded(array, job.precision) for name, array in arrays.items()}
+
+
+def _cast(item: Reference, job: Job) -> Reference:
+    inputs = {
+        name: spec.model_copy(update={"dtype": job.precision}) if spec.dtype == FULL else spec
+        for name, spec in item.case.inputs.items()
+    }
+    return replace(
+        item,
+        case=replace(item.case, inputs=inputs),
+        inputs=feeds(item.inputs, job),
+        outputs=[_rounded(output, job.precision) for output in item.outputs],
+    )
+
+
+def _rounded(array: Array, precision: str) -> Array:
+    return array.astype(precision) if array.dtype.name == FULL else array
+
+
+def check(model: ModelProto, job: Job) -> CheckRecord:
+    """How much of a file is of the precision that it is called by.
+
+    Raises:
+        StageError: PRECISION_NOT_REACHED.
+    """
+    if job.precision == FULL:
+        return CheckRecord(status="passed")
+    shares = held.shares(model, _TYPES[job.precision])
+    record = CheckRecord(
+        status="passed",
+        precision_weights=round(shares.weights, 4),
+        precision_nodes=round(shares.nodes, 4),
+    )
+    if shares.weights < _LEAST_WEIGHTS or shares.nodes < _LEAST_NODES:
+        raise StageError(
+            Code.PRECISION_NOT_REACHED,
+            f"only {shares.weights:.0%} of the weights and {shares.nodes:.0%} of the nodes with "
+            f"floats are {job.precision}",
+            f"shorten what is kept in {FULL} (op_block_list), or leave this variant out",
+        )
+    return record
+
+
+def judged(
+    verdict: Verdict, file: Path, references: References, job: Job, provider: str = "cpu"
+) -> Verdict:
+    """The verdict with what a CPU cannot show of a float16 file: that its arithmetic overflows.
+
+    ONNX Runtime's CPU computes float16 in float32 (``arithmetic: emulated``).
+    """
+    if job.precision == FULL:
+        return verdict
+    emulated = provider == "cpu"
+    record = verdict.record.model_copy(update={"arithmetic": "emulated" if emulated else "native"})
+    verdict = replace(verdict, record=record)
+    if verdict.error is not None or not emulated:
+        return verdict
+    traced = references.cases[0]
+    found = overflow.first(file, traced.inputs)
+    if found is None:
+        return verdict
+    error = StageError(
+        Code.VERIFY_NONFINITE,
+        f"case {traced.case}: {found}; the CPU computes it in {FULL} and shows finite numbers",
+        "let that operator compute in float32 (op_block_list, node_block_list)",
+    )
+    changes = {"status": "failed", "reason": error.message}
+    record = record.model_copy(update=changes)
+    return replace(verdict, record=record, error=error, failed=traced)
