@@ -1,0 +1,1 @@
+"""Variants: a verified ONNX file in another precision, or for another runtime."""
