@@ -1,0 +1,500 @@
+"""A float32 model as a float16 one, by the type constraints of ONNX's operator schemas.
+
+Three steps over ``onnx_ir``: which nodes must compute in float32 (``_Survey``), which type every
+float32 tensor gets (``_Typing``), and the casts where both meet (``_Rewriting``). A tensor keeps
+its name; only the outputs of added casts get new ones.
+
+Operators whose schema refuses float16 (Range, NonMaxSuppression, TreeEnsemble…), one by one or for
+single inputs (``scales`` of Resize, ``x_scale`` of DequantizeLinear below opset 19), need no list:
+the schema of the model's opset says so. ``BLOCKED_OPS`` has those that it does not tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from onnx.external_data_helper import uses_external_data
+from onnx_ir.passes.common import InlinePass
+
+from converter.worker.onnxfile import precision, structure
+
+BLOCKED_OPS = frozenset({
+    # Sums over many elements: 2048 + 1 is 2048 in float16.
+    "CumSum",
+    # Coordinates: float16 tells pixels of an image apart up to 2048 only.
+    "RoiAlign", "MaxRoiPool", "GridSample", "AffineGrid",
+    # Signals: a transform sums over its whole length, and no runtime has float16 kernels.
+    "DFT", "STFT",
+    # Draws and their densities.
+    "Multinomial", "Bernoulli",
+    # Quantisation: int8 kernels take float32 scales, and a float16 scale breaks their fusions.
+    "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul",
+    # The bits of a float32 are meant.
+    "BitCast",
+    # Sequences and optionals cannot be cast; what is in them stays as it is.
+    "OptionalGetElement", "Optional",
+})  # fmt: skip
+
+_FLOAT, _HALF = ir.DataType.FLOAT, ir.DataType.FLOAT16
+_LIMIT = float(np.finfo(np.float16).max)
+# Relative L2 error above which a constant counts as lost: 1e-6 (1 %) is kept, 1e-7 (19 %) is not.
+_LOST = 0.05
+_CONTROL_FLOW = frozenset({"If", "Loop", "Scan"})
+# Their result is of the type that this module gives it.
+_TYPED = frozenset({"Cast", "CastLike", "Constant", "ConstantOfShape", "If"})
+# They read any type, at these inputs: float32 needs no cast before them.
+_READS_ANY = {"Cast": 0, "CastLike": 0, "Shape": 0, "Size": 0}
+# They hand values on unchanged.
+_MOVES = frozenset({
+    "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Expand", "Tile", "Transpose",
+    "Slice", "Split", "Gather", "GatherND", "GatherElements", "Concat", "Where", "Pad",
+})  # fmt: skip
+# Their values do not depend on the values of their inputs.
+_FILLS = frozenset({"ConstantOfShape", "EyeLike", "RandomNormalLike", "RandomUniformLike"})
+
+
+def convert(
+    model: onnx.ModelProto,
+    *,
+    keep_io_types: bool,
+    op_block_list: Sequence[str],
+    node_block_list: Sequence[str] = (),
+) -> onnx.ModelProto:
+    """The same model with float16 weights and arithmetic; ``model`` is not changed.
+
+    Constants that float16 cannot hold (an attention mask of -3.4e38, an epsilon of 1e-12) stay
+    float32, as do the nodes that compute with them and those after these. So does arithmetic on
+    sizes and coordinates, which come from shapes and constants only. Local functions are inlined:
+    their tensors have no types of their own.
+
+    Args:
+        model: with its weights in memory.
+        keep_io_types: graph inputs and outputs stay float32, with casts behind and before them.
+        op_block_list: operators that compute in float32, as ``Op`` or ``domain::Op``.
+        node_block_list: names of nodes that compute in float32.
+
+    Raises:
+        ValueError: there is no such model in float16, or a blocked node is not in the model.
+    """
+    _refuse(model)
+    if model.functions:
+        inlined = InlinePass()(ir.from_proto(model)).model
+        model = ir.to_proto(inlined)
+    missing = set(node_block_list) - {node.name for node in structure.nodes(model.graph)}
+    if missing:
+        raise ValueError(f"node_block_list: the model has no node {', '.join(sorted(missing))}")
+    result = ir.from_proto(model)
+    survey = _Survey(result, BLOCKED_OPS | set(op_block_list), frozenset(node_block_list))
+    survey.read_types(result.graph, precision.infer_types(model).graph)
+    survey.visit(result.graph, False)
+    typing = _Typing(survey, keep_io_types)
+    typing.decide(result.graph)
+    _Rewriting(typing, result.graph).rewrite(result.graph)
+    return ir.to_proto(result)
+
+
+def _refuse(model: onnx.ModelProto) -> None:
+    """Refuse what ``onnx_ir`` would drop, and weights that are elsewhere."""
+    if model.training_info:
+        raise ValueError("the model holds training_info, which float16 conversion does not support")
+    graphs = [model.graph]
+    for graph in graphs:
+        for sparse in graph.sparse_initializer:
+            raise ValueError(f"initializer {sparse.values.name} is sparse, which is not supported")
+        graphs += [inner for node in graph.node for inner in precision.subgraphs(node)]
+    for tensor in structure.tensors(model):
+        if uses_external_data(tensor):
+            raise ValueError(f"the values of {tensor.name} are in another file: load them first")
+
+
+def _subgraphs(node: ir.Node) -> Iterator[ir.Graph]:
+    for attribute in node.attributes.values():
+        if attribute.type == ir.AttributeType.GRAPH:
+            yield attribute.as_graph()
+        elif attribute.type == ir.AttributeType.GRAPHS:
+            yield from attribute.as_graphs()
+
+
+def _values(graph: ir.Graph) -> Iterator[ir.Value]:
+    """What a graph itself defines."""
+    inputs = list(graph.inputs)
+    yield from inputs
+    yield from (value for value in graph.initializers.values() if value not in inputs)
+    for node in graph:
+        yield from node.outputs
+
+
+def _survives(values: np.ndarray) -> bool:
+    """Whether float16 holds these values: none becomes infinite, and they are not lost as a whole.
+
+    Single weights of a large tensor that become 0 are no loss.
+    """
+    if values.dtype.kind in "OSU":
+        return True
+    with np.errstate(over="ignore"):
+        norm = np.linalg.norm(values.astype(np.float32, copy=False).ravel())
+    peak = np.abs(values).max(initial=0)
+    # A value is off by 2**-11 of itself, or by 2**-25 where that is more.
+    if peak <= _LIMIT and values.size**0.5 * 2.0**-25 <= _LOST / 2 * norm < np.inf:
+        return True
+    finite = values[np.isfinite(values)].astype(np.float64)
+    with np.errstate(over="ignore"):
+        half = finite.astype(np.float16).astype(np.float64)
+    if not np.isfinite(half).all():
+        return False
+    return bool(np.linalg.norm(half - finite) <= _LOST * np.linalg.norm(finite))
+
+
+class _Survey:
+    """Which nodes compute in float32.
+
+    Attributes:
+        precise: these nodes.
+        opset: version of the default domain; None when the model imports none.
+        types: element type of each tensor; 0 for what is no dense tensor.
+        frail: how far a constant that float16 cannot hold reaches: 2 for itself, wherever it is
+            moved, 1 for the result of an operator on it (``x + 1e-12``, ``1e6 * mask``).
+    """
+
+    def __init__(self, model: ir.Model, ops: frozenset[str], nodes: frozenset[str]) -> None:
+        self.precise: set[ir.Node] = set()
+        self.types: dict[ir.Value, int] = {}
+        self.frail: dict[ir.Value, int] = {}
+        # Values that follow from shapes and constants, and those among them that hold sizes.
+        self._static: set[ir.Value] = set()
+        self._sized: set[ir.Value] = set()
+        self._imports = {d or "ai.onnx": version for d, version in model.opset_imports.items()}
+        self.opset = self._imports.get("ai.onnx")
+        self._ops = ops
+        self._nodes = nodes
+
+    def read_types(self, graph: ir.Graph, inferred: onnx.GraphProto) -> None:
+        """Note the types of a graph and its subgraphs."""
+        known = precision.declared_types(inferred)
+        for value in _values(graph):
+            if value.name in known:
+                self.types[value] = known[value.name].tensor_type.elem_type
+        for node, twin in zip(graph, inferred.node, strict=True):
+            for inner, body in zip(_subgraphs(node), precision.subgraphs(twin), strict=True):
+                self.read_types(inner, body)
+
+    def is_float(self, value: ir.Value | None) -> bool:
+        return value is not None and self.types.get(value) == _FLOAT
+
+    def schema(self, node: ir.Node) -> onnx.defs.OpSchema | None:
+        """The operator's schema at the model's opset; None for one that ONNX does not know."""
+        return precision.schema_of(node.domain, node.op_type, self._imports)
+
+    def takes_half(self, node: ir.Node, index: int, *, output: bool = False) -> bool:
+        """Whether the schema allows float16 at an input or output of a node."""
+        schema = self.schema(node)
+        formals = () if schema is None else schema.outputs if output else schema.inputs
+        if not formals:
+            return False
+        return "tensor(float16)" in formals[min(index, len(formals) - 1)].types
+
+    def visit(self, graph: ir.Graph, precise: bool) -> None:
+        """Judge the nodes of a graph in order, those of subgraphs with the node that has them."""
+        for value in graph.initializers.values():
+            if value not in graph.inputs:
+                self._static.add(value)
+            self._weigh(value)
+        for node in graph:
+            if precise or self._blocked(node) or self._follows(node) or self._measures(node):
+                self.precise.add(node)
+            else:
+                self._require_types(node)
+            self._mark(node)
+            for inner in _subgraphs(node):
+                self.visit(inner, node in self.precise)
+
+    def _blocked(self, node: ir.Node) -> bool:
+        """Whether the node itself says so: its operator, its name, its attributes."""
+        qualified = structure.qualified(node.domain, node.op_type)
+        schema = self.schema(node)
+        if qualified in self._ops or (node.name and node.name in self._nodes) or schema is None:
+            return True
+        # ai.onnx.ml: estimators, with thresholds in float attributes.
+        if node.domain:
+            return True
+        values = (*node.inputs, *node.outputs)
+        kinds = {self.types[value] for value in values if value in self.types}
+        if 0 in kinds and node.op_type not in _CONTROL_FLOW:
+            return True
+        if node.op_type == "Constant":
+            return "sparse_value" in node.attributes
+        # ONNX Runtime's CPU kernels refuse float16 with a reduction, and only as they run.
+        if node.op_type.startswith("Scatter"):
+            return node.attributes.get_string("reduction", "none") != "none"
+        # Running statistics move by steps that float16 does not see.
+        if node.op_type == "BatchNormalization" and node.attributes.get_int("training_mode", False):
+            return True
+        given = {formal.type_str for formal in schema.inputs}
+        by_attribute = any("tensor(float16)" in f.types and f.type_str not in given
+                           for f in schema.outputs)  # fmt: skip
+        if by_attribute and node.op_type not in _TYPED:
+            return True
+        return any(
+            np.isfinite(number) and abs(number) > _LIMIT
+            for attribute in node.attributes.values()
+            if attribute.type in (ir.AttributeType.FLOAT, ir.AttributeType.FLOATS)
+            for number in np.atleast_1d(attribute.value)
+        )
+
+    def _follows(self, node: ir.Node) -> bool:
+        """Whether it computes with a constant that float16 cannot hold, or right after one."""
+        return node.op_type not in _READS_ANY and any(
+            value is not None and value in self.frail for value in node.inputs
+        )
+
+    def _measures(self, node: ir.Node) -> bool:
+        """Whether it computes with sizes and constants only."""
+        floats = [value for value in node.inputs if value is not None and self.is_float(value)]
+        return (
+            node.op_type not in _READS_ANY
+            and not self._sized.isdisjoint(floats)
+            and self._static.issuperset(floats)
+        )
+
+    def _mark(self, node: ir.Node) -> None:
+        """Note what is known of the values that a node gives."""
+        if node.op_type in ("Constant", "Cast", "ConstantOfShape"):
+            self._weigh(node.outputs[0])
+        reach = max((self.frail.get(v, 0) for v in node.inputs if v is not None), default=0)
+        if node.op_type not in _MOVES:
+            reach -= 1
+        floats = [value for value in node.outputs if self.is_float(value)]
+        if reach > 0 and node.op_type not in _READS_ANY:
+            self.frail.update(dict.fromkeys(floats, reach))
+        if node.op_type in ("Shape", "Size"):
+            self._static.update(node.outputs)
+            self._sized.update(node.outputs)
+            return
+        read = self._read(node)
+        if node.op_type == "Constant" or (read and self._static.issuperset(read)):
+            self._static.update(node.outputs)
+            if node.op_type not in _FILLS and not self._sized.isdisjoint(read):
+                self._sized.update(node.outputs)
+
+    def _read(self, node: ir.Node) -> list[ir.Value]:
+        """Inputs whose values the result is made of: those of its type where there are any."""
+        schema = self.schema(node)
+        given = [value for value in node.inputs if value is not None]
+        if schema is None or not schema.outputs or not schema.inputs or any(_subgraphs(node)):
+            return []
+        kind = schema.outputs[0].type_str
+        formals = schema.inputs
+        same = [
+            value
+            for index, value in enumerate(node.inputs)
+            if value is not None and formals[min(index, len(formals) - 1)].type_str == kind
+        ]
+        return same or given
+
+    def _weigh(self, value: ir.Value) -> None:
+        """Note a constant that float16 cannot hold, also as one that is cast from another type."""
+        if not self.is_float(value):
+            return
+        node = value.producer()
+        source: ir.Value | None = value
+        if node is not None and node.op_type == "Cast":
+            source = node.inputs[0]
+        if node is not None and node.op_type == "ConstantOfShape":
+            filling = node.attributes.get("value")
+            tensor = filling.as_tensor() if filling else None
+        else:
+            tensor = ir.convenience.get_const_tensor(source) if source is not None else None
+        if tensor is not None and not _survives(tensor.numpy()):
+            self.frail[value] = 2
+
+    def _require_types(self, node: ir.Node) -> None:
+        if node.op_type in _READS_ANY:
+            return
+        outputs = [value for value in node.outputs if value.uses() or value.is_graph_output()]
+        for value in (*node.inputs, *outputs):
+            if value is not None and value not in self.types:
+                raise ValueError(
+                    f"the type of tensor {value.name} at node {node.name or node.op_type} cannot "
+                    "be inferred"
+                )
+
+
+class _Typing:
+    """The type of every float32 tensor, and what nodes and graphs want.
+
+    Attributes:
+        kinds: float32 tensor → its type now.
+    """
+
+    def __init__(self, survey: _Survey, keep_io_types: bool) -> None:
+        self.survey = survey
+        self.kinds: dict[ir.Value, ir.DataType] = {}
+        self._outer = _FLOAT if keep_io_types else _HALF
+
+    def decide(self, graph: ir.Graph, inner: ir.DataType | None = None) -> None:
+        """Give each tensor of a graph and its subgraphs a type.
+
+        Args:
+            graph: the graph.
+            inner: the type of a subgraph's inputs and outputs; None for the model's graph.
+        """
+        outward = self._outer if inner is None else inner
+        outputs = set(graph.outputs)
+        for value in _values(graph):
+            if self.survey.is_float(value):
+                wanted = outward if value in outputs else None
+                self.kinds[value] = self._kind(value, outward, wanted)
+        for node in graph:
+            for body in _subgraphs(node):
+                self.decide(body, self.boundary(node))
+
+    def boundary(self, node: ir.Node | None) -> ir.DataType:
+        """The type at the border of a node's subgraphs, or of the model without a node."""
+        if node is None:
+            return self._outer
+        return _FLOAT if node in self.survey.precise else _HALF
+
+    def wanted(self, node: ir.Node, index: int) -> ir.DataType | None:
+        """The type that a node wants at an input; None for any."""
+        if _READS_ANY.get(node.op_type) == index and not node.domain:
+            return None
+        if node in self.survey.precise or not self.survey.takes_half(node, index):
+            return _FLOAT
+        return _HALF
+
+    def _kind(
+        self, value: ir.Value, outward: ir.DataType, wanted: ir.DataType | None
+    ) -> ir.DataType:
+        node = value.producer()
+        if node is None and not value.is_initializer():
+            return outward
+        if node is not None:
+            if node in self.survey.precise:
+                return _FLOAT
+            if node.op_type not in ("Constant", "Cast"):
+                takes = self.survey.takes_half(node, node.outputs.index(value), output=True)
+                return _HALF if takes and self.survey.frail.get(value) != 2 else _FLOAT
+        if self.survey.frail.get(value) == 2:
+            return _FLOAT
+        # Constants and casts come in the type that is needed; a cast down from float32 is exact
+        # for those that need it.
+        needs = {self.wanted(user, index) for user, index in value.uses()}
+        return wanted or (_FLOAT if _FLOAT in needs else _HALF)
+
+
+class _Rewriting:
+    """Types, constants and casts put into the graph."""
+
+    def __init__(self, typing: _Typing, graph: ir.Graph) -> None:
+        self._typing = typing
+        self._kinds = typing.kinds
+        self._survey = typing.survey
+        self._casts: dict[ir.Value, ir.Value] = {}
+        self._names = {
+            value.name
+            for each in (graph, *graph.subgraphs())
+            for value in _values(each)
+        }  # fmt: skip
+
+    def rewrite(self, graph: ir.Graph, owner: ir.Node | None = None) -> None:
+        """Rewrite a graph and its subgraphs."""
+        for value in list(_values(graph)):
+            self._retype(value)
+        nodes = list(graph)
+        self._outputs(graph, self._typing.boundary(owner))
+        for node in nodes:
+            for index, value in enumerate(node.inputs):
+                kind = self._typing.wanted(node, index)
+                if value is not None and kind and self._kinds.get(value, kind) != kind:
+                    node.replace_input_with(index, self._cast(value, kind))
+            for body in _subgraphs(node):
+                self.rewrite(body, node)
+
+    def _retype(self, value: ir.Value) -> None:
+        """Say a tensor's type where its graph declares one, and convert a constant."""
+        kind = self._kinds.get(value)
+        if isinstance(value.type, ir.TensorType) and self._survey.types.get(value):
+            value.dtype = kind or ir.DataType(self._survey.types[value])
+        if value.is_initializer():
+            if kind == _HALF and value.const_value is not None:
+                value.const_value = _half(value.const_value)
+            if not value.is_graph_input():
+                # The tensor itself says both; `onnx_ir` would add a value_info.
+                value.type = value.shape = None
+        node = value.producer()
+        if node is None or kind != _HALF:
+            return
+        if node.op_type == "Cast":
+            node.attributes["to"] = ir.AttrInt64("to", _HALF)
+        elif node.op_type == "Constant":
+            constant = ir.convenience.get_const_tensor(value)
+            node.attributes.clear()
+            node.attributes["value"] = ir.AttrTensor("value", _half(constant))
+        elif node.op_type == "ConstantOfShape":
+            filling = node.attributes.get("value")
+            old = filling.as_tensor() if filling else ir.tensor(np.zeros(1, np.float32))
+            node.attributes["value"] = ir.AttrTensor("value", _half(old))
+
+    def _outputs(self, graph: ir.Graph, kind: ir.DataType) -> None:
+        """Cast outputs of a graph that are of the other type; the cast takes over the name."""
+        for index, value in enumerate(graph.outputs):
+            if self._kinds.get(value, kind) == kind:
+                continue
+            if kind == _HALF and self._survey.frail.get(value) == 2:
+                raise ValueError(
+                    f"output {value.name} holds constants that float16 cannot hold: keep the types "
+                    "of inputs and outputs, or block the operator whose subgraph it ends"
+                )
+            node = value.producer()
+            if value in self._casts or node is None or node.graph is not graph:
+                graph.outputs[index] = self._cast(value, kind)
+                continue
+            name = value.name
+            value.name = self._unused(name, self._kinds[value])
+            graph.outputs[index] = cast = self._cast(value, kind, name)
+            cast.shape, cast.doc_string = value.shape, value.doc_string
+            cast.type = ir.TensorType(kind)
+            cast.metadata_props.update(value.metadata_props)
+
+    def _cast(self, value: ir.Value, kind: ir.DataType, name: str | None = None) -> ir.Value:
+        """The one cast of a tensor, right behind what defines it."""
+        if value not in self._casts:
+            if self._survey.opset is None:
+                raise ValueError(
+                    f"tensor {value.name} needs a cast, but the model imports no opset of ai.onnx"
+                )
+            name = name or self._unused(value.name, kind)
+            cast = ir.node("Cast", [value], {"to": int(kind)}, name=f"{name}_cast")
+            cast.outputs[0].name = name
+            self._casts[value] = cast.outputs[0]
+            maker, graph = value.producer(), value.graph
+            assert graph is not None
+            if maker is not None:
+                graph.insert_after(maker, cast)
+            elif len(graph):
+                graph.insert_before(graph[0], cast)
+            else:
+                graph.append(cast)
+        return self._casts[value]
+
+    def _unused(self, name: str | None, kind: ir.DataType) -> str:
+        free = name = f"{name}_{'float16' if kind == _HALF else 'float32'}"
+        number = 1
+        while free in self._names:
+            number += 1
+            free = f"{name}_{number}"
+        self._names.add(free)
+        return free
+
+
+def _half(tensor: ir.TensorProtocol | None) -> ir.TensorProtocol:
+    assert tensor is not None
+    return ir.Tensor(
+        tensor.numpy().astype(np.float16),
+        name=tensor.name,
+        doc_string=tensor.doc_string,
+        metadata_props=dict(tensor.metadata_props),
+    )
