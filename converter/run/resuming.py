@@ -13,7 +13,7 @@ from converter.layout import claim, delivery, files
 from converter.model import manifest
 from converter.model.errors import Code, RunError
 from converter.model.job import Job
-from converter.model.manifest import Manifest, Row
+from converter.model.manifest import Manifest, Row, models_of
 from converter.plan import keys
 from converter.plan.jobs import Plan
 from converter.run.reuse import CacheSession
@@ -45,14 +45,14 @@ def settled(plan: Plan, directory: Path, cache: CacheSession) -> tuple[Plan, str
     before = earlier(directory)
     again: dict[str, str | None] = {}
     for job in plan.jobs:
-        row = rows.get(job.name)
-        again[job.name] = _why_again(job, row, directory, cache, before) if row else None
-    jobs = [job for job in plan.jobs if job.name not in rows or again[job.name] is not None]
-    undone = {job.name for job in jobs}
-    kept = [rows[job.name] for job in plan.jobs if job.name not in undone]
+        row = rows.get(job.label)
+        again[job.label] = _why_again(job, row, directory, cache, before) if row else None
+    jobs = [job for job in plan.jobs if job.label not in rows or again[job.label] is not None]
+    undone = {job.label for job in jobs}
+    kept = [rows[job.label] for job in plan.jobs if job.label not in undone]
     try:
         # The record first: a kill in between leaves files that no row speaks of.
-        text = "".join(f"{row.model_dump_json()}\n" for row in kept)
+        text = "".join(f"{model.model_dump_json()}\n" for model in models_of(kept))
         manifest.write_atomic(directory / manifest.RESULTS, text)
         _clear(directory, jobs)
     except OSError as error:

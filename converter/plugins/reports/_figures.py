@@ -150,7 +150,8 @@ def _times(rows: Sequence[Row]) -> Figure:
                     "y": list(range(len(shown))),
                     "x": [_spent(row, stage) for row in shown],
                     "text": [
-                        f"{escape(row.label)}<br>{stage} {_spent(row, stage):.2f} s" for row in shown
+                        f"{escape(row.label)}<br>{stage} {_spent(row, stage):.2f} s"
+                        for row in shown
                     ],
                     "textposition": "none",
                     "hoverinfo": "text",
