@@ -16,6 +16,7 @@ from converter.finalize import baseline, history, retention
 from converter.layout import delivery
 from converter.model import manifest
 from converter.model.errors import ConfigError
+from converter.model.manifest import model_of
 
 
 def night(
