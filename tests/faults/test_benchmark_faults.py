@@ -57,7 +57,7 @@ def test_a_crash_and_a_hang_cost_only_their_measurements(
     trust = {"CONVERTER_TRUST": str(tmp_path)}
     done = converter_command(*entries, *limits, "hydra.run.dir=run", **trust)
     assert done.returncode == 0, done.stdout + done.stderr
-    rows = {row.name: row for row in manifest.read(tmp_path / "run").models}
+    rows = {row.name: row for row in manifest.read(tmp_path / "run").rows}
     assert {row.status for row in rows.values()} == {"ok"}
     for name, row in rows.items():
         assert (tmp_path / f"run/models/{name}/{name}.onnx").exists()

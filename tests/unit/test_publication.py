@@ -39,7 +39,8 @@ def holds(target: Path) -> dict[str, bytes]:
     index = zoo_index.read(target)
     named = set()
     for entry in index.models.values():
-        for part in [entry, *entry.external_data]:
+        derived = [part for variant in entry.variants.values() for part in variant.files]
+        for part in [entry, *entry.external_data, *derived]:
             path = target / part.path
             assert (path.stat().st_size, files.sha256(path)) == (part.bytes, part.sha256)
             named.add(path)

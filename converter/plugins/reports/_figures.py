@@ -189,7 +189,7 @@ def _markers(
         "name": escape(_facts.short(provider)),
         "x": [value for _, value in points],
         "y": [at for at, _ in points],
-        "text": [f"{escape(rows[at].name)}<br>{number(value)} {unit}" for at, value in points],
+        "text": [f"{escape(rows[at].label)}<br>{number(value)} {unit}" for at, value in points],
         "hoverinfo": "text+name",
     }
 
