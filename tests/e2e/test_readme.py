@@ -121,7 +121,7 @@ def test_the_users_own_model_converts(converter_command: Command, tmp_path: Path
     listed = subprocess.run(
         [sys.executable, *shlex.split(show)[1:]], cwd=tmp_path, capture_output=True, text=True
     )
-    assert listed.stdout.split() == ["ok", "classifier"]
+    assert listed.stdout.split() == ["ok", "classifier", "onnx"]
 
 
 @pytest.mark.slow
