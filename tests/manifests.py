@@ -7,7 +7,6 @@ from typing import Any
 from converter.model.errors import Code
 from converter.model.job import (
     STAGES,
-    Artifact,
     Branch,
     CaseCheck,
     Domain,
@@ -16,6 +15,7 @@ from converter.model.job import (
     FileInfo,
     InputDomain,
     Latency,
+    OnnxInfo,
     OutputCheck,
     SimplifyRecord,
     StageRecord,
@@ -26,27 +26,23 @@ from converter.model.job import (
 from converter.model.manifest import (
     Environment,
     Manifest,
-    ModelRecord,
     Request,
+    Row,
     RunInfo,
     WeightsInfo,
     counts,
+    models_of,
 )
 from converter.model.spec import InputSpec
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+NO_FILE: dict[str, Any] = {"files": [], "onnx": None}
 _MESSAGE = "input factor is not in the graph (it has: x)"
 
 
-def ok(
-    name: str, *, nodes: int = 8, opset: int = 17, size: int = 1_000_000, **changes: Any
-) -> ModelRecord:
+def ok(name: str, *, nodes: int = 8, opset: int = 17, size: int = 1_000_000, **changes: Any) -> Row:
     """A row of a converted model; ``changes`` replace its fields."""
-    artifact = Artifact(
-        path=f"models/{name}/{name}.onnx",
-        bytes=size,
-        sha256="0" * 64,
-        external_data=[FileInfo(path=f"models/{name}/{name}.onnx.data", bytes=5, sha256="1" * 64)],
+    onnx = OnnxInfo(
         exporter="torchscript",
         opset=opset,
         opsets={"ai.onnx": opset},
@@ -65,11 +61,21 @@ def ok(
             ops_after={"Conv": nodes},
         ),
     )
-    fields = {"status": "ok", "artifact": artifact, "verify": _verified(), "attempts": 1}
+    files = [
+        FileInfo(path=f"models/{name}/{name}.onnx", bytes=size, sha256="0" * 64),
+        FileInfo(path=f"models/{name}/{name}.onnx.data", bytes=5, sha256="1" * 64),
+    ]
+    fields = {
+        "status": "ok",
+        "files": files,
+        "onnx": onnx,
+        "verify": _verified(),
+        "attempts": 1,
+    }
     return _row(name, opset, fields | changes)
 
 
-def failed(name: str, *, message: str = _MESSAGE, mark: str = "aa", **changes: Any) -> ModelRecord:
+def failed(name: str, *, message: str = _MESSAGE, mark: str = "aa", **changes: Any) -> Row:
     """A row of a model that failed; ``mark`` is the fingerprint of the cause."""
     error = ErrorRecord(
         stage="check",
@@ -80,6 +86,15 @@ def failed(name: str, *, message: str = _MESSAGE, mark: str = "aa", **changes: A
         fingerprint=mark,
     )
     return _row(name, 17, {"status": "failed", "error": error, "attempts": 1} | changes)
+
+
+def fp16(row: Row, **changes: Any) -> Row:
+    """The row of a model's ONNX file as that of its variant in half precision."""
+    made = {"id": "fp16", "precision": "float16", "parent": "onnx"}
+    if row.files:
+        path = f"models/{row.name}/{row.name}.fp16.onnx"
+        made["files"] = [FileInfo(path=path, bytes=row.bytes // 2, sha256="2" * 64)]
+    return Row.model_validate(dict(row) | made | changes)
 
 
 def verified_on(unreached: int = 1, **changes: Any) -> Domain:
@@ -100,7 +115,7 @@ def verified_on(unreached: int = 1, **changes: Any) -> Domain:
     return Domain.model_validate(fields | changes)
 
 
-def with_domain(row: ModelRecord, domain: Domain) -> ModelRecord:
+def with_domain(row: Row, domain: Domain) -> Row:
     """The row, verified on that domain."""
     verify = row.verify.model_copy(update={"domain": domain})
     return row.model_copy(update={"verify": verify})
@@ -128,9 +143,10 @@ def timed(provider: str = CPU, p50: float = 2.0, **changes: Any) -> Latency:
     return Latency.model_validate(fields | changes)
 
 
-def manifest_of(*rows: ModelRecord, **changes: Any) -> Manifest:
+def manifest_of(*rows: Row, **changes: Any) -> Manifest:
     """A finished run of these rows; ``changes`` replace fields of its ``run``."""
-    wrong = any(row.status not in ("ok", "xfail", "skipped") for row in rows)
+    models = models_of(rows)
+    wrong = any(model.status not in ("ok", "xfail", "skipped") for model in models)
     run: dict[str, Any] = {
         "id": "20261121T020000Z-0a1b2c",
         "experiment": "zoo",
@@ -140,7 +156,7 @@ def manifest_of(*rows: ModelRecord, **changes: Any) -> Manifest:
         "exit_code": int(wrong),
         "overrides": ["+experiment=zoo", "select=[a*]"],
         "config_sha256": "2" * 64,
-        "counts": counts(rows),
+        "counts": counts(models),
     }
     environment = Environment(
         os="Linux",
@@ -151,7 +167,7 @@ def manifest_of(*rows: ModelRecord, **changes: Any) -> Manifest:
         packages={"torch": "2.15.0", "onnx": "1.23.2", "onnxruntime": "1.31.1", "timm": None},
     )
     info = RunInfo.model_validate(run | changes)
-    return Manifest(run=info, environment=environment, models=list(rows))
+    return Manifest(run=info, environment=environment, models=models)
 
 
 def _verified() -> VerifyRecord:
@@ -177,7 +193,7 @@ def _verified() -> VerifyRecord:
     return VerifyRecord(status="passed", cases=cases, dynamic=[axis])
 
 
-def _row(name: str, opset: int, fields: dict[str, Any]) -> ModelRecord:
+def _row(name: str, opset: int, fields: dict[str, Any]) -> Row:
     base = {
         "name": name,
         "source": f"torchvision/{name}",
@@ -200,4 +216,4 @@ def _row(name: str, opset: int, fields: dict[str, Any]) -> ModelRecord:
             for stage in STAGES
         },
     }
-    return ModelRecord.model_validate(base | fields)
+    return Row.model_validate(base | fields)

@@ -30,9 +30,7 @@ def asked_for(run: Manifest) -> bool:
     return any(row.latency or _stage(row).status != "not_requested" for row in files)
 
 
-def not_asked_for(
-    before: Mapping[str, Row], after: Mapping[str, Row]
-) -> list[Change]:
+def not_asked_for(before: Mapping[str, Row], after: Mapping[str, Row]) -> list[Change]:
     """One note for a run that measures none, where its models had latencies."""
     count = sum(
         bool(_measured(row)) and name in after and bool(after[name].files)

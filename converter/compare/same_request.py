@@ -6,7 +6,7 @@ that was skipped or failed early has a request without that, and it is the same 
 
 from __future__ import annotations
 
-from converter.model.manifest import Row, Request, WeightsInfo
+from converter.model.manifest import Request, Row, WeightsInfo
 
 
 def same(before: Row, after: Row) -> bool:

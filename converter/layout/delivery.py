@@ -86,9 +86,7 @@ def publish(job: Job, result: JobResult, directory: Path) -> JobResult:
         refuse_link(folder / part.path)
     _move(staging, folder, [part.path for part in parts])
     home = folder.relative_to(directory)
-    published = [
-        part.model_copy(update={"path": str(home / part.path)}) for part in result.files
-    ]
+    published = [part.model_copy(update={"path": str(home / part.path)}) for part in result.files]
     return result.model_copy(update={"files": published})
 
 

@@ -12,9 +12,12 @@ _OF_FILE = ("path", "bytes", "sha256")
 def manifest(text: bytes) -> bytes:
     """A manifest as this version reads it; what is none, or is not of version 1, stays as it is."""
     found = _mapping(text)
-    if found.get("schema_version") != "1" or not isinstance(found.get("models"), list):
+    if found.get("schema_version") != "1":
         return text
-    return _text(found | {"schema_version": "2", "models": list(map(_model, found["models"]))})
+    models = found.get("models")
+    if isinstance(models, list):  # else whoever validates it says so
+        models = [_model(row) for row in models]
+    return _text(found | {"schema_version": "2", "models": models})
 
 
 def model(text: bytes) -> bytes:
@@ -26,9 +29,7 @@ def model(text: bytes) -> bytes:
 def result(text: bytes) -> bytes:
     """A ``result.json`` as this version reads it."""
     found = _mapping(text)
-    if not isinstance(found.get("artifact", ""), str) or found.get("artifact", "") is None:
-        return _text(_artifact(found))
-    return text
+    return text if isinstance(found.get("artifact", ""), str) else _text(_artifact(found))
 
 
 def _mapping(text: bytes) -> dict[str, Any]:
@@ -59,12 +60,17 @@ def _artifact(record: dict[str, Any]) -> dict[str, Any]:
     """The record with its one file among ``files``, and what describes it in ``onnx``."""
     rest = {key: value for key, value in record.items() if key != "artifact"}
     held = record.get("artifact")
-    stages = record.get("stages") or {}
-    checked = stages.get("check", {}).get("status") if isinstance(stages, dict) else None
+    checked = _held(_held(record, "stages"), "check").get("status")
     if checked in ("ok", "failed"):
         rest["check"] = {"status": "passed" if checked == "ok" else "failed"}
     if not isinstance(held, dict):
         return rest
     first = {key: held[key] for key in _OF_FILE if key in held}
+    data = held.get("external_data")
     told = {k: v for k, v in held.items() if k not in (*_OF_FILE, "external_data")}
-    return rest | {"files": [first, *held.get("external_data", [])], "onnx": told}
+    return rest | {"files": [first, *(data if isinstance(data, list) else [])], "onnx": told}
+
+
+def _held(record: dict[str, Any], key: str) -> dict[str, Any]:
+    found = record.get(key)
+    return found if isinstance(found, dict) else {}

@@ -30,7 +30,6 @@ from converter.run.reuse import CacheSession
 _Told = TypeVar("_Told", Row, JobResult)
 
 
-
 class RunState:
     """The rows of a run, in memory and on the disk."""
 

@@ -113,7 +113,7 @@ def claim(run: Path, milliseconds: float) -> None:
     """Write a latency of ``small`` into a manifest, as a night would have measured it."""
     made = json.loads((run / "manifest.json").read_text())
     (row,) = [row for row in made["models"] if row["name"] == "small"]
-    row["latency"] = [
+    row["artifacts"][0]["latency"] = [
         {
             "provider": "cpu",
             "status": "measured",

@@ -50,14 +50,14 @@ def rows(gallery: Path) -> dict[str, dict[str, Any]]:
 
 def manifest_rows(folder: Path) -> dict[str, dict[str, Any]]:
     manifest = json.loads((folder / "outputs/pitfalls/latest/manifest.json").read_text())
-    return {row["name"]: row for row in manifest["models"]}
+    return {model["name"]: model["artifacts"][0] for model in manifest["models"]}
 
 
 @pytest.mark.parametrize("name", [name for name, model in MODELS.items() if "expect" in model])
 def test_the_trap_is_caught(rows: dict[str, dict[str, Any]], name: str) -> None:
     assert rows[name]["status"] == "xfail"
     assert rows[name]["error"]["code"] == MODELS[name]["expect"]["code"]
-    assert rows[name]["artifact"] is None
+    assert (rows[name]["files"], rows[name]["onnx"]) == ([], None)
 
 
 @pytest.mark.parametrize("name", [name for name, model in MODELS.items() if "expect" not in model])
@@ -84,9 +84,9 @@ def test_a_right_file_of_a_careless_model_has_a_warning(
 
 
 def test_a_simplification_that_drops_inputs_is_not_used(rows: dict[str, dict[str, Any]]) -> None:
-    artifact = rows["initializers_as_inputs"]["artifact"]
-    assert len(artifact["inputs"]) > 1
-    assert "changed the graph's inputs" in artifact["simplify"]["reverted_reason"]
+    made = rows["initializers_as_inputs"]["onnx"]
+    assert len(made["inputs"]) > 1
+    assert "changed the graph's inputs" in made["simplify"]["reverted_reason"]
 
 
 def test_a_cache_that_the_reference_filled_is_not_in_the_file(
@@ -94,7 +94,7 @@ def test_a_cache_that_the_reference_filled_is_not_in_the_file(
 ) -> None:
     tried = {case["shapes"]["x"][1] for case in rows["lazy_cache"]["verify"]["cases"]}
     length = 10 * max(tried)
-    file = gallery / "outputs/pitfalls/latest" / rows["lazy_cache"]["artifact"]["path"]
+    file = gallery / "outputs/pitfalls/latest" / rows["lazy_cache"]["files"][0]["path"]
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     (y,) = session.run(None, {"x": np.zeros((2, length, 4), np.float32)})
     assert y[0, :, 0].tolist() == list(range(length))

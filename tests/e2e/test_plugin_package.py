@@ -60,8 +60,9 @@ def test_from_wheel_to_report(run: Run, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert (out / "acme.txt").read_text() == "one ok\n"
     assert not (out / "report.html").exists()
-    (row,) = json.loads((out / "manifest.json").read_text())["models"]
-    assert row["artifact"]["exporter"] == "acme_trace"
+    (model,) = json.loads((out / "manifest.json").read_text())["models"]
+    (row,) = model["artifacts"]
+    assert row["onnx"]["exporter"] == "acme_trace"
     assert [(one["provider"], one["status"]) for one in row["latency"]] == [
         ("cpu", "measured"),
         ("acme_cpu", "measured"),

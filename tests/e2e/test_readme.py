@@ -77,7 +77,7 @@ def test_the_sweep_runs_all_its_points(converter_command: Command, tmp_path: Pat
     for point, path in manifests.items():
         rows = json.loads(path.read_text())["models"]
         assert {row["status"] for row in rows} == {"ok"}
-        assert f"opset={rows[0]['artifact']['opset']}" == point
+        assert f"opset={rows[0]['artifacts'][0]['onnx']['opset']}" == point
     (path,) = tmp_path.glob("outputs/smoke/2*/sweep.json")
     ranges = {
         model["name"]: (model["lowest_opset"], model["highest_opset"])
@@ -121,7 +121,7 @@ def test_the_users_own_model_converts(converter_command: Command, tmp_path: Path
     listed = subprocess.run(
         [sys.executable, *shlex.split(show)[1:]], cwd=tmp_path, capture_output=True, text=True
     )
-    assert listed.stdout.split() == ["ok", "classifier"]
+    assert listed.stdout.split() == ["ok", "classifier", "onnx"]
 
 
 @pytest.mark.slow

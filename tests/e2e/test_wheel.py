@@ -93,7 +93,7 @@ def test_smoke_runs_from_an_unrelated_folder(installed: Installed, tmp_path: Pat
     assert [row["status"] for row in manifest["models"]] == ["ok"] * 3
     assert manifest["run"]["exit_code"] == 0
     for row in manifest["models"]:
-        (latency,) = row["latency"]  # of the default, benchmark=cpu
+        (latency,) = row["artifacts"][0]["latency"]  # of the default, benchmark=cpu
         assert (latency["provider"], latency["status"]) == ("cpu", "measured")
         assert latency["torch_p50_ms"] > 0
 
@@ -114,4 +114,4 @@ def test_a_users_config_dir_adds_a_model_and_an_experiment(
     assert done.returncode == 0, done.stdout + done.stderr
     rows = {row["name"]: row for row in only_manifest(tmp_path)["models"]}
     assert rows.keys() == {"tiny", "single_conv"}
-    assert rows["tiny"]["artifact"]["opset"] == 15
+    assert rows["tiny"]["artifacts"][0]["onnx"]["opset"] == 15

@@ -46,10 +46,11 @@ class Model(torch.nn.Module):
 
 
 def converted(command: Command, folder: Path, model: str) -> tuple[dict[str, Any], Path]:
-    """The row of one model, and its run directory."""
+    """The artifact of one model, and its run directory."""
     done = command(f"+models.m={model}", "benchmark=off", CONVERTER_TRUST=str(folder))
     run = sorted((folder / "outputs/adhoc").glob("2*"))[-1]
-    (row,) = json.loads((run / "manifest.json").read_text())["models"]
+    (model,) = json.loads((run / "manifest.json").read_text())["models"]
+    (row,) = model["artifacts"]
     assert done.returncode == (0 if row["status"] == "ok" else 1), done.stdout + done.stderr
     return row, run
 
@@ -68,7 +69,7 @@ def test_9_new_weights_in_a_folder_are_built_again(
         assert row["status"] == "ok", row["error"]
         assert not row["cached"]
         session = onnxruntime.InferenceSession(
-            run / row["artifact"]["path"], providers=["CPUExecutionProvider"]
+            run / row["files"][0]["path"], providers=["CPUExecutionProvider"]
         )
         (y,) = session.run(None, {session.get_inputs()[0].name: x})
         np.testing.assert_allclose(y, linear(torch.from_numpy(x)).detach().numpy(), rtol=1e-4)

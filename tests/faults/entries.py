@@ -14,11 +14,12 @@ from pathlib import Path
 from converter.model.errors import Code
 from converter.model.job import (
     STAGES,
-    Artifact,
     ErrorRecord,
     ExporterAttempt,
+    FileInfo,
     Job,
     JobResult,
+    OnnxInfo,
     StageRecord,
     VerifyRecord,
     WorkerEvent,
@@ -38,10 +39,10 @@ def good(job: Job, emit: Emit) -> JobResult:
         name=job.name,
         status="ok",
         stages={stage: StageRecord(status="ok", seconds=0.1) for stage in STAGES},
-        artifact=Artifact(
-            path=path.name,
-            bytes=len(CONTENT),
-            sha256=hashlib.sha256(CONTENT).hexdigest(),
+        files=[
+            FileInfo(path=path.name, bytes=len(CONTENT), sha256=hashlib.sha256(CONTENT).hexdigest())
+        ],
+        onnx=OnnxInfo(
             exporter="torchscript",
             opset=17,
             opsets={"": 17},

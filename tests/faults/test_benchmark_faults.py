@@ -57,7 +57,7 @@ def test_a_crash_and_a_hang_cost_only_their_measurements(
     trust = {"CONVERTER_TRUST": str(tmp_path)}
     done = converter_command(*entries, *limits, "hydra.run.dir=run", **trust)
     assert done.returncode == 0, done.stdout + done.stderr
-    rows = {row.name: row for row in manifest.read(tmp_path / "run").models}
+    rows = {row.name: row for row in manifest.read(tmp_path / "run").rows}
     assert {row.status for row in rows.values()} == {"ok"}
     for name, row in rows.items():
         assert (tmp_path / f"run/models/{name}/{name}.onnx").exists()
@@ -82,16 +82,15 @@ def test_a_provider_that_is_absent_fails_the_model_and_keeps_its_file(
     assert done.returncode == 1, done.stdout + done.stderr
     assert "OpenVINOExecutionProvider is not available; available: " in done.stdout
     assert "install onnxruntime-openvino in a fresh environment" in done.stdout
-    (row,) = manifest.read(tmp_path / "run").models
+    (row,) = manifest.read(tmp_path / "run").rows
     assert (row.status, row.error and row.error.code) == ("failed", "EP_UNAVAILABLE")
     assert [entry.status for entry in row.latency] == ["measured", "unavailable"]
-    assert row.artifact is not None
-    assert (tmp_path / "run" / row.artifact.path).exists()
+    assert (tmp_path / "run" / row.files[0].path).exists()
 
     again = converter_command(
         *words, "benchmark.budget_s=0.1", "benchmark.optional=true", "hydra.run.dir=again"
     )
     assert again.returncode == 0, again.stdout + again.stderr
-    (row,) = manifest.read(tmp_path / "again").models
+    (row,) = manifest.read(tmp_path / "again").rows
     assert row.status == "ok"
     assert [entry.status for entry in row.latency] == ["measured", "unavailable"]

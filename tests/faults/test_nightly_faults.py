@@ -153,8 +153,7 @@ class Big(Good):
     runs.directory = runs.folder / "left" / "run"
     found = {name: (row.status, row.error and row.error.code) for name, row in runs.rows().items()}
     assert found == {"first": ("ok", None), "big": ("failed", "IO"), "last": ("not_run", None)}
-    artifact = runs.rows()["first"].artifact
-    assert artifact is not None
-    assert files.sha256(runs.directory / artifact.path) == artifact.sha256
+    file = runs.rows()["first"].files[0]
+    assert files.sha256(runs.directory / file.path) == file.sha256
     assert not list((runs.directory / "models/big").glob("*.onnx*"))
     assert (manifest.read(runs.directory).run.exit_code) == 3

@@ -123,7 +123,9 @@ def normalised(directory: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((directory / "manifest.json").read_text())
     for key in ("id", "started_at", "finished_at", "overrides", "config_sha256"):
         del found["run"][key]
-    for row in found["models"]:
+    for model in found["models"]:
+        del model["failing_since"]
+        (row,) = model["artifacts"]
         del row["attempts"], row["latency"], row["failing_since"]
         row["stages"]["benchmark"]["warnings"] = []  # such as of a busy machine
         for stage in row["stages"].values():
@@ -135,14 +137,14 @@ def check_files(directory: Path) -> None:
     """P1: a file under a final name has the hash that its row, or its result, records."""
     rows = {}
     if (directory / "manifest.json").exists():
-        rows = {row.name: row for row in manifest.read(directory).models}
+        rows = {row.name: row for row in manifest.read(directory).rows}
     for folder in (directory / "models").glob("*"):
         for path in folder.glob("*.json"):
             json.loads(path.read_text())
         row = rows.get(folder.name)
         if row is not None and row.status == "ok":
-            assert row.artifact is not None
-            for part in [row.artifact, *row.artifact.external_data]:
+            assert row.files
+            for part in row.files:
                 data = (directory / part.path).read_bytes()
                 assert (len(data), hashlib.sha256(data).hexdigest()) == (part.bytes, part.sha256)
 
@@ -222,7 +224,8 @@ def test_a_store_that_a_killed_run_shared_is_whole(home: Folder, whole: Whole) -
     code, output = home.done(*home.run("second", "stored", "shared"))
     assert code == 1, output
     expected, found = whole.manifest("stored"), normalised(home.path / "second")
-    for row in [*expected["models"], *found["models"]]:
+    for model in [*expected["models"], *found["models"]]:
+        (row,) = model["artifacts"]
         del row["cached"], row["cache_miss_reason"]
     assert found == expected
     code, output = home.done("store", "verify", "--path", "stores/shared")

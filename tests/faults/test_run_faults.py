@@ -16,7 +16,7 @@ import pytest
 from conftest import MARK, all_gone
 
 from converter.model import manifest
-from converter.model.manifest import ModelRecord
+from converter.model.manifest import Row
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 pytestmark = [pytest.mark.faults, pytest.mark.e2e]
@@ -101,8 +101,8 @@ class Runs:
         assert all_gone(self.mark, set(), 2) == {}
         return process.returncode, output
 
-    def rows(self) -> dict[str, ModelRecord]:
-        return {row.name: row for row in manifest.read(self.directory).models}
+    def rows(self) -> dict[str, Row]:
+        return {row.label: row for row in manifest.read(self.directory).rows}
 
     def wait_for(self, path: str, timeout: float = 60) -> None:
         end = time.monotonic() + timeout

@@ -68,7 +68,7 @@ def start(folder: Path, name: str, *words: str) -> subprocess.Popen[str]:
 
 
 def run(folder: Path, name: str, *words: str, code: int = 0) -> dict[str, Any]:
-    """The rows of a run that ends with ``code``."""
+    """The artifacts of a run that ends with ``code``, by model."""
     with start(folder, name, *words) as process:
         output, _ = process.communicate(timeout=120)
     assert process.returncode == code, output
@@ -77,7 +77,7 @@ def run(folder: Path, name: str, *words: str, code: int = 0) -> dict[str, Any]:
 
 def rows(directory: Path) -> dict[str, Any]:
     found = json.loads((directory / "manifest.json").read_text())["models"]
-    return {row["name"]: row for row in found}
+    return {model["name"]: model["artifacts"][0] for model in found}
 
 
 def test_the_same_job_has_the_same_key_and_bytes_and_damage_is_repaired(folder: Path) -> None:
@@ -85,14 +85,15 @@ def test_the_same_job_has_the_same_key_and_bytes_and_damage_is_repaired(folder: 
     again = run(folder, "again", ENTRY, OTHER, "store.use=false")
     for name, row in first.items():
         assert row["job_key"] == again[name]["job_key"]
-        assert row["artifact"] == again[name]["artifact"]
+        assert (row["files"], row["onnx"]) == (again[name]["files"], again[name]["onnx"])
         assert (row["cached"], again[name]["cached"]) == (False, False)
     entry = folder / "outputs/.store" / first["own"]["job_key"]
     (entry / "own.onnx.data").chmod(0o644)
     (entry / "own.onnx.data").write_bytes(b"\0" * (entry / "own.onnx.data").stat().st_size)
     repaired = run(folder, "repaired", ENTRY, OTHER)
     assert repaired["own"]["cache_miss_reason"].startswith("the stored entry is damaged")
-    assert repaired["own"]["artifact"] == first["own"]["artifact"]
+    for key in ("files", "onnx"):
+        assert repaired["own"][key] == first["own"][key]
     assert repaired["other"]["cached"]
     assert len(list((folder / "outputs/.store").glob(".damaged-*"))) == 1
 
@@ -177,7 +178,7 @@ def test_new_weights_in_a_folder_are_built_again_and_hidden_ones_never_stored(
     last = run(folder, "last", READS, HIDES)
     assert last["named"]["cache_miss_reason"] == "kwargs.folder/weights.bin changed"
     for name, row in last.items():
-        assert row["artifact"]["sha256"] != first[name]["artifact"]["sha256"]
+        assert row["files"][0]["sha256"] != first[name]["files"][0]["sha256"]
 
 
 def test_a_file_that_is_new_in_a_folder_fails_no_row(folder: Path) -> None:

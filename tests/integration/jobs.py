@@ -11,7 +11,7 @@ import onnx
 import onnxruntime
 
 from converter.model.errors import Code
-from converter.model.job import Artifact, Job, JobResult
+from converter.model.job import Job, JobResult, OnnxInfo
 from converter.model.spec import Source
 from converter.worker.pipeline import pipeline
 
@@ -31,13 +31,14 @@ class Converted:
         return self.result.error.code if self.result.error else None
 
     @property
-    def artifact(self) -> Artifact:
-        assert self.result.artifact is not None, self.result.error
-        return self.result.artifact
+    def onnx(self) -> OnnxInfo:
+        assert self.result.onnx is not None, self.result.error
+        return self.result.onnx
 
     @property
     def path(self) -> Path:
-        return self.folder / self.artifact.path
+        assert self.result.files, self.result.error
+        return self.folder / self.result.files[0].path
 
     @property
     def model(self) -> onnx.ModelProto:

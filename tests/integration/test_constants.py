@@ -71,8 +71,8 @@ def test_constants_are_bound_and_axes_keep_their_names(
         verify={"budget": 0},
     )
     assert result.error is None
-    assert result.artifact is not None
-    assert [(value.name, value.shape) for value in result.artifact.inputs] == [("x", ["batch", 8])]
+    assert result.onnx is not None
+    assert [(value.name, value.shape) for value in result.onnx.inputs] == [("x", ["batch", 8])]
     assert result.verify.dynamic[0].sizes_tested == [1, 3]
 
 
@@ -82,8 +82,8 @@ def test_parameters_become_inputs_one_by_one(tmp_path: Path) -> None:
         tmp_path, "normalised", [2, 3, 9, 9], exporters=["torchscript"], export=options
     )
     assert result.error is None
-    assert result.artifact is not None
-    names = [value.name for value in result.artifact.inputs]
+    assert result.onnx is not None
+    names = [value.name for value in result.onnx.inputs]
     assert names[0] == "x"
     assert "1.running_var" in names
-    assert result.artifact.parameters == 0
+    assert result.onnx.parameters == 0

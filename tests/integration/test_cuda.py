@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from converter.model import manifest
-from converter.model.manifest import ModelRecord
+from converter.model.manifest import Row
 
 pytestmark = pytest.mark.gpu
 
@@ -20,10 +20,10 @@ Command = Callable[..., "subprocess.CompletedProcess[str]"]
 CUDA = "CUDAExecutionProvider"
 
 
-def run(command: Command, folder: Path, *words: str) -> dict[str, ModelRecord]:
+def run(command: Command, folder: Path, *words: str) -> dict[str, Row]:
     done = command(*words, "hydra.run.dir=run")
     assert done.returncode == 0, done.stdout + done.stderr
-    return {row.name: row for row in manifest.read(folder / "run").models}
+    return {row.label: row for row in manifest.read(folder / "run").rows}
 
 
 def test_both_providers_in_one_run(converter_command: Command, tmp_path: Path) -> None:

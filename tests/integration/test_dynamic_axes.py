@@ -34,13 +34,13 @@ def axes_of(done: Any) -> list[tuple[str, int, str, bool, list[int], bool]]:
 def test_a_batch_is_right_at_other_sizes(convert: Convert, exporter: str) -> None:
     done = convert("Net", dynamic_axes=BATCH, exporters=[exporter], verify=FEW)
     assert axes_of(done) == [("x", 0, "batch", True, [1, 3], True)]
-    assert isinstance(done.artifact.inputs[0].shape[0], str)
+    assert isinstance(done.onnx.inputs[0].shape[0], str)
     assert done.run(x=np.ones((7, 3))).shape == (7, 4)
 
 
 def test_without_the_axis_the_size_is_fixed(convert: Convert) -> None:
     done = convert("Net")
-    assert (axes_of(done), done.artifact.inputs[0].shape) == ([], [2, 3])
+    assert (axes_of(done), done.onnx.inputs[0].shape) == ([], [2, 3])
 
 
 def test_a_symbol_of_two_inputs_moves_both_and_two_symbols_also_move_together(
@@ -253,7 +253,7 @@ def test_outputs_whose_size_depends_on_values(
     inputs = {"x": {"shape": [6, 3]}}
     done = convert("Found", inputs=inputs, dynamic_axes=axes, exporters=[exporter], opset=opset)
     assert done.code is None, done.result.error
-    rows, places, whole = (info.shape for info in done.artifact.outputs)
+    rows, places, whole = (info.shape for info in done.onnx.outputs)
     assert not isinstance(rows[0], int)
     assert not isinstance(places[0], int)
     assert rows[1:] == [3]
@@ -277,8 +277,8 @@ def test_a_size_that_an_exporter_made_up_is_left_open(
     monkeypatch.setattr(torchscript, "export", export)
     done = convert("Net", outputs=["y"], dynamic_axes=BATCH, simplifier=simplifier)
     assert done.code is None, done.result.error
-    assert not isinstance(done.artifact.outputs[0].shape[0], int)
-    assert done.artifact.outputs[0].shape[1] == 4
+    assert not isinstance(done.onnx.outputs[0].shape[0], int)
+    assert done.onnx.outputs[0].shape[1] == 4
     assert done.run(x=np.ones((7, 3))).shape == (7, 4)
     declared = {**BATCH, "y": {0: "batch"}}  # here it is for the configuration to say
     assert convert("Net", outputs=["y"], dynamic_axes=declared).code is Code.DIM_SPECIALISED
@@ -335,7 +335,7 @@ def test_an_axis_without_a_name_is_tried(
     done = convert(source, simplifier=simplifier, **options)
     assert done.code is None, done.result.error
     assert axes_of(done) == [("x", 0, "x_dim_0", True, [1, 3], True)]
-    assert not isinstance(done.artifact.inputs[0].shape[0], int)
+    assert not isinstance(done.onnx.inputs[0].shape[0], int)
 
 
 def test_axes_without_names_may_belong_together(convert: Convert, tmp_path: Path) -> None:

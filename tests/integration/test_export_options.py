@@ -23,7 +23,7 @@ ONES = np.ones((2, 3))
 
 
 def inputs(done: Any) -> list[str]:
-    return [value.name for value in done.artifact.inputs]
+    return [value.name for value in done.onnx.inputs]
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_initializers_may_be_inputs_with_defaults(
 @pytest.mark.parametrize("names", [NAMES, []])
 def test_parameters_may_be_left_out_and_fed(convert: Convert, names: list[str]) -> None:
     done = convert("Net", export={"export_params": False, "parameter_names": names})
-    assert (done.code, done.artifact.parameters) == (None, 0)
+    assert (done.code, done.onnx.parameters) == (None, 0)
     assert inputs(done) == ["x", *(names or OWN)]
     assert done.result.verify.status == "passed"
 
@@ -88,7 +88,7 @@ def test_external_data_beside_the_file(convert: Convert, tmp_path: Path, exporte
         "Net", kwargs={"width": 200}, exporters=[exporter], export={"external_data": "always"}
     )
     assert list(done.files) == ["model.onnx", "model.onnx.data"]
-    (data,) = done.artifact.external_data
+    (data,) = done.result.files[1:]
     content = done.files["model.onnx.data"]
     assert (data.path, data.bytes) == ("model.onnx.data", len(content))
     assert data.sha256 == hashlib.sha256(content).hexdigest()
@@ -101,14 +101,14 @@ def test_external_data_beside_the_file(convert: Convert, tmp_path: Path, exporte
 
 def test_small_weights_stay_in_the_file(convert: Convert) -> None:
     done = convert("Net", export={"external_data": "always"})
-    assert (list(done.files), done.artifact.external_data) == (["model.onnx"], [])
+    assert (list(done.files), done.result.files[1:]) == (["model.onnx"], [])
 
 
 def test_folding_of_constants_can_be_switched_off(convert: Convert) -> None:
     folded = convert("Folding")
     plain = convert("Folding", export={"constant_folding": False})
     assert folded.code is plain.code is None
-    assert folded.artifact.nodes < plain.artifact.nodes
+    assert folded.onnx.nodes < plain.onnx.nodes
 
 
 @pytest.mark.usefixtures("zoo")
@@ -130,4 +130,4 @@ def test_equal_parameters_cannot_be_fed_one_by_one(convert: Convert) -> None:
 @pytest.mark.parametrize("eps", [None, 0.5])
 def test_rms_norm_has_a_form_at_every_opset(convert: Convert, opset: int, eps: float) -> None:
     done = convert("RootMeanSquare", kwargs={"eps": eps}, opset=opset, exporters=["torchscript"])
-    assert (done.code, done.artifact.opset) == (None, opset)
+    assert (done.code, done.onnx.opset) == (None, opset)

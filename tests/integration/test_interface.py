@@ -46,8 +46,7 @@ def job(tiny_job: Make) -> Make:
 
 
 def shapes(done: Any) -> dict[str, list[Any]]:
-    artifact = done.artifact
-    return {info.name: info.shape for info in (*artifact.inputs, *artifact.outputs)}
+    return {info.name: info.shape for info in (*done.onnx.inputs, *done.onnx.outputs)}
 
 
 def dims(model: onnx.ModelProto, name: str) -> Any:
@@ -117,7 +116,7 @@ def test_where_no_rule_is_known_it_gets_a_symbol_of_its_own(job: Make) -> None:
 def test_a_simplified_file_says_the_same(job: Make) -> None:
     done = jobs.convert(job("Grown", simplifier="onnxsim", **GROWN))
     assert done.code is None, done.result.error
-    assert done.artifact.simplify.applied
+    assert done.onnx.simplify.applied
     assert shapes(done)["y"] == [1, 2, "2*height", "2*width"]
 
 

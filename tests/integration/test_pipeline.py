@@ -37,7 +37,7 @@ def check_failed(done: Any, stage: str, code: Code, *words: str) -> None:
     error = done.result.error
     assert error is not None
     assert (done.result.status, error.stage, error.code) == ("failed", stage, code)
-    assert done.result.artifact is None
+    assert (done.result.files, done.result.onnx) == ([], None)
     text = f"{error.message} {error.hint}"
     assert [word for word in words if word not in text] == []
     assert error.fingerprint
@@ -63,14 +63,14 @@ def test_a_row_that_is_ok(tmp_path: Path) -> None:
     assert {name: result.stages[name].status for name in STAGES} == {
         **dict.fromkeys(done, "ok"), "simplify": "not_requested", "benchmark": "not_requested",
     }  # fmt: skip
-    artifact = result.artifact
-    assert artifact is not None
+    (file,), made = result.files, result.onnx
+    assert made is not None
     (path,) = Path(job.staging_dir).iterdir()
     content = path.read_bytes()
-    assert (artifact.path, artifact.bytes) == ("model.onnx", len(content))
-    assert artifact.sha256 == hashlib.sha256(content).hexdigest()
-    assert (artifact.opset, artifact.exporter, artifact.parameters) == (17, "torchscript", 68)
-    assert [(info.name, info.dtype, info.shape) for info in artifact.inputs + artifact.outputs] == [
+    assert (file.path, file.bytes) == ("model.onnx", len(content))
+    assert file.sha256 == hashlib.sha256(content).hexdigest()
+    assert (made.opset, made.exporter, made.parameters) == (17, "torchscript", 68)
+    assert [(info.name, info.dtype, info.shape) for info in made.inputs + made.outputs] == [
         ("x", "float32", [2, 3]), ("out", "float32", [2, 4]),
     ]  # fmt: skip
     assert (result.verify.status, result.verify.reason) == ("passed", None)
@@ -87,7 +87,7 @@ def test_a_row_that_is_ok(tmp_path: Path) -> None:
 def test_nested_results_are_outputs_in_their_order(convert: Convert) -> None:
     done = convert("Two", inputs=XY, outputs=["sum", "difference"])
     assert done.code is None
-    assert [value.name for value in done.artifact.outputs] == ["sum", "difference"]
+    assert [value.name for value in done.onnx.outputs] == ["sum", "difference"]
     np.testing.assert_allclose(done.run(x=np.full((2, 3), 5), y=np.ones((2, 3))), 6)
 
 
@@ -377,7 +377,7 @@ def test_the_first_exporter_that_verifies_ships(convert: Convert) -> None:
         ("torchscript", "failed", Code.INPUT_DROPPED),
         ("dynamo", "ok", None),
     ]
-    assert done.artifact.exporter == "dynamo"
+    assert done.onnx.exporter == "dynamo"
     assert list(done.files) == ["model.onnx"]
 
 

@@ -38,7 +38,7 @@ def test_an_opset_that_was_tried_and_verifies(convert: Convert) -> None:
     error = done.result.error
     assert (error.stage, error.code) == ("check", Code.CHECKER)
     assert error.hint == "opset=18 verifies: set models.model.opset: 18"
-    assert done.result.artifact is None
+    assert (done.result.files, done.result.onnx) == ([], None)
     assert list(done.folder.iterdir()) == []
     assert [a.exporter for a in done.result.attempts_by_exporter] == ["dynamo"]
     right = convert(

@@ -178,10 +178,10 @@ def test_row_36_a_simplifier_that_fails_is_taken_back(
     wanted = {"dynamic_axes": BATCH, "outputs": ["out"]}
     done = convert("Net", simplifier=plug(simplify), **wanted)
     assert done.code is None
-    record = done.artifact.simplify
+    record = done.onnx.simplify
     assert record.applied is False
     assert reason in record.reverted_reason
-    assert (record.nodes_after, record.ops_after) == (done.artifact.nodes, done.artifact.ops)
+    assert (record.nodes_after, record.ops_after) == (done.onnx.nodes, done.onnx.ops)
     assert done.result.stages["simplify"].status == "ok"
     assert done.result.verify.status == "passed"
     judged_by_running_it = not reason.startswith("temporary") and simplify is not drops_a_node
@@ -196,9 +196,9 @@ def test_a_simplification_that_proves_equal_ships(
 ) -> None:
     monkeypatch.setattr(simplification, "_WHOLE_BYTES", whole_bytes)
     done = convert("Conv", inputs=IMAGE, dynamic_axes=BATCH, simplifier=simplifier)
-    record = done.artifact.simplify
+    record = done.onnx.simplify
     assert (record.applied, record.reverted_reason) == (True, None)
-    assert record.nodes_after == done.artifact.nodes <= record.nodes_before
+    assert record.nodes_after == done.onnx.nodes <= record.nodes_before
     assert sum(record.ops_after.values()) == record.nodes_after
     (axis,) = done.result.verify.dynamic
     assert (axis.symbolic, axis.sizes_tested[:2], axis.passed) == (True, [1, 3], True)
@@ -212,8 +212,8 @@ def test_parameters_that_are_inputs_stay_inputs(
     monkeypatch.setattr(simplification, "_WHOLE_BYTES", whole_bytes)
     export = {"keep_initializers_as_inputs": True}
     done = convert("Net", kwargs={"width": 100}, export=export, simplifier="onnxsim")
-    assert "onnxsim changed the graph's inputs: 5 before" in done.artifact.simplify.reverted_reason
-    assert len(done.artifact.inputs) == 5
+    assert "onnxsim changed the graph's inputs: 5 before" in done.onnx.simplify.reverted_reason
+    assert len(done.onnx.inputs) == 5
 
 
 def test_numbers_that_change_in_a_skeleton_are_found(
@@ -221,7 +221,7 @@ def test_numbers_that_change_in_a_skeleton_are_found(
 ) -> None:
     monkeypatch.setattr(simplification, "_WHOLE_BYTES", 0)
     done = convert("Conv", inputs=IMAGE, simplifier=plug(scales_weights))
-    assert "PyTorch gives" in done.artifact.simplify.reverted_reason
+    assert "PyTorch gives" in done.onnx.simplify.reverted_reason
 
 
 def test_where_both_are_wrong_the_export_is_guilty_and_both_errors_stay(
@@ -251,7 +251,7 @@ def test_right_without_optimisations_means_the_simplifier_is_not_guilty(
     monkeypatch.setattr(attribution, "verify", verify)
     done = convert("Folding", simplifier="onnxsim")
     assert (done.code, done.result.verify.guilty_stage) == (None, "runtime")
-    assert done.artifact.simplify.reverted_reason == "fused wrongly"
+    assert done.onnx.simplify.reverted_reason == "fused wrongly"
     assert optimised == [True, False, True]
 
 
@@ -269,6 +269,6 @@ def test_a_simplification_that_is_taken_back_leaves_the_names_of_axes(
     source = {"exported_program": str(tmp_path / "net.pt2")}
     done = convert(source, dynamic_axes=BATCH, simplifier=plug(broken), **options)
     assert done.code is None, done.result.error
-    assert not done.artifact.simplify.applied
-    assert [value.shape for value in done.artifact.inputs] == [["batch", 3]]
-    assert [value.shape for value in done.artifact.outputs] == [["batch", 4]]
+    assert not done.onnx.simplify.applied
+    assert [value.shape for value in done.onnx.inputs] == [["batch", 3]]
+    assert [value.shape for value in done.onnx.outputs] == [["batch", 4]]

@@ -39,7 +39,7 @@ def test_what_ships_still_trains(convert: Convert, simplifier: str | None) -> No
     assert done.code is None
     assert "verified with the ratio of 2 modules at zero" in done.result.verify.reason
     assert ratios(done.model) == [0.25, 0.5]
-    assert done.artifact.ops["BatchNormalization"] == 1
+    assert done.onnx.ops["BatchNormalization"] == 1
     assert any(
         attribute.name == "training_mode" and attribute.i == 1
         for node in done.model.graph.node
@@ -47,14 +47,14 @@ def test_what_ships_still_trains(convert: Convert, simplifier: str | None) -> No
     )
     assert list(done.files) == ["model.onnx"]
     if simplifier == "onnxslim":  # it removes dropout, and numbers cannot tell
-        reason = done.artifact.simplify.reverted_reason
+        reason = done.onnx.simplify.reverted_reason
         assert reason == "onnxslim changed the dropout of training mode: 2 before, 0 after"
 
 
 def test_the_evaluated_model_has_neither(convert: Convert) -> None:
     done = convert("Dropping", inputs={"x": {"shape": [6, 3]}})
     assert done.result.verify.reason is None
-    assert "Dropout" not in done.artifact.ops
+    assert "Dropout" not in done.onnx.ops
 
 
 def test_a_wrong_number_is_found_in_spite_of_dropout(convert: Convert) -> None:

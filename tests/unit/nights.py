@@ -7,10 +7,11 @@ from typing import Any
 from converter.model.errors import Code
 from converter.model.job import (
     STAGES,
-    Artifact,
     CaseCheck,
     ErrorRecord,
+    FileInfo,
     Latency,
+    OnnxInfo,
     OutputCheck,
     TensorInfo,
     VerifyRecord,
@@ -18,10 +19,11 @@ from converter.model.job import (
 from converter.model.manifest import (
     Environment,
     Manifest,
-    ModelRecord,
     Request,
+    Row,
     RunInfo,
     WeightsInfo,
+    models_of,
     not_run_stages,
 )
 
@@ -38,7 +40,7 @@ def environment(**changes: Any) -> Environment:
     return Environment.model_validate({**values, **changes})
 
 
-def manifest(*rows: ModelRecord, day: int = 1, complete: bool = True, **changes: Any) -> Manifest:
+def manifest(*rows: Row, day: int = 1, complete: bool = True, **changes: Any) -> Manifest:
     """A run of the experiment ``zoo`` on a day of November."""
     run = RunInfo(
         id=f"run-{day}",
@@ -49,7 +51,7 @@ def manifest(*rows: ModelRecord, day: int = 1, complete: bool = True, **changes:
         exit_code=0,
         config_sha256="0" * 64,
     )
-    return Manifest(run=run, environment=changes.pop("env", environment()), models=list(rows))
+    return Manifest(run=run, environment=changes.pop("env", environment()), models=models_of(rows))
 
 
 def request(**changes: Any) -> Request:
@@ -67,11 +69,11 @@ def request(**changes: Any) -> Request:
     return Request(**{**values, **changes})
 
 
-def artifact(name: str = "m", **changes: Any) -> Artifact:
+def artifact(
+    name: str = "m", size: int = 1000, sha256: str = "a" * 64, **changes: Any
+) -> dict[str, Any]:
+    """The file of a row, and what describes it: fields of the row."""
     values: dict[str, Any] = {
-        "path": f"models/{name}/{name}.onnx",
-        "bytes": 1000,
-        "sha256": "a" * 64,
         "exporter": "torchscript",
         "opset": 17,
         "opsets": {"": 17},
@@ -83,7 +85,8 @@ def artifact(name: str = "m", **changes: Any) -> Artifact:
         "nodes": 3,
         "ops": {"Conv": 2, "Relu": 1},
     }
-    return Artifact(**{**values, **changes})
+    file = FileInfo(path=f"models/{name}/{name}.onnx", bytes=size, sha256=sha256)
+    return {"files": [file], "onnx": OnnxInfo(**{**values, **changes})}
 
 
 def checked(max_abs: float, atol: float = 1e-3) -> VerifyRecord:
@@ -107,7 +110,7 @@ def timed(p50: float, half: float = 0.01, stable: bool = True, **changes: Any) -
     return Latency(**{**values, **changes})
 
 
-def row(name: str = "m", status: str = "ok", **changes: Any) -> ModelRecord:
+def row(name: str = "m", status: str = "ok", **changes: Any) -> Row:
     values: dict[str, Any] = {
         "name": name,
         "source": name,
@@ -115,12 +118,12 @@ def row(name: str = "m", status: str = "ok", **changes: Any) -> ModelRecord:
         "attempts": 1,
         "request": request(),
         "stages": not_run_stages(STAGES),
-        "artifact": artifact(name) if status == "ok" else None,
     }
-    return ModelRecord(**{**values, **changes})
+    made = artifact(name) if status == "ok" else {}
+    return Row(**{**values, **made, **changes})
 
 
-def failing(name: str = "m", status: str = "failed", **changes: Any) -> ModelRecord:
+def failing(name: str = "m", status: str = "failed", **changes: Any) -> Row:
     error: dict[str, Any] = {
         "stage": "export",
         "code": Code.EXPORT_UNSUPPORTED,

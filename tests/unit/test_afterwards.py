@@ -21,7 +21,7 @@ from converter.model import manifest
 from converter.model.batch import BatchSpec
 from converter.model.changes import Comparison
 from converter.model.errors import ExitCode, RunError
-from converter.model.job import Artifact, Job, JobResult
+from converter.model.job import Job, JobResult
 from converter.model.manifest import Manifest
 from converter.run import finalize, state
 from converter.run.context import RunContext
@@ -77,12 +77,12 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> Act:
 def larger(job: Job) -> JobResult:
     """Ok, but the file has grown by half."""
     result = ok(job)
-    assert isinstance(result.artifact, Artifact)
+    main, *data = result.files
     path = Path(job.staging_dir) / f"{job.name}.onnx"
     path.write_bytes(b"x" * 30)
     sha256 = hashlib.sha256(b"x" * 30).hexdigest()
-    grown = result.artifact.model_copy(update={"bytes": 30, "sha256": sha256})
-    return result.model_copy(update={"artifact": grown})
+    grown = main.model_copy(update={"bytes": 30, "sha256": sha256})
+    return result.model_copy(update={"files": [grown, *data]})
 
 
 def test_the_first_night_has_no_baseline_and_that_is_no_error(

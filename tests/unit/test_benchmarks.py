@@ -24,7 +24,7 @@ from converter.model.job import (
     StageRecord,
     VerifyRecord,
 )
-from converter.model.manifest import ModelRecord
+from converter.model.manifest import ModelRecord, Row
 from converter.model.measure import Measure
 from converter.model.spec import Expect
 from converter.plugins.executors import Events, Finished, StageEntered, Started
@@ -79,7 +79,7 @@ def directory(tmp_path: Path) -> Path:
     return tmp_path / "zoo" / "run"
 
 
-Phase2 = Callable[..., tuple[ExitCode, dict[str, ModelRecord]]]
+Phase2 = Callable[..., tuple[ExitCode, dict[str, Row]]]
 
 
 @pytest.fixture
@@ -94,14 +94,14 @@ def run(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Phase2:
         expect: Expect | None = None,
         acts: dict[str, Callable[[Job], JobResult]] | None = None,
         **keys: Any,
-    ) -> tuple[ExitCode, dict[str, ModelRecord]]:
+    ) -> tuple[ExitCode, dict[str, Row]]:
         spec = BenchmarkSpec(providers=[*providers], optional=optional, threads=3)
         batch = BatchSpec(benchmark=spec, **{"reports": ["csv"], **keys})
         context = RunContext(directory, "zoo", [], "0" * 64, "command", batch)
         monkeypatch.setattr(benchmarks, "ProcessExecutor", lambda spec, entry: player)
         plan = make_plan(directory, "a", "b", expect=expect)
         code = runner.execute(plan, Script(acts or {}), context)
-        return code, {row.name: row for row in manifest.read(directory).models}
+        return code, {row.label: row for row in manifest.read(directory).rows}
 
     return play
 
@@ -132,11 +132,11 @@ def test_the_last_line_of_a_model_in_the_results_has_its_latency(
 ) -> None:
     _, rows = run(Measuring())
     lines = [json.loads(line) for line in (directory / "results.jsonl").read_text().splitlines()]
-    assert [(line["name"], len(line["latency"])) for line in lines] == [
+    assert [(line["name"], len(line["artifacts"][0]["latency"])) for line in lines] == [
         ("a", 0), ("b", 0), ("a", 1), ("b", 1),
     ]  # fmt: skip
-    assert lines[0]["stages"]["benchmark"]["status"] == "not_run"
-    assert ModelRecord.model_validate(lines[2]) == rows["a"]
+    assert lines[0]["artifacts"][0]["stages"]["benchmark"]["status"] == "not_run"
+    assert ModelRecord.model_validate(lines[2]).rows == [rows["a"]]
     result = JobResult.model_validate_json((directory / "models/a/result.json").read_bytes())
     assert result.latency == rows["a"].latency
 
@@ -172,8 +172,7 @@ def test_a_provider_that_is_absent_fails_the_model_and_keeps_its_file(
     assert (row.status, row.error and row.error.code) == ("failed", "EP_UNAVAILABLE")
     assert row.error is not None
     assert row.error.log == "models/a/log.txt"
-    assert row.artifact is not None
-    assert (directory / row.artifact.path).exists()
+    assert (directory / row.files[0].path).exists()
     assert [entry.status for entry in row.latency] == ["measured", "unavailable"]
     assert manifest.read(directory).run.complete
 
@@ -195,7 +194,8 @@ def test_a_file_that_is_wrong_on_a_provider_fails(run: Phase2, optional: bool) -
     assert (row.status, row.error and row.error.code) == ("failed", "VERIFY_VALUE")
     assert (row.verify.status, row.verify.reason) == ("failed", "far off")
     assert [case.provider for case in row.verify.cases] == ["CUDAExecutionProvider"]
-    assert row.artifact is not None
+    assert row.files
+    assert row.onnx is not None
 
 
 def test_an_absent_provider_may_be_expected(run: Phase2) -> None:

@@ -59,7 +59,8 @@ def test_a_sweep_runs_all_points_and_skips_what_is_out_of_range(run: Run) -> Non
         assert written["run"]["experiment"] == "one"
         (row,) = written["models"]
         assert row["status"] == "skipped"
-        assert row["verify"]["reason"] == (
+        (artifact,) = row["artifacts"]
+        assert artifact["verify"]["reason"] == (
             f"the run's opset {opset} is below the model's minimum, 20"
         )
     assert Path("s/opset=13/.hydra/overrides.yaml").is_file()

@@ -23,14 +23,14 @@ from converter.model.job import (
     TensorInfo,
     VerifyRecord,
 )
-from converter.model.manifest import Gpu, ModelRecord, WeightsInfo
+from converter.model.manifest import Gpu, Row, WeightsInfo
 from converter.plugins.reports import html, markdown
 from tests.manifests import verified_on, with_domain
 
 LIMITS = CompareSpec()
 
 
-def compared(before: ModelRecord, after: ModelRecord, **changes: Any) -> Comparison:
+def compared(before: Row, after: Row, **changes: Any) -> Comparison:
     old = manifest(before, day=1)
     return compare.compare(old, manifest(after, day=2, **changes), LIMITS)
 
@@ -63,9 +63,7 @@ def test_equal_runs_are_the_same() -> None:
         (row(status="xpass"), row(status="not_run"), "status", "regression"),
     ],
 )
-def test_what_became_of_a_model(
-    before: ModelRecord, after: ModelRecord, kind: str, severity: str
-) -> None:
+def test_what_became_of_a_model(before: Row, after: Row, kind: str, severity: str) -> None:
     change = only(compared(before, after))
     assert (change.kind, change.severity) == (kind, severity)
     assert (change.before, change.after) == (before.status, after.status)
@@ -125,30 +123,30 @@ def test_models_come_and_go() -> None:
         ({"simplify": SimplifyRecord(applied=True)}, "simplify", False),
         ({"nodes": 4}, "nodes", False),
         ({"ops": {"Conv": 2, "Add": 1}}, "ops", False),
-        ({"bytes": 1051}, "size", True),
-        ({"bytes": 1040}, "size", False),
-        ({"bytes": 500}, "size", False),
+        ({"size": 1051}, "size", True),
+        ({"size": 1040}, "size", False),
+        ({"size": 500}, "size", False),
     ],
 )
 def test_what_became_of_a_file(changes: dict[str, Any], kind: str, severity: bool) -> None:
-    change = only(compared(row(), row(artifact=artifact(**changes))))
+    change = only(compared(row(), row(**artifact(**changes))))
     assert (change.kind, change.severity) == (kind, "regression" if severity else "note")
 
 
 def test_an_output_that_the_configuration_names_keeps_its_name() -> None:
     named = request(outputs=["y"])
     other = artifact(outputs=[TensorInfo(name="z", dtype="float32", shape=["batch", 10])])
-    change = only(compared(row(request=named), row(request=named, artifact=other)))
+    change = only(compared(row(request=named), row(request=named, **other)))
     assert (change.kind, change.severity) == ("outputs", "regression")
 
 
 def test_a_few_bytes_more_are_not_worth_a_line() -> None:
-    assert compared(row(), row(artifact=artifact(bytes=1009))).verdict == "same"
+    assert compared(row(), row(**artifact(size=1009))).verdict == "same"
 
 
 def test_an_interface_that_the_configuration_changed_is_no_regression() -> None:
     tensors = [TensorInfo(name="z", dtype="float32", shape=[1])]
-    after = row(artifact=artifact(inputs=tensors), request=request(opset=18))
+    after = row(**artifact(inputs=tensors), request=request(opset=18))
     change = only(compared(row(), after))
     assert change.severity == "note"
     assert change.detail == "the configuration of the model changed"
@@ -156,7 +154,7 @@ def test_an_interface_that_the_configuration_changed_is_no_regression() -> None:
 
 
 def test_the_operators_are_told_by_their_difference() -> None:
-    change = only(compared(row(), row(artifact=artifact(ops={"Conv": 4, "Add": 1}))))
+    change = only(compared(row(), row(**artifact(ops={"Conv": 4, "Add": 1}))))
     assert change.detail == "+1 Add, +2 Conv, -1 Relu"
 
 
@@ -169,16 +167,16 @@ def test_an_error_that_uses_up_its_tolerance() -> None:
 
 
 def test_a_simplification_that_was_taken_back_says_why() -> None:
-    before = row(artifact=artifact(simplify=SimplifyRecord(applied=True)))
+    before = row(**artifact(simplify=SimplifyRecord(applied=True)))
     taken = SimplifyRecord(applied=False, reverted_reason="onnxsim crashed")
-    change = only(compared(before, row(artifact=artifact(simplify=taken))))
+    change = only(compared(before, row(**artifact(simplify=taken))))
     assert wording.line(change) == "m: simplify applied → reverted (onnxsim crashed)"
 
 
 # Proof
 
 
-def proved(*labels: str, axes: tuple[int, ...] = (0,), **changes: Any) -> ModelRecord:
+def proved(*labels: str, axes: tuple[int, ...] = (0,), **changes: Any) -> Row:
     """Proved on cases of these labels, and dynamic in axes of ``x`` of which two are declared."""
     cases = [CaseCheck(label=label, shapes={}, provider="CPU", outputs=[]) for label in labels]
     dynamic = [
@@ -238,7 +236,7 @@ def test_a_symbol_that_the_configuration_renamed_has_lost_nothing() -> None:
 
 
 def test_what_a_failing_model_lost_is_told_once() -> None:
-    wrong = proved(status="failed", artifact=artifact(), verify=VerifyRecord(status="failed"))
+    wrong = proved(status="failed", **artifact(), verify=VerifyRecord(status="failed"))
     assert only(compared(proved("traced"), wrong)).kind == "newly_failing"
 
 
@@ -284,17 +282,13 @@ def test_newly_failing_models_are_grouped_by_cause() -> None:
 # Latency
 
 
-def slower(
-    half: float = 0.01, stable: bool = True, **changes: Any
-) -> tuple[ModelRecord, ModelRecord]:
+def slower(half: float = 0.01, stable: bool = True, **changes: Any) -> tuple[Row, Row]:
     before = row(latency=[timed(10.0, half)])
     other = artifact(sha256="b" * 64)
-    return before, row(artifact=other, latency=[timed(15.0, half, stable, **changes)])
+    return before, row(**other, latency=[timed(15.0, half, stable, **changes)])
 
 
-def judged(
-    pair: tuple[ModelRecord, ModelRecord], settled: Remeasured | None = None, **changes: Any
-) -> Change:
+def judged(pair: tuple[Row, Row], settled: Remeasured | None = None, **changes: Any) -> Change:
     old, new = manifest(pair[0]), manifest(pair[1], day=2, **changes)
     (suspect,) = latency.suspects(old, new, LIMITS)
     again = {suspect.key: settled} if settled else None
@@ -302,7 +296,7 @@ def judged(
 
 
 def test_within_limit_or_noise_is_the_same() -> None:
-    near = row(artifact=artifact(sha256="b" * 64), latency=[timed(10.9)])
+    near = row(**artifact(sha256="b" * 64), latency=[timed(10.9)])
     assert compared(row(latency=[timed(10.0)]), near).verdict == "same"
     assert compared(*slower(half=0.3)).verdict == "same"
 
@@ -437,7 +431,7 @@ def test_a_first_night_says_so() -> None:
 def test_the_worst_comes_first_with_its_reasons() -> None:
     old = manifest(row("a"), row("b"), row("c"))
     new = manifest(
-        row("a", artifact=artifact("a", nodes=4)), failing("b"), failing("c"), day=2,
+        row("a", **artifact("a", nodes=4)), failing("b"), failing("c"), day=2,
         env=environment(packages={"torch": "2.15.0", "onnx": "1.23.2", "onnxruntime": "1.31.1"}),
     )  # fmt: skip
     told = wording.lines(compare.compare(old, new, LIMITS))

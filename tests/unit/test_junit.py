@@ -42,7 +42,7 @@ def test_each_model_is_a_test_case() -> None:
 
 def test_a_latency_that_the_deadline_left_out_is_an_error() -> None:
     left, done = (
-        row(name, artifact=artifact(name), stages={"benchmark": StageRecord(status=status)})
+        row(name, **artifact(name), stages={"benchmark": StageRecord(status=status)})
         for name, status in (("a", "not_run"), ("b", "ok"))
     )
     (suite,) = rendered(left, done)
@@ -64,7 +64,7 @@ def test_what_no_xml_can_hold_is_replaced() -> None:
 
 
 def test_regressions_are_a_suite_of_their_own() -> None:
-    old, new = manifest(row("a")), manifest(row("a", artifact=artifact("a", bytes=2000)), day=2)
+    old, new = manifest(row("a")), manifest(row("a", **artifact("a", size=2000)), day=2)
     found = compare.compare(old, new, CompareSpec())
     run = new.model_copy(update={"comparison": found})
     suites = ElementTree.fromstring(junit.render(run, Path("run")))

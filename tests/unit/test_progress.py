@@ -12,11 +12,11 @@ from converter.display import progress, summary
 from converter.model.errors import Code
 from converter.model.job import (
     STAGES,
-    Artifact,
     CaseCheck,
     ErrorRecord,
     FileInfo,
     JobResult,
+    OnnxInfo,
     OutputCheck,
     StageRecord,
     VerifyRecord,
@@ -24,10 +24,11 @@ from converter.model.job import (
 from converter.model.manifest import (
     Environment,
     Manifest,
-    ModelRecord,
     Request,
+    Row,
     RunInfo,
     WeightsInfo,
+    models_of,
 )
 from converter.plugins.executors import Finished, StageEntered, Started, Tick
 
@@ -44,12 +45,8 @@ REQUEST = Request(
 )
 
 
-def ok_row(name: str) -> ModelRecord:
-    artifact = Artifact(
-        path=f"models/{name}/{name}.onnx",
-        bytes=1_000_000,
-        sha256="0" * 64,
-        external_data=[FileInfo(path="x", bytes=2_584_000_000, sha256="0" * 64)],
+def ok_row(name: str) -> Row:
+    onnx = OnnxInfo(
         exporter="torchscript",
         opset=17,
         opsets={"": 17},
@@ -65,14 +62,18 @@ def ok_row(name: str) -> ModelRecord:
         OutputCheck(name="y", shape=[1], dtype="float32", max_abs=e, atol=0, rtol=0, passed=True)
         for e in (3e-7, 1.5e-5)
     ]
-    return ModelRecord(
+    return Row(
         name=name,
         source=name,
         status="ok",
         attempts=1,
         request=REQUEST,
         stages={stage: StageRecord(status="ok", seconds=100.06) for stage in STAGES},
-        artifact=artifact,
+        files=[
+            FileInfo(path=f"models/{name}/{name}.onnx", bytes=1_000_000, sha256="0" * 64),
+            FileInfo(path="x", bytes=2_584_000_000, sha256="0" * 64),
+        ],
+        onnx=onnx,
         verify=VerifyRecord(
             status="passed",
             cases=[CaseCheck(label="traced", shapes={}, provider="cpu", outputs=errors)],
@@ -80,7 +81,7 @@ def ok_row(name: str) -> ModelRecord:
     )
 
 
-def failed_row(name: str, message: str = "no such operator\nsecond line") -> ModelRecord:
+def failed_row(name: str, message: str = "no such operator\nsecond line") -> Row:
     error = ErrorRecord(
         stage="export",
         code=Code.EXPORT,
@@ -88,16 +89,14 @@ def failed_row(name: str, message: str = "no such operator\nsecond line") -> Mod
         hint="Try the other exporter.",
         log=f"models/{name}/log.txt",
     )
-    return ModelRecord(
-        name=name, source=name, status="failed", request=REQUEST, error=error, stages={}
-    )
+    return Row(name=name, source=name, status="failed", request=REQUEST, error=error, stages={})
 
 
-def manifest_of(*rows: ModelRecord) -> Manifest:
+def manifest_of(*rows: Row) -> Manifest:
     return Manifest(
         run=RunInfo(id="1", experiment="zoo", started_at="", config_sha256=""),
         environment=Environment(os="", python="", cpu="", cores=1, memory_bytes=1, packages={}),
-        models=list(rows),
+        models=models_of(rows),
     )
 
 
@@ -114,7 +113,7 @@ def test_the_table_fits_80_columns_with_the_widest_values() -> None:
     assert second.split() == ["b", "failed", "17", "-", "-", "-", "-", "0.0"]
 
 
-def uncompared_row(**changes: object) -> ModelRecord:
+def uncompared_row(**changes: object) -> Row:
     """A row whose first output is almost exact, and whose second one could not be compared."""
     row = ok_row("a")
     (case,) = row.verify.cases
@@ -153,10 +152,10 @@ def test_a_message_does_nothing_to_the_terminal_or_the_log() -> None:
 def test_a_job_that_was_tried_again_says_so() -> None:
     row = ok_row("a").model_copy(update={"attempts": 2})
     assert progress.line(1, 1, row) == "[1/1] ok       a  800.5 s (try 2)"
-    assert summary.totals([row, ok_row("b")]) == "2 models: 2 ok; 1 tried again"
+    assert summary.totals(models_of([row, ok_row("b")])) == "2 models: 2 ok; 1 tried again"
     stored = row.model_copy(update={"cached": True})
     assert progress.line(1, 1, stored) == "[1/1] ok       a  stored"
-    assert summary.totals([stored]) == "1 model: 1 ok; 1 from the store"
+    assert summary.totals(models_of([stored])) == "1 model: 1 ok; 1 from the store"
 
 
 def test_failures_follow_with_reason_hint_and_log() -> None:

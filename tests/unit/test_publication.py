@@ -11,17 +11,17 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from nights import artifact, failing, manifest, row
+from nights import failing, manifest, row
 
 from converter.finalize import publication, zoo_index
 from converter.layout import files
 from converter.model.errors import RunError
 from converter.model.job import FileInfo
-from converter.model.manifest import Manifest, ModelRecord
+from converter.model.manifest import Manifest, Row
 from tests.manifests import verified_on, with_domain
 
 
-def made(directory: Path, name: str, content: bytes, data: bytes = b"") -> ModelRecord:
+def made(directory: Path, name: str, content: bytes, data: bytes = b"") -> Row:
     """An ok row whose files are in the run directory."""
     folder = directory / "models" / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -31,10 +31,7 @@ def made(directory: Path, name: str, content: bytes, data: bytes = b"") -> Model
         path = f"models/{name}/{name}.onnx{suffix}"
         sha256 = hashlib.sha256(text).hexdigest()
         parts.append(FileInfo(path=path, bytes=len(text), sha256=sha256))
-    main = parts[0]
-    external = parts[1:] if data else []
-    changes = {"bytes": main.bytes, "sha256": main.sha256, "external_data": external}
-    return row(name, artifact=artifact(name, **changes))
+    return row(name, files=parts if data else parts[:1])
 
 
 def holds(target: Path) -> dict[str, bytes]:
@@ -42,7 +39,8 @@ def holds(target: Path) -> dict[str, bytes]:
     index = zoo_index.read(target)
     named = set()
     for entry in index.models.values():
-        for part in [entry, *entry.external_data]:
+        derived = [part for variant in entry.variants.values() for part in variant.files]
+        for part in [entry, *entry.external_data, *derived]:
             path = target / part.path
             assert (path.stat().st_size, files.sha256(path)) == (part.bytes, part.sha256)
             named.add(path)
@@ -213,8 +211,8 @@ def test_every_byte_of_a_model_that_fails_tonight_is_looked_at(
     publish(manifest(made(tmp_path, "a", b"good")), tmp_path)
     (path,) = (tmp_path / "zoo" / "a").glob("*/a.onnx")
     path.write_bytes(b"evil")
-    tonight = made(tmp_path, "a", b"slow").artifact if with_file else None  # wrong on a provider
-    (problem,) = publish(manifest(failing("a", artifact=tonight), day=2), tmp_path)
+    tonight = made(tmp_path, "a", b"slow").files if with_file else []  # wrong on a provider
+    (problem,) = publish(manifest(failing("a", files=tonight), day=2), tmp_path)
     assert problem.startswith("a: what is published is not as ")
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from converter.cli import command_line
 from converter.model import manifest
+from converter.model.manifest import model_of
 from tests.manifests import failed, manifest_of, ok
 
 
@@ -37,7 +38,7 @@ def test_a_killed_run_shows_the_models_that_it_finished(run: Path) -> None:
     left = manifest_of(failed("a"), failed("b"))
     killed = left.run.model_copy(update={"finished_at": None, "complete": False})
     manifest.write(left.model_copy(update={"run": killed}), run)
-    manifest.append_result(run, ok("a"))
+    manifest.append_result(run, model_of([ok("a")]))
     assert command_line.main(["report", str(run)]) == 0
     assert "2 models: 1 ok, 1 failed" in (run / "summary.md").read_text()
 

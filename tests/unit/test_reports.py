@@ -13,13 +13,23 @@ import pytest
 from converter.display import summary
 from converter.model.changes import Change, Comparison
 from converter.model.job import StageRecord
-from converter.model.manifest import Manifest, ModelRecord
+from converter.model.manifest import Manifest, Row
 from converter.plugins import loader, reports
 from converter.plugins.reports import csv as spreadsheet
 from converter.plugins.reports import html, markdown
 from converter.plugins.reports._columns import columns, number
 from converter.plugins.reports._facts import causes, verdict, worst_output
-from tests.manifests import CPU, CUDA, failed, manifest_of, ok, timed, verified_on, with_domain
+from tests.manifests import (
+    CPU,
+    CUDA,
+    NO_FILE,
+    failed,
+    manifest_of,
+    ok,
+    timed,
+    verified_on,
+    with_domain,
+)
 
 EVIL = "<script>alert(1)</script>"
 
@@ -41,7 +51,7 @@ def figures(text: str) -> dict[str, dict[str, list[dict[str, list[object]]]]]:
     return {name: json.loads(figure) for name, figure in found}
 
 
-def without_latency(row: ModelRecord, status: str, *warnings: str) -> ModelRecord:
+def without_latency(row: Row, status: str, *warnings: str) -> Row:
     stage = StageRecord.model_validate({"status": status, "warnings": [*warnings]})
     return row.model_copy(update={"stages": {**row.stages, "benchmark": stage}})
 
@@ -423,10 +433,9 @@ def test_the_page_escapes_what_models_say(tmp_path: Path) -> None:
 
 
 def test_links_stay_in_the_run_directory(tmp_path: Path) -> None:
-    artifact = ok("a").artifact
-    assert artifact is not None
-    evil = artifact.model_copy(update={"path": "javascript:alert(1)"})
-    shown = page(manifest_of(ok("a", artifact=evil)), tmp_path)
+    main, *data = ok("a").files
+    evil = main.model_copy(update={"path": "javascript:alert(1)"})
+    shown = page(manifest_of(ok("a", files=[evil, *data])), tmp_path)
     assert 'href="javascript%3Aalert%281%29"' in shown
     targets = set(re.findall(r'href="(\w+:[^"]*)"', shown))
     assert targets == {"https://netron.app"}
@@ -476,7 +485,7 @@ def test_without_latencies_the_page_says_why(tmp_path: Path) -> None:
 def test_a_latency_that_was_asked_for_and_not_taken_is_not_one_that_nobody_wanted(
     tmp_path: Path,
 ) -> None:
-    rows = [ok("done"), failed("a"), failed("b"), ok("never", status="not_run", artifact=None)]
+    rows = [ok("done"), failed("a"), failed("b"), ok("never", status="not_run", **NO_FILE)]
     rows.append(
         without_latency(ok("kept"), "skipped", "not measured: benchmark.on_cached is never")
     )

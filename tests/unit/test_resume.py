@@ -21,7 +21,7 @@ from converter.model import manifest
 from converter.model.batch import ExecutorSpec
 from converter.model.errors import Code, ExitCode
 from converter.model.job import ErrorRecord, Job, JobResult
-from converter.model.manifest import Manifest, ModelRecord
+from converter.model.manifest import Manifest, ModelRecord, Row, model_of
 from converter.plugins import executors, reports
 from converter.plugins.executors import Executor
 from converter.sweep.record import Sweep
@@ -82,8 +82,8 @@ def interrupted(stage: Stage) -> Stage:
     return stage
 
 
-def rows() -> dict[str, ModelRecord]:
-    return {row.name: row for row in manifest.read(Path(DIRECTORY)).models}
+def rows() -> dict[str, Row]:
+    return {row.label: row for row in manifest.read(Path(DIRECTORY)).rows}
 
 
 def normalised(directory: Path) -> dict[str, Any]:
@@ -91,10 +91,11 @@ def normalised(directory: Path) -> dict[str, Any]:
     text = json.loads((directory / "manifest.json").read_text())
     for key in ("id", "started_at", "finished_at", "overrides", "config_sha256"):
         del text["run"][key]
-    for row in text["models"]:
-        row["attempts"] = 0
-        for record in row["stages"].values():
-            record["seconds"] = record["peak_rss_bytes"] = None
+    for model in text["models"]:
+        for artifact in model["artifacts"]:
+            artifact["attempts"] = 0
+            for record in artifact["stages"].values():
+                record["seconds"] = record["peak_rss_bytes"] = None
     found: dict[str, Any] = text
     return found
 
@@ -222,7 +223,7 @@ def test_of_two_lines_of_a_model_the_last_counts(interrupted: Stage) -> None:
     path = Path(DIRECTORY, "results.jsonl")
     row = rows()["a"]
     earlier = row.model_copy(update={"tags": ["earlier"]})
-    path.write_text(f"{earlier.model_dump_json()}\n" + path.read_text())
+    path.write_text(f"{model_of([earlier]).model_dump_json()}\n" + path.read_text())
     interrupted.resume()
     assert rows()["a"] == row
 
@@ -294,9 +295,7 @@ def test_what_a_killed_run_left_half_done_is_gone(interrupted: Stage) -> None:
 
     def without_data(job: Job) -> JobResult:
         result = ok(job)
-        assert result.artifact is not None
-        artifact = result.artifact.model_copy(update={"external_data": []})
-        return result.model_copy(update={"artifact": artifact})
+        return result.model_copy(update={"files": result.files[:1]})
 
     interrupted.acts = {"c": without_data}
     assert interrupted.resume()[0] == 0

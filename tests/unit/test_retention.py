@@ -16,6 +16,7 @@ from converter.finalize import baseline, history, retention
 from converter.layout import delivery
 from converter.model import manifest
 from converter.model.errors import ConfigError
+from converter.model.manifest import model_of
 
 
 def night(
@@ -168,7 +169,7 @@ def test_the_models_that_a_killed_run_had_finished_count(tmp_path: Path) -> None
     names = ("done", "torn", "never")
     planned = manifest_of(*(row(name, status="not_run") for name in names), complete=False)
     manifest.write(planned, run)
-    manifest.append_result(run, row("done"))
+    manifest.append_result(run, model_of([row("done")]))
     with (run / manifest.RESULTS).open("a") as lines:
         lines.write('{"name": "torn", "sta')
     found = baseline.load(run, "compare").manifest
@@ -190,12 +191,21 @@ def test_a_manifest_may_be_named_instead_of_its_run(tmp_path: Path) -> None:
     [
         (b"{", r"manifest.json cannot be read: .* It is damaged: name another run."),
         (b"\xff", r"manifest.json cannot be read: .* It is damaged: name another run."),
-        (b"[]", r"has schema_version none; this version of the converter reads '1'. Read it with"),
-        (b'{"schema_version": "2"}', r"has schema_version '2'; this version .* reads '1'."),
-        (
-            b'{"schema_version": "1"}',
-            r"is not a manifest that this version can read: run: Field required. A newer version",
-        ),
+        (b"[]", r"has schema_version none; this version of the converter reads '2'. Read it with"),
+        (b'{"schema_version": "3"}', r"has schema_version '3'; this version .* reads '2'."),
+        *[
+            (
+                content,
+                r"is not a manifest that this version can read: run: Field required. A newer",
+            )
+            for content in (
+                b'{"schema_version": "2"}',
+                b'{"schema_version": "1"}',
+                b'{"schema_version": "1", "models": [3, {}, {"artifact": 3, "stages": []}]}',
+                b'{"schema_version": "1", "models": [{"stages": {"check": 3}}]}',
+                b'{"schema_version": "1", "models": [{"artifact": {"external_data": 3}}]}',
+            )
+        ],
     ],
 )
 def test_a_baseline_that_cannot_be_read(tmp_path: Path, content: bytes, sentence: str) -> None:

@@ -21,8 +21,8 @@ from converter.layout.runlock import locked
 from converter.model import manifest
 from converter.model.batch import BatchSpec, BenchmarkSpec
 from converter.model.errors import Code, ConfigError, ExitCode, RunError
-from converter.model.job import STAGES, Artifact, ErrorRecord, FileInfo, Job, JobResult, StageRecord
-from converter.model.manifest import Manifest, ModelRecord, request_of
+from converter.model.job import STAGES, ErrorRecord, FileInfo, Job, JobResult, OnnxInfo, StageRecord
+from converter.model.manifest import Manifest, ModelRecord, Row, request_of
 from converter.model.spec import Expect
 from converter.plan.jobs import Plan
 from converter.plugins.executors import Events, Finished, StageEntered, Started, Tick
@@ -43,16 +43,15 @@ def ok(job: Job) -> JobResult:
     staging.mkdir(parents=True, exist_ok=True)
     (staging / f"{job.name}.onnx").write_bytes(CONTENT)
     (staging / f"{job.name}.onnx.data").write_bytes(CONTENT * 2)
-    data = FileInfo(path=f"{job.name}.onnx.data", bytes=24, sha256=sha256(CONTENT * 2))
     return JobResult(
         name=job.name,
         status="ok",
         stages={stage: StageRecord(status="ok", seconds=0.5) for stage in STAGES},
-        artifact=Artifact(
-            path=f"{job.name}.onnx",
-            bytes=len(CONTENT),
-            sha256=sha256(CONTENT),
-            external_data=[data],
+        files=[
+            FileInfo(path=f"{job.name}.onnx", bytes=len(CONTENT), sha256=sha256(CONTENT)),
+            FileInfo(path=f"{job.name}.onnx.data", bytes=24, sha256=sha256(CONTENT * 2)),
+        ],
+        onnx=OnnxInfo(
             exporter="torchscript",
             opset=17,
             opsets={"": 17},
@@ -129,8 +128,8 @@ def make_plan(directory: Path, *names: str, expect: Expect | None = None) -> Pla
     return Plan(jobs, [], [job.name for job in jobs])
 
 
-def rows(directory: Path) -> dict[str, ModelRecord]:
-    return {row.name: row for row in manifest.read(directory).models}
+def rows(directory: Path) -> dict[str, Row]:
+    return {row.label: row for row in manifest.read(directory).rows}
 
 
 def files(directory: Path) -> set[str]:
@@ -159,10 +158,10 @@ def test_a_good_run_leaves_exactly_the_promised_files(
     assert read.run.complete
     assert (read.run.exit_code, read.run.counts) == (0, {"ok": 1})
     assert (read.run.experiment, read.run.overrides) == ("zoo", ["opset=17"])
-    artifact = read.models[0].artifact
-    assert artifact is not None
-    assert artifact.path == "models/a/a.onnx"
-    assert [part.path for part in artifact.external_data] == ["models/a/a.onnx.data"]
+    (artifact,) = read.models[0].artifacts
+    paths = [part.path for part in artifact.files]
+    assert paths == ["models/a/a.onnx", "models/a/a.onnx.data"]
+    assert artifact.onnx is not None
     assert Path(os.readlink(directory.parent / "latest")) == Path("run")
     assert str(directory) in capsys.readouterr().out
     (line,) = (directory / "results.jsonl").read_text().splitlines()
@@ -172,7 +171,7 @@ def test_a_good_run_leaves_exactly_the_promised_files(
 
 def test_rows_keep_the_order_of_the_configuration(directory: Path, context: RunContext) -> None:
     job = make_job(directory, "b")
-    skipped = ModelRecord(
+    skipped = Row(
         name="b",
         source="b",
         status="skipped",
@@ -192,7 +191,7 @@ def test_a_failed_model_leaves_no_file_under_its_final_name(
     assert not (directory / "models/a/a.onnx").exists()
     assert (directory / "models/b/b.onnx").exists()
     row = rows(directory)["a"]
-    assert row.artifact is None
+    assert (row.files, row.onnx) == ([], None)
     assert row.error is not None
     assert row.error.log == "models/a/log.txt"
     printed = capsys.readouterr().out
@@ -248,13 +247,14 @@ def link(job: Job) -> JobResult:
 
 def claim(job: Job) -> JobResult:
     result = ok(job)
-    artifact = result.artifact
-    assert artifact is not None
-    return result.model_copy(update={"artifact": artifact.model_copy(update={"path": "job.json"})})
+    main, *data = result.files
+    return result.model_copy(
+        update={"files": [main.model_copy(update={"path": "job.json"}), *data]}
+    )
 
 
 def nothing(job: Job) -> JobResult:
-    return ok(job).model_copy(update={"artifact": None})
+    return ok(job).model_copy(update={"files": []})
 
 
 @pytest.mark.parametrize(
@@ -264,7 +264,7 @@ def nothing(job: Job) -> JobResult:
         (lose, "No such file"),
         (link, "not a plain file"),
         (claim, "a file that is not its own"),
-        (nothing, "ok without an artifact"),
+        (nothing, "ok without a file"),
     ],
 )
 def test_only_what_was_hashed_is_let_in(
@@ -274,7 +274,7 @@ def test_only_what_was_hashed_is_let_in(
         ExitCode.MODELS_FAILED
     )
     row = rows(directory)["a"]
-    assert (row.status, row.artifact) == ("failed", None)
+    assert (row.status, row.files, row.onnx) == ("failed", [], None)
     assert row.error is not None
     assert row.error.code == "IO"
     assert words in row.error.message
@@ -607,6 +607,8 @@ def test_a_directory_elsewhere_gets_no_link(tmp_path: Path) -> None:
 def test_the_manifest_is_plain_json(directory: Path, context: RunContext) -> None:
     execute(make_plan(directory, "a"), Script({}), context)
     data = json.loads((directory / "manifest.json").read_text())
-    assert data["schema_version"] == "1"
+    assert data["schema_version"] == "2"
     assert data["environment"]["packages"]["pydantic"]
-    assert data["models"][0]["stages"]["load"]["status"] == "ok"
+    (model,) = data["models"]
+    assert (model["status"], model["decided_by"]) == ("ok", "onnx")
+    assert model["artifacts"][0]["stages"]["load"]["status"] == "ok"

@@ -19,4 +19,4 @@ def test_a_source_may_be_a_name() -> None:
 def test_the_manifest_is_closed_and_versioned() -> None:
     manifest = schemas.manifest()
     assert manifest["additionalProperties"] is False
-    assert manifest["properties"]["schema_version"]["const"] == "1"
+    assert manifest["properties"]["schema_version"]["const"] == "2"

@@ -17,7 +17,7 @@ from converter.model import manifest
 from converter.model.batch import BatchSpec, BenchmarkSpec, OnCached
 from converter.model.errors import Code, ExitCode, RunError
 from converter.model.job import Job, JobResult, Latency, StageRecord, VerifyRecord
-from converter.model.manifest import ModelRecord
+from converter.model.manifest import Row
 from converter.model.measure import Measure
 from converter.model.spec import Expect
 from converter.run import benchmarks, reuse
@@ -27,16 +27,14 @@ from tests.unit.test_benchmarks import Measuring, ended, measured, wrong
 from tests.unit.test_runner import CONTENT, Act, Script, failed, make_plan, ok, rows
 
 OFF = BatchSpec(benchmark=BenchmarkSpec(providers=[]), reports=["csv"])
-RunModels = Callable[..., dict[str, ModelRecord]]
+RunModels = Callable[..., dict[str, Row]]
 
 
 def alone(job: Job) -> JobResult:
     """A file without external data, of a worker that knows of no benchmark."""
     result = ok(job)
-    assert result.artifact is not None
-    artifact = result.artifact.model_copy(update={"external_data": []})
     stages = {**result.stages, "benchmark": StageRecord(status="not_requested")}
-    return result.model_copy(update={"artifact": artifact, "stages": stages})
+    return result.model_copy(update={"files": result.files[:1], "stages": stages})
 
 
 @pytest.fixture
@@ -56,7 +54,7 @@ def night(tmp_path: Path, store: Store) -> RunModels:
         expect: Expect | None = None,
         benchmark: BenchmarkSpec | None = None,
         code: ExitCode = ExitCode.OK,
-    ) -> dict[str, ModelRecord]:
+    ) -> dict[str, Row]:
         ran.clear()
         directory = tmp_path / f"night-{len(list(tmp_path.glob('night-*')))}"
         spec = BatchSpec(benchmark=benchmark, reports=["csv"]) if benchmark else OFF
@@ -67,8 +65,8 @@ def night(tmp_path: Path, store: Store) -> RunModels:
         assert execute(make_plan(directory, *names, expect=expect), script, context) is code
         found = rows(directory)
         for row in found.values():
-            if row.artifact is not None:
-                assert (directory / row.artifact.path).read_bytes() == CONTENT
+            if row.files:
+                assert (directory / row.files[0].path).read_bytes() == CONTENT
         return found
 
     run.ran = ran  # type: ignore[attr-defined]
@@ -252,7 +250,7 @@ def test_a_file_that_is_not_trusted_any_more_is_no_hit(
 ) -> None:
     (tmp_path / "m.py").write_text("")
 
-    def row(*trust: str) -> ModelRecord:
+    def row(*trust: str) -> Row:
         directory = tmp_path / f"run-{len(list(tmp_path.glob('run-*')))}"
         plan = make_plan(directory, "a")
         own = {"source": {"file": str(tmp_path / "m.py"), "name": "M"}, "trust": list(trust)}

@@ -11,7 +11,7 @@ import pytest
 from converter.model import manifest
 from converter.model.errors import ExitCode, RunError
 from converter.sweep import journal, page, screen
-from tests.manifests import CPU, CUDA, failed, manifest_of, ok, timed
+from tests.manifests import CPU, CUDA, NO_FILE, failed, manifest_of, ok, timed
 from tests.sweeps import Folder
 
 
@@ -58,7 +58,7 @@ def test_a_cell_says_what_the_manifest_of_its_point_says(two: Folder) -> None:
 
 def test_a_model_that_works_at_no_opset_has_no_range(tmp_path: Path) -> None:
     folder = Folder(tmp_path, "opset=13")
-    folder.end(0, ExitCode.MODELS_FAILED, failed("b"), ok("s", status="skipped", artifact=None))
+    folder.end(0, ExitCode.MODELS_FAILED, failed("b"), ok("s", status="skipped", **NO_FILE))
     folder.journal.write()
     for model in folder.read().models:
         assert (model.lowest_opset, model.highest_opset, model.opsets) == (None, None, [])
@@ -197,7 +197,7 @@ def test_a_long_list_shows_only_what_is_not_as_expected(tmp_path: Path) -> None:
 
 def test_an_interrupted_sweep_says_how_far_it_came(tmp_path: Path) -> None:
     folder = Folder(tmp_path, "opset=13", "opset=17")
-    folder.end(0, ExitCode.INTERRUPTED, ok("a", status="not_run", artifact=None))
+    folder.end(0, ExitCode.INTERRUPTED, ok("a", status="not_run", **NO_FILE))
     text = screen.render(folder.journal.close(ExitCode.INTERRUPTED), tmp_path)
     assert "The sweep did not come to its end: 1 of 2 points ran." in text
     assert "[2] opset=17  not run" in text

@@ -150,7 +150,8 @@ def _times(rows: Sequence[Row]) -> Figure:
                     "y": list(range(len(shown))),
                     "x": [_spent(row, stage) for row in shown],
                     "text": [
-                        f"{escape(row.label)}<br>{stage} {_spent(row, stage):.2f} s" for row in shown
+                        f"{escape(row.label)}<br>{stage} {_spent(row, stage):.2f} s"
+                        for row in shown
                     ],
                     "textposition": "none",
                     "hoverinfo": "text",
@@ -188,7 +189,7 @@ def _markers(
         "name": escape(_facts.short(provider)),
         "x": [value for _, value in points],
         "y": [at for at, _ in points],
-        "text": [f"{escape(rows[at].name)}<br>{number(value)} {unit}" for at, value in points],
+        "text": [f"{escape(rows[at].label)}<br>{number(value)} {unit}" for at, value in points],
         "hoverinfo": "text+name",
     }
 

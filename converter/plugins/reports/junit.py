@@ -74,7 +74,7 @@ def _case(suite: ElementTree.Element, row: Row, experiment: str, directory: Path
 
 def _regression(suite: ElementTree.Element, change: Change) -> None:
     case = ElementTree.SubElement(
-        suite, "testcase", classname=change.kind, name=_text(change.model), time="0.000"
+        suite, "testcase", classname=change.kind, name=_text(change.about), time="0.000"
     )
     message = f"{change.before} → {change.after}"
     element = ElementTree.SubElement(case, "failure", type=change.kind, message=_text(message))

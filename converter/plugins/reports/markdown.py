@@ -127,7 +127,7 @@ def _comparison(comparison: Comparison) -> list[str]:
         words = wording.said(change)
         detail = f": {code(words)}" if words else ""
         why = f" (may be {code('; '.join(change.explained_by))})" if change.explained_by else ""
-        about = code(change.model) if change.model else change.about
+        about = code(change.about) if change.model else change.about
         lines.append(f"- {change.kind.replace('_', ' ')} {about}{detail}{why}")
     if len(comparison.changes) > _CHANGES:
         lines.append(f"- and {len(comparison.changes) - _CHANGES} more changes")
