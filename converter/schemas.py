@@ -31,11 +31,13 @@ def config() -> dict[str, Any]:
     schema["properties"] |= {"defaults": {"type": "array"}, "hydra": {"type": "object"}}
     plugins = loader.found("simplifiers").values()
     _add_options(schema["$defs"]["SimplifierSpec"], [p.load().Options for p in plugins])
+    plugins = loader.found("variants").values()
+    _add_options(schema["$defs"]["VariantSpec"], [p.load().Options for p in plugins])
     return {"$schema": _DIALECT, **schema}
 
 
 def _add_options(group: dict[str, Any], options: Iterable[type[Frozen]]) -> None:
-    """The keys that plugins add to their group; which of them fits depends on its ``name``."""
+    """The keys that plugins add to their group; which of them fits depends on the plugin."""
     for one in options:
         group["properties"] |= one.model_json_schema()["properties"]
     group["additionalProperties"] = False

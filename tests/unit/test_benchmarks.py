@@ -98,7 +98,7 @@ def run(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Phase2:
         spec = BenchmarkSpec(providers=[*providers], optional=optional, threads=3)
         batch = BatchSpec(benchmark=spec, **{"reports": ["csv"], **keys})
         context = RunContext(directory, "zoo", [], "0" * 64, "command", batch)
-        monkeypatch.setattr(benchmarks, "ProcessExecutor", lambda spec, entry: player)
+        monkeypatch.setattr(benchmarks, "ProcessExecutor", lambda spec: player)
         plan = make_plan(directory, "a", "b", expect=expect)
         code = runner.execute(plan, Script(acts or {}), context)
         return code, {row.label: row for row in manifest.read(directory).rows}
