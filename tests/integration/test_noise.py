@@ -106,7 +106,7 @@ def test_an_input_that_goes_through_float16_is_noticed(
 
 @pytest.mark.parametrize(
     ("text", "least"),
-    [("(float[2, 8] x) => (float[2, 8] y) {y = Tanh(x)}", numerics.UNKNOWN_FLOOR),
+    [("(float[2, 8] x) => (float[2, 8] y) {y = Tanh(x)}", numerics.BOUNDS["float32"].unknown),
      ("(int64[2] x) => (float[2] y) {a = Cast<to = 1>(x) y = Tanh(a)}", None)],
 )  # fmt: skip
 def test_a_file_is_moved_by_its_inputs(

@@ -122,9 +122,11 @@ def bounds(
     floors: Sequence[float | None],
     rtol: float | None = None,
     atol: float | None = None,
+    *,
+    limits: numerics.Bounds = numerics.BOUNDS["float32"],
 ) -> Bounds:
     return {
-        place: numerics.bounds(expected[place], rtol, atol, floors[place])
+        place: numerics.bounds(expected[place], rtol, atol, floors[place], limits)
         for place in members.values()
     }
 
@@ -185,7 +187,7 @@ def align(
     a comparison shows how far they are off.
     """
     left, right = pair(members, expected, actual)
-    allowed = bounds(members, expected, noise.floors, spec.rtol, spec.atol)
+    allowed = bounds(members, expected, noise.floors, spec.rtol, spec.atol, limits=noise.bounds)
     good = found(members, expected, actual, (left, right), allowed)
     ours, theirs = expected[members["scores"]], actual[members["scores"]]
     unpaired = max(len(ours), len(theirs)) - int(good.sum())

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from converter.worker.compare.slices import TIMES_NOISE
 from converter.worker.inputs.inputs import Array
 
 Decades = dict[int, float]
@@ -23,7 +24,6 @@ Decades = dict[int, float]
 _GAP = 100.0
 _FEWEST = 4
 _SHARE = 0.01  # of their own scale
-_TIMES_NOISE = 20.0
 _STEPS = 4.0  # of the dtype, at one: ONNX Runtime's sigmoid and its like are no better
 _MANTISSA = 52  # bits of float64 below the exponent
 _PEAK = 4.0  # the largest of many rounding errors against their root mean square
@@ -71,12 +71,14 @@ def wrong(
     actual: NDArray[np.float64],
     noise: Mapping[int, float],
     eps: float,
+    times: float = TIMES_NOISE,
 ) -> str | None:
     """The small elements that are wrong by themselves, in words, or ``None``.
 
     Args:
         noise: what rounding does to the model's own elements; empty where it is not known.
-        eps: of the dtype that the output has.
+        eps: of the precision in which the file computes.
+        times: so many times the rounding may they be off.
     """
     sizes = np.abs(expected)
     step = _STEPS * eps
@@ -84,7 +86,7 @@ def wrong(
         want = expected[held]
         error = np.abs(actual[held] - want)
         scale, off = _rms(want), _rms(error)
-        rounding = _TIMES_NOISE * _near(noise, sizes[held])
+        rounding = times * _near(noise, sizes[held])
         allowed = max(rounding, _SHARE * scale, step * max(scale, 1.0))
         if off > allowed or error.max() > _PEAK * allowed:
             return (

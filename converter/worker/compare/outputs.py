@@ -20,6 +20,8 @@ def compare(
     spec: VerifySpec,
     noise: Noise,
     members: Places,
+    *,
+    narrowed: bool = False,
 ) -> list[Comparison]:
     """One comparison for each output, in order.
 
@@ -27,7 +29,10 @@ def compare(
         expected: what PyTorch gives, ``actual`` what the file gives; of the same number.
         noise: the model's own rounding errors, of which tolerances are derived.
         members: the outputs that list detections.
+        narrowed: outputs of the file may be float16 where PyTorch gives float32.
     """
+    if narrowed and members:
+        expected = [numerics.narrow(*pair) for pair in zip(expected, actual, strict=True)]
     problem: str | None = None
     unpaired: int | None = None
     if not detections.ranked(members, expected):
@@ -45,6 +50,8 @@ def compare(
             atol=spec.atol,
             floor=floor,
             noise=None if index in members.values() else noise.of_parts(index),
+            limits=noise.bounds,
+            narrowed=narrowed,
         )
         for index, (name, want, got, floor) in enumerate(
             zip(names, expected, actual, noise.floors, strict=True)
@@ -52,7 +59,7 @@ def compare(
     ]
     for index in members.values():
         item = compared[index]
-        if problem is None and _by_share(item, expected[index], spec, noise.floors[index]):
+        if problem is None and _by_share(item, expected[index], spec, noise, index):
             item = Comparison(item.check.model_copy(update={"passed": True}))
         compared[index] = replace(item, check=item.check.model_copy(update={"unpaired": unpaired}))
     if problem is not None:
@@ -62,11 +69,12 @@ def compare(
     return compared
 
 
-def _by_share(item: Comparison, want: Array, spec: VerifySpec, floor: float | None) -> bool:
+def _by_share(item: Comparison, want: Array, spec: VerifySpec, noise: Noise, index: int) -> bool:
     """Whether masks that are off at single pixels are within the tolerance as a whole.
 
     Each by itself is: ``detections`` paired them so.
     """
     if spec.rtol is not None or spec.atol is not None or not detections.image(want):
         return False
-    return item.check.rel_l2 is not None and item.check.rel_l2 <= numerics.tolerance(floor)
+    allowed = numerics.tolerance(noise.floors[index], noise.bounds)
+    return item.check.rel_l2 is not None and item.check.rel_l2 <= allowed

@@ -9,7 +9,7 @@ import numpy as np
 
 from converter.worker.compare import magnitudes, slices
 from converter.worker.compare.magnitudes import Decades
-from converter.worker.compare.slices import Spread
+from converter.worker.compare.slices import TIMES_NOISE, Spread
 from converter.worker.inputs.inputs import Array
 
 
@@ -54,15 +54,24 @@ def largest(known: Sequence[Rounding]) -> Rounding:
     return Rounding(spread, decades)
 
 
-def wrong(expected: Array, actual: Array, noise: Rounding, floor: float | None) -> str | None:
+def wrong(
+    expected: Array,
+    actual: Array,
+    noise: Rounding,
+    floor: float | None,
+    eps: float | None = None,
+    times: float = TIMES_NOISE,
+) -> str | None:
     """The part that is wrong by itself, in words, or ``None``.
 
     Args:
         noise: the model's own rounding of the parts.
         floor: that of the whole output, as relative L2 distance; ``None``: not known.
+        eps: of the precision in which the file computes; ``None``: that of the output's dtype.
+        times: so many times the rounding may a part be off.
     """
-    eps = float(np.finfo(expected.dtype.name).eps)
+    eps = float(np.finfo(expected.dtype.name).eps) if eps is None else eps
     want, got = expected.astype(np.float64), actual.astype(np.float64)
-    return slices.wrong(want, got, noise.slices, floor, eps) or magnitudes.wrong(
-        want, got, noise.decades, eps
+    return slices.wrong(want, got, noise.slices, floor, eps, times) or magnitudes.wrong(
+        want, got, noise.decades, eps, times
     )

@@ -20,7 +20,7 @@ Spread = dict[int, NDArray[np.float64]]
 
 _FEWEST = 16  # elements of a slice: a statistic of fewer is none
 _SHARE = 0.01  # of a part's own scale
-_TIMES_NOISE = 20.0
+TIMES_NOISE = 20.0  # of float32
 _STEPS = 4.0  # of the dtype, at the scale of the whole output, or at one; and a usual floor
 
 
@@ -41,6 +41,7 @@ def wrong(
     noise: Spread,
     floor: float | None,
     eps: float,
+    times: float = TIMES_NOISE,
 ) -> str | None:
     """The slice that is wrong by itself, in words, or ``None``.
 
@@ -48,7 +49,8 @@ def wrong(
         noise: the model's own rounding error in each slice; where it has none for an axis, or for
             another number of slices, ``floor`` stands for it.
         floor: that of the whole output, as relative L2 distance; ``None``: not known.
-        eps: of the dtype that the output has.
+        eps: of the precision in which the file computes.
+        times: so many times the rounding may a slice be off.
     """
     whole = float(np.sqrt(np.mean(np.square(want))))
     # ONNX Runtime's sigmoid and its like are exact to a step at one, not at their own small value.
@@ -60,7 +62,7 @@ def wrong(
         own = noise.get(axis)
         known = own is not None and own.shape == scale.shape
         rounding: Any = own if known else floor * whole  # of each slice, or of all
-        allowed = np.maximum(_TIMES_NOISE * rounding, np.maximum(_SHARE * scale, step))
+        allowed = np.maximum(times * rounding, np.maximum(_SHARE * scale, step))
         index = int(np.argmax(errors[axis] - allowed))
         if errors[axis][index] > allowed[index]:
             return (

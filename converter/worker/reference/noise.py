@@ -2,7 +2,8 @@
 
 A right file computes the same in another order, so that it may be off by some times as much. The
 model runs once more, rounded at random (``rerounding`` beside this); an ONNX source, whose
-operators are out of reach, on inputs that are moved by a step.
+operators are out of reach, on inputs that are moved by a step. The steps are those of float32, or
+of float16 for a file that computes in it.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+import torch
 
 from converter.model.errors import StageError
 from converter.worker.compare import detections, numerics, parts, vacuity
 from converter.worker.compare.detections import Places, Rows
-from converter.worker.compare.numerics import Edge, Noise
+from converter.worker.compare.numerics import Bounds, Edge, Noise
 from converter.worker.inputs.inputs import Array
 from converter.worker.reference.execution import REFUSALS, Runner, flatten, replica, tensors
 from converter.worker.reference.rerounding import Rerounding
@@ -34,6 +36,8 @@ _NEAREST = 0.9
 _FIRST, _FARTHEST, _WITHIN = 2.0, 12.0, 0.7
 _EXACT = 3  # one of so many such pairs has its products in float64
 
+_HALF = "float16"
+
 Again = Callable[[int, float, bool], list[Array] | None]
 """Runs the model for a seed and a level, products in float64 or not; ``None``: it refused."""
 
@@ -46,6 +50,7 @@ def measure(
     members: Places,
     *,
     exact: bool,
+    precision: str = "float32",
 ) -> Noise:
     """See how far rounding moves the outputs of one case.
 
@@ -53,29 +58,33 @@ def measure(
 
     Args:
         exact: products are computed in float64, so that how they add up shows too; else the
-            outputs move by less, and it takes a third of the time.
+            outputs move by less, and it takes a third of the time. Of float16 it changes nothing.
+        precision: in which the file computes that is to be judged; a key of ``numerics.BOUNDS``.
     """
     of_file = loaded.kind == "onnx"
-    again = _again(run, loaded, inputs, outputs)
+    bounds = numerics.BOUNDS[precision]
+    again = _again(run, loaded, inputs, outputs, precision)
     found = [_between(moved, outputs, members) for moved in _runs(again, outputs, exact)]
     if not found:
-        return Noise([None] * len(outputs))
-    noise = worst(found)
+        return Noise([None] * len(outputs), bounds=bounds)
+    noise = replace(worst(found), bounds=bounds)
     if of_file:
         # Inputs that move show less than operators that round.
-        least = numerics.UNKNOWN_FLOOR
-        floors = [None if floor is None else max(floor, least) for floor in noise.floors]
-        noise = replace(noise, floors=floors)
+        noise = noise.at_least(bounds.unknown)
     if not detections.ranked(members, outputs):
         return noise
-    return replace(noise, edge=_Edge(again, outputs, members, noise.floors).after)
+    return replace(noise, edge=_Edge(again, outputs, members, noise).after)
 
 
 def _again(
-    run: Runner, loaded: Loaded, inputs: Mapping[str, Array], outputs: Sequence[Array]
+    run: Runner,
+    loaded: Loaded,
+    inputs: Mapping[str, Array],
+    outputs: Sequence[Array],
+    precision: str,
 ) -> Again:
     of_file = loaded.kind == "onnx"
-    return functools.partial(_file if of_file else _torch, run, inputs, outputs)
+    return functools.partial(_file if of_file else _torch, run, inputs, outputs, precision)
 
 
 def worst(noises: Sequence[Noise]) -> Noise:
@@ -85,7 +94,8 @@ def worst(noises: Sequence[Noise]) -> Noise:
     columns = zip(*(noise.floors for noise in noises), strict=True)
     floors = [max((f for f in column if f is not None), default=None) for column in columns]
     known = [noise.parts for noise in noises if noise.parts]
-    return Noise(floors, [parts.largest(column) for column in zip(*known, strict=True)])
+    largest = [parts.largest(column) for column in zip(*known, strict=True)]
+    return Noise(floors, largest, bounds=noises[0].bounds)
 
 
 def _runs(again: Again, outputs: Sequence[Array], exact: bool) -> Iterator[list[Array]]:
@@ -101,13 +111,15 @@ def _torch(
     run: Runner,
     inputs: Mapping[str, Array],
     outputs: Sequence[Array],
+    precision: str,
     seed: int,
     level: float,
     exact: bool,
 ) -> list[Array] | None:
     arguments, model = tensors(inputs, run.device), replica(run.model)
+    dtype = torch.float16 if precision == _HALF else None
     try:
-        with Rerounding(seed, level, exact=exact):
+        with Rerounding(seed, level, exact=exact, precision=dtype):
             result = run.forward(arguments, model=model)
         found = [tensor.detach().cpu().resolve_neg().numpy() for tensor in flatten(result)]
     except REFUSALS as error:
@@ -120,6 +132,7 @@ def _file(
     run: Runner,
     inputs: Mapping[str, Array],
     outputs: Sequence[Array],
+    precision: str,
     seed: int,
     level: float,
     exact: bool,
@@ -133,7 +146,7 @@ def _file(
     for name in floats:
         array = inputs[name]
         signs = draw.integers(0, 2, array.shape) * 2 - 1
-        step = level * float(np.finfo(array.dtype.name).eps)
+        step = level * numerics.BOUNDS[precision].step(array.dtype)
         moved[name] = (array.astype(np.float64) * (1 + signs * step)).astype(array.dtype)
     try:
         found = run(moved)
@@ -177,11 +190,12 @@ class _Edge:
         again: Again,
         outputs: Sequence[Array],
         members: Places,
-        floors: Sequence[float | None],
+        noise: Noise,
     ) -> None:
         self._again, self._outputs, self._members = again, outputs, members
-        self._floors = floors
-        self._reach = min([_FARTHEST, *(_WITHIN * times for times in map(_allowed, floors))])
+        self._floors, self._bounds = noise.floors, noise.bounds
+        allowed = (_allowed(floor, noise.bounds) for floor in noise.floors)
+        self._reach = min([_FARTHEST, *(_WITHIN * times for times in allowed)])
         self._runs = 0
         self._found: list[Edge] = []
 
@@ -211,11 +225,14 @@ class _Edge:
             return
         rows = detections.pair(members, outputs, moved)
         by = {place: _of_pairs(outputs[place], moved[place], rows) for place in members.values()}
-        far = any((by[place] or 0.0) > numerics.tolerance(self._floors[place]) for place in by)
+        far = any(
+            (by[place] or 0.0) > numerics.tolerance(self._floors[place], self._bounds)
+            for place in by
+        )
         if far and abs(level) > 1:
             self._reach = _WITHIN * abs(level)
             return
-        bounds = detections.bounds(members, outputs, self._floors)
+        bounds = detections.bounds(members, outputs, self._floors, limits=self._bounds)
         good = detections.found(members, outputs, moved, rows, bounds)
         ours = np.arange(len(outputs[members["scores"]]))
         theirs = np.full(len(moved[members["scores"]]), -1)
@@ -228,9 +245,9 @@ class _Edge:
             self._found.append(Edge(lost, np.delete(of, counterparts)))
 
 
-def _allowed(floor: float | None) -> float:
+def _allowed(floor: float | None, bounds: Bounds) -> float:
     """How many times its rounding an output of a right file may be off."""
-    return numerics.tolerance(floor) / floor if floor else np.inf
+    return numerics.tolerance(floor, bounds) / floor if floor else np.inf
 
 
 def _distance(moved: Array, output: Array) -> float | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 
@@ -12,7 +12,7 @@ from torch.nn import Module
 from converter.model.errors import Code, StageError
 from converter.model.job import Job, Sensitivity
 from converter.worker.compare import detections, numerics, vacuity
-from converter.worker.compare.numerics import Noise
+from converter.worker.compare.numerics import Bounds, Noise
 from converter.worker.inputs import cases
 from converter.worker.inputs.cases import SECOND, TRACED, Case
 from converter.worker.inputs.inputs import Array
@@ -28,10 +28,6 @@ from converter.worker.sources.loading import Loaded
 from converter.worker.sources.onnx_source import OnnxFile
 
 _OTHER_SIZES = 2
-# Where many elements are equal a file rounds them alike, and the errors do not average out as
-# those of a run that is rounded at random: mobilenet_v3_small on a grey image shows 26 times as
-# much.
-_COHERENT = 5.0
 
 
 @dataclass
@@ -66,8 +62,8 @@ class References:
     Attributes:
         names: of the outputs; their numbers where the configuration gives none.
         rerun: runs a case once more, on a replica of the model that has run nothing else.
-        measure: measures the rounding of the model on one case, which takes as long as running it
-            twice, or with all that rounds (``exact``) several times.
+        measure: measures the rounding of the model on one case in a precision, which takes as long
+            as running it twice, or with all that rounds (``exact``) several times.
         detections: the outputs that list detections, by what they hold.
         sensitivity: how the outputs answer to the input.
         disabled_dropout: dropout modules of a model in training mode, run with ratio zero, by name.
@@ -77,12 +73,17 @@ class References:
         warnings: what the model did to its inputs or its state.
         explored: what the search for cases refused, dropped and left out.
         conditioned: the model's random weights were fitted to inputs of the declared scale.
+        precision: in which the file computes that is judged (a key of ``numerics.BOUNDS``); to be
+            set before any rounding is measured (``in_precision``).
+        keeps_io: inputs and outputs of that file are float32; else they may be float16.
     """
 
     cases: list[Reference] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     rerun: Callable[[Reference], list[Array]] = lambda item: item.outputs
-    measure: Callable[[Reference, bool], Noise] = lambda item, exact: Noise.none(len(item.outputs))
+    measure: Callable[[Reference, bool, str], Noise] = lambda item, exact, precision: Noise.none(
+        len(item.outputs), numerics.BOUNDS[precision]
+    )
     detections: dict[str, int] = field(default_factory=dict)
     sensitivity: Sensitivity | None = None
     disabled_dropout: dict[str, float] = field(default_factory=dict)
@@ -92,6 +93,34 @@ class References:
     warnings: list[str] = field(default_factory=list)
     explored: Explored = field(default_factory=Explored)
     conditioned: bool = False
+    precision: str = "float32"
+    keeps_io: bool = True
+
+    def in_precision(self, precision: str, *, keeps_io: bool = True) -> References:
+        """The same cases, for a file that computes in another precision.
+
+        What was measured belongs to the precision, and stays with these.
+        """
+        cases = [replace(item, noise=None, exact=False) for item in self.cases]
+        return replace(self, cases=cases, precision=precision, keeps_io=keeps_io)
+
+    @property
+    def bounds(self) -> Bounds:
+        return numerics.BOUNDS[self.precision]
+
+    def feeds(self, item: Reference) -> dict[str, Array]:
+        """What the file is given in a case: float32 as float16 where it does not keep that."""
+        return _float16(item.inputs) if not self.keeps_io else dict(item.inputs)
+
+    @property
+    def declared(self) -> list[Reference]:
+        """The cases with the dtypes that the file's interface has."""
+        if self.keeps_io:
+            return self.cases
+        return [
+            replace(item, inputs=_float16(item.inputs), outputs=[*map(_as_float16, item.outputs)])
+            for item in self.cases
+        ]
 
     @property
     def outputs(self) -> list[list[Array]]:
@@ -109,14 +138,16 @@ class References:
         Args:
             exact: all of it; else less may do, and takes less time.
         """
+        # Of float16 one measurement has all.
+        exact = exact and self.precision == "float32"
         if item.noise is None or (exact and not item.exact):
-            noise = self.measure(item, exact)
+            noise = self.measure(item, exact, self.precision)
             if item.noise is not None:  # which detections come and go was looked for already
                 noise = replace(noise, edge=item.noise.edge)
             item.exact = exact
-            noise = noise.times(_COHERENT) if item.case.ties else noise
+            noise = noise.times(self.bounds.coherent) if item.case.ties else noise
             # Of values that look alike one draw may by chance round less than another would.
-            least = numerics.UNKNOWN_FLOOR if item.case.filled else 0.0
+            least = self.bounds.unknown if item.case.filled else 0.0
             item.noise = noise.at_least(least)
         return item.noise
 
@@ -130,7 +161,7 @@ class References:
         if not known:
             return None
         worst = rounding.worst(known)
-        return Noise(worst.floors, worst.parts)
+        return Noise(worst.floors, worst.parts, bounds=worst.bounds)
 
     def in_precision(self, precision: str) -> References:
         """The same cases with the bounds of another precision, of which none is measured yet."""
@@ -140,6 +171,15 @@ class References:
     def add_warning(self, text: str) -> None:
         if text not in self.warnings:
             self.warnings.append(text)
+
+
+def _float16(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    return {name: _as_float16(array) for name, array in arrays.items()}
+
+
+def _as_float16(array: Array) -> Array:
+    with np.errstate(over="ignore"):
+        return array.astype(np.float16) if array.dtype == np.float32 else array
 
 
 def compute(loaded: Loaded, job: Job, limits: Iterable[float] = ()) -> References:
@@ -160,10 +200,10 @@ def compute(loaded: Loaded, job: Job, limits: Iterable[float] = ()) -> Reference
     with training.dropout_disabled(run.model, random) as found.disabled_dropout:
         _run_cases(found, run, loaded, job, limits)
 
-    def measure(item: Reference, exact: bool) -> Noise:
+    def measure(item: Reference, exact: bool, precision: str) -> Noise:
+        case, members = (item.inputs, item.outputs), found.detections
         with training.dropout_disabled(run.model, random):
-            members = found.detections
-            return rounding.measure(run, loaded, item.inputs, item.outputs, members, exact=exact)
+            return rounding.measure(run, loaded, *case, members, exact=exact, precision=precision)
 
     def rerun(item: Reference) -> list[Array]:
         with training.dropout_disabled(run.model, random):

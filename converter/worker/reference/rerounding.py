@@ -5,6 +5,10 @@ off is changed at random; a result that needs no rounding stays as it is, so tha
 comparisons and copies are untouched. This is Monte Carlo arithmetic (D. S. Parker, 1997)
 at the operators of PyTorch. The model sees its own dtypes and takes its own way: modules that name
 float32 in ``forward``, scripts and exported programs are all run alike.
+
+The same shows what float16 does to a float32 model: with ``precision`` all that is float32, the
+parameters and buffers too, is brought to the numbers of float16. They stay in tensors of float32,
+so that no operator needs a kernel for float16 and the outputs compare with those of the model.
 """
 
 from __future__ import annotations
@@ -62,6 +66,11 @@ _RESIZES = {
 _ROI_ALIGN = "torchvision::roi_align"
 _SAMPLES = {_ROI_ALIGN, "aten::grid_sampler_2d", "aten::grid_sampler_3d"}
 _PIECE = 1 << 16
+# Memory whose numbers are still to come.
+_EMPTY = {
+    getattr(_aten, name) for name in ("empty", "empty_like", "empty_strided", "new_empty")
+    if hasattr(_aten, name)
+}  # fmt: skip
 # Between the seeds of two runs, of which the generator takes 32 bits: operators in a pass.
 _STRIDE = 1 << 20
 
@@ -75,13 +84,24 @@ class Rerounding(TorchDispatchMode):  # type: ignore[no-untyped-call]
             moves each result the other way: what lies within reach changes in one of the two.
         exact: convolutions and matrix products too are computed in float64, so that how they add
             up shows; else in their own precision, which takes a third of the time.
+        precision: ``torch.float16`` gives what is float32 the steps and the range of float16;
+            ``exact`` says nothing then: float32's own rounding is 8000 times smaller. At level 0
+            every result is rounded to nearest, as a processor does that computes in float16.
     """
 
-    def __init__(self, seed: int, level: float = 1.0, *, exact: bool = True) -> None:
+    def __init__(
+        self,
+        seed: int,
+        level: float = 1.0,
+        *,
+        exact: bool = True,
+        precision: torch.dtype | None = None,
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._seed = seed
         self._level = level
         self._exact = exact
+        self._precision = precision
         self._count = 0
         self._generators: dict[torch.device, torch.Generator] = {}
 
@@ -89,13 +109,11 @@ class Rerounding(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
+        if self._precision is not None and not _has_narrower(args, kwargs):
+            return self._in_precision(func, args, kwargs, self._precision)
         if not _rounds(func, args, kwargs):
             return func(*args, **kwargs)
-        # Each operator has random numbers of its own, so that one with other shapes (detections
-        # that come and go) changes none of the others.
-        self._count += 1
-        for generator in self._generators.values():
-            generator.manual_seed(self._seed * _STRIDE + self._count)
+        self._next()
         if func in _PRODUCTS and not self._exact:
             result = func(*args, **kwargs)
             for part, _ in _pieces(result, result):
@@ -114,16 +132,51 @@ class Rerounding(TorchDispatchMode):  # type: ignore[no-untyped-call]
                     part.copy_(self._rounded(value, plain.dtype))
         return result
 
+    def _next(self) -> None:
+        """Give the next operator random numbers of its own.
+
+        So that one with other shapes (detections that come and go) changes none of the others.
+        """
+        self._count += 1
+        for generator in self._generators.values():
+            generator.manual_seed(self._seed * _STRIDE + self._count)
+
+    def _in_precision(
+        self, func: Any, args: tuple[Any, ...], kwargs: Any, precision: torch.dtype
+    ) -> Any:
+        """The operator on arguments that are in the precision, and its result there too.
+
+        Arguments go to the nearest number, as the weights of a file do: parameters, constants and
+        inputs alike; what an earlier operator made is there already.
+        """
+        if _is_view(func) or func.overloadpacket in _EMPTY:
+            return func(*args, **kwargs)
+        random = _rounds(func, args, kwargs)
+        args, kwargs = _nearest(func, args, kwargs, precision)
+        if random:
+            self._next()
+            if torch.Tag.nondeterministic_seeded in func.tags and not func._schema.is_mutable:
+                # Attention, whose scores and weights are rounded too where it is not one kernel.
+                args, kwargs = tree_map(lambda v: self._moved(v, precision), (args, kwargs))
+        result = func(*args, **kwargs)
+        for plain in tree_leaves(result):
+            if not _plain_float32(plain):
+                continue
+            for part, _ in _pieces(plain, plain):
+                part.copy_(self._rounded(part, precision) if random else part.to(precision))
+        return result
+
     def _rounded(self, exact: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         cut = exact - exact.to(dtype)  # zero where nothing is cut off, NaN at infinity
         cut.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
-        return exact.addcmul(cut, self._shares(exact), value=2 * self._level)
+        moved = exact.addcmul(cut, self._shares(exact), value=2 * self._level)
+        return moved if self._precision is None else moved.to(dtype)
 
-    def _moved(self, value: Any) -> Any:
+    def _moved(self, value: Any, precision: torch.dtype | None = None) -> Any:
         """A value of which nothing is known to be cut off, moved by up to half a step."""
         if not _narrow(value):
             return value
-        step = self._level * torch.finfo(value.dtype).eps / 2
+        step = self._level * torch.finfo(precision or value.dtype).eps / 2
         return value.addcmul(value, self._shares(value), value=step)
 
     def _shaken(self, func: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -167,15 +220,50 @@ class Rerounding(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 def _rounds(func: Any, args: Any, kwargs: Any) -> bool:
     """False for views, conversions, and operators that take no such numbers."""
-    views = any(
-        argument.alias_info is not None and not argument.alias_info.is_write
-        for argument in func._schema.arguments
-    )
     return (
-        not views
+        not _is_view(func)
         and func.overloadpacket not in _LEFT_ALONE
         and any(_narrow(value) for value in tree_leaves((args, kwargs)))
     )
+
+
+def _is_view(func: Any) -> bool:
+    return any(
+        argument.alias_info is not None and not argument.alias_info.is_write
+        for argument in func._schema.arguments
+    )
+
+
+def _has_narrower(args: Any, kwargs: Any) -> bool:
+    """Whether the model itself computes this in a precision below float32."""
+    return any(
+        isinstance(value, torch.Tensor) and value.dtype in (torch.float16, torch.bfloat16)
+        for value in tree_leaves((args, kwargs))
+    )
+
+
+def _nearest(
+    func: Any, args: tuple[Any, ...], kwargs: Any, precision: torch.dtype
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments, rounded; not those that the operator writes into."""
+
+    def nearest(value: Any) -> Any:
+        return value.to(precision).to(value.dtype) if _plain_float32(value) else value
+
+    written = {
+        argument.name
+        for argument in func._schema.arguments
+        if argument.alias_info is not None and argument.alias_info.is_write
+    }
+    named = zip((argument.name for argument in func._schema.arguments), args, strict=False)
+    return (
+        tuple(value if name in written else tree_map(nearest, value) for name, value in named),
+        {k: v if k in written else tree_map(nearest, v) for k, v in kwargs.items()},
+    )
+
+
+def _plain_float32(value: Any) -> bool:
+    return _narrow(value) and value.dtype is torch.float32
 
 
 def _pieces(plain: torch.Tensor, exact: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:

@@ -24,6 +24,7 @@ class Session:
         active: all providers of the session; those after the first take what it leaves.
         inputs: names to feed, in graph order.
         outputs: names, in graph order.
+        types: of inputs and outputs, as ONNX Runtime writes them: ``tensor(float16)``.
     """
 
     def __init__(
@@ -53,8 +54,10 @@ class Session:
         self._device = providers.load(provider).DEVICE
         self.active = list(self._session.get_providers())
         self.provider = self.active[0]
-        self.inputs = [value.name for value in self._session.get_inputs()]
-        self.outputs = [value.name for value in self._session.get_outputs()]
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        self.inputs = [value.name for value in inputs]
+        self.outputs = [value.name for value in outputs]
+        self.types = {value.name: value.type for value in (*inputs, *outputs)}
 
     def run(self, feeds: Mapping[str, Array]) -> list[Array]:
         """All outputs in graph order; raises one of ``RuntimeErrors``."""

@@ -48,7 +48,7 @@ def explained(
     session = Session(file, threads=job.threads)
     for item in references.cases:
         try:
-            actual = session.run({**item.inputs, **parameters})
+            actual = session.run({**references.feeds(item), **parameters})
         except RuntimeErrors:
             return error
         if not _agree(item.outputs, actual):

@@ -174,7 +174,7 @@ def damaged(file: Path, name: str, kind: str) -> ModelProto:
 def _feeds(references: References, parameters: Mapping[str, Array]) -> list[dict[str, Array]]:
     """Those of the stated cases: a pattern of values may be one at which everything is rounding."""
     stated = [item for item in references.cases if item.case.stated]
-    return [{**item.inputs, **parameters} for item in stated]
+    return [{**references.feeds(item), **parameters} for item in stated]
 
 
 def _vacuous(record: VerifyRecord, missed: Sequence[str], job: Job) -> Verdict:

@@ -21,6 +21,7 @@ from onnx.reference import ReferenceEvaluator
 from converter.model.errors import Code, StageError
 from converter.model.job import CaseCheck
 from converter.worker.compare import numerics
+from converter.worker.compare.numerics import BOUNDS, Bounds
 from converter.worker.inputs.inputs import Array
 from converter.worker.onnxfile import structure
 from converter.worker.recording import stages
@@ -30,10 +31,8 @@ from converter.worker.runtime.starting import RuntimeErrors
 
 # Operators whose result depends on the order of equal elements.
 _ORDERING = {"TopK", "NonMaxSuppression", "Unique"}
-# Scores that differ by so little of themselves change places when they are rounded otherwise.
-_NEAR = 2e-5
 _LOOSE = 1e-4  # between two implementations, of what is left at a size of zero
-_STEPS = 16.0  # of float32, at the scale of the traced example's outputs
+_STEPS = 16.0  # of the precision, at the scale of the traced example's outputs
 
 
 class Ordering:
@@ -41,10 +40,12 @@ class Ordering:
 
     Args:
         path: the file; ``graph`` is its structure.
+        bounds: of the precision in which it computes.
     """
 
-    def __init__(self, path: Path, graph: ModelProto) -> None:
+    def __init__(self, path: Path, graph: ModelProto, bounds: Bounds = BOUNDS["float32"]) -> None:
         self._path = path
+        self._near_by = bounds.near
         self.any = any(node.op_type in _ORDERING for node in structure.nodes(graph.graph))
         self._nodes = [node for node in graph.graph.node if node.op_type == "TopK"]
 
@@ -57,7 +58,8 @@ class Ordering:
             found = dict(zip(session.outputs, session.run(feeds), strict=True))
         except RuntimeErrors:
             return False
-        return any(_near(found, node) for node in self._nodes if node.output[0] in found)
+        nodes = (node for node in self._nodes if node.output[0] in found)
+        return any(_near(found, node, self._near_by) for node in nodes)
 
     @functools.cached_property
     def _session(self) -> Session | None:
@@ -106,7 +108,7 @@ def by_rounding(
     wrong = [place for place, output in enumerate(check.outputs) if not output.passed]
     for place in wrong:
         floor, share = floors[place], check.outputs[place].rel_l2
-        if floor is not None and numerics.explained(share, floor):
+        if floor is not None and numerics.explained(share, floor, references.bounds):
             continue
         if not _within_a_step(check, place, references):
             return None
@@ -140,7 +142,7 @@ def _rescaled(reference: Reference, references: References) -> bool:
     return references.conditioned and bool(reference.case.filled)
 
 
-def _near(found: Mapping[str, Array], node: NodeProto) -> bool:
+def _near(found: Mapping[str, Array], node: NodeProto, by: float) -> bool:
     """Whether two neighbours among those that a node takes, and the first that it leaves, agree."""
     axis = next((a.i for a in node.attribute if a.name == "axis"), -1)
     smallest = any(a.name == "largest" and a.i == 0 for a in node.attribute)
@@ -148,7 +150,7 @@ def _near(found: Mapping[str, Array], node: NodeProto) -> bool:
     taken = found[node.output[0]].shape[axis]
     ranked = np.sort(values if smallest else -values, axis=-1)[..., : taken + 1]
     gaps, sizes = np.diff(ranked, axis=-1), np.abs(ranked[..., 1:])
-    return bool((gaps <= _NEAR * sizes).any())
+    return bool((gaps <= by * sizes).any())
 
 
 def _within_a_step(check: CaseCheck, place: int, references: References) -> bool:
@@ -158,4 +160,4 @@ def _within_a_step(check: CaseCheck, place: int, references: References) -> bool
     if error is None or values.dtype.kind != "f" or not values.size:
         return False
     scale = float(np.sqrt(np.mean(np.square(values.astype(np.float64)))))
-    return error <= _STEPS * float(np.finfo(np.float32).eps) * scale
+    return error <= _STEPS * references.bounds.step(np.dtype(np.float32)) * scale

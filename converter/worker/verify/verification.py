@@ -74,13 +74,13 @@ def verify(
     error = judged.error
     if error is None:
         error = next((_axis_error(axis) for axis in dynamic if not axis.passed), None)
-        error = error or interface.judge(graph, job, references.cases)
+        error = error or interface.judge(graph, job, references.declared)
         error = error or _drowned(references, job)
     elif error.code is Code.SESSION:  # an input that is declared otherwise, in better words
-        error = interface.judge(graph, job, references.cases) or error
+        error = interface.judge(graph, job, references.declared) or error
     elif not judged.passed[TRACED]:
         error = _mutation(error, references)
-    declares = [*interface.notes(graph, job, references.cases), *judged.warned]
+    declares = [*interface.notes(graph, job, references.declared), *judged.warned]
     record = VerifyRecord(
         sensitivity=references.sensitivity,
         status="passed" if error is None else "failed",
@@ -132,10 +132,10 @@ def _judge(
     """
     found = _Judged()
     run = functools.partial(_run_case, session)
-    ordering = undecided.Ordering(path, graph)
+    ordering = undecided.Ordering(path, graph, references.bounds)
     for reference in references.cases:
         case = reference.case
-        feeds = {**reference.inputs, **parameters}
+        feeds = {**references.feeds(reference), **parameters}
         crash = _crash(path, reference, feeds)
         check, error = _unchecked(case, session), crash
         if crash is None:
@@ -175,7 +175,7 @@ def _drowned(references: References, job: Job) -> StageError | None:
     blind = [
         None
         if output.dtype.kind != "f" or index in skipped
-        else numerics.blind_spot(output, rtol, atol, floor)
+        else numerics.blind_spot(output, rtol, atol, floor, references.bounds)
         for index, (output, floor) in enumerate(zip(first.outputs, floors, strict=True))
     ]
     outputs = [item.outputs for item in alike]
@@ -253,7 +253,7 @@ def _run_case(
     case = reference.case
     check = _unchecked(case, session)
     try:
-        outputs = session.run({**reference.inputs, **parameters})
+        outputs = session.run({**references.feeds(reference), **parameters})
     except RuntimeErrors as error:
         # A graph that runs at the traced size and not at another one has frozen an axis.
         code = Code.DIM_SPECIALISED if case.sizes else Code.SESSION
@@ -317,6 +317,7 @@ def _compare(
             job.verify,
             noise,
             references.detections,
+            narrowed=not references.keeps_io,
         )
         if all(item.code is not Code.VERIFY_VALUE for item in compared):
             break
@@ -337,12 +338,12 @@ def _bounds(
     Args:
         measure: whether it is worth that.
     """
-    yield Noise.none(count)
+    yield Noise.none(count, references.bounds)
     if reference.noise is None and references.known_noise is not None:
         yield references.known_noise
     if measure:
         yield references.noise_of(reference, exact=False)
-        if not reference.exact:
+        if not reference.exact and references.precision == "float32":
             yield references.noise_of(reference)
 
 

@@ -1,0 +1,301 @@
+"""Where a float16 file leaves the range of float16: ONNX Runtime's CPU does not show it.
+
+A CPU computes the file's float16 operators in float32 and drops the casts between them, so that a
+result of 10^5 goes on as a finite number, where a device that computes in float16 has infinity and
+then NaN. The tensors of the float32 file that it was made from have the same names and show the
+magnitudes.
+
+What is judged are the results of operators. Inside a kernel convolutions, matrix products,
+reductions and normalisations add up in float32 on most hardware, and nothing here looks there: a
+sum that passes 65504 on its way to a smaller result is no overflow.
+
+A mask (-1e9, or the least float32) becomes minus infinity in float16, which is what it stands for;
+elements as large as a constant of the file that reached them through additions, products and
+choices are therefore left out. It is an overflow only where a later operator makes NaN of it
+(0 × inf, or a softmax over a row that is masked altogether), which a CPU shows too.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+from converter.worker.inputs.inputs import Array
+from converter.worker.onnxfile import checking, structure
+from converter.worker.runtime.session import Session
+
+LARGEST = 65504.0
+"""The largest number of float16."""
+
+_PREFIX = "converter.overflow/"
+_FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE)
+# What hands an element on, alone or together with a mask.
+_HANDS_ON = {
+    "Add", "Cast", "Clip", "Concat", "Constant", "ConstantOfShape", "Expand", "Flatten", "Gather",
+    "GatherElements", "GatherND", "Identity", "Max", "Min", "Mul", "Neg", "Pad", "Reshape",
+    "ScatterElements", "ScatterND", "Slice", "Split", "Squeeze", "Sub", "Tile", "Transpose",
+    "Trilu", "Unsqueeze", "Where",
+}  # fmt: skip
+# What gives elements that it was given: none is the first to be too large. It saves a third of
+# the time, which goes into opening the sessions.
+_GIVEN = {
+    "Concat", "Expand", "Flatten", "Gather", "Identity", "MaxPool", "Relu", "Reshape", "Slice",
+    "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze",
+}  # fmt: skip
+# Elements of at least this share of a constant are that constant: a mask to which scores are added.
+_SHARE = 0.5
+# A serialised model ends at 2 GiB; above this much it goes to ONNX Runtime as a file.
+_MOST_BYTES = 1 << 30
+
+
+@dataclass(frozen=True)
+class Overflow:
+    """The first result that float16 cannot hold.
+
+    Attributes:
+        tensor: its name in the float32 file.
+        op: type of the node that gives it, ``input`` for an input of the graph.
+        node: name of that node, of the tensor where it has none.
+        largest: the largest magnitude among its finite elements, in float32; infinity or NaN where
+            float32 is within range and the file's own constants are not.
+    """
+
+    tensor: str
+    op: str
+    node: str
+    largest: float
+
+    def __str__(self) -> str:
+        if math.isfinite(self.largest):
+            value = f"{self.largest:.2g}"
+            value = value if float(value) > LARGEST else f"{self.largest:.6g}"
+            return f"{self.op} '{self.node}' gives {value}, float16 ends at {LARGEST:.0f}"
+        value = "NaN" if math.isnan(self.largest) else "infinity"
+        return f"{self.op} '{self.node}' gives {value} where the float32 file is finite"
+
+
+@dataclass(frozen=True)
+class _Tensor:
+    """A float16 tensor of the derived file.
+
+    Attributes:
+        name: in that file.
+        source: the tensor of the parent that it holds, perhaps through casts.
+        mask: elements from this magnitude on come from a constant; infinity: none do.
+    """
+
+    name: str
+    source: str
+    mask: float
+
+
+def first(parent: Path, derived: Path, feeds: Mapping[str, Array]) -> Overflow | None:
+    """The first float16 tensor, in the order of the parent, that leaves the range of float16.
+
+    It leaves it where an element of the parent is finite and beyond ±65504, or where the derived
+    file gives infinity or NaN and the parent does not. Elements that are infinite in the parent are
+    meant to be. Both files run once without optimisations, with a few numbers for each tensor as
+    further outputs; tensors inside of loops and branches are not seen.
+
+    Args:
+        parent: the float32 file that ``derived`` was made from.
+        derived: its intermediate results have the names that they have in ``parent``.
+        feeds: one set of inputs, as the parent takes them.
+
+    Raises:
+        StageError: SESSION, when ONNX Runtime refuses one of the files.
+    """
+    wide, narrow = checking.load(parent), checking.load(derived)
+    tensors = _tensors(wide, narrow)
+    if not tensors:
+        return None
+    of_parent = _Probe(wide, {tensor.source: tensor.mask for tensor in tensors})
+    of_derived = _Probe(narrow, {tensor.name: math.inf for tensor in tensors})
+    expected, found = of_parent.run(feeds), of_derived.run(feeds)
+    makers = {name: node for node in wide.graph.node for name in node.output}
+    for tensor in tensors:
+        want, got = expected[tensor.source], found[tensor.name]
+        largest = _beyond(tensor, want, got)
+        if largest is not None:
+            node = makers.get(tensor.source)
+            op, name = (node.op_type, node.name) if node else ("input", "")
+            return Overflow(tensor.source, op, name or tensor.source, largest)
+    return None
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """Of one tensor: the largest magnitude below the mask's, how many are infinite, or NaN."""
+
+    largest: float
+    infinite: int
+    nan: int
+
+
+def _beyond(tensor: _Tensor, want: _Seen, got: _Seen) -> float | None:
+    if want.largest > LARGEST:
+        return want.largest
+    if got.nan > want.nan:
+        return math.nan
+    if got.infinite > want.infinite and math.isinf(tensor.mask):
+        return math.inf
+    return None
+
+
+def _tensors(parent: ModelProto, derived: ModelProto) -> list[_Tensor]:
+    """The float16 tensors of the derived file that the parent has too, in the parent's order."""
+    order = [value.name for value in parent.graph.input]
+    order += [name for node in parent.graph.node for name in node.output if name]
+    places = {name: place for place, name in enumerate(order)}
+    masks = _masks(parent.graph)
+    origin: dict[str, str] = {name: name for name in places}
+    weights = {tensor.name for tensor in parent.graph.initializer}
+    given = {
+        name
+        for node in parent.graph.node
+        if node.op_type in _GIVEN and node.input[0] not in weights
+        for name in node.output
+    }
+    found = []
+    types = _types(derived)
+    for node in derived.graph.node:
+        if node.op_type == "Cast" and node.output[0] not in places and node.input[0] in origin:
+            origin[node.output[0]] = origin[node.input[0]]
+    for name, kind in types.items():
+        if kind == "tensor(float16)" and name in origin and name not in given:
+            source = origin[name]
+            found.append(_Tensor(name, source, masks.get(source, math.inf)))
+    return sorted(found, key=lambda tensor: places[tensor.source])
+
+
+def _types(model: ModelProto) -> dict[str, str]:
+    """Of all inputs and results, as ONNX Runtime infers them; weights are left out."""
+    bare = structure.skeleton(model)
+    held = {value.name for value in bare.graph.output}
+    for name in _results(bare.graph):
+        if name not in held:
+            bare.graph.output.append(helper.make_empty_tensor_value_info(name))
+    given = {value.name for value in model.graph.input}
+    names = given.union(_results(bare.graph))
+    types = Session(bare.SerializeToString(), optimise=False).types
+    return {name: kind for name, kind in types.items() if name in names}
+
+
+def _results(graph: GraphProto) -> Iterator[str]:
+    for node in graph.node:
+        if node.op_type != "Constant":
+            yield from filter(None, node.output)
+
+
+def _masks(graph: GraphProto) -> dict[str, float]:
+    """Tensors that constants beyond float16 reach → the magnitude where their elements begin."""
+    begins = dict(_large(graph))
+    for node in graph.node:
+        own = [_begin(attribute.t) for attribute in node.attribute if attribute.HasField("t")]
+        reached = [begins[name] for name in node.input if name in begins]
+        reached += [begin for begin in own if begin is not None]
+        if reached and node.op_type in _HANDS_ON:
+            begins.update(dict.fromkeys(node.output, min(reached)))
+    return begins
+
+
+def _large(graph: GraphProto) -> Iterator[tuple[str, float]]:
+    for tensor in graph.initializer:
+        begin = _begin(tensor)
+        if begin is not None:
+            yield tensor.name, begin
+
+
+def _begin(tensor: TensorProto) -> float | None:
+    if tensor.data_type not in _FLOATS:
+        return None
+    sizes = np.abs(numpy_helper.to_array(tensor).astype(np.float64))
+    large = sizes[(sizes > LARGEST) & np.isfinite(sizes)]
+    return _SHARE * float(large.min()) if large.size else None
+
+
+class _Probe:
+    """A model that gives a few numbers for each of some tensors, and none of its own outputs.
+
+    Args:
+        model: changed in place.
+        tensors: by name the magnitude from which elements are left out.
+    """
+
+    def __init__(self, model: ModelProto, tensors: Mapping[str, float]) -> None:
+        self._names = list(tensors)
+        nodes: list[NodeProto] = []
+        for place, (name, mask) in enumerate(tensors.items()):
+            out, limit = f"{_PREFIX}{place}", f"{_PREFIX}inf"
+            if math.isfinite(mask):
+                limit = f"{out}/limit"
+                tensor = numpy_helper.from_array(np.array(mask, np.float32), limit)
+                model.graph.initializer.append(tensor)
+            nodes += _probes(name, out, limit)
+        model.graph.initializer.extend(
+            [
+                numpy_helper.from_array(np.array([-1], np.int64), f"{_PREFIX}flat"),
+                numpy_helper.from_array(np.array([0], np.float32), f"{_PREFIX}none"),
+                numpy_helper.from_array(np.array(0, np.float32), f"{_PREFIX}zero"),
+                numpy_helper.from_array(np.array(math.inf, np.float32), f"{_PREFIX}inf"),
+            ]
+        )
+        model.graph.node.extend(nodes)
+        del model.graph.output[:]
+        outputs = [f"{_PREFIX}{place}" for place in range(len(self._names))]
+        model.graph.output.extend(map(helper.make_empty_tensor_value_info, outputs))
+        self._model = model
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, _Seen]:
+        with _opened(self._model) as session:
+            cast = {
+                name: array.astype(np.float16)
+                if session.types[name] == "tensor(float16)"
+                else array
+                for name, array in feeds.items()
+                if name in session.types
+            }
+            rows = session.run(cast)
+        return {
+            name: _Seen(float(row[0]), int(row[1]), int(row[2]))
+            for name, row in zip(self._names, rows, strict=True)
+        }
+
+
+def _probes(name: str, out: str, limit: str) -> Iterator[NodeProto]:
+    """Nodes that give [largest magnitude below a limit, infinite, NaN] of a tensor of floats."""
+    made = helper.make_node
+    wide, size = f"{out}/wide", f"{out}/size"
+    yield made("Cast", [name], [f"{out}/float"], to=TensorProto.FLOAT)
+    yield made("Reshape", [f"{out}/float", f"{_PREFIX}flat"], [f"{out}/flat"])
+    # One more element: ONNX Runtime reduces no empty tensor.
+    yield made("Concat", [f"{out}/flat", f"{_PREFIX}none"], [wide], axis=0)
+    yield made("Abs", [wide], [size])
+    yield made("Less", [size, limit], [f"{out}/held"])  # false for NaN too
+    yield made("Where", [f"{out}/held", size, f"{_PREFIX}zero"], [f"{out}/values"])
+    yield made("ReduceMax", [f"{out}/values"], [f"{out}/largest"], keepdims=1)
+    yield made("Equal", [size, f"{_PREFIX}inf"], [f"{out}/is_inf"])
+    yield made("IsNaN", [size], [f"{out}/is_nan"])
+    for kind in ("inf", "nan"):
+        yield made("Cast", [f"{out}/is_{kind}"], [f"{out}/ones_{kind}"], to=TensorProto.FLOAT)
+        yield made("ReduceSum", [f"{out}/ones_{kind}"], [f"{out}/{kind}"], keepdims=1)
+    yield made("Concat", [f"{out}/largest", f"{out}/inf", f"{out}/nan"], [out], axis=0)
+
+
+@contextmanager
+def _opened(model: ModelProto) -> Iterator[Session]:
+    if structure.weight_bytes(model) < _MOST_BYTES:
+        yield Session(model.SerializeToString(), optimise=False)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        onnx.save_model(model, path, save_as_external_data=True, location="weights")
+        yield Session(path, optimise=False)
