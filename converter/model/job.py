@@ -168,11 +168,16 @@ class Derived(Job):
 
 
 class Recheck(Job):
-    """A job whose file exists: ``file``, absolute, is verified again and nothing is made."""
+    """A job whose file exists: ``file``, absolute, is verified again and nothing is made.
+
+    Attributes:
+        parent_file: what it was made from, where it derives from another file and that is there.
+    """
 
     ENTRY: ClassVar[str] = "converter.worker.pipeline.recheck:run"
 
     file: str
+    parent_file: str | None = None
 
 
 class ErrorRecord(Frozen):

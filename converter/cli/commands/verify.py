@@ -53,7 +53,7 @@ def main(argv: Sequence[str]) -> int:
     arguments = parser.parse_args(argv)
     job = recorded_job("verify", arguments.run, arguments.name)
     file = _file(arguments.run, job, arguments.model)
-    result, log = _verify(job, file)
+    result, log = _verify(job, file, _parent(arguments.run, job))
     verdict = _verdict(result)
     if arguments.json:
         print(json.dumps(_record(result, file, verdict), indent=2, ensure_ascii=False))
@@ -77,7 +77,13 @@ def _file(run: Path, job: Job, model: Path | None) -> Path:
     return published
 
 
-def _verify(job: Job, file: Path) -> tuple[JobResult, list[str]]:
+def _parent(run: Path, job: Job) -> Path | None:
+    """The published file that an artifact was made from, where it is still there."""
+    path = (run / delivery.MODELS / job.name / f"{job.name}.onnx").absolute()
+    return path if job.parent and path.is_file() else None
+
+
+def _verify(job: Job, file: Path, parent: Path | None) -> tuple[JobResult, list[str]]:
     """The result, and the last lines of the log."""
     from converter.model.batch import ExecutorSpec
     from converter.plugins.executors import Finished
@@ -86,7 +92,8 @@ def _verify(job: Job, file: Path) -> tuple[JobResult, list[str]]:
     try:
         with tempfile.TemporaryDirectory(prefix="converter-verify-") as folder:
             work = Path(folder)
-            recheck = Recheck.model_validate({**elsewhere(job, work), "file": str(file.absolute())})
+            changed = {"file": str(file.absolute()), "parent_file": parent and str(parent)}
+            recheck = Recheck.model_validate({**elsewhere(job, work), **changed})
             executor = ProcessExecutor(ExecutorSpec(workers=1, retries=0))
             with closing(executor.run([recheck])) as events:
                 result = next(event.result for event in events if isinstance(event, Finished))

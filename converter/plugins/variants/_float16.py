@@ -406,10 +406,10 @@ class _Rewriting:
         nodes = list(graph)
         self._outputs(graph, self._typing.boundary(owner))
         for node in nodes:
-            for index, value in enumerate(node.inputs):
+            for index, given in enumerate(node.inputs):
                 kind = self._typing.wanted(node, index)
-                if value is not None and kind and self._kinds.get(value, kind) != kind:
-                    node.replace_input_with(index, self._cast(value, kind))
+                if given is not None and kind and self._kinds.get(given, kind) != kind:
+                    node.replace_input_with(index, self._cast(given, kind))
             for body in _subgraphs(node):
                 self.rewrite(body, node)
 

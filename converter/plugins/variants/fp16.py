@@ -39,10 +39,10 @@ def derive(parent: Path, target: Path, options: Options) -> None:
     """
     import onnx
 
-    from converter.plugins.variants import _float16
+    from converter.plugins.variants._float16 import convert
     from converter.worker.onnxfile import publishing
 
-    model = _float16.convert(
+    model = convert(
         onnx.load(parent),
         keep_io_types=options.keep_io_types,
         op_block_list=options.op_block_list,

@@ -34,7 +34,6 @@ from converter.worker.runtime.session import Session
 from converter.worker.runtime.starting import RuntimeErrors, first_line
 from converter.worker.sources import loading
 from converter.worker.sources.loading import Loaded
-from converter.worker.verify import precision
 
 _SAMPLES = 4  # drawn of each input and used in rotation
 _REFUSALS = (*execution.REFUSALS, AttributeError, KeyError)
@@ -195,7 +194,7 @@ class _Measurement:
         loaded_ms = timing.milliseconds(perf_counter_ns() - began)
         nodes = opened.nodes_per_provider()
         shared = _division(nodes, self.plugin.NAME)
-        calls = [opened.prepared({**precision.feeds(sample, self.job), **parameters}) for sample in samples]
+        calls = [opened.prepared({**opened.typed(sample, self.job.cast_io), **parameters}) for sample in samples]
         found = self._timed(calls)
         timed, figures = found.timing, found.timing.milliseconds()
         update: dict[str, Any] = {

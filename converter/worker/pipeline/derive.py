@@ -92,7 +92,8 @@ def _run(job: Derived, recorder: Recorder, done: _Done) -> None:
     with recorder.stage("load"):
         _unchanged(job)
         found = kept.read(Path(job.references), job)
-        references, asked = precision.asked_of(found.references, found.job)
+        references = precision.asked_of(found.references, job)
+        asked = found.job
     with recorder.stage("derive"):
         _make(plugin, job, options, final)
         _unchanged(job)
@@ -106,7 +107,7 @@ def _run(job: Derived, recorder: Recorder, done: _Done) -> None:
     with recorder.stage("verify"):
         graph = structure.light(model)
         del model  # the session holds its own copy of the weights
-        verdict = _verdict(final, graph, found, references, asked)
+        verdict = _verdict(final, job.parent_file, graph, found, references)
         done.verify = verdict.record
         if verdict.error is not None:
             raise verdict.error
@@ -197,11 +198,13 @@ def _seen(*folders: Path) -> dict[str, tuple[int, int]]:
 def _confined(folder: Path, temporary: Path) -> Iterator[list[str]]:
     """Within it files that Python opens for writing elsewhere are noted, and left in the list."""
     strays: list[str] = []
-    allowed = (f"{folder.resolve()}/", f"{temporary.resolve()}/", "/dev/", "/proc/")
+    allowed = [folder.resolve(), temporary.resolve(), Path("/dev"), Path("/proc")]
 
     def listener(event: str, arguments: tuple[Any, ...]) -> None:
         path = opening.written(event, arguments)
-        if path is not None and not path.startswith(allowed) and "__pycache__" not in path:
+        if path is None or "__pycache__" in path:
+            return
+        if not any(Path(path).is_relative_to(place) for place in allowed):
             strays.append(path)
 
     temporary.mkdir()
@@ -215,11 +218,12 @@ def _confined(folder: Path, temporary: Path) -> Iterator[list[str]]:
 
 
 def _verdict(
-    final: Path, graph: ModelProto, found: Kept, references: References, job: Job
+    final: Path, parent: str, graph: ModelProto, found: Kept, references: References
 ) -> Verdict:
     """The verdict on the file, which says on what it was verified."""
+    job = found.job
     verdict = verification.verify(final, references, job, graph=graph)
-    verdict = precision.judged(verdict, final, references, job)
+    verdict = precision.judged(verdict, final, Path(parent), references, job)
     verdict = _with_domain(conclusion.drawn(verdict, references, job), found)
     said = {entry.key: entry.value for entry in graph.metadata_props if entry.key == domain.KEY}
     return conclusion.told(verdict, {domain.KEY: "", **said}, final, references, job, {})

@@ -79,7 +79,10 @@ def _run(job: Recheck, recorder: Recorder, found: _Found) -> None:
         if found.references.vacuous is not None:
             raise found.references.vacuous
     with recorder.stage("verify"):
-        found.verdict = verify(Path(job.file), complete, found.loaded, found.references)
+        parent = Path(job.parent_file) if job.parent_file else None
+        found.verdict = verify(
+            Path(job.file), complete, found.loaded, found.references, parent=parent
+        )
         if found.verdict.error is not None:
             raise found.verdict.error
 
@@ -92,30 +95,36 @@ def _limits(file: Path) -> list[float]:
 
 
 def verify(
-    file: Path, job: Job, loaded: Loaded, references: References, provider: str = "cpu"
+    file: Path,
+    job: Job,
+    loaded: Loaded,
+    references: References,
+    provider: str = "cpu",
+    parent: Path | None = None,
 ) -> Verdict:
     """The verdict on a file, and the guilty stage where it is wrong.
 
     Args:
+        parent: what it was made from, where it derives from another file.
         provider: to run it on; a module of ``converter.plugins.providers``.
 
     Raises:
         StageError: CHECKER, INPUT_DROPPED, OUTPUT_STRUCTURE.
     """
     values = pipeline.parameters(loaded, job)
-    references, job = precision.asked_of(references, job)
+    references = precision.asked_of(references, job)
     model = structure.read(file)
     with inspection.worded(file):
         checking.valid(model, "the file", file)
         _check_inputs(model, list(job.inputs), values)
         note = _check_outputs(model, job)
-        wrong = interface.mistyped(model, job, references.cases)
+        wrong = interface.mistyped(model, job, references.declared)
     if wrong is not None:  # or ONNX Runtime would refuse it in its own words
         raise wrong
     if job.precision != precision.FULL:
         precision.check(checking.load(file), job)
     verdict = _judge(file, job, loaded, references, values, provider)
-    verdict = precision.judged(verdict, file, references, job, provider)
+    verdict = precision.judged(verdict, file, parent, references, job, provider)
     verdict = conclusion.drawn(verdict, references, job)
     if verdict.error is not None or note is None:
         return verdict

@@ -19,7 +19,7 @@ from converter.model.errors import Code, StageError
 from converter.model.job import Domain, Job, Sensitivity, VerifyRecord
 from converter.model.spec import InputSpec
 from converter.worker.compare import detections
-from converter.worker.compare.numerics import Edge, Noise
+from converter.worker.compare.numerics import BOUNDS, Bounds, Edge, Noise
 from converter.worker.compare.parts import Rounding
 from converter.worker.inputs.cases import Case
 from converter.worker.inputs.inputs import Array
@@ -95,10 +95,14 @@ def read(path: Path, job: Job) -> Kept:
     try:
         with np.load(path, allow_pickle=False) as held:
             header = json.loads(held[_HEADER].tobytes())
-            noise = header["noise"][job.precision]
+            bounds = BOUNDS[job.precision]
+            noises = [
+                _noise(told, f"{job.precision}.case{n}", held, bounds)
+                for n, told in enumerate(header["noise"][job.precision])
+            ]
             references = References(
                 cases=[
-                    _reference(case, f"case{n}", noise[n], f"{job.precision}.case{n}", held)
+                    _reference(case, f"case{n}", noises[n], held)
                     for n, case in enumerate(header["cases"])
                 ],
                 names=header["names"],
@@ -154,7 +158,7 @@ def _case(item: Reference, key: str, arrays: dict[str, Array]) -> dict[str, Any]
 
 
 def _reference(
-    told: Mapping[str, Any], key: str, noise: Any, noise_key: str, held: Mapping[str, Array]
+    told: Mapping[str, Any], key: str, noise: Noise, held: Mapping[str, Array]
 ) -> Reference:
     case = Case(
         label=told["label"],
@@ -171,7 +175,7 @@ def _reference(
         case,
         {name: held[f"{key}.input.{name}"] for name in case.inputs},
         [held[f"{key}.output.{n}"] for n in range(told["outputs"])],
-        noise=_noise(noise, noise_key, held),
+        noise=noise,
         exact=True,
     )
 
@@ -203,13 +207,14 @@ def _keep_noise(noise: Noise, key: str, arrays: dict[str, Array]) -> dict[str, A
     }
 
 
-def _noise(told: Mapping[str, Any], key: str, held: Mapping[str, Array]) -> Noise:
+def _noise(told: Mapping[str, Any], key: str, held: Mapping[str, Array], bounds: Bounds) -> Noise:
     parts = [
         Rounding(
-            {axis: held[f"{key}.slices.{n}.{axis}"] for axis in axes},
+            {axis: np.asarray(held[f"{key}.slices.{n}.{axis}"], np.float64) for axis in axes},
             {int(power): value for power, value in decades},
         )
         for n, (axes, decades) in enumerate(zip(told["slices"], told["decades"], strict=True))
     ]
-    edge = Edge({place: held[f"{key}.edge.{place}"] for place in told["edge"]}, held[f"{key}.edge"])
-    return Noise(told["floors"], parts, lambda runs: edge)
+    rows = {place: held[f"{key}.edge.{place}"] for place in told["edge"]}
+    edge = Edge(rows, np.asarray(held[f"{key}.edge"], np.intp))
+    return Noise(told["floors"], parts, lambda runs: edge, bounds)

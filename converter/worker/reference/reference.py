@@ -163,11 +163,6 @@ class References:
         worst = rounding.worst(known)
         return Noise(worst.floors, worst.parts, bounds=worst.bounds)
 
-    def in_precision(self, precision: str) -> References:
-        """The same cases with the bounds of another precision, of which none is measured yet."""
-        cases = [replace(item, noise=None, exact=False) for item in self.cases]
-        return replace(self, precision=precision, cases=cases)
-
     def add_warning(self, text: str) -> None:
         if text not in self.warnings:
             self.warnings.append(text)

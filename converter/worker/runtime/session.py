@@ -63,6 +63,15 @@ class Session:
         """All outputs in graph order; raises one of ``RuntimeErrors``."""
         return [np.asarray(output) for output in self._session.run(None, dict(feeds))]
 
+    def typed(self, feeds: Mapping[str, Array], cast: bool) -> dict[str, Array]:
+        """Inputs as the file takes them: float32 as float16 where it was made so (``cast``)."""
+        return {
+            name: array.astype(np.float16)
+            if cast and array.dtype == np.float32 and self.types.get(name) == "tensor(float16)"
+            else array
+            for name, array in feeds.items()
+        }
+
     def nodes_per_provider(self) -> dict[str, int]:
         """How many nodes each provider was given, before it fuses them."""
         assigned = self._session.get_provider_graph_assignment_info()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +9,8 @@ from onnx import ModelProto, TensorProto
 
 from converter.model.errors import Code, StageError
 from converter.model.job import CheckRecord, Job
-from converter.worker.inputs.inputs import Array
 from converter.worker.onnxfile import precision as held
-from converter.worker.reference.reference import Reference, References
+from converter.worker.reference.reference import References
 from converter.worker.verify import overflow
 from converter.worker.verify.verification import Verdict
 
@@ -22,48 +20,15 @@ _TYPES = {"float16": TensorProto.FLOAT16}
 _LEAST_WEIGHTS, _LEAST_NODES = 0.5, 0.5
 
 
-def asked_of(references: References, job: Job) -> tuple[References, Job]:
-    """The references, and the job, as a file of the job's precision is judged by them.
-
-    Where its inputs and outputs are of that precision too, it is fed inputs that are rounded to it
-    and compared with outputs that are.
-    """
+def asked_of(references: References, job: Job) -> References:
+    """The references as a file of the job's precision is judged by them."""
     if job.precision == FULL:
-        return references, job
-    if references.precision != job.precision:
-        references = references.in_precision(job.precision)
-    if not job.cast_io:
-        return references, job
-    cases = [_cast(item, job) for item in references.cases]
-    inputs = {
-        name: spec.model_copy(update={"dtype": job.precision}) if spec.dtype == FULL else spec
-        for name, spec in job.inputs.items()
-    }
-    return replace(references, cases=cases), job.model_copy(update={"inputs": inputs})
-
-
-def feeds(arrays: Mapping[str, Array], job: Job) -> dict[str, Array]:
-    """Inputs as a file of the job is fed them."""
-    if not job.cast_io:
-        return dict(arrays)
-    return {name: _rounded(array, job.precision) for name, array in arrays.items()}
-
-
-def _cast(item: Reference, job: Job) -> Reference:
-    inputs = {
-        name: spec.model_copy(update={"dtype": job.precision}) if spec.dtype == FULL else spec
-        for name, spec in item.case.inputs.items()
-    }
-    return replace(
-        item,
-        case=replace(item.case, inputs=inputs),
-        inputs=feeds(item.inputs, job),
-        outputs=[_rounded(output, job.precision) for output in item.outputs],
-    )
-
-
-def _rounded(array: Array, precision: str) -> Array:
-    return array.astype(precision) if array.dtype.name == FULL else array
+        return references
+    if references.precision == job.precision and references.keeps_io != job.cast_io:
+        return references
+    if references.precision == job.precision:
+        return replace(references, keeps_io=not job.cast_io)
+    return references.in_precision(job.precision, keeps_io=not job.cast_io)
 
 
 def check(model: ModelProto, job: Job) -> CheckRecord:
@@ -91,21 +56,29 @@ def check(model: ModelProto, job: Job) -> CheckRecord:
 
 
 def judged(
-    verdict: Verdict, file: Path, references: References, job: Job, provider: str = "cpu"
+    verdict: Verdict,
+    file: Path,
+    parent: Path | None,
+    references: References,
+    job: Job,
+    provider: str = "cpu",
 ) -> Verdict:
     """The verdict with what a CPU cannot show of a float16 file: that its arithmetic overflows.
 
     ONNX Runtime's CPU computes float16 in float32 (``arithmetic: emulated``).
+
+    Args:
+        parent: the float32 file that it was made from, where it is at hand.
     """
     if job.precision == FULL:
         return verdict
     emulated = provider == "cpu"
     record = verdict.record.model_copy(update={"arithmetic": "emulated" if emulated else "native"})
     verdict = replace(verdict, record=record)
-    if verdict.error is not None or not emulated:
+    if verdict.error is not None or not emulated or parent is None:
         return verdict
     traced = references.cases[0]
-    found = overflow.first(file, traced.inputs)
+    found = overflow.first(parent, file, traced.inputs)
     if found is None:
         return verdict
     error = StageError(
