@@ -105,7 +105,7 @@ def _run(job: Derived, recorder: Recorder, done: _Done) -> None:
         checking.check(model, asked.model_copy(update={"opset": None}), job.plugin, set())
         done.check = precision.check(model, job)
     with recorder.stage("verify"):
-        graph = structure.light(model)
+        graph = structure.read(final)
         del model  # the session holds its own copy of the weights
         verdict = _verdict(final, job.parent_file, graph, found, references)
         done.verify = verdict.record
