@@ -237,7 +237,7 @@ class VariantSpec(Frozen):
     Attributes:
         plugin: that makes it; by default the one of the variant's own name.
         optional: its failure does not fail the model.
-        rtol, atol: as those of ``verify``, which are not its own; derived where they are not stated.
+        rtol, atol: as in ``verify``, whose own are for the float32 file; derived by default.
     """
 
     model_config = ConfigDict(extra="allow")

@@ -1,1 +1,1 @@
-"""What can be added: exporters, simplifiers, providers, executors, reports; their loader."""
+"""What can be added: exporters, simplifiers, variants, providers, executors, reports."""

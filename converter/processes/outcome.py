@@ -119,7 +119,12 @@ def _attempts(
 ) -> list[ExporterAttempt]:
     """The exporters that were done, and the one at work when the job ended."""
     exporting = stage in STAGES and STAGES.index(stage) >= STAGES.index("export")
-    if isinstance(job, Derived) or not exporting or len(done) == len(job.exporters) or any(a.status == "ok" for a in done):
+    if (
+        isinstance(job, Derived)
+        or not exporting
+        or len(done) == len(job.exporters)
+        or any(a.status == "ok" for a in done)
+    ):
         return list(done)
     now = job.exporters[len(done)]
     return [*done, ExporterAttempt(exporter=now, status="failed", code=code, message=message)]

@@ -39,53 +39,68 @@ def settled(plan: Plan, directory: Path, cache: CacheSession) -> tuple[Plan, str
     Raises:
         RunError: the directory cannot be written.
     """
-    rows = {
-        row.label: row for found in manifest.last_rows(directory).values() for row in found.rows
-    }
-    before = earlier(directory)
-    again: dict[str, str] = {}
-    jobs: list[Job] = []
-    undone: list[Job] = []
-    kept: list[Row] = []
-
-    def stays(job: Job) -> bool:
-        """Whether the row of a job stays; notes it."""
-        row = rows.get(job.label)
-        if row is None or row.status == "not_run":
-            undone.append(job)
-            return False
-        why = _why_again(job, row, directory, cache, before)
-        if why is not None:
-            again[job.label] = why
-            undone.append(job)
-            return False
-        kept.append(row)
-        return True
-
+    found = _Sorted(directory, cache)
     for job in plan.jobs:
-        start = len(kept)
-        if not stays(job):
-            jobs.append(job)
-            continue
-        parent = kept[-1]
-        stubs = [variants.from_parent(stub, parent.files) for stub in variants.jobs_of(job)]
-        done = {stub.label for stub in stubs if stays(stub)}
-        lacking = cache.lacking(job, parent.files, done) if parent.files else None
-        if lacking is not None:  # its variants need the model
-            again[job.label] = lacking
-            del kept[start:]
-            undone.append(job)
-            jobs.append(job)
+        found.take(job)
     try:
         # The record first: a kill in between leaves files that no row speaks of.
-        text = "".join(f"{model.model_dump_json()}\n" for model in manifest.models_of(kept))
+        text = "".join(f"{model.model_dump_json()}\n" for model in manifest.models_of(found.kept))
         manifest.write_atomic(directory / manifest.RESULTS, text)
-        _clear(directory, undone)
+        _clear(directory, found.undone)
     except OSError as error:
         raise RunError(f"cannot write {error.filename or directory}: {error.strerror}") from error
-    done_models = len(plan.jobs) - len({job.name for job in undone})
-    told = f"resumed: {done_models} of {len(plan.jobs)} models are done"
-    return replace(plan, jobs=jobs, skipped=[*plan.skipped, *kept]), _told(told, again)
+    done = len(plan.jobs) - len({job.name for job in found.undone})
+    told = f"resumed: {done} of {len(plan.jobs)} models are done"
+    left = replace(plan, jobs=found.jobs, skipped=[*plan.skipped, *found.kept])
+    return left, _told(told, found.again)
+
+
+class _Sorted:
+    """What stays of a run, and what is done again.
+
+    Attributes:
+        jobs: the conversions that are left; ``undone`` has the variants too, that are left or
+            follow from them.
+        kept: the rows that stay.
+        again: by label, why a row that is there does not stay.
+    """
+
+    def __init__(self, directory: Path, cache: CacheSession) -> None:
+        models = manifest.last_rows(directory).values()
+        self._rows = {row.label: row for model in models for row in model.rows}
+        self._directory, self._cache = directory, cache
+        self._before = earlier(directory)
+        self.jobs: list[Job] = []
+        self.undone: list[Job] = []
+        self.kept: list[Row] = []
+        self.again: dict[str, str] = {}
+
+    def take(self, job: Job) -> None:
+        """Decide on a model: its file, then what derives from it."""
+        start = len(self.kept)
+        if not self._stays(job):
+            self.jobs.append(job)
+            return
+        files = self.kept[-1].files
+        stubs = [variants.from_parent(stub, files) for stub in variants.jobs_of(job)]
+        done = {stub.label for stub in stubs if self._stays(stub)}
+        lacking = self._cache.lacking(job, files, done) if files else None
+        if lacking is not None:  # its variants need the model
+            self.again[job.label] = lacking
+            del self.kept[start:]
+            self.undone.append(job)
+            self.jobs.append(job)
+
+    def _stays(self, job: Job) -> bool:
+        row = self._rows.get(job.label)
+        if row is not None and row.status != "not_run":
+            why = _why_again(job, row, self._directory, self._cache, self._before)
+            if why is None:
+                self.kept.append(row)
+                return True
+            self.again[job.label] = why
+        self.undone.append(job)
+        return False
 
 
 def _why_again(

@@ -115,7 +115,9 @@ class CacheSession:
         lacking = self.lacking(job, stored.result.files)
         return Lookup(None, lacking) if lacking else Lookup(stored)
 
-    def lacking(self, job: Job, files: Sequence[FileInfo], done: Set[str] = frozenset()) -> str | None:
+    def lacking(
+        self, job: Job, files: Sequence[FileInfo], done: Set[str] = frozenset()
+    ) -> str | None:
         """Why the variants of a file cannot be made without its model; ``None``: they can.
 
         Args:
@@ -195,9 +197,7 @@ class CacheSession:
             except OSError as error:
                 self.problem = error
 
-    def keep(
-        self, job: Job, result: JobResult, directory: Path, references: Path | None
-    ) -> None:
+    def keep(self, job: Job, result: JobResult, directory: Path, references: Path | None) -> None:
         """Store an ok result whose artifact is published; one that cannot be stored is no harm."""
         if self._store is not None and result.not_stored is None:
             try:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import shutil
 import sys
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import dataclass, field
 from itertools import chain, islice
 
 from converter.display import progress, runlog, summary
@@ -55,7 +56,7 @@ def execute(plan: Plan, executor: Executor, context: RunContext) -> ExitCode:
         shown = runlog.Both([screen, progress.Lines(total, log)])
         failure: OSError | None = OSError("the run was aborted")  # unless it comes to its end
         try:
-            failure = _consume(plan, executor, record, interrupts, shown)
+            failure = _Conversions(executor, record, interrupts, shown).run(plan)
             if failure is None and interrupts.received is None and not interrupts.late:
                 failure = benchmarks.run(record, context, interrupts, shown)
         except SystemExit as error:
@@ -73,83 +74,76 @@ def execute(plan: Plan, executor: Executor, context: RunContext) -> ExitCode:
     return ending.code
 
 
-def _consume(
-    plan: Plan,
-    executor: Executor,
-    record: RunState,
-    interrupts: Interrupts,
-    shown: progress.Progress,
-) -> OSError | None:
-    """Run the jobs; the error that stopped the run, or ``None``."""
-    waiting: deque[Job] = deque()
-    stored: list[Job] = []
+@dataclass
+class _Conversions:
+    """Phase 1 of a run: all files.
 
-    def follow(row: Row) -> None:
-        """Have what derives from a file wait behind all that waits already."""
-        jobs, settled = record.follow(row)
-        waiting.extend(jobs)
-        for each in settled:
-            shown.row(each)
-
-    def let_in(row: Row) -> None:
-        shown.row(row)
-        follow(row)
-
-    rows = list(plan.skipped)
-    for row in rows:
-        shown.row(row)
-    try:
-        for job in plan.jobs:
-            if interrupts.received is not None:
-                return None
-            if (refused := record.prepare(job)) is not None:
-                shown.row(refused)
-                rows.append(refused)
-            else:
-                (stored if record.is_stored(job) else waiting).append(job)
-        for row in rows:
-            follow(row)
-        damaged = _run(executor, waiting, stored, record, interrupts, shown, let_in)
-        if damaged:
-            waiting.extend(damaged)
-            _run(executor, waiting, [], record, interrupts, shown, let_in)
-    except OSError as error:
-        return error
-    return None
-
-
-def _run(
-    executor: Executor,
-    waiting: deque[Job],
-    stored: Sequence[Job],
-    record: RunState,
-    interrupts: Interrupts,
-    shown: progress.Progress,
-    let_in: Callable[[Row], None],
-) -> list[Job]:
-    """Run jobs, and take others from the store meanwhile; those that the store failed to give.
-
-    Args:
-        let_in: shows a row, and appends to ``waiting`` what derives from its file.
+    Attributes:
+        waiting: for the executor; what derives from a file comes behind all that waits already.
     """
-    damaged = []
-    with closing(executor.run(waiting)) as events:
-        # The workers load their libraries from here on. Nothing waits? Then what follows may.
-        first = list(islice(events, 1)) if waiting else []
-        for job in stored:
-            if interrupts.received is not None:
-                return []
-            if (row := record.reuse(job)) is not None:
-                let_in(row)
-            else:
-                damaged.append(job)
-        for event in chain(first, events):
-            # A signal may have reached the workers too: what they say now is not their fault.
-            if interrupts.received is not None:
-                return []
-            shown.event(event)
-            if isinstance(event, Finished):
-                let_in(record.accept(event.result))
-            if interrupts.late:
-                return []
-    return damaged
+
+    executor: Executor
+    record: RunState
+    interrupts: Interrupts
+    shown: progress.Progress
+    waiting: deque[Job] = field(default_factory=deque)
+
+    def run(self, plan: Plan) -> OSError | None:
+        """Run the jobs; the error that stopped the run, or ``None``."""
+        for row in plan.skipped:
+            self.shown.row(row)
+        stored: list[Job] = []
+        refused: list[Row] = []
+        try:
+            for job in plan.jobs:
+                if self.interrupts.received is not None:
+                    return None
+                if (row := self.record.prepare(job)) is not None:
+                    self.shown.row(row)
+                    refused.append(row)
+                else:
+                    (stored if self.record.is_stored(job) else self.waiting).append(job)
+            for row in (*plan.skipped, *refused):
+                self._follow(row)
+            if damaged := self._run(stored):
+                self.waiting.clear()
+                self.waiting.extend(damaged)
+                self._run([])
+        except OSError as error:
+            return error
+        return None
+
+    def _run(self, stored: Sequence[Job]) -> list[Job]:
+        """Run what waits, and take others from the store meanwhile; those that it failed to give."""
+        damaged = []
+        with closing(self.executor.run(self.waiting)) as events:
+            # The workers load their libraries from here on. Nothing waits? Then what follows may.
+            first = list(islice(events, 1)) if self.waiting else []
+            for job in stored:
+                if self.interrupts.received is not None:
+                    return []
+                if (row := self.record.reuse(job)) is not None:
+                    self._let_in(row)
+                else:
+                    damaged.append(job)
+            for event in chain(first, events):
+                # A signal may have reached the workers too: what they say now is not their fault.
+                if self.interrupts.received is not None:
+                    return []
+                self.shown.event(event)
+                if isinstance(event, Finished):
+                    self._let_in(self.record.accept(event.result))
+                if self.interrupts.late:
+                    return []
+        return damaged
+
+    def _let_in(self, row: Row) -> None:
+        self.shown.row(row)
+        self._follow(row)
+
+    def _follow(self, row: Row) -> None:
+        """Have what derives from a file wait, or show what became of it already."""
+        jobs, settled = self.record.follow(row)
+        self.waiting.extend(jobs)
+        for each in settled:
+            self.shown.row(each)

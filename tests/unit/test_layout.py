@@ -42,6 +42,7 @@ LAYERS = (
     "compare", "plugins.executors", "display", "plugins.reports", "finalize", "run", "sweep",
     "inspection", "worker", "worker.inputs", "worker.recording", "plugins.providers",
     "worker.compare", "worker.runtime", "worker.onnxfile", "worker.sources", "plugins.exporters",
+    "plugins.variants",
     "worker.reference", "worker.verify", "worker.pipeline", "worker.benchmark", "doctor", "cli",
     "cli.commands",
 )  # fmt: skip

@@ -480,7 +480,7 @@ def test_an_executor_that_raises_never_ends_in_success(
 def test_an_executor_that_forgets_a_job_is_no_success(directory: Path, context: RunContext) -> None:
     plan = make_plan(directory, "a", "b")
     forgetful = Script({})
-    forgetful.run = lambda jobs: Script({}).run(jobs[:1])  # type: ignore[method-assign]
+    forgetful.run = lambda jobs: Script({}).run(list(jobs)[:1])  # type: ignore[method-assign]
     assert execute(plan, forgetful, context) is ExitCode.MODELS_FAILED
     assert rows(directory)["b"].status == "not_run"
 

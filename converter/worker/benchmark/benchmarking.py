@@ -194,7 +194,10 @@ class _Measurement:
         loaded_ms = timing.milliseconds(perf_counter_ns() - began)
         nodes = opened.nodes_per_provider()
         shared = _division(nodes, self.plugin.NAME)
-        calls = [opened.prepared({**opened.typed(sample, self.job.cast_io), **parameters}) for sample in samples]
+        calls = [
+            opened.prepared({**opened.typed(sample, self.job.cast_io), **parameters})
+            for sample in samples
+        ]
         found = self._timed(calls)
         timed, figures = found.timing, found.timing.milliseconds()
         update: dict[str, Any] = {

@@ -25,7 +25,6 @@ from converter.model.job import (
     Derived,
     ErrorRecord,
     FileInfo,
-    Job,
     JobResult,
     OnnxInfo,
     VerifyRecord,
@@ -97,7 +96,7 @@ def _run(job: Derived, recorder: Recorder, done: _Done) -> None:
     with recorder.stage("derive"):
         _make(plugin, job, options, final)
         _unchanged(job)
-    with recorder.stage("check") as notes:
+    with recorder.stage("check"):
         if plugin.FORMAT != "onnx":
             message = f"nothing here can verify files of the format {plugin.FORMAT}"
             raise StageError(Code.DERIVE, message)

@@ -204,18 +204,31 @@ def _convert(
         done.verify = verdict.record
         if verdict.error is not None:
             raise fastpath.explained(verdict.error, final, loaded, job, references, values)
-        if job.verify.mutations:
-            verdict = mutation.prove(final, verdict, references, job, values, folder)
-            done.verify = verdict.record
-            if verdict.error is not None:
-                raise verdict.error
+        _prove(done, verdict, final, folder, references, job, values)
     with recorder.stage("publish"):
         done.files = publishing.seal(final, proof.graph)
-        if job.variants:
-            path = final.with_name(kept.FILE)
-            kept.write(path, references, job, done.verify, precisions(job))
-            done.references = publishing.sealed(path)
         done.onnx = publishing.described(proof.graph, job, done.exporter, proof.simplify)
+        if job.variants:
+            done.references = publishing.sealed(final.with_name(kept.FILE))
+
+
+def _prove(
+    done: _Attempt,
+    verdict: Verdict,
+    final: Path,
+    folder: Path,
+    references: References,
+    job: Job,
+    values: dict[str, Array],
+) -> None:
+    """Damage a file that is right, where that is asked for, and keep what it was judged by."""
+    if job.verify.mutations:
+        verdict = mutation.prove(final, verdict, references, job, values, folder)
+        done.verify = verdict.record
+        if verdict.error is not None:
+            raise verdict.error
+    if job.variants:  # of which nobody runs the model again
+        kept.write(final.with_name(kept.FILE), references, job, done.verify, precisions(job))
 
 
 def _simplified(model: ModelProto, job: Job, folder: Path) -> simplification.Simplified:

@@ -89,7 +89,9 @@ def written(event: str, arguments: tuple[Any, ...]) -> str | None:
             return None
     elif event == "os.rename":
         path = arguments[1]
-    return os.path.realpath(os.fsdecode(path)) if isinstance(path, str | bytes | os.PathLike) else None
+    return (
+        os.path.realpath(os.fsdecode(path)) if isinstance(path, str | bytes | os.PathLike) else None
+    )
 
 
 def own_file(path: object) -> str | None:
