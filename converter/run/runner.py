@@ -98,9 +98,9 @@ class _Conversions:
             for job in plan.jobs:
                 if self.interrupts.received is not None:
                     return None
-                if (row := self.record.prepare(job)) is not None:
-                    self.shown.row(row)
-                    refused.append(row)
+                if (failed := self.record.prepare(job)) is not None:
+                    self.shown.row(failed)
+                    refused.append(failed)
                 else:
                     (stored if self.record.is_stored(job) else self.waiting).append(job)
             for row in (*plan.skipped, *refused):
@@ -114,7 +114,7 @@ class _Conversions:
         return None
 
     def _run(self, stored: Sequence[Job]) -> list[Job]:
-        """Run what waits, and take others from the store meanwhile; those that it failed to give."""
+        """Run what waits, and take others from the store meanwhile; gives those that it lacks."""
         damaged = []
         with closing(self.executor.run(self.waiting)) as events:
             # The workers load their libraries from here on. Nothing waits? Then what follows may.
