@@ -25,7 +25,7 @@ from converter.worker.reference.execution import Runner, flatten, replica, tenso
 from converter.worker.reference.reference import References
 from converter.worker.reference.rerounding import Rerounding
 from converter.worker.sources import loading
-from converter.worker.verify import mutation, overflow, verification
+from converter.worker.verify import mutation, overflow, rounded_weights, verification
 
 pytestmark = [
     pytest.mark.integration,
@@ -217,16 +217,46 @@ def test_a_right_file_passes_and_a_damaged_one_does_not(
     convert: Callable[[str], tuple[Job, ModelProto]], tmp_path: Path
 ) -> None:
     made, model = convert("NamesFloat32")
-    path = saved(halved(model), tmp_path / "half.onnx")
+    wide_file = saved(model, tmp_path / "wide.onnx")
+    path = saved(halved(model), tmp_path / "half.onnx")  # in place
     wide = reference.compute(loading.load(made), made)
     assert verification.verify(path, wide, made).error is not None  # by the bounds of float32
     found = wide.in_precision("float16")
     assert verification.verify(path, found, made).error is None
+    assert rounded_weights.changed(wide_file, path) is None
     for name in mutation.initializers(onnx.load(path), 8):
         for kind in ("negated", "x 1.1"):
             wrong = saved(mutation.damaged(path, name, kind), tmp_path / "damaged.onnx")
             error = verification.verify(wrong, found, made).error
             assert error is not None or ("bias" in name and kind == "x 1.1"), (name, kind)
+            assert f"weight '{name}'" in str(rounded_weights.changed(wide_file, wrong))
+
+
+@pytest.mark.parametrize(
+    ("want", "got", "right"),
+    [
+        (0.1, np.float16(0.1), True),
+        (0.1, np.float16(0.11), False),
+        (-1e9, -np.inf, True),
+        (-1e9, -1e4, True),
+        (-1e9, np.inf, False),
+        (-1e9, -7.0, False),
+        (3e4, 1e4, True),
+        (3e4, 2e4, False),
+        (1e-12, 0.0, True),
+        (1e-12, 1e-7, True),
+        (-np.inf, -np.inf, True),
+    ],
+)
+def test_a_weight_is_the_rounded_one_or_it_is_named(
+    tmp_path: Path, want: float, got: float, right: bool
+) -> None:
+    files = []
+    for name, value in (("wide", np.float32(want)), ("half", np.float16(got))):
+        made = onnx.load(graph("y = Add(x, c)", tmp_path, name))
+        made.graph.initializer.append(numpy_helper.from_array(np.asarray([value]), "c"))
+        files.append(saved(made, tmp_path / f"{name}.onnx"))
+    assert (rounded_weights.changed(*files) is None) is right
 
 
 @pytest.mark.parametrize("keeps_io", [True, False])
