@@ -41,7 +41,30 @@ def compare(
         paired = detections.align(members, expected, actual, spec, noise)
         expected, actual = paired.expected, paired.actual
         problem, unpaired = paired.problem, paired.unpaired
-    compared = [
+    compared = _each(names, expected, actual, spec, noise, members, narrowed=narrowed)
+    for index in members.values():
+        item = compared[index]
+        if problem is None and _by_share(item, expected[index], spec, noise, index):
+            item = Comparison(item.check.model_copy(update={"passed": True}))
+        compared[index] = replace(item, check=item.check.model_copy(update={"unpaired": unpaired}))
+    if problem is not None:
+        place = min(members.values())
+        check = compared[place].check.model_copy(update={"passed": False})
+        compared[place] = Comparison(check, Code.VERIFY_VALUE, problem)
+    return compared
+
+
+def _each(
+    names: Sequence[str],
+    expected: Sequence[Array],
+    actual: Sequence[Array],
+    spec: VerifySpec,
+    noise: Noise,
+    members: Places,
+    *,
+    narrowed: bool,
+) -> list[Comparison]:
+    return [
         numerics.compare(
             name,
             want,
@@ -57,16 +80,6 @@ def compare(
             zip(names, expected, actual, noise.floors, strict=True)
         )
     ]
-    for index in members.values():
-        item = compared[index]
-        if problem is None and _by_share(item, expected[index], spec, noise, index):
-            item = Comparison(item.check.model_copy(update={"passed": True}))
-        compared[index] = replace(item, check=item.check.model_copy(update={"unpaired": unpaired}))
-    if problem is not None:
-        place = min(members.values())
-        check = compared[place].check.model_copy(update={"passed": False})
-        compared[place] = Comparison(check, Code.VERIFY_VALUE, problem)
-    return compared
 
 
 def _by_share(item: Comparison, want: Array, spec: VerifySpec, noise: Noise, index: int) -> bool:

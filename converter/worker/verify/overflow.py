@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,7 +156,7 @@ def _tensors(parent: ModelProto, derived: ModelProto) -> list[_Tensor]:
     order += [name for node in parent.graph.node for name in node.output if name]
     places = {name: place for place, name in enumerate(order)}
     masks = _masks(parent.graph)
-    origin: dict[str, str] = {name: name for name in places}
+    origin = _origins(derived.graph, places)
     weights = {tensor.name for tensor in parent.graph.initializer}
     given = {
         name
@@ -174,6 +174,19 @@ def _tensors(parent: ModelProto, derived: ModelProto) -> list[_Tensor]:
             source = origin[name]
             found.append(_Tensor(name, source, masks.get(source, math.inf)))
     return sorted(found, key=lambda tensor: places[tensor.source])
+
+
+def _origins(derived: GraphProto, known: Collection[str]) -> dict[str, str]:
+    """Each tensor of the derived file that a tensor of the parent is, perhaps through casts."""
+    origin = {name: name for name in known}
+    casts = [node for node in derived.node if node.op_type == "Cast"]
+    for node in casts:
+        if node.input[0] in origin:
+            origin.setdefault(node.output[0], origin[node.input[0]])
+    for node in reversed(casts):  # before an output that stays float32
+        if node.output[0] in origin:
+            origin.setdefault(node.input[0], origin[node.output[0]])
+    return origin
 
 
 def _types(model: ModelProto) -> dict[str, str]:
