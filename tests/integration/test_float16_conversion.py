@@ -361,6 +361,17 @@ def test_casts_follow_what_reads_them(keep: bool) -> None:
 
 
 @BOTH
+def test_integers_do_not_pass_through_half(keep: bool) -> None:
+    model = model_of(
+        "g (int64[1] i) => (int32[1] y, float[1] z) { f = Cast<to=1>(i) y = Cast<to=6>(f) "
+        "h = Cast<to=1>(i) z = Neg(h) }"
+    )
+    half = half_of(model, keep)
+    assert run(half, i=np.array([70001]))[0].tolist() == [70001]
+    assert types_of(half)["h"] == HALF
+
+
+@BOTH
 def test_sizes_are_computed_in_float32(keep: bool) -> None:
     """4099 is not a float16 number."""
     model = model_of(

@@ -70,7 +70,8 @@ def convert(
 
     Args:
         model: with its weights in memory.
-        keep_io_types: graph inputs and outputs stay float32, with casts behind and before them.
+        keep_io_types: graph inputs and outputs stay float32, with casts behind and before them; not
+            so inputs that have an initializer, which are weights.
         op_block_list: operators that compute in float32, as ``Op`` or ``domain::Op``.
         node_block_list: names of nodes that compute in float32.
 
@@ -149,6 +150,8 @@ def _survives(values: np.ndarray) -> bool:
     """
     if values.dtype.kind in "OSU":
         return True
+    if values.dtype.kind == "V":  # bfloat16 and other types of ml_dtypes
+        values = values.astype(np.float32)
     with np.errstate(over="ignore"):
         norm = np.linalg.norm(values.astype(np.float32, copy=False).ravel())
     peak = np.abs(values).max(initial=0)
@@ -406,10 +409,12 @@ class _Typing:
                 return _HALF if takes and self.survey.frail.get(value) != 2 else _FLOAT
         if self.survey.frail.get(value) == 2:
             return _FLOAT
-        # Constants and casts come in the type that is needed; a cast down from float32 is exact
-        # for those that need it.
-        needs = {self.wanted(user, index) for user, index in value.uses()}
-        return wanted or (_FLOAT if _FLOAT in needs else _HALF)
+        # Constants and casts come in the type that is needed, in float32 where both are: from there
+        # a cast loses no more than the weight itself would.
+        needs = {wanted} if wanted else {self.wanted(user, index) for user, index in value.uses()}
+        if node is not None and node.op_type == "Cast" and _HALF not in needs:
+            return _FLOAT  # int64 → float32 → int64 must not pass through float16
+        return _FLOAT if _FLOAT in needs else _HALF
 
 
 class _Rewriting:
@@ -420,11 +425,8 @@ class _Rewriting:
         self._kinds = typing.kinds
         self._survey = typing.survey
         self._casts: dict[ir.Value, ir.Value] = {}
-        self._names = {
-            value.name
-            for each in (graph, *graph.subgraphs())
-            for value in _values(each)
-        }  # fmt: skip
+        graphs = (graph, *graph.subgraphs())
+        self._names = {value.name for each in graphs for value in _values(each)}
 
     def rewrite(self, graph: ir.Graph, owner: ir.Node | None = None) -> None:
         """Rewrite a graph and its subgraphs."""
