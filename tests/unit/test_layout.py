@@ -42,9 +42,8 @@ LAYERS = (
     "compare", "plugins.executors", "display", "plugins.reports", "finalize", "run", "sweep",
     "inspection", "worker", "worker.inputs", "worker.recording", "plugins.providers",
     "worker.compare", "worker.runtime", "worker.onnxfile", "worker.sources", "plugins.exporters",
-    "plugins.variants",
-    "worker.reference", "worker.verify", "worker.pipeline", "worker.benchmark", "doctor", "cli",
-    "cli.commands",
+    "plugins.variants", "worker.reference", "worker.verify", "worker.pipeline", "worker.benchmark",
+    "doctor", "cli", "cli.commands",
 )  # fmt: skip
 # What starts the program, or writes the documents, and is imported by nobody.
 ENTRIES = {"converter.__main__", "converter.schemas"}

@@ -6,7 +6,9 @@ its name; only the outputs of added casts get new ones.
 
 Operators whose schema refuses float16 (Range, NonMaxSuppression, TreeEnsemble…), one by one or for
 single inputs (``scales`` of Resize, ``x_scale`` of DequantizeLinear below opset 19), need no list:
-the schema of the model's opset says so. ``BLOCKED_OPS`` has those that it does not tell.
+the schema of the model's opset says so. Nor do those whose result type is an attribute or the
+content of a sequence (RandomNormal, EyeLike, BitCast, SequenceAt…): they stay float32 as well, for
+sequences cannot be cast. ``BLOCKED_OPS`` has those that the schema does not tell.
 """
 
 from __future__ import annotations
@@ -28,14 +30,10 @@ BLOCKED_OPS = frozenset({
     "RoiAlign", "MaxRoiPool", "GridSample", "AffineGrid",
     # Signals: a transform sums over its whole length, and no runtime has float16 kernels.
     "DFT", "STFT",
-    # Draws and their densities.
-    "Multinomial", "Bernoulli",
+    # Draws: rare classes have probabilities below float16's steps.
+    "Multinomial",
     # Quantisation: int8 kernels take float32 scales, and a float16 scale breaks their fusions.
     "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul",
-    # The bits of a float32 are meant.
-    "BitCast",
-    # Sequences and optionals cannot be cast; what is in them stays as it is.
-    "OptionalGetElement", "Optional",
 })  # fmt: skip
 
 _FLOAT, _HALF = ir.DataType.FLOAT, ir.DataType.FLOAT16
@@ -72,7 +70,8 @@ def convert(
 
     Args:
         model: with its weights in memory.
-        keep_io_types: graph inputs and outputs stay float32, with casts behind and before them.
+        keep_io_types: graph inputs and outputs stay float32, with casts behind and before them; not
+            so inputs that have an initializer, which are weights.
         op_block_list: operators that compute in float32, as ``Op`` or ``domain::Op``.
         node_block_list: names of nodes that compute in float32.
 
@@ -120,11 +119,28 @@ def _subgraphs(node: ir.Node) -> Iterator[ir.Graph]:
 
 def _values(graph: ir.Graph) -> Iterator[ir.Value]:
     """What a graph itself defines."""
-    inputs = list(graph.inputs)
-    yield from inputs
-    yield from (value for value in graph.initializers.values() if value not in inputs)
+    yield from graph.inputs
+    yield from (value for value in graph.initializers.values() if not value.is_graph_input())
     for node in graph:
         yield from node.outputs
+
+
+def _constant(value: ir.Value) -> ir.TensorProtocol | None:
+    """The tensor of an initializer or of a ``Constant`` node.
+
+    ``ir.convenience.get_const_tensor`` would write a name into the tensors of the given model.
+    """
+    node = value.producer()
+    if node is None or node.op_type != "Constant":
+        return value.const_value
+    for attribute in node.attributes.values():
+        if attribute.type == ir.AttributeType.TENSOR:
+            return attribute.as_tensor()
+        if attribute.type in (ir.AttributeType.FLOAT, ir.AttributeType.FLOATS):
+            return ir.tensor(np.asarray(attribute.value, np.float32))
+        if attribute.type in (ir.AttributeType.INT, ir.AttributeType.INTS):
+            return ir.tensor(np.asarray(attribute.value, np.int64))
+    return None
 
 
 def _survives(values: np.ndarray) -> bool:
@@ -134,6 +150,8 @@ def _survives(values: np.ndarray) -> bool:
     """
     if values.dtype.kind in "OSU":
         return True
+    if values.dtype.kind == "V":  # bfloat16 and other types of ml_dtypes
+        values = values.astype(np.float32)
     with np.errstate(over="ignore"):
         norm = np.linalg.norm(values.astype(np.float32, copy=False).ravel())
     peak = np.abs(values).max(initial=0)
@@ -199,7 +217,7 @@ class _Survey:
     def visit(self, graph: ir.Graph, precise: bool) -> None:
         """Judge the nodes of a graph in order, those of subgraphs with the node that has them."""
         for value in graph.initializers.values():
-            if value not in graph.inputs:
+            if not value.is_graph_input():
                 self._static.add(value)
             self._weigh(value)
         for node in graph:
@@ -208,8 +226,20 @@ class _Survey:
             else:
                 self._require_types(node)
             self._mark(node)
-            for inner in _subgraphs(node):
-                self.visit(inner, node in self.precise)
+            self._enter(node)
+
+    def _enter(self, node: ir.Node) -> None:
+        """Visit a node's subgraphs; as float32 where one ends in what float16 cannot hold."""
+        bodies = list(_subgraphs(node))
+        for body in bodies:
+            self.visit(body, node in self.precise)
+        reach = max((self.frail.get(v, 0) for body in bodies for v in body.outputs), default=0)
+        if reach:
+            self.frail.update(dict.fromkeys(filter(self.is_float, node.outputs), reach))
+        if reach and node not in self.precise:
+            self.precise.add(node)
+            for body in bodies:
+                self.visit(body, True)
 
     def _blocked(self, node: ir.Node) -> bool:
         """Whether the node itself says so: its operator, its name, its attributes."""
@@ -304,10 +334,10 @@ class _Survey:
             source = node.inputs[0]
         if node is not None and node.op_type == "ConstantOfShape":
             filling = node.attributes.get("value")
-            tensor = filling.as_tensor() if filling else None
+            constant = filling.as_tensor() if filling else None
         else:
-            tensor = ir.convenience.get_const_tensor(source) if source is not None else None
-        if tensor is not None and not _survives(tensor.numpy()):
+            constant = _constant(source) if source is not None else None
+        if constant is not None and not _survives(constant.numpy()):
             self.frail[value] = 2
 
     def _require_types(self, node: ir.Node) -> None:
@@ -379,10 +409,12 @@ class _Typing:
                 return _HALF if takes and self.survey.frail.get(value) != 2 else _FLOAT
         if self.survey.frail.get(value) == 2:
             return _FLOAT
-        # Constants and casts come in the type that is needed; a cast down from float32 is exact
-        # for those that need it.
-        needs = {self.wanted(user, index) for user, index in value.uses()}
-        return wanted or (_FLOAT if _FLOAT in needs else _HALF)
+        # Constants and casts come in the type that is needed, in float32 where both are: from there
+        # a cast loses no more than the weight itself would.
+        needs = {wanted} if wanted else {self.wanted(user, index) for user, index in value.uses()}
+        if node is not None and node.op_type == "Cast" and _HALF not in needs:
+            return _FLOAT  # int64 → float32 → int64 must not pass through float16
+        return _FLOAT if _FLOAT in needs else _HALF
 
 
 class _Rewriting:
@@ -393,11 +425,8 @@ class _Rewriting:
         self._kinds = typing.kinds
         self._survey = typing.survey
         self._casts: dict[ir.Value, ir.Value] = {}
-        self._names = {
-            value.name
-            for each in (graph, *graph.subgraphs())
-            for value in _values(each)
-        }  # fmt: skip
+        graphs = (graph, *graph.subgraphs())
+        self._names = {value.name for each in graphs for value in _values(each)}
 
     def rewrite(self, graph: ir.Graph, owner: ir.Node | None = None) -> None:
         """Rewrite a graph and its subgraphs."""
@@ -406,10 +435,10 @@ class _Rewriting:
         nodes = list(graph)
         self._outputs(graph, self._typing.boundary(owner))
         for node in nodes:
-            for index, given in enumerate(node.inputs):
+            for index, read in enumerate(node.inputs):
                 kind = self._typing.wanted(node, index)
-                if given is not None and kind and self._kinds.get(given, kind) != kind:
-                    node.replace_input_with(index, self._cast(given, kind))
+                if read is not None and kind and self._kinds.get(read, kind) != kind:
+                    node.replace_input_with(index, self._cast(read, kind))
             for body in _subgraphs(node):
                 self.rewrite(body, node)
 
@@ -421,7 +450,7 @@ class _Rewriting:
         if value.is_initializer():
             if kind == _HALF and value.const_value is not None:
                 value.const_value = _half(value.const_value)
-            if not value.is_graph_input():
+            if not (value.is_graph_input() or value.is_graph_output()):
                 # The tensor itself says both; `onnx_ir` would add a value_info.
                 value.type = value.shape = None
         node = value.producer()
@@ -430,7 +459,8 @@ class _Rewriting:
         if node.op_type == "Cast":
             node.attributes["to"] = ir.AttrInt64("to", _HALF)
         elif node.op_type == "Constant":
-            constant = ir.convenience.get_const_tensor(value)
+            constant = _constant(value)
+            assert constant is not None
             node.attributes.clear()
             node.attributes["value"] = ir.AttrTensor("value", _half(constant))
         elif node.op_type == "ConstantOfShape":
@@ -445,8 +475,8 @@ class _Rewriting:
                 continue
             if kind == _HALF and self._survey.frail.get(value) == 2:
                 raise ValueError(
-                    f"output {value.name} holds constants that float16 cannot hold: keep the types "
-                    "of inputs and outputs, or block the operator whose subgraph it ends"
+                    f"output {value.name} holds constants that float16 cannot hold: "
+                    "set keep_io_types"
                 )
             node = value.producer()
             if value in self._casts or node is None or node.graph is not graph:
@@ -490,8 +520,7 @@ class _Rewriting:
         return free
 
 
-def _half(tensor: ir.TensorProtocol | None) -> ir.TensorProtocol:
-    assert tensor is not None
+def _half(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
     return ir.Tensor(
         tensor.numpy().astype(np.float16),
         name=tensor.name,
