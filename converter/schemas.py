@@ -29,17 +29,26 @@ def config() -> dict[str, Any]:
     schema = BatchSpec.model_json_schema()
     # What Hydra reads of a file, before the typed layer sees it.
     schema["properties"] |= {"defaults": {"type": "array"}, "hydra": {"type": "object"}}
-    plugins = loader.found("simplifiers").values()
-    _add_options(schema["$defs"]["SimplifierSpec"], [p.load().Options for p in plugins])
-    plugins = loader.found("variants").values()
-    _add_options(schema["$defs"]["VariantSpec"], [p.load().Options for p in plugins])
+    groups = {"Simplifier": "simplifiers", "Variant": "variants", "Executor": "executors"}
+    for group, kind in groups.items():
+        _add_options(schema["$defs"][f"{group}Spec"], _options(kind).values())
+    for group, kind in {"Exporter": "exporters", "Benchmark": "providers"}.items():
+        schema["$defs"][f"{group}Spec"]["properties"]["options"] = {
+            "type": "object",
+            "properties": {name: one.model_json_schema() for name, one in _options(kind).items()},
+            "additionalProperties": False,
+        }
     return {"$schema": _DIALECT, **schema}
+
+
+def _options(kind: str) -> dict[str, type[Frozen]]:
+    return {name: loader.options_of(p.load()) for name, p in loader.found(kind).items()}
 
 
 def _add_options(group: dict[str, Any], options: Iterable[type[Frozen]]) -> None:
     """The keys that plugins add to their group; which of them fits depends on the plugin."""
     for one in options:
-        group["properties"] |= one.model_json_schema()["properties"]
+        group["properties"] |= one.model_json_schema().get("properties", {})
     group["additionalProperties"] = False
 
 

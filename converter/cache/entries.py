@@ -167,14 +167,14 @@ class Store:
         with contextlib.suppress(PermissionError):  # another user's entry
             os.utime(stored.folder / ENTRY)
 
-    def copy(self, stored: Stored, part: FileInfo, target: Path) -> None:
-        """Put one file of an entry there.
+    def copy(self, stored: Stored, part: FileInfo, folder: Path) -> None:
+        """Put one file of an entry into a folder.
 
         Raises:
             OSError: it is gone, or the folder cannot be written.
         """
-        target.unlink(missing_ok=True)
-        _put(stored.folder / part.path, target, link=True)
+        (folder / part.path).unlink(missing_ok=True)
+        _put(stored.folder / part.path, folder / part.path, link=True)
 
     def put(
         self, job: Job, key: JobKey, result: JobResult, folder: Path, references: Path | None

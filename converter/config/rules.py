@@ -67,6 +67,7 @@ def _choices(spec: BatchSpec) -> list[Problem]:
     problems = choice("exporter.name", spec.exporter.name, ["auto", *exporters])
     for exporter in spec.exporter.order:
         problems += choice("exporter.order", exporter, exporters)
+    problems += _option_groups(spec, exporters)
     problems += choice("simplifier.name", spec.simplifier.name, loader.names("simplifiers"))
     problems += choice("executor.name", spec.executor.name, loader.names("executors"))
     for report in spec.reports:
@@ -84,6 +85,18 @@ def _choices(spec: BatchSpec) -> list[Problem]:
             hint = f"Write it as models.NAME.verify.{key}."
             problems.append(Problem(f"verify.{key}", "can only be set per model.", hint))
     return problems
+
+
+def _option_groups(spec: BatchSpec, exporters: list[str]) -> list[Problem]:
+    """Options of plugins that are not there."""
+    stated = [("exporter", name, exporters) for name in spec.exporter.options]
+    providers = loader.names("providers")
+    stated += [("benchmark", name, providers) for name in spec.benchmark.options]
+    return [
+        problem
+        for group, name, known in stated
+        for problem in choice(f"{group}.options.{name}", name, known)
+    ]
 
 
 def _model(key: str, model: ModelSpec) -> list[Problem]:

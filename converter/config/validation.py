@@ -75,13 +75,20 @@ def parse(config: Mapping[str, Any], *, sweep: bool = False) -> BatchSpec:
 def _plugin_options(spec: BatchSpec) -> list[Problem]:
     """What is wrong with the keys that plugins add to their groups."""
     problems: list[Problem] = []
-    plugin = loader.found("simplifiers").get(spec.simplifier.name)
-    if plugin is not None:
-        _typed(plugin.load().Options, spec.simplifier.options, ("simplifier",), problems)
-    for key, variant in variant_rules.stated(spec):
-        plugin = loader.found("variants").get(variants.plugin_of(key[-1], variant))
+
+    def check(kind: str, name: str, options: dict[str, Any], key: tuple[str, ...]) -> None:
+        plugin = loader.found(kind).get(name)
         if plugin is not None:
-            _typed(plugin.load().Options, variant.options, key, problems)
+            _typed(loader.options_of(plugin.load()), options, key, problems)
+
+    check("simplifiers", spec.simplifier.name, spec.simplifier.options, ("simplifier",))
+    check("executors", spec.executor.name, spec.executor.own_options, ("executor",))
+    for name, options in spec.exporter.options.items():
+        check("exporters", name, options, ("exporter", "options", name))
+    for name, options in spec.benchmark.options.items():
+        check("providers", name, options, ("benchmark", "options", name))
+    for key, variant in variant_rules.stated(spec):
+        check("variants", variants.plugin_of(key[-1], variant), variant.options, key)
     return problems
 
 

@@ -29,10 +29,15 @@ LATEST = "latest"  # a baseline: the run that the link of this name leads to
 
 
 class ExporterSpec(Frozen):
-    """Group ``exporter``: the exporters to try, in order, until one verifies."""
+    """Group ``exporter``: the exporters to try, in order, until one verifies.
+
+    Attributes:
+        options: by the name of an exporter its own options.
+    """
 
     name: Text = "auto"
     order: list[Text] = Field(["torchscript", "dynamo"], min_length=1)
+    options: dict[Text, dict[str, Any]] = Field(default_factory=dict)
 
 
 class SimplifierSpec(Frozen):
@@ -58,6 +63,7 @@ class BenchmarkSpec(Frozen):
         batch_sizes: further sizes of a dynamic batch axis (axis 0 of an input).
         optional: a provider that this machine lacks does not fail the model.
         torch: time the PyTorch model too, for ``speedup``.
+        options: by the name of a provider its own options.
         on_cached: whether to time a file that the store had: ``stale`` is when its latency was
             taken on another machine, with other versions, or asked for otherwise.
     """
@@ -68,11 +74,12 @@ class BenchmarkSpec(Frozen):
     batch_sizes: list[Annotated[int, Field(ge=1)]] = Field(default_factory=list)
     optional: bool = False
     torch: bool = True
+    options: dict[Text, dict[str, Any]] = Field(default_factory=dict)
     on_cached: OnCached = "always"
 
 
 class ExecutorSpec(Frozen):
-    """Group ``executor``.
+    """Group ``executor``; further keys are options of the plugin.
 
     Attributes:
         workers: models converted at a time; ``auto`` is the number of cores.
@@ -82,12 +89,19 @@ class ExecutorSpec(Frozen):
         retries: further tries for a job that a signal ended; never for an exception.
     """
 
+    model_config = ConfigDict(extra="allow")
+
     name: Text = "process"
     workers: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = "auto"
     timeout_s: Positive = 1800.0
     grace_s: Annotated[float, Field(ge=0)] = 5.0
     memory_mb: Annotated[int, Field(ge=256)] | Literal["auto"] | None = "auto"
     retries: Annotated[int, Field(ge=0, le=10)] = 1
+
+    @property
+    def own_options(self) -> dict[str, Any]:
+        """What the plugin's ``Options`` are to be made of."""
+        return dict(self.model_extra or {})
 
 
 class StoreSpec(Frozen):

@@ -72,10 +72,11 @@ class Job(Frozen):
     Attributes:
         dynamic_axes: input or output name → axis → symbol; the list form has been named.
         constant_outputs: those of ``outputs`` that need not depend on the inputs' values.
-        exporters: to try, in order.
+        exporters: to try, in order; ``exporter_options`` has all options of each that has any.
         simplifier: ``None`` when simplification was not requested.
         simplifier_options: all options of that plugin, the defaults too.
         threads: intra-op threads that torch and ONNX Runtime may use.
+        provider_options: of the execution providers that a file is to run on.
         trust: what ``CONVERTER_TRUST`` listed when the run started.
         model_dir: where the published file, log and records of this model go.
         staging_dir: on the same file system; only complete files leave it.
@@ -109,6 +110,7 @@ class Job(Frozen):
     training: Training = "eval"
     exporter: str = "auto"
     exporters: list[str]
+    exporter_options: dict[str, dict[str, Any]] = Field(default_factory=dict)
     simplifier: str | None = None
     simplifier_options: dict[str, Any] = Field(default_factory=dict)
     device: Device = "auto"
@@ -118,6 +120,7 @@ class Job(Frozen):
     expect: Expect | None = None
     tags: list[str] = Field(default_factory=list)
     threads: int = 1
+    provider_options: dict[str, dict[str, Any]] = Field(default_factory=dict)
     trust: list[str] = Field(default_factory=list)
     model_dir: str
     staging_dir: str

@@ -23,7 +23,7 @@ from converter.model.spec import (
     VerifySpec,
 )
 from converter.plan import opsets, request, selection, variants
-from converter.plugins import simplifiers
+from converter.plugins import loader, simplifiers
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,15 @@ class _Resolver:
         options = simplifiers.load(chosen.name).Options.model_validate(chosen.options)
         return options.model_dump(mode="json")
 
+    def _exporter_options(self, exporters: list[str]) -> dict[str, dict[str, Any]]:
+        found = {}
+        for name in exporters:
+            kind = loader.options_of(loader.load("exporters", name))
+            if kind.model_fields:
+                stated = self.spec.exporter.options.get(name, {})
+                found[name] = kind.model_validate(stated).model_dump(mode="json")
+        return found
+
     def job(self, name: str, model: ModelSpec) -> Job:
         spec = self.spec
         source = model.source or Source(registry=name)
@@ -102,6 +111,7 @@ class _Resolver:
             training=model.training or spec.training,
             exporter=exporters[0] if source.kind == "onnx" else chosen,
             exporters=able or exporters,
+            exporter_options=self._exporter_options(able or exporters),
             simplifier=spec.simplifier.name if simplify else None,
             simplifier_options=self._simplifier_options() if simplify else {},
             device=model.device or spec.device,
@@ -112,6 +122,7 @@ class _Resolver:
             expect=model.expect,
             tags=model.tags,
             threads=threads(spec.executor.workers),
+            provider_options=spec.benchmark.options,
             trust=self.trust,
             model_dir=str(self.run_dir / "models" / name),
             staging_dir=str(self.run_dir / ".staging" / name),

@@ -26,6 +26,7 @@ from pkgutil import iter_modules
 from typing import Any
 
 from converter.model.errors import ConfigError, Problem
+from converter.model.spec import Frozen
 
 KINDS = (
     "exporters", "simplifiers", "variants", "providers", "executors", "reports", "models",
@@ -84,6 +85,12 @@ class Plugin:
                     f"Install {self.distribution} again, or remove it.",
                 )
             ) from error
+
+
+def options_of(plugin: Any) -> type[Frozen]:
+    """The options of a plugin's module; one that states none takes none."""
+    options: type[Frozen] = getattr(plugin, "Options", Frozen)
+    return options
 
 
 @cache

@@ -37,7 +37,7 @@ class Followers:
         """
         if result.references is None:
             return None
-        target = self._place(job.name)
+        target = self._folder(job.name) / result.references.path
         target.parent.mkdir(parents=True, exist_ok=True)
         os.replace(Path(job.staging_dir) / result.references.path, target)
         self._references[job.name] = (target, result.references.sha256)
@@ -63,10 +63,11 @@ class Followers:
     def _of_parent(self, name: str) -> tuple[Path, str]:
         """The file of the cases and its hash; of a row that stays it is in the store."""
         if name not in self._references:
-            target = self._place(name)
-            sha256 = self._cache.references(self._parents[name], target)
-            self._references[name] = (target, sha256 or "")
+            folder = self._folder(name)
+            part = self._cache.references(self._parents[name], folder)
+            assert part is not None, "a row whose variants need what is gone does not stay"
+            self._references[name] = (folder / part.path, part.sha256)
         return self._references[name]
 
-    def _place(self, name: str) -> Path:
-        return self._directory / delivery.STAGING / _FOLDER / f"{name}.npz"
+    def _folder(self, name: str) -> Path:
+        return self._directory / delivery.STAGING / _FOLDER / name

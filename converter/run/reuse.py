@@ -146,8 +146,8 @@ class CacheSession:
         except DamagedError:
             return None
 
-    def references(self, job: Job, target: Path) -> str | None:
-        """Put what the variants of a stored file are verified on there; its hash.
+    def references(self, job: Job, folder: Path) -> FileInfo | None:
+        """Put what the variants of a stored file are verified on into a folder.
 
         Raises:
             OSError: it cannot be written.
@@ -156,9 +156,9 @@ class CacheSession:
         kept = stored.result.references if stored is not None else None
         if self._store is None or stored is None or kept is None:
             return None
-        target.parent.mkdir(parents=True, exist_ok=True)
-        self._store.copy(stored, kept, target)
-        return kept.sha256
+        folder.mkdir(parents=True, exist_ok=True)
+        self._store.copy(stored, kept, folder)
+        return kept
 
     def has(self, job: Job) -> bool:
         """Whether the store seems to have a job's result; a damaged entry is set aside."""

@@ -1,4 +1,4 @@
-"""A distribution adds an exporter, a provider, a report and a family of models, from outside."""
+"""A distribution adds an exporter, a variant, a provider, a report and models, from outside."""
 
 from __future__ import annotations
 
@@ -55,21 +55,31 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def test_from_wheel_to_report(run: Run, tmp_path: Path) -> None:
     models = "+experiment=acme"  # from the configurations of the package
     chosen = ("benchmark.providers=[cpu,acme_cpu]", "reports=[acme_lines,markdown]")
+    stamped = "+models.one.variants={acme_stamp: {stamp: mine}}"
+    named = "+exporter.options.acme_trace.producer=acme-2"
+    arena = "+benchmark.options.acme_cpu.arena_extend_strategy=kNextPowerOfTwo"
+    chosen = (*chosen, stamped, named, arena)
     done = run(models, *chosen, "benchmark.budget_s=0.2", "hydra.run.dir=out", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     out = tmp_path / "out"
     assert (out / "acme.txt").read_text() == "one ok\n"
     assert not (out / "report.html").exists()
     (model,) = json.loads((out / "manifest.json").read_text())["models"]
-    (row,) = model["artifacts"]
+    row, variant = model["artifacts"]
+    assert (variant["id"], variant["status"]) == ("acme_stamp", "ok")
+    props = onnx.load(out / variant["files"][0]["path"]).metadata_props
+    assert {prop.key: prop.value for prop in props}["acme.stamp"] == "mine"
     assert row["onnx"]["exporter"] == "acme_trace"
     assert [(one["provider"], one["status"]) for one in row["latency"]] == [
         ("cpu", "measured"),
         ("acme_cpu", "measured"),
     ]
-    assert onnx.load(out / "models" / "one" / "one.onnx").producer_name == "acme"
+    assert onnx.load(out / "models" / "one" / "one.onnx").producer_name == "acme-2"
     again = run(models, *chosen, "benchmark=off", "hydra.run.dir=again", cwd=tmp_path)
-    assert "1 from the store" in again.stdout
+    assert "2 from the store" in again.stdout
+    wrong = run(models, "+models.one.variants={acme_stamp: {stmp: x}}", cwd=tmp_path)
+    assert wrong.returncode == 2
+    assert "Did you mean stamp?" in wrong.stderr
 
 
 def test_it_is_listed(run: Run, tmp_path: Path) -> None:
@@ -79,6 +89,7 @@ def test_it_is_listed(run: Run, tmp_path: Path) -> None:
     added = [one for one in plugins if one["distribution"] == "acme-plugins"]
     assert [(one["kind"], one["name"], one["version"]) for one in added] == [
         ("exporters", "acme_trace", "1.2.0"),
+        ("variants", "acme_stamp", "1.2.0"),
         ("providers", "acme_cpu", "1.2.0"),
         ("reports", "acme_lines", "1.2.0"),
         ("models", "acme", "1.2.0"),

@@ -13,6 +13,7 @@ from jobs import BATCH, IMAGE, Converted
 from converter.model.errors import Code
 from converter.model.job import JobResult, Latency
 from converter.model.measure import Measure
+from converter.model.spec import Frozen
 
 pytestmark = pytest.mark.integration
 
@@ -201,7 +202,7 @@ def other_provider(monkeypatch: pytest.MonkeyPatch) -> None:
     from converter.plugins.providers import openvino
 
     monkeypatch.setattr(openvino, "NAME", "CPUExecutionProvider")
-    monkeypatch.setattr(openvino, "OPTIONS", {})
+    monkeypatch.setattr(openvino, "Options", Frozen)
 
 
 @pytest.mark.usefixtures("other_provider")

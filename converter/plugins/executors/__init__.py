@@ -1,6 +1,7 @@
 """Executors: how jobs are run.
 
-A plugin of this kind is a module that has ``create(spec: ExecutorSpec) -> Executor``.
+A plugin of this kind is a module that has ``create(spec: ExecutorSpec) -> Executor``. It may have
+``Options``: typed keys of its preset, which it finds in ``spec.own_options``.
 """
 
 from __future__ import annotations

@@ -31,6 +31,9 @@ class Exporter(Protocol):
             and the highest; oldest first. Empty: all. The worker confirms each file.
         NATIVE_OPSET: the one at which it builds a graph that it converts to others, which may fail.
         TRAINING_HINT: what to do where it loses a layer that is active in training mode.
+
+    A module may have ``Options``: typed keys of ``exporter.options.NAME``, all of which it finds in
+    ``job.exporter_options[NAME]``.
     """
 
     SOURCES: Literal["pytorch", "onnx"]

@@ -5,8 +5,10 @@ A plugin of this kind is a module that has what ``Provider`` lists.
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
+from converter.model.spec import Frozen
 from converter.plugins import loader
 
 
@@ -15,7 +17,8 @@ class Provider(Protocol):
 
     Attributes:
         NAME: what ONNX Runtime calls it.
-        OPTIONS: its provider options.
+        Options: its provider options with their defaults, as text: keys of
+            ``benchmark.options.NAME``. A module without them has none.
         DEVICE: where its tensors are, ``cpu`` or ``cuda``; on ``cuda`` they are bound there before
             they are timed, and PyTorch is timed there too.
         FALLBACKS: modules here whose providers take the nodes that it leaves, before the CPU does.
@@ -24,7 +27,7 @@ class Provider(Protocol):
     """
 
     NAME: str
-    OPTIONS: dict[str, str]
+    Options: type[Frozen]
     DEVICE: str
     FALLBACKS: tuple[str, ...]
     INSTALL: str
@@ -32,6 +35,11 @@ class Provider(Protocol):
 
     def prepare(self) -> None:
         """Load and set what it needs, before the first session that it has in a process."""
+
+
+def options(provider: Provider, stated: Mapping[str, Any]) -> dict[str, str]:
+    """All options of a provider, as ONNX Runtime takes them."""
+    return loader.options_of(provider).model_validate(dict(stated)).model_dump()
 
 
 def load(name: str) -> Provider:

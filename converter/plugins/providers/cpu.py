@@ -1,7 +1,14 @@
 """The default CPU execution provider of ONNX Runtime."""
 
+from converter.model.spec import Frozen
+
 NAME = "CPUExecutionProvider"
-OPTIONS: dict[str, str] = {}
+
+
+class Options(Frozen):
+    """None that change a result."""
+
+
 DEVICE = "cpu"
 FALLBACKS: tuple[str, ...] = ()
 INSTALL = "install the extra `cpu` (package onnxruntime)"

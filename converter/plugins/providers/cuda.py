@@ -1,8 +1,16 @@
 """NVIDIA GPUs through CUDA and cuDNN (package ``onnxruntime-gpu``)."""
 
+from converter.model.spec import Frozen
+
 NAME = "CUDAExecutionProvider"
-# TF32 keeps 10 bits of mantissa: verification against float32 needs all 23.
-OPTIONS: dict[str, str] = {"use_tf32": "0"}
+
+
+class Options(Frozen):
+    """TF32 keeps 10 bits of mantissa: verification against float32 needs all 23."""
+
+    use_tf32: str = "0"
+
+
 DEVICE = "cuda"
 FALLBACKS: tuple[str, ...] = ()
 INSTALL = (

@@ -1,8 +1,17 @@
 """Intel CPUs through OpenVINO (package ``onnxruntime-openvino``)."""
 
+from converter.model.spec import Frozen
+
 NAME = "OpenVINOExecutionProvider"
-# Without a stated precision OpenVINO computes in bfloat16 where the CPU has it.
-OPTIONS: dict[str, str] = {"device_type": "CPU", "precision": "FP32"}
+
+
+class Options(Frozen):
+    """Without a stated precision OpenVINO computes in bfloat16 where the CPU has it."""
+
+    device_type: str = "CPU"
+    precision: str = "FP32"
+
+
 DEVICE = "cpu"
 FALLBACKS: tuple[str, ...] = ()
 INSTALL = (

@@ -10,11 +10,19 @@ import importlib
 import importlib.util
 import os
 
+from converter.model.spec import Frozen
 from converter.plugins.providers import cuda
 
 NAME = "TensorrtExecutionProvider"
-# Words, where CUDA's provider takes digits: ONNX Runtime refuses "0".
-OPTIONS: dict[str, str] = {"trt_fp16_enable": "False", "trt_int8_enable": "False"}
+
+
+class Options(Frozen):
+    """Words, where CUDA's provider takes digits: ONNX Runtime refuses "0"."""
+
+    trt_fp16_enable: str = "False"
+    trt_int8_enable: str = "False"
+
+
 DEVICE = "cuda"
 FALLBACKS: tuple[str, ...] = ("cuda",)
 INSTALL = (

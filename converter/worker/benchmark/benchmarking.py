@@ -190,7 +190,12 @@ class _Measurement:
         """The record with the figures of the file, and whether they are to be trusted."""
         parameters = pipeline.parameters(self.loaded, self.complete)
         began = perf_counter_ns()
-        opened = Session(Path(self.job.file), provider=self.job.provider, threads=self.job.threads)
+        opened = Session(
+            Path(self.job.file),
+            provider=self.job.provider,
+            threads=self.job.threads,
+            provider_options=self.job.provider_options,
+        )
         loaded_ms = timing.milliseconds(perf_counter_ns() - began)
         nodes = opened.nodes_per_provider()
         shared = _division(nodes, self.plugin.NAME)

@@ -39,7 +39,15 @@ def run(job: PairedBenchmark, emit: Emit) -> JobResult:
         with recorder.stage("benchmark"):
             files = (Path(job.baseline_file), Path(job.file))
             feeds = {name: draw(name, spec, seed=job.seed) for name, spec in job.inputs.items()}
-            sessions = [Session(file, provider=job.provider, threads=job.threads) for file in files]
+            sessions = [
+                Session(
+                    file,
+                    provider=job.provider,
+                    threads=job.threads,
+                    provider_options=job.provider_options,
+                )
+                for file in files
+            ]
             seconds = _alternate([_call(session, feeds) for session in sessions])
             latency = [_latency(job, times) for times in seconds]
     except StageFailedError as failed:

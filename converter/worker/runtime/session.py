@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -28,7 +29,13 @@ class Session:
     """
 
     def __init__(
-        self, model: Path | bytes, *, provider: str = "cpu", optimise: bool = True, threads: int = 1
+        self,
+        model: Path | bytes,
+        *,
+        provider: str = "cpu",
+        optimise: bool = True,
+        threads: int = 1,
+        provider_options: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         """Load a model.
 
@@ -37,6 +44,7 @@ class Session:
             provider: name of a module of ``converter.plugins.providers``.
             optimise: all graph optimisations, or none.
             threads: intra-op threads.
+            provider_options: by the name of a provider what its ``Options`` are made of.
 
         Raises:
             StageError: EP_UNAVAILABLE, when the provider is not in this build or does not start;
@@ -50,7 +58,7 @@ class Session:
         if not optimise:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         content = str(model) if isinstance(model, Path) else model
-        self._session = starting.start(content, provider, options)
+        self._session = starting.start(content, provider, options, provider_options or {})
         self._device = providers.load(provider).DEVICE
         self.active = list(self._session.get_providers())
         self.provider = self.active[0]

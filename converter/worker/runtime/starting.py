@@ -8,7 +8,9 @@ computes, or the error says why not.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import onnxruntime as ort
 from onnx import TensorProto, helper
@@ -45,12 +47,18 @@ def require(provider: str) -> Provider:
     return plugin
 
 
-def start(model: str | bytes, provider: str, options: ort.SessionOptions) -> ort.InferenceSession:
+def start(
+    model: str | bytes,
+    provider: str,
+    options: ort.SessionOptions,
+    stated: Mapping[str, Mapping[str, Any]],
+) -> ort.InferenceSession:
     """A session whose first provider is the one that was asked for.
 
     Args:
         model: path of a file, or a serialised model without external data.
         provider: name of a module of ``converter.plugins.providers``.
+        stated: by the name of a provider what its ``Options`` are made of.
 
     Raises:
         StageError: EP_UNAVAILABLE, when the provider is not in this build or does not start;
@@ -59,10 +67,10 @@ def start(model: str | bytes, provider: str, options: ort.SessionOptions) -> ort
     plugin = require(provider)
     plugin.prepare()
     try:
-        session = _open(model, plugin, options)
+        session = _open(model, provider, options, stated)
     except RuntimeErrors as error:
         # A provider that refuses the smallest model too says nothing of this one.
-        if provider != "cpu" and (why := _refusal_of_all(plugin)):
+        if provider != "cpu" and (why := _refusal_of_all(provider, stated)):
             raise _dead(provider, plugin, why) from error
         why = first_line(error)
         raise StageError(
@@ -75,17 +83,22 @@ def start(model: str | bytes, provider: str, options: ort.SessionOptions) -> ort
 
 
 def _open(
-    model: str | bytes, plugin: Provider, options: ort.SessionOptions
+    model: str | bytes,
+    provider: str,
+    options: ort.SessionOptions,
+    stated: Mapping[str, Mapping[str, Any]],
 ) -> ort.InferenceSession:
-    plugins = [plugin, *map(providers.load, plugin.FALLBACKS)]
-    listed = [(each.NAME, each.OPTIONS) for each in plugins]
+    listed = []
+    for name in (provider, *providers.load(provider).FALLBACKS):
+        plugin = providers.load(name)
+        listed.append((plugin.NAME, providers.options(plugin, stated.get(name, {}))))
     return ort.InferenceSession(model, options, providers=listed, enable_fallback=False)
 
 
-def _refusal_of_all(plugin: Provider) -> str:
+def _refusal_of_all(provider: str, stated: Mapping[str, Mapping[str, Any]]) -> str:
     """What the provider says of a model of one node; empty where it takes it."""
     try:
-        _open(one_node(_OPSET), plugin, ort.SessionOptions())
+        _open(one_node(_OPSET), provider, ort.SessionOptions(), stated)
     except RuntimeErrors as error:
         return first_line(error)
     return ""

@@ -10,8 +10,8 @@ from onnx import ModelProto, TensorProto
 from converter.model.errors import Code, StageError
 from converter.model.job import CheckRecord, Job
 from converter.worker.onnxfile import precision as held
-from converter.worker.reference.reference import References
-from converter.worker.verify import overflow
+from converter.worker.reference.reference import Reference, References
+from converter.worker.verify import overflow, rounded_weights
 from converter.worker.verify.verification import Verdict
 
 FULL = "float32"
@@ -63,9 +63,11 @@ def judged(
     job: Job,
     provider: str = "cpu",
 ) -> Verdict:
-    """The verdict with what a CPU cannot show of a float16 file: that its arithmetic overflows.
+    """The verdict with what outputs cannot show of a float16 file.
 
-    ONNX Runtime's CPU computes float16 in float32 (``arithmetic: emulated``).
+    That is a weight that is not the parent's, where the rounding of the others hides it, and, on a
+    CPU, arithmetic that overflows: ONNX Runtime computes float16 in float32 there
+    (``arithmetic: emulated``).
 
     Args:
         parent: the float32 file that it was made from, where it is at hand.
@@ -75,17 +77,33 @@ def judged(
     emulated = provider == "cpu"
     record = verdict.record.model_copy(update={"arithmetic": "emulated" if emulated else "native"})
     verdict = replace(verdict, record=record)
-    if verdict.error is not None or not emulated or parent is None:
+    if verdict.error is not None or parent is None:
         return verdict
     traced = references.cases[0]
+    error = _weight(parent, file)
+    if error is None and emulated:
+        error = _overflow(parent, file, traced)
+    if error is None:
+        return verdict
+    changes = {"status": "failed", "reason": error.message}
+    record = record.model_copy(update=changes)
+    return replace(verdict, record=record, error=error, failed=traced)
+
+
+def _weight(parent: Path, file: Path) -> StageError | None:
+    found = rounded_weights.changed(parent, file)
+    if found is None:
+        return None
+    hint = "the variant changed it: give a weight that is another one another name"
+    return StageError(Code.VERIFY_VALUE, found, hint)
+
+
+def _overflow(parent: Path, file: Path, traced: Reference) -> StageError | None:
     found = overflow.first(parent, file, traced.inputs)
     if found is None:
-        return verdict
-    error = StageError(
+        return None
+    return StageError(
         Code.VERIFY_NONFINITE,
         f"case {traced.case}: {found}; the CPU computes it in {FULL} and shows finite numbers",
         "let that operator compute in float32 (op_block_list, node_block_list)",
     )
-    changes = {"status": "failed", "reason": error.message}
-    record = record.model_copy(update=changes)
-    return replace(verdict, record=record, error=error, failed=traced)

@@ -65,7 +65,13 @@ def verify(
     """
     try:
         with training.comparable(path, references.disabled_dropout) as runnable:
-            session = Session(runnable, provider=provider, optimise=optimise, threads=job.threads)
+            session = Session(
+                runnable,
+                provider=provider,
+                optimise=optimise,
+                threads=job.threads,
+                provider_options=job.provider_options,
+            )
     except StageError as refused:
         return Verdict(VerifyRecord(status="failed", reason=refused.message), refused)
     graph = graph or onnx.load(path, load_external_data=False)

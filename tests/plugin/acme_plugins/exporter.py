@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from converter.model.spec import Frozen
+
 if TYPE_CHECKING:
     from converter.model.job import Job
     from converter.worker.sources.loading import Loaded
@@ -14,6 +16,16 @@ CAPTURE = "trace"
 OPSETS = (((2, 0), 13, 18),)
 NATIVE_OPSET: int | None = None
 TRAINING_HINT = ""
+
+
+class Options(Frozen):
+    """What it may be told.
+
+    Attributes:
+        producer: what the file says of its maker.
+    """
+
+    producer: str = "acme"
 
 
 def unsuited(loaded: Loaded, job: Job) -> str | None:
@@ -35,5 +47,5 @@ def export(loaded: Loaded, job: Job, arguments: tuple[Any, ...], destination: Pa
         dynamic_axes=job.dynamic_axes,
     )
     model = onnx.load(destination)
-    model.producer_name = "acme"
+    model.producer_name = job.exporter_options["acme_trace"]["producer"]
     onnx.save_model(model, destination)

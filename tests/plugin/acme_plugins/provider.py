@@ -1,7 +1,16 @@
 """A provider: the CPU without its memory arena."""
 
+from converter.model.spec import Frozen
+
 NAME = "CPUExecutionProvider"
-OPTIONS: dict[str, str] = {"arena_extend_strategy": "kSameAsRequested"}
+
+
+class Options(Frozen):
+    """What it may be told."""
+
+    arena_extend_strategy: str = "kSameAsRequested"
+
+
 DEVICE = "cpu"
 FALLBACKS: tuple[str, ...] = ()
 INSTALL = "install onnxruntime"
