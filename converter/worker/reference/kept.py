@@ -73,6 +73,7 @@ def write(
         "disabled_dropout": references.disabled_dropout,
         "dropped": references.dropped,
         "unproven": references.unproven,
+        "conditioned": references.conditioned,
         "refused": references.explored.refused,
         "left_out": references.explored.left_out,
         "not_tried": references.explored.dropped,
@@ -111,6 +112,7 @@ def read(path: Path, job: Job) -> Kept:
                 disabled_dropout=header["disabled_dropout"],
                 dropped=header["dropped"],
                 unproven=header["unproven"],
+                conditioned=header["conditioned"],
                 explored=Explored(
                     refused={
                         symbol: {int(size): why for size, why in sizes.items()}
