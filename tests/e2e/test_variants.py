@@ -42,39 +42,41 @@ def test_every_model_has_a_verified_float16_file(
     assert "3 models: 3 ok; 6 artifacts: 6 ok" in done.stdout
     found = rows(tmp_path / "one")
     assert len(found) == 6
-    half = found["srcnn/fp16"]
+    half = found["simple_cnn/fp16"]
     assert (half["status"], half["parent"], half["precision"]) == ("ok", "onnx", "float16")
     assert half["verify"]["arithmetic"] == "emulated"
     (file,) = half["files"]
-    assert file["path"] == "models/srcnn/fp16/srcnn.fp16.onnx"
-    assert file["bytes"] < 0.7 * found["srcnn"]["files"][0]["bytes"]
+    assert file["path"] == "models/simple_cnn/fp16/simple_cnn.fp16.onnx"
+    assert file["bytes"] < 0.7 * found["simple_cnn"]["files"][0]["bytes"]
     assert not (tmp_path / "one" / ".staging").exists()
 
     # Nothing is built twice, and what was asked for otherwise is built alone.
     again = converter_command(*_RUN, "hydra.run.dir=two")
     assert "6 from the store" in again.stdout, again.stdout
-    other = converter_command(*_RUN, "variant.fp16.op_block_list=[Conv]", "hydra.run.dir=three")
+    other = converter_command(
+        *_RUN, "variant.fp16.op_block_list=[Conv,Gemm,MatMul]", "hydra.run.dir=three"
+    )
     found = rows(tmp_path / "three")
-    cached = [found[label]["cached"] for label in ("srcnn", "srcnn/fp16")]
+    cached = [found[label]["cached"] for label in ("simple_cnn", "simple_cnn/fp16")]
     assert cached == [True, False], other.stdout
-    assert found["srcnn/fp16"]["error"]["code"] == "PRECISION_NOT_REACHED"
+    assert found["simple_cnn/fp16"]["error"]["code"] == "PRECISION_NOT_REACHED"
     manifest = json.loads((tmp_path / "three/manifest.json").read_text())
-    (srcnn,) = [model for model in manifest["models"] if model["name"] == "srcnn"]
-    assert (srcnn["status"], srcnn["decided_by"]) == ("failed", "fp16")
+    (simple_cnn,) = [model for model in manifest["models"] if model["name"] == "simple_cnn"]
+    assert (simple_cnn["status"], simple_cnn["decided_by"]) == ("failed", "fp16")
 
     # The file is verified again from its source, and a wrong one is not.
-    right = converter_command("verify", "one", "srcnn/fp16")
+    right = converter_command("verify", "one", "simple_cnn/fp16")
     assert right.returncode == 0, right.stdout + right.stderr
     model = onnx.load(tmp_path / "one" / file["path"])
     weight = next(t for t in model.graph.initializer if len(t.dims) == 4)
     weight.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(weight), weight.name))
     onnx.save(model, tmp_path / "wrong.onnx")
-    wrong = converter_command("verify", "one", "srcnn/fp16", "--model", "wrong.onnx")
+    wrong = converter_command("verify", "one", "simple_cnn/fp16", "--model", "wrong.onnx")
     assert wrong.returncode == 1
     assert "VERIFY_VALUE" in wrong.stdout
-    replayed = converter_command("replay", "one", "srcnn/fp16")
+    replayed = converter_command("replay", "one", "simple_cnn/fp16")
     assert replayed.returncode == 0, replayed.stdout + replayed.stderr
-    assert "srcnn/fp16: ok" in replayed.stdout
+    assert "simple_cnn/fp16: ok" in replayed.stdout
 
 
 def test_a_variant_is_resumed_by_itself(converter_command: Command, tmp_path: Path) -> None:
@@ -85,13 +87,13 @@ def test_a_variant_is_resumed_by_itself(converter_command: Command, tmp_path: Pa
     # As a kill would leave it: one variant was not done, and the manifest is that of the start.
     lines = [json.loads(line) for line in (run / "results.jsonl").read_text().splitlines()]
     last = {line["name"]: line for line in lines}
-    for part in last["srcnn"]["artifacts"][1:]:
+    for part in last["simple_cnn"]["artifacts"][1:]:
         part |= {"status": "not_run", "files": [], "onnx": None}
     (run / "results.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in last.values()))
     manifest = json.loads((run / "manifest.json").read_text())
     manifest["run"] |= {"complete": False, "finished_at": None, "exit_code": None}
     (run / "manifest.json").write_text(json.dumps(manifest))
-    shutil.rmtree(run / "models/srcnn/fp16")
+    shutil.rmtree(run / "models/simple_cnn/fp16")
     resumed = converter_command("resume", "one")
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
     assert "resumed: 2 of 3 models are done" in resumed.stdout
@@ -99,16 +101,16 @@ def test_a_variant_is_resumed_by_itself(converter_command: Command, tmp_path: Pa
     assert {label: row["files"] for label, row in after.items()} == {
         label: row["files"] for label, row in before.items()
     }
-    assert after["srcnn"]["cached"] is False  # its row stayed
+    assert after["simple_cnn"]["cached"] is False  # its row stayed
 
 
 def test_without_its_parent_there_is_no_variant(converter_command: Command, tmp_path: Path) -> None:
-    done = converter_command(*_RUN, "++models.srcnn.opset=7", "hydra.run.dir=one")
+    done = converter_command(*_RUN, "++models.simple_cnn.kwargs={nope: 1}", "hydra.run.dir=one")
     found = rows(tmp_path / "one")
-    assert found["srcnn"]["status"] == "failed", done.stdout
-    assert found["srcnn/fp16"]["status"] == "skipped"
-    assert found["srcnn/fp16"]["verify"]["reason"].startswith("onnx is failed")
-    assert found["srcnn/fp16"]["error"] is None
+    assert found["simple_cnn"]["status"] == "failed", done.stdout
+    assert found["simple_cnn/fp16"]["status"] == "skipped"
+    assert found["simple_cnn/fp16"]["verify"]["reason"].startswith("onnx is failed")
+    assert found["simple_cnn/fp16"]["error"] is None
 
 
 @pytest.mark.parametrize(
@@ -116,11 +118,11 @@ def test_without_its_parent_there_is_no_variant(converter_command: Command, tmp_
     [
         (["variant=fp61"], "fp61"),
         (["variant=fp16", "variant.fp16.keep_io=true"], "keep_io"),
-        (["+models.srcnn.variants=[fp17]"], "Did you mean fp16?"),
-        (["+models.srcnn.variants={Half: {plugin: fp16}}"], "is not a name"),
-        (["+models.srcnn.variants={onnx: {plugin: fp16}}"], "is not a name"),
-        (["+models.srcnn.variants={h: {plugin: fp16, op_block_list: Conv}}"], "op_block_list"),
-        (["variant=fp16", "+models.srcnn.export.export_params=false"], "export_params"),
+        (["+models.simple_cnn.variants=[fp17]"], "Did you mean fp16?"),
+        (["+models.simple_cnn.variants={Half: {plugin: fp16}}"], "is not a name"),
+        (["+models.simple_cnn.variants={onnx: {plugin: fp16}}"], "is not a name"),
+        (["+models.simple_cnn.variants={h: {plugin: fp16, op_block_list: Conv}}"], "op_block_list"),
+        (["variant=fp16", "+models.simple_cnn.export.export_params=false"], "export_params"),
     ],
 )
 def test_mistakes_are_told_before_the_run(
@@ -133,22 +135,27 @@ def test_mistakes_are_told_before_the_run(
 
 def test_one_model_may_have_variants_of_its_own(converter_command: Command, tmp_path: Path) -> None:
     done = converter_command(
-        "+experiment=smoke", "benchmark=cpu", "benchmark.budget_s=0.2", "select=[srcnn]",
-        "+models.srcnn.variants={fp16: {}, io: {plugin: fp16, keep_io_types: false}, "
-        "full: {plugin: fp16, op_block_list: [Conv], optional: true}}",
+        "+experiment=smoke", "benchmark=cpu", "benchmark.budget_s=0.2", "select=[simple_cnn]",
+        "+models.simple_cnn.variants={fp16: {}, io: {plugin: fp16, keep_io_types: false}, "
+        "full: {plugin: fp16, op_block_list: [Conv, Gemm, MatMul], optional: true}}",
         "hydra.run.dir=one", "publish_to=good",
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     found = rows(tmp_path / "one")
     status = {label: row["status"] for label, row in found.items()}
-    assert status == {"srcnn": "ok", "srcnn/fp16": "ok", "srcnn/io": "ok", "srcnn/full": "failed"}
-    assert {row["onnx"]["inputs"][0]["dtype"] for row in (found["srcnn"], found["srcnn/fp16"])} == {
-        "float32"
+    assert status == {
+        "simple_cnn": "ok",
+        "simple_cnn/fp16": "ok",
+        "simple_cnn/io": "ok",
+        "simple_cnn/full": "failed",
     }
-    assert found["srcnn/io"]["onnx"]["inputs"][0]["dtype"] == "float16"
+    assert {
+        row["onnx"]["inputs"][0]["dtype"] for row in (found["simple_cnn"], found["simple_cnn/fp16"])
+    } == {"float32"}
+    assert found["simple_cnn/io"]["onnx"]["inputs"][0]["dtype"] == "float16"
     measured = [entry["status"] for row in found.values() for entry in row["latency"]]
     assert measured == ["measured"] * 3
-    index = json.loads((tmp_path / "good/index.json").read_text())["models"]["srcnn"]
+    index = json.loads((tmp_path / "good/index.json").read_text())["models"]["simple_cnn"]
     assert sorted(index["variants"]) == ["fp16", "io"]
     for variant in index["variants"].values():
         assert (tmp_path / "good" / variant["files"][0]["path"]).is_file()
