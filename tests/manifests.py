@@ -24,10 +24,10 @@ from converter.model.job import (
     VerifyRecord,
 )
 from converter.model.manifest import (
+    ArtifactRow,
     Environment,
     Manifest,
     Request,
-    Row,
     RunInfo,
     WeightsInfo,
     counts,
@@ -40,7 +40,9 @@ NO_FILE: dict[str, Any] = {"files": [], "onnx": None}
 _MESSAGE = "input factor is not in the graph (it has: x)"
 
 
-def ok(name: str, *, nodes: int = 8, opset: int = 17, size: int = 1_000_000, **changes: Any) -> Row:
+def ok(
+    name: str, *, nodes: int = 8, opset: int = 17, size: int = 1_000_000, **changes: Any
+) -> ArtifactRow:
     """A row of a converted model; ``changes`` replace its fields."""
     onnx = OnnxInfo(
         exporter="torchscript",
@@ -75,7 +77,7 @@ def ok(name: str, *, nodes: int = 8, opset: int = 17, size: int = 1_000_000, **c
     return _row(name, opset, fields | changes)
 
 
-def failed(name: str, *, message: str = _MESSAGE, mark: str = "aa", **changes: Any) -> Row:
+def failed(name: str, *, message: str = _MESSAGE, mark: str = "aa", **changes: Any) -> ArtifactRow:
     """A row of a model that failed; ``mark`` is the fingerprint of the cause."""
     error = ErrorRecord(
         stage="check",
@@ -88,13 +90,13 @@ def failed(name: str, *, message: str = _MESSAGE, mark: str = "aa", **changes: A
     return _row(name, 17, {"status": "failed", "error": error, "attempts": 1} | changes)
 
 
-def fp16(row: Row, **changes: Any) -> Row:
+def fp16(row: ArtifactRow, **changes: Any) -> ArtifactRow:
     """The row of a model's ONNX file as that of its variant in half precision."""
     made = {"id": "fp16", "precision": "float16", "parent": "onnx"}
     if row.files:
         path = f"models/{row.name}/{row.name}.fp16.onnx"
         made["files"] = [FileInfo(path=path, bytes=row.bytes // 2, sha256="2" * 64)]
-    return Row.model_validate(dict(row) | made | changes)
+    return ArtifactRow.model_validate(dict(row) | made | changes)
 
 
 def verified_on(unreached: int = 1, **changes: Any) -> Domain:
@@ -115,7 +117,7 @@ def verified_on(unreached: int = 1, **changes: Any) -> Domain:
     return Domain.model_validate(fields | changes)
 
 
-def with_domain(row: Row, domain: Domain) -> Row:
+def with_domain(row: ArtifactRow, domain: Domain) -> ArtifactRow:
     """The row, verified on that domain."""
     verify = row.verify.model_copy(update={"domain": domain})
     return row.model_copy(update={"verify": verify})
@@ -143,7 +145,7 @@ def timed(provider: str = CPU, p50: float = 2.0, **changes: Any) -> Latency:
     return Latency.model_validate(fields | changes)
 
 
-def manifest_of(*rows: Row, **changes: Any) -> Manifest:
+def manifest_of(*rows: ArtifactRow, **changes: Any) -> Manifest:
     """A finished run of these rows; ``changes`` replace fields of its ``run``."""
     models = models_of(rows)
     wrong = any(model.status not in ("ok", "xfail", "skipped") for model in models)
@@ -193,7 +195,7 @@ def _verified() -> VerifyRecord:
     return VerifyRecord(status="passed", cases=cases, dynamic=[axis])
 
 
-def _row(name: str, opset: int, fields: dict[str, Any]) -> Row:
+def _row(name: str, opset: int, fields: dict[str, Any]) -> ArtifactRow:
     base = {
         "name": name,
         "source": f"torchvision/{name}",
@@ -216,4 +218,4 @@ def _row(name: str, opset: int, fields: dict[str, Any]) -> Row:
             for stage in STAGES
         },
     }
-    return Row.model_validate(base | fields)
+    return ArtifactRow.model_validate(base | fields)

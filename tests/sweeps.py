@@ -6,7 +6,7 @@ from pathlib import Path
 
 from converter.model import manifest
 from converter.model.errors import ExitCode
-from converter.model.manifest import Row
+from converter.model.manifest import ArtifactRow
 from converter.sweep import SweepPoint
 from converter.sweep.journal import Journal, now
 from converter.sweep.record import Sweep, SweepInfo
@@ -24,7 +24,7 @@ class Folder:
         )
         self.journal = Journal(path, self.points, info)
 
-    def end(self, number: int, code: ExitCode, *rows: Row) -> None:
+    def end(self, number: int, code: ExitCode, *rows: ArtifactRow) -> None:
         """A point came to its end with these rows in its manifest."""
         point = self.points[number]
         point.directory = self.path / point.name

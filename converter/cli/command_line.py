@@ -40,7 +40,7 @@ its model, and record the run in outputs/<experiment>/<time>/.
   python -m converter '+models.mine={source: torchvision/resnet18}'
 
 commands:
-%(verbs)s
+%(commands)s
 
 options:
   -m, --multirun     run every point of a sweep
@@ -71,8 +71,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConverterError as error:
         return _report(error, debug)
     except KeyboardInterrupt:
-        # A run handles its signals itself: this one came before, or a verb has none of its own.
-        what = f"{words[0]}: interrupted" if _is_verb(words) else "interrupted before the run began"
+        # A run handles its signals itself: this one came before, or a command has none of its own.
+        what = (
+            f"{words[0]}: interrupted" if _is_command(words) else "interrupted before the run began"
+        )
         print(what, file=sys.stderr)
         return ExitCode.INTERRUPTED
     except BrokenPipeError:  # the reader of a listing went away, as `head` does
@@ -90,11 +92,11 @@ def script() -> int:
 
 
 def _dispatch(words: list[str], debug: bool) -> int:
-    if _is_verb(words):
-        return _verb(words[0])(words[1:])
+    if _is_command(words):
+        return _command(words[0])(words[1:])
     arguments = parser().parse_intermixed_args(words)
     if arguments.help:
-        print(_HELP % {"verbs": "\n".join(_listed())}, end="")
+        print(_HELP % {"commands": "\n".join(_listed())}, end="")
         return ExitCode.OK
     if arguments.version:
         print(f"converter {__version__}")
@@ -113,7 +115,7 @@ def _dispatch(words: list[str], debug: bool) -> int:
     )
 
 
-def _is_verb(words: Sequence[str]) -> bool:
+def _is_command(words: Sequence[str]) -> bool:
     return bool(words) and words[0][:1] not in ("", *"-+~") and "=" not in words[0]
 
 
@@ -175,9 +177,9 @@ def commands() -> list[str]:
     return sorted(name for name in found if not name.startswith("_"))
 
 
-def summary(verb: str) -> str:
-    """The ``SUMMARY`` of a verb, read without importing it."""
-    tree = ast.parse((_COMMANDS / f"{verb}.py").read_text(encoding="utf-8"))
+def summary(command: str) -> str:
+    """The ``SUMMARY`` of a command, read without importing it."""
+    tree = ast.parse((_COMMANDS / f"{command}.py").read_text(encoding="utf-8"))
     for node in tree.body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "SUMMARY":
             return str(ast.literal_eval(node.value))
@@ -185,7 +187,7 @@ def summary(verb: str) -> str:
 
 
 def _listed() -> Iterator[str]:
-    """The verbs with their summaries, in 80 columns."""
+    """The commands with their summaries, in 80 columns."""
     known = commands()
     width = max(map(len, known)) + 2
     for name in known:
@@ -195,14 +197,14 @@ def _listed() -> Iterator[str]:
         )
 
 
-def _verb(name: str) -> Callable[[Sequence[str]], int]:
+def _command(name: str) -> Callable[[Sequence[str]], int]:
     known = commands()
     if name not in known:
         hint = "An override is written key=value; see python -m converter --help."
         message = f"unknown command '{name}'; the commands are: {', '.join(known)}."
         raise ConfigError(Problem("usage", message, hint))
-    verb: Callable[[Sequence[str]], int] = import_module(f"converter.cli.commands.{name}").main
-    return verb
+    main: Callable[[Sequence[str]], int] = import_module(f"converter.cli.commands.{name}").main
+    return main
 
 
 def _report(error: ConverterError, debug: bool, point: str = "") -> ExitCode:

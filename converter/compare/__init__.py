@@ -12,7 +12,7 @@ from converter.compare import causes, files, latency, missing_latency, status, v
 from converter.compare.latency import Remeasured
 from converter.model.batch import CompareSpec
 from converter.model.changes import Change, Comparison, Verdict
-from converter.model.manifest import Manifest, Row, models_of
+from converter.model.manifest import ArtifactRow, Manifest, models_of
 
 __all__ = ["compare", "no_baseline", "since"]
 
@@ -21,13 +21,13 @@ def compare(
     old: Manifest,
     new: Manifest,
     limits: CompareSpec,
-    settled: Mapping[str, Remeasured] | None = None,
+    remeasured: Mapping[str, Remeasured] | None = None,
 ) -> Comparison:
     """What became of every model of either run.
 
     Args:
         old: the baseline.
-        settled: what timing the suspects again gave, by ``Suspect.key``.
+        remeasured: what timing the suspects again gave, by ``Suspect.key``.
     """
     before = {row.label: row for row in old.rows}
     after = {row.label: row for row in new.rows}
@@ -42,7 +42,7 @@ def compare(
             found += files.changes(row_before, row, limits)
             found += verification.changes(row_before, row)
             if timed:
-                found += latency.changes(row_before, row, limits, settled or {}, comparable)
+                found += latency.changes(row_before, row, limits, remeasured or {}, comparable)
         changes += [
             causes.explained(_of_artifact(change, row or row_before), row_before, row, environment)
             for change in found
@@ -59,7 +59,7 @@ def compare(
     )
 
 
-def _of_artifact(change: Change, row: Row | None) -> Change:
+def _of_artifact(change: Change, row: ArtifactRow | None) -> Change:
     return change.model_copy(update={"artifact": row.id}) if row is not None else change
 
 
@@ -76,7 +76,7 @@ def since(new: Manifest, old: Manifest | None) -> Manifest:
     """
     before = {row.label: row for row in old.rows} if old else {}
 
-    def started(row: Row) -> str:
+    def started(row: ArtifactRow) -> str:
         earlier = before.get(row.label)
         if old is None or earlier is None or not status.fails(earlier):
             return new.run.started_at

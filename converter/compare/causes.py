@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from converter.compare import same_request
 from converter.model.changes import Cause, Change, Difference
 from converter.model.job import StageName
-from converter.model.manifest import Environment, Row
+from converter.model.manifest import ArtifactRow, Environment
 
 # What has a hand in what: packages and parts of the machine, by the kind of change.
 _LIBRARIES = ("torch", "torchvision", "timm", "python")
@@ -80,8 +80,8 @@ def _parts(environment: Environment) -> dict[str, str | None]:
 
 def explained(
     change: Change,
-    before: Row | None,
-    after: Row | None,
+    before: ArtifactRow | None,
+    after: ArtifactRow | None,
     differences: Sequence[Difference],
 ) -> Change:
     """The change with what else differs and may be the reason, the model's own request first."""
@@ -98,7 +98,7 @@ def explained(
     return change.model_copy(update={"explained_by": [*_own(before, after, change.kind), *found]})
 
 
-def _own(before: Row, after: Row, kind: str) -> list[str]:
+def _own(before: ArtifactRow, after: ArtifactRow, kind: str) -> list[str]:
     """What differs in the request itself, beside what is told already."""
     found = []
     if before.source != after.source:
@@ -118,13 +118,13 @@ def _own(before: Row, after: Row, kind: str) -> list[str]:
     return found
 
 
-def _numbers(before: Row, after: Row, kind: str) -> bool:
+def _numbers(before: ArtifactRow, after: ArtifactRow, kind: str) -> bool:
     """Whether a change is one of what the file computes."""
     judged = [row.error.stage for row in (before, after) if row.error]
     return kind == "error" or "verify" in judged
 
 
-def _tolerance(row: Row) -> str | None:
+def _tolerance(row: ArtifactRow) -> str | None:
     """The tightest bound that an output of the file was held to."""
     bounds = [(output.atol, output.rtol) for case in row.verify.cases for output in case.outputs]
     return "atol {:.2g}, rtol {:.2g}".format(*min(bounds)) if bounds else None
@@ -135,7 +135,7 @@ def arrow(name: str, before: str | None, after: str | None) -> str:
     return f"{name} {before or 'none'} → {after or 'none'}"
 
 
-def grouped(changes: Sequence[Change], after: Mapping[str, Row]) -> list[Cause]:
+def grouped(changes: Sequence[Change], after: Mapping[str, ArtifactRow]) -> list[Cause]:
     """Newly failing models by the fingerprint of their errors, the largest group first."""
     groups: dict[str, Cause] = {}
     for change in changes:

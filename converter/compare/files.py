@@ -10,13 +10,13 @@ from typing import Any
 from converter.model.batch import CompareSpec
 from converter.model.changes import Change, Severity
 from converter.model.job import OnnxInfo, OutputCheck, TensorInfo
-from converter.model.manifest import Row
+from converter.model.manifest import ArtifactRow
 
 # Files of another torch differ by a few bytes of names; that is not worth a line.
 _SIZE_WORTH_SAYING = 0.01
 
 
-def changes(before: Row, after: Row, limits: CompareSpec) -> list[Change]:
+def changes(before: ArtifactRow, after: ArtifactRow, limits: CompareSpec) -> list[Change]:
     """What differs between two rows that both have a file."""
     name = after.name
     old, new = before.onnx, after.onnx
@@ -28,7 +28,7 @@ def changes(before: Row, after: Row, limits: CompareSpec) -> list[Change]:
     ]
 
 
-def _graph(before: Row, after: Row, old: OnnxInfo, new: OnnxInfo) -> list[Change]:
+def _graph(before: ArtifactRow, after: ArtifactRow, old: OnnxInfo, new: OnnxInfo) -> list[Change]:
     """What differs between two ONNX files."""
     name = after.name
     asked = before.request != after.request
@@ -129,7 +129,7 @@ def _size(name: str, was: int, now: int, limit: float) -> list[Change]:
     ]
 
 
-def tolerance_used(row: Row) -> float | None:
+def tolerance_used(row: ArtifactRow) -> float | None:
     """The largest share of its tolerance that any output of any case can have used.
 
     An output passes where ``|error| <= atol + rtol * |reference|`` for every element, so that its
@@ -152,7 +152,7 @@ def _share(output: OutputCheck) -> float | None:
     return None if output.max_abs is None else (math.inf if output.max_abs else 0.0)
 
 
-def _error(before: Row, after: Row, limit: float) -> list[Change]:
+def _error(before: ArtifactRow, after: ArtifactRow, limit: float) -> list[Change]:
     was, now = tolerance_used(before), tolerance_used(after)
     if was is None or now is None or now - was <= limit:
         return []

@@ -1,7 +1,7 @@
 """Latency, before and after: who is a suspect, and what timing again says of it.
 
 The medians of two nights differ by what else the machine did. So a slower model is only a
-suspect; it is settled by timing the baseline's file again, on this machine, alternating with the
+suspect; it is decided by timing the baseline's file again, on this machine, alternating with the
 new one. What cannot be timed again is judged by the manifests alone, and only where both nights
 measured a stable median on the same machine that nothing speaks against.
 """
@@ -17,7 +17,7 @@ from converter.compare.status import fails
 from converter.model.batch import CompareSpec
 from converter.model.changes import Change, Severity
 from converter.model.job import Latency, label
-from converter.model.manifest import Environment, Manifest, Row
+from converter.model.manifest import ArtifactRow, Environment, Manifest
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,10 @@ def suspects(old: Manifest, new: Manifest, limits: CompareSpec) -> list[Suspect]
 
 
 def changes(
-    before: Row,
-    after: Row,
+    before: ArtifactRow,
+    after: ArtifactRow,
     limits: CompareSpec,
-    settled: Mapping[str, Remeasured],
+    remeasured: Mapping[str, Remeasured],
     same_machine: bool,
 ) -> list[Change]:
     """What differs in the latency of one model, by provider, shapes and threads."""
@@ -75,7 +75,7 @@ def changes(
             found.append(_change(suspect, "note", why))
         else:
             found.append(
-                _judge(suspect, settled.get(suspect.key, Remeasured()), limits, same_machine)
+                _judge(suspect, remeasured.get(suspect.key, Remeasured()), limits, same_machine)
             )
     for was, now in _pairs(before, after):
         sound = not (_doubt(was) or _doubt(now))
@@ -133,7 +133,7 @@ def _change(suspect: Suspect, severity: Severity, detail: str) -> Change:
     )
 
 
-def _slower(before: Row, after: Row, limit: float) -> list[Suspect]:
+def _slower(before: ArtifactRow, after: ArtifactRow, limit: float) -> list[Suspect]:
     return [
         Suspect(after.name, after.id, was, now)
         for was, now in _pairs(before, after)
@@ -142,7 +142,7 @@ def _slower(before: Row, after: Row, limit: float) -> list[Suspect]:
     ]
 
 
-def _pairs(before: Row, after: Row) -> Iterable[tuple[Latency, Latency]]:
+def _pairs(before: ArtifactRow, after: ArtifactRow) -> Iterable[tuple[Latency, Latency]]:
     earlier = {key(record): record for record in before.latency}
     for record in after.latency:
         if key(record) in earlier:
@@ -174,6 +174,6 @@ def _interval(record: Latency) -> tuple[float, float]:
     return (record.ci95_ms[0], record.ci95_ms[1]) if record.ci95_ms else (median, median)
 
 
-def _same_file(before: Row, after: Row) -> bool:
+def _same_file(before: ArtifactRow, after: ArtifactRow) -> bool:
     old, new = ([part.sha256 for part in row.files] for row in (before, after))
     return bool(old) and old == new

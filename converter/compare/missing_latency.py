@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from converter.compare.status import fails
 from converter.model.changes import Change
 from converter.model.job import Latency, StageRecord
-from converter.model.manifest import Manifest, Row
+from converter.model.manifest import ArtifactRow, Manifest
 
 
 def key(record: Latency) -> str:
@@ -30,7 +30,9 @@ def asked_for(run: Manifest) -> bool:
     return any(row.latency or _stage(row).status != "not_requested" for row in files)
 
 
-def not_asked_for(before: Mapping[str, Row], after: Mapping[str, Row]) -> list[Change]:
+def not_asked_for(
+    before: Mapping[str, ArtifactRow], after: Mapping[str, ArtifactRow]
+) -> list[Change]:
     """One note for a run that measures none, where its models had latencies."""
     count = sum(
         bool(_measured(row)) and name in after and bool(after[name].files)
@@ -45,7 +47,7 @@ def not_asked_for(before: Mapping[str, Row], after: Mapping[str, Row]) -> list[C
     ]
 
 
-def changes(before: Row, after: Row) -> list[Change]:
+def changes(before: ArtifactRow, after: ArtifactRow) -> list[Change]:
     """The change of each measured record whose partner went, failed or was measured otherwise."""
     found: dict[str, Change] = {}
     partners = {key(record) for record in _measured(after)}
@@ -66,7 +68,7 @@ def changes(before: Row, after: Row) -> list[Change]:
     return list(found.values())
 
 
-def _measured(row: Row) -> list[Latency]:
+def _measured(row: ArtifactRow) -> list[Latency]:
     return [record for record in row.latency if record.status == "measured"]
 
 
@@ -81,7 +83,7 @@ def _nearest(was: Latency, free: Iterable[Latency]) -> Latency | None:
     return next((record for record in same if record.shapes == was.shapes), next(iter(same), None))
 
 
-def _failed(after: Row, ended: Latency) -> Change:
+def _failed(after: ArtifactRow, ended: Latency) -> Change:
     worse = ended.status == "failed" and not fails(after)  # that is told by the model's status
     return Change(
         model=after.name,
@@ -93,7 +95,7 @@ def _failed(after: Row, ended: Latency) -> Change:
     )
 
 
-def _otherwise(after: Row, was: Latency, now: Latency) -> Change:
+def _otherwise(after: ArtifactRow, was: Latency, now: Latency) -> Change:
     differs = []
     if was.threads != now.threads:
         differs.append(f"threads {was.threads} → {now.threads}")
@@ -108,7 +110,7 @@ def _otherwise(after: Row, was: Latency, now: Latency) -> Change:
     )
 
 
-def _gone(after: Row, was: Latency, where: str) -> Change:
+def _gone(after: ArtifactRow, was: Latency, where: str) -> Change:
     stage = _stage(after)
     why = "the run ended before it" if stage.status == "not_run" else ", ".join(stage.warnings)
     detail = f"{was.provider}: not measured now{where}"
@@ -121,5 +123,5 @@ def _gone(after: Row, was: Latency, where: str) -> Change:
     )
 
 
-def _stage(row: Row) -> StageRecord:
+def _stage(row: ArtifactRow) -> StageRecord:
     return row.stages.get("benchmark", StageRecord())

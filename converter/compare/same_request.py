@@ -6,10 +6,10 @@ that was skipped or failed early has a request without that, and it is the same 
 
 from __future__ import annotations
 
-from converter.model.manifest import Request, Row, WeightsInfo
+from converter.model.manifest import ArtifactRow, Request, WeightsInfo
 
 
-def same(before: Row, after: Row) -> bool:
+def same(before: ArtifactRow, after: ArtifactRow) -> bool:
     """Whether the configuration of a model is what it was, as far as the rows tell."""
     old, new = before.request, after.request
     return (

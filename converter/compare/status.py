@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from converter.compare import same_request
 from converter.model.changes import Change, Severity
-from converter.model.manifest import ModelRecord, Row
+from converter.model.manifest import ArtifactRow, ModelRecord
 
 _FAILING = ("failed", "crashed", "timeout", "oom")
 
 
-def fails(row: Row | ModelRecord) -> bool:
+def fails(row: ArtifactRow | ModelRecord) -> bool:
     """Whether a model was run and gave no file; an unexpected success is none of that."""
     return row.status in _FAILING
 
 
-def works(row: Row) -> bool:
+def works(row: ArtifactRow) -> bool:
     """Whether a model gave a file that is right."""
     return row.status in ("ok", "xpass")
 
 
-def changes(before: Row | None, after: Row | None) -> list[Change]:
+def changes(before: ArtifactRow | None, after: ArtifactRow | None) -> list[Change]:
     """The change of one model's status: at most one."""
     if before is None or after is None:
         return [_presence(before, after)]
@@ -50,7 +50,7 @@ def changes(before: Row | None, after: Row | None) -> list[Change]:
     ]
 
 
-def _lost(before: Row, after: Row) -> bool:
+def _lost(before: ArtifactRow, after: ArtifactRow) -> bool:
     """Whether a model gave a file, and gives none though nobody asked for that."""
     if not works(before):
         return False
@@ -59,7 +59,7 @@ def _lost(before: Row, after: Row) -> bool:
     )
 
 
-def _detail(kind: str, before: Row, after: Row) -> str:
+def _detail(kind: str, before: ArtifactRow, after: ArtifactRow) -> str:
     if kind == "fixed" and before.failing_since:
         return f"had been failing since {before.failing_since}"
     if after.error:
@@ -69,12 +69,12 @@ def _detail(kind: str, before: Row, after: Row) -> str:
     return (after.verify.reason or "skipped") if after.status == "skipped" else ""
 
 
-def _presence(before: Row | None, after: Row | None) -> Change:
+def _presence(before: ArtifactRow | None, after: ArtifactRow | None) -> Change:
     if after is not None:
         return Change(model=after.name, kind="added", after=after.status)
     assert before is not None
     return Change(model=before.name, kind="removed", before=before.status)
 
 
-def _fingerprint(row: Row) -> str | None:
+def _fingerprint(row: ArtifactRow) -> str | None:
     return row.error.fingerprint if row.error else None

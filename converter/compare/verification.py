@@ -11,11 +11,11 @@ from collections.abc import Iterable
 from converter.compare.status import works
 from converter.model.changes import Change
 from converter.model.job import CaseCheck, Domain
-from converter.model.manifest import Row
+from converter.model.manifest import ArtifactRow
 from converter.model.verified import sizes
 
 
-def changes(before: Row, after: Row) -> list[Change]:
+def changes(before: ArtifactRow, after: ArtifactRow) -> list[Change]:
     """What is no longer proved; of a model that fails now its status says enough."""
     was, now = before.verify.status, after.verify.status
     if was != "passed" or not works(after):
@@ -35,7 +35,7 @@ def changes(before: Row, after: Row) -> list[Change]:
     return [*_cases(before, after), *_dynamic(before, after), *_domain(before, after)]
 
 
-def _cases(before: Row, after: Row) -> Iterable[Change]:
+def _cases(before: ArtifactRow, after: ArtifactRow) -> Iterable[Change]:
     """Fewer cases on a provider. That a provider went altogether is told by its latency."""
     held = Counter(case.provider for case in after.verify.cases)
     for provider, number in Counter(case.provider for case in before.verify.cases).items():
@@ -57,7 +57,7 @@ def _labels(cases: Iterable[CaseCheck], provider: str) -> list[str]:
     return [case.label for case in cases if case.provider == provider]
 
 
-def _dynamic(before: Row, after: Row) -> Iterable[Change]:
+def _dynamic(before: ArtifactRow, after: ArtifactRow) -> Iterable[Change]:
     """Axes that are declared still, and were proved dynamic."""
     proved = {(axis.input, axis.axis) for axis in after.verify.dynamic if axis.passed}
     then = [axis for axis in before.verify.dynamic if axis.passed]
@@ -78,7 +78,7 @@ def _dynamic(before: Row, after: Row) -> Iterable[Change]:
         )
 
 
-def _domain(before: Row, after: Row) -> Iterable[Change]:
+def _domain(before: ArtifactRow, after: ArtifactRow) -> Iterable[Change]:
     """Sizes and patterns of values on which the file is not verified now."""
     was, now = before.verify.domain, after.verify.domain
     if was is None or now is None:

@@ -58,6 +58,7 @@ def read(directory: Path) -> Saved:
         reason = str(error).splitlines()[0]
         hint = "Start again in a new folder."
         raise ConfigError(Problem(str(folder), f"cannot be read: {reason}.", hint)) from error
+    _rename(composed)
     HydraConfig.instance().cfg = cast(Any, composed)  # for ${hydra:...}
     return Saved(
         config=resolution.resolve(composed, without="hydra"),
@@ -67,3 +68,10 @@ def read(directory: Path) -> Saved:
         cwd=cwd,
         point=composed.hydra.sweep.subdir,
     )
+
+
+def _rename(composed: DictConfig) -> None:
+    """Give keys of version 0.1 their names of now."""
+    compare = composed.get("compare")
+    if isinstance(compare, DictConfig) and "settle_s" in compare:
+        compare.remeasure_budget_s = compare.pop("settle_s")

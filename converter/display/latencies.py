@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from converter.display import columns
 from converter.model.job import Latency
-from converter.model.manifest import Row
+from converter.model.manifest import ArtifactRow
 
 _HEAD = ("model", "provider", "shape", "p50 ms", "p99 ms", "torch ms", "speedup", "stable")
 _NAME_WIDTH = 18
@@ -16,7 +16,7 @@ _SHAPE_WIDTH = 13
 _KINDS = 5
 
 
-def render(rows: Sequence[Row], most: int) -> list[str]:
+def render(rows: Sequence[ArtifactRow], most: int) -> list[str]:
     """The parts of a summary: the table of at most ``most`` models, and what is said of them."""
     with_latency = [row for row in rows if row.latency]
     if not with_latency:
@@ -50,7 +50,7 @@ def figure(value: float | None) -> str:
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}" if value >= 1 else f"{value:.3f}"
 
 
-def table(rows: Iterable[Row]) -> str:
+def table(rows: Iterable[ArtifactRow]) -> str:
     """A line for each measured latency, at most 80 columns wide; ``*``: a doubtful one."""
     cells = [
         _cells(row.label, entry)
@@ -85,7 +85,7 @@ class Missing:
     models: tuple[str, ...]
 
 
-def not_measured(rows: Iterable[Row]) -> list[Missing]:
+def not_measured(rows: Iterable[ArtifactRow]) -> list[Missing]:
     """Why latencies are missing, each reason with the models that it concerns."""
     concerned: dict[tuple[str, str, str], dict[str, None]] = {}
     for row in rows:
@@ -96,41 +96,41 @@ def not_measured(rows: Iterable[Row]) -> list[Missing]:
     return [Missing(*why, tuple(models)) for why, models in concerned.items()]
 
 
-def _not_measured(rows: Iterable[Row]) -> list[str]:
+def _not_measured(rows: Iterable[ArtifactRow]) -> list[str]:
     return [
         f"latency {item.provider} {item.status}: {item.reason} ({_names(item.models)})"
         for item in not_measured(rows)
     ]
 
 
-def doubtful(rows: Iterable[Row]) -> tuple[int, int]:
+def doubtful(rows: Iterable[ArtifactRow]) -> tuple[int, int]:
     """How many figures of files are doubtful, and how many there are."""
     figures = [entry for row in rows for entry in row.latency if entry.status == "measured"]
     return sum(bool(entry.notes) for entry in figures), len(figures)
 
 
-def torch_doubtful(rows: Iterable[Row]) -> tuple[int, int]:
+def torch_doubtful(rows: Iterable[ArtifactRow]) -> tuple[int, int]:
     """How many figures of PyTorch are doubtful, and how many there are."""
     figures = [entry for row in rows for entry in row.latency if entry.torch_p50_ms is not None]
     return sum(bool(entry.torch_notes) for entry in figures), len(figures)
 
 
-def doubts(rows: Iterable[Row]) -> list[str]:
+def doubts(rows: Iterable[ArtifactRow]) -> list[str]:
     """What makes figures of files doubtful, the most frequent first, each with one example."""
     return _by_kind(rows, lambda entry: entry.notes)
 
 
-def torch_doubts(rows: Iterable[Row]) -> list[str]:
+def torch_doubts(rows: Iterable[ArtifactRow]) -> list[str]:
     """The same of the figures of PyTorch."""
     return _by_kind(rows, lambda entry: entry.torch_notes)
 
 
-def remarks(rows: Iterable[Row]) -> list[str]:
+def remarks(rows: Iterable[ArtifactRow]) -> list[str]:
     """What is to be known and casts no doubt, in the same way."""
     return _by_kind(rows, lambda entry: entry.remarks)
 
 
-def _by_kind(rows: Iterable[Row], said: Callable[[Latency], list[str]]) -> list[str]:
+def _by_kind(rows: Iterable[ArtifactRow], said: Callable[[Latency], list[str]]) -> list[str]:
     models = Counter[str]()
     example: dict[str, str] = {}
     for row in rows:

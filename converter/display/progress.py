@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn, Protocol, TextIO
 
 from converter.display import columns, latencies, summary
-from converter.model.manifest import Row
+from converter.model.manifest import ArtifactRow
 from converter.plugins.executors import Event, Finished, StageEntered, Started
 
 if TYPE_CHECKING:
@@ -23,13 +23,13 @@ class Progress(Protocol):
     def event(self, event: Event) -> None:
         """Take note of what an executor reports."""
 
-    def row(self, row: Row) -> None:
+    def row(self, row: ArtifactRow) -> None:
         """A model has its row."""
 
     def measuring(self, total: int) -> None:
         """The conversions are done; the latency of ``total`` models is measured now."""
 
-    def measured(self, row: Row) -> None:
+    def measured(self, row: ArtifactRow) -> None:
         """The latency of a model is measured, or not to be measured."""
 
     def close(self) -> None:
@@ -61,7 +61,7 @@ class Printer:
             self._stream = None
 
 
-def line(done: int, total: int, row: Row) -> str:
+def line(done: int, total: int, row: ArtifactRow) -> str:
     """``[ 12/121] ok       resnet18  12.3 s``, with code and reason when it is not ok.
 
     What is from the store took its time in another run. A job that was tried again says so.
@@ -75,7 +75,7 @@ def line(done: int, total: int, row: Row) -> str:
     return f"{text}  {why}" if why else text
 
 
-def latency_line(done: int, total: int, row: Row) -> str:
+def latency_line(done: int, total: int, row: ArtifactRow) -> str:
     """``[ 12/121] latency resnet18  cpu 12.3 ms, cuda unavailable``."""
     count = f"[{done:>{len(str(total))}}/{total}]"
     found = dict.fromkeys(latencies.short(latency) for latency in row.latency)
@@ -95,14 +95,14 @@ class Lines:
     def event(self, event: Event) -> None:
         pass
 
-    def row(self, row: Row) -> None:
+    def row(self, row: ArtifactRow) -> None:
         self._done += 1
         self._print(line(self._done, self._total, row))
 
     def measuring(self, total: int) -> None:
         self._done, self._total = 0, total
 
-    def measured(self, row: Row) -> None:
+    def measured(self, row: ArtifactRow) -> None:
         self._done += 1
         self._print(latency_line(self._done, self._total, row))
 
@@ -153,7 +153,7 @@ class Bar:
             self._running.pop(event.result.label, None)
         self._draw()
 
-    def row(self, row: Row) -> None:
+    def row(self, row: ArtifactRow) -> None:
         self._counts["ok" if row.status in summary.EXPECTED else "failed"] += 1
         self._bar.update(1)
         if row.status not in summary.EXPECTED:
@@ -166,7 +166,7 @@ class Bar:
         self._bar.reset(total)
         self._draw()
 
-    def measured(self, row: Row) -> None:
+    def measured(self, row: ArtifactRow) -> None:
         self._bar.update(1)
         if any(latency.status != "measured" for latency in row.latency):
             text = latency_line(int(self._bar.n), self._total, row)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from converter.display.progress import Printer, Progress
 from converter.model.errors import RunError
-from converter.model.manifest import Row
+from converter.model.manifest import ArtifactRow
 from converter.plugins.executors import Event
 
 NAME = "run.log"
@@ -60,7 +60,7 @@ class Both:
         for part in self._parts:
             part.event(event)
 
-    def row(self, row: Row) -> None:
+    def row(self, row: ArtifactRow) -> None:
         for part in self._parts:
             part.row(row)
 
@@ -68,7 +68,7 @@ class Both:
         for part in self._parts:
             part.measuring(total)
 
-    def measured(self, row: Row) -> None:
+    def measured(self, row: ArtifactRow) -> None:
         for part in self._parts:
             part.measured(row)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from converter.display import columns, latencies
 from converter.model.errors import Code
 from converter.model.job import StageName
-from converter.model.manifest import Manifest, ModelRecord, Row, counts
+from converter.model.manifest import ArtifactRow, Manifest, ModelRecord, counts
 
 WIDTH = 80
 EXPECTED = ("ok", "xfail", "skipped")
@@ -52,7 +52,7 @@ def totals(models: Sequence[ModelRecord]) -> str:
     return f"{told}{more}"
 
 
-def _counted(found: Sequence[ModelRecord | Row], what: str) -> str:
+def _counted(found: Sequence[ModelRecord | ArtifactRow], what: str) -> str:
     number = counts(found)
     total = sum(number.values())
     order = sorted(number, key=lambda status: (status != "ok", status))
@@ -60,12 +60,12 @@ def _counted(found: Sequence[ModelRecord | Row], what: str) -> str:
     return f"{total} {what}{'s' * (total != 1)}: {listed or 'none'}"
 
 
-def retried(row: Row) -> bool:
+def retried(row: ArtifactRow) -> bool:
     """Whether a process of the job was lost in this run, and another one took its place."""
     return row.attempts > 1 and not row.cached
 
 
-def verification(rows: Sequence[Row]) -> list[str]:
+def verification(rows: Sequence[ArtifactRow]) -> list[str]:
     """What the proof costs: ``verification took 23 % of conversion time``.
 
     The reference counts as well: the conversion alone would not need it. Where latencies were
@@ -84,11 +84,11 @@ def verification(rows: Sequence[Row]) -> list[str]:
     return [f"{told}, {100 * proof / whole:.0f} % with their latencies" if benchmark else told]
 
 
-def table(rows: Sequence[Row]) -> str:
+def table(rows: Sequence[ArtifactRow]) -> str:
     return columns.table(_HEAD, map(_cells, rows), left=2)
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _cells(row: ArtifactRow) -> tuple[str, ...]:
     onnx = row.onnx
     return (
         columns.shorten(row.label, _NAME_WIDTH),
@@ -110,7 +110,7 @@ def size(number: int) -> str:
     return f"{value:.0f} {_UNITS[unit]}" if unit == 0 else f"{value:.3g} {_UNITS[unit]}"
 
 
-def uncompared(row: Row) -> str | None:
+def uncompared(row: ArtifactRow) -> str | None:
     """What kept an output from being compared at all, such as ``shape``; ``None``: nothing did.
 
     Where there is such an output the errors of the others, however small, are not the row's.
@@ -124,7 +124,7 @@ def uncompared(row: Row) -> str | None:
     return None
 
 
-def max_abs(row: Row) -> float | None:
+def max_abs(row: ArtifactRow) -> float | None:
     """The largest absolute error of any output in any case; ``None`` where one was not computed."""
     if uncompared(row) is not None:
         return None
@@ -132,17 +132,17 @@ def max_abs(row: Row) -> float | None:
     return max((check.max_abs for check in checks if check.max_abs is not None), default=None)
 
 
-def worst(row: Row) -> str:
+def worst(row: ArtifactRow) -> str:
     error = max_abs(row)
     return "-" if error is None else f"{error:.1e}"
 
 
-def seconds(row: Row) -> float:
+def seconds(row: ArtifactRow) -> float:
     """Time spent in the stages of a row."""
     return sum(stage.seconds or 0.0 for stage in row.stages.values())
 
 
-def reason(row: Row) -> str:
+def reason(row: ArtifactRow) -> str:
     """Why a row is not ok, in one line; empty for one that is."""
     if row.status == "xpass":
         return "expected to fail, but it is ok: remove its 'expect'"
@@ -154,7 +154,7 @@ def reason(row: Row) -> str:
     return ""
 
 
-def explain(row: Row, directory: Path) -> list[str]:
+def explain(row: ArtifactRow, directory: Path) -> list[str]:
     """The lines below the table for a row that is not ok; none for one that is, or never ran."""
     if row.status in ("ok", "not_run"):
         return []

@@ -25,7 +25,7 @@ from converter.compare import status
 from converter.finalize.zoo_index import INDEX, Entry, Index, Provenance, Variant, read
 from converter.layout import delivery, files
 from converter.model.job import ONNX, FileInfo
-from converter.model.manifest import Manifest, ModelRecord, Row, write_atomic
+from converter.model.manifest import ArtifactRow, Manifest, ModelRecord, write_atomic
 from converter.model.manifest import dump as dumped
 from converter.model.verified import Verified
 
@@ -132,7 +132,7 @@ def _entry(
     return known.model_copy(update={**present, **verified})
 
 
-def _variants(rows: Sequence[Row], home: Path) -> dict[str, Variant]:
+def _variants(rows: Sequence[ArtifactRow], home: Path) -> dict[str, Variant]:
     return {
         row.id: Variant(
             format=row.format,
@@ -148,7 +148,7 @@ def _under(home: Path, parts: Sequence[FileInfo]) -> list[FileInfo]:
     return [part.model_copy(update={"path": str(home / Path(part.path).name)}) for part in parts]
 
 
-def _verified(row: Row) -> Verified | None:
+def _verified(row: ArtifactRow) -> Verified | None:
     return Verified.of(row.verify.domain) if row.verify.domain else None
 
 
@@ -158,7 +158,7 @@ def _version(parts: list[FileInfo]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _made(rows: Sequence[Row], manifest: Manifest, home: Path) -> Entry:
+def _made(rows: Sequence[ArtifactRow], manifest: Manifest, home: Path) -> Entry:
     run, row = manifest.run, rows[0]
     first, *data = _under(home, row.files)
     onnx = row.onnx

@@ -19,7 +19,7 @@ from converter.finalize.baseline import Baseline
 from converter.layout import delivery, environment, files
 from converter.model.batch import ExecutorSpec
 from converter.model.job import Job, JobResult, asked
-from converter.model.manifest import Row
+from converter.model.manifest import ArtifactRow
 from converter.model.measure import PairedBenchmark
 from converter.model.spec import InputSpec
 from converter.plugins.executors import Finished
@@ -49,14 +49,14 @@ def remeasure(
         if stopped():
             found[suspect.key] = Remeasured(reason=_NO_TIME)
         elif time.monotonic() >= end:
-            reason = f"compare.settle_s ({budget_s:g} s) was used up by slower models"
+            reason = f"compare.remeasure_budget_s ({budget_s:g} s) was used up by slower models"
             found[suspect.key] = Remeasured(reason=reason)
         else:
-            found[suspect.key] = _settle(suspect, old, new, stopped)
+            found[suspect.key] = _remeasured(suspect, old, new, stopped)
     return found
 
 
-def _settle(
+def _remeasured(
     suspect: Suspect, old: Baseline, new: Baseline, stopped: Callable[[], bool]
 ) -> Remeasured:
     before, after = _row(suspect.label, old), _row(suspect.label, new)
@@ -102,12 +102,12 @@ def _verdict(result: JobResult) -> Remeasured:
     return Remeasured(before, after)
 
 
-def _row(label: str, run: Baseline) -> Row:
+def _row(label: str, run: Baseline) -> ArtifactRow:
     (row,) = [row for row in run.manifest.rows if row.label == label]
     return row
 
 
-def _inputs(job: Job, row: Row, suspect: Suspect) -> dict[str, InputSpec]:
+def _inputs(job: Job, row: ArtifactRow, suspect: Suspect) -> dict[str, InputSpec]:
     """What to feed: the job's inputs in the shapes that were measured, parameters as declared."""
     inputs = {}
     for tensor in row.onnx.inputs if row.onnx else []:

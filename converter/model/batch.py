@@ -118,13 +118,13 @@ class CompareSpec(Frozen):
         latency: share by which a model may become slower.
         error: share of its tolerance by which the worst error of a model may grow.
         size: share by which its files may grow.
-        settle_s: seconds that timing slower models again, beside the baseline's files, may take.
+        remeasure_budget_s: seconds that timing slower models again may take.
     """
 
     latency: Share = 0.10
     error: Share = 0.25
     size: Share = 0.05
-    settle_s: Annotated[float, Field(ge=0)] = 300.0
+    remeasure_budget_s: Annotated[float, Field(ge=0)] = 300.0
 
 
 class BatchSpec(Frozen):

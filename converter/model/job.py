@@ -423,13 +423,13 @@ class VerifyRecord(Frozen):
     ``arithmetic``: ``emulated`` where the machine computed the file's float16 in float32, so that
     what the verdict says is about its weights and its graph.
 
-    ``guilty_stage``: what made the numbers wrong, or those of a simplified file that did not ship.
+    ``faulty_stage``: what made the numbers wrong, or those of a simplified file that did not ship.
     """
 
     status: Literal["passed", "failed", "vacuous", "not_measured"] = "not_measured"
     reason: PlainText | None = None
     arithmetic: Literal["native", "emulated"] | None = None
-    guilty_stage: FaultyStage | None = None
+    faulty_stage: FaultyStage | None = None
     sensitivity: Sensitivity | None = None
     cases: list[CaseCheck] = Field(default_factory=list)
     dynamic: list[DynamicCheck] = Field(default_factory=list)

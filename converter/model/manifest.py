@@ -168,7 +168,7 @@ class _Asked(Frozen):
     request: Request
 
 
-class Row(_Asked, ArtifactRecord):
+class ArtifactRow(_Asked, ArtifactRecord):
     """One artifact with what its model was asked for: a line of a table."""
 
     @property
@@ -192,10 +192,12 @@ class ModelRecord(_Asked):
     artifacts: list[ArtifactRecord] = Field(min_length=1)
 
     @property
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[ArtifactRow]:
         """A row for each artifact, in their order."""
         asked = {key: getattr(self, key) for key in _Asked.model_fields}
-        return [Row.model_construct(**asked, **dict(artifact)) for artifact in self.artifacts]
+        return [
+            ArtifactRow.model_construct(**asked, **dict(artifact)) for artifact in self.artifacts
+        ]
 
 
 # Worst first. A model of which nothing is wrong but that a variant does not suit it is ok.
@@ -204,7 +206,7 @@ _WORST: tuple[Status, ...] = (
 )  # fmt: skip
 
 
-def model_of(rows: Sequence[Row]) -> ModelRecord:
+def model_of(rows: Sequence[ArtifactRow]) -> ModelRecord:
     """One model, of the rows of all its artifacts."""
     first = rows[0]
     counted = [row for row in rows if not row.optional] or [first]
@@ -222,9 +224,9 @@ def model_of(rows: Sequence[Row]) -> ModelRecord:
     )
 
 
-def models_of(rows: Iterable[Row]) -> list[ModelRecord]:
+def models_of(rows: Iterable[ArtifactRow]) -> list[ModelRecord]:
     """The models of rows, in the order of their first ones."""
-    found: dict[str, list[Row]] = {}
+    found: dict[str, list[ArtifactRow]] = {}
     for row in rows:
         found.setdefault(row.name, []).append(row)
     return [model_of(of_model) for of_model in found.values()]
@@ -238,7 +240,7 @@ class Manifest(Frozen):
     comparison: Comparison | None = None
 
     @property
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[ArtifactRow]:
         """A row for each artifact of each model, in their order."""
         return [row for model in self.models for row in model.rows]
 
@@ -271,9 +273,9 @@ def _weights_of(job: Job, result: JobResult | None) -> WeightsInfo:
     return WeightsInfo(kind="enum", name=job.weights, sha256=sha256)
 
 
-def row_of(job: Job, result: JobResult) -> Row:
+def row_of(job: Job, result: JobResult) -> ArtifactRow:
     """Join what was asked for with what came of it."""
-    return Row(
+    return ArtifactRow(
         name=job.name,
         id=job.artifact,
         format=job.format,
@@ -298,7 +300,7 @@ def row_of(job: Job, result: JobResult) -> Row:
     )
 
 
-def counts(models: Iterable[ModelRecord | Row]) -> dict[str, int]:
+def counts(models: Iterable[ModelRecord | ArtifactRow]) -> dict[str, int]:
     """How many there are by status, sorted by status."""
     return dict(sorted(Counter(model.status for model in models).items()))
 
@@ -399,7 +401,7 @@ def append_result(directory: Path, row: ModelRecord) -> None:
         os.close(descriptor)
 
 
-def awaits_benchmark(row: Row) -> bool:
+def awaits_benchmark(row: ArtifactRow) -> bool:
     """Whether a file is published whose latency was asked for and is not measured."""
     published = bool(row.files) and row.status in ("ok", "xpass")
     return published and row.stages["benchmark"].status == "not_run"

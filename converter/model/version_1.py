@@ -57,12 +57,16 @@ def _model(row: Any) -> Any:
 
 
 def _artifact(record: dict[str, Any]) -> dict[str, Any]:
-    """The record with its one file among ``files``, and what describes it in ``onnx``."""
+    """The record with its one file in ``files``, its description in ``onnx``, fields renamed."""
     rest = {key: value for key, value in record.items() if key != "artifact"}
     held = record.get("artifact")
     checked = _held(_held(record, "stages"), "check").get("status")
     if checked in ("ok", "failed"):
         rest["check"] = {"status": "passed" if checked == "ok" else "failed"}
+    verify = _held(rest, "verify")
+    if "guilty_stage" in verify:
+        renamed = {("faulty_stage" if k == "guilty_stage" else k): v for k, v in verify.items()}
+        rest["verify"] = renamed
     if not isinstance(held, dict):
         return rest
     first = {key: held[key] for key in _OF_FILE if key in held}

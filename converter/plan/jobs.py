@@ -11,7 +11,7 @@ from typing import Any
 from converter.layout import environment
 from converter.model.batch import BatchSpec
 from converter.model.job import STAGES, Job, VerifyRecord
-from converter.model.manifest import Row, not_run_stages, request_of
+from converter.model.manifest import ArtifactRow, not_run_stages, request_of
 from converter.model.spec import (
     CaseInput,
     Checkpoint,
@@ -38,7 +38,7 @@ class Plan:
     """
 
     jobs: list[Job]
-    skipped: list[Row]
+    skipped: list[ArtifactRow]
     order: list[str]
 
 
@@ -190,8 +190,8 @@ def threads(workers: int | str) -> int:
     return max(1, cores // (cores if isinstance(workers, str) else workers))
 
 
-def _skipped(job: Job, reason: str) -> Row:
-    return Row(
+def _skipped(job: Job, reason: str) -> ArtifactRow:
+    return ArtifactRow(
         name=job.name,
         source=str(job.source),
         tags=job.tags,

@@ -18,7 +18,7 @@ from converter.layout.interrupts import Interrupts
 from converter.model.batch import BenchmarkSpec
 from converter.model.errors import Code
 from converter.model.job import Job, JobResult, Latency, StageRecord, VerifyRecord, asked
-from converter.model.manifest import Row
+from converter.model.manifest import ArtifactRow
 from converter.model.measure import Measure
 from converter.plugins.executors import Executor, Finished
 from converter.plugins.executors.process import ProcessExecutor
@@ -79,7 +79,9 @@ def execute(
     return None
 
 
-def measure(job: Job, row: Row, provider: str, spec: BenchmarkSpec, directory: Path) -> Measure:
+def measure(
+    job: Job, row: ArtifactRow, provider: str, spec: BenchmarkSpec, directory: Path
+) -> Measure:
     """The job that times a job's published file on one provider."""
     work = directory / delivery.STAGING / _FOLDER / job.label / provider
     changed = {
@@ -163,7 +165,7 @@ def _wrong(records: Iterable[VerifyRecord]) -> dict[str, object]:
     wrong = next((record for record in records if record.status == "failed"), None)
     if wrong is None:
         return {}
-    return {"status": "failed", "reason": wrong.reason, "guilty_stage": wrong.guilty_stage}
+    return {"status": "failed", "reason": wrong.reason, "faulty_stage": wrong.faulty_stage}
 
 
 def _stage(

@@ -173,8 +173,8 @@ def compared(
 ) -> Comparison:
     """The comparison of two runs, with what slower models give when they are timed again."""
     suspects = latency.suspects(old.manifest, new.manifest, limits)
-    settled = remeasure.remeasure(suspects, old, new, limits.settle_s, stopped)
-    return compare.compare(old.manifest, new.manifest, limits, settled)
+    remeasured = remeasure.remeasure(suspects, old, new, limits.remeasure_budget_s, stopped)
+    return compare.compare(old.manifest, new.manifest, limits, remeasured)
 
 
 def _listed_now(old: Baseline, final: Manifest, context: RunContext) -> Baseline:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from converter.layout import delivery
 from converter.model.job import Derived, Job, JobResult
-from converter.model.manifest import Row
+from converter.model.manifest import ArtifactRow
 from converter.plan import variants
 from converter.run.reuse import CacheSession
 
@@ -43,7 +43,7 @@ class Followers:
         self._references[job.name] = (target, result.references.sha256)
         return target
 
-    def of(self, parent: Row) -> list[Derived]:
+    def of(self, parent: ArtifactRow) -> list[Derived]:
         """The jobs that can begin once a file is published.
 
         Raises:

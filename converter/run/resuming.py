@@ -13,7 +13,7 @@ from converter.layout import claim, delivery, files
 from converter.model import manifest
 from converter.model.errors import Code, RunError
 from converter.model.job import Derived, Job
-from converter.model.manifest import Manifest, Row
+from converter.model.manifest import ArtifactRow, Manifest
 from converter.plan import keys, variants
 from converter.plan.jobs import Plan
 from converter.run.reuse import CacheSession
@@ -29,8 +29,8 @@ def earlier(directory: Path) -> Manifest | None:
         return None
 
 
-def settled(plan: Plan, directory: Path, cache: CacheSession) -> tuple[Plan, str]:
-    """The plan with what is finished among its settled rows, and what to tell about it.
+def remaining(plan: Plan, directory: Path, cache: CacheSession) -> tuple[Plan, str]:
+    """The plan with what is finished among its skipped rows, and what to tell about it.
 
     A row stays when its job has the same key now and its artifact still has its hash; a failure is
     a finished row too, unless it was the disk's. What else is there of a model is removed, so that
@@ -72,7 +72,7 @@ class _Sorted:
         self._before = earlier(directory)
         self.jobs: list[Job] = []
         self.undone: list[Job] = []
-        self.kept: list[Row] = []
+        self.kept: list[ArtifactRow] = []
         self.again: dict[str, str] = {}
 
     def take(self, job: Job) -> None:
@@ -104,7 +104,7 @@ class _Sorted:
 
 
 def _why_again(
-    job: Job, row: Row, directory: Path, cache: CacheSession, before: Manifest | None
+    job: Job, row: ArtifactRow, directory: Path, cache: CacheSession, before: Manifest | None
 ) -> str | None:
     """Why a finished model is done again, or ``None``."""
     if isinstance(job, Derived) and not job.parent_files:

@@ -11,7 +11,7 @@ from converter.layout import delivery
 from converter.model.batch import BenchmarkSpec, OnCached
 from converter.model.errors import Code
 from converter.model.job import Derived, FileInfo, Job, JobResult, Latency, StageRecord
-from converter.model.manifest import Environment, Row
+from converter.model.manifest import ArtifactRow, Environment
 from converter.plan import keys, reads, variants
 from converter.plan.keys import JobKey, Keys, Parts
 from converter.processes import outcome
@@ -243,7 +243,7 @@ class CacheSession:
             self._not_stored[job.label] = problem
         return result.model_copy(update={"files_read": read, "not_stored": problem})
 
-    def labelled(self, job: Job, row: Row, *, cached: bool = False) -> Row:
+    def labelled(self, job: Job, row: ArtifactRow, *, cached: bool = False) -> ArtifactRow:
         """The row with its key, and where it is from."""
         reason = None if cached else self._reasons.get(job.label)
         unknown = isinstance(job, Derived) and not job.parent_files  # what it is made from

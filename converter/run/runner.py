@@ -16,7 +16,7 @@ from converter.layout.interrupts import Interrupts
 from converter.layout.runlock import locked
 from converter.model.errors import ExitCode, RunError
 from converter.model.job import Job
-from converter.model.manifest import Row
+from converter.model.manifest import ArtifactRow
 from converter.plan.jobs import Plan
 from converter.plugins import executors
 from converter.plugins.executors import Executor, Finished
@@ -46,8 +46,8 @@ def execute(plan: Plan, executor: Executor, context: RunContext) -> ExitCode:
         record = RunState(plan, context)
         log(f"started: {context.command}")
         if context.resumes:
-            plan, told = resuming.settled(plan, directory, record.cache)
-            record.settle(plan.skipped)
+            plan, told = resuming.remaining(plan, directory, record.cache)
+            record.take_over(plan.skipped)
             say(told)
             log(told)
         record.open()
@@ -93,7 +93,7 @@ class _Conversions:
         for row in plan.skipped:
             self.shown.row(row)
         stored: list[Job] = []
-        refused: list[Row] = []
+        refused: list[ArtifactRow] = []
         try:
             for job in plan.jobs:
                 if self.interrupts.received is not None:
@@ -137,13 +137,13 @@ class _Conversions:
                     return []
         return damaged
 
-    def _let_in(self, row: Row) -> None:
+    def _let_in(self, row: ArtifactRow) -> None:
         self.shown.row(row)
         self._follow(row)
 
-    def _follow(self, row: Row) -> None:
+    def _follow(self, row: ArtifactRow) -> None:
         """Have what derives from a file wait, or show what became of it already."""
-        jobs, settled = self.record.follow(row)
+        jobs, rows = self.record.follow(row)
         self.waiting.extend(jobs)
-        for each in settled:
+        for each in rows:
             self.shown.row(each)

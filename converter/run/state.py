@@ -18,7 +18,14 @@ from converter.layout.interrupts import exit_code
 from converter.model import manifest
 from converter.model.errors import Code, ExitCode, RunError
 from converter.model.job import Derived, Job, JobResult, StageRecord, VerifyRecord
-from converter.model.manifest import Manifest, ModelRecord, Row, RunInfo, model_of, models_of
+from converter.model.manifest import (
+    ArtifactRow,
+    Manifest,
+    ModelRecord,
+    RunInfo,
+    model_of,
+    models_of,
+)
 from converter.plan import selection
 from converter.plan.jobs import Plan
 from converter.processes import outcome
@@ -27,7 +34,7 @@ from converter.run.context import RunContext
 from converter.run.followers import Followers
 from converter.run.reuse import CacheSession
 
-_Told = TypeVar("_Told", Row, JobResult)
+_Told = TypeVar("_Told", ArtifactRow, JobResult)
 
 
 class RunState:
@@ -57,7 +64,7 @@ class RunState:
             baseline=_relative(context),
         )
 
-    def _planned(self, plan: Plan) -> dict[str, Row]:
+    def _planned(self, plan: Plan) -> dict[str, ArtifactRow]:
         """A row for each artifact, those of a model together."""
         rows = {row.label: row for row in plan.skipped}
         for job in plan.jobs:
@@ -70,7 +77,7 @@ class RunState:
         """How many rows there will be: one for each artifact."""
         return len(self._rows)
 
-    def settle(self, rows: Sequence[Row]) -> None:
+    def take_over(self, rows: Sequence[ArtifactRow]) -> None:
         """Take over the rows of models that need no run."""
         for row in rows:  # what is skipped was planned anew; the others are of before
             self._rows[row.label] = self._as_asked(row) if row.status == "skipped" else row
@@ -96,7 +103,7 @@ class RunState:
         except OSError as error:
             raise RunError(f"cannot write into {self._directory}: {error.strerror}") from error
 
-    def prepare(self, job: Job) -> Row | None:
+    def prepare(self, job: Job) -> ArtifactRow | None:
         """Make a model's folder; the row when that failed.
 
         Raises:
@@ -115,7 +122,7 @@ class RunState:
         self._rows[job.label] = self.cache.labelled(job, self._rows[job.label])
         return found
 
-    def reuse(self, job: Job) -> Row | None:
+    def reuse(self, job: Job) -> ArtifactRow | None:
         """Let a result of the store in; ``None`` when it is not what it seemed.
 
         Raises:
@@ -136,7 +143,7 @@ class RunState:
             shutil.rmtree(job.staging_dir, ignore_errors=True)
         return self._finish(job, published, None, cached=True)
 
-    def accept(self, result: JobResult) -> Row:
+    def accept(self, result: JobResult) -> ArtifactRow:
         """Let a result in: publish its artifact, judge it, record it.
 
         Raises:
@@ -163,7 +170,7 @@ class RunState:
             self.cache.keep(job, result, self._directory, references)
         return row
 
-    def follow(self, parent: Row) -> tuple[list[Job], list[Row]]:
+    def follow(self, parent: ArtifactRow) -> tuple[list[Job], list[ArtifactRow]]:
         """What becomes of the artifacts that derive from a file, now that it has its row.
 
         Returns:
@@ -182,7 +189,7 @@ class RunState:
         if not parent.files or parent.status not in ("ok", "xpass"):
             return [], [self._finish(stub, _without_parent(stub, parent), None) for stub in waiting]
         jobs: list[Job] = []
-        rows: list[Row] = []
+        rows: list[ArtifactRow] = []
         wanted = {stub.label for stub in waiting}
         for job in self._followers.of(parent):
             if job.label not in wanted:
@@ -207,7 +214,7 @@ class RunState:
             if label in self._jobs and manifest.awaits_benchmark(row)
         ]
 
-    def row(self, job: Job) -> Row:
+    def row(self, job: Job) -> ArtifactRow:
         """What is known of a job now."""
         return self._rows[job.label]
 
@@ -219,7 +226,7 @@ class RunState:
         """
         return manifest.read_result(Path(job.model_dir) / delivery.RESULT)
 
-    def amend(self, job: Job, result: JobResult) -> Row:
+    def amend(self, job: Job, result: JobResult) -> ArtifactRow:
         """Record a finished job again, with what was measured; its file stays where it is.
 
         ``results.jsonl`` gets a second line: the last line of a model counts.
@@ -246,7 +253,7 @@ class RunState:
 
     def _finish(
         self, job: Job, result: JobResult, problem: OSError | None, *, cached: bool = False
-    ) -> Row:
+    ) -> ArtifactRow:
         result = outcome.apply_expect(self._with_log(job, result), job.expect)
         row = self.cache.labelled(job, manifest.row_of(job, result), cached=cached)
         self._rows[job.label] = row
@@ -328,7 +335,7 @@ class RunState:
         return words
 
 
-def _without_parent(job: Derived, parent: Row) -> JobResult:
+def _without_parent(job: Derived, parent: ArtifactRow) -> JobResult:
     """The result of a job that has nothing to start from."""
     reason = f"{parent.id} is {parent.status}: there is no file to make it from"
     return outcome.not_run(job).model_copy(

@@ -15,7 +15,7 @@ from pydantic import Field
 from converter.display import summary
 from converter.model.errors import Code
 from converter.model.job import StageName, Status
-from converter.model.manifest import Manifest, Row
+from converter.model.manifest import ArtifactRow, Manifest
 from converter.model.spec import Frozen
 
 SWEEP = "sweep.json"
@@ -129,7 +129,7 @@ def _model(name: str, cells: list[Cell]) -> SweepModel:
     )
 
 
-def _cell(point: PointRecord, rows: Mapping[str, Row] | None, model: str) -> Cell:
+def _cell(point: PointRecord, rows: Mapping[str, ArtifactRow] | None, model: str) -> Cell:
     if rows is None:
         return Cell(point=point.name, status="not_run", reason="; ".join(point.problems))
     if (row := rows.get(model)) is None:

@@ -13,7 +13,7 @@ from selenium.webdriver.support.select import Select
 from selenium.webdriver.support.wait import WebDriverWait
 
 from converter.model.job import Branch, InputDomain, SymbolDomain
-from converter.model.manifest import Manifest, Row
+from converter.model.manifest import ArtifactRow, Manifest
 from tests.browser.conftest import Open, requests
 from tests.manifests import CPU, CUDA, failed, manifest_of, ok, timed, verified_on, with_domain
 
@@ -261,7 +261,7 @@ def test_hostile_text_is_only_text(browser: Chrome, open_report: Open) -> None:
 
 
 def many(count: int) -> Manifest:
-    def row(i: int) -> Row:
+    def row(i: int) -> ArtifactRow:
         if i % 20 == 1:
             return failed(f"model_{i:04}", mark=str(i % 7))
         return ok(f"model_{i:04}", nodes=i, latency=[timed(CPU, 1 + i % 90), timed(CUDA, 1.0)])

@@ -16,7 +16,7 @@ import pytest
 from conftest import MARK, all_gone
 
 from converter.model import manifest
-from converter.model.manifest import Row
+from converter.model.manifest import ArtifactRow
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 pytestmark = [pytest.mark.faults, pytest.mark.e2e]
@@ -101,7 +101,7 @@ class Runs:
         assert all_gone(self.mark, set(), 2) == {}
         return process.returncode, output
 
-    def rows(self) -> dict[str, Row]:
+    def rows(self) -> dict[str, ArtifactRow]:
         return {row.label: row for row in manifest.read(self.directory).rows}
 
     def wait_for(self, path: str, timeout: float = 60) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from converter.model import manifest
-from converter.model.manifest import Row
+from converter.model.manifest import ArtifactRow
 
 pytestmark = pytest.mark.gpu
 
@@ -20,7 +20,7 @@ Command = Callable[..., "subprocess.CompletedProcess[str]"]
 CUDA = "CUDAExecutionProvider"
 
 
-def run(command: Command, folder: Path, *words: str) -> dict[str, Row]:
+def run(command: Command, folder: Path, *words: str) -> dict[str, ArtifactRow]:
     done = command(*words, "hydra.run.dir=run")
     assert done.returncode == 0, done.stdout + done.stderr
     return {row.label: row for row in manifest.read(folder / "run").rows}

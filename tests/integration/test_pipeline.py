@@ -317,7 +317,7 @@ def test_row_33_a_branch_frozen_by_tracing_is_found_by_the_second_input(
     done = convert("Branch", seed=seed)
     words = ["case second (x 2×3): ", "; largest error ", "a branch or a value was frozen"]
     check_failed(done, "verify", Code.VERIFY_VALUE, *words)
-    assert done.result.verify.guilty_stage == "export"
+    assert done.result.verify.faulty_stage == "export"
     (warning,) = [w for w in done.result.stages["export"].warnings if "TracerWarning" in w]
     assert "might cause the trace to be incorrect" in warning
 
@@ -394,10 +394,10 @@ def test_of_two_that_fail_the_row_shows_the_one_that_came_further(
     }
 
 
-# Who is guilty, and what ends otherwise
+# Who is at fault, and what ends otherwise
 
 
-def test_right_without_optimisations_means_the_runtime_is_guilty(
+def test_right_without_optimisations_means_the_runtime_is_at_fault(
     convert: Convert, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def verify(*_: Any, optimise: bool = True, **__: Any) -> Verdict:
@@ -407,7 +407,7 @@ def test_right_without_optimisations_means_the_runtime_is_guilty(
     monkeypatch.setattr(attribution, "verify", verify)
     done = convert("Net")
     check_failed(done, "verify", Code.VERIFY_VALUE, "fused wrongly")
-    assert done.result.verify.guilty_stage == "runtime"
+    assert done.result.verify.faulty_stage == "runtime"
 
 
 def test_out_of_memory_is_a_status_of_its_own(

@@ -185,7 +185,7 @@ def test_row_36_a_simplifier_that_fails_is_taken_back(
     assert done.result.stages["simplify"].status == "ok"
     assert done.result.verify.status == "passed"
     judged_by_running_it = not reason.startswith("temporary") and simplify is not drops_a_node
-    assert done.result.verify.guilty_stage == ("simplify" if judged_by_running_it else None)
+    assert done.result.verify.faulty_stage == ("simplify" if judged_by_running_it else None)
     assert done.files == convert("Net", **wanted).files
 
 
@@ -224,18 +224,18 @@ def test_numbers_that_change_in_a_skeleton_are_found(
     assert "PyTorch gives" in done.onnx.simplify.reverted_reason
 
 
-def test_where_both_are_wrong_the_export_is_guilty_and_both_errors_stay(
+def test_where_both_are_wrong_the_export_is_at_fault_and_both_errors_stay(
     convert: Convert, plug: Callable[[Simplify], str]
 ) -> None:
     done = convert("Clipped", simplifier=plug(scales_weights), outputs=["out"])
     assert done.code is Code.VERIFY_VALUE
-    assert done.result.verify.guilty_stage == "export"
+    assert done.result.verify.faulty_stage == "export"
     (attempt,) = done.result.attempts_by_exporter
     assert attempt.message == done.result.error.message
     assert "largest error" in attempt.message
 
 
-def test_right_without_optimisations_means_the_simplifier_is_not_guilty(
+def test_right_without_optimisations_means_the_simplifier_is_not_at_fault(
     convert: Convert, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """ONNX Runtime spoils the simplified file, and not the unsimplified one, which ships."""
@@ -250,7 +250,7 @@ def test_right_without_optimisations_means_the_simplifier_is_not_guilty(
 
     monkeypatch.setattr(attribution, "verify", verify)
     done = convert("Folding", simplifier="onnxsim")
-    assert (done.code, done.result.verify.guilty_stage) == (None, "runtime")
+    assert (done.code, done.result.verify.faulty_stage) == (None, "runtime")
     assert done.onnx.simplify.reverted_reason == "fused wrongly"
     assert optimised == [True, False, True]
 

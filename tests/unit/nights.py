@@ -17,10 +17,10 @@ from converter.model.job import (
     VerifyRecord,
 )
 from converter.model.manifest import (
+    ArtifactRow,
     Environment,
     Manifest,
     Request,
-    Row,
     RunInfo,
     WeightsInfo,
     models_of,
@@ -40,7 +40,7 @@ def environment(**changes: Any) -> Environment:
     return Environment.model_validate({**values, **changes})
 
 
-def manifest(*rows: Row, day: int = 1, complete: bool = True, **changes: Any) -> Manifest:
+def manifest(*rows: ArtifactRow, day: int = 1, complete: bool = True, **changes: Any) -> Manifest:
     """A run of the experiment ``zoo`` on a day of November."""
     run = RunInfo(
         id=f"run-{day}",
@@ -110,7 +110,7 @@ def timed(p50: float, half: float = 0.01, stable: bool = True, **changes: Any) -
     return Latency(**{**values, **changes})
 
 
-def row(name: str = "m", status: str = "ok", **changes: Any) -> Row:
+def row(name: str = "m", status: str = "ok", **changes: Any) -> ArtifactRow:
     values: dict[str, Any] = {
         "name": name,
         "source": name,
@@ -120,10 +120,10 @@ def row(name: str = "m", status: str = "ok", **changes: Any) -> Row:
         "stages": not_run_stages(STAGES),
     }
     made = artifact(name) if status == "ok" else {}
-    return Row(**{**values, **made, **changes})
+    return ArtifactRow(**{**values, **made, **changes})
 
 
-def failing(name: str = "m", status: str = "failed", **changes: Any) -> Row:
+def failing(name: str = "m", status: str = "failed", **changes: Any) -> ArtifactRow:
     error: dict[str, Any] = {
         "stage": "export",
         "code": Code.EXPORT_UNSUPPORTED,

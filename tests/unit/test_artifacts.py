@@ -22,7 +22,7 @@ from converter.model import manifest
 from converter.model.batch import CompareSpec
 from converter.model.errors import ExitCode
 from converter.model.job import FileInfo, Status
-from converter.model.manifest import Manifest, Row, model_of, models_of
+from converter.model.manifest import ArtifactRow, Manifest, model_of, models_of
 from converter.plugins.reports import csv as spreadsheet
 from converter.plugins.reports import html, junit, markdown
 from tests.manifests import failed, fp16, manifest_of, ok, timed, verified_on, with_domain
@@ -38,7 +38,7 @@ WORST_FIRST = (
 
 
 @pytest.fixture
-def both() -> list[Row]:
+def both() -> list[ArtifactRow]:
     row = ok("resnet18", latency=[timed(p50=2.0)])
     return [row, fp16(row, latency=[timed(p50=1.0)])]
 
@@ -58,7 +58,7 @@ def test_the_worst_artifact_decides(worse: Status, better: Status) -> None:
     assert (model.status, model.decided_by) == (worse, "onnx")
 
 
-def test_of_artifacts_that_are_alike_the_first_decides(both: list[Row]) -> None:
+def test_of_artifacts_that_are_alike_the_first_decides(both: list[ArtifactRow]) -> None:
     assert model_of(both).decided_by == "onnx"
 
 
@@ -74,7 +74,9 @@ def test_a_model_fails_since_the_artifact_that_decides_fails() -> None:
     assert model_of([rows[0], fp16(ok("a"))]).failing_since == "monday"
 
 
-def test_rows_are_the_artifacts_with_what_their_model_was_asked_for(both: list[Row]) -> None:
+def test_rows_are_the_artifacts_with_what_their_model_was_asked_for(
+    both: list[ArtifactRow],
+) -> None:
     rows = [*both, ok("b", tags=["t"])]
     found = manifest_of(*rows)
     assert found.rows == rows
@@ -88,7 +90,7 @@ def test_rows_of_a_model_come_together() -> None:
     assert [row.label for model in models_of(rows) for row in model.rows] == ["a", "a/fp16", "b"]
 
 
-def test_a_manifest_survives_json(both: list[Row], tmp_path: Path) -> None:
+def test_a_manifest_survives_json(both: list[ArtifactRow], tmp_path: Path) -> None:
     found = manifest_of(*both, failed("b"))
     manifest.write(found, tmp_path)
     assert manifest.read(tmp_path) == found
@@ -99,7 +101,7 @@ def test_a_manifest_survives_json(both: list[Row], tmp_path: Path) -> None:
 
 
 def test_a_line_of_the_results_has_all_artifacts_of_a_model(
-    both: list[Row], tmp_path: Path
+    both: list[ArtifactRow], tmp_path: Path
 ) -> None:
     manifest.append_result(tmp_path, model_of(both))
     assert manifest.last_rows(tmp_path)["resnet18"].rows == both
@@ -128,7 +130,7 @@ def test_what_version_1_wrote_is_a_model_with_one_artifact() -> None:
 # What people read
 
 
-def test_the_page_shows_both(both: list[Row], tmp_path: Path) -> None:
+def test_the_page_shows_both(both: list[ArtifactRow], tmp_path: Path) -> None:
     rows = [with_domain(row, verified_on()) for row in both]
     text = html.render(manifest_of(*rows, failed("b"), fp16(failed("b"))), tmp_path)
     assert f'<details class="model" id="model-{LABEL}">' in text
@@ -140,7 +142,7 @@ def test_the_page_shows_both(both: list[Row], tmp_path: Path) -> None:
     assert any(LABEL in str(trace["text"]) for trace in shown["latency"]["data"])  # type: ignore[call-overload]
 
 
-def test_the_spreadsheet_has_a_line_for_each(both: list[Row], tmp_path: Path) -> None:
+def test_the_spreadsheet_has_a_line_for_each(both: list[ArtifactRow], tmp_path: Path) -> None:
     first, half = csv.DictReader(spreadsheet.render(manifest_of(*both), tmp_path).splitlines())
     keys = ("name", "model", "artifact", "precision", "path")
     assert [first[key] for key in keys] == [
@@ -151,19 +153,19 @@ def test_the_spreadsheet_has_a_line_for_each(both: list[Row], tmp_path: Path) ->
     ]  # fmt: skip
 
 
-def test_each_is_a_test_case(both: list[Row]) -> None:
+def test_each_is_a_test_case(both: list[ArtifactRow]) -> None:
     suite = ElementTree.fromstring(junit.render(manifest_of(*both), Path("run")))[0]
     assert [case.get("name") for case in suite] == ["resnet18", LABEL]
 
 
-def test_the_summary_names_the_one_that_failed(both: list[Row], tmp_path: Path) -> None:
+def test_the_summary_names_the_one_that_failed(both: list[ArtifactRow], tmp_path: Path) -> None:
     text = markdown.render(manifest_of(both[0], fp16(failed("resnet18"))), tmp_path)
     assert f"- **failed INPUT_DROPPED** `{LABEL}`: " in text
     assert "1 model: 1 failed; 2 artifacts: 1 ok, 1 failed" in text
     assert "1 of 1 model failed unexpectedly" in text
 
 
-def test_the_terminal_shows_both(both: list[Row], tmp_path: Path) -> None:
+def test_the_terminal_shows_both(both: list[ArtifactRow], tmp_path: Path) -> None:
     text = summary.render(manifest_of(both[0], fp16(failed("resnet18"))), tmp_path)
     assert [line.split()[:2] for line in text.splitlines()[2:4]] == [
         ["resnet18", "ok"], [LABEL, "failed"],
@@ -175,7 +177,7 @@ def test_the_terminal_shows_both(both: list[Row], tmp_path: Path) -> None:
     assert f" latency {LABEL}  " in progress.latency_line(2, 2, both[1])
 
 
-def test_a_sweep_has_a_line_for_each(both: list[Row], tmp_path: Path) -> None:
+def test_a_sweep_has_a_line_for_each(both: list[ArtifactRow], tmp_path: Path) -> None:
     folder = Folder(tmp_path, "opset=13", "opset=17")
     folder.end(0, ExitCode.MODELS_FAILED, both[0], fp16(failed("resnet18")))
     folder.end(1, ExitCode.OK, *both)
@@ -189,7 +191,7 @@ def test_a_sweep_has_a_line_for_each(both: list[Row], tmp_path: Path) -> None:
 # Night by night
 
 
-def night(*rows: Row, day: int) -> Manifest:
+def night(*rows: ArtifactRow, day: int) -> Manifest:
     return nights.manifest(*rows, day=day)
 
 
@@ -250,7 +252,7 @@ def test_each_has_failed_since_its_own_night() -> None:
 # The published folder
 
 
-def halved(directory: Path, content: bytes, **changes: object) -> Row:
+def halved(directory: Path, content: bytes, **changes: object) -> ArtifactRow:
     """The row of a file in half precision that is in the run directory, beside that of ``a``."""
     path = directory / "models/a/a.fp16.onnx"
     path.parent.mkdir(parents=True, exist_ok=True)

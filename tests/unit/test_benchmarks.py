@@ -24,7 +24,7 @@ from converter.model.job import (
     StageRecord,
     VerifyRecord,
 )
-from converter.model.manifest import ModelRecord, Row
+from converter.model.manifest import ArtifactRow, ModelRecord
 from converter.model.measure import Measure
 from converter.model.spec import Expect
 from converter.plugins.executors import Events, Finished, StageEntered, Started
@@ -79,7 +79,7 @@ def directory(tmp_path: Path) -> Path:
     return tmp_path / "zoo" / "run"
 
 
-Phase2 = Callable[..., tuple[ExitCode, dict[str, Row]]]
+Phase2 = Callable[..., tuple[ExitCode, dict[str, ArtifactRow]]]
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def run(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Phase2:
         expect: Expect | None = None,
         acts: dict[str, Callable[[Job], JobResult]] | None = None,
         **keys: Any,
-    ) -> tuple[ExitCode, dict[str, Row]]:
+    ) -> tuple[ExitCode, dict[str, ArtifactRow]]:
         spec = BenchmarkSpec(providers=[*providers], optional=optional, threads=3)
         batch = BatchSpec(benchmark=spec, **{"reports": ["csv"], **keys})
         context = RunContext(directory, "zoo", [], "0" * 64, "command", batch)

@@ -23,14 +23,14 @@ from converter.model.job import (
     TensorInfo,
     VerifyRecord,
 )
-from converter.model.manifest import Gpu, Row, WeightsInfo
+from converter.model.manifest import ArtifactRow, Gpu, WeightsInfo
 from converter.plugins.reports import html, markdown
 from tests.manifests import verified_on, with_domain
 
 LIMITS = CompareSpec()
 
 
-def compared(before: Row, after: Row, **changes: Any) -> Comparison:
+def compared(before: ArtifactRow, after: ArtifactRow, **changes: Any) -> Comparison:
     old = manifest(before, day=1)
     return compare.compare(old, manifest(after, day=2, **changes), LIMITS)
 
@@ -63,7 +63,9 @@ def test_equal_runs_are_the_same() -> None:
         (row(status="xpass"), row(status="not_run"), "status", "regression"),
     ],
 )
-def test_what_became_of_a_model(before: Row, after: Row, kind: str, severity: str) -> None:
+def test_what_became_of_a_model(
+    before: ArtifactRow, after: ArtifactRow, kind: str, severity: str
+) -> None:
     change = only(compared(before, after))
     assert (change.kind, change.severity) == (kind, severity)
     assert (change.before, change.after) == (before.status, after.status)
@@ -176,7 +178,7 @@ def test_a_simplification_that_was_taken_back_says_why() -> None:
 # Proof
 
 
-def proved(*labels: str, axes: tuple[int, ...] = (0,), **changes: Any) -> Row:
+def proved(*labels: str, axes: tuple[int, ...] = (0,), **changes: Any) -> ArtifactRow:
     """Proved on cases of these labels, and dynamic in axes of ``x`` of which two are declared."""
     cases = [CaseCheck(label=label, shapes={}, provider="CPU", outputs=[]) for label in labels]
     dynamic = [
@@ -282,16 +284,20 @@ def test_newly_failing_models_are_grouped_by_cause() -> None:
 # Latency
 
 
-def slower(half: float = 0.01, stable: bool = True, **changes: Any) -> tuple[Row, Row]:
+def slower(
+    half: float = 0.01, stable: bool = True, **changes: Any
+) -> tuple[ArtifactRow, ArtifactRow]:
     before = row(latency=[timed(10.0, half)])
     other = artifact(sha256="b" * 64)
     return before, row(**other, latency=[timed(15.0, half, stable, **changes)])
 
 
-def judged(pair: tuple[Row, Row], settled: Remeasured | None = None, **changes: Any) -> Change:
+def judged(
+    pair: tuple[ArtifactRow, ArtifactRow], remeasured: Remeasured | None = None, **changes: Any
+) -> Change:
     old, new = manifest(pair[0]), manifest(pair[1], day=2, **changes)
     (suspect,) = latency.suspects(old, new, LIMITS)
-    again = {suspect.key: settled} if settled else None
+    again = {suspect.key: remeasured} if remeasured else None
     return only(compare.compare(old, new, LIMITS, again))
 
 
@@ -309,10 +315,10 @@ def test_a_suspect_that_is_slower_side_by_side_is_a_regression() -> None:
 
 
 @pytest.mark.parametrize(
-    "settled", [Remeasured(timed(15.0), timed(15.2)), Remeasured(timed(10, 0.5), timed(12, 0.5))]
+    "remeasured", [Remeasured(timed(15.0), timed(15.2)), Remeasured(timed(10, 0.5), timed(12, 0.5))]
 )
-def test_a_suspect_that_is_not_slower_side_by_side_is_acquitted(settled: Remeasured) -> None:
-    change = judged(slower(), settled)
+def test_a_suspect_that_is_not_slower_side_by_side_is_acquitted(remeasured: Remeasured) -> None:
+    change = judged(slower(), remeasured)
     assert change.severity == "note"
     assert change.detail.endswith("the file is not to blame")
 

@@ -11,7 +11,7 @@ from test_progress import ok_row
 from converter.display import latencies, progress
 from converter.model.errors import Code
 from converter.model.job import ErrorRecord, Latency
-from converter.model.manifest import Row
+from converter.model.manifest import ArtifactRow
 
 BUSY = "busy: other processes used 1.4 of 2 cores (load average 3.2)"
 
@@ -30,7 +30,7 @@ def latency(provider: str = "cpu", **changes: object) -> Latency:
     return Latency.model_validate(values | changes)
 
 
-def row(name: str, *found: Latency) -> Row:
+def row(name: str, *found: Latency) -> ArtifactRow:
     return ok_row(name).model_copy(update={"latency": [*found]})
 
 

@@ -22,10 +22,10 @@ from converter.model.job import (
     VerifyRecord,
 )
 from converter.model.manifest import (
+    ArtifactRow,
     Environment,
     Manifest,
     Request,
-    Row,
     RunInfo,
     WeightsInfo,
     models_of,
@@ -45,7 +45,7 @@ REQUEST = Request(
 )
 
 
-def ok_row(name: str) -> Row:
+def ok_row(name: str) -> ArtifactRow:
     onnx = OnnxInfo(
         exporter="torchscript",
         opset=17,
@@ -62,7 +62,7 @@ def ok_row(name: str) -> Row:
         OutputCheck(name="y", shape=[1], dtype="float32", max_abs=e, atol=0, rtol=0, passed=True)
         for e in (3e-7, 1.5e-5)
     ]
-    return Row(
+    return ArtifactRow(
         name=name,
         source=name,
         status="ok",
@@ -81,7 +81,7 @@ def ok_row(name: str) -> Row:
     )
 
 
-def failed_row(name: str, message: str = "no such operator\nsecond line") -> Row:
+def failed_row(name: str, message: str = "no such operator\nsecond line") -> ArtifactRow:
     error = ErrorRecord(
         stage="export",
         code=Code.EXPORT,
@@ -89,10 +89,12 @@ def failed_row(name: str, message: str = "no such operator\nsecond line") -> Row
         hint="Try the other exporter.",
         log=f"models/{name}/log.txt",
     )
-    return Row(name=name, source=name, status="failed", request=REQUEST, error=error, stages={})
+    return ArtifactRow(
+        name=name, source=name, status="failed", request=REQUEST, error=error, stages={}
+    )
 
 
-def manifest_of(*rows: Row) -> Manifest:
+def manifest_of(*rows: ArtifactRow) -> Manifest:
     return Manifest(
         run=RunInfo(id="1", experiment="zoo", started_at="", config_sha256=""),
         environment=Environment(os="", python="", cpu="", cores=1, memory_bytes=1, packages={}),
@@ -113,7 +115,7 @@ def test_the_table_fits_80_columns_with_the_widest_values() -> None:
     assert second.split() == ["b", "failed", "17", "-", "-", "-", "-", "0.0"]
 
 
-def uncompared_row(**changes: object) -> Row:
+def uncompared_row(**changes: object) -> ArtifactRow:
     """A row whose first output is almost exact, and whose second one could not be compared."""
     row = ok_row("a")
     (case,) = row.verify.cases

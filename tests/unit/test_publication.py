@@ -17,11 +17,11 @@ from converter.finalize import publication, zoo_index
 from converter.layout import files
 from converter.model.errors import RunError
 from converter.model.job import FileInfo
-from converter.model.manifest import Manifest, Row
+from converter.model.manifest import ArtifactRow, Manifest
 from tests.manifests import verified_on, with_domain
 
 
-def made(directory: Path, name: str, content: bytes, data: bytes = b"") -> Row:
+def made(directory: Path, name: str, content: bytes, data: bytes = b"") -> ArtifactRow:
     """An ok row whose files are in the run directory."""
     folder = directory / "models" / name
     folder.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ import pytest
 from converter.display import summary
 from converter.model.changes import Change, Comparison
 from converter.model.job import StageRecord
-from converter.model.manifest import Manifest, Row
+from converter.model.manifest import ArtifactRow, Manifest
 from converter.plugins import loader, reports
 from converter.plugins.reports import csv as spreadsheet
 from converter.plugins.reports import html, markdown
@@ -51,7 +51,7 @@ def figures(text: str) -> dict[str, dict[str, list[dict[str, list[object]]]]]:
     return {name: json.loads(figure) for name, figure in found}
 
 
-def without_latency(row: Row, status: str, *warnings: str) -> Row:
+def without_latency(row: ArtifactRow, status: str, *warnings: str) -> ArtifactRow:
     stage = StageRecord.model_validate({"status": status, "warnings": [*warnings]})
     return row.model_copy(update={"stages": {**row.stages, "benchmark": stage}})
 

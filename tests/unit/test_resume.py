@@ -21,7 +21,7 @@ from converter.model import manifest
 from converter.model.batch import ExecutorSpec
 from converter.model.errors import Code, ExitCode
 from converter.model.job import ErrorRecord, Job, JobResult
-from converter.model.manifest import Manifest, ModelRecord, Row, model_of
+from converter.model.manifest import ArtifactRow, Manifest, ModelRecord, model_of
 from converter.plugins import executors, reports
 from converter.plugins.executors import Executor
 from converter.sweep.record import Sweep
@@ -82,7 +82,7 @@ def interrupted(stage: Stage) -> Stage:
     return stage
 
 
-def rows() -> dict[str, Row]:
+def rows() -> dict[str, ArtifactRow]:
     return {row.label: row for row in manifest.read(Path(DIRECTORY)).rows}
 
 

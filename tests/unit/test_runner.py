@@ -22,7 +22,7 @@ from converter.model import manifest
 from converter.model.batch import BatchSpec, BenchmarkSpec
 from converter.model.errors import Code, ConfigError, ExitCode, RunError
 from converter.model.job import STAGES, ErrorRecord, FileInfo, Job, JobResult, OnnxInfo, StageRecord
-from converter.model.manifest import Manifest, ModelRecord, Row, request_of
+from converter.model.manifest import ArtifactRow, Manifest, ModelRecord, request_of
 from converter.model.spec import Expect
 from converter.plan.jobs import Plan
 from converter.plugins.executors import Events, Finished, StageEntered, Started, Tick
@@ -128,7 +128,7 @@ def make_plan(directory: Path, *names: str, expect: Expect | None = None) -> Pla
     return Plan(jobs, [], [job.name for job in jobs])
 
 
-def rows(directory: Path) -> dict[str, Row]:
+def rows(directory: Path) -> dict[str, ArtifactRow]:
     return {row.label: row for row in manifest.read(directory).rows}
 
 
@@ -171,7 +171,7 @@ def test_a_good_run_leaves_exactly_the_promised_files(
 
 def test_rows_keep_the_order_of_the_configuration(directory: Path, context: RunContext) -> None:
     job = make_job(directory, "b")
-    skipped = Row(
+    skipped = ArtifactRow(
         name="b",
         source="b",
         status="skipped",

@@ -17,7 +17,7 @@ from converter.model import manifest
 from converter.model.batch import BatchSpec, BenchmarkSpec, OnCached
 from converter.model.errors import Code, ExitCode, RunError
 from converter.model.job import Job, JobResult, Latency, StageRecord, VerifyRecord
-from converter.model.manifest import Row
+from converter.model.manifest import ArtifactRow
 from converter.model.measure import Measure
 from converter.model.spec import Expect
 from converter.run import benchmarks, reuse
@@ -27,7 +27,7 @@ from tests.unit.test_benchmarks import Measuring, ended, measured, wrong
 from tests.unit.test_runner import CONTENT, Act, Script, failed, make_plan, ok, rows
 
 OFF = BatchSpec(benchmark=BenchmarkSpec(providers=[]), reports=["csv"])
-RunModels = Callable[..., dict[str, Row]]
+RunModels = Callable[..., dict[str, ArtifactRow]]
 
 
 def alone(job: Job) -> JobResult:
@@ -54,7 +54,7 @@ def night(tmp_path: Path, store: Store) -> RunModels:
         expect: Expect | None = None,
         benchmark: BenchmarkSpec | None = None,
         code: ExitCode = ExitCode.OK,
-    ) -> dict[str, Row]:
+    ) -> dict[str, ArtifactRow]:
         ran.clear()
         directory = tmp_path / f"night-{len(list(tmp_path.glob('night-*')))}"
         spec = BatchSpec(benchmark=benchmark, reports=["csv"]) if benchmark else OFF
@@ -250,7 +250,7 @@ def test_a_file_that_is_not_trusted_any_more_is_no_hit(
 ) -> None:
     (tmp_path / "m.py").write_text("")
 
-    def row(*trust: str) -> Row:
+    def row(*trust: str) -> ArtifactRow:
         directory = tmp_path / f"run-{len(list(tmp_path.glob('run-*')))}"
         plan = make_plan(directory, "a")
         own = {"source": {"file": str(tmp_path / "m.py"), "name": "M"}, "trust": list(trust)}

@@ -1,4 +1,4 @@
-"""What several verbs are given: a file. What is wrong with it is a usage error of the verb."""
+"""What several commands are given: a file; what is wrong with it is a usage error."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from converter.model.errors import ConfigError, Problem
 from converter.model.wording import did_you_mean
 
 
-def onnx_file(verb: str, path: Path) -> Path:
+def onnx_file(command: str, path: Path) -> Path:
     """A file that the user named.
 
     Raises:
@@ -17,12 +17,12 @@ def onnx_file(verb: str, path: Path) -> Path:
     if not path.is_file():
         what = "is no file" if path.exists() else "does not exist"
         hint = did_you_mean(path.name, names(path.parent, "*.onnx"))
-        raise usage(verb, f"{path} {what}.", hint)
+        raise usage(command, f"{path} {what}.", hint)
     return path
 
 
-def usage(verb: str, message: str, hint: str = "") -> ConfigError:
-    return ConfigError(Problem(verb, message, hint))
+def usage(command: str, message: str, hint: str = "") -> ConfigError:
+    return ConfigError(Problem(command, message, hint))
 
 
 def names(folder: Path, pattern: str) -> list[str]:

@@ -15,7 +15,7 @@ from converter.model.job import Derived, Job, JobResult, asked
 from converter.model.wording import did_you_mean
 
 
-def recorded_job(verb: str, run: Path, name: str) -> Job:
+def recorded_job(command: str, run: Path, name: str) -> Job:
     """The job of an artifact as a run recorded it: ``resnet18``, ``resnet18/fp16``.
 
     Raises:
@@ -24,15 +24,15 @@ def recorded_job(verb: str, run: Path, name: str) -> Job:
     folder = run / delivery.MODELS
     if not run.is_dir():
         siblings = names(run.parent, "*/")
-        raise usage(verb, f"there is no run directory {run}.", did_you_mean(run.name, siblings))
+        raise usage(command, f"there is no run directory {run}.", did_you_mean(run.name, siblings))
     found = [*folder.glob(f"*/{delivery.JOB}"), *folder.glob(f"*/*/{delivery.JOB}")]
     known = sorted(str(path.parent.relative_to(folder)) for path in found)
     if not known:
         points = [path.parent.name for path in sorted(run.glob(f"*/{delivery.MODELS}"))]
         hint = f"It is a sweep, take one of its points: {', '.join(points)}." if points else ""
-        raise usage(verb, f"{run} holds no models of a run.", hint)
+        raise usage(command, f"{run} holds no models of a run.", hint)
     if name not in known:
-        raise usage(verb, f"{run} has no model '{name}'.", did_you_mean(name, known))
+        raise usage(command, f"{run} has no model '{name}'.", did_you_mean(name, known))
     path = folder / name / delivery.JOB
     try:
         kind = Derived if "/" in name else Job
@@ -40,10 +40,10 @@ def recorded_job(verb: str, run: Path, name: str) -> Job:
     except (OSError, ValidationError) as error:
         reason = str(error).splitlines()[0]
         hint = "It must be as this version of the converter wrote it."
-        raise usage(verb, f"{path} cannot be read: {reason}.", hint) from error
+        raise usage(command, f"{path} cannot be read: {reason}.", hint) from error
     if job.label != name:
         hint = "Its folder was renamed, or the record copied from another model."
-        raise usage(verb, f"{path} is the record of '{job.label}', not of '{name}'.", hint)
+        raise usage(command, f"{path} is the record of '{job.label}', not of '{name}'.", hint)
     return job
 
 

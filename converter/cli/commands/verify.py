@@ -172,7 +172,7 @@ def _explain(result: JobResult, verdict: str) -> list[str]:
     lines.append(f"{verdict}: {result.error.code}: {result.error.message}")
     if result.error.hint:
         lines.append(f"    {result.error.hint}")
-    if result.verify.guilty_stage == "runtime":
+    if result.verify.faulty_stage == "runtime":
         lines.append("    right without ONNX Runtime's optimisations: they are at fault")
     return lines
 

@@ -8,7 +8,7 @@ from functools import partial
 
 from converter.display import summary
 from converter.model.job import STAGES, Latency, StageName
-from converter.model.manifest import Row
+from converter.model.manifest import ArtifactRow
 from converter.plugins.reports import _facts
 
 Value = str | int | float | None
@@ -30,13 +30,13 @@ class Column:
     key: str
     title: str
     group: str
-    value: Callable[[Row], Value]
-    text: Callable[[Row], str]
+    value: Callable[[ArtifactRow], Value]
+    text: Callable[[ArtifactRow], str]
     numeric: bool = False
     about: str = ""
 
 
-def columns(rows: Sequence[Row]) -> list[Column]:
+def columns(rows: Sequence[ArtifactRow]) -> list[Column]:
     """All columns, with those of the providers that occur in these rows."""
     timed = [column for provider in _facts.providers(rows) for column in _latency_columns(provider)]
     return [*_IDENTITY, *_FILE, *_VERIFICATION, *(timed or _NOT_TIMED), *_time_columns(), *_REST]
@@ -54,18 +54,18 @@ def number(value: float | None) -> str:
 
 
 def _plain(
-    key: str, title: str, group: str, value: Callable[[Row], Value], numeric: bool = False
+    key: str, title: str, group: str, value: Callable[[ArtifactRow], Value], numeric: bool = False
 ) -> Column:
     """A column that shows its value as it is."""
 
-    def text(row: Row) -> str:
+    def text(row: ArtifactRow) -> str:
         found = value(row)
         return NONE if found is None else f"{found:,}" if isinstance(found, int) else str(found)
 
     return Column(key, title, group, value, text, numeric)
 
 
-def _nodes(row: Row, before: bool) -> int | None:
+def _nodes(row: ArtifactRow, before: bool) -> int | None:
     if row.onnx is None:
         return None
     simplify = row.onnx.simplify
@@ -74,17 +74,17 @@ def _nodes(row: Row, before: bool) -> int | None:
     return simplify.nodes_before if simplify else row.onnx.nodes
 
 
-def _worst(row: Row, field: str) -> Value:
+def _worst(row: ArtifactRow, field: str) -> Value:
     output = _facts.worst_output(row)
     return getattr(output, field) if output else None
 
 
-def _share(row: Row) -> float | None:
+def _share(row: ArtifactRow) -> float | None:
     output = _facts.worst_output(row)
     return _facts.share(output) if output else None
 
 
-def _error_text(row: Row) -> str:
+def _error_text(row: ArtifactRow) -> str:
     output = _facts.worst_output(row)
     if output is None:
         missing = "not measured" if row.verify.status == "not_measured" else NONE
@@ -96,7 +96,7 @@ def _error_text(row: Row) -> str:
     return f"{output.max_abs:.1e} of none"
 
 
-def _size_text(row: Row) -> str:
+def _size_text(row: ArtifactRow) -> str:
     size = _facts.file_bytes(row)
     return NONE if size is None else summary.size(size)
 
@@ -104,11 +104,11 @@ def _size_text(row: Row) -> str:
 def _latency_columns(provider: str) -> list[Column]:
     short = _facts.short(provider)
 
-    def field(row: Row, name: str) -> float | None:
+    def field(row: ArtifactRow, name: str) -> float | None:
         record = _facts.latency(row, provider)
         return getattr(record, name) if record else None
 
-    def text(row: Row, name: str) -> str:
+    def text(row: ArtifactRow, name: str) -> str:
         record = _facts.latency(row, provider)
         if record is None:
             return NONE
@@ -120,7 +120,7 @@ def _latency_columns(provider: str) -> list[Column]:
         marks = {"speedup": "×", "p50_ms": "*" if record.notes else ""}
         return value + marks.get(name, "")
 
-    def said(row: Row, name: str) -> str | None:
+    def said(row: ArtifactRow, name: str) -> str | None:
         record = _facts.latency(row, provider)
         return _SAID[name](record) if record else None
 
@@ -156,11 +156,11 @@ _SAID: dict[str, Callable[[Latency], str | None]] = {
 
 
 def _time_columns() -> list[Column]:
-    def seconds(row: Row, stage: StageName) -> float | None:
+    def seconds(row: ArtifactRow, stage: StageName) -> float | None:
         record = row.stages.get(stage)
         return record.seconds if record else None
 
-    def text(row: Row, stage: StageName) -> str:
+    def text(row: ArtifactRow, stage: StageName) -> str:
         record = row.stages.get(stage)
         if record is None or record.seconds is None:
             return record.status.replace("_", " ") if record else NONE
@@ -179,28 +179,28 @@ def _time_columns() -> list[Column]:
     ]
 
 
-def _code(row: Row) -> str | None:
+def _code(row: ArtifactRow) -> str | None:
     return row.error.code if row.error else None
 
 
-def _unreached(row: Row) -> int | None:
+def _unreached(row: ArtifactRow) -> int | None:
     """How many branches of the model no case reached; ``None`` where nothing was verified."""
     return len(_facts.unreached(row)) if row.verify.domain else None
 
 
-def _opset(row: Row) -> int | None:
+def _opset(row: ArtifactRow) -> int | None:
     return row.onnx.opset if row.onnx else row.request.opset
 
 
-def _exporter(row: Row) -> str | None:
+def _exporter(row: ArtifactRow) -> str | None:
     return row.onnx.exporter if row.onnx else None
 
 
-def _benchmark_status(row: Row) -> str:
+def _benchmark_status(row: ArtifactRow) -> str:
     return row.stages["benchmark"].status.replace("_", " ")
 
 
-def _seconds_text(row: Row) -> str:
+def _seconds_text(row: ArtifactRow) -> str:
     return f"{summary.seconds(row):.1f}"
 
 

@@ -9,17 +9,17 @@ from dataclasses import dataclass
 
 from converter.display import summary
 from converter.model.job import Branch, Latency, OutputCheck
-from converter.model.manifest import Manifest, Row, awaits_benchmark
+from converter.model.manifest import ArtifactRow, Manifest, awaits_benchmark
 
 
 @dataclass(frozen=True)
 class Cause:
     """Rows that are not ok for the same reason; ``first`` speaks for all of them."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[ArtifactRow, ...]
 
     @property
-    def first(self) -> Row:
+    def first(self) -> ArtifactRow:
         return self.rows[0]
 
     @property
@@ -45,9 +45,9 @@ class Cause:
         return self.first.error.hint if self.first.error else ""
 
 
-def causes(rows: Iterable[Row]) -> list[Cause]:
+def causes(rows: Iterable[ArtifactRow]) -> list[Cause]:
     """Rows that are not ok by cause: what needs a look first, then the larger groups."""
-    groups: dict[tuple[str, str], list[Row]] = {}
+    groups: dict[tuple[str, str], list[ArtifactRow]] = {}
     for row in rows:
         if row.status != "ok":
             mark = row.error.fingerprint if row.error else summary.reason(row)
@@ -93,22 +93,22 @@ def _judged(manifest: Manifest) -> str:
     return f"{wrong} of {total} {'model' if total == 1 else 'models'} failed unexpectedly."
 
 
-def with_unreached(rows: Iterable[Row]) -> list[Row]:
+def with_unreached(rows: Iterable[ArtifactRow]) -> list[ArtifactRow]:
     """Rows that are ok and whose model has branches that no case reached; most of them first."""
     found = [row for row in rows if row.status == "ok" and unreached(row)]
     return sorted(found, key=lambda row: -len(unreached(row)))
 
 
-def unreached(row: Row) -> list[Branch]:
+def unreached(row: ArtifactRow) -> list[Branch]:
     return row.verify.domain.unreached if row.verify.domain else []
 
 
-def file_bytes(row: Row) -> int | None:
+def file_bytes(row: ArtifactRow) -> int | None:
     """Size of all files of the artifact."""
     return row.bytes if row.files else None
 
 
-def worst_output(row: Row) -> OutputCheck | None:
+def worst_output(row: ArtifactRow) -> OutputCheck | None:
     """The output that came closest to its tolerance, or went furthest beyond it.
 
     None where one could not even be compared: what came closest is not the worst then.
@@ -133,13 +133,13 @@ def share(output: OutputCheck) -> float:
     return math.inf if error else 0.0
 
 
-def providers(rows: Iterable[Row]) -> list[str]:
+def providers(rows: Iterable[ArtifactRow]) -> list[str]:
     """The execution providers that were timed or should have been, in their order."""
     names = (entry.provider for row in rows for entry in row.latency)
     return list(dict.fromkeys(names))
 
 
-def latency(row: Row, provider: str) -> Latency | None:
+def latency(row: ArtifactRow, provider: str) -> Latency | None:
     """The first record of a provider: that of the model's own shapes."""
     return next((entry for entry in row.latency if entry.provider == provider), None)
 
@@ -149,14 +149,14 @@ def short(provider: str) -> str:
     return provider.removesuffix("ExecutionProvider") or provider
 
 
-def measured(rows: Sequence[Row]) -> bool:
+def measured(rows: Sequence[ArtifactRow]) -> bool:
     return any(entry.status == "measured" for row in rows for entry in row.latency)
 
 
 _NOT_ASKED = "the run did not ask for it (benchmark=off)"
 
 
-def untimed(row: Row) -> str:
+def untimed(row: ArtifactRow) -> str:
     """Why a row has no record of any latency."""
     stage = row.stages["benchmark"]
     if stage.status == "not_requested":
@@ -168,7 +168,7 @@ def untimed(row: Row) -> str:
     return "the model was skipped" if row.status == "skipped" else "the model failed before it"
 
 
-def unmeasured(rows: Sequence[Row]) -> str:
+def unmeasured(rows: Sequence[ArtifactRow]) -> str:
     """Why there are no latencies, in one or two sentences."""
     reasons = {
         f"{short(entry.provider)} {entry.status}: {entry.reason or 'no reason was recorded'}"

@@ -9,7 +9,7 @@ from typing import Any
 
 from converter.display import columns, summary
 from converter.model.job import STAGES, Latency
-from converter.model.manifest import Row
+from converter.model.manifest import ArtifactRow
 from converter.plugins.reports import _facts
 from converter.plugins.reports._columns import number
 
@@ -30,17 +30,17 @@ class Figure:
     layout: dict[str, Any] = field(default_factory=dict)
 
 
-def figures(rows: Sequence[Row]) -> list[Figure]:
+def figures(rows: Sequence[ArtifactRow]) -> list[Figure]:
     return [_latencies(rows), _speedups(rows), _sizes(rows), _times(rows)]
 
 
-def _measured(row: Row) -> list[Latency]:
+def _measured(row: ArtifactRow) -> list[Latency]:
     """A row's first record of each provider, where it has figures."""
     firsts = {entry.provider: entry for entry in reversed(row.latency)}
     return [entry for entry in reversed(firsts.values()) if entry.p50_ms is not None]
 
 
-def _latencies(rows: Sequence[Row]) -> Figure:
+def _latencies(rows: Sequence[ArtifactRow]) -> Figure:
     name, title = "latency", "Latency for each provider"
     timed = [row for row in rows if _measured(row)]
     if not timed:
@@ -59,7 +59,7 @@ def _latencies(rows: Sequence[Row]) -> Figure:
     return Figure(name, title, caption, traces, _list_layout(shown, "milliseconds", "log"))
 
 
-def _speedups(rows: Sequence[Row]) -> Figure:
+def _speedups(rows: Sequence[ArtifactRow]) -> Figure:
     name, title = "speedup", "Speedup over PyTorch"
     timed = [row for row in rows if any(entry.speedup for entry in _measured(row))]
     if not timed:
@@ -86,7 +86,7 @@ def _speedups(rows: Sequence[Row]) -> Figure:
     return Figure(name, title, caption, traces, layout)
 
 
-def _no_speedup(rows: Sequence[Row]) -> str:
+def _no_speedup(rows: Sequence[ArtifactRow]) -> str:
     """Why there is no speedup of any model."""
     if not _facts.measured(rows):
         return _facts.unmeasured(rows)
@@ -98,7 +98,7 @@ def _no_speedup(rows: Sequence[Row]) -> str:
     )
 
 
-def _sizes(rows: Sequence[Row]) -> Figure:
+def _sizes(rows: Sequence[ArtifactRow]) -> Figure:
     name, title = "size", "Size against latency"
     timed = [row for row in rows if _measured(row) and _facts.file_bytes(row)]
     if not timed:
@@ -129,7 +129,7 @@ def _sizes(rows: Sequence[Row]) -> Figure:
     return Figure(name, title, "Both axes are logarithmic.", traces, layout)
 
 
-def _times(rows: Sequence[Row]) -> Figure:
+def _times(rows: Sequence[ArtifactRow]) -> Figure:
     name, title = "time", "Where the time went"
     total = sum(summary.seconds(row) for row in rows)
     if not total:
@@ -163,11 +163,11 @@ def _times(rows: Sequence[Row]) -> Figure:
     return Figure(name, title, caption + _cut("slowest", ran, shown), traces, layout)
 
 
-def _spent(row: Row, stage: str) -> float:
+def _spent(row: ArtifactRow, stage: str) -> float:
     return next((found.seconds or 0.0 for key, found in row.stages.items() if key == stage), 0.0)
 
 
-def _of(rows: Sequence[Row], provider: str) -> list[tuple[int, Latency]]:
+def _of(rows: Sequence[ArtifactRow], provider: str) -> list[tuple[int, Latency]]:
     """The measured records of one provider, with the place of their row."""
     return [
         (at, entry)
@@ -179,7 +179,7 @@ def _of(rows: Sequence[Row], provider: str) -> list[tuple[int, Latency]]:
 
 def _markers(
     provider: str,
-    rows: Sequence[Row],
+    rows: Sequence[ArtifactRow],
     points: Sequence[tuple[int, float | None]],
     unit: str,
 ) -> dict[str, Any]:
@@ -194,7 +194,7 @@ def _markers(
     }
 
 
-def _list_layout(rows: Sequence[Row], unit: str, scale: str) -> dict[str, Any]:
+def _list_layout(rows: Sequence[ArtifactRow], unit: str, scale: str) -> dict[str, Any]:
     """A line for each model, the first on top. Plotly reads markup in labels: it is escaped."""
     labels = [escape(columns.shorten(row.label, _LABEL_WIDTH)) for row in rows]
     return {
@@ -208,5 +208,5 @@ def _list_layout(rows: Sequence[Row], unit: str, scale: str) -> dict[str, Any]:
     }
 
 
-def _cut(which: str, rows: Sequence[Row], shown: Sequence[Row]) -> str:
+def _cut(which: str, rows: Sequence[ArtifactRow], shown: Sequence[ArtifactRow]) -> str:
     return "" if len(shown) == len(rows) else f"The {len(shown)} {which} of {len(rows)} models."

@@ -17,7 +17,7 @@ from plotly.offline import get_plotlyjs
 from converter.display import summary
 from converter.layout import delivery
 from converter.model import verified
-from converter.model.manifest import Manifest, Row
+from converter.model.manifest import ArtifactRow, Manifest
 from converter.model.plaintext import plain
 from converter.plugins.reports import _facts, _figures
 from converter.plugins.reports._columns import columns, number
@@ -118,7 +118,7 @@ def _duration(manifest: Manifest) -> str:
     return " ".join(f"{count} {unit}" for count, unit in parts if count) or "under a second"
 
 
-def _log_file(row: Row, directory: Path) -> str | None:
+def _log_file(row: ArtifactRow, directory: Path) -> str | None:
     """Path of a model's log relative to the run directory, if it is there and in it."""
     recorded = row.error.log if row.error and row.error.log else None
     path = directory / (recorded or f"{delivery.MODELS}/{row.label}/{delivery.LOG}")
@@ -126,7 +126,7 @@ def _log_file(row: Row, directory: Path) -> str | None:
     return str(path.relative_to(directory)) if inside and path.is_file() else None
 
 
-def _log(row: Row, directory: Path) -> str:
+def _log(row: ArtifactRow, directory: Path) -> str:
     """The last lines of a model's log, without what only a terminal understands."""
     found = _log_file(row, directory)
     if found is None:
@@ -141,7 +141,7 @@ def _log(row: Row, directory: Path) -> str:
     return "\n".join([line for line in lines if line.strip()][-_LOG_LINES:])
 
 
-def _again(row: Row, manifest: Manifest) -> str:
+def _again(row: ArtifactRow, manifest: Manifest) -> str:
     """The command that runs this model alone."""
     kept = [word for word in manifest.run.overrides if not word.startswith(_OWN)]
     return shlex.join(["python", "-m", "converter", *kept, f"select=[{row.name}]"])

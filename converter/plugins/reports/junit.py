@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 from converter.display import summary
 from converter.model.changes import Change
-from converter.model.manifest import Manifest, Row, awaits_benchmark
+from converter.model.manifest import ArtifactRow, Manifest, awaits_benchmark
 
 FILE = "junit.xml"
 
@@ -50,7 +50,7 @@ def render(manifest: Manifest, directory: Path) -> str:
     return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def _case(suite: ElementTree.Element, row: Row, experiment: str, directory: Path) -> None:
+def _case(suite: ElementTree.Element, row: ArtifactRow, experiment: str, directory: Path) -> None:
     case = ElementTree.SubElement(
         suite,
         "testcase",

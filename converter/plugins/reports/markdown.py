@@ -9,7 +9,7 @@ from pathlib import Path
 from converter.compare import wording
 from converter.display import latencies, summary
 from converter.model.changes import Comparison
-from converter.model.manifest import Manifest, Row
+from converter.model.manifest import ArtifactRow, Manifest
 from converter.plugins.reports import _facts
 
 FILE = "summary.md"
@@ -78,7 +78,7 @@ def _problems(title: str, causes: list[_facts.Cause], hints: bool = True) -> lis
     return lines
 
 
-def _unreached(rows: Sequence[Row]) -> list[str]:
+def _unreached(rows: Sequence[ArtifactRow]) -> list[str]:
     """What ``ok`` leaves open, in a line."""
     found = _facts.with_unreached(rows)
     if not found:
@@ -93,7 +93,7 @@ def _names(names: Sequence[str]) -> str:
     return ", ".join(map(code, names[:_NAMES])) + more
 
 
-def _latency(rows: Sequence[Row]) -> list[str]:
+def _latency(rows: Sequence[ArtifactRow]) -> list[str]:
     """Figures that are missing or doubtful, and remarks; nothing where there is none of it."""
     missing = latencies.not_measured(rows)
     lines = []

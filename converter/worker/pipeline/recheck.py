@@ -42,7 +42,7 @@ def run(job: Recheck, emit: Emit) -> JobResult:
     """Compute the reference from the source again and compare the file with it.
 
     Returns:
-        A result without an artifact; ``guilty_stage`` is ``runtime`` where the file is right
+        A result without an artifact; ``faulty_stage`` is ``runtime`` where the file is right
         without ONNX Runtime's optimisations.
     """
     torch.set_num_threads(job.threads)
@@ -102,7 +102,7 @@ def verify(
     provider: str = "cpu",
     parent: Path | None = None,
 ) -> Verdict:
-    """The verdict on a file, and the guilty stage where it is wrong.
+    """The verdict on a file, and the faulty stage where it is wrong.
 
     Args:
         parent: what it was made from, where it derives from another file.

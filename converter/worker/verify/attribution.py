@@ -1,4 +1,4 @@
-"""Which step is guilty when numbers differ: the export, the simplifier or the runtime."""
+"""Which step is at fault when numbers differ: the export, the simplifier or the runtime."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from converter.worker.onnxfile import checking, publishing, simplification, stru
 from converter.worker.reference.reference import References
 from converter.worker.verify.verification import Verdict, verify
 
-# Where the simplifier is guilty its work is taken back, and the file is right.
-_GUILTY = {
+# Where the simplifier is at fault its work is taken back, and the file is right.
+_ADVICE = {
     "export": "the export itself is wrong: an operator became another one",
     "runtime": "the file is right without ONNX Runtime's graph optimisations, and wrong with them: "
     "another version of ONNX Runtime may do better",
@@ -42,7 +42,7 @@ def prove(
     parameters: Mapping[str, Array],
     told: Mapping[str, str],
 ) -> Proof:
-    """Verify ``final``; where it fails, fall back to the unsimplified export and name the guilty.
+    """Verify ``final``; where it fails, fall back to the plain export and name the step at fault.
 
     The export is judged first: where it is wrong itself, nothing that follows can be right. Where
     it is right, the simplifier or ONNX Runtime's optimisations have spoiled it.
@@ -59,8 +59,8 @@ def prove(
     # The same file without ONNX Runtime's optimisations: right there means they are at fault.
     plain = verify(final, references, job, parameters=parameters, optimise=False, graph=graph)
     if simplify is None or not simplify.applied:
-        guilty: FaultyStage = "export" if plain.error else "runtime"
-        return Proof(blamed(verdict, guilty), simplify, graph)
+        faulty: FaultyStage = "export" if plain.error else "runtime"
+        return Proof(blamed(verdict, faulty), simplify, graph)
     simplify = simplification.reverted(simplify, verdict.error.message)
     model = checking.exported(raw, job, references.cases)
     publishing.save(model, final, job.export, told)
@@ -73,10 +73,10 @@ def prove(
     return Proof(blamed(verdict, "export" if plain.error else "runtime"), simplify, graph)
 
 
-def blamed(verdict: Verdict, guilty: FaultyStage) -> Verdict:
-    """The verdict with its guilty stage, which is the hint where there is none."""
-    record = verdict.record.model_copy(update={"guilty_stage": guilty})
+def blamed(verdict: Verdict, faulty: FaultyStage) -> Verdict:
+    """The verdict with its faulty stage, which is the hint where there is none."""
+    record = verdict.record.model_copy(update={"faulty_stage": faulty})
     error = verdict.error
     if error is not None and not error.hint:
-        error = StageError(error.code, error.message, _GUILTY.get(guilty, ""))
+        error = StageError(error.code, error.message, _ADVICE.get(faulty, ""))
     return replace(verdict, record=record, error=error)
