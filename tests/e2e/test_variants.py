@@ -74,6 +74,12 @@ def test_every_model_has_a_verified_float16_file(
     wrong = converter_command("verify", "one", "simple_cnn/fp16", "--model", "wrong.onnx")
     assert wrong.returncode == 1
     assert "VERIFY_VALUE" in wrong.stdout
+    shown = converter_command("inspect", "one", "simple_cnn/fp16", "--no-nodes")
+    assert "float16" in shown.stdout, shown.stderr
+    beside = converter_command("inspect", "one", "simple_cnn", "--diff", "simple_cnn/fp16")
+    assert "Cast" in beside.stdout, beside.stderr
+    planned = converter_command("plan", *_RUN)
+    assert "stored   simple_cnn/fp16" in planned.stdout, planned.stdout
     replayed = converter_command("replay", "one", "simple_cnn/fp16")
     assert replayed.returncode == 0, replayed.stdout + replayed.stderr
     assert "simple_cnn/fp16: ok" in replayed.stdout

@@ -47,6 +47,19 @@ def recorded_job(command: str, run: Path, name: str) -> Job:
     return job
 
 
+def published(command: str, run: Path, name: str, hint: str = "") -> Path:
+    """The file of an artifact in its run.
+
+    Raises:
+        ConfigError: there is no such run or artifact, or it has no file.
+    """
+    job = recorded_job(command, run, name)
+    path = run / delivery.MODELS / job.label / job.target
+    if not path.is_file():
+        raise usage(command, f"{name} has no published file in {run}.", hint)
+    return path
+
+
 def elsewhere(job: Job, folder: Path) -> dict[str, Any]:
     """The job, to be done outside its run: with files in ``folder``, using the current trust."""
     changed = {

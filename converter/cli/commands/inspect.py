@@ -1,5 +1,7 @@
 """``python -m converter inspect MODEL.onnx [--diff OTHER.onnx]``: what an ONNX file holds.
 
+``inspect RUN_DIR NAME[/ARTIFACT] [--diff NAME[/ARTIFACT]]`` looks at published files of a run.
+
 Nothing is run, and external data is opened only to compare it and only in the folder of the model,
 so a file from a stranger may be looked at.
 """
@@ -13,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from converter.cli.commands._arguments import onnx_file, usage
+from converter.cli.commands._recorded import published
 from converter.inspection import difference, sidebyside, text
 from converter.inspection.content import Content
 from converter.model.errors import ExitCode, StageError
 
-SUMMARY = "what an ONNX file holds: MODEL.onnx [--diff OTHER.onnx] [--json]"
+SUMMARY = "what a file holds: MODEL.onnx, or RUN_DIR NAME [--diff OTHER] [--json]"
 
 _CONTENT: dict[str, Any] = {"nodes": True, "functions": {"__all__": {"nodes"}}}
 _PAIR: dict[str, Any] = {"nodes": True, "before": {"nodes"}, "after": {"nodes"}}
@@ -39,14 +42,20 @@ def main(argv: Sequence[str]) -> int:
         ConfigError: a file is missing, damaged or not ONNX.
     """
     parser = argparse.ArgumentParser(prog="python -m converter inspect", description=SUMMARY)
-    parser.add_argument("model", metavar="MODEL.onnx", type=Path)
+    parser.add_argument("model", metavar="MODEL.onnx", type=Path, help="or a run directory")
     parser.add_argument(
-        "--diff", metavar="OTHER.onnx", type=Path, help="what this file has (+) and MODEL has (-)"
+        "name", metavar="NAME", nargs="?", help="of a run: the model, or NAME/ARTIFACT"
+    )
+    parser.add_argument(
+        "--diff", metavar="OTHER", type=Path, help="what this file, or name, has (+) and not (-)"
     )
     parser.add_argument("--no-nodes", action="store_true", help="leave out the lists of nodes")
     parser.add_argument("--json", action="store_true", help="one JSON object")
     arguments = parser.parse_args(argv)
     paths = [arguments.model, *([arguments.diff] if arguments.diff else [])]
+    if arguments.name is not None:
+        names = [arguments.name, *(str(path) for path in paths[1:])]
+        paths = [published("inspect", arguments.model, name) for name in names]
     contents = [_read(onnx_file("inspect", path), len(paths) > 1) for path in paths]
     nodes = not arguments.no_nodes
     shown = contents[0] if len(contents) == 1 else difference.compare(*contents)

@@ -16,10 +16,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from converter.cli.commands._arguments import onnx_file, usage
+from converter.cli.commands._arguments import onnx_file
 from converter.cli.commands._recorded import (
     elsewhere,
     package_changes,
+    published,
     recorded_job,
     recorded_result,
 )
@@ -70,11 +71,7 @@ def _file(run: Path, job: Job, model: Path | None) -> Path:
     """The file to verify."""
     if model is not None:
         return onnx_file("verify", model)
-    published = run / delivery.MODELS / job.label / job.target
-    if not published.is_file():
-        message = f"{job.label} has no published file in {run}."
-        raise usage("verify", message, "Name one with --model FILE.")
-    return published
+    return published("verify", run, job.label, "Name one with --model FILE.")
 
 
 def _parent(run: Path, job: Job) -> Path | None:
