@@ -357,8 +357,8 @@ def with_partial_results(found: Manifest, directory: Path) -> Manifest:
     """A manifest with the models that its run had finished when it was killed."""
     if found.run.finished_at is not None:
         return found
-    done = last_rows(directory)
-    models = [done.get(row.name, row) for row in found.models]
+    done = {row.label: row for model in last_rows(directory).values() for row in model.rows}
+    models = models_of(done.get(row.label, row) for row in found.rows)
     run = found.run.model_copy(update={"counts": counts(models)})
     return found.model_copy(update={"models": models, "run": run})
 

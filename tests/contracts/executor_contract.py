@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -125,6 +126,19 @@ class ExecutorContract:
         assert "remove it" in error.hint
         assert results["m1"].status == "ok"
         assert [path.name for path in target.iterdir()] == ["file"]
+
+    def test_a_job_that_is_added_while_it_runs_comes_last(self, tmp_path: Path) -> None:
+        first, second, third = self.jobs(tmp_path, "ok", "ok", "ok")
+        waiting = deque([first, second])
+        done = []
+        for event in self.executor(ENTRY).run(waiting):
+            if isinstance(event, Finished):
+                done.append(event.result.name)
+                if event.result.name == first.name:
+                    waiting.append(third)
+        assert sorted(done[:2]) == [first.name, second.name]
+        assert done[2:] == [third.name]
+        assert not waiting
 
     def test_no_jobs_no_events(self) -> None:
         assert self.events([]) == []
