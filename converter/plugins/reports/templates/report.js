@@ -59,7 +59,8 @@ function filter() {
     row.hidden = !(fits && wanted.every((word) => words.includes(word)));
     shown += !row.hidden;
   }
-  document.getElementById("shown").textContent = `${shown} of ${searched.size} models`;
+  const what = document.getElementById("shown").dataset.what;
+  document.getElementById("shown").textContent = `${shown} of ${searched.size} ${what}`;
 }
 
 search.addEventListener("input", filter);
