@@ -42,7 +42,11 @@ _NOT_REQUEST = {
 }  # fmt: skip
 # What decides how a file that exists is changed and judged.
 _DERIVED = ("onnx", "onnxruntime", "onnxruntime-gpu", "numpy")
-_PLUGINS = ("exporters", "simplifiers", "variants", "providers")
+_PLUGINS = ("exporters", "simplifiers", "providers")
+# How a variant is made and judged is no part of the file that it is made from.
+_OF_VARIANTS = (
+    "worker/pipeline/derive.py", "worker/verify/overflow.py", "worker/verify/rounded_weights.py",
+)  # fmt: skip
 _SHOWN = 3
 _WIDTH = 40
 
@@ -230,12 +234,13 @@ def _without_paths(value: Any) -> Any:
 
 def _own_code(job: Job) -> Parts:
     """The code of the converter, and that of the plugins that make the file."""
+    parts: Parts = {"converter": _worker_code()}
     if isinstance(job, Derived):
         used = [loader.found("variants").get(job.plugin)]
+        parts["converter variants"] = _shared_code("variants")
     else:
         used = [loader.found("exporters").get(name) for name in job.exporters]
         used += [loader.found("simplifiers").get(job.simplifier)] if job.simplifier else []
-    parts: Parts = {"converter": _worker_code()}
     for plugin in used:
         path = plugin.path() if plugin is not None else None
         if plugin is None or path is None or not path.is_file():
@@ -252,11 +257,24 @@ def _worker_code() -> str:
 
     What the plugins of a folder share has a name that begins with an underscore.
     """
-    code = hashlib.sha256()
     worker, plugins, model = (_PACKAGE / name for name in ("worker", "plugins", "model"))
+    others = {_PACKAGE / name for name in _OF_VARIANTS}
     paths = [p for p in sorted(worker.rglob("*.py")) if p.parent != worker / "benchmark"]
+    paths = [path for path in paths if path not in others]
     paths += [p for kind in _PLUGINS for p in sorted((plugins / kind).glob("_*.py"))]
     paths += [plugins / "providers" / "cpu.py", model / "job.py", model / "spec.py"]
+    return _hash(paths)
+
+
+@cache
+def _shared_code(kind: str) -> str:
+    """One hash of what the plugins of a folder share, and of what judges variants alone."""
+    paths = sorted((_PACKAGE / "plugins" / kind).glob("_*.py"))
+    return _hash([*paths, *(_PACKAGE / name for name in _OF_VARIANTS)])
+
+
+def _hash(paths: Sequence[Path]) -> str:
+    code = hashlib.sha256()
     for path in paths:
         code.update(f"{path.relative_to(_PACKAGE)} {files.sha256(path)}\n".encode())
     return code.hexdigest()

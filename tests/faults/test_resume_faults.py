@@ -27,7 +27,8 @@ pytestmark = [pytest.mark.faults, pytest.mark.e2e]
 MODELS = [
     "+models.one={source: single_conv}",
     "+models.cnn={source: simple_cnn, export: {external_data: always}}",
-    "+models.wrong={source: simple_cnn, inputs: {image: {shape: [1, 3, 7, 7]}}}",
+    "+models.wrong={source: simple_cnn, inputs: {image: {shape: [1, 3, 7, 7]}}, variants: [fp16]}",
+    "+models.half={source: simple_cnn, variants: [fp16]}",
     "+models.two={source: single_conv, simplify: false}",
     "+models.known={source: simple_cnn, inputs: {image: {shape: [1, 3, 7, 7]}},"
     " expect: {status: failed, code: FORWARD, reason: too small}}",
@@ -125,11 +126,11 @@ def normalised(directory: Path) -> dict[str, Any]:
         del found["run"][key]
     for model in found["models"]:
         del model["failing_since"]
-        (row,) = model["artifacts"]
-        del row["attempts"], row["latency"], row["failing_since"]
-        row["stages"]["benchmark"]["warnings"] = []  # such as of a busy machine
-        for stage in row["stages"].values():
-            del stage["seconds"], stage["peak_rss_bytes"]
+        for row in model["artifacts"]:
+            del row["attempts"], row["latency"], row["failing_since"]
+            row["stages"]["benchmark"]["warnings"] = []  # such as of a busy machine
+            for stage in row["stages"].values():
+                del stage["seconds"], stage["peak_rss_bytes"]
     return found
 
 
@@ -137,11 +138,12 @@ def check_files(directory: Path) -> None:
     """P1: a file under a final name has the hash that its row, or its result, records."""
     rows = {}
     if (directory / "manifest.json").exists():
-        rows = {row.name: row for row in manifest.read(directory).rows}
-    for folder in (directory / "models").glob("*"):
+        rows = {row.label: row for row in manifest.read(directory).rows}
+    models = directory / "models"
+    for folder in [*models.glob("*"), *models.glob("*/*/")]:
         for path in folder.glob("*.json"):
             json.loads(path.read_text())
-        row = rows.get(folder.name)
+        row = rows.get(str(folder.relative_to(models)))
         if row is not None and row.status == "ok":
             assert row.files
             for part in row.files:
@@ -225,8 +227,8 @@ def test_a_store_that_a_killed_run_shared_is_whole(home: Folder, whole: Whole) -
     assert code == 1, output
     expected, found = whole.manifest("stored"), normalised(home.path / "second")
     for model in [*expected["models"], *found["models"]]:
-        (row,) = model["artifacts"]
-        del row["cached"], row["cache_miss_reason"]
+        for row in model["artifacts"]:
+            del row["cached"], row["cache_miss_reason"]
     assert found == expected
     code, output = home.done("store", "verify", "--path", "stores/shared")
-    assert (code, output) == (0, "3 entries: 3 whole, 0 damaged\n")
+    assert (code, output) == (0, "5 entries: 5 whole, 0 damaged\n")

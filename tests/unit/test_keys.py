@@ -17,8 +17,8 @@ import pytest
 
 import registry
 from converter.layout import environment
-from converter.model.job import Job
-from converter.plan import keys, reads, sources
+from converter.model.job import FileInfo, Job, Variant
+from converter.plan import keys, reads, sources, variants
 from converter.plan.keys import Keys
 
 PACKAGES = {"torch": "2.15.0", "onnx": "1.23.2", "onnxsim": "0.8.1", "timm": None}
@@ -259,6 +259,47 @@ def test_the_code_that_exporters_share_counts(
     before = key_of(job)
     (package / "plugins/exporters/_symbolics.py").write_text("# other")
     said = keys.difference(before.parts, key_of(job).parts)
+    assert said == "the converter's own code changed"
+
+
+HALF = Variant(
+    id="half", plugin="fp16", format="onnx", precision="float16", optional=False, cast_io=False,
+    options={"keep_io_types": True},
+)  # fmt: skip
+
+
+def derived(make: Make, sha256: str = "a", **changes: Any) -> Job:
+    variant = HALF.model_copy(update=changes)
+    (stub,) = variants.jobs_of(make({"registry": "srcnn"}, variants=[variant]))
+    return variants.from_parent(stub, [FileInfo(path="m.onnx", bytes=1, sha256=sha256)])
+
+
+def test_the_key_of_a_variant_is_made_of_its_parent_and_its_plugin(make: Make) -> None:
+    before = key_of(derived(make))
+    assert before == key_of(derived(make, optional=True))
+    assert key_of(make({"registry": "srcnn"})).digest != before.digest
+    for changed, said in (
+        (derived(make, "b"), "what it is made from changed"),
+        (derived(make, options={"keep_io_types": False}), "options changed"),
+        (derived(make, rtol=1e-3), "verify changed"),
+    ):
+        assert keys.difference(before.parts, key_of(changed).parts) == said
+    assert not any(name.startswith(("file ", "package torch")) for name in before.parts)
+
+
+def test_the_code_of_a_variant_rebuilds_no_model(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "converter"
+    shutil.copytree(keys._PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(keys, "_PACKAGE", package)
+    for name in ("_worker_code", "_shared_code"):
+        monkeypatch.setattr(keys, name, getattr(keys, name).__wrapped__)
+    model, half = make({"registry": "srcnn"}, variants=[HALF]), derived(make)
+    before = key_of(model), key_of(half)
+    (package / "plugins/variants/_float16.py").write_text("# other")
+    assert key_of(model).digest == before[0].digest == key_of(make({"registry": "srcnn"})).digest
+    said = keys.difference(before[1].parts, key_of(half).parts)
     assert said == "the converter's own code changed"
 
 
