@@ -9,6 +9,7 @@ from onnx import ModelProto, TensorProto
 
 from converter.model.errors import Code, StageError
 from converter.model.job import CheckRecord, Job
+from converter.plugins import providers
 from converter.worker.onnxfile import precision as held
 from converter.worker.reference.reference import Reference, References
 from converter.worker.verify import overflow, rounded_weights
@@ -74,7 +75,7 @@ def judged(
     """
     if job.precision == FULL:
         return verdict
-    emulated = provider == "cpu"
+    emulated = providers.load(provider).DEVICE == "cpu"
     record = verdict.record.model_copy(update={"arithmetic": "emulated" if emulated else "native"})
     verdict = replace(verdict, record=record)
     if verdict.error is not None or parent is None:
