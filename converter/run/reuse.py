@@ -147,7 +147,7 @@ class CacheSession:
             return None
 
     def references(self, job: Job, folder: Path) -> FileInfo | None:
-        """Put what the variants of a stored file are verified on into a folder.
+        """Put what the variants of a stored file are verified on into a folder, if it is there.
 
         Raises:
             OSError: it cannot be written.
@@ -157,7 +157,10 @@ class CacheSession:
         if self._store is None or stored is None or kept is None:
             return None
         folder.mkdir(parents=True, exist_ok=True)
-        self._store.copy(stored, kept, folder)
+        try:
+            self._store.copy(stored, kept, folder)
+        except FileNotFoundError:  # concurrent garbage collection
+            return None
         return kept
 
     def has(self, job: Job) -> bool:
