@@ -110,6 +110,24 @@ def test_a_variant_is_resumed_by_itself(converter_command: Command, tmp_path: Pa
     assert after["simple_cnn"]["cached"] is False  # its row stayed
 
 
+def test_a_damaged_entry_of_a_variant_is_made_again(
+    converter_command: Command, tmp_path: Path
+) -> None:
+    words = (*_RUN, "select=[single_conv]")
+    assert converter_command(*words, "hydra.run.dir=one").returncode == 0
+    (kept,) = (tmp_path / "outputs/.store").glob("*/single_conv.fp16.onnx")
+    data = bytearray(kept.read_bytes())
+    data[-1] ^= 1
+    kept.chmod(0o644)
+    kept.unlink()  # it is linked to the file of the run
+    kept.write_bytes(data)
+    done = converter_command(*words, "hydra.run.dir=two")
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = rows(tmp_path / "two")
+    assert (found["single_conv"]["cached"], found["single_conv/fp16"]["cached"]) == (True, False)
+    assert found["single_conv/fp16"]["cache_miss_reason"].startswith("the stored entry is damaged")
+
+
 def test_without_its_parent_there_is_no_variant(converter_command: Command, tmp_path: Path) -> None:
     done = converter_command(*_RUN, "++models.simple_cnn.kwargs={nope: 1}", "hydra.run.dir=one")
     found = rows(tmp_path / "one")
