@@ -103,8 +103,10 @@ def _tensors(model: ModelProto, job: Job, runs: Sequence[Run]) -> Iterator[_Tens
             arrays = [run.inputs[name] for run in runs]
             yield _Tensor("input", name, given[name], arrays, job.dynamic_axes.get(name, {}))
     for place, value in enumerate(model.graph.output):
+        # One output too many has an error of its own, which counts them.
         if value.type.HasField("tensor_type") and all(place < len(run.outputs) for run in runs):
             name = job.outputs[place] if place < len(job.outputs) else value.name
+            # The axes go by name: of an output that is called like an input they are the input's.
             axes = {} if name in job.inputs else job.dynamic_axes.get(name, {})
             yield _Tensor("output", name, value, [run.outputs[place] for run in runs], axes)
 
@@ -140,6 +142,7 @@ class _Symbols:
         if symbol in self._sizes:
             return self._sizes[symbol]
         try:
+            # Parsed and never evaluated: the text stands in a file that anybody may have made.
             value = self._value(ast.parse(symbol, mode="eval").body)
         except (SyntaxError, ValueError, KeyError, RecursionError):
             return None
@@ -219,6 +222,7 @@ def _correct_axis(tensor: _Tensor, axis: int, symbols: _Symbols, taken: set[str]
     offered = [symbol for symbol in (declared, dim.dim_param) if symbol]
     if not offered:
         return
+    # What was declared comes first; the exporter's own symbol is the next best that is true.
     for symbol in offered:
         if symbols.hold(symbol, sizes, place):
             dim.dim_param = symbol

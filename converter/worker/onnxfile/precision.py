@@ -142,6 +142,7 @@ def _node_types(graph: GraphProto, outer: dict[str, int]) -> Iterator[set[int]]:
     }
     for node in graph.node:
         inner = list(subgraphs(node))
+        # An If or a Loop computes nothing itself: the nodes of its bodies are counted.
         if node.op_type not in _IDLE and not inner:
             yield {known.get(name, 0) for name in (*node.input, *node.output)} & _FLOATS
         for body in inner:

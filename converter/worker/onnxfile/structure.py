@@ -33,9 +33,11 @@ def read(path: Path) -> ModelProto:
         StageError: CHECKER, when it is damaged or not ONNX.
     """
     try:
+        # With the format stated, or onnx reads a file called `.json` or `.txt` as text.
         model = onnx.load(path, format="protobuf", load_external_data=False)
     except (OSError, DecodeError) as error:
         raise StageError(Code.CHECKER, f"{path} is damaged or not ONNX: {error}") from error
+    # Protobuf takes an empty file for a message without fields.
     if not model.ir_version:
         raise StageError(Code.CHECKER, f"{path} is damaged or not ONNX: it holds no model")
     return model
@@ -52,6 +54,7 @@ def tensor_bytes(tensor: TensorProto) -> int:
 
 def weight_bytes(model: ModelProto) -> int:
     """Bytes of all tensors: initializers and constants, those of subgraphs too."""
+    # An attribute that holds no tensor gives an empty one, of type 0.
     return sum(tensor_bytes(tensor) for tensor in tensors(model) if tensor.data_type)
 
 
@@ -134,6 +137,7 @@ def graft(model: ModelProto, bare: ModelProto) -> ModelProto:
             inputs.append(value)
         elif [dim.dim_value for dim in value.type.tensor_type.shape.dim] != list(tensor.dims):
             raise ValueError(f"initializer {value.name} changed its shape")
+    # The simplifier may have folded weights away.
     used = set(references(bare.graph)) | declared
     for index in reversed(range(len(model.graph.initializer))):
         name = model.graph.initializer[index].name
@@ -319,6 +323,7 @@ def name_outputs(model: ModelProto, names: Sequence[str]) -> None:
         return
     for value, name in zip(model.graph.output, names, strict=True):
         if value.name != name and value.name.isdecimal():
+            # Not renamed: other nodes may read the constant by its number.
             node = onnx.helper.make_node("Identity", [value.name], [name])
             model.graph.node.append(node)
             value.name = name

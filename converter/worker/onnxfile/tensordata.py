@@ -56,6 +56,7 @@ class TensorData:
             return None
         path = self._folder / location
         try:
+            # A model from anywhere must not make us read other files, through `../` or a link.
             if not path.resolve().is_relative_to(self._folder.resolve()):
                 self.unread[location] = "lies outside of the model's folder"
             elif not path.is_file():  # a pipe would wait for ever

@@ -128,6 +128,7 @@ class Recorder:
         self.caught[name] = list(caught)
         for warning in caught:
             text = f"{warning.category.__name__}: {warning.message}"
+            # Recorded warnings are not printed, and the log should have them with their line.
             sys.stderr.write(f"{warning.filename}:{warning.lineno}: {text}\n")
             notes.append(" ".join(text.split())[:_MAX_MESSAGE])
         self.records[name] = StageRecord(

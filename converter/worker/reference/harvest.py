@@ -78,6 +78,7 @@ def _all(model: Any, codes: Iterable[CodeType]) -> Iterator[float]:
     for code in codes:
         yield from numbers_in(code.co_consts)
     for module in _own_modules(model):
+        # A limit may stand in the class body as well.
         yield from numbers_in([*vars(module).values(), *vars(type(module)).values()])
     for key in _keys(model):
         yield from key
