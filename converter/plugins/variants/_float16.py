@@ -239,6 +239,7 @@ class _Survey:
         if reach and node not in self.precise:
             self.precise.add(node)
             for body in bodies:
+                # Once more, since its nodes were judged as float16.
                 self.visit(body, True)
 
     def _blocked(self, node: ir.Node) -> bool:
@@ -432,6 +433,7 @@ class _Rewriting:
         """Rewrite a graph and its subgraphs."""
         for value in list(_values(graph)):
             self._retype(value)
+        # As they are now: casts that are added need no casts themselves.
         nodes = list(graph)
         self._outputs(graph, self._typing.boundary(owner))
         for node in nodes:

@@ -104,6 +104,7 @@ def pair(members: Places, expected: Sequence[Array], actual: Sequence[Array]) ->
     left: list[int] = []
     right: list[int] = []
     free_left, free_right = np.ones(distance.shape[0], bool), np.ones(distance.shape[1], bool)
+    # Stable, so that equal distances are paired alike in every run.
     for flat in np.argsort(distance, axis=None, kind="stable"):
         row, column = divmod(int(flat), distance.shape[1])
         if not np.isfinite(distance[row, column]):
