@@ -195,6 +195,7 @@ class _Survey:
         for value in _values(graph):
             if value.name in known:
                 self.types[value] = known[value.name].tensor_type.elem_type
+        # Inference adds types and leaves the nodes in place: both can be walked in step.
         for node, twin in zip(graph, inferred.node, strict=True):
             for inner, body in zip(_subgraphs(node), precision.subgraphs(twin), strict=True):
                 self.read_types(inner, body)

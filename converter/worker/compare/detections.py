@@ -236,6 +236,7 @@ def _seen(
     seen = np.zeros(len(rows[0]), bool)
     for index, (left, right) in enumerate(zip(*rows, strict=True)):
         own = edge.of == left
+        # PyTorch's own list is one of the runs; without another there is nothing to explain.
         seen[index] = own.any() and all(
             _each_within(
                 np.concatenate([expected[place][left : left + 1], edge.rows[place][own]]),

@@ -336,6 +336,7 @@ def _apart(found: np.generic, expected: np.generic) -> str:
     """Both numbers, with as many digits as tell them apart."""
     if expected.dtype.kind != "f":
         return f"{int(found)}, PyTorch gives {int(expected)}"
+    # Nine digits tell any two numbers of float32 apart, 17 those of float64.
     for digits in (6, 9, 17):
         shown = f"{float(found):.{digits}g}", f"{float(expected):.{digits}g}"
         if shown[0] != shown[1]:

@@ -96,6 +96,7 @@ def _integer_bounds(name: str, spec: InputSpec, dtype: np.dtype) -> tuple[int, i
             )
     if spec.low is None:
         high = _INTEGER_SPAN // 2 if spec.high is None else int(spec.high)
+        # Unsigned types have no half below zero.
         low = max(high - _INTEGER_SPAN, least) if least else 0
     else:
         low = int(spec.low)

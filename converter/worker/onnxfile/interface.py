@@ -191,6 +191,7 @@ def correct(model: ModelProto, job: Job, runs: Sequence[Run]) -> None:
     kept is left open: exporters write that of the example where it depends on values. A declared
     axis that is a number stays, for ``judge`` to tell.
     """
+    # First the declared names, for which dynamo has its own (`s77`).
     structure.name_axes(model, job.dynamic_axes)
     symbols = _Symbols(job, runs)
     taken = structure.symbols(model) | {*symbols.requested}
@@ -248,6 +249,7 @@ def judge(model: ModelProto, job: Job, runs: Sequence[Run]) -> StageError | None
     Returns:
         OUTPUT_STRUCTURE, or DIM_SPECIALISED for a declared axis that is a number in the file.
     """
+    # Rank comes first: with other axes there are no sizes to compare.
     wrong = mistyped(model, job, runs)
     if wrong is not None:
         return wrong

@@ -62,6 +62,7 @@ def infer_types(model: ModelProto) -> ModelProto:
     Raises:
         ValueError: types contradict each other.
     """
+    # Weights have no say in types, and onnx infers none for a model over 2 GiB in memory.
     bare = structure.skeleton(model)
     if bare.functions:
         bare = inliner.inline_local_functions(bare)

@@ -69,6 +69,7 @@ def tell(path: Path, told: Mapping[str, str]) -> None:
 
 
 def _tell(model: ModelProto, told: Mapping[str, str]) -> None:
+    # The ONNX checker refuses a key that stands twice.
     for index in reversed(range(len(model.metadata_props))):
         if model.metadata_props[index].key in told:
             del model.metadata_props[index]

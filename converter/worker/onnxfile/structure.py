@@ -33,7 +33,7 @@ def read(path: Path) -> ModelProto:
         StageError: CHECKER, when it is damaged or not ONNX.
     """
     try:
-        # With the format stated, or onnx reads a file called `.json` or `.txt` as text.
+        # With the format stated, or onnx reads a file called `.json` or `.pbtxt` as text.
         model = onnx.load(path, format="protobuf", load_external_data=False)
     except (OSError, DecodeError) as error:
         raise StageError(Code.CHECKER, f"{path} is damaged or not ONNX: {error}") from error
@@ -68,6 +68,7 @@ def skeleton(model: ModelProto) -> ModelProto:
     for tensor in model.graph.initializer:
         if not _heavy(tensor):
             bare.graph.initializer.append(tensor)
+        # With `keep_initializers_as_inputs` it is an input already.
         elif tensor.name not in declared:
             bare.graph.input.append(
                 onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
@@ -268,6 +269,7 @@ def symbolic_axes(
             symbol = rename(size) if isinstance(size, str) else None
             if symbol == size and symbol in stated:  # the file means another axis by it
                 symbol = None
+            # Only what can be fed can be tried at other sizes.
             if symbol is None and not isinstance(size, int) and value in inputs:
                 symbol = f"{value.name}_dim_{axis}"
             if symbol is not None:

@@ -38,6 +38,7 @@ class TensorData:
         if not uses_external_data(tensor):
             return hashlib.sha256(stored(tensor)).hexdigest()
         info: Any = ExternalDataInfo(tensor)  # its stubs know offset and length as None only
+        # Tensors may share a place of the file, which is read once.
         key = (info.location, info.offset or 0, size(tensor))
         if key not in self._hashes:
             self._hashes[key] = self._external(*key)

@@ -88,6 +88,7 @@ def run(job: Job, emit: Emit, on_error: OnError | None = None) -> JobResult:
     Returns:
         The result; its artifact lies in ``job.staging_dir``, paths relative to that.
     """
+    # torch would take all cores, where its idle threads spin against those of ONNX Runtime.
     torch.set_num_threads(job.threads)
     head = Recorder(job, emit, loading.describe, on_error)
     loaded: Loaded | None = None

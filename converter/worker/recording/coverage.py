@@ -126,6 +126,7 @@ def noted(path: str) -> bool:
 
 @cache
 def _watched(path: str) -> bool:
+    # `<string>` and its like are made at run time: there is no line to name.
     if path.startswith("<") or path.startswith(_LIBRARIES) or is_standard(path):
         return False
     return not Path(path).is_relative_to(_PACKAGE)
@@ -373,6 +374,7 @@ def _uses(code: CodeType, position: Any) -> tuple[tuple[str, str], ...]:
     condition = subject or _condition(_segment(code.co_filename, position))
     if condition is None:
         return ()
+    # What a module holds is fixed by its configuration: `self` does not speak of the input.
     local = {*code.co_varnames, *code.co_cellvars, *code.co_freevars} - {"self"}
     found: dict[str, str] = {}
     for name, how in _mentions(condition):

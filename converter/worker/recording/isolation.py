@@ -95,6 +95,7 @@ def _in_child(work: Callable[[], None], memory_bytes: int, log: Path) -> None:
         if status:
             # To the descriptor: sys.stderr may be the parent's, and lead elsewhere.
             os.write(2, traceback.format_exc().encode())
+        # Past `atexit` and the buffers, which are copies of the parent's.
         os._exit(status)
 
 

@@ -211,7 +211,7 @@ def _ranges(job: Job, value: str | None) -> str:
 def _reset_peak() -> None:
     """Start a new high-water mark of resident memory, where Linux allows it."""
     try:
-        Path("/proc/self/clear_refs").write_text("5")
+        Path("/proc/self/clear_refs").write_text("5")  # 5: the peak alone, see proc(5)
     except OSError:
         return
 

@@ -92,9 +92,10 @@ def _depth(operator: str, args: tuple[Any, ...]) -> int:
     if "convolution" in operator and len(tensors) > 1:
         return max(1, tensors[1].numel() // max(1, tensors[1].shape[0]))
     if "mm" in operator and tensors:
+        # The rows of the last matrix are what each sum runs over.
         return max(1, tensors[-1].shape[-2] if tensors[-1].dim() > 1 else 1)
     if "attention" in operator and len(tensors) > 1:
-        return 2 * max(1, tensors[1].shape[-2])
+        return 2 * max(1, tensors[1].shape[-2])  # scores, and the sum of values
     return 1
 
 

@@ -97,6 +97,7 @@ class Exploration:
         left = passes
         for offered, patience in (
             (required, None),
+            # In turn, so that many limits of one kind do not take the budget of the others.
             (cases.in_turn([together, cheap, promising, values]), None),
             (dear, None),
             (usual, _PATIENCE),

@@ -131,6 +131,7 @@ def _script_constants(model: Any) -> Iterator[float]:
     """Literals of scripted code."""
     if not isinstance(model, torch.jit.ScriptFunction | torch.jit.ScriptModule):
         return
+    # Inlined, so that literals of called functions and submodules are in it.
     graph: Any = model.inlined_graph
     for node in graph.findAllNodes("prim::Constant"):
         kind = node.kindOf("value") if node.hasAttribute("value") else ""

@@ -199,7 +199,7 @@ def _keep_noise(noise: Noise, key: str, arrays: dict[str, Array]) -> dict[str, A
     for n, part in enumerate(noise.parts):
         for axis, values in part.slices.items():
             arrays[f"{key}.slices.{n}.{axis}"] = np.asarray(values)
-    # All runs are made now: whoever reads this cannot run the model.
+    # Made now, since whoever reads this cannot run the model; it does without `_MORE_RUNS`.
     edge = noise.edge(detections.RUNS)
     for place, rows in edge.rows.items():
         arrays[f"{key}.edge.{place}"] = rows

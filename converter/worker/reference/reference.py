@@ -81,6 +81,7 @@ class References:
 
     cases: list[Reference] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
+    # References that were read from a file have no model to run: they repeat what they hold.
     rerun: Callable[[Reference], list[Array]] = lambda item: item.outputs
     measure: Callable[[Reference, bool, str], Noise] = lambda item, exact, precision: Noise.none(
         len(item.outputs), numerics.BOUNDS[precision]

@@ -199,6 +199,7 @@ def _check_kwargs(builder: Any, kwargs: Mapping[str, Any], job: Job) -> None:
     except ValueError:  # a builder written in C has none
         return
     try:
+        # Before the builder runs, whose own TypeErrors are those of its code.
         signature.bind(**kwargs)
     except TypeError as error:
         raise StageError(

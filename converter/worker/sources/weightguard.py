@@ -68,6 +68,7 @@ def only_tensors() -> Iterator[None]:
 
     holder.load = checked
     try:
+        # For what a library unpickles without `torch.load`.
         with opening.listening(_refuse_pickles):
             yield
     except (pickle.UnpicklingError, RuntimeError) as error:

@@ -25,7 +25,7 @@ from converter.worker.runtime.starting import RuntimeErrors
 from converter.worker.sources.loading import Loaded
 
 _ATTENTION = (nn.TransformerEncoder, nn.TransformerEncoderLayer, nn.MultiheadAttention)
-# Relative L2 distance up to which outputs count as the same.
+# Relative L2 distance: rounding is far below it, zeros in place of numbers are far above.
 _CLOSE = 1e-3
 HINT = (
     "PyTorch's attention fast path gives other numbers at padded positions than the file, and than "
