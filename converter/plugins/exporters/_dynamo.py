@@ -62,6 +62,7 @@ def _refusal(error: BaseException) -> StageError:
 
 def _dynamic_shapes(loaded: Loaded, job: Job) -> tuple[Any, ...] | None:
     """``dynamic_axes`` in the terms of ``torch.export``: a mapping for each argument."""
+    # An exported program has had its dynamic axes since it was captured.
     if loaded.kind == "exported_program" or not any(n in job.dynamic_axes for n in job.inputs):
         return None
     return tuple(job.dynamic_axes.get(name) or None for name in job.inputs)

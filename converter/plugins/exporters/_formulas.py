@@ -77,10 +77,12 @@ def _floor_floats(g: Graph, a: Any, b: Any, dtype: torch.dtype, nonzero: bool) -
     one_less = g.op("Sub", quotient, g.constant(1, dtype))
     quotient = g.op("Where", _other_sign(g, left, b, dtype), one_less, quotient)
     floor = g.op("Floor", quotient)
+    # The quotient is whole but for its rounding, which may have put it just below.
     above = g.op("Greater", g.op("Sub", quotient, floor), g.constant(0.5, dtype))
     whole = g.op("Where", above, g.op("Add", floor, g.constant(1, dtype)), floor)
     if nonzero:
         return whole
+    # By zero PyTorch divides as floats do: infinity, or NaN.
     return g.op("Where", g.op("Equal", b, g.constant(0, dtype)), g.op("Div", a, b), whole)
 
 
@@ -150,6 +152,7 @@ def log1p(g: Graph, x: Any, dtype: torch.dtype) -> Any:
     logarithm = g.op("Log", shifted)
     kept = g.op("Sub", shifted, one)
     lost = g.op("Equal", kept, g.constant(0, dtype))
+    # Where x is lost beside one, the logarithm is x; 0 / 0 must not be computed for it.
     kept = g.op("Where", lost, one, kept)
     near = g.op("Where", lost, x, g.op("Mul", logarithm, g.op("Div", x, kept)))
     small = g.op("Less", g.op("Abs", x), g.constant(0.5, dtype))
@@ -181,6 +184,7 @@ def atan2(g: Graph, y: Any, x: Any, dtype: torch.dtype) -> Any:
     y, x, work = _widened(g, y, x, dtype)
     wide, high = g.op("Abs", x), g.op("Abs", y)
     longer, shorter = g.op("Max", wide, high), g.op("Min", wide, high)
+    # At the origin the angle is that of 0 / 1, and the signs decide the rest.
     origin = g.op("Equal", longer, g.constant(0, work))
     longer = g.op("Where", origin, g.constant(1, work), longer)
     angle = g.op("Atan", g.op("Div", shorter, longer))

@@ -34,5 +34,6 @@ def export(loaded: Loaded, job: Job, arguments: tuple[Any, ...], destination: Pa
                 f"onnx cannot convert the file to opset {job.opset}: {error}",
                 "leave out opset to keep the file's own",
             ) from error
+    # protobuf cannot hold 2 GiB in one message, and the structure needs room too.
     large = structure.weight_bytes(model) > 1 << 30
     onnx.save_model(model, destination, save_as_external_data=large)

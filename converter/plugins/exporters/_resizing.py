@@ -63,6 +63,7 @@ class Axis:
 def _factor_agrees(before: int | None, factor: float) -> bool:
     """The same length and the same elements, for one length or all that are usual."""
     lengths = np.arange(1, _LONGEST) if before is None else np.array([before])
+    # PyTorch computes the length in float64, ONNX Runtime in float32.
     wanted = np.floor(lengths * factor)
     got = np.floor(lengths.astype(np.float32) * np.float32(factor))
     # Some of PyTorch's kernels ignore the factor of an axis that keeps its length or doubles.

@@ -85,6 +85,7 @@ class _Graph:
         self.g = g
 
     def op(self, name: str, *values: Any, **attributes: Any) -> Any:
+        # torch reads the type of an attribute from the end of its name: `_i` has whole numbers.
         typed = {f"{key}_i": value for key, value in attributes.items()}
         return self.g.op(name, *values, **typed)
 
@@ -249,6 +250,7 @@ def _pairwise_distance(g: Any, a: Any, b: Any, p: float, eps: float, keepdims: b
 def _cdist(g: Any, a: Any, b: Any, p: Any, mode: Any = None) -> Any:
     """Torch's own form is for the Euclidean distance of many points by a matrix product."""
     order = symbolic_helper._parse_arg(p, "f")
+    # PyTorch multiplies matrices from 26 points on, unless mode 2 forbids it.
     direct = symbolic_helper._parse_arg(mode, "i") == 2 if mode is not None else False
     few = [symbolic_helper._get_tensor_dim_size(value, -2) for value in (a, b)]
     small = all(size is not None and size <= 25 for size in few)
@@ -283,6 +285,7 @@ def _average(rank: int) -> Callable[..., Any]:
         sizes = symbolic_helper._parse_arg(kernel, "is")
         area = math.prod(sizes * rank if len(sizes) == 1 else sizes)
         graph = _Graph(g)
+        # With the padding counted, each mean is the sum of a window by the area of all of it.
         include = graph.constant(1, torch.int64)
         mean = own(g, x, kernel, stride, padding, ceil_mode, include)
         factor = area / symbolic_helper._parse_arg(divisor, "i")
@@ -293,6 +296,7 @@ def _average(rank: int) -> Callable[..., Any]:
 
 def _attention(g: Any, query: Any, key: Any, value: Any, mask: Any = None, *others: Any) -> Any:
     def own(opened: Any) -> Any:
+        # torch's function asks for the mask's dtype, which a node of ours does not have.
         opened.setType(mask.type())
         return _scaled(g, query, key, value, opened, *others)
 
@@ -353,6 +357,7 @@ def _nearest(g: Any, x: Any, resized: Any, sizes: Any, exact: bool = False) -> A
         return resized
     graph, inputs, spatial = _Graph(g), list(resized.node().inputs()), range(2, _rank(x))
     before = [symbolic_helper._get_tensor_dim_size(x, position) for position in spatial]
+    # A Resize by factors has the inputs X, roi and scales; one by sizes has a fourth.
     if len(inputs) == 3:
         # The constant of the graph holds them in float32.
         factors = list(g.original_node.inputs())[2].toIValue()

@@ -123,8 +123,10 @@ def _expm1(self: Float) -> Float:
 def _cumsum(self: Real, dim: int, dtype: int = -1) -> Real:
     graph = _Graph()
     result = _dtype(self) if dtype == -1 else _torch(dtype)
+    # PyTorch adds whole numbers up in int64.
     if dtype == -1 and not result.is_floating_point:
         result = torch.int64
+    # ONNX has no cumulative sum of a tensor without axes.
     if not self.shape:
         return graph.cast(self, result)
     position = graph.constant(dim, torch.int64)
@@ -175,6 +177,7 @@ def _pooled(
         raise NotImplementedError(_formulas.NO_DIVISOR)
     sizes = list(kernel) * rank if len(kernel) == 1 else kernel
     graph = _Graph()
+    # With the padding counted, each mean is the sum of a window by the area of all of it.
     factor = graph.constant(math.prod(sizes) / divisor, _dtype(x))
     return graph.op("Mul", own(x, *window, True), factor)
 

@@ -31,6 +31,7 @@ def unsuited(loaded: Loaded, job: Job) -> str | None:
 
 
 def export(loaded: Loaded, job: Job, arguments: tuple[Any, ...], destination: Path) -> None:
+    # Here, since the parent process reads the constants above and imports no torch.
     from converter.plugins.exporters import _dynamo
 
     _dynamo.export(loaded, job, arguments, destination)

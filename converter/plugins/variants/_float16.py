@@ -195,6 +195,7 @@ class _Survey:
         for value in _values(graph):
             if value.name in known:
                 self.types[value] = known[value.name].tensor_type.elem_type
+        # Inference adds types and leaves the nodes in place: both can be walked in step.
         for node, twin in zip(graph, inferred.node, strict=True):
             for inner, body in zip(_subgraphs(node), precision.subgraphs(twin), strict=True):
                 self.read_types(inner, body)
@@ -239,6 +240,7 @@ class _Survey:
         if reach and node not in self.precise:
             self.precise.add(node)
             for body in bodies:
+                # Once more, since its nodes were judged as float16.
                 self.visit(body, True)
 
     def _blocked(self, node: ir.Node) -> bool:
@@ -432,6 +434,7 @@ class _Rewriting:
         """Rewrite a graph and its subgraphs."""
         for value in list(_values(graph)):
             self._retype(value)
+        # As they are now: casts that are added need no casts themselves.
         nodes = list(graph)
         self._outputs(graph, self._typing.boundary(owner))
         for node in nodes:

@@ -37,6 +37,7 @@ def derive(parent: Path, target: Path, options: Options) -> None:
     Raises:
         ValueError: a weight or a node cannot be said in float16.
     """
+    # Here, since the parent process reads the options above and imports no onnx.
     import onnx
 
     from converter.plugins.variants._float16 import convert

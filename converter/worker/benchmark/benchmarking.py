@@ -80,6 +80,7 @@ def run(job: Measure, emit: Emit) -> JobResult:
 
 def _run(job: Measure, found: _Found) -> None:
     plugin = starting.require(job.provider)  # before anything is loaded for it
+    # PyTorch is timed on the kind of device on which the file runs, or not at all.
     device = "cpu" if plugin.DEVICE == "cpu" else job.device
     loaded, complete = preparing.load(job.model_copy(update={"device": device}))
     runner = Runner(loaded, complete, print)
@@ -183,6 +184,7 @@ class _Measurement:
         return self._time_torch(latency, samples, trusted) if self.job.time_torch else latency
 
     def _samples(self) -> list[dict[str, Array]]:
+        # Pinned inputs would be drawn four times alike.
         count = _SAMPLES if any(varies(spec) for spec in self.inputs.values()) else 1
         return [Case("", self.inputs, number).draw(self.job.seed) for number in range(count)]
 

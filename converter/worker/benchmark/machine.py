@@ -55,6 +55,7 @@ def snapshot(root: Path = _ROOT) -> Snapshot:
     own = os.times()
     return Snapshot(
         at=time.monotonic(),
+        # Neither idle nor waiting for a disk is work, and stolen time is counted by itself.
         busy_s=sum(values[:3]) + sum(values[5:7]),
         own_s=own.user + own.system + own.children_user + own.children_system,
         stolen_s=values[7],

@@ -75,6 +75,7 @@ def _alternate(calls: list[Callable[[], object]]) -> list[list[float]]:
             call()
     seconds: list[list[float]] = [[], []]
     end = time.perf_counter() + _BUDGET_S
+    # A collection would pause one of the two, at random.
     gc.disable()
     try:
         for pair in range(_MOST_PAIRS):

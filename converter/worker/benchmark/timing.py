@@ -130,6 +130,7 @@ def measure(calls: Sequence[Call], budget_s: float, clock: Clock = time.perf_cou
             stable = is_known(durations)
             if stable or late:
                 return Timing(warmup, durations, stable)
+            # Not after every call, since each check sorts all durations.
             check = len(durations) + max(10, len(durations) // 5)
 
 

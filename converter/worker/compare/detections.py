@@ -104,6 +104,7 @@ def pair(members: Places, expected: Sequence[Array], actual: Sequence[Array]) ->
     left: list[int] = []
     right: list[int] = []
     free_left, free_right = np.ones(distance.shape[0], bool), np.ones(distance.shape[1], bool)
+    # Stable, so that equal distances are paired alike in every run.
     for flat in np.argsort(distance, axis=None, kind="stable"):
         row, column = divmod(int(flat), distance.shape[1])
         if not np.isfinite(distance[row, column]):
@@ -235,6 +236,7 @@ def _seen(
     seen = np.zeros(len(rows[0]), bool)
     for index, (left, right) in enumerate(zip(*rows, strict=True)):
         own = edge.of == left
+        # PyTorch's own list is one of the runs; without another there is nothing to explain.
         seen[index] = own.any() and all(
             _each_within(
                 np.concatenate([expected[place][left : left + 1], edge.rows[place][own]]),

@@ -161,6 +161,7 @@ def compare(
     if narrowed:
         largest = float(np.abs(expected).max(initial=0.0)) if expected.dtype.kind == "f" else 0.0
         expected = narrow(expected, actual)
+        # Named by its size: the infinity that rounding makes of it would blame PyTorch.
         if _FLOAT16_END < largest < math.inf and not np.isfinite(expected).all():
             return _beyond_float16(name, actual, largest)
     frame = _frame(name, actual)
@@ -168,6 +169,7 @@ def compare(
     if unlike is not None:
         return unlike
     found = _compare_values(frame, expected, actual, (rtol, atol), floor, limits)
+    # Who states a tolerance states it for the parts as well.
     stated = rtol is not None or atol is not None
     if noise is None or stated or found.code is not None or expected.dtype.kind != "f":
         return found
@@ -284,7 +286,7 @@ def _compare_values(
     got = actual.astype(np.float64).ravel()
     norms = float(np.linalg.norm(want)), float(np.linalg.norm(got))
     product = float(want @ got)
-    np.subtract(got, want, out=got)
+    np.subtract(got, want, out=got)  # in place from here on: outputs may be large
     difference, size = np.abs(got, out=got), np.abs(want, out=want)
     exact = expected.dtype.kind != "f"
     derived = tolerance(floor, limits)
@@ -334,6 +336,7 @@ def _apart(found: np.generic, expected: np.generic) -> str:
     """Both numbers, with as many digits as tell them apart."""
     if expected.dtype.kind != "f":
         return f"{int(found)}, PyTorch gives {int(expected)}"
+    # Nine digits tell any two numbers of float32 apart, 17 those of float64.
     for digits in (6, 9, 17):
         shown = f"{float(found):.{digits}g}", f"{float(expected):.{digits}g}"
         if shown[0] != shown[1]:

@@ -31,6 +31,7 @@ def compare(
         members: the outputs that list detections.
         narrowed: outputs of the file may be float16 where PyTorch gives float32.
     """
+    # Before they are paired: lists of different dtypes are not comparable.
     if narrowed and members:
         expected = [numerics.narrow(*pair) for pair in zip(expected, actual, strict=True)]
     problem: str | None = None
@@ -48,6 +49,7 @@ def compare(
             item = Comparison(item.check.model_copy(update={"passed": True}))
         compared[index] = replace(item, check=item.check.model_copy(update={"unpaired": unpaired}))
     if problem is not None:
+        # Told once, at the first of the outputs that belong together.
         place = min(members.values())
         check = compared[place].check.model_copy(update={"passed": False})
         compared[place] = Comparison(check, Code.VERIFY_VALUE, problem)

@@ -28,6 +28,7 @@ def spread(values: Array) -> Spread:
     """The scale of each slice that has enough elements."""
     squares = np.square(values.astype(np.float64, copy=False))
     found: Spread = {}
+    # Of a single axis each slice is one element; the only slice along an axis is the whole output.
     for axis in range(values.ndim) if values.ndim > 1 else ():
         if values.shape[axis] > 1 and values.size // values.shape[axis] >= _FEWEST:
             others = tuple(other for other in range(values.ndim) if other != axis)

@@ -49,6 +49,7 @@ def judge(
             return weakest, error
         change = _change(values)
         if values[0].dtype.kind != "f":
+            # Whole numbers may stay the same by right: `verify.reason` names those that do.
             moved = moved or bool(change)
             continue
         scale = rms(values[0])

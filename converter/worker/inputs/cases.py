@@ -108,6 +108,7 @@ def _unlike_the_first(name: str, spec: InputSpec, *, seed: int, sample: int, res
 def fixed(job: Job) -> list[Case]:
     """The traced example, the same shapes with other values, and what the user declared."""
     cases = [Case(TRACED, job.inputs, 0, stated=True)]
+    # Where everything is pinned, a second sample would be the first one again.
     if any(varies(spec) for spec in job.inputs.values()):
         cases.append(Case(SECOND, job.inputs, 1, stated=True))
     for number, shapes in enumerate(job.verify.shapes):
@@ -149,6 +150,7 @@ def candidates(job: Job, moved: list[str]) -> Iterator[Case]:
         for order, (symbol, size) in enumerate(original.items()):
             # Symbols that move together move by different amounts, so that a mix-up shows.
             sizes[symbol] = _moved(size, step, order if len(moved) > 1 and step in (1, 2) else 0)
+        # Of a size of 2 several steps lead to 1: tried twice, it would stand for two sizes.
         if any(size < 1 for size in sizes.values()) or sizes in seen:
             continue
         seen.append(sizes)
@@ -195,6 +197,7 @@ def of_sizes(job: Job, limits: Sequence[int]) -> tuple[list[Case], list[Case]]:
     for symbol, at in places.items():
         size = job.inputs[at[0][0]].shape[at[0][1]]
         near = [limit + step for limit in limits for step in (1, 0, -1)]
+        # Behind a stride the two sides of a limit are a whole stride apart.
         behind = [limit * s + step for limit in limits for s in _STRIDES for step in (s, 0)]
         products = [
             limit * s + step for limit in limits for s in limits if s <= _WIDEST for step in (s, 0)
@@ -270,6 +273,7 @@ def _scaled(job: Job, original: dict[str, int], limits: Sequence[int]) -> list[d
     wanted = {limit // unit + 1 for limit in limits for unit in (1, np.dtype(spec.dtype).itemsize)}
     found = []
     for count in sorted(count for count in wanted if count > elements > 0):
+        # Each of its dynamic axes takes an equal share of the growth.
         scale = float(count / elements) ** (1 / axes[largest])
         found.append({symbol: math.ceil(size * scale) for symbol, size in original.items()})
     return found
@@ -308,6 +312,7 @@ def _cheapest(job: Job, symbol: str, sizes: Iterable[int], seen: set[int]) -> li
 
 
 def _affordable(case: Case, job: Job) -> bool:
+    # The constant lets small inputs reach the sizes that code asks for, whatever their factor.
     return case.elements <= _LARGEST_GROWTH * Case("", job.inputs, 0).elements + 4096
 
 
@@ -340,6 +345,7 @@ def _patterned(job: Job, group: Group, *, required: bool, first: bool) -> list[C
             label = f"{what}: {names.pop()}" if what else names.pop()
         else:
             label = ", ".join(f"{name}: {pattern.name}" for name, pattern in filled.items())
+        # So that required patterns and others never draw the same numbers.
         sample = _VALUES + number + (0 if first else 50)
         found.append(Case(label, job.inputs, sample, filled=filled))
     return found

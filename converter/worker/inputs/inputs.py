@@ -70,6 +70,7 @@ def _mixed(mask: Array) -> Array:
 
 def generator(name: str, seed: int, sample: int) -> np.random.Generator:
     """The stream of random numbers of one input and sample."""
+    # Not `hash`, which Python salts anew in each process.
     entropy = [seed, zlib.crc32(name.encode()), sample]
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(entropy)))
 
@@ -95,6 +96,7 @@ def _integer_bounds(name: str, spec: InputSpec, dtype: np.dtype) -> tuple[int, i
             )
     if spec.low is None:
         high = _INTEGER_SPAN // 2 if spec.high is None else int(spec.high)
+        # Unsigned types have no half below zero.
         low = max(high - _INTEGER_SPAN, least) if least else 0
     else:
         low = int(spec.low)
@@ -126,6 +128,7 @@ def _constant(
     name: str, spec: InputSpec, shape: tuple[int, ...], dtype: np.dtype, *, resize: bool
 ) -> Array:
     try:
+        # A value that the dtype cannot hold is told below, by name.
         with np.errstate(over="ignore", invalid="ignore"):
             given = np.asarray(spec.value)
             value = given.astype(dtype)
@@ -154,6 +157,7 @@ def _from_file(
 ) -> Array:
     path = Path(spec.path or "")
     try:
+        # Unpickling would run code out of a file of data.
         array = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise StageError(

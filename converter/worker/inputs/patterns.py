@@ -202,6 +202,7 @@ def _range(low: float, high: float, dtype: str, limits: Sequence[float]) -> list
     kind = np.dtype(dtype)
 
     def inside(values: Values) -> Values:
+        # Rounding to the dtype may reach the upper bound, which is not part of the range.
         last = np.nextafter(kind.type(high), kind.type(low))
         return np.clip(np.asarray(values).astype(kind), kind.type(low), last)
 
@@ -327,6 +328,7 @@ def _lengths(full: int, low: int, high: int) -> list[Pattern]:
 def _one_full(least: int, most: int) -> Draw:
     def values(rng: Generator, shape: tuple[int, ...]) -> Values:
         drawn = rng.integers(least, most + 1, shape)
+        # By a slice, since an axis of size zero has no last row.
         drawn[-1:] = most
         return drawn
 

@@ -30,6 +30,7 @@ def load(path: Path) -> ModelProto:
     """
     try:
         model = onnx.load(path)
+    # A ValidationError: external data that leads out of the folder, or is a link.
     except (OSError, ValueError, DecodeError, onnx.checker.ValidationError) as error:
         raise StageError(Code.CHECKER, f"{path.name} cannot be read: {error}") from error
     for node in structure.nodes(model.graph):
@@ -96,6 +97,7 @@ def valid(model: ModelProto, what: str, file: Path | None = None) -> ModelProto:
 
 
 def _check_opset(model: ModelProto, job: Job, exporter: str) -> None:
+    # dynamo writes opset 18 where a lower one was requested, and only logs it (torch 2.15).
     found = structure.opsets(model).get("ai.onnx")
     if job.opset is not None and found != job.opset:
         raise StageError(
@@ -107,6 +109,7 @@ def _check_opset(model: ModelProto, job: Job, exporter: str) -> None:
 
 def _check_inputs(model: ModelProto, job: Job, parameters: set[str]) -> None:
     fed = [value.name for value in structure.fed_inputs(model)]
+    # TorchScript leaves out, without a word, what no operator reads (torch 2.15).
     dropped = [name for name in job.inputs if name not in fed]
     if dropped:
         raise StageError(

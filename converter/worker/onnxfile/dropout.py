@@ -43,6 +43,7 @@ def active(model: ModelProto, folder: Path) -> list[float]:
             ratios.append(stated[0] if stated else _DEFAULT_RATIO)
         elif constant(node, 2, default=0.0) == 1.0:
             ratios.append(constant(node, 1, default=_DEFAULT_RATIO))
+    # NaN stays: nobody knows what such a node drops.
     return [ratio for ratio in ratios if ratio != 0.0]
 
 

@@ -103,8 +103,10 @@ def _tensors(model: ModelProto, job: Job, runs: Sequence[Run]) -> Iterator[_Tens
             arrays = [run.inputs[name] for run in runs]
             yield _Tensor("input", name, given[name], arrays, job.dynamic_axes.get(name, {}))
     for place, value in enumerate(model.graph.output):
+        # One output too many has an error of its own, which counts them.
         if value.type.HasField("tensor_type") and all(place < len(run.outputs) for run in runs):
             name = job.outputs[place] if place < len(job.outputs) else value.name
+            # The axes go by name: of an output that is called like an input they are the input's.
             axes = {} if name in job.inputs else job.dynamic_axes.get(name, {})
             yield _Tensor("output", name, value, [run.outputs[place] for run in runs], axes)
 
@@ -140,6 +142,7 @@ class _Symbols:
         if symbol in self._sizes:
             return self._sizes[symbol]
         try:
+            # Parsed and never evaluated: the text stands in a file that anybody may have made.
             value = self._value(ast.parse(symbol, mode="eval").body)
         except (SyntaxError, ValueError, KeyError, RecursionError):
             return None
@@ -188,6 +191,7 @@ def correct(model: ModelProto, job: Job, runs: Sequence[Run]) -> None:
     kept is left open: exporters write that of the example where it depends on values. A declared
     axis that is a number stays, for ``judge`` to tell.
     """
+    # First the declared names, for which dynamo has its own (`s77`).
     structure.name_axes(model, job.dynamic_axes)
     symbols = _Symbols(job, runs)
     taken = structure.symbols(model) | {*symbols.requested}
@@ -219,6 +223,7 @@ def _correct_axis(tensor: _Tensor, axis: int, symbols: _Symbols, taken: set[str]
     offered = [symbol for symbol in (declared, dim.dim_param) if symbol]
     if not offered:
         return
+    # What was declared comes first; the exporter's own symbol is the next best that is true.
     for symbol in offered:
         if symbols.hold(symbol, sizes, place):
             dim.dim_param = symbol
@@ -244,6 +249,7 @@ def judge(model: ModelProto, job: Job, runs: Sequence[Run]) -> StageError | None
     Returns:
         OUTPUT_STRUCTURE, or DIM_SPECIALISED for a declared axis that is a number in the file.
     """
+    # Rank comes first: with other axes there are no sizes to compare.
     wrong = mistyped(model, job, runs)
     if wrong is not None:
         return wrong

@@ -119,6 +119,7 @@ def _kept_size(graph: _Graph, node: NodeProto) -> bool:
         return False
     sizes = graph.sizes(node.input[0])
     return any(
+        # From 1.5 on, two elements or more always become more.
         1 < scale < 1.5 and (size is None or (size > 1 and int(size * scale) == size))
         for size, scale in zip(sizes, scales.tolist(), strict=False)
     )

@@ -62,6 +62,7 @@ def infer_types(model: ModelProto) -> ModelProto:
     Raises:
         ValueError: types contradict each other.
     """
+    # Weights have no say in types, and onnx infers none for a model over 2 GiB in memory.
     bare = structure.skeleton(model)
     if bare.functions:
         bare = inliner.inline_local_functions(bare)
@@ -142,6 +143,7 @@ def _node_types(graph: GraphProto, outer: dict[str, int]) -> Iterator[set[int]]:
     }
     for node in graph.node:
         inner = list(subgraphs(node))
+        # An If or a Loop computes nothing itself: the nodes of its bodies are counted.
         if node.op_type not in _IDLE and not inner:
             yield {known.get(name, 0) for name in (*node.input, *node.output)} & _FLOATS
         for body in inner:

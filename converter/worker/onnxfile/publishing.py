@@ -41,6 +41,7 @@ def save(
     _tell(model, told or {})
     path.unlink(missing_ok=True)
     data = path.with_name(path.name + ".data")
+    # The weights of an earlier save would stay, and ship.
     data.unlink(missing_ok=True)
     try:
         if large or options.external_data == "always":
@@ -68,6 +69,7 @@ def tell(path: Path, told: Mapping[str, str]) -> None:
 
 
 def _tell(model: ModelProto, told: Mapping[str, str]) -> None:
+    # The ONNX checker refuses a key that stands twice.
     for index in reversed(range(len(model.metadata_props))):
         if model.metadata_props[index].key in told:
             del model.metadata_props[index]
@@ -84,6 +86,7 @@ def seal(path: Path, model: ModelProto) -> list[FileInfo]:
     Returns:
         The file, then those of external data, paths relative to its folder.
     """
+    # Of all tensors: an If or a Loop keeps weights in its branches, in the same data file.
     locations = sorted(
         {
             ExternalDataInfo(tensor).location
@@ -92,6 +95,7 @@ def seal(path: Path, model: ModelProto) -> list[FileInfo]:
         }
     )
     files = [sealed(path.parent / name) for name in (path.name, *locations)]
+    # The folder too: without it a crash may lose the names of files that are safe themselves.
     fsync(path.parent)
     return files
 

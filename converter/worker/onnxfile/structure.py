@@ -33,9 +33,11 @@ def read(path: Path) -> ModelProto:
         StageError: CHECKER, when it is damaged or not ONNX.
     """
     try:
+        # With the format stated, or onnx reads a file called `.json` or `.pbtxt` as text.
         model = onnx.load(path, format="protobuf", load_external_data=False)
     except (OSError, DecodeError) as error:
         raise StageError(Code.CHECKER, f"{path} is damaged or not ONNX: {error}") from error
+    # Protobuf takes an empty file for a message without fields.
     if not model.ir_version:
         raise StageError(Code.CHECKER, f"{path} is damaged or not ONNX: it holds no model")
     return model
@@ -52,6 +54,7 @@ def tensor_bytes(tensor: TensorProto) -> int:
 
 def weight_bytes(model: ModelProto) -> int:
     """Bytes of all tensors: initializers and constants, those of subgraphs too."""
+    # An attribute that holds no tensor gives an empty one, of type 0.
     return sum(tensor_bytes(tensor) for tensor in tensors(model) if tensor.data_type)
 
 
@@ -65,6 +68,7 @@ def skeleton(model: ModelProto) -> ModelProto:
     for tensor in model.graph.initializer:
         if not _heavy(tensor):
             bare.graph.initializer.append(tensor)
+        # With `keep_initializers_as_inputs` it is an input already.
         elif tensor.name not in declared:
             bare.graph.input.append(
                 onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
@@ -134,6 +138,7 @@ def graft(model: ModelProto, bare: ModelProto) -> ModelProto:
             inputs.append(value)
         elif [dim.dim_value for dim in value.type.tensor_type.shape.dim] != list(tensor.dims):
             raise ValueError(f"initializer {value.name} changed its shape")
+    # The simplifier may have folded weights away.
     used = set(references(bare.graph)) | declared
     for index in reversed(range(len(model.graph.initializer))):
         name = model.graph.initializer[index].name
@@ -264,6 +269,7 @@ def symbolic_axes(
             symbol = rename(size) if isinstance(size, str) else None
             if symbol == size and symbol in stated:  # the file means another axis by it
                 symbol = None
+            # Only what can be fed can be tried at other sizes.
             if symbol is None and not isinstance(size, int) and value in inputs:
                 symbol = f"{value.name}_dim_{axis}"
             if symbol is not None:
@@ -319,6 +325,7 @@ def name_outputs(model: ModelProto, names: Sequence[str]) -> None:
         return
     for value, name in zip(model.graph.output, names, strict=True):
         if value.name != name and value.name.isdecimal():
+            # Not renamed: other nodes may read the constant by its number.
             node = onnx.helper.make_node("Identity", [value.name], [name])
             model.graph.node.append(node)
             value.name = name

@@ -38,6 +38,7 @@ class TensorData:
         if not uses_external_data(tensor):
             return hashlib.sha256(stored(tensor)).hexdigest()
         info: Any = ExternalDataInfo(tensor)  # its stubs know offset and length as None only
+        # Tensors may share a place of the file, which is read once.
         key = (info.location, info.offset or 0, size(tensor))
         if key not in self._hashes:
             self._hashes[key] = self._external(*key)
@@ -56,6 +57,7 @@ class TensorData:
             return None
         path = self._folder / location
         try:
+            # A model from anywhere must not make us read other files, through `../` or a link.
             if not path.resolve().is_relative_to(self._folder.resolve()):
                 self.unread[location] = "lies outside of the model's folder"
             elif not path.is_file():  # a pipe would wait for ever

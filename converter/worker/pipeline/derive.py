@@ -95,6 +95,7 @@ def _run(job: Derived, recorder: Recorder, done: _Done) -> None:
         asked = found.job
     with recorder.stage("derive"):
         _make(plugin, job, options, final)
+        # Once more: a plugin that writes into its parent's folder would be compared with itself.
         _unchanged(job)
     with recorder.stage("check"):
         if plugin.FORMAT != "onnx":
@@ -201,12 +202,14 @@ def _confined(folder: Path, temporary: Path) -> Iterator[list[str]]:
 
     def listener(event: str, arguments: tuple[Any, ...]) -> None:
         path = opening.written(event, arguments)
+        # Python itself writes the bytecode of what a plugin imports.
         if path is None or "__pycache__" in path:
             return
         if not any(Path(path).is_relative_to(place) for place in allowed):
             strays.append(path)
 
     temporary.mkdir()
+    # Libraries that plugins call may need temporary files: they get a place that goes away.
     before, tempfile.tempdir = tempfile.tempdir, str(temporary)
     try:
         with opening.listening(listener):

@@ -88,6 +88,7 @@ def run(job: Job, emit: Emit, on_error: OnError | None = None) -> JobResult:
     Returns:
         The result; its artifact lies in ``job.staging_dir``, paths relative to that.
     """
+    # torch would take all cores, where its idle threads spin against those of ONNX Runtime.
     torch.set_num_threads(job.threads)
     head = Recorder(job, emit, loading.describe, on_error)
     loaded: Loaded | None = None
@@ -131,6 +132,7 @@ def _advised(
     def probe(exporter: str, opset: int) -> ErrorRecord | None:
         folder = Path(job.staging_dir) / "probe"
         other = job.model_copy(update={"opset": opset, "staging_dir": str(folder)})
+        # Without events: whoever watches is shown the opset that was requested.
         recorder = Recorder(other, lambda stage: None, loading.describe)
         done = _attempt(exporter, loaded, references, other, recorder)
         shutil.rmtree(folder)
@@ -150,6 +152,7 @@ def _attempt(
     """Export with one exporter and carry the result to a sealed file, or to its error."""
     done = _Attempt(exporter)
     folder = Path(job.staging_dir) / f"attempt-{exporter}"
+    # For this exporter alone: data files of two exports in one folder would share a name.
     folder.mkdir(parents=True)
     # An exporter runs the model, and what that leaves in it must not reach the next one.
     loaded = replace(loaded, model=execution.replica(loaded.model))
@@ -173,6 +176,7 @@ def _convert(
     raw = folder / "raw.onnx"
     final = Path(job.staging_dir) / job.target
     simplify: SimplifyRecord | None = None
+    # As if all went well, which it mostly does; `conclusion.told` corrects the file else.
     told = {domain.KEY: domain.words(domain.of(references, job, {}))}
     with recorder.stage("export"):
         values = parameters(loaded, job)
@@ -286,9 +290,11 @@ def _result(
     if references is not None and references.vacuous is not None:
         shown.verify = verification.vacuous(references)
     if attempts:
+        # Only the last can have verified: there the loop ends.
         failed = [attempt.error for attempt in attempts if attempt.error]
         shown = attempts[-1 if attempts[-1].error is None else clarity.clearest(failed)]
         error = shown.error
+        # The first two ran once for all exporters.
         stages.update({n: shown.stages[n] for n in STAGES if n not in ("load", "reference")})
     status: Status = "ok" if error is None else "failed"
     if error is not None and error.code is Code.MEM_LIMIT:

@@ -74,6 +74,7 @@ def _run(job: Recheck, recorder: Recorder, found: _Found) -> None:
     with recorder.stage("load"):
         found.loaded, complete = preparing.load(job)
     with recorder.stage("reference") as notes:
+        # With the file's own limits: it may be of another model, or changed by hand.
         found.references = reference.compute(found.loaded, complete, _limits(Path(job.file)))
         notes += found.references.warnings
         if found.references.vacuous is not None:
@@ -112,6 +113,7 @@ def verify(
         StageError: CHECKER, INPUT_DROPPED, OUTPUT_STRUCTURE.
     """
     values = pipeline.parameters(loaded, job)
+    # Before any rounding is measured, since that belongs to a precision.
     references = precision.asked_of(references, job)
     model = structure.read(file)
     with inspection.worded(file):

@@ -126,6 +126,7 @@ def noted(path: str) -> bool:
 
 @cache
 def _watched(path: str) -> bool:
+    # `<string>` and its like are made at run time: there is no line to name.
     if path.startswith("<") or path.startswith(_LIBRARIES) or is_standard(path):
         return False
     return not Path(path).is_relative_to(_PACKAGE)
@@ -159,9 +160,11 @@ def watching(ways: Ways) -> Iterator[None]:
             ways.names |= {*code.co_names}
         if not jumps:
             return None
+        # By opcode: one line may hold several conditions, or a loop and its body.
         frame.f_trace_opcodes, frame.f_trace_lines = True, False
         return _follower(jumps, ways)
 
+    # A debugger or a measurement of coverage may have a trace function of its own.
     before = sys.gettrace()
     with converting(ways), _builtins(ways):
         sys.settrace(enter)
@@ -179,11 +182,13 @@ def _follower(jumps: dict[int, Jump], ways: Ways) -> Callable[[FrameType, str, A
     def follow(frame: FrameType, event: str, argument: Any) -> Any:
         nonlocal pending
         if event == "return":
+            # A limit that was computed is in no literal, but in a variable at the end.
             held = itertools.islice(frame.f_locals.values(), _MOST_INNER)
             ways.constants |= {float(abs(n)) for n in held if type(n) is int and abs(n) < _LARGEST}
         if event == "opcode":
             offset = frame.f_lasti
             if pending is not None:
+                # The instruction that comes next tells which way the last jump went.
                 taken = offset != pending.beyond
                 ways.taken.add((pending, taken))
                 number = times[pending] = times.get(pending, -1) + 1
@@ -231,6 +236,7 @@ def converting(ways: Ways, more: Sequence[str] = ()) -> Iterator[None]:
                 place = frame.f_code.co_filename, frame.f_lineno
                 values = ways.numbers.setdefault(place, set())
                 if len(values) < _MOST_VALUES:
+                    # `tolist` may have given a million numbers.
                     values.add(repr(value)[:200])
                 if comparison:
                     ways.compared.add(place)
@@ -270,6 +276,7 @@ def _builtins(ways: Ways) -> Iterator[None]:
             if _watched(frame.f_code.co_filename):
                 listed = arguments if len(arguments) > 1 else ()
                 place = frame.f_code.co_filename, frame.f_lineno
+                # By identity: of equal arguments Python gives back one of the objects.
                 taken = next((n for n, value in enumerate(listed) if value is found), None)
                 if taken is not None:
                     _note(ways.choices, place, taken)
@@ -340,6 +347,8 @@ def _jumps(code: CodeType) -> dict[int, Jump]:
     instructions = list(dis.get_instructions(code))
     for number, item in enumerate(instructions[:-1]):
         loop = item.opname == "FOR_ITER"
+        # Their names differ between versions of Python: `POP_JUMP_FORWARD_IF_TRUE` (3.11),
+        # `POP_JUMP_IF_TRUE` (3.12).
         if not loop and not ("JUMP" in item.opname and "IF" in item.opname):
             continue
         position = item.positions
@@ -352,6 +361,7 @@ def _jumps(code: CodeType) -> dict[int, Jump]:
             beyond=instructions[number + 1].offset,
             when_taken="TRUE" in item.opname or item.opname.endswith("IF_NONE"),
             loop=loop,
+            # `is None` asks for the kind of a value: no input decides that.
             uses=() if loop or "NONE" in item.opname else _uses(code, position),
         )
     return found
@@ -360,9 +370,11 @@ def _jumps(code: CodeType) -> dict[int, Jump]:
 def _uses(code: CodeType, position: Any) -> tuple[tuple[str, str], ...]:
     """The local names that a condition mentions, and what of them: value, sizes or kind."""
     subject = _subjects(code.co_filename).get(position.lineno) if position else None
+    # A case of a `match` shows only its pattern: what decides is the subject, lines above.
     condition = subject or _condition(_segment(code.co_filename, position))
     if condition is None:
         return ()
+    # What a module holds is fixed by its configuration: `self` does not speak of the input.
     local = {*code.co_varnames, *code.co_cellvars, *code.co_freevars} - {"self"}
     found: dict[str, str] = {}
     for name, how in _mentions(condition):
@@ -381,6 +393,7 @@ def _subjects(file: str) -> dict[int, ast.expr]:
 def _condition(text: str) -> ast.expr | None:
     """The condition in the source of a jump: by itself, or of the statement or choice it is in."""
     try:
+        # `elif` begins no statement of its own.
         found = ast.parse(text.strip().removeprefix("el")).body
     except SyntaxError:
         return None
@@ -494,6 +507,7 @@ def unreached(cases: Sequence[Ways]) -> dict[tuple[Jump, bool], Branch]:
     found = {}
     for jump in sorted({jump for jump, _ in taken}, key=lambda j: (*j.place, j.offset)):
         for way in (False, True):
+            # A loop that never came to its end was left from within: that is no missing side.
             if (jump, way) in taken or (jump.loop and way):
                 continue
             if _raises(jump, jump.target if way else jump.beyond):

@@ -36,9 +36,11 @@ def call(work: Callable[[], None], *, seconds: float, memory_bytes: int, log: Pa
     Raises:
         ChildError: the child raised, was killed by a signal, or ran out of time.
     """
+    # A fork has the model and the libraries; a fresh interpreter imports torch for 3 to 4 s.
     child = os.fork()
     if child == 0:
         _in_child(work, memory_bytes, log)
+    # A descriptor can be waited for with a deadline; `waitpid` has none.
     watch = os.pidfd_open(child)
     try:
         ended = _wait(watch, time.monotonic() + seconds)
@@ -53,6 +55,7 @@ def call(work: Callable[[], None], *, seconds: float, memory_bytes: int, log: Pa
     if code < 0:
         raise ChildError(f"crashed with {signal.Signals(-code).name}")
     if code != 0:
+        # The last line of a traceback is the exception itself.
         lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
         raise ChildError(lines[-1] if lines else f"exited with {code}")
 
@@ -80,6 +83,7 @@ def _in_child(work: Callable[[], None], memory_bytes: int, log: Path) -> None:
         handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         os.dup2(handle, 2)
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        # The limit counts what the fork has inherited as well.
         limit = _data_bytes() + memory_bytes
         resource.setrlimit(
             resource.RLIMIT_DATA,
@@ -91,6 +95,7 @@ def _in_child(work: Callable[[], None], memory_bytes: int, log: Path) -> None:
         if status:
             # To the descriptor: sys.stderr may be the parent's, and lead elsewhere.
             os.write(2, traceback.format_exc().encode())
+        # Past `atexit` and the buffers, which are copies of the parent's.
         os._exit(status)
 
 

@@ -69,6 +69,7 @@ def path_of(event: str, arguments: tuple[Any, ...]) -> str | None:
     """The user's file that an event opens for reading, absolute; ``None``: it opens none."""
     if event == "open":
         path, _, flags = arguments
+        # What the model creates is no source of it.
         if flags & os.O_CREAT or flags & os.O_ACCMODE == os.O_WRONLY:
             return None
     elif event == LOADED:
@@ -109,6 +110,7 @@ def own_file(path: object) -> str | None:
 
 def _hook(event: str, arguments: tuple[Any, ...]) -> None:
     if _listeners and event in _EVENTS:
+        # A copy, since one may leave while it is called.
         for listener in tuple(_listeners):
             listener(event, arguments)
 
@@ -127,6 +129,7 @@ def _install() -> None:
 def _telling(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     """A function that raises an event before it opens the file that is its first argument."""
 
+    # Nothing is updated: `safe_open` is a class, whose attributes no function should take over.
     @functools.wraps(function, updated=())
     def tell(*args: Any, **kwargs: Any) -> Any:
         sys.audit(LOADED, name, args[0] if args else next(iter(kwargs.values()), None))

@@ -46,6 +46,7 @@ class Reading:
             for argument in arguments[:2]
             if isinstance(argument, str | bytes | os.PathLike)
         ]
+        # To write under another name and then rename is how a file is written safely.
         if event == "os.rename" and names[0] in self._written:
             self._written.add(names[-1])
         elif event == "open" and names and arguments[2] & os.O_CREAT:

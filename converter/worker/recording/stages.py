@@ -128,6 +128,7 @@ class Recorder:
         self.caught[name] = list(caught)
         for warning in caught:
             text = f"{warning.category.__name__}: {warning.message}"
+            # Recorded warnings are not printed, and the log should have them with their line.
             sys.stderr.write(f"{warning.filename}:{warning.lineno}: {text}\n")
             notes.append(" ".join(text.split())[:_MAX_MESSAGE])
         self.records[name] = StageRecord(
@@ -210,7 +211,7 @@ def _ranges(job: Job, value: str | None) -> str:
 def _reset_peak() -> None:
     """Start a new high-water mark of resident memory, where Linux allows it."""
     try:
-        Path("/proc/self/clear_refs").write_text("5")
+        Path("/proc/self/clear_refs").write_text("5")  # 5: the peak alone, see proc(5)
     except OSError:
         return
 

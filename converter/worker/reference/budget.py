@@ -72,9 +72,12 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._work.operators += 1
             self._work.elements += first.numel()
             self._work.products += first.numel() * _depth(str(func), args)
+        # Operators of higher order have no overloads. The stripped name is that of in-place and
+        # inner forms too: `clamp_`, `_softmax`.
         packet = getattr(func, "overloadpacket", func)
         if packet.__name__.strip("_") in _LIMITING:
             given = [*args, *(kwargs or {}).values()]
+            # By `type`, since a bool is an int and no limit.
             self._work.limits |= {abs(x) for x in given if type(x) in (int, float) and _limit(x)}
         return result
 
@@ -89,9 +92,10 @@ def _depth(operator: str, args: tuple[Any, ...]) -> int:
     if "convolution" in operator and len(tensors) > 1:
         return max(1, tensors[1].numel() // max(1, tensors[1].shape[0]))
     if "mm" in operator and tensors:
+        # The rows of the last matrix are what each sum runs over.
         return max(1, tensors[-1].shape[-2] if tensors[-1].dim() > 1 else 1)
     if "attention" in operator and len(tensors) > 1:
-        return 2 * max(1, tensors[1].shape[-2])
+        return 2 * max(1, tensors[1].shape[-2])  # scores, and the sum of values
     return 1
 
 
@@ -133,6 +137,7 @@ def cost(case: Case, traced: Case, work: Work) -> float:
 
 def _seconds(work: Work, times: float = 1.0) -> float:
     """Of one case whose inputs have so many times the elements of the traced example."""
+    # Larger inputs make operators work longer, but call no more of them.
     computed = _CASE_PRODUCT_S * work.products + _CASE_ELEMENT_S * work.elements
     return _CASE_S + _CASE_OPERATOR_S * work.operators + computed * times
 
@@ -142,6 +147,7 @@ def _bytes(model: Any) -> int:
         return structure.weight_bytes(model.proto)
     if not isinstance(model, torch.nn.Module):
         return 0
+    # A lazy parameter has no size before the first call.
     return sum(
         tensor.numel() * tensor.element_size()
         for tensor in model.parameters()

@@ -107,6 +107,7 @@ def prepare(loaded: Loaded, job: Job, samples: int = 1) -> bool:
         return False
     run = Runner(loaded, job, warn=lambda text: None)
     statistics = _statistics(run.model)
+    # It shares parameters and batch statistics: what is set in the replica is set in the model.
     model = replica(run.model, *statistics)
     batch: dict[str, Array] = {}
 
@@ -142,6 +143,7 @@ def condition(model: nn.Module, forward: Callable[[], object], seed: int) -> Non
     """
     generator = torch.Generator().manual_seed(seed)
     training = {module: module.training for module in model.modules()}
+    # So that each layer is fed by the statistics which the hooks have just set before it.
     model.eval()
     with torch.no_grad():
         for module in model.modules():
@@ -151,10 +153,12 @@ def condition(model: nn.Module, forward: Callable[[], object], seed: int) -> Non
         with _Calibration(model, generator):
             forward()
     for module, mode in training.items():
+        # Each by itself: `model.train()` would also wake the parts that were frozen on purpose.
         module.training = mode
 
 
 def _redraw(module: nn.Module, name: str, parameter: Tensor, generator: torch.Generator) -> None:
+    # Drawn on the CPU, so that a model on a device gets the same numbers.
     noise = torch.randn(parameter.shape, generator=generator).to(parameter)
     first = float(parameter.flatten()[0]) if parameter.numel() else 0.0
     constant = bool((parameter == first).all())
@@ -186,6 +190,7 @@ class _Calibration:
         for module in model.modules():
             if isinstance(getattr(module, "running_var", None), Tensor):
                 self._handles.append(module.register_forward_pre_hook(self._statistics))
+            # A parametrized weight is computed from others: dividing it in place would be lost.
             elif isinstance(module, _SCALED) and not hasattr(module, "parametrizations"):
                 self._handles.append(module.register_forward_hook(self._scale))
 
@@ -217,6 +222,7 @@ class _Calibration:
         if not math.isfinite(spread) or spread == 0:
             return None
         module.weight.div_(spread)
+        # The layers behind it must see what the new weight gives.
         return part / spread + bias
 
 

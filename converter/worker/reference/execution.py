@@ -60,8 +60,10 @@ class Runner:
         # Modules, scripts, functions and programs are called alike; torch's types do not say so.
         self.model: Any = None
         if isinstance(loaded.model, OnnxFile):
+            # Optimisations are on trial in the file that ships: the reference goes without them.
             self._session = Session(loaded.model.path, optimise=False, threads=job.threads)
         elif isinstance(loaded.model, torch.export.ExportedProgram):
+            # torch refuses to call an exported program itself (2.15).
             self.model = loaded.model.module()
         else:
             self.model = loaded.model
@@ -93,6 +95,7 @@ class Runner:
                 ) from error
         arguments = tensors(inputs, self.device)
         model = self.used = self.used if used and self.used is not None else replica(self.model)
+        # Parameters are watched by their version counters: copies would take as much memory again.
         buffers, versions = _buffers(model), _versions(model)
         with within:
             result = self.forward(arguments, draw=draw, model=model)
@@ -118,6 +121,7 @@ class Runner:
         changed = [
             name for name, old in buffers.items() if name in now and not torch.equal(now[name], old)
         ]
+        # In training mode batch normalisation changes its statistics by right.
         if changed and self._job.training == "eval":
             self._warn(f"STATE_MUTATED: forward changes the buffer {', '.join(changed)}")
         after = _versions(model)
@@ -183,6 +187,7 @@ def bound(loaded: Loaded, job: Job) -> Iterator[None]:
     try:
         yield
     finally:
+        # The class's own method was hidden by it, and shows again.
         del model.forward
 
 
@@ -251,6 +256,7 @@ def _array(name: str, tensor: torch.Tensor) -> Array:
             f"output {name} is {kind}, which has no NumPy array to compare: {first_line(error)}",
             "cast it in forward, to float32 for example: return y.float()",
         ) from error
+    # `numpy()` gives a view: of a buffer that the next call may overwrite.
     return array.copy()
 
 
@@ -295,6 +301,7 @@ def _versions(model: Any) -> dict[str, int]:
     return {
         name: parameter._version
         for name, parameter in model.named_parameters()
+        # Tensors that were made in inference mode have no version counter.
         if not isinstance(parameter, UninitializedParameter) and not parameter.is_inference()
     }
 
@@ -302,6 +309,7 @@ def _versions(model: Any) -> dict[str, int]:
 @contextmanager
 def _in_export(active: bool) -> Iterator[None]:
     """``torch.onnx.is_in_onnx_export()`` is true inside, where ``active``."""
+    # `torch.onnx.is_in_onnx_export` reads this flag, which has no public setter (torch 2.15).
     before = GLOBALS.in_onnx_export
     GLOBALS.in_onnx_export = active
     try:

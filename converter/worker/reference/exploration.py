@@ -83,6 +83,7 @@ class Exploration:
         held = set().union(limits, *(ways.constants for ways in self._found.ways))
         model = self._run.model
         sizes = sorted({*harvest.sizes(model, codes), *(int(n) for n in held if _whole(n))})
+        # Both sides of zero are among the patterns of every input already.
         numbers = sorted({*harvest.numbers(model, codes), *map(abs, held - {0})})
         names = set().union(*(ways.names for ways in self._found.ways))
         required, values = cases.of_values(self._job, numbers, nan=bool(names & _ASK_FOR_NAN))
@@ -96,6 +97,7 @@ class Exploration:
         left = passes
         for offered, patience in (
             (required, None),
+            # In turn, so that many limits of one kind do not take the budget of the others.
             (cases.in_turn([together, cheap, promising, values]), None),
             (dear, None),
             (usual, _PATIENCE),
@@ -131,6 +133,7 @@ class Exploration:
             if case.label in self._tried or (self._ordered and case.ties):
                 continue
             worth = budget.cost(case, traced, work)
+            # The next one may be cheaper and still fit.
             if worth > passes:
                 if case.label not in self._found.left_out:
                     self._found.left_out.append(case.label)
@@ -160,8 +163,10 @@ class Exploration:
         if error is not None:
             self._run.used = None  # who knows in what state the call has left it
         if why:
+            # Lengths or ids that were drawn for the traced size may not fit this one.
             if (other := cases.with_least(self._job, case)) is not None:
                 return self.attempt(other, least=True)
+            # Else its values may be what PyTorch refuses, and the size is not to blame.
             sized = bool(case.sizes) and (least or not case.filled)
             for symbol, size in case.sizes.items() if sized and len(case.sizes) == 1 else ():
                 self._found.refused.setdefault(symbol, {})[size] = f"at {case.label}: {why}"

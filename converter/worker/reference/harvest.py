@@ -78,6 +78,7 @@ def _all(model: Any, codes: Iterable[CodeType]) -> Iterator[float]:
     for code in codes:
         yield from numbers_in(code.co_consts)
     for module in _own_modules(model):
+        # A limit may stand in the class body as well.
         yield from numbers_in([*vars(module).values(), *vars(type(module)).values()])
     for key in _keys(model):
         yield from key
@@ -130,6 +131,7 @@ def _script_constants(model: Any) -> Iterator[float]:
     """Literals of scripted code."""
     if not isinstance(model, torch.jit.ScriptFunction | torch.jit.ScriptModule):
         return
+    # Inlined, so that literals of called functions and submodules are in it.
     graph: Any = model.inlined_graph
     for node in graph.findAllNodes("prim::Constant"):
         kind = node.kindOf("value") if node.hasAttribute("value") else ""

@@ -115,6 +115,7 @@ def read(path: Path, job: Job) -> Kept:
                 conditioned=header["conditioned"],
                 explored=Explored(
                     refused={
+                        # JSON has made text of the numbers that were keys.
                         symbol: {int(size): why for size, why in sizes.items()}
                         for symbol, sizes in header["refused"].items()
                     },
@@ -178,6 +179,7 @@ def _reference(
         {name: held[f"{key}.input.{name}"] for name in case.inputs},
         [held[f"{key}.output.{n}"] for n in range(told["outputs"])],
         noise=noise,
+        # Without the model no more can be measured.
         exact=True,
     )
 
@@ -197,6 +199,7 @@ def _keep_noise(noise: Noise, key: str, arrays: dict[str, Array]) -> dict[str, A
     for n, part in enumerate(noise.parts):
         for axis, values in part.slices.items():
             arrays[f"{key}.slices.{n}.{axis}"] = np.asarray(values)
+    # Made now, since whoever reads this cannot run the model; it does without `_MORE_RUNS`.
     edge = noise.edge(detections.RUNS)
     for place, rows in edge.rows.items():
         arrays[f"{key}.edge.{place}"] = rows

@@ -43,6 +43,7 @@ def _parameters(model: Any, kind: Kind) -> list[str]:
     if kind == "script_function":
         return [argument.name for argument in model.schema.arguments]
     if kind == "script_module":
+        # The first argument of a scripted method is `self`.
         return [argument.name for argument in model.forward.schema.arguments[1:]]
     parameters = inspect.signature(model.forward).parameters.values()
     return [parameter.name for parameter in parameters if parameter.kind in _BY_POSITION]
@@ -64,6 +65,7 @@ def _check_arguments(signature: inspect.Signature, job: Job) -> None:
             "what is no tensor goes into constants",
         )
     try:
+        # Names stand in for values: Python itself says what is missing or too much.
         signature.bind(*job.inputs, **job.constants)
     except TypeError as error:
         given = f"{len(job.inputs)} ({', '.join(job.inputs)})"

@@ -206,6 +206,7 @@ class _Edge:
             level = max(1.0, min(self._reach, _FIRST if pair == 0 else _FARTHEST))
             # How products add up tells what moving their results does not, and takes twice as long.
             exact = pair % _EXACT == _EXACT - 1
+            # Seeds that `_runs` has not used, and the same one for both sides of a pair.
             self._run(_RUNS + pair, -level if other_side else level, exact=exact)
             self._runs += 1
         if not self._found:
@@ -229,12 +230,14 @@ class _Edge:
             (by[place] or 0.0) > numerics.tolerance(self._floors[place], self._bounds)
             for place in by
         )
+        # No right file moves that far: such a run excuses nothing, and the next one goes less far.
         if far and abs(level) > 1:
             self._reach = _WITHIN * abs(level)
             return
         bounds = detections.bounds(members, outputs, self._floors, limits=self._bounds)
         good = detections.found(members, outputs, moved, rows, bounds)
         ours = np.arange(len(outputs[members["scores"]]))
+        # Which of PyTorch's detections each of the other list is; -1 where it is none of them.
         theirs = np.full(len(moved[members["scores"]]), -1)
         theirs[rows[1]] = rows[0]
         for side, of, counterparts in (
@@ -254,6 +257,7 @@ def _distance(moved: Array, output: Array) -> float | None:
     if moved.shape != output.shape:
         return None
     if output.dtype.kind != "f":
+        # Whole numbers are exact or wrong, so that there is no distance to allow for.
         return 0.0 if np.array_equal(moved, output) else None
     scale = vacuity.rms(output)
     error = vacuity.rms(output.astype(np.float64) - moved.astype(np.float64))

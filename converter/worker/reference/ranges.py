@@ -54,6 +54,7 @@ def ends(loaded: Loaded, job: Job, inputs: dict[str, Array]) -> dict[str, list[i
 
 def _captured(loaded: Loaded, job: Job, inputs: dict[str, Array]) -> dict[str, list[int]]:
     arguments = execution.tensors(inputs, loaded.device)
+    # AUTO: torch.export raises where a named dimension turns out to have a narrower range.
     shapes = tuple(
         dict.fromkeys(job.dynamic_axes.get(name, {}), Dim.AUTO) or None for name in job.inputs
     )

@@ -51,6 +51,7 @@ class Reference:
     def blind(self) -> bool:
         """Whether both ways of a condition may give the same: an input is zeros, times anything."""
         zeros = [self.inputs[name] for name in self.case.filled if not self.inputs[name].any()]
+        # A zero id or a closed mask is a value like others, unless nothing comes out of it.
         floats = any(array.dtype.kind == "f" for array in zeros)
         return floats or (bool(zeros) and not any(output.any() for output in self.outputs))
 
@@ -80,6 +81,7 @@ class References:
 
     cases: list[Reference] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
+    # References that were read from a file have no model to run: they repeat what they hold.
     rerun: Callable[[Reference], list[Array]] = lambda item: item.outputs
     measure: Callable[[Reference, bool, str], Noise] = lambda item, exact, precision: Noise.none(
         len(item.outputs), numerics.BOUNDS[precision]
@@ -173,6 +175,7 @@ def _float16(arrays: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def _as_float16(array: Array) -> Array:
+    # What float16 cannot hold is infinite for the file as well.
     with np.errstate(over="ignore"):
         return array.astype(np.float16) if array.dtype == np.float32 else array
 
@@ -188,6 +191,7 @@ def compute(loaded: Loaded, job: Job, limits: Iterable[float] = ()) -> Reference
             STATE_MUTATED, or DIM_SPECIALISED when the model itself accepts no other size of a
             dynamic axis.
     """
+    # Without parameters nothing was fitted to a scale.
     parameters = isinstance(loaded.model, Module) and any(True for _ in loaded.model.parameters())
     found = References(conditioned=loaded.conditioned and parameters)
     run = Runner(loaded, job, found.add_warning)
@@ -196,6 +200,7 @@ def compute(loaded: Loaded, job: Job, limits: Iterable[float] = ()) -> Reference
         _run_cases(found, run, loaded, job, limits)
 
     def measure(item: Reference, exact: bool, precision: str) -> Noise:
+        # By now the dropout ratios are the model's own again.
         case, members = (item.inputs, item.outputs), found.detections
         with training.dropout_disabled(run.model, random):
             return rounding.measure(run, loaded, *case, members, exact=exact, precision=precision)
@@ -227,6 +232,7 @@ def _run_cases(
     first = found.cases[0]
     found.names = names = _output_names(job, len(first.outputs))
     alike = [item.outputs for item in found.cases if item.case.shapes == first.case.shapes]
+    # Weights change with the statistics, so that what has run so far is void.
     if conditioning.unsteady(loaded, alike):
         conditioning.prepare(loaded, job, conditioning.SEVERAL)
         _run_stated(found, run, job, watch=watch)
@@ -242,6 +248,7 @@ def _run_cases(
     elif not work.operators:  # no second sample
         with _counted(run):
             _check_repeats(names, first, run)
+    # Before other sizes are tried, at which pinned inputs change as well.
     if found.vacuous is None:
         _look_for_what_never_changes(found, names, constant)
     if found.vacuous is None:
@@ -259,6 +266,7 @@ def _run_stated(found: References, run: Runner, job: Job, *, watch: bool) -> Non
         inputs = case.draw(job.seed)
         with ExitStack() as around:
             ratios = around.enter_context(training.called(run.model, found.disabled_dropout))
+            # Not the first call: counting puts frames of torch between an error and the model.
             if case.label == SECOND and not run.work.operators:
                 around.enter_context(_counted(run))
             ways = Ways()
@@ -359,9 +367,11 @@ def _check_repeats(names: list[str], first: Reference, run: Runner) -> None:
     Raises:
         StageError: NONDETERMINISTIC, or STATE_MUTATED where only earlier calls make a difference.
     """
+    # Another draw, or a random operator that is seeded alike would repeat itself.
     different = _different(names, first.outputs, run(first.inputs, draw=1, used=True))
     if different is None:
         return
+    # The draw of the call above, on a fresh replica: where it agrees, nothing random is at work.
     if _different(names, first.outputs, run(first.inputs, draw=1)) is None:
         raise _keeps_state(different)
     raise StageError(

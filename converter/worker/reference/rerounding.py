@@ -121,9 +121,11 @@ class Rerounding(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return result
         wide = _in_float64(func, self._shaken(func, args), kwargs)
         if wide is None:
+            # One that writes into its arguments would write into the moved copies.
             if not func._schema.is_mutable:
                 args, kwargs = tree_map(self._moved, (args, kwargs))
             return func(*args, **kwargs)
+        # Only now: an operator in place changes the arguments that the wide one has read.
         result = func(*args, **kwargs)
         for plain, exact in zip(tree_leaves(result), tree_leaves(wide), strict=True):
             # Written over the plain result, which keeps its layout and what shares its memory.
@@ -169,6 +171,7 @@ class Rerounding(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _rounded(self, exact: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         cut = exact - exact.to(dtype)  # zero where nothing is cut off, NaN at infinity
         cut.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
+        # Twice what was cut off, so that rounding may end at the neighbour as well.
         moved = exact.addcmul(cut, self._shares(exact), value=2 * self._level)
         return moved if self._precision is None else moved.to(dtype)
 

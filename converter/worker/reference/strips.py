@@ -30,6 +30,7 @@ class Strips(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         if func is torch.ops.aten.convolution.default and (count := _strips(*args)) > 1:
             x, *others = args
+            # Samples first: strips of rows make the products small, and small ones are slow.
             if count <= len(x):
                 return torch.cat([func(part, *others) for part in x.tensor_split(count)])
             rows = math.ceil(count / len(x))
@@ -49,6 +50,7 @@ def _strips(
     groups: int,
 ) -> int:
     """How many; 1 for what stays as it is."""
+    # A kernel of one element copies nothing, and other devices have kernels of their own.
     kernel = weight.shape[2:]
     if transposed or x.dtype != torch.float64 or x.device.type != "cpu" or math.prod(kernel) == 1:
         return 1
@@ -76,6 +78,7 @@ def _by_rows(
 ) -> torch.Tensor:
     size, reach = x.shape[2], dilation[0] * (weight.shape[2] - 1) + 1
     rows = _length(size, weight.shape[2], stride[0], padding[0], dilation[0])
+    # Rows are padded by hand, since only the outer strips touch the border.
     inner = [0, *padding[1:]]
     parts = []
     for number in range(count):

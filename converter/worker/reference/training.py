@@ -83,11 +83,13 @@ def comparable(path: Path, silenced_modules: Mapping[str, float]) -> Iterator[Pa
     zero = False
     for node in structure.nodes(model.graph):
         if node.op_type == "Dropout" and len(node.input) > 1:
+            # An initializer of the outer graph is seen in the bodies of If and Loop too.
             node.input[1] = _ZERO
             zero = True
     if zero:
         ratio = onnx.helper.make_tensor(_ZERO, TensorProto.FLOAT, [], [0.0])
         model.graph.initializer.append(ratio)
+    # In the same folder, because external data is found relative to the file.
     copy = path.with_name(f"{path.name}.disabled_dropout")
     onnx.save_model(model, copy)
     try:

@@ -91,6 +91,7 @@ def reason(text: str) -> str:
     """
     line = " ".join(text.split())
     if line.startswith(PREFIX):
+        # `[ONNXRuntimeError] : 1 : FAIL : reason`, and the reason may hold colons as well.
         line = line.split(" : ", 3)[-1]
     op = node = ""
     while frame := next((found for each in _FRAMES if (found := each.match(line))), None):

@@ -54,6 +54,7 @@ class Session:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = _FATAL_ONLY
+        # Else `nodes_per_provider` has nothing to read.
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         if not optimise:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -103,11 +104,13 @@ class Session:
             value = ort.OrtValue.ortvalue_from_numpy(array, self._device, 0)
             binding.bind_ortvalue_input(name, value)
         for name in outputs:
+            # Without a shape: ONNX Runtime allocates what it computes.
             binding.bind_output(name, self._device)
         bound = self._session.run_with_iobinding
 
         def call() -> None:
             bound(binding)
+            # A device works on after the call has returned.
             binding.synchronize_outputs()
 
         return call

@@ -123,6 +123,7 @@ def _missing_library(provider: str) -> str:
     if not library.is_file():
         return ""
     try:
+        # The libraries of providers take symbols from this one, which must be there for all.
         ctypes.CDLL(str(folder / "libonnxruntime_providers_shared.so"), ctypes.RTLD_GLOBAL)
         ctypes.CDLL(str(library))
     except OSError as error:

@@ -45,6 +45,7 @@ def read(path: Path) -> object:
     """
     check_looks(path)
     try:
+        # To the CPU, since tensors that were saved on a GPU want to go back to one.
         return torch.load(path, map_location="cpu", weights_only=True)
     except UNREADABLE as error:
         refused = re.search(r"GLOBAL (\S+)", str(error))

@@ -38,6 +38,7 @@ class Finder:
                 continue
             spec = finder.find_spec(name, path, target)
             if spec is not None:
+                # Exactly this type: what is derived from it loads in a way of its own.
                 if type(spec.loader) is SourceFileLoader and _is_own(spec.loader.path):
                     spec.loader = Loader(name, spec.loader.path)
                 return spec

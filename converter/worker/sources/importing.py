@@ -39,6 +39,7 @@ def from_target(target: str, trust: Sequence[str]) -> object:
             Code.LOAD, f"_target_ '{target}' is no dotted name", "Write package.module.name."
         )
     _permit_import(target, trust)
+    # Of the first part alone: to find a dotted name Python imports the packages around it.
     if importlib.util.find_spec(parts[0]) is None:
         raise StageError(
             Code.LOAD,
@@ -48,6 +49,8 @@ def from_target(target: str, trust: Sequence[str]) -> object:
     module, rest = _import_prefix(parts)
     found: object = module
     for name in rest:
+        # Only through classes: what a module has imported itself is reached through it, but is not
+        # its code.
         if found is not module and not isinstance(found, type):
             raise _denied(target, found, trust)
         found = _attribute(found, name, f"_target_ '{target}'")
@@ -84,6 +87,7 @@ def trusted_file(key: str, file: str, trust: Sequence[str]) -> Path:
     Raises:
         StageError: LOAD when there is none, TARGET_DENIED when no trusted folder holds it.
     """
+    # A link in a trusted folder may lead out of it.
     path = Path(file).resolve()
     if not path.is_file():
         raise StageError(
@@ -179,6 +183,7 @@ def _permit_call(what: str, target: str, found: object, trust: Sequence[str]) ->
 
 
 def _defining_module(found: object) -> str | None:
+    # A partial belongs to `functools`: what must be trusted is the function that it calls.
     while isinstance(found, functools.partial):
         found = found.func
     module = getattr(found, "__module__", None)

@@ -83,6 +83,7 @@ def load(job: Job) -> Loaded:
     """
     freshcode.install()  # also for what a model imports when it is run
     device = _device(job.device)
+    # A builder may draw its weights from any of the three.
     random.seed(job.seed)
     np.random.seed(job.seed)
     torch.manual_seed(job.seed)
@@ -97,6 +98,7 @@ def load(job: Job) -> Loaded:
         model.train(job.training == "train").to(device)
     elif isinstance(model, torch.export.ExportedProgram):
         if device.type != "cpu":
+            # A program has no `to`: devices are also named in its graph.
             model = move_to_device_pass(model, device)
     else:
         device = torch.device("cpu")
@@ -197,6 +199,7 @@ def _check_kwargs(builder: Any, kwargs: Mapping[str, Any], job: Job) -> None:
     except ValueError:  # a builder written in C has none
         return
     try:
+        # Before the builder runs, whose own TypeErrors are those of its code.
         signature.bind(**kwargs)
     except TypeError as error:
         raise StageError(

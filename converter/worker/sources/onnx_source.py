@@ -48,6 +48,7 @@ def load(path: Path) -> OnnxFile:
         raise StageError(
             Code.LOAD, f"source.onnx: {path} is not an ONNX model", "Get the file again."
         )
+    # One by one, so that the error names the tensor.
     for tensor in structure.tensors(proto):
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             _load_external(tensor, path)

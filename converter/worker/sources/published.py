@@ -50,6 +50,7 @@ def _torchvision(builder: Builder, kwargs: Mapping[str, Any], name: str) -> tupl
     weights = _enum_member(builder, kwargs, name)
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     cached = folder / Path(urlparse(weights.url).path).name
+    # Before the builder reads it: a damaged file is told by its hash, not by what unpickling says.
     sha256 = _hash_of_cached(cached)
     with _downloading(weights.url, folder):
         model = builder(**{**kwargs, "weights": weights, "progress": False})
@@ -131,6 +132,7 @@ def _downloading(url: str, folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, HTTPException, RuntimeError) as error:
+        # torch.hub tells a damaged download with a plain RuntimeError.
         if isinstance(error, RuntimeError) and "invalid hash value" not in str(error):
             raise
         if isinstance(error, OSError) and error.errno in LOCAL:

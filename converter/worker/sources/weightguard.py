@@ -68,6 +68,7 @@ def only_tensors() -> Iterator[None]:
 
     holder.load = checked
     try:
+        # For what a library unpickles without `torch.load`.
         with opening.listening(_refuse_pickles):
             yield
     except (pickle.UnpicklingError, RuntimeError) as error:
@@ -102,6 +103,7 @@ def _attempt(event: str, arguments: tuple[Any, ...]) -> str | None:
         return f"download from {arguments[0]}"
     if event == "socket.connect" and isinstance(arguments[1], tuple):  # not a socket of this host
         return f"download from {arguments[1][0]}"
+    # A builder may import modules; their code holds no weights.
     path = opening.path_of(event, arguments) if event == "open" else None
     return f"reading {path}" if path is not None and not path.endswith(".py") else None
 

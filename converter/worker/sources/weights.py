@@ -33,6 +33,7 @@ def load_checkpoint(module: torch.nn.Module, checkpoint: Checkpoint) -> str:
             "A relative path counts from the folder where the command was started.",
         )
     sha256 = hash_of(path)
+    # Before anything of the file is unpickled.
     if checkpoint.sha256 not in (None, sha256):
         raise StageError(
             Code.WEIGHTS_FORMAT,
@@ -136,6 +137,7 @@ def _apply(
 def _same_shape(own: object, value: Tensor) -> bool:
     if not isinstance(own, Tensor) or is_lazy(own):
         return True
+    # torch takes one element for a scalar: files from before it had scalars hold them so.
     return own.shape == value.shape or (own.ndim == 0 and value.numel() == 1)
 
 

@@ -62,13 +62,16 @@ def prove(
         faulty: FaultyStage = "export" if plain.error else "runtime"
         return Proof(blamed(verdict, faulty), simplify, graph)
     simplify = simplification.reverted(simplify, verdict.error.message)
+    # From the disk: the exporter's weights are not kept in memory for the rare case of a failure.
     model = checking.exported(raw, job, references.cases)
     publishing.save(model, final, job.export, told)
     graph = structure.light(model)
     del model  # the session holds its own copy of the weights
     verdict = verify(final, references, job, parameters=parameters, graph=graph)
     if verdict.error is None:
+        # `plain` was the simplified file: wrong without optimisations too, it is not their fault.
         return Proof(blamed(verdict, "simplify" if plain.error else "runtime"), simplify, graph)
+    # The file is another one by now, of which the first answer says nothing.
     plain = verify(final, references, job, parameters=parameters, optimise=False, graph=graph)
     return Proof(blamed(verdict, "export" if plain.error else "runtime"), simplify, graph)
 
@@ -77,6 +80,7 @@ def blamed(verdict: Verdict, faulty: FaultyStage) -> Verdict:
     """The verdict with its faulty stage, which is the hint where there is none."""
     record = verdict.record.model_copy(update={"faulty_stage": faulty})
     error = verdict.error
+    # A hint that is there knows the case or the axis, and says more than the stage does.
     if error is not None and not error.hint:
         error = StageError(error.code, error.message, _ADVICE.get(faulty, ""))
     return replace(verdict, record=record, error=error)

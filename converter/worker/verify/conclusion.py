@@ -17,6 +17,7 @@ from converter.worker.verify import domain, limits, verification
 from converter.worker.verify.limits import FrozenPlaces
 from converter.worker.verify.verification import Verdict
 
+# Of a sentence in the row; `verify.domain` lists all of them.
 _MOST_SHOWN = 3
 
 
@@ -69,9 +70,11 @@ def told(
     if verdict.error is not None or verdict.record.domain is None:
         return verdict
     said = domain.words(verdict.record.domain)
+    # The file on the disk is the very one that was verified.
     if said == words[domain.KEY]:
         return verdict
     publishing.tell(final, {domain.KEY: said})
+    # Only metadata has changed: one case shows that the rewritten file still loads and runs.
     error = verification.traced_error(final, references, job, values)
     if error is None:
         return verdict

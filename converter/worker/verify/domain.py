@@ -16,6 +16,7 @@ from converter.worker.reference.reference import Reference, References
 
 __all__ = ["KEY", "of", "words"]
 
+# The lists stand in every row of the manifest, and a budget may leave out many more cases.
 _MOST_LISTED = 20
 
 
@@ -33,6 +34,7 @@ def of(
     """
     judged = [item for item in references.cases if item.case.label not in undecided]
     ways = [item.ways for item in judged]
+    # Zero times anything is zero: what only such a case has reached still counts as not reached.
     telling = [item.ways for item in judged if not item.blind]
     unsaid = [f"{label}: {why}" for label, why in undecided.items()]
     return Domain(
@@ -54,7 +56,9 @@ def _symbol(
     symbol: str, references: References, judged: Sequence[Reference], job: Job
 ) -> SymbolDomain:
     name, axis = cases.symbols(job)[symbol][0]
+    # Of the arrays, since a case names only the sizes that it changes.
     sizes = {item.inputs[name].shape[axis] for item in judged}
+    # A size that was refused in one case and judged in another one is verified.
     refused = references.explored.refused.get(symbol, {})
     return SymbolDomain(
         symbol=symbol,
@@ -66,6 +70,7 @@ def _symbol(
 
 def _input(name: str, judged: Sequence[Reference], job: Job) -> InputDomain:
     spec = job.inputs[name]
+    # NumPy finds no least element of an empty array. Some cases hold NaN on purpose.
     arrays = [item.inputs[name] for item in judged if item.inputs[name].size]
     found = [item.case.filled[name].name for item in judged if name in item.case.filled]
     drawn = spec.filling if varies(spec) else "pinned"

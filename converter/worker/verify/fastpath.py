@@ -25,7 +25,7 @@ from converter.worker.runtime.starting import RuntimeErrors
 from converter.worker.sources.loading import Loaded
 
 _ATTENTION = (nn.TransformerEncoder, nn.TransformerEncoderLayer, nn.MultiheadAttention)
-# Relative L2 distance up to which outputs count as the same.
+# Relative L2 distance: rounding is far below it, zeros in place of numbers are far above.
 _CLOSE = 1e-3
 HINT = (
     "PyTorch's attention fast path gives other numbers at padded positions than the file, and than "
@@ -70,6 +70,7 @@ def hint(
         return None
     with _off():
         try:
+            # What the model does to its inputs was told when the references were made.
             plain = Runner(loaded, job, lambda text: None)(inputs)
         except (*REFUSALS, StageError):
             return None
@@ -80,6 +81,7 @@ def taken(loaded: Loaded) -> bool:
     """Whether the model has attention that torch may run on its fast path."""
     if not isinstance(loaded.model, nn.Module) or not torch.backends.mha.get_fastpath_enabled():
         return False
+    # In training mode torch never takes the fast path.
     modules = loaded.model.modules()
     return any(isinstance(module, _ATTENTION) and not module.training for module in modules)
 
@@ -88,6 +90,7 @@ def _agree(expected: Sequence[Array], actual: Sequence[Array]) -> bool:
     """Closer than zeros in place of numbers could be; the verdict itself is not given here."""
     if [one.shape for one in expected] != [one.shape for one in actual]:
         return False
+    # NumPy subtracts no booleans, and a norm of large float16 numbers would be infinite.
     pairs = [
         (one.astype(np.float64), other.astype(np.float64))
         for one, other in zip(expected, actual, strict=True)
@@ -99,6 +102,7 @@ def _agree(expected: Sequence[Array], actual: Sequence[Array]) -> bool:
 
 @contextmanager
 def _off() -> Iterator[None]:
+    # The switch belongs to the whole process, and later calls need the user's own setting.
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:

@@ -81,6 +81,7 @@ def _sizes(loaded: Loaded, references: References, job: Job) -> set[Place]:
         old, new = traced.case.shapes, item.case.shapes
         return sum(a != b for name in new for a, b in zip(old[name], new[name], strict=True))
 
+    # The case that moves most sizes shows most lines at once; the smallest of those costs least.
     other = max(references.cases, key=lambda item: (moved(item), -item.case.elements))
     if not moved(other):
         return set()
@@ -93,6 +94,7 @@ def _sizes(loaded: Loaded, references: References, job: Job) -> set[Place]:
             model = execution.replica(loaded.model)
             watched = coverage.converting(ways, ("__len__",))
             with execution.bound(replace(loaded, model=model), job), watched, torch.no_grad():
+                # The check would trace once more. Where it is strict, a model may return no dict.
                 torch.jit.trace(  # type: ignore[no-untyped-call]
                     model, arguments, check_trace=False, strict=False
                 )
@@ -101,6 +103,7 @@ def _sizes(loaded: Loaded, references: References, job: Job) -> set[Place]:
             return set()
         numbers.append(ways.numbers)
     first, second = numbers
+    # A line that only one of the two traces has reached says nothing, and compares as equal.
     return {place for place, values in first.items() if values != second.get(place, values)}
 
 
@@ -114,6 +117,7 @@ def _places(exporter: str, warned: Sequence[Place], references: References) -> l
     Args:
         warned: lines that the tracer has named.
     """
+    # The file is the source itself: nothing was captured that could be frozen.
     if exporters.load(exporter).CAPTURE == "copy":
         return []
     found = list(warned)
@@ -145,6 +149,7 @@ def unreached(
     found = [branch for (jump, _), branch in sides.items() if jump.place in frozen.places]
     found += [branch for jump, branch in turns.items() if jump.place in frozen.places]
     for place in frozen.places:
+        # `sides` and `turns` have said already what is open there.
         if place in conditions:
             continue
         values = set().union(*(item.numbers.get(place, set()) for item in ways))
@@ -152,6 +157,7 @@ def unreached(
         outcome = None
         if 1 in (len(values), len(chosen)) or (not values and symbols and not moved):
             outcome = "another value"
+        # The number was another one and the file stayed right: it may matter where no case looked.
         elif len(values) > 1 or place in frozen.sizes:
             outcome = "an effect of its number"
         if outcome is not None:
@@ -180,6 +186,7 @@ def explain(
 
 
 def _limit(references: References, failed: Reference, passed: Mapping[str, bool]) -> str:
+    # Where several sizes moved at once, none of them is known to be the limit.
     if len(failed.case.sizes) != 1:
         return ""
     (symbol,) = failed.case.sizes
@@ -225,6 +232,7 @@ def _lines(
     places: Sequence[Place],
 ) -> list[Place]:
     """Conditions that went a way that they go in no case that is right; else what was frozen."""
+    # At a size of zero a file is right by chance, whichever way the code went.
     right = [
         item.ways
         for item in references.cases

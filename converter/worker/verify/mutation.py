@@ -54,8 +54,10 @@ class Sound:
         self._threads = threads
         self._names: list[str] = []
         self._outputs = self._run(file)
+        # The same sums in another order: as far as a right file may be from itself.
         plain = _distances(self._run(file, optimise=False), self._outputs)
         self.noise = [
+            # Without the step a file that does not round would call the next number damage.
             max(distance, floor or 0.0, _step(output))
             for distance, floor, output in zip(
                 plain, references.noise.floors, self._outputs[0], strict=True
@@ -66,6 +68,8 @@ class Sound:
         """The output that another file changes, and by how much; ``None``: none beyond rounding."""
         members, noise = self._references.detections, self._rounding()
         for want, got in zip(self._outputs, self._run(file), strict=True):
+            # By derived tolerances, also where the job states some: whether those are too loose is
+            # the question.
             for item in compare(self._names, want, got, VerifySpec(), noise, members):
                 if item.code is not None:
                     share = item.check.rel_l2
@@ -124,10 +128,12 @@ def prove(
     noticed = equivalent = 0
     missed: list[str] = []
     for name, kind in damages:
+        # Read anew each time: saving external data takes the weights out of the model.
         publishing.save(damaged(file, name, kind), copy, job.export)
         if verify(copy, references, job, parameters=parameters).error is not None:
             noticed += 1
             continue
+        # Only for damage that passes, which is rare: it costs two sessions and all cases.
         sound = sound or Sound(file, references, _feeds(references, parameters), job.threads)
         changed = sound.difference(copy)
         if changed is None:
@@ -137,6 +143,7 @@ def prove(
     names = ", ".join(dict.fromkeys(name for name, _ in damages[:3]))
     count = MutationRecord(applied=len(damages), noticed=noticed, equivalent=equivalent)
     record = verdict.record.model_copy(update={"mutation": count})
+    # Where every damage is equivalent, no output depends on any weight that was tried.
     if not noticed and not missed:
         missed = [f"any of {len(damages)} initializers: {names}"]
     return _vacuous(record, missed, job) if missed else Verdict(record)
@@ -146,6 +153,7 @@ def _damages(model: ModelProto, count: int) -> list[tuple[str, str]]:
     """At most ``count`` pairs of initializer and damage: other initializers first."""
     names, kinds = initializers(model, count), list(DAMAGES)
     pairs = [
+        # Neighbours are damaged in different ways, so that few copies try all of them.
         (name, kinds[(number + turn) % len(kinds)])
         for turn in range(len(kinds))
         for number, name in enumerate(names)

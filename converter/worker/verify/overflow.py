@@ -145,6 +145,7 @@ def _beyond(tensor: _Tensor, want: _Seen, got: _Seen) -> float | None:
         return want.largest
     if got.nan > want.nan:
         return math.nan
+    # A mask may become infinite in float16. Only NaN that comes of it is an overflow.
     if got.infinite > want.infinite and math.isinf(tensor.mask):
         return math.inf
     return None
@@ -161,6 +162,7 @@ def _tensors(parent: ModelProto, derived: ModelProto) -> list[_Tensor]:
     given = {
         name
         for node in parent.graph.node
+        # No operator gives a weight: one that is too large shows where it is first handed on.
         if node.op_type in _GIVEN and node.input[0] not in weights
         for name in node.output
     }
@@ -195,6 +197,7 @@ def _types(model: ModelProto) -> dict[str, str]:
     held = {value.name for value in bare.graph.output}
     for name in _results(bare.graph):
         if name not in held:
+            # Without a type, so that ONNX Runtime infers it whatever `value_info` says.
             bare.graph.output.append(helper.make_empty_tensor_value_info(name))
     given = {value.name for value in model.graph.input}
     names = given.union(_results(bare.graph))
@@ -231,6 +234,7 @@ def _begin(tensor: TensorProto) -> float | None:
     if tensor.data_type not in _FLOATS:
         return None
     sizes = np.abs(numpy_helper.to_array(tensor).astype(np.float64))
+    # An infinite constant is infinite in both files, as its author meant it.
     large = sizes[(sizes > LARGEST) & np.isfinite(sizes)]
     return _SHARE * float(large.min()) if large.size else None
 

@@ -28,6 +28,7 @@ def asked_of(references: References, job: Job) -> References:
     if references.precision == job.precision and references.keeps_io != job.cast_io:
         return references
     if references.precision == job.precision:
+        # `in_precision` would drop the rounding that was kept, which cannot be measured again here.
         return replace(references, keeps_io=not job.cast_io)
     return references.in_precision(job.precision, keeps_io=not job.cast_io)
 
@@ -81,7 +82,9 @@ def judged(
     if verdict.error is not None or parent is None:
         return verdict
     traced = references.cases[0]
+    # Weights first: comparing them needs no session.
     error = _weight(parent, file)
+    # A device that computes in float16 shows infinity by itself.
     if error is None and emulated:
         error = _overflow(parent, file, traced)
     if error is None:

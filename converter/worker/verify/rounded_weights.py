@@ -49,10 +49,12 @@ def changed(parent: Path, derived: Path) -> str | None:
 def _off(got: NDArray[np.float64], want: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Where a number is no rounding of the other, to either side."""
     with np.errstate(invalid="ignore"):
+        # A whole step of float16: some converters round to either side, not to the nearest.
         near = np.abs(got - want) <= np.maximum(2.0**-10 * np.abs(want), _SMALLEST)
     same = np.isnan(got) & np.isnan(want)
     large = (np.abs(want) > _LARGEST) & (np.abs(got) >= _LIMIT) | (np.abs(got) == _LIMIT)
     limited = large & (np.abs(want) >= _LIMIT) & (np.sign(got) == np.sign(want))
+    # Equality is for infinities, whose difference is NaN.
     right: NDArray[np.bool_] = near | same | (got == want) | limited
     return ~right
 

@@ -47,6 +47,7 @@ class Ordering:
         self._path = path
         self._near_by = bounds.near
         self.any = any(node.op_type in _ORDERING for node in structure.nodes(graph.graph))
+        # What a subgraph orders cannot be made an output of the graph.
         self._nodes = [node for node in graph.graph.node if node.op_type == "TopK"]
 
     def equal(self, feeds: Mapping[str, Array]) -> bool:
@@ -88,6 +89,7 @@ def anyway(
         ordering: of the file.
         feeds: all that it is given in the case.
     """
+    # A shape too: in another order another number of boxes may be left.
     if error.code not in (Code.VERIFY_VALUE, Code.VERIFY_SHAPE):
         return None
     if error.code is Code.VERIFY_VALUE and _rescaled(reference, references):
@@ -150,6 +152,7 @@ def by_the_standard(
 
 
 def _rescaled(reference: Reference, references: References) -> bool:
+    # Patterns leave the scale to which the weights were fitted. Other sizes do not.
     return references.conditioned and bool(reference.case.filled)
 
 

@@ -77,6 +77,7 @@ def verify(
     graph = graph or onnx.load(path, load_external_data=False)
     judged = _judge(path, session, graph, references, job, parameters or {})
     dynamic = _dynamic(graph, references, job, judged.passed)
+    # What numbers cannot show is looked at where they are right.
     error = judged.error
     if error is None:
         error = next((_axis_error(axis) for axis in dynamic if not axis.passed), None)
@@ -102,7 +103,7 @@ def traced_error(
 ) -> StageError | None:
     """What is wrong at the traced example: for a file that only its words tell from a right one."""
     with training.comparable(path, references.disabled_dropout) as runnable:
-        session = Session(runnable, threads=job.threads)
+        session = Session(runnable, threads=job.threads)  # has read the copy once it is open
     first = references.cases[0]
     return _run_case(session, first, references, job, parameters, measure=True)[1]
 
@@ -145,6 +146,7 @@ def _judge(
         crash = _crash(path, reference, feeds)
         check, error = _unchecked(case, session), crash
         if crash is None:
+            # A stated case is never left out, so that its rounding is needed at once.
             check, error = run(reference, references, job, parameters, measure=case.stated)
         if error is not None and not case.stated:
             why = undecided.anyway(error, reference, references, ordering, feeds)
@@ -160,6 +162,7 @@ def _judge(
                 found.undecided[case.label] = why
                 continue
             if error is not None:
+                # Before the file is blamed: earlier cases may have changed what PyTorch gave here.
                 check_state(references, reference)
         found.checks.append(check)
         found.passed[case.label] = error is None
@@ -172,9 +175,11 @@ def _drowned(references: References, job: Job) -> StageError | None:
     """Whether the tolerance of an output would take what depends on the input for rounding."""
     first = references.cases[0]
     alike = [item for item in references.cases if item.case.shapes == first.case.shapes]
+    # A pattern moves outputs so far that too large a tolerance would not show.
     alike = [item for item in alike if item.case.stated]
     noise = [item.noise for item in alike if item.noise is not None]
     floors = rounding.worst(noise).floors if noise else [0.0] * len(first.outputs)
+    # Detections are compared in pairs, and constants need not move.
     skipped = {*references.detections.values()}
     skipped |= {i for i, name in enumerate(references.names) if name in job.constant_outputs}
     rtol, atol = job.verify.rtol, job.verify.atol
@@ -300,6 +305,7 @@ def _keeps_size(item: Comparison, traced: Array, reference: Reference, place: in
     expected = reference.outputs[place].shape
     if item.check.not_compared != "shape" or len(item.check.shape) != len(expected):
         return False
+    # The traced output may have had another rank.
     rows = zip(item.check.shape, traced.shape, expected, strict=False)
     return any(found == old != new for found, old, new in rows)
 
@@ -345,10 +351,12 @@ def _bounds(
         measure: whether it is worth that.
     """
     yield Noise.none(count, references.bounds)
+    # The rounding of another case costs nothing to try, and is mostly enough.
     if reference.noise is None and references.known_noise is not None:
         yield references.known_noise
     if measure:
         yield references.noise_of(reference, exact=False)
+        # Of float16 there is one measurement, and it has all.
         if not reference.exact and references.precision == "float32":
             yield references.noise_of(reference)
 
@@ -394,9 +402,11 @@ def _dynamic(
     records = []
     for name, axes in job.dynamic_axes.items():
         for axis, symbol in axes.items():
+            # Axes of outputs are judged where the interface is.
             if name not in job.inputs:
                 continue
             moved = [item.case for item in references.cases if symbol in item.case.sizes]
+            # Undecided cases vouch for nothing.
             moved = [case for case in moved if case.label in passed]
             # A file from elsewhere may leave even the number of axes open.
             shape = shapes[name]
