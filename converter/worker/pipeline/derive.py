@@ -102,7 +102,7 @@ def _run(job: Derived, recorder: Recorder, done: _Done) -> None:
             message = f"nothing here can verify files of the format {plugin.FORMAT}"
             raise StageError(Code.DERIVE, message)
         model = checking.load(final)
-        checking.check(model, asked.model_copy(update={"opset": None}), job.plugin, set())
+        checking.check(model, asked, job.plugin, set())
         done.check = precision.check(model, job)
     with recorder.stage("verify"):
         graph = structure.read(final)

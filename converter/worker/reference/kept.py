@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -124,7 +125,7 @@ def read(path: Path, job: Job) -> Kept:
                 ),
                 precision=job.precision,
             )
-    except (OSError, ValueError, KeyError, IndexError) as error:
+    except (OSError, ValueError, KeyError, IndexError, BadZipFile) as error:
         raise StageError(Code.IO, f"{path.name} of the parent cannot be read: {error}") from error
     changed = {
         "inputs": {name: _read(InputSpec, spec) for name, spec in header["inputs"].items()},
