@@ -89,6 +89,7 @@ def explained(
         return change
     stage = after.error.stage if after.error else None
     suspects = _BY_KIND.get(change.kind, _BY_STAGE[stage])
+    # A model of one library is not what an upgrade of the other one changes.
     family = {"torchvision", "timm"} - {after.source.split("/")[0]}
     found = [
         arrow(difference.name, difference.before, difference.after)

@@ -59,6 +59,7 @@ def changes(before: ArtifactRow, after: ArtifactRow) -> list[Change]:
         if ended is not None:
             found[was.provider] = _failed(after, ended)
         elif (now := _nearest(was, free)) is not None:
+            # One partner each: two lost records must not be told of the same new one.
             free.remove(now)
             found[key(was)] = _otherwise(after, was, now)
         elif any(record.provider == was.provider for record in after.latency):

@@ -59,6 +59,7 @@ def composed(
         except ConfigError as error:
             problems += error.problems
             keys = {problem.key for problem in error.problems}
+            # Some problems name the whole override, others only its key.
             refused = [text for text in left if text in keys or text.split("=")[0] in keys]
             if not refused or any(_decides_models(text) for text in refused):
                 raise ConfigError(problems) from error
@@ -142,6 +143,7 @@ class _Context:
 
     def _first_missing(self, key: str) -> tuple[str, str, list[str]]:
         """Where a dotted key leaves the configuration: parent, missing part, keys there."""
+        # Without the override that does not fit: with it, nothing can be composed to look into.
         others = [o for o in self._overrides if o.lstrip("+~").split("=", 1)[0] != key]
         try:
             config = self._hydra.compose_config(self._config_name, others, RunMode.MULTIRUN)

@@ -133,10 +133,12 @@ class _Scan:
     def _scalar(self, event: yaml.ScalarEvent) -> None:
         self._root(event)
         parent = self.stack[-1] if self.stack else None
+        # Keys and values take turns, so that an even count is that of a key.
         if parent and parent.mapping and parent.children % 2 == 0:
             if event.value in parent.keys:
                 self._refuse(event, f"duplicate key '{event.value}'", "Remove one of the two.")
             parent.keys.add(event.value)
+        # Plain scalars only: what is quoted is text.
         if event.implicit[0] and (reading := _misread(event.value)):
             self._refuse(event, f"{event.value} {reading};", f'quote it: "{event.value}".')
         self._node(1, event.anchor)
@@ -185,6 +187,7 @@ def install() -> None:
             data = path.read_bytes() if path.is_file() else b""
             key = path, self.provider, data
             if key in _READ:
+                # Hydra takes the defaults list out of what it was given.
                 read: ConfigResult = copy.deepcopy(_READ[key])
                 return read
             if path.is_file():

@@ -116,6 +116,7 @@ def _run_level(config: dict[str, Any], problems: list[Problem]) -> tuple[BatchSp
         return spec, set()
     refused = {problem.key.split(".")[0] for problem in problems[before:]}
     rest = {key: value for key, value in config.items() if key not in refused}
+    # Told already, all of it: a list of its own takes what is found again.
     return _typed(BatchSpec, rest, (), []) or BatchSpec(), refused
 
 

@@ -94,6 +94,7 @@ def _folders(home: Path) -> Iterator[Path]:
 def _run(directory: Path) -> dict[str, Any] | None:
     """The part ``run`` of a manifest; ``None`` where there is none that can be read."""
     try:
+        # Not validated: a run of another version of the converter is a run of the experiment too.
         run = json.loads((directory / MANIFEST).read_bytes())["run"]
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -29,6 +29,7 @@ from converter.model.manifest import ArtifactRow, Manifest, ModelRecord, write_a
 from converter.model.manifest import dump as dumped
 from converter.model.verified import Verified
 
+# Only what has such a name is ever removed: the folder may hold other things of the user's.
 _VERSION = re.compile(r"[0-9a-f]{16}")
 _UNFINISHED = ".new-"
 
@@ -72,6 +73,7 @@ def publish(
             continue
         if entry is not None and entry != known:
             index = Index(models=dict(sorted({**index.models, row.name: entry}.items())))
+            # After each model: a run that is killed here has published what it delivered so far.
             _write(target, index)
     if listed is not None:
         retired = _retired(index, manifest, listed, resumed)
@@ -107,6 +109,7 @@ def _parts(entry: Entry) -> list[FileInfo]:
 
 def _write(target: Path, index: Index) -> None:
     write_atomic(target / INDEX, dumped(index))
+    # The versions that the old index named go next: it must not come back after a power failure.
     files.fsync(target)
 
 
@@ -206,11 +209,13 @@ def _deliver(parts: list[FileInfo], directory: Path, version: Path) -> None:
                 words = "the file is not the one that the run recorded"
                 raise OSError(errno.EIO, words, str(directory / part.path))
             files.fsync(copy)
+        # mkdtemp makes folders that only their owner can read.
         staging.chmod(0o755)
         if version.exists():  # somebody has damaged it: each file is replaced at once
             for part in parts:
                 os.replace(staging / Path(part.path).name, version / Path(part.path).name)
         else:
+            # First the names of the files, then that of the folder, before an index speaks of them.
             files.fsync(staging)
             staging.rename(version)
         files.fsync(version)

@@ -215,4 +215,5 @@ def _place(node: Node) -> str:
 
 
 def _matches(before: list[str], after: list[str]) -> Sequence[tuple[str, int, int, int, int]]:
+    # difflib takes what is frequent in a long list, as Conv is, for junk that aligns nothing.
     return SequenceMatcher(None, before, after, autojunk=False).get_opcodes()

@@ -29,6 +29,7 @@ def prepare(job: Job, directory: Path) -> None:
         OSError: the folder cannot be made or a symbolic link is in its place.
     """
     folder, staging = Path(job.model_dir), Path(job.staging_dir)
+    # Code of other models has run in this directory before: what it has put there is not followed.
     for path in (folder.parent, folder, staging.parent, staging, folder / JOB, folder / LOG):
         if path != directory:
             refuse_link(path)
@@ -80,10 +81,12 @@ def publish(job: Job, result: JobResult, directory: Path) -> JobResult:
     refuse_link(folder)
     parts = result.files[::-1]
     for part in parts:
+        # The job's own word: it may name a file outside of staging, or that of another model.
         if Path(part.path).name != part.path or not part.path.startswith(job.target):
             raise OSError(errno.EINVAL, "the job reported a file that is not its own", part.path)
         _check(staging / part.path, part)
         refuse_link(folder / part.path)
+    # Only now: nothing moves unless all of it is right.
     _move(staging, folder, [part.path for part in parts])
     home = folder.relative_to(directory)
     published = [part.model_copy(update={"path": str(home / part.path)}) for part in result.files]
@@ -106,6 +109,7 @@ def _move(staging: Path, folder: Path, names: list[str]) -> None:
         for name in names:
             os.rename(staging / name, folder / name)
             moved.append(folder / name)
+        # The worker has forced the content to the disk; the new names are in the folder.
         files.fsync(folder)
     except OSError:
         for path in moved:
@@ -128,6 +132,7 @@ def link_latest(directory: Path) -> None:
     link = directory.parent / LATEST
     if link.exists() and not link.is_symlink():
         return
+    # A link cannot be pointed elsewhere: without the replacing there would be none for a moment.
     temporary = directory.parent / f".{LATEST}.{os.getpid()}"
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(directory.name)

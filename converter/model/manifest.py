@@ -325,12 +325,14 @@ def write_atomic(path: Path, text: str) -> None:
     Raises:
         OSError: the folder is not writable or the disk is full; ``path`` is as it was.
     """
+    # In the same folder: a rename works within one file system only.
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
+        # mkstemp makes files that only their owner can read.
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     finally:

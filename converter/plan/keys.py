@@ -83,6 +83,7 @@ class Keys:
 
     def __init__(self, packages: Mapping[str, str | None], gpus: Sequence[str]) -> None:
         self._packages = packages
+        # The variable decides which of them a job gets.
         self._gpus = [*gpus, os.environ.get("CUDA_VISIBLE_DEVICES", "")] if gpus else []
         self._contents = Contents()
         self._modules = Modules(self._contents)
@@ -254,8 +255,10 @@ def _worker_code() -> str:
     """
     code = hashlib.sha256()
     worker, plugins, model = (_PACKAGE / name for name in ("worker", "plugins", "model"))
+    # What times a file has no part in how it looks, nor in its verification.
     paths = [p for p in sorted(worker.rglob("*.py")) if p.parent != worker / "benchmark"]
     paths += [p for kind in _PLUGINS for p in sorted((plugins / kind).glob("_*.py"))]
+    # Every file is verified on the CPU's provider; job and spec decide what a request means.
     paths += [plugins / "providers" / "cpu.py", model / "job.py", model / "spec.py"]
     for path in paths:
         code.update(f"{path.relative_to(_PACKAGE)} {files.sha256(path)}\n".encode())

@@ -60,6 +60,7 @@ def finish(
         failure: what stopped the run.
         log: takes lines for ``run.log``.
     """
+    # Asked once, before the end's own work: that may outlast a deadline that the models have kept.
     late = interrupts.late
     code, final, received = _closed(record, context, interrupts, failure, late)
     came_to_end = received is None and failure is None
@@ -77,6 +78,7 @@ def finish(
             problems = [*_publish(final, context), *_prune(context)]
         if problems:
             code = ExitCode.RUN_FAILED
+            # Once more: whoever reads the manifest must see that publishing went wrong.
             final = _write(final, context, code, problems)
     except OSError as error:
         if failure is None:
@@ -189,6 +191,7 @@ def _publish(final: Manifest, context: RunContext) -> list[str]:
     if context.spec.publish_to is None:
         return []
     target = Path(context.spec.publish_to).absolute()
+    # Without an experiment the run knows no list that a model could have left.
     listed = None
     if context.experiment != _NO_EXPERIMENT:
         listed = {*selection.expand(context.spec)[0]}

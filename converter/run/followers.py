@@ -39,6 +39,7 @@ class Followers:
             return None
         target = self._folder(job.name) / result.references.path
         target.parent.mkdir(parents=True, exist_ok=True)
+        # The staging folder of a job goes with its row; its variants start later.
         os.replace(Path(job.staging_dir) / result.references.path, target)
         self._references[job.name] = (target, result.references.sha256)
         return target
@@ -50,6 +51,7 @@ class Followers:
             OSError: what they are verified on cannot be written.
         """
         made = [variants.from_parent(stub, parent.files) for stub in self.stubs(parent.name)]
+        # All of them come from the store: nothing is verified, and what it needs may be gone.
         if not any(self._cache.look_up(job).stored is None for job in made):
             return made
         path, sha256 = self._of_parent(parent.name)

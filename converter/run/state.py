@@ -54,6 +54,7 @@ class RunState:
         now = datetime.now(UTC)
         earlier = resuming.earlier(context.directory) if context.resumes else None
         self._info = RunInfo(
+            # Random bytes: runs on several machines may start in the same second.
             id=earlier.run.id if earlier else f"{now:%Y%m%dT%H%M%SZ}-{os.urandom(3).hex()}",
             experiment=context.experiment,
             started_at=earlier.run.started_at if earlier else _stamp(now),
@@ -260,6 +261,7 @@ class RunState:
         try:
             self._write(job, result)
         except OSError as error:
+            # A file without its row would look like a result.
             delivery.unpublish(job, result)
             failed = self._with_log(job, outcome.io_failure(job, error, result))
             self._rows[job.label] = self.cache.labelled(job, manifest.row_of(job, failed))
@@ -272,6 +274,7 @@ class RunState:
         if delivery.is_own_folder(job):
             manifest.write_atomic(Path(job.model_dir) / delivery.RESULT, manifest.dump(result))
         of_model = [row for row in self._rows.values() if row.name == job.name]
+        # Last, since this line makes the model done, and phase 2 starts from `result.json`.
         manifest.append_result(self._directory, model_of(of_model))
 
     def _as_asked(self, told: _Told) -> _Told:

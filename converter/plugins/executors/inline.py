@@ -37,6 +37,7 @@ class InlineExecutor:
             except (SystemExit, KeyboardInterrupt) as error:
                 # The runner's own signals raise nothing: it is the model's, and so is its row.
                 result = left(job, news, error)
+            # Told behind the job: while it runs in here, nobody takes events.
             stages = [item for item in news if not isinstance(item, ExporterAttempt)]
             yield from (StageEntered(job.label, stage) for stage in stages)
             yield Finished(result)
