@@ -140,6 +140,7 @@ class Store:
             text = (folder / RESULT).read_bytes()
             if hashlib.sha256(text).hexdigest() != entry.result_sha256:
                 raise DamagedError(f"{RESULT} is not what was written")
+            # A folder that was renamed, or another way to make keys.
             if keys.digest(entry.parts) != key:
                 raise DamagedError(f"{ENTRY}: key mismatch")
             stored = Stored(

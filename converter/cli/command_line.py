@@ -118,6 +118,7 @@ def _dispatch(words: list[str], debug: bool) -> int:
 
 
 def _is_command(words: Sequence[str]) -> bool:
+    # An option or an override begins with one of these, or assigns.
     return bool(words) and words[0][:1] not in ("", *"-+~") and "=" not in words[0]
 
 

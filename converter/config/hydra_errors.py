@@ -90,6 +90,7 @@ class _Context:
         for pattern, method in self._patterns():
             if found := re.search(pattern, text):
                 return method(*found.groups())
+        # Hydra wraps OmegaConf's errors; only those know their key.
         cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
         if isinstance(cause, OmegaConfBaseException):
             return Problem(str(cause.full_key or ""), f"{reason(cause)}.")

@@ -133,5 +133,6 @@ def is_chosen(config: DictConfig, key: str) -> bool:
 def raw(config: DictConfig, key: str) -> str:
     """A value of Hydra's as it is written, interpolations and all."""
     section, _, name = key.rpartition(".")
+    # The section and not the value: to select that would resolve it.
     values: Any = OmegaConf.to_container(OmegaConf.select(config, section))
     return str(values[name])

@@ -65,6 +65,7 @@ def read(directory: Path) -> Saved:
         config=resolution.resolve(composed, without="hydra"),
         experiment=resolution.experiment(composed),
         overrides=resolution.overrides(composed),
+        # Of what was written then: a renamed key makes no other configuration.
         sha256=hashlib.sha256(text.encode()).hexdigest(),
         cwd=cwd,
         point=composed.hydra.sweep.subdir,

@@ -127,6 +127,7 @@ class _Scan:
         self._root(event)
         if len(self.stack) >= MAX_DEPTH:
             self._refuse(event, f"nested deeper than the limit of {MAX_DEPTH} levels")
+            # Now, not at the end: going on is what the limit is there to prevent.
             raise ConfigError(self.problems)
         self.stack.append(_Open(isinstance(event, yaml.MappingStartEvent), event.anchor))
 

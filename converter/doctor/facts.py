@@ -144,6 +144,7 @@ def probe(library: str, timeout_s: float = _PROBE_S) -> Probe:
     seconds = round(time.monotonic() - start, 2)
     missing = sorted(set(_MISSING_LIBRARY.findall(done.stderr)))
     if done.returncode == 0:
+        # Libraries may print while they are imported.
         values = json.loads(done.stdout.splitlines()[-1])
         return Probe(seconds=seconds, missing=missing, values=values)
     words = [line for line in done.stderr.splitlines() if line.strip()]
@@ -164,6 +165,7 @@ def unmet() -> Iterator[Unmet]:
     for name in (OURS, *environment.PACKAGES):
         for text in _requires(name):
             wanted = Requirement(text)
+            # What only an extra needs is not missing.
             if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
                 continue
             found = environment.version(wanted.name)

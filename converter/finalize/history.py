@@ -56,6 +56,7 @@ def latest(home: Path, point: str) -> Path | None:
         if (run := _run(folder / point)) and run.get("complete") and "started_at" in run
         if not run.get("narrowed")
     ]
+    # Times in ISO 8601 and UTC sort as text.
     return max(runs)[1] if runs else None
 
 

@@ -197,9 +197,11 @@ def _deliver(parts: list[FileInfo], directory: Path, version: Path) -> None:
     """
     for path in (version.parent, version, *(version / Path(part.path).name for part in parts)):
         delivery.refuse_link(path)
+    # Hashed again although the name is that of the content: somebody may have damaged it.
     if all(_is_whole(version / Path(part.path).name, part) for part in parts):
         return
     version.parent.mkdir(exist_ok=True)
+    # Beside the version: a rename works within one file system only.
     staging = Path(tempfile.mkdtemp(dir=version.parent, prefix=_UNFINISHED))
     try:
         for part in parts:

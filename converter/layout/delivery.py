@@ -79,6 +79,7 @@ def publish(job: Job, result: JobResult, directory: Path) -> JobResult:
         raise FileNotFoundError(errno.ENOENT, "the job reported ok without a file", job.label)
     folder, staging = Path(job.model_dir), Path(job.staging_dir)
     refuse_link(folder)
+    # The main file is the first of them, and so moves last.
     parts = result.files[::-1]
     for part in parts:
         # The job's own word: it may name a file outside of staging, or that of another model.
@@ -94,6 +95,7 @@ def publish(job: Job, result: JobResult, directory: Path) -> JobResult:
 
 
 def _check(path: Path, recorded: FileInfo) -> None:
+    # Not `stat`: a link would be renamed, and lead out of the run.
     status = path.lstat()
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "the job left something that is not a plain file", str(path))

@@ -57,9 +57,11 @@ def physical_cores() -> int:
     topology = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
     allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(cores())
     try:
+        # Threads of one core state the same list.
         distinct = {Path(topology.format(number)).read_text() for number in allowed}
     except OSError:
         return cores()
+    # A quota may allow less than the affinity.
     return min(cores(), len(distinct))
 
 

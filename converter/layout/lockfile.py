@@ -39,5 +39,6 @@ def take(descriptor: int, refusal: Callable[[str], str]) -> None:
         holder = os.pread(descriptor, 256, 0).decode(errors="replace").strip()
         raise RunError(refusal(holder or "another process")) from None
     text = f"process {os.getpid()} on {socket.gethostname()} since {datetime.now(UTC):%F %T}Z\n"
+    # The holder before may have left a longer line.
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, text.encode(), 0)

@@ -133,6 +133,7 @@ def _locations(path: str) -> tuple[str, ...]:
     if os.path.getsize(path) == 0:
         return ()
     found = set()
+    # Mapped: the weights are passed over without a copy.
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         for match in _LOCATION.finditer(data):
             # A varint of protobuf has at most ten bytes.

@@ -92,6 +92,7 @@ def _data(job: Job, contents: Contents) -> Iterator[tuple[str, Path]]:
     if source.kind == "onnx":
         folder = Path(source.path).parent.resolve()
         for location in contents.locations(source.path):
+            # What lies elsewhere the job refuses to read.
             if (folder / location).resolve().is_relative_to(folder):
                 yield f"source.onnx/{location}", folder / location
 
@@ -185,6 +186,7 @@ class _Code:
         spec = find_spec(top)
         if spec is not None and spec.origin is not None:
             root = Path(spec.origin).parents[1 if spec.submodule_search_locations else 0]
+            # The last: packages on the way to it count by the library's version.
             for place in self._modules.locate(module, str(root))[-1:]:
                 self._add(place)
 

@@ -88,9 +88,11 @@ def _leave(status: int) -> NoReturn:
     """End without the interpreter's own end, which a model's threads or libraries can hang."""
     error = sys.exception()
     if isinstance(error, SystemExit):
+        # As Python has it: no code is success, a message is 1.
         status = error.code if isinstance(error.code, int) else int(error.code is not None)
     elif error is not None:
         traceback.print_exception(error)
+    # `os._exit` flushes nothing.
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

@@ -110,8 +110,10 @@ def kill_children(spare_session: int | None = None, timeout_s: float = 10.0) -> 
         if not victims:
             return
         for victim in victims:
+            # All at once: one that was left alone for a while could fork on.
             send([victim, *descendants(victim)], signal.SIGKILL)
             try:
+                # A process that has ended is listed as a child until somebody asks for its status.
                 os.waitpid(victim, os.WNOHANG)
             except ChildProcessError:
                 pass

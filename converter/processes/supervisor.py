@@ -47,6 +47,7 @@ def supervise(job: Job, attempt: int, limits: Limits, entry: str, events: Connec
     os.setsid()  # signals of the terminal are for the runner alone
     # The server ignores it, and a fork inherits that: the kernel would keep no status for `wait4`.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    # SIGTERM, not SIGKILL: where the server is killed, the job has to be ended first.
     proctree.die_with_parent(signal.SIGTERM)
     proctree.set_subreaper()
     try:
@@ -104,6 +105,7 @@ class _Watch:
             stages=tuple(self._stages),
             attempts=tuple(self._attempts),
             ended_at=time.monotonic(),
+            # The kernel knows a peak between two samples, but only that of the largest process.
             peak_bytes=max(self._peak, usage_kib * 1024),
             last_words=self._log.last_words(),
         )
@@ -145,6 +147,7 @@ class _Watch:
                 if descriptor == self._events.fileno():
                     raise _Abandoned
                 if descriptor != self._ended and not self._read(descriptor):
+                    # Its end stays readable for ever: the poll would no longer wait.
                     self._poll.unregister(descriptor)
             if self._stopping:
                 raise _Abandoned

@@ -72,6 +72,7 @@ def execute(
                 # In the order of `measures`, since the executor runs one at a time.
                 done.append((measures[len(done)], event.result))
                 _keep_log(done[-1][0], jobs[(len(done) - 1) // len(spec.providers)])
+                # All providers of a model are measured: its row is written once.
                 if len(done) % len(spec.providers) == 0:
                     job = jobs[len(done) // len(spec.providers) - 1]
                     found = joined(record.result(job), done[-len(spec.providers) :], spec.optional)

@@ -73,6 +73,7 @@ def finish(
     problems: list[str] = []
     try:
         final = _write(final, context, code)
+        # Behind the manifest, which is what makes the run complete for whoever follows the link.
         notes += _point_latest(final, context)
         if came_to_end:
             problems = [*_publish(final, context), *_prune(context)]
@@ -85,6 +86,7 @@ def finish(
             notes += record.interruption_notes(None, error)
         _mark_unfinished(final, context.directory, problems)
         notes += problems
+        # Also on a full disk: somebody has to hear of it.
         notes += _tell(context, ExitCode.RUN_FAILED, found, log)
         return RunOutcome(ExitCode.RUN_FAILED, final, failure or error, notes)
     notes += problems

@@ -70,6 +70,8 @@ class RunState:
         rows = {row.label: row for row in plan.skipped}
         for job in plan.jobs:
             for each in (job, *self._followers.stubs(job.name)):
+                # From the start: a run that is killed has a row for each, and none is forgotten in
+                # the end.
                 rows[each.label] = manifest.row_of(each, outcome.not_run(each))
         return {label: self._as_asked(row) for label, row in rows.items()}
 
@@ -152,6 +154,7 @@ class RunState:
         """
         job = self._jobs[result.label]
         problem: OSError | None = None
+        # Before anything gets its final name.
         result = self.cache.with_files(job, self.cache.unless_changed(job, result))
         references: Path | None = None
         if result.status == "ok":

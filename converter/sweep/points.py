@@ -74,6 +74,7 @@ def _composed(hydra: Hydra, config: DictConfig, overrides: list[str], number: in
     """The configuration of a point."""
     composed = hydra.config_loader.load_sweep_config(config, overrides)
     with open_dict(composed):
+        # As Hydra's own launcher does, for configurations that use `${hydra:job.num}`.
         composed.hydra.job.id = composed.hydra.job.num = number
     # For `${hydra:...}` of this point: the resolver looks there, not into what is resolved.
     HydraConfig.instance().set_config(composed)

@@ -36,6 +36,7 @@ def _jinja() -> Environment:
     jinja = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
+        # A misspelt name fails instead of leaving a gap in the page.
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
