@@ -167,7 +167,7 @@ class Store:
         for part in stored.files:
             _put(stored.folder / part.path, folder / part.path, link=alone)
         with contextlib.suppress(PermissionError):  # another user's entry
-            # `store gc` goes by this time: all runs that link the artifact share that one's.
+            # `store gc` goes by this time; the artifact's own belongs to all runs that link it.
             os.utime(stored.folder / ENTRY)
 
     def copy(self, stored: Stored, part: FileInfo, folder: Path) -> None:

@@ -147,6 +147,7 @@ class _Context:
         # Without the override that does not fit: with it, nothing can be composed to look into.
         others = [o for o in self._overrides if o.lstrip("+~").split("=", 1)[0] != key]
         try:
+            # As a sweep, where an override may have several values.
             config = self._hydra.compose_config(self._config_name, others, RunMode.MULTIRUN)
         except (HydraException, OmegaConfBaseException):
             config = OmegaConf.create()

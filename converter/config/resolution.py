@@ -20,6 +20,7 @@ ALLOWED = "CONVERTER_ENV"
 MAX_DEPTH = 50
 MAX_ADDED = 10_000
 """How many values interpolations may put into one configuration; each takes 0.1 ms."""
+# Not `None`, which a configuration may state as the default.
 _ABSENT = object()
 
 

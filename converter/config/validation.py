@@ -116,7 +116,7 @@ def _run_level(config: dict[str, Any], problems: list[Problem]) -> tuple[BatchSp
         return spec, set()
     refused = {problem.key.split(".")[0] for problem in problems[before:]}
     rest = {key: value for key, value in config.items() if key not in refused}
-    # Told already, all of it: a list of its own takes what is found again.
+    # What is found again was told already: a list of its own takes it.
     return _typed(BatchSpec, rest, (), []) or BatchSpec(), refused
 
 
@@ -196,6 +196,7 @@ def _representable(value: Any, path: tuple[str, ...], problems: list[Problem]) -
     """A copy that JSON can carry to a worker; what it cannot carry is reported."""
     key = ".".join(path)
     if isinstance(value, Mapping):
+        # Axes are keys: numbers in YAML, and text in JSON.
         names = [str(name) for name in value]
         for name in sorted({name for name in names if names.count(name) > 1}):
             text = f"the key {name} is stated twice, as a number and as text."

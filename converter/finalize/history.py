@@ -49,6 +49,7 @@ def latest(home: Path, point: str) -> Path | None:
     if not point:
         run = _run(home / LATEST)
         if run and not run.get("narrowed"):
+            # Where it leads now: at the end of this run it leads to this run.
             return (home / LATEST).resolve()
     runs = [
         (str(run["started_at"]), folder / point)

@@ -29,7 +29,7 @@ from converter.model.manifest import ArtifactRow, Manifest, ModelRecord, write_a
 from converter.model.manifest import dump as dumped
 from converter.model.verified import Verified
 
-# Only what has such a name is ever removed: the folder may hold other things of the user's.
+# Beside unfinished versions only what has such a name is removed: the rest is the user's.
 _VERSION = re.compile(r"[0-9a-f]{16}")
 _UNFINISHED = ".new-"
 
@@ -120,6 +120,7 @@ def _entry(
     present = {"retired": False, "retired_since": None, "failing_since": model.failing_since}
     right = [row for row in model.rows if row.status == "ok" and row.files]
     if model.status != "ok" or not right or right[0].id != ONNX:
+        # A model that was skipped or did not run says nothing of the file that is there.
         return known.model_copy(update=present) if known and status.fails(model) else known
     parts = [part for row in right for part in row.files]
     home = Path(model.name) / _version(parts)
@@ -207,6 +208,7 @@ def _deliver(parts: list[FileInfo], directory: Path, version: Path) -> None:
         for part in parts:
             copy = staging / Path(part.path).name
             shutil.copyfile(directory / part.path, copy)
+            # The copy and not the source: so what was read and what was written are both looked at.
             if not _is_whole(copy, part):
                 words = "the file is not the one that the run recorded"
                 raise OSError(errno.EIO, words, str(directory / part.path))

@@ -105,6 +105,5 @@ def not_writable(directory: Path, error: OSError) -> RunError:
 
 def safe_name(text: str, most: int = 120) -> str:
     """One level of a path, of characters that every file system takes."""
-    # Without a dot in front: `history` passes over hidden folders.
     name = re.sub(r"[^\w.,=+@-]+", "-", text).strip("-.")[:most]
     return name or "default"

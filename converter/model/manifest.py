@@ -209,6 +209,7 @@ _WORST: tuple[Status, ...] = (
 def model_of(rows: Sequence[ArtifactRow]) -> ModelRecord:
     """One model, of the rows of all its artifacts."""
     first = rows[0]
+    # All may be optional: one has to stand for the model.
     counted = [row for row in rows if not row.optional] or [first]
     worst = min(counted, key=lambda row: _WORST.index(row.status))
     fields = ArtifactRecord.model_fields

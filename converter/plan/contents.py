@@ -92,6 +92,7 @@ def _mark(path: str, folder: bool) -> tuple[int, ...] | None:
         return None
     if not (stat.S_ISDIR if folder else stat.S_ISREG)(status.st_mode):
         return None
+    # The second one too: it moves where somebody puts the first one back.
     times = status.st_mtime_ns, status.st_ctime_ns
     return status.st_dev, status.st_ino, status.st_size, *times
 

@@ -95,6 +95,7 @@ class Keys:
         found = sources.of(job, self._contents, self._modules)
         versions = self._versions(job, found.libraries)
         parts = {**_request(job), **versions, **_own_code(job)}
+        # `auto` may find one, too.
         if job.device != "cpu":
             parts["gpus"] = self._gpus
         parts |= {f"file {name}": self._contents.sha256(path) for name, path in found.files.items()}
@@ -242,6 +243,7 @@ def _own_code(job: Job) -> Parts:
         if plugin is None or path is None or not path.is_file():
             continue
         parts[f"converter {plugin.kind}/{plugin.name}"] = files.sha256(path)
+        # Its file may import others of its distribution.
         if not plugin.built_in:
             parts[f"package {plugin.distribution}"] = plugin.version
     return parts

@@ -122,6 +122,7 @@ class _Search:
     def _elsewhere(self, name: str) -> list[Place]:
         """The files of an import that is in none of the roots; a library is noted instead."""
         top, _, rest = name.partition(".")
+        # It counts by the version of Python.
         if top in sys.stdlib_module_names:
             return []
         self.libraries.add(top)

@@ -86,6 +86,7 @@ def _data(job: Job, contents: Contents) -> Iterator[tuple[str, Path]]:
     for key, path in _named("kwargs", job.kwargs, os.path.isfile):
         yield key, Path(path)
     source = job.source
+    # A file of Python counts as code, with what it imports.
     if source.path is None or source.kind == "file":
         return
     yield f"source.{source.kind}", Path(source.path)
@@ -125,6 +126,7 @@ def _inside(folder: str, contents: Contents) -> list[str] | None:
             continue
         seen.add(real)
         names = contents.names(place)
+        # The folder itself was named, and counts whatever it is.
         if below and ("pyvenv.cfg" in names or ".hydra" in names):
             continue
         for name, kind in names.items():

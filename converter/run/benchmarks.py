@@ -133,6 +133,7 @@ def joined(
     stages = {**before.stages, "benchmark": _stage(latency, done, optional)}
     return before.model_copy(
         update={
+            # Without `expect`, which is applied again when this is recorded.
             "status": "ok" if error is None else "failed",
             "error": error,
             "stages": stages,

@@ -65,6 +65,7 @@ def finish(
     code, final, received = _closed(record, context, interrupts, failure, late)
     came_to_end = received is None and failure is None
     found = final.comparison
+    # A failed model counts for more, whatever the comparison says.
     if code == ExitCode.OK and found is not None and found.verdict == "regression":
         code = ExitCode.REGRESSION
     notes = record.interruption_notes(received, failure, late=late)
@@ -73,7 +74,7 @@ def finish(
     problems: list[str] = []
     try:
         final = _write(final, context, code)
-        # Behind the manifest, which is what makes the run complete for whoever follows the link.
+        # After the manifest: whoever follows the link finds a run that is complete.
         notes += _point_latest(final, context)
         if came_to_end:
             problems = [*_publish(final, context), *_prune(context)]

@@ -136,7 +136,7 @@ class _Conversions:
                 self.shown.event(event)
                 if isinstance(event, Finished):
                     self._let_in(self.record.accept(event.result))
-                # Behind the event, unlike a signal: workers know of no deadline, so that their word
+                # Behind the event, unlike a signal: no worker knows of the deadline, so its word
                 # counts.
                 if self.interrupts.late:
                     return []

@@ -70,8 +70,7 @@ class RunState:
         rows = {row.label: row for row in plan.skipped}
         for job in plan.jobs:
             for each in (job, *self._followers.stubs(job.name)):
-                # From the start: a run that is killed has a row for each, and none is forgotten in
-                # the end.
+                # From the start: a run that is killed has a row for each of them.
                 rows[each.label] = manifest.row_of(each, outcome.not_run(each))
         return {label: self._as_asked(row) for label, row in rows.items()}
 
@@ -196,6 +195,7 @@ class RunState:
         rows: list[ArtifactRow] = []
         wanted = {stub.label for stub in waiting}
         for job in self._followers.of(parent):
+            # In a run that is resumed some of them may be done.
             if job.label not in wanted:
                 continue
             self._jobs[job.label] = job
@@ -306,6 +306,7 @@ class RunState:
         code = _exit_code(statuses, received, failure, all_done)
         ended_by = None
         if failure is not None or received is not None or not all_done:
+            # With neither of the two it was the executor that forgot a job.
             stopped = failure is not None or not (received or late)
             ended_by = "failure" if stopped else "signal" if received else "deadline"
         self._info = self._info.model_copy(

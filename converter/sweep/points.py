@@ -162,6 +162,7 @@ def _points(hydra: Hydra, config: DictConfig) -> tuple[list[str], list[SweepPoin
     for overrides in BasicSweeper.split_arguments(parsed, None)[0]:
         named = [text for text in overrides if text.split("=", 1)[0] in swept]
         name = claim.safe_name(",".join(text.lstrip("+~") for text in named))
+        # Long names are cut, and may be equal then.
         name = next(unique for unique in _numbered(name) if unique not in names)
         names.add(name)
         points.append(SweepPoint(name, overrides, named))

@@ -21,6 +21,7 @@ class InlineExecutor:
         self._entry = entry
 
     def run(self, jobs: Sequence[Job]) -> Events:
+        # The runner's own deque, not a copy: it appends what follows from a file.
         waiting = jobs if isinstance(jobs, deque) else deque(jobs)
         while waiting:
             job = waiting.popleft()

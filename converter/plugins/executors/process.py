@@ -62,6 +62,7 @@ class ProcessExecutor:
         self._entry = entry
 
     def run(self, jobs: Sequence[Job]) -> Events:
+        # The runner's own deque, not a copy: it appends what follows from a file.
         waiting = jobs if isinstance(jobs, deque) else deque(jobs)
         again: deque[_Attempt] = deque()
         running: dict[Connection, _Attempt] = {}
