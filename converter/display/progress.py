@@ -192,6 +192,7 @@ class Bar:
 def describe(counts: Counter[str], running: dict[str, _Running], now: float) -> str:
     """``ok 11 failed 1 | resnet18 verify 12s, vit_b_16 export 3s``."""
     parts = [
+        # Before its first stage a model has none, which leaves two spaces.
         f"{columns.shorten(name, 24)} {item.stage} {now - item.since:.0f}s".replace("  ", " ")
         for name, item in running.items()
     ]

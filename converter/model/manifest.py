@@ -195,6 +195,7 @@ class ModelRecord(_Asked):
     def rows(self) -> list[ArtifactRow]:
         """A row for each artifact, in their order."""
         asked = {key: getattr(self, key) for key in _Asked.model_fields}
+        # Not validated again: both parts are records already.
         return [
             ArtifactRow.model_construct(**asked, **dict(artifact)) for artifact in self.artifacts
         ]

@@ -103,6 +103,7 @@ class CacheSession:
         if self._store is None:
             return Lookup(None)
         key = self.key(job)
+        # It would be the same for another version of the model.
         if key.incomplete is not None:
             return Lookup(None, key.incomplete)
         try:

@@ -136,8 +136,7 @@ class _Conversions:
                 self.shown.event(event)
                 if isinstance(event, Finished):
                     self._let_in(self.record.accept(event.result))
-                # Behind the event, unlike a signal: no worker knows of the deadline, so its word
-                # counts.
+                # Behind the event, unlike a signal: no worker knows of the deadline.
                 if self.interrupts.late:
                     return []
         return damaged

@@ -113,6 +113,7 @@ def _duration(manifest: Manifest) -> str:
     if run.finished_at is None:
         return ""
     took = datetime.fromisoformat(run.finished_at) - datetime.fromisoformat(run.started_at)
+    # The clock may have been set back in between.
     minutes, seconds = divmod(max(round(took.total_seconds()), 0), 60)
     hours, minutes = divmod(minutes, 60)
     parts = [(hours, "h"), (minutes, "min"), (seconds, "s")]
