@@ -140,12 +140,14 @@ class Store:
             text = (folder / RESULT).read_bytes()
             if hashlib.sha256(text).hexdigest() != entry.result_sha256:
                 raise DamagedError(f"{RESULT} is not what was written")
+            # A folder that was renamed, or another way to make keys.
             if keys.digest(entry.parts) != key:
                 raise DamagedError(f"{ENTRY}: key mismatch")
             stored = Stored(
                 key, folder, entry, JobResult.model_validate_json(text), _latency(folder)
             )
             for part in stored.files:
+                # The content is hashed once it is in the run directory.
                 if (folder / part.path).lstat().st_size != part.bytes:
                     raise DamagedError(f"{part.path}: size mismatch, expected {part.bytes} bytes")
         except (OSError, ValidationError) as error:
@@ -165,6 +167,7 @@ class Store:
         for part in stored.files:
             _put(stored.folder / part.path, folder / part.path, link=alone)
         with contextlib.suppress(PermissionError):  # another user's entry
+            # `store gc` goes by this time; the artifact's own belongs to all runs that link it.
             os.utime(stored.folder / ENTRY)
 
     def copy(self, stored: Stored, part: FileInfo, folder: Path) -> None:
@@ -195,6 +198,7 @@ class Store:
             for path, link in [*parts, *([(references, True)] if references else [])]:
                 kept = temporary / path.name
                 _put(path, kept, link=link)
+                # It may be one file with that of the run, where nobody must change the store.
                 kept.chmod(0o444)
                 files.fsync(kept)
             text = manifest.dump(_with_names(result))
@@ -209,7 +213,9 @@ class Store:
             )
             manifest.write_atomic(temporary / RESULT, text)
             manifest.write_atomic(temporary / ENTRY, manifest.dump(entry))
+            # mkdtemp makes folders that only their owner can read, and users share a store.
             temporary.chmod(0o755)
+            files.fsync(temporary)  # the names of its files, before it has its own
             self._install(temporary, self.path / key.digest)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -218,6 +224,8 @@ class Store:
         """Give a whole entry its name; of two runs that build the same, the later one's stays."""
         while True:
             try:
+                # Only onto nothing or an empty folder: an entry that is there is moved away, and
+                # another run may put its own in between.
                 temporary.rename(place)
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
@@ -250,6 +258,7 @@ class Store:
         Raises:
             OSError: the store cannot be written.
         """
+        # Under another name first: whoever reads the store meanwhile must not find half an entry.
         self._set_aside(self.path / key, TEMPORARY)
 
     def _set_aside(self, place: Path, prefix: str) -> None:
@@ -296,10 +305,12 @@ def _put(source: Path, target: Path, *, link: bool) -> None:
         try:
             os.link(source, target, follow_symlinks=False)
         except OSError as error:
+            # Another file system, one without links or a file of somebody else's, too many links.
             if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP):
                 raise
         else:
             return
+    # `x`: what somebody has planted at the target is not written through.
     with source.open("rb") as old, target.open("xb") as new:
         try:
             fcntl.ioctl(new.fileno(), _CLONE, old.fileno())

@@ -89,6 +89,7 @@ def superfluous(found: list[Item], max_age_s: float | None, max_bytes: int | Non
         too_much = max_bytes is not None and total > max_bytes
         if too_old or too_much or item.stored is None:
             gone.append(item)
+            # Its room is free for older ones: a single giant must not cost them their place.
             total -= item.bytes
     return gone
 

@@ -78,6 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(what, file=sys.stderr)
         return ExitCode.INTERRUPTED
     except BrokenPipeError:  # the reader of a listing went away, as `head` does
+        # Python flushes once more at its end, and would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.OK
     finally:
@@ -94,6 +95,7 @@ def script() -> int:
 def _dispatch(words: list[str], debug: bool) -> int:
     if _is_command(words):
         return _command(words[0])(words[1:])
+    # Overrides may stand on both sides of a flag, which `parse_args` refuses.
     arguments = parser().parse_intermixed_args(words)
     if arguments.help:
         print(_HELP % {"commands": "\n".join(_listed())}, end="")
@@ -116,6 +118,7 @@ def _dispatch(words: list[str], debug: bool) -> int:
 
 
 def _is_command(words: Sequence[str]) -> bool:
+    # An option or an override begins with one of these, or assigns.
     return bool(words) and words[0][:1] not in ("", *"-+~") and "=" not in words[0]
 
 

@@ -41,6 +41,7 @@ def compare(
         if row is not None and row_before is not None and row.files and row_before.files:
             found += files.changes(row_before, row, limits)
             found += verification.changes(row_before, row)
+            # Else each model would be told of separately; one note says it below.
             if timed:
                 found += latency.changes(row_before, row, limits, remeasured or {}, comparable)
         changes += [

@@ -15,6 +15,7 @@ _EXPORT = (*_LIBRARIES, "onnxscript", "onnx-ir", "onnx", "converter")
 _SIMPLIFY = ("onnxsim", "onnxslim", "onnx", "converter")
 _RUNTIME = ("onnxruntime", "onnxruntime-gpu", "cpu", "gpu", "driver")
 _GRAPH = (*_EXPORT, *_SIMPLIFY)
+# Nothing of ONNX Runtime or the driver explains a graph: both come after it.
 _BY_KIND = {
     "inputs": _GRAPH,
     "outputs": _GRAPH,
@@ -39,7 +40,7 @@ _BY_STAGE: dict[StageName | None, tuple[str, ...]] = {
     "simplify": _SIMPLIFY,
     "verify": (*_GRAPH, "numpy", *_RUNTIME),
     "benchmark": _RUNTIME,
-    "publish": (),
+    "publish": (),  # it is the disk's
     None: (*_GRAPH, *_RUNTIME),
 }
 _REQUESTED = (
@@ -85,10 +86,12 @@ def explained(
     differences: Sequence[Difference],
 ) -> Change:
     """The change with what else differs and may be the reason, the model's own request first."""
+    # What did not run shows nothing of the environment.
     if before is None or after is None or after.status == "not_run":
         return change
     stage = after.error.stage if after.error else None
     suspects = _BY_KIND.get(change.kind, _BY_STAGE[stage])
+    # A model of one library is not what an upgrade of the other one changes.
     family = {"torchvision", "timm"} - {after.source.split("/")[0]}
     found = [
         arrow(difference.name, difference.before, difference.after)

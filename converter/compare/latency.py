@@ -57,6 +57,7 @@ def suspects(old: Manifest, new: Manifest, limits: CompareSpec) -> list[Suspect]
         if row.label in before and not fails(row) and not _same_file(before[row.label], row)
         for suspect in _slower(before[row.label], row, limits.latency)
     ]
+    # The budget may not reach all of them.
     return sorted(found, key=lambda suspect: -_ratio(suspect.before, suspect.after))
 
 
@@ -106,6 +107,7 @@ def _judge(suspect: Suspect, again: Remeasured, limits: CompareSpec, same_machin
     old, new = again.before, again.after
     if old is not None and new is not None and old.p50_ms and new.p50_ms:
         times = f"timed again side by side: {old.p50_ms:.3g} ms and {new.p50_ms:.3g} ms"
+        # Two runs of one file differ a little beside each other as well.
         apart = _interval(new)[0] > _interval(old)[1]
         if apart and new.p50_ms > old.p50_ms * (1 + limits.latency):
             return _change(suspect, "regression", times)

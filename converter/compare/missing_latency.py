@@ -57,8 +57,10 @@ def changes(before: ArtifactRow, after: ArtifactRow) -> list[Change]:
     for was in lost:
         ended = next((r for r in after.latency if _ended(r) and r.provider == was.provider), None)
         if ended is not None:
+            # By its provider alone: one failure at several sizes is told once.
             found[was.provider] = _failed(after, ended)
         elif (now := _nearest(was, free)) is not None:
+            # One partner each: two lost records must not be told of the same new one.
             free.remove(now)
             found[key(was)] = _otherwise(after, was, now)
         elif any(record.provider == was.provider for record in after.latency):

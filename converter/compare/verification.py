@@ -83,6 +83,7 @@ def _domain(before: ArtifactRow, after: ArtifactRow) -> Iterable[Change]:
     was, now = before.verify.domain, after.verify.domain
     if was is None or now is None:
         return
+    # Of a symbol that is not there now nothing is lost: the configuration has renamed it.
     tried = {item.symbol: item.sizes for item in now.symbols}
     held = {item.name: item.patterns for item in now.inputs}
     lost = [

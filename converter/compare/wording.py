@@ -30,6 +30,7 @@ def lines(comparison: Comparison) -> list[str]:
 
 
 def _told(changes: list[Change], severity: str) -> Iterable[str]:
+    # What is worse is never cut.
     shown = changes[:_MOST_NOTES] if severity == "note" else changes
     yield from (line(change) for change in shown)
     if len(shown) < len(changes):

@@ -34,11 +34,13 @@ def opened(config_dir: str | None) -> Hydra:
     Raises:
         ConfigError: the user's folder is not there, or holds a file that would not be read.
     """
+    # Unset, Hydra 1.3 behaves as 1.1 did.
     hydra_version.setbase("1.3")
     Plugins.instance()  # registers the sources that `install` replaces
     strict_yaml.install()
     resolution.install()
     paths = ConfigSearchPathImpl()
+    # In this order, since the first of two files of a name counts.
     paths.append("hydra", "pkg://hydra.conf")
     paths.append("main", f"file://{configs()}")
     for plugin in loader.found("configs").values():
@@ -52,6 +54,7 @@ def opened(config_dir: str | None) -> Hydra:
         _refuse_shadowed("--config-dir", folder)
         paths.append("command-line", f"file://{folder}")
     paths.append("schema", "structured://")
+    # A second Hydra in one process is refused while the first one is registered.
     GlobalHydra.instance().clear()
     return Hydra.create_main_hydra2(task_name="converter", config_search_path=paths)
 

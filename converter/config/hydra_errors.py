@@ -59,6 +59,7 @@ def composed(
         except ConfigError as error:
             problems += error.problems
             keys = {problem.key for problem in error.problems}
+            # Some problems name the whole override, others only its key.
             refused = [text for text in left if text in keys or text.split("=")[0] in keys]
             if not refused or any(_decides_models(text) for text in refused):
                 raise ConfigError(problems) from error
@@ -89,6 +90,7 @@ class _Context:
         for pattern, method in self._patterns():
             if found := re.search(pattern, text):
                 return method(*found.groups())
+        # Hydra wraps OmegaConf's errors; only those know their key.
         cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
         if isinstance(cause, OmegaConfBaseException):
             return Problem(str(cause.full_key or ""), f"{reason(cause)}.")
@@ -142,8 +144,10 @@ class _Context:
 
     def _first_missing(self, key: str) -> tuple[str, str, list[str]]:
         """Where a dotted key leaves the configuration: parent, missing part, keys there."""
+        # Without the override that does not fit: with it, nothing can be composed to look into.
         others = [o for o in self._overrides if o.lstrip("+~").split("=", 1)[0] != key]
         try:
+            # As a sweep, where an override may have several values.
             config = self._hydra.compose_config(self._config_name, others, RunMode.MULTIRUN)
         except (HydraException, OmegaConfBaseException):
             config = OmegaConf.create()

@@ -45,6 +45,7 @@ class Point:
     def text(self) -> str:
         """The configuration, unresolved: what records may show."""
         names = [str(name) for name in self.composed if name != "hydra"]
+        # Not resolved: an allowed environment variable may be a secret.
         return OmegaConf.to_yaml(OmegaConf.masked_copy(self.composed, names))
 
     @property
@@ -74,6 +75,7 @@ class Point:
         try:
             folder = directory / ".hydra"
             folder.mkdir(exist_ok=True)
+            # What `resume` reads; the rest of the section is how Hydra itself was set up.
             hydra = OmegaConf.masked_copy(self.composed.hydra, ["overrides", "runtime"])
             hydra.sweep = {"subdir": self.name}  # `resume` asks for it
             parts = {
@@ -131,5 +133,6 @@ def is_chosen(config: DictConfig, key: str) -> bool:
 def raw(config: DictConfig, key: str) -> str:
     """A value of Hydra's as it is written, interpolations and all."""
     section, _, name = key.rpartition(".")
+    # The section and not the value: to select that would resolve it.
     values: Any = OmegaConf.to_container(OmegaConf.select(config, section))
     return str(values[name])

@@ -20,11 +20,13 @@ ALLOWED = "CONVERTER_ENV"
 MAX_DEPTH = 50
 MAX_ADDED = 10_000
 """How many values interpolations may put into one configuration; each takes 0.1 ms."""
+# Not `None`, which a configuration may state as the default.
 _ABSENT = object()
 
 
 def install() -> None:
     """Register the resolvers of ``configs/config.yaml`` and close ``oc.env``."""
+    # OmegaConf has one table of resolvers for the process, and its own oc.env reads every variable.
     OmegaConf.register_new_resolver("oc.env", _environment, replace=True)
     OmegaConf.register_new_resolver("experiment", _experiment, replace=True)
 
@@ -35,6 +37,7 @@ def resolve(config: DictConfig, without: str) -> dict[str, Any]:
     Raises:
         ConfigError: all interpolations that do not resolve and values that are missing.
     """
+    # OmegaConf's own way stops at the first problem and lets `${a}${a}` multiply without a limit.
     walk = _Walk()
     names = [name for name in config if name != without]
     resolved = walk.mapping(config, names, "", 0)
@@ -96,6 +99,7 @@ class _Walk:
         if self._added > MAX_ADDED or depth > MAX_DEPTH:
             message = f"interpolations add more than the limit of {MAX_ADDED} values"
             raise ConfigError(Problem(path, f"{message} (or {MAX_DEPTH} levels)."))
+        # Asked first: reading it raises, as an interpolation that fails does.
         if OmegaConf.is_missing(node, key):
             self.problems.append(Problem(path, "a value is missing (???).", f"Give {path}=VALUE."))
             return None

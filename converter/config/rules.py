@@ -38,6 +38,7 @@ def check(
         refused_models: models whose problem is reported already; ``select`` may match them.
     """
     problems = _choices(spec) + run_rules.check(spec)
+    # Which models there are is not known: what was said of them might be wrong.
     if refused_keys & {"include", "exclude", "models"}:
         return problems
     models, unknown = selection.expand(spec)
@@ -50,6 +51,7 @@ def check(
         hint = "Name an experiment (+experiment=smoke), `include` or `models`."
         return [*problems, Problem("models", "there is nothing to convert.", hint)]
     problems += selection.unmatched(spec.select, names)
+    # A key that was refused has its default here, and what follows from that is not the user's.
     if sweep or refused_keys & {"opset", "exporter", "select"}:
         return problems
     return problems + _unreachable(spec, selection.selected(models, spec.select))
@@ -109,6 +111,7 @@ def _model(key: str, model: ModelSpec) -> list[Problem]:
         low, high = model.opset.min, model.opset.max
         if low is not None and high is not None and low > high:
             problems.append(Problem(f"{key}.opset", f"min ({low}) is above max ({high})."))
+    # A code that nothing gives would turn the expected failure into an unexpected one.
     if model.expect is not None and model.expect.code not in list(Code):
         hint = wording.did_you_mean(model.expect.code, list(Code), most=len(Code))
         message = f"found '{model.expect.code}'; expected an error code."
@@ -119,6 +122,7 @@ def _model(key: str, model: ModelSpec) -> list[Problem]:
         message = "the mode of an exported program was fixed when it was exported."
         problems.append(Problem(f"{key}.training", message, "Remove the key."))
     problems += _tensors(key, model)
+    # An ONNX file may bring its own inputs, and nobody has opened it yet.
     if model.inputs:
         problems += _axes(f"{key}.dynamic_axes", model)
         problems += _verify(f"{key}.verify", model, model.inputs)

@@ -42,6 +42,7 @@ def _command(key: str, command: Command) -> list[Problem]:
     if program is None:
         return [Problem(key, f"there is no program '{line[0]}'.", "Give its path.")]
     entries = trust.parse(os.environ.get(trust.VARIABLE, ""), Path.cwd())
+    # `holds_file` follows links, so that a link in a trusted folder cannot call something else.
     if trust.holds_file(program, entries):
         return []
     program = str(Path(program).absolute())

@@ -48,6 +48,7 @@ def read(directory: Path) -> Saved:
         message = f"{directory} holds no run that has begun."
         raise ConfigError(Problem("resume", message, "Delete the folder and start again."))
     resolution.install()
+    # Composing registers `${now:}` and `${hydra:}`, and nothing is composed here.
     setup_globals()
     try:
         text = (folder / "config.yaml").read_text(encoding="utf-8")
@@ -64,6 +65,7 @@ def read(directory: Path) -> Saved:
         config=resolution.resolve(composed, without="hydra"),
         experiment=resolution.experiment(composed),
         overrides=resolution.overrides(composed),
+        # Of what was written then: a renamed key makes no other configuration.
         sha256=hashlib.sha256(text.encode()).hexdigest(),
         cwd=cwd,
         point=composed.hydra.sweep.subdir,

@@ -127,16 +127,19 @@ class _Scan:
         self._root(event)
         if len(self.stack) >= MAX_DEPTH:
             self._refuse(event, f"nested deeper than the limit of {MAX_DEPTH} levels")
+            # Now, not at the end: going on is what the limit is there to prevent.
             raise ConfigError(self.problems)
         self.stack.append(_Open(isinstance(event, yaml.MappingStartEvent), event.anchor))
 
     def _scalar(self, event: yaml.ScalarEvent) -> None:
         self._root(event)
         parent = self.stack[-1] if self.stack else None
+        # Keys and values take turns, so that an even count is that of a key.
         if parent and parent.mapping and parent.children % 2 == 0:
             if event.value in parent.keys:
                 self._refuse(event, f"duplicate key '{event.value}'", "Remove one of the two.")
             parent.keys.add(event.value)
+        # Plain scalars only: what is quoted is text.
         if event.implicit[0] and (reading := _misread(event.value)):
             self._refuse(event, f"{event.value} {reading};", f'quote it: "{event.value}".')
         self._node(1, event.anchor)
@@ -185,6 +188,7 @@ def install() -> None:
             data = path.read_bytes() if path.is_file() else b""
             key = path, self.provider, data
             if key in _READ:
+                # Hydra takes the defaults list out of what it was given.
                 read: ConfigResult = copy.deepcopy(_READ[key])
                 return read
             if path.is_file():

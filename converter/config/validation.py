@@ -11,6 +11,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -18,9 +19,9 @@ from pydantic_core import ErrorDetails
 
 from converter.config import rules, variant_rules
 from converter.model import wording
-from converter.model.batch import BatchSpec
+from converter.model.batch import BatchSpec, ExecutorSpec
 from converter.model.errors import ConfigError, Problem
-from converter.model.spec import Frozen, ModelSpec
+from converter.model.spec import Frozen, ModelSpec, VariantSpec
 from converter.plan import variants
 from converter.plugins import loader
 
@@ -76,20 +77,37 @@ def _plugin_options(spec: BatchSpec) -> list[Problem]:
     """What is wrong with the keys that plugins add to their groups."""
     problems: list[Problem] = []
 
-    def check(kind: str, name: str, options: dict[str, Any], key: tuple[str, ...]) -> None:
+    def check(
+        kind: str,
+        name: str,
+        options: dict[str, Any],
+        key: tuple[str, ...],
+        beside: type[Frozen] = Frozen,
+    ) -> None:
         plugin = loader.found(kind).get(name)
         if plugin is not None:
-            _typed(loader.options_of(plugin.load()), options, key, problems)
+            found: list[Problem] = []
+            _typed(loader.options_of(plugin.load()), options, key, found)
+            problems.extend(_nearest(problem, beside) for problem in found)
 
     check("simplifiers", spec.simplifier.name, spec.simplifier.options, ("simplifier",))
-    check("executors", spec.executor.name, spec.executor.own_options, ("executor",))
+    executor = spec.executor
+    check("executors", executor.name, executor.own_options, ("executor",), ExecutorSpec)
     for name, options in spec.exporter.options.items():
         check("exporters", name, options, ("exporter", "options", name))
     for name, options in spec.benchmark.options.items():
         check("providers", name, options, ("benchmark", "options", name))
     for key, variant in variant_rules.stated(spec):
-        check("variants", variants.plugin_of(key[-1], variant), variant.options, key)
+        check("variants", variants.plugin_of(key[-1], variant), variant.options, key, VariantSpec)
     return problems
+
+
+def _nearest(problem: Problem, beside: type[Frozen]) -> Problem:
+    """The problem of an option, with a hint at the keys that stand beside the options."""
+    if problem.hint or not problem.message.startswith("unknown key"):
+        return problem
+    name = problem.key.rpartition(".")[2]
+    return replace(problem, hint=wording.did_you_mean(name, wording.keys(beside)))
 
 
 def check_names(names: Iterable[str]) -> list[Problem]:
@@ -116,6 +134,7 @@ def _run_level(config: dict[str, Any], problems: list[Problem]) -> tuple[BatchSp
         return spec, set()
     refused = {problem.key.split(".")[0] for problem in problems[before:]}
     rest = {key: value for key, value in config.items() if key not in refused}
+    # What is found again was told already: a list of its own takes it.
     return _typed(BatchSpec, rest, (), []) or BatchSpec(), refused
 
 
@@ -195,6 +214,7 @@ def _representable(value: Any, path: tuple[str, ...], problems: list[Problem]) -
     """A copy that JSON can carry to a worker; what it cannot carry is reported."""
     key = ".".join(path)
     if isinstance(value, Mapping):
+        # Axes are keys: numbers in YAML, and text in JSON.
         names = [str(name) for name in value]
         for name in sorted({name for name in names if names.count(name) > 1}):
             text = f"the key {name} is stated twice, as a number and as text."

@@ -158,6 +158,7 @@ class Bar:
         self._bar.update(1)
         if row.status not in summary.EXPECTED:
             text = line(int(self._bar.n), self._total, row)
+            # tqdm writes to stdout unless it is told where its bar is.
             self._bar.write(text, file=self._bar.fp)
         self._draw()
 
@@ -174,6 +175,7 @@ class Bar:
         self._draw()
 
     def close(self) -> None:
+        # The last state is drawn however short ago the one before it was.
         self._drawn = 0.0
         self._draw()
         self._bar.close()
@@ -183,12 +185,14 @@ class Bar:
         if now - self._drawn < _REDRAW_S:
             return
         self._drawn = now
+        # `set_description` adds a colon.
         self._bar.set_description_str(describe(self._counts, self._running, now))
 
 
 def describe(counts: Counter[str], running: dict[str, _Running], now: float) -> str:
     """``ok 11 failed 1 | resnet18 verify 12s, vit_b_16 export 3s``."""
     parts = [
+        # Before its first stage a model has none, which leaves two spaces.
         f"{columns.shorten(name, 24)} {item.stage} {now - item.since:.0f}s".replace("  ", " ")
         for name, item in running.items()
     ]

@@ -38,6 +38,7 @@ def opened(directory: Path) -> Iterator[RunLog]:
     try:
         if path.is_symlink():
             raise RunError(f"a symbolic link stands where {path} belongs: remove it")
+        # Behind what a resumed run wrote before.
         stream = path.open("a", encoding="utf-8")
     except OSError as error:
         raise RunError(f"cannot write {path}: {error.strerror or error}") from error

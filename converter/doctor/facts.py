@@ -96,6 +96,7 @@ class Facts(Frozen):
 def collect() -> Facts:
     """Look at everything; takes as long as the imports do, some seconds."""
     outputs = Path("outputs").absolute()
+    # The first run makes the folder: until then its nearest parent decides.
     there = next(path for path in (outputs, *outputs.parents) if path.exists())
     entries = trust.parse(os.environ.get(trust.VARIABLE, ""), Path.cwd())
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
@@ -143,6 +144,7 @@ def probe(library: str, timeout_s: float = _PROBE_S) -> Probe:
     seconds = round(time.monotonic() - start, 2)
     missing = sorted(set(_MISSING_LIBRARY.findall(done.stderr)))
     if done.returncode == 0:
+        # Libraries may print while they are imported.
         values = json.loads(done.stdout.splitlines()[-1])
         return Probe(seconds=seconds, missing=missing, values=values)
     words = [line for line in done.stderr.splitlines() if line.strip()]
@@ -163,9 +165,11 @@ def unmet() -> Iterator[Unmet]:
     for name in (OURS, *environment.PACKAGES):
         for text in _requires(name):
             wanted = Requirement(text)
+            # What only an extra needs is not missing.
             if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
                 continue
             found = environment.version(wanted.name)
+            # A prerelease that is installed was chosen; packaging would leave it out.
             if found is None or not wanted.specifier.contains(found, prereleases=True):
                 package = f"{name} {environment.version(name)}"
                 needs = f"{wanted.name}{wanted.specifier}"
@@ -190,4 +194,5 @@ def _leads_somewhere(entry: str, entries: list[str]) -> bool:
     if os.sep in entry:
         return Path(entry).is_dir()
     places = [*sys.path, *(other for other in entries if os.sep in other)]
+    # importlib's own `find_spec` looks on `sys.path` only, where a trusted folder need not be.
     return PathFinder.find_spec(entry.partition(".")[0], places) is not None

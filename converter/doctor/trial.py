@@ -43,6 +43,7 @@ def run() -> list[Trial]:
         work = Path(folder)
         planned = jobs.build(spec, run_dir=work, cwd=work, trust=[]).jobs
         for job in planned:
+            # The runner would do that: the supervisor opens the log there.
             Path(job.model_dir).mkdir(parents=True)
         with closing(ProcessExecutor(spec.executor).run(planned)) as events:
             results = [event.result for event in events if isinstance(event, Finished)]

@@ -58,6 +58,7 @@ def load(path: Path, key: str) -> Baseline:
         raise _unusable(key, f"{path} holds no {MANIFEST}.", hint)
     try:
         data = json.loads(version_1.manifest(file.read_bytes()))
+        # Before the types: they would refuse a newer manifest field by field.
         version = data.get("schema_version") if isinstance(data, dict) else None
         if version != SCHEMA_VERSION:
             found = "none" if version is None else repr(version)
@@ -71,12 +72,13 @@ def load(path: Path, key: str) -> Baseline:
         if path.is_dir():
             found_there = manifest.with_partial_results(found_there, path)
         return Baseline(found_there, file.parent)
+    # It is a ValueError too, and so must come before that.
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         message = f"{file} is not a manifest that this version can read: {where}: {first['msg']}."
         raise _unusable(key, message, "A newer version may have written it.") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         hint = "It is damaged: name another run."
         raise _unusable(key, f"{file} cannot be read: {error}.", hint) from error
 

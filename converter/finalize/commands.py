@@ -39,6 +39,7 @@ def run(
     }
     log(f"{key}: {shlex.join(line)}")
     try:
+        # Not a pipe: what the command leaves running would hold it open, and this would wait.
         with tempfile.TemporaryFile() as output:
             code = _wait(line, environment, output.fileno())
             output.seek(0)

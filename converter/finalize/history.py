@@ -49,6 +49,7 @@ def latest(home: Path, point: str) -> Path | None:
     if not point:
         run = _run(home / LATEST)
         if run and not run.get("narrowed"):
+            # Where it leads now: at the end of this run it leads to this run.
             return (home / LATEST).resolve()
     runs = [
         (str(run["started_at"]), folder / point)
@@ -56,6 +57,7 @@ def latest(home: Path, point: str) -> Path | None:
         if (run := _run(folder / point)) and run.get("complete") and "started_at" in run
         if not run.get("narrowed")
     ]
+    # Times in ISO 8601 and UTC sort as text.
     return max(runs)[1] if runs else None
 
 
@@ -94,7 +96,8 @@ def _folders(home: Path) -> Iterator[Path]:
 def _run(directory: Path) -> dict[str, Any] | None:
     """The part ``run`` of a manifest; ``None`` where there is none that can be read."""
     try:
+        # Not validated: a run of another version of the converter is a run of the experiment too.
         run = json.loads((directory / MANIFEST).read_bytes())["run"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return run if isinstance(run, dict) else None

@@ -29,6 +29,7 @@ from converter.model.manifest import ArtifactRow, Manifest, ModelRecord, write_a
 from converter.model.manifest import dump as dumped
 from converter.model.verified import Verified
 
+# Beside unfinished versions only what has such a name is removed: the rest is the user's.
 _VERSION = re.compile(r"[0-9a-f]{16}")
 _UNFINISHED = ".new-"
 
@@ -72,6 +73,7 @@ def publish(
             continue
         if entry is not None and entry != known:
             index = Index(models=dict(sorted({**index.models, row.name: entry}.items())))
+            # After each model: a run that is killed here has published what it delivered so far.
             _write(target, index)
     if listed is not None:
         retired = _retired(index, manifest, listed, resumed)
@@ -107,6 +109,7 @@ def _parts(entry: Entry) -> list[FileInfo]:
 
 def _write(target: Path, index: Index) -> None:
     write_atomic(target / INDEX, dumped(index))
+    # The versions that the old index named go next: it must not come back after a power failure.
     files.fsync(target)
 
 
@@ -117,6 +120,7 @@ def _entry(
     present = {"retired": False, "retired_since": None, "failing_since": model.failing_since}
     right = [row for row in model.rows if row.status == "ok" and row.files]
     if model.status != "ok" or not right or right[0].id != ONNX:
+        # A model that was skipped or did not run says nothing of the file that is there.
         return known.model_copy(update=present) if known and status.fails(model) else known
     parts = [part for row in right for part in row.files]
     home = Path(model.name) / _version(parts)
@@ -194,23 +198,28 @@ def _deliver(parts: list[FileInfo], directory: Path, version: Path) -> None:
     """
     for path in (version.parent, version, *(version / Path(part.path).name for part in parts)):
         delivery.refuse_link(path)
+    # Hashed again although the name is that of the content: somebody may have damaged it.
     if all(_is_whole(version / Path(part.path).name, part) for part in parts):
         return
     version.parent.mkdir(exist_ok=True)
+    # Beside the version: a rename works within one file system only.
     staging = Path(tempfile.mkdtemp(dir=version.parent, prefix=_UNFINISHED))
     try:
         for part in parts:
             copy = staging / Path(part.path).name
             shutil.copyfile(directory / part.path, copy)
+            # The copy and not the source: so what was read and what was written are both looked at.
             if not _is_whole(copy, part):
                 words = "the file is not the one that the run recorded"
                 raise OSError(errno.EIO, words, str(directory / part.path))
             files.fsync(copy)
+        # mkdtemp makes folders that only their owner can read.
         staging.chmod(0o755)
         if version.exists():  # somebody has damaged it: each file is replaced at once
             for part in parts:
                 os.replace(staging / Path(part.path).name, version / Path(part.path).name)
         else:
+            # First the names of the files, then that of the folder, before an index speaks of them.
             files.fsync(staging)
             staging.rename(version)
         files.fsync(version)

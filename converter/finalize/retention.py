@@ -34,6 +34,7 @@ def prune(home: Path, experiment: str, keep: int, needed: Collection[Path]) -> l
     points = {
         path.parent.name for night in nights for path in night.directory.glob(f"*/{MANIFEST}")
     }
+    # Each point of a sweep has a baseline of its own.
     next_baselines = [history.latest(home, point) for point in ("", *points)]
     stays = [*needed, (home / LATEST).resolve(), *filter(None, next_baselines)]
     removed = []

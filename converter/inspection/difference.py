@@ -197,6 +197,7 @@ def _by_operator(before: Sequence[Node], after: Sequence[Node]) -> list[NodePair
 
 
 def _whole(part: Node | Function) -> str:
+    # As text: SequenceMatcher needs what can be hashed, and lists cannot be.
     fields = part.model_dump(exclude={"name", "nodes", "attributes"})
     return repr((fields, {name: _meant(value) for name, value in part.attributes.items()}))
 
@@ -215,4 +216,5 @@ def _place(node: Node) -> str:
 
 
 def _matches(before: list[str], after: list[str]) -> Sequence[tuple[str, int, int, int, int]]:
+    # difflib takes what is frequent in a long list, as Conv is, for junk that aligns nothing.
     return SequenceMatcher(None, before, after, autojunk=False).get_opcodes()

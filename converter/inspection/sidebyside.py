@@ -145,6 +145,7 @@ def _nodes(pairs: Sequence[NodePair]) -> Iterator[str]:
         head = _CONTEXT if position else 0
         tail = _CONTEXT if position + 1 < len(groups) else 0
         hidden = len(group) - head - tail
+        # A line that says that one is hidden takes as much room as that one.
         if hidden <= 1:
             head, tail, hidden = len(group), 0, 0
         for pair in group[:head]:

@@ -55,6 +55,7 @@ def held_by(directory: Path) -> str | None:
     try:
         with (directory / LOCK).open() as lock:
             try:
+                # Shared: several may look at once, and none takes another for the holder.
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
                 return " ".join(lock.read().split()) or "unknown"
@@ -82,6 +83,7 @@ def create(directory: Path, *, chosen: bool) -> Path:
         for number in count(1):
             path = directory if number == 1 else directory.with_name(f"{directory.name}-{number}")
             try:
+                # It decides between runs of the same second; looking first would not.
                 path.mkdir()
             except FileExistsError:
                 if not path.is_dir():

@@ -29,6 +29,7 @@ def prepare(job: Job, directory: Path) -> None:
         OSError: the folder cannot be made or a symbolic link is in its place.
     """
     folder, staging = Path(job.model_dir), Path(job.staging_dir)
+    # Code of other models has run in this directory before: what it has put there is not followed.
     for path in (folder.parent, folder, staging.parent, staging, folder / JOB, folder / LOG):
         if path != directory:
             refuse_link(path)
@@ -78,12 +79,15 @@ def publish(job: Job, result: JobResult, directory: Path) -> JobResult:
         raise FileNotFoundError(errno.ENOENT, "the job reported ok without a file", job.label)
     folder, staging = Path(job.model_dir), Path(job.staging_dir)
     refuse_link(folder)
+    # The main file is the first of them, and so moves last.
     parts = result.files[::-1]
     for part in parts:
+        # The job's own word: it may name a file outside of staging, or that of another model.
         if Path(part.path).name != part.path or not part.path.startswith(job.target):
             raise OSError(errno.EINVAL, "the job reported a file that is not its own", part.path)
         _check(staging / part.path, part)
         refuse_link(folder / part.path)
+    # Only now: nothing moves unless all of it is right.
     _move(staging, folder, [part.path for part in parts])
     home = folder.relative_to(directory)
     published = [part.model_copy(update={"path": str(home / part.path)}) for part in result.files]
@@ -91,6 +95,7 @@ def publish(job: Job, result: JobResult, directory: Path) -> JobResult:
 
 
 def _check(path: Path, recorded: FileInfo) -> None:
+    # Not `stat`: a link would be renamed, and lead out of the run.
     status = path.lstat()
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "the job left something that is not a plain file", str(path))
@@ -106,6 +111,7 @@ def _move(staging: Path, folder: Path, names: list[str]) -> None:
         for name in names:
             os.rename(staging / name, folder / name)
             moved.append(folder / name)
+        # The worker has forced the content to the disk; the new names are in the folder.
         files.fsync(folder)
     except OSError:
         for path in moved:
@@ -128,6 +134,7 @@ def link_latest(directory: Path) -> None:
     link = directory.parent / LATEST
     if link.exists() and not link.is_symlink():
         return
+    # A link cannot be pointed elsewhere: without the replacing there would be none for a moment.
     temporary = directory.parent / f".{LATEST}.{os.getpid()}"
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(directory.name)

@@ -46,6 +46,7 @@ def _installed() -> dict[str, str | None]:
 
 def cores() -> int:
     """Cores that this process may use: its affinity, and the quota of its cgroup."""
+    # macOS tells no affinity.
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     quota = _cpu_quota()
     return max(1, min(allowed or 1, int(quota) if quota is not None else allowed or 1))
@@ -56,9 +57,11 @@ def physical_cores() -> int:
     topology = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
     allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(cores())
     try:
+        # Threads of one core state the same list.
         distinct = {Path(topology.format(number)).read_text() for number in allowed}
     except OSError:
         return cores()
+    # A quota may allow less than the affinity.
     return min(cores(), len(distinct))
 
 
@@ -66,6 +69,7 @@ def memory_bytes() -> int:
     """Memory that this process may use: the machine's, or the limit of its cgroup."""
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     limits = [_number(folder / "memory.max") for folder in _cgroup_folders("")]
+    # Version 1 states a number beyond all memory where there is no limit, version 2 the word `max`.
     limits += [_number(folder / "memory.limit_in_bytes") for folder in _cgroup_folders("memory")]
     return min([machine, *(limit for limit in limits if limit)])
 
@@ -109,6 +113,7 @@ def _gpus() -> list[Gpu]:
     text = _output(["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits"])
     gpus = []
     for line in (text or "").splitlines():
+        # From the right: a name may hold commas.
         parts = [part.strip() for part in line.rsplit(",", 2)]
         if len(parts) == 3:
             mib = int(parts[1]) if parts[1].isdigit() else None

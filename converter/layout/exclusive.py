@@ -52,6 +52,7 @@ def lock_with_timeout(folder: Path, seconds: float) -> Iterator[None]:
             except RunError:
                 if time.monotonic() >= end:
                     raise
+                # flock waits for ever, or not at all.
                 time.sleep(_STEP_S)
         yield
     finally:

@@ -15,6 +15,7 @@ def sha256(path: Path) -> str:
 
 def fsync(path: Path) -> None:
     """Force a file or a folder to the disk."""
+    # A folder can be opened for reading only, and fsync takes that for a file too.
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -29,6 +29,7 @@ class Interrupts:
 
     def limit(self, deadline_s: float | None) -> None:
         """A run begins: it is late after so many seconds; each point of a sweep has its own."""
+        # Monotonic: setting the clock must neither end a run nor prolong it.
         self._end = None if deadline_s is None else time.monotonic() + deadline_s
 
     @property

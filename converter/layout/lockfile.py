@@ -19,6 +19,7 @@ def opened(path: Path) -> int:
         OSError: it cannot be written, or is a link.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    # Not truncated: whoever is refused reads there who holds it.
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
 
 
@@ -32,10 +33,12 @@ def take(descriptor: int, refusal: Callable[[str], str]) -> None:
         RunError: another process has it.
     """
     try:
+        # Not lockf: a POSIX lock goes as soon as the process closes any descriptor of the file.
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         holder = os.pread(descriptor, 256, 0).decode(errors="replace").strip()
         raise RunError(refusal(holder or "another process")) from None
     text = f"process {os.getpid()} on {socket.gethostname()} since {datetime.now(UTC):%F %T}Z\n"
+    # The holder before may have left a longer line.
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, text.encode(), 0)

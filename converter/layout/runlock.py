@@ -36,11 +36,13 @@ def locked(directory: Path, *, holds_run: bool = False) -> Iterator[None]:
             ),
         )
         try:
+            # Looked at under the lock: before it, another run might have begun and ended.
             begun = (directory / MANIFEST).exists() or (directory / RESULTS).exists()
             if begun and not holds_run:
                 raise claim.holds_run("hydra.run.dir", directory)
             yield
         finally:
+            # One that is left tells `resume` that the run was killed, whatever its manifest says.
             os.unlink(directory / claim.LOCK)
     finally:
         os.close(descriptor)

@@ -75,4 +75,5 @@ def _absolute(entry: str, cwd: Path) -> str:
 
 
 def _holds(modules: Iterable[str], name: str) -> bool:
+    # With the dot: who trusts `mine` has not trusted `mine_too`.
     return any(name == module or name.startswith(f"{module}.") for module in modules)

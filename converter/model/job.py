@@ -87,6 +87,7 @@ class Job(Frozen):
         variants: what derives from this job's file.
     """
 
+    # Of the class: neither the record nor the key of a job names our modules.
     ENTRY: ClassVar[str] = "converter.worker.pipeline.pipeline:run"
     STAGES: ClassVar[tuple[StageName, ...]] = STAGES
 

@@ -195,6 +195,7 @@ class ModelRecord(_Asked):
     def rows(self) -> list[ArtifactRow]:
         """A row for each artifact, in their order."""
         asked = {key: getattr(self, key) for key in _Asked.model_fields}
+        # Not validated again: both parts are records already.
         return [
             ArtifactRow.model_construct(**asked, **dict(artifact)) for artifact in self.artifacts
         ]
@@ -209,6 +210,7 @@ _WORST: tuple[Status, ...] = (
 def model_of(rows: Sequence[ArtifactRow]) -> ModelRecord:
     """One model, of the rows of all its artifacts."""
     first = rows[0]
+    # All may be optional: one has to stand for the model.
     counted = [row for row in rows if not row.optional] or [first]
     worst = min(counted, key=lambda row: _WORST.index(row.status))
     fields = ArtifactRecord.model_fields
@@ -325,12 +327,14 @@ def write_atomic(path: Path, text: str) -> None:
     Raises:
         OSError: the folder is not writable or the disk is full; ``path`` is as it was.
     """
+    # In the same folder: a rename works within one file system only.
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
+        # mkstemp makes files that only their owner can read.
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     finally:

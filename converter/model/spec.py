@@ -23,6 +23,7 @@ Text = Annotated[str, Field(min_length=1)]
 class Frozen(BaseModel):
     """Base of all configuration and job types: immutable, closed, finite numbers only."""
 
+    # By name as well: `_target_` is dumped as `target`, and a job must survive JSON.
     model_config = ConfigDict(
         extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True, strict=True
     )

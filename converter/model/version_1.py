@@ -35,7 +35,7 @@ def result(text: bytes) -> bytes:
 def _mapping(text: bytes) -> dict[str, Any]:
     try:
         found = json.loads(text)
-    except ValueError:  # whoever validates it says so
+    except (ValueError, RecursionError):  # whoever validates it says so
         return {}
     return found if isinstance(found, dict) else {}
 

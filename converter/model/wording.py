@@ -35,6 +35,7 @@ def near(name: str, known: Iterable[str], most: int = 3) -> list[str]:
     written = name.casefold()
     lowered = {word.casefold(): word for word in known}
     close = difflib.get_close_matches(written, lowered, n=most, cutoff=0.6)
+    # Too much begins with one or two letters.
     begun = [word for word in lowered if len(written) > 2 and word.startswith(written)]
     return [lowered[word] for word in dict.fromkeys([*close, *begun])][:most]
 

@@ -70,6 +70,7 @@ class Contents:
 
     def _once(self, path: str, what: str, read: Callable[[str], Found], without: Found) -> Found:
         now = time.time_ns()
+        # Before it is read: what changes meanwhile shows in the next mark.
         mark = _mark(path, what == "names")
         seen = self._seen.get((path, what))
         if seen is None or seen.mark != mark or not seen.settled:
@@ -91,6 +92,7 @@ def _mark(path: str, folder: bool) -> tuple[int, ...] | None:
         return None
     if not (stat.S_ISDIR if folder else stat.S_ISREG)(status.st_mode):
         return None
+    # The second one too: it moves where somebody puts the first one back.
     times = status.st_mtime_ns, status.st_ctime_ns
     return status.st_dev, status.st_ino, status.st_size, *times
 
@@ -113,6 +115,7 @@ def _names(folder: str) -> Mapping[str, Entry]:
 def _imports(path: str) -> tuple[tuple[int, str], ...]:
     try:
         with open(path, "rb") as file:
+            # Bytes: the file may state its own encoding.
             tree = ast.parse(file.read())
     except (SyntaxError, ValueError, RecursionError):  # the job will tell
         return ()
@@ -131,8 +134,10 @@ def _locations(path: str) -> tuple[str, ...]:
     if os.path.getsize(path) == 0:
         return ()
     found = set()
+    # Mapped: the weights are passed over without a copy.
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         for match in _LOCATION.finditer(data):
+            # A varint of protobuf has at most ten bytes.
             length, start = _varint(data[match.end() : match.end() + 10])
             value = data[match.end() + start : match.end() + start + length]
             if b"\0" not in value:  # by chance, among the weights

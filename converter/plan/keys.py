@@ -87,6 +87,7 @@ class Keys:
 
     def __init__(self, packages: Mapping[str, str | None], gpus: Sequence[str]) -> None:
         self._packages = packages
+        # The variable decides which of them a job gets.
         self._gpus = [*gpus, os.environ.get("CUDA_VISIBLE_DEVICES", "")] if gpus else []
         self._contents = Contents()
         self._modules = Modules(self._contents)
@@ -98,6 +99,7 @@ class Keys:
         found = sources.of(job, self._contents, self._modules)
         versions = self._versions(job, found.libraries)
         parts = {**_request(job), **versions, **_own_code(job)}
+        # `auto` may find one, too.
         if job.device != "cpu":
             parts["gpus"] = self._gpus
         parts |= {f"file {name}": self._contents.sha256(path) for name, path in found.files.items()}
@@ -246,6 +248,7 @@ def _own_code(job: Job) -> Parts:
         if plugin is None or path is None or not path.is_file():
             continue
         parts[f"converter {plugin.kind}/{plugin.name}"] = files.sha256(path)
+        # Its file may import others of its distribution.
         if not plugin.built_in:
             parts[f"package {plugin.distribution}"] = plugin.version
     return parts
@@ -259,9 +262,11 @@ def _worker_code() -> str:
     """
     worker, plugins, model = (_PACKAGE / name for name in ("worker", "plugins", "model"))
     others = {_PACKAGE / name for name in _OF_VARIANTS}
+    # What times a file has no part in how it looks, nor in its verification.
     paths = [p for p in sorted(worker.rglob("*.py")) if p.parent != worker / "benchmark"]
     paths = [path for path in paths if path not in others]
     paths += [p for kind in _PLUGINS for p in sorted((plugins / kind).glob("_*.py"))]
+    # Every file is verified on the CPU's provider; job and spec decide what a request means.
     paths += [plugins / "providers" / "cpu.py", model / "job.py", model / "spec.py"]
     return _hash(paths)
 

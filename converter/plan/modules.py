@@ -113,6 +113,7 @@ class _Search:
                     waiting += self.locate(name, self.roots if near else ()) or self._elsewhere(
                         name
                     )
+                # Python refuses a relative import that leaves the root, too.
                 elif level <= path.count(os.sep) - root.rstrip(os.sep).count(os.sep):
                     beside = self.locate(name, (path.rsplit(os.sep, level)[0],))
                     waiting += [(near_path, root) for near_path, _ in beside]
@@ -121,6 +122,7 @@ class _Search:
     def _elsewhere(self, name: str) -> list[Place]:
         """The files of an import that is in none of the roots; a library is noted instead."""
         top, _, rest = name.partition(".")
+        # It counts by the version of Python.
         if top in sys.stdlib_module_names:
             return []
         self.libraries.add(top)
@@ -174,6 +176,7 @@ def _editable(top: str, known: dict[str, list[str]]) -> list[str]:
 
 def _find_editable(top: str) -> list[str]:
     try:
+        # Of a top-level name only: that of a dotted one imports its parents.
         spec = find_spec(top)
     except (ImportError, ValueError):  # a ValueError: a module of this process without a spec
         return []

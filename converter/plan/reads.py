@@ -21,6 +21,7 @@ def judge(key: JobKey, read: Sequence[str]) -> tuple[list[str], str | None]:
         Files that the key does not cover, then the data that ``kwargs`` name. The reason, or
         ``None`` where the key covers all.
     """
+    # By real paths: the code may open what a link leads to, or the link.
     own = {os.path.realpath(path): name for name, path in key.files.items()}
     names = {path: own.get(os.path.realpath(path)) for path in read}
     missing = [path for path, name in names.items() if name is None]

@@ -75,6 +75,7 @@ def with_defaults(model: ModelSpec) -> ModelSpec:
     }
     defaults["outputs"] = list(entry.outputs)
     filled = ModelSpec.model_validate(defaults)
+    # Also where it equals the default: it was said, and so outweighs the registry.
     stated = {name: getattr(model, name) for name in model.model_fields_set}
     merged = filled.model_copy(update=stated)
     if "dynamic_axes" in stated:

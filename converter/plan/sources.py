@@ -86,12 +86,14 @@ def _data(job: Job, contents: Contents) -> Iterator[tuple[str, Path]]:
     for key, path in _named("kwargs", job.kwargs, os.path.isfile):
         yield key, Path(path)
     source = job.source
+    # A file of Python counts as code, with what it imports.
     if source.path is None or source.kind == "file":
         return
     yield f"source.{source.kind}", Path(source.path)
     if source.kind == "onnx":
         folder = Path(source.path).parent.resolve()
         for location in contents.locations(source.path):
+            # What lies elsewhere the job refuses to read.
             if (folder / location).resolve().is_relative_to(folder):
                 yield f"source.onnx/{location}", folder / location
 
@@ -124,6 +126,7 @@ def _inside(folder: str, contents: Contents) -> list[str] | None:
             continue
         seen.add(real)
         names = contents.names(place)
+        # The folder itself was named, and counts whatever it is.
         if below and ("pyvenv.cfg" in names or ".hydra" in names):
             continue
         for name, kind in names.items():
@@ -185,6 +188,7 @@ class _Code:
         spec = find_spec(top)
         if spec is not None and spec.origin is not None:
             root = Path(spec.origin).parents[1 if spec.submodule_search_locations else 0]
+            # The last: packages on the way to it count by the library's version.
             for place in self._modules.locate(module, str(root))[-1:]:
                 self._add(place)
 

@@ -79,7 +79,9 @@ def jobs_of(job: Job) -> list[Derived]:
                 "optional": variant.optional,
                 "cast_io": variant.cast_io,
                 "variants": [],
+                # An expected failure is stated for the model's own file.
                 "expect": None,
+                # The model's own tolerances are for its float32 file.
                 "verify": job.verify.model_copy(
                     update={"rtol": variant.rtol, "atol": variant.atol}
                 ),

@@ -118,7 +118,7 @@ def combined(kind: str, announced: Iterable[EntryPoint]) -> dict[str, Plugin]:
     plugins = {
         name: Plugin(kind, name, f"{_PACKAGE}.{kind}.{name}", BUILT_IN)
         for name in sorted(names)
-        if not name.startswith("_")
+        if not name.startswith("_")  # that is what plugins of a folder share
     }
     for point in announced:
         distribution = point.dist.name if point.dist is not None else "unknown"

@@ -51,12 +51,15 @@ class ForkServer:
     """
 
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
+        # Packets keep their bounds: one request is one message with one descriptor.
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
+            # `-c` alone would look for the converter in the working directory.
             arguments = [str(theirs.fileno()), json.dumps(sys.path)]
             self._process = subprocess.Popen(
                 [sys.executable, "-c", _BOOT, *arguments],
                 stdin=subprocess.DEVNULL,
+                # What a library prints at its import must not stand in the output of a command.
                 stdout=subprocess.DEVNULL,
                 env={**os.environ, **(environ or {})},
                 pass_fds=[theirs.fileno()],
@@ -79,6 +82,7 @@ class ForkServer:
             job, attempt, limits, entry, dict(os.environ), list(sys.path), os.getcwd()
         )
         with theirs:
+            # Our copy of its end is closed below: it would hide that the supervisor has ended.
             connection = Connection(ours.detach())
             try:
                 socket.send_fds(self._socket, [b"fork"], [theirs.fileno()])
@@ -104,6 +108,7 @@ def serve(descriptor: int) -> None:
     with socket.socket(fileno=descriptor) as requests:
         while True:
             _, descriptors, _, _ = socket.recv_fds(requests, 16, 1)
+            # No message either: the other end is closed, also where the runner was killed.
             if not descriptors:
                 return
             if os.fork() == 0:
@@ -117,6 +122,7 @@ def _in_supervisor(descriptor: int) -> NoReturn:
     try:
         events = Connection(descriptor)
         assignment: Assignment = events.recv()
+        # A server outlives the run that started it: these are of its start.
         os.environ.clear()
         os.environ.update(assignment.environ)
         sys.path[:] = assignment.path
@@ -124,6 +130,8 @@ def _in_supervisor(descriptor: int) -> NoReturn:
         supervise(assignment.job, assignment.attempt, assignment.limits, assignment.entry, events)
         status = 0
     finally:
+        # Told here: `os._exit` below prints nothing.
         if error := sys.exception():
             sys.excepthook(type(error), error, error.__traceback__)
+        # Never back into the loop of the server, nor through what the libraries do at an exit.
         os._exit(status)

@@ -9,6 +9,7 @@ from pathlib import Path
 HEAD_BYTES = 8 << 20
 TAIL_BYTES = 256 << 10
 
+# As faulthandler writes it: the innermost frame is the first line.
 _TRACEBACK_TOP = re.compile(r"Current thread .*\(most recent call first\):\n\s*(File .*)")
 
 
@@ -37,14 +38,17 @@ class JobLog:
         head = data[: self._room]
         self._room -= len(head)
         self._store(head)
+        # Also of what was stored already: `last_words` looks here only.
         self._tail += data
         if self._room == 0 and len(head) < len(data):
             self._dropped += len(data) - len(head)
+        # Cut at twice its size: to move the tail for each chunk would copy it again and again.
         if len(self._tail) > 2 * TAIL_BYTES:
             del self._tail[:-TAIL_BYTES]
 
     def close(self) -> None:
         """Write the end of what did not fit, and a last line that says what is missing."""
+        # No more than was dropped: the rest of the tail stands in the log already.
         kept = min(self._dropped, len(self._tail), TAIL_BYTES)
         tail = bytes(self._tail[len(self._tail) - kept :])
         missing = self._dropped - kept

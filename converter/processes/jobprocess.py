@@ -49,14 +49,18 @@ def _settle(output: int, supervisor: int) -> None:
     die_with_parent(signal.SIGKILL)
     if os.getppid() != supervisor:  # it ended before the kernel knew our wish
         os._exit(1)
+    # At its end at once: a model that calls `input()` fails, instead of waiting for its time limit.
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
+    # By descriptor: native code and what the model starts do not write through `sys.stdout`.
     os.dup2(output, 1)
     os.dup2(output, 2)
     os.close(null)
     os.close(output)
     sys.stdin = io.TextIOWrapper(io.FileIO(0, closefd=False))
     sys.stdout, sys.stderr = _stream(1), _stream(2)
+    # A fork inherits that the server ignores SIGINT and that the supervisor only notes SIGTERM.
+    # Before faulthandler, whose `chain` goes on to the handler that it finds.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     faulthandler.enable(file=2)  # a native crash, or SIGTERM at the time limit,
@@ -69,11 +73,13 @@ def _settle(output: int, supervisor: int) -> None:
 
 def _stream(descriptor: int) -> io.TextIOWrapper:
     raw = io.BufferedWriter(io.FileIO(descriptor, "w", closefd=False))
+    # By line: what is in a buffer is lost when the process is killed.
     return io.TextIOWrapper(raw, encoding="utf-8", errors="replace", line_buffering=True)
 
 
 def _send(messages: int, message: dict[str, Any]) -> None:
     data = memoryview(json.dumps(message).encode() + b"\n")
+    # A pipe takes less than a large result at once.
     while data:
         data = data[os.write(messages, data) :]
 
@@ -82,9 +88,11 @@ def _leave(status: int) -> NoReturn:
     """End without the interpreter's own end, which a model's threads or libraries can hang."""
     error = sys.exception()
     if isinstance(error, SystemExit):
+        # As Python has it: no code is success, a message is 1.
         status = error.code if isinstance(error.code, int) else int(error.code is not None)
     elif error is not None:
         traceback.print_exception(error)
+    # `os._exit` flushes nothing.
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

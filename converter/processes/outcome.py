@@ -85,6 +85,7 @@ def outcome(job: Job, limits: Limits, ending: ProcessExit) -> JobResult:
         code = Code.NO_RESULT
         message = f"ended with exit status {os.WEXITSTATUS(ending.status)} {where}, no result"
         hint = _NO_RESULT_HINT
+    # A limit explains itself; the last line before it is by chance.
     words = ending.last_words if code in (Code.SIGNAL, Code.NO_RESULT) else ""
     return JobResult(
         name=job.name,
@@ -118,6 +119,7 @@ def _attempts(
     message: str,
 ) -> list[ExporterAttempt]:
     """The exporters that were done, and the one at work when the job ended."""
+    # Each exporter goes through the stages behind the export too, until its file is verified.
     exporting = stage in STAGES and STAGES.index(stage) >= STAGES.index("export")
     if (
         isinstance(job, Derived)
@@ -131,6 +133,7 @@ def _attempts(
 
 
 def _signal_hint(number: int, stage: StageName | None, job: Job) -> str:
+    # The supervisor's own SIGKILL is told as a limit: this one is of somebody else.
     if number == signal.SIGKILL:
         return "The kernel kills when memory runs out: try executor.workers=1."
     if stage == "export" and (others := untried(job)):
@@ -272,6 +275,7 @@ def apply_expect(result: JobResult, expect: Expect | None) -> JobResult:
         return result
     if result.status == "ok":
         return result.model_copy(update={"status": "xpass"})
+    # Another code is another failure than the one that is known.
     code = result.error.code if result.error else None
     if (result.status, code) == (expect.status, expect.code):
         return result.model_copy(update={"status": "xfail"})

@@ -21,6 +21,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 def _prctl(option: int, value: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
+    # prctl is variadic and reads unsigned longs: a plain int would leave the upper half undefined.
     zero = ctypes.c_ulong(0)
     if libc.prctl(option, ctypes.c_ulong(value), zero, zero, zero) != 0:
         number = ctypes.get_errno()
@@ -41,6 +42,7 @@ def children(pid: int) -> list[int]:
     """Direct children of a process; empty when it has gone."""
     found: list[int] = []
     try:
+        # A child is listed under the thread that forked it.
         for thread in os.listdir(f"/proc/{pid}/task"):
             found += map(int, Path(f"/proc/{pid}/task/{thread}/children").read_text().split())
     except (FileNotFoundError, ProcessLookupError):
@@ -66,6 +68,7 @@ def _kib(path: str, fields: tuple[str, ...]) -> int:
 
 def rss_bytes(pids: Collection[int]) -> int:
     """Anonymous and shared memory of some processes; pages they share count once for each."""
+    # Not RssFile: the kernel can drop pages of mapped files at any time.
     return 1024 * sum(_kib(f"/proc/{pid}/status", ("RssAnon:", "RssShmem:")) for pid in pids)
 
 
@@ -107,8 +110,10 @@ def kill_children(spare_session: int | None = None, timeout_s: float = 10.0) -> 
         if not victims:
             return
         for victim in victims:
+            # All at once: one that was left alone for a while could fork on.
             send([victim, *descendants(victim)], signal.SIGKILL)
             try:
+                # A process that has ended is listed as a child until somebody asks for its status.
                 os.waitpid(victim, os.WNOHANG)
             except ChildProcessError:
                 pass

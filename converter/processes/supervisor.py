@@ -24,7 +24,10 @@ from converter.processes.joblog import JobLog
 from converter.processes.limits import Limits
 from converter.processes.outcome import ProcessExit, io_failure, outcome
 
+# Also how long a SIGTERM may wait: Python resumes a poll that a signal interrupts (PEP 475).
 _POLL_MS = 50
+# Sampled over the whole tree: a resource limit counts each process alone, and RLIMIT_AS below 6 GB
+# stops the import of a CUDA build of torch.
 _MEMORY_EVERY_S = 0.1
 _CHUNK = 1 << 16
 
@@ -42,10 +45,13 @@ def supervise(job: Job, attempt: int, limits: Limits, entry: str, events: Connec
         events: to the runner; when its other end closes, the job is killed.
     """
     os.setsid()  # signals of the terminal are for the runner alone
+    # The server ignores it, and a fork inherits that: the kernel would keep no status for `wait4`.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    # SIGTERM, not SIGKILL: where the server is killed, the job has to be ended first.
     proctree.die_with_parent(signal.SIGTERM)
     proctree.set_subreaper()
     try:
+        # What a lost attempt left behind must not be taken for output of this one.
         clear_staging(job)
         log = JobLog(Path(job.model_dir) / LOG, attempt)
     except OSError as error:
@@ -90,6 +96,7 @@ class _Watch:
         signal.signal(signal.SIGTERM, self._stop)
         self._fork()
         status, usage_kib = self._watch()
+        # A child that goes on writing would leave what is read below without an end.
         proctree.kill_children()
         self._drain()
         ending = ProcessExit(
@@ -98,6 +105,7 @@ class _Watch:
             stages=tuple(self._stages),
             attempts=tuple(self._attempts),
             ended_at=time.monotonic(),
+            # The kernel knows a peak between two samples, but only that of the largest process.
             peak_bytes=max(self._peak, usage_kib * 1024),
             last_words=self._log.last_words(),
         )
@@ -122,9 +130,11 @@ class _Watch:
         os.close(output)
         os.close(messages)
         self._deadline = time.monotonic() + self._limits.timeout_s
+        # Not the ends of its pipes: what the job has started may hold them open beyond its end.
         self._ended = os.pidfd_open(self._pid)
         self._poll.register(self._ended, select.POLLIN)
         for descriptor in (self._output, self._messages):
+            # A writer that even SIGKILL does not end must not keep `_drain` waiting.
             os.set_blocking(descriptor, False)
             self._poll.register(descriptor, select.POLLIN)
         self._poll.register(self._events.fileno(), select.POLLIN)  # only ever its end
@@ -137,6 +147,7 @@ class _Watch:
                 if descriptor == self._events.fileno():
                     raise _Abandoned
                 if descriptor != self._ended and not self._read(descriptor):
+                    # Its end stays readable for ever: the poll would no longer wait.
                     self._poll.unregister(descriptor)
             if self._stopping:
                 raise _Abandoned
@@ -163,6 +174,7 @@ class _Watch:
             try:
                 message = json.loads(line)
                 if "result" in message:
+                    # As JSON: strict types take text for an enum there only.
                     self._result = JobResult.model_validate_json(json.dumps(message["result"]))
                     continue
                 if "attempt" in message:
@@ -171,6 +183,7 @@ class _Watch:
                 else:
                     stage = ALL_STAGES[ALL_STAGES.index(message["stage"])]
                     self._stages.append((stage, time.monotonic()))
+            # Any code of the job can write into this pipe: what is no message is no reason to end.
             except (ValueError, KeyError, TypeError) as error:
                 self._log.write(f"[a message of the job cannot be read: {error}]\n".encode())
                 continue
@@ -179,11 +192,13 @@ class _Watch:
     def _enforce(self, now: float) -> None:
         if self._kill_at is not None:
             if now >= self._kill_at:
+                # At each tick again: what is forked while the list is made is in the next one.
                 proctree.send(proctree.descendants(os.getpid()), signal.SIGKILL)
             return
         if now >= self._deadline:
             self._limit = "time"
             self._kill_at = now + self._limits.grace_s
+            # faulthandler answers it with the stack, which says where the job hung.
             proctree.send(proctree.descendants(os.getpid()), signal.SIGTERM)
         elif now >= self._next_sample:
             self._next_sample = now + _MEMORY_EVERY_S
@@ -198,6 +213,7 @@ class _Watch:
             held = proctree.pss_bytes(pids) or proctree.rss_bytes(pids)
             if held > limit:
                 self._limit = "memory"
+                # No grace: it would go on allocating.
                 self._kill_at = now
                 proctree.send(pids, signal.SIGKILL)
         self._peak = max(self._peak, held)

@@ -36,6 +36,7 @@ def run(
     A model is recorded as soon as its last provider is done. After a signal or the deadline what
     is left stays unmeasured, and the run is not complete.
     """
+    # One after the other: figures that were taken beside other work say how busy the machine was.
     alone = context.spec.executor.model_copy(update={"workers": 1, "retries": 0})
     return execute(record, context, interrupts, shown, ProcessExecutor(alone))
 
@@ -68,8 +69,10 @@ def execute(
                 shown.event(event)
                 if not isinstance(event, Finished):
                     continue
+                # In the order of `measures`, since the executor runs one at a time.
                 done.append((measures[len(done)], event.result))
                 _keep_log(done[-1][0], jobs[(len(done) - 1) // len(spec.providers)])
+                # All providers of a model are measured: its row is written once.
                 if len(done) % len(spec.providers) == 0:
                     job = jobs[len(done) // len(spec.providers) - 1]
                     found = joined(record.result(job), done[-len(spec.providers) :], spec.optional)
@@ -101,6 +104,7 @@ def _keep_log(item: Measure, job: Job) -> None:
     """Append what a measurement printed to the model's log."""
     text = (Path(item.model_dir) / delivery.LOG).read_bytes()
     log = Path(job.model_dir) / delivery.LOG
+    # The model's code has run since the log was made, and may have put a link in its place.
     delivery.refuse_link(log)
     if text:
         with log.open("ab") as stream:
@@ -129,6 +133,7 @@ def joined(
     stages = {**before.stages, "benchmark": _stage(latency, done, optional)}
     return before.model_copy(
         update={
+            # Without `expect`, which is applied again when this is recorded.
             "status": "ok" if error is None else "failed",
             "error": error,
             "stages": stages,

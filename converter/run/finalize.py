@@ -60,10 +60,12 @@ def finish(
         failure: what stopped the run.
         log: takes lines for ``run.log``.
     """
+    # Asked once, before the end's own work: that may outlast a deadline that the models have kept.
     late = interrupts.late
     code, final, received = _closed(record, context, interrupts, failure, late)
     came_to_end = received is None and failure is None
     found = final.comparison
+    # A failed model counts for more, whatever the comparison says.
     if code == ExitCode.OK and found is not None and found.verdict == "regression":
         code = ExitCode.REGRESSION
     notes = record.interruption_notes(received, failure, late=late)
@@ -72,17 +74,20 @@ def finish(
     problems: list[str] = []
     try:
         final = _write(final, context, code)
+        # After the manifest: whoever follows the link finds a run that is complete.
         notes += _point_latest(final, context)
         if came_to_end:
             problems = [*_publish(final, context), *_prune(context)]
         if problems:
             code = ExitCode.RUN_FAILED
+            # Once more: whoever reads the manifest must see that publishing went wrong.
             final = _write(final, context, code, problems)
     except OSError as error:
         if failure is None:
             notes += record.interruption_notes(None, error)
         _mark_unfinished(final, context.directory, problems)
         notes += problems
+        # Also on a full disk: somebody has to hear of it.
         notes += _tell(context, ExitCode.RUN_FAILED, found, log)
         return RunOutcome(ExitCode.RUN_FAILED, final, failure or error, notes)
     notes += problems
@@ -189,6 +194,7 @@ def _publish(final: Manifest, context: RunContext) -> list[str]:
     if context.spec.publish_to is None:
         return []
     target = Path(context.spec.publish_to).absolute()
+    # Without an experiment the run knows no list that a model could have left.
     listed = None
     if context.experiment != _NO_EXPERIMENT:
         listed = {*selection.expand(context.spec)[0]}

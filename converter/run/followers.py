@@ -39,6 +39,7 @@ class Followers:
             return None
         target = self._folder(job.name) / result.references.path
         target.parent.mkdir(parents=True, exist_ok=True)
+        # The staging folder of a job goes with its row; its variants start later.
         os.replace(Path(job.staging_dir) / result.references.path, target)
         self._references[job.name] = (target, result.references.sha256)
         return target

@@ -49,6 +49,7 @@ def timing_of(spec: BenchmarkSpec, environment: Environment) -> Timing | None:
         "cores": environment.cores,
         "gpus": [f"{gpu.name} {gpu.driver}" for gpu in environment.gpus],
         "packages": {name: environment.packages.get(name) for name in packages},
+        # Those two say when to measure and what to make of it, not what comes out.
         "benchmark": spec.model_dump(mode="json", exclude={"on_cached", "optional"}),
     }
     return Timing(spec.on_cached, basis, list(spec.providers), spec.optional)
@@ -91,6 +92,7 @@ class CacheSession:
     def key(self, job: Job) -> JobKey:
         """The key of a job as it was when it was first asked for."""
         made_from = job.parent_files if isinstance(job, Derived) else {}
+        # What a variant is made from is known only once its parent's file is there.
         known = (job.label, *made_from.values())
         if known not in self._keys:
             self._keys[known] = self._makes.of(job)
@@ -101,6 +103,7 @@ class CacheSession:
         if self._store is None:
             return Lookup(None)
         key = self.key(job)
+        # It would be the same for another version of the model.
         if key.incomplete is not None:
             return Lookup(None, key.incomplete)
         try:
@@ -110,6 +113,7 @@ class CacheSession:
         if stored is None:
             return Lookup(None, self.why(key, job.label))
         missing = [entry for entry in stored.entry.trust if entry not in job.trust]
+        # The registry is always trusted, and an ONNX file brings no code.
         if missing and job.source.kind not in ("registry", "onnx"):
             return Lookup(None, f"CONVERTER_TRUST no longer lists {', '.join(missing)}")
         lacking = self.lacking(job, stored.result.files)
@@ -234,6 +238,7 @@ class CacheSession:
         """The result, or its refusal when a file of the job is not what it was at the start."""
         if result.status not in ("ok", "failed"):
             return result
+        # A file that was edited in between fits neither its old key nor its new one.
         paths = self._makes.changed_files(job, self.key(job))
         return outcome.input_changed(result, paths) if paths else result
 

@@ -42,6 +42,7 @@ def execute(plan: Plan, executor: Executor, context: RunContext) -> ExitCode:
     interrupts = context.interrupts
     interrupts.limit(context.spec.deadline)
     lock = locked(directory, holds_run=context.resumes)
+    # The lock first: not even the log is written into a directory that another run holds.
     with lock, interrupts, runlog.opened(directory) as log:
         record = RunState(plan, context)
         log(f"started: {context.command}")
@@ -59,6 +60,7 @@ def execute(plan: Plan, executor: Executor, context: RunContext) -> ExitCode:
             failure = _Conversions(executor, record, interrupts, shown).run(plan)
             if failure is None and interrupts.received is None and not interrupts.late:
                 failure = benchmarks.run(record, context, interrupts, shown)
+        # Left alone it would end the command with its own code, which may be 0.
         except SystemExit as error:
             raise RunError(
                 f"the {type(executor).__name__} called for the exit: {error!r}"
@@ -103,6 +105,7 @@ class _Conversions:
                     refused.append(failed)
                 else:
                     (stored if self.record.is_stored(job) else self.waiting).append(job)
+            # Of a run that is resumed, files that are there may still lack their variants.
             for row in (*plan.skipped, *refused):
                 self._follow(row)
             if damaged := self._run(stored):
@@ -133,6 +136,7 @@ class _Conversions:
                 self.shown.event(event)
                 if isinstance(event, Finished):
                     self._let_in(self.record.accept(event.result))
+                # Behind the event, unlike a signal: no worker knows of the deadline.
                 if self.interrupts.late:
                     return []
         return damaged

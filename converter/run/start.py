@@ -61,10 +61,12 @@ def run(
     cwd = Path.cwd()
     home = history.home(origin.folder, origin.experiment)
     targets = [Path(spec.publish_to).absolute()] if spec.publish_to else []
+    # Before the directory is made: a run that is refused leaves none.
     for folder in [home, *targets] if spec.exclusive else []:
         exclusive.hold(folder)
     for target in targets:
         zoo_index.check(target)
+    # Before anything runs: `latest` may lead to another run by the end of this one.
     earlier = baseline.find(compared_with, home, origin.point)
     place = directory()
     trusted = trust.parse(os.environ.get(trust.VARIABLE, ""), cwd)

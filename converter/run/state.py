@@ -54,6 +54,7 @@ class RunState:
         now = datetime.now(UTC)
         earlier = resuming.earlier(context.directory) if context.resumes else None
         self._info = RunInfo(
+            # Random bytes: runs on several machines may start in the same second.
             id=earlier.run.id if earlier else f"{now:%Y%m%dT%H%M%SZ}-{os.urandom(3).hex()}",
             experiment=context.experiment,
             started_at=earlier.run.started_at if earlier else _stamp(now),
@@ -69,6 +70,7 @@ class RunState:
         rows = {row.label: row for row in plan.skipped}
         for job in plan.jobs:
             for each in (job, *self._followers.stubs(job.name)):
+                # From the start: a run that is killed has a row for each of them.
                 rows[each.label] = manifest.row_of(each, outcome.not_run(each))
         return {label: self._as_asked(row) for label, row in rows.items()}
 
@@ -151,6 +153,7 @@ class RunState:
         """
         job = self._jobs[result.label]
         problem: OSError | None = None
+        # Before anything gets its final name.
         result = self.cache.with_files(job, self.cache.unless_changed(job, result))
         references: Path | None = None
         if result.status == "ok":
@@ -192,6 +195,7 @@ class RunState:
         rows: list[ArtifactRow] = []
         wanted = {stub.label for stub in waiting}
         for job in self._followers.of(parent):
+            # In a run that is resumed some of them may be done.
             if job.label not in wanted:
                 continue
             self._jobs[job.label] = job
@@ -260,6 +264,7 @@ class RunState:
         try:
             self._write(job, result)
         except OSError as error:
+            # A file without its row would look like a result.
             delivery.unpublish(job, result)
             failed = self._with_log(job, outcome.io_failure(job, error, result))
             self._rows[job.label] = self.cache.labelled(job, manifest.row_of(job, failed))
@@ -272,6 +277,7 @@ class RunState:
         if delivery.is_own_folder(job):
             manifest.write_atomic(Path(job.model_dir) / delivery.RESULT, manifest.dump(result))
         of_model = [row for row in self._rows.values() if row.name == job.name]
+        # Last, since this line makes the model done, and phase 2 starts from `result.json`.
         manifest.append_result(self._directory, model_of(of_model))
 
     def _as_asked(self, told: _Told) -> _Told:
@@ -300,6 +306,7 @@ class RunState:
         code = _exit_code(statuses, received, failure, all_done)
         ended_by = None
         if failure is not None or received is not None or not all_done:
+            # With neither of the two it was the executor that forgot a job.
             stopped = failure is not None or not (received or late)
             ended_by = "failure" if stopped else "signal" if received else "deadline"
         self._info = self._info.model_copy(

@@ -36,6 +36,7 @@ def run(arguments: Namespace, task: Task, report: Report) -> ExitCode:
                 return _show(hydra, arguments)
         mode = RunMode.MULTIRUN if arguments.multirun else RunMode.RUN
         config, refused = composed(hydra, CONFIG, overrides, mode)
+        # An experiment may be a sweep by itself.
         sweep = arguments.multirun or config.hydra.mode == RunMode.MULTIRUN
         if refused:
             raise ConfigError([*refused, *([] if sweep else _other_problems(config))])

@@ -74,7 +74,9 @@ def _composed(hydra: Hydra, config: DictConfig, overrides: list[str], number: in
     """The configuration of a point."""
     composed = hydra.config_loader.load_sweep_config(config, overrides)
     with open_dict(composed):
+        # As Hydra's own launcher does, for configurations that use `${hydra:job.num}`.
         composed.hydra.job.id = composed.hydra.job.num = number
+    # For `${hydra:...}` of this point: the resolver looks there, not into what is resolved.
     HydraConfig.instance().set_config(composed)
     return composed
 
@@ -156,9 +158,11 @@ def _points(hydra: Hydra, config: DictConfig) -> tuple[list[str], list[SweepPoin
     swept = {override.get_key_element() for override in parsed if override.is_sweep_override()}
     points: list[SweepPoint] = []
     names: set[str] = set()
+    # Without a size of batches all points are in the first one.
     for overrides in BasicSweeper.split_arguments(parsed, None)[0]:
         named = [text for text in overrides if text.split("=", 1)[0] in swept]
         name = claim.safe_name(",".join(text.lstrip("+~") for text in named))
+        # Long names are cut, and may be equal then.
         name = next(unique for unique in _numbered(name) if unique not in names)
         names.add(name)
         points.append(SweepPoint(name, overrides, named))

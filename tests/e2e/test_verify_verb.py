@@ -204,7 +204,7 @@ def test_json(verify: Verify) -> None:
     code, out, _ = verify("runs/night", "simple_cnn", "--json")
     found = json.loads(out)
     assert code == 0
-    assert list(found) == ["name", "file", "verdict", "error", "verify"]
+    assert list(found) == ["name", "artifact", "file", "verdict", "error", "verify"]
     assert (found["verdict"], found["error"]) == ("right", None)
     assert found["verify"]["cases"][0]["outputs"][0]["passed"]
 

@@ -123,7 +123,7 @@ def test_inputs_of_a_file_that_nobody_described(branching: ModelProto) -> None:
 # Files
 
 
-def sealed(path: Path) -> tuple[FileInfo, list[FileInfo]]:
+def sealed(path: Path) -> list[FileInfo]:
     return publishing.seal(path, onnx.load(path, load_external_data=False))
 
 
@@ -135,9 +135,9 @@ def test_every_file_that_a_model_needs_is_recorded(
     expected = run(branching)
     path = tmp_path / "model.onnx"
     publishing.save(branching, path, ExportSpec(external_data=external))
-    file, data = sealed(path)
-    assert [file.path, *(item.path for item in data)] == sorted(p.name for p in tmp_path.iterdir())
-    assert len(data) == (external == "always")
+    parts = sealed(path)
+    assert [part.path for part in parts] == sorted(p.name for p in tmp_path.iterdir())
+    assert len(parts) == 1 + (external == "always")
     np.testing.assert_array_equal(run(path), expected)
 
 
@@ -147,7 +147,8 @@ def test_only_branches_have_large_weights(branching: ModelProto, tmp_path: Path)
     branching.graph.initializer.append(helper.make_tensor("wide", 1, [300], [0.5] * 300))
     branching.graph.initializer[-1].dims[0] = 300
     publishing.save(branching, tmp_path / "model.onnx", ExportSpec(external_data="always"))
-    assert [item.path for item in sealed(tmp_path / "model.onnx")[1]] == ["model.onnx.data"]
+    names = [part.path for part in sealed(tmp_path / "model.onnx")]
+    assert names == ["model.onnx", "model.onnx.data"]
 
 
 def test_no_data_file_of_an_earlier_attempt_stays(branching: ModelProto, tmp_path: Path) -> None:
@@ -166,7 +167,7 @@ def test_a_model_that_one_file_cannot_hold(
         publishing.save(branching, path, ExportSpec(external_data="never"))
     assert (caught.value.code, caught.value.hint) == (Code.IO, "set export.external_data: auto")
     publishing.save(branching, path, ExportSpec())
-    assert len(sealed(path)[1]) == 1
+    assert len(sealed(path)) == 2
 
 
 def test_a_folder_that_is_not_there(branching: ModelProto, tmp_path: Path) -> None:

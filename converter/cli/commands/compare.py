@@ -49,6 +49,7 @@ def main(argv: Sequence[str]) -> int:
     found = finalize.compared(old, new, CompareSpec.model_validate(stated))
     for path, run in ((arguments.old, old), (arguments.new, new)):
         if words := _unknown(path, run.manifest):
+            # Not on stdout, which may be one JSON object.
             print(words, file=sys.stderr)
     if arguments.json:
         print(manifest.dump(found), end="")

@@ -89,6 +89,7 @@ def _intents(point: Point) -> list[_Intent]:
     spec = validation.parse(point.config, sweep=point.sweep)
     cwd = Path.cwd()
     trusted = trust.parse(os.environ.get(trust.VARIABLE, ""), cwd)
+    # No key has the run directory in it: any will do.
     planned = jobs.build(spec, run_dir=cwd, cwd=cwd, trust=trusted)
     store = Store(cwd / spec.store.path) if spec.store.use else None
     cache = CacheSession(store, keys_for(environment.collect()))

@@ -71,6 +71,7 @@ def _replay(job: Job, parent: Job | None, folder: Path, debug: bool) -> JobResul
     """Run the job; what it is made from first, whose references no run keeps."""
     # A native crash ends this process: what it leaves is the Python stack.
     faulthandler.enable()
+    # Into the folder itself: nothing is published, and a person looks for the files there.
     made = Job.model_validate({**elsewhere(job, folder), "staging_dir": str(folder)})
     if not isinstance(job, Derived) or parent is None:
         return _run(made, debug)

@@ -29,6 +29,7 @@ def main(argv: Sequence[str]) -> int:
     directory = parser.parse_args(argv).run
     recorded = manifest.with_partial_results(_manifest(directory), directory)
     try:
+        # All of them: the manifest does not say which of them the run was to write.
         paths = reports.write(recorded, directory, loader.names("reports"))
     except OSError as error:
         reason = error.strerror or str(error)

@@ -44,6 +44,7 @@ def main(argv: Sequence[str]) -> int:
         return before.run.exit_code
     found = saved.read(directory)
     try:
+        # Relative paths of the configuration start there, those in `kwargs` too.
         os.chdir(found.cwd)
     except OSError as error:
         message = f"the folder of the run's command, {found.cwd}, cannot be entered"

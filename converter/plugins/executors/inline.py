@@ -21,6 +21,7 @@ class InlineExecutor:
         self._entry = entry
 
     def run(self, jobs: Sequence[Job]) -> Events:
+        # The runner's own deque, not a copy: it appends what follows from a file.
         waiting = jobs if isinstance(jobs, deque) else deque(jobs)
         while waiting:
             job = waiting.popleft()
@@ -37,6 +38,7 @@ class InlineExecutor:
             except (SystemExit, KeyboardInterrupt) as error:
                 # The runner's own signals raise nothing: it is the model's, and so is its row.
                 result = left(job, news, error)
+            # Told behind the job: while it runs in here, nobody takes events.
             stages = [item for item in news if not isinstance(item, ExporterAttempt)]
             yield from (StageEntered(job.label, stage) for stage in stages)
             yield Finished(result)

@@ -33,7 +33,7 @@ from converter.processes.forkserver import ForkServer
 from converter.processes.limits import Limits
 from converter.processes.outcome import lost
 
-_TICK_S = 0.2
+_TICK_S = 0.2  # `Executor.run` promises an event in 0.25 s
 _CLOSE_S = 10.0
 _MIB = 1 << 20
 _CONVERSIONS = (Job.ENTRY, Derived.ENTRY)
@@ -62,6 +62,7 @@ class ProcessExecutor:
         self._entry = entry
 
     def run(self, jobs: Sequence[Job]) -> Events:
+        # The runner's own deque, not a copy: it appends what follows from a file.
         waiting = jobs if isinstance(jobs, deque) else deque(jobs)
         again: deque[_Attempt] = deque()
         running: dict[Connection, _Attempt] = {}
@@ -196,6 +197,7 @@ def _receive(connection: Connection, attempt: _Attempt) -> Event:
     if "attempt" in message:
         attempt.news.append(ExporterAttempt.model_validate_json(json.dumps(message["attempt"])))
         return Tick()
+    # As JSON: strict types take text for an enum there only.
     result = JobResult.model_validate_json(json.dumps(message["result"]))
     return _finished(result, attempt)
 
@@ -228,7 +230,9 @@ def _furthest(attempt: _Attempt, result: JobResult) -> JobResult:
 
 def _close(connections: list[Connection]) -> None:
     """Tell supervisors that nobody waits, and wait until they have ended all below them."""
+    # All are told before any is waited for, so that they end side by side.
     for connection in connections:
+        # A Connection has no shutdown of its own.
         with socket.socket(fileno=os.dup(connection.fileno())) as end:
             end.shutdown(socket.SHUT_WR)  # our reading end stays, to see theirs close
     deadline = time.monotonic() + _CLOSE_S

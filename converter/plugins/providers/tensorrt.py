@@ -40,4 +40,5 @@ def prepare() -> None:
     os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
     cuda.prepare()
     if importlib.util.find_spec("tensorrt"):
+        # Importing it loads its libraries, which ONNX Runtime then finds in the process.
         importlib.import_module("tensorrt")

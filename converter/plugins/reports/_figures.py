@@ -36,6 +36,7 @@ def figures(rows: Sequence[ArtifactRow]) -> list[Figure]:
 
 def _measured(row: ArtifactRow) -> list[Latency]:
     """A row's first record of each provider, where it has figures."""
+    # Backwards, so that of several records of a provider the first one stays.
     firsts = {entry.provider: entry for entry in reversed(row.latency)}
     return [entry for entry in reversed(firsts.values()) if entry.p50_ms is not None]
 

@@ -36,6 +36,7 @@ def _jinja() -> Environment:
     jinja = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
+        # A misspelt name fails instead of leaving a gap in the page.
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -112,6 +113,7 @@ def _duration(manifest: Manifest) -> str:
     if run.finished_at is None:
         return ""
     took = datetime.fromisoformat(run.finished_at) - datetime.fromisoformat(run.started_at)
+    # The clock may have been set back in between.
     minutes, seconds = divmod(max(round(took.total_seconds()), 0), 60)
     hours, minutes = divmod(minutes, 60)
     parts = [(hours, "h"), (minutes, "min"), (seconds, "s")]
