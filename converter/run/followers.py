@@ -44,13 +44,18 @@ class Followers:
         self._references[job.name] = (target, result.references.sha256)
         return target
 
+    def made_from(self, parent: ArtifactRow) -> list[Derived]:
+        """The jobs of the artifacts that derive from a file, with their keys and no more."""
+        stubs = [stub for stub in self.stubs(parent.name) if stub.parent == parent.id]
+        return [variants.from_parent(stub, parent.files) for stub in stubs]
+
     def of(self, parent: ArtifactRow) -> list[Derived]:
         """The jobs that can begin once a file is published.
 
         Raises:
             OSError: what they are verified on cannot be written.
         """
-        made = [variants.from_parent(stub, parent.files) for stub in self.stubs(parent.name)]
+        made = self.made_from(parent)
         # Also where the store has them all: an entry may turn out to be damaged.
         path, sha256 = self._of_parent(parent.name)
         changes = {

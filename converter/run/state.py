@@ -83,6 +83,10 @@ class RunState:
         """Take over the rows of models that need no run."""
         for row in rows:  # what is skipped was planned anew; the others are of before
             self._rows[row.label] = self._as_asked(row) if row.status == "skipped" else row
+        # What derives from a file may be there and not be measured yet.
+        for row in rows:
+            for job in self._followers.made_from(row):
+                self._jobs.setdefault(job.label, job)
 
     def manifest(self) -> Manifest:
         models = self._models()
