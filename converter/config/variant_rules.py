@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from converter.model import wording
 from converter.model.batch import BatchSpec
 from converter.model.errors import Problem
-from converter.model.job import ONNX
+from converter.model.job import FORMATS, ONNX, PRECISIONS
 from converter.model.spec import VariantSpec
 from converter.plan import variants
 from converter.plugins import loader
@@ -43,7 +43,8 @@ def check(spec: BatchSpec) -> list[Problem]:
             problems.append(Problem(where, f"{wording.found(name)} is not a name: {_NAME_RULE}"))
             continue
         said = f"{where}.plugin" if variant.plugin else where
-        problems += choice(said, variants.plugin_of(name, variant), loader.names("variants"))
+        plugin = variants.plugin_of(name, variant)
+        problems += choice(said, plugin, loader.names("variants")) or _unfit(said, plugin)
     for model_name, model in spec.models.items():
         if variants.stated(spec, model) and not model.export.export_params:
             message = "a file without its weights has no variants."
@@ -56,6 +57,17 @@ def check(spec: BatchSpec) -> list[Problem]:
             if count > 1
         ]
     return problems
+
+
+def _unfit(key: str, name: str) -> list[Problem]:
+    """Files that nothing here can judge."""
+    plugin = loader.load("variants", name)
+    found = [("FORMAT", plugin.FORMAT, FORMATS), ("PRECISION", plugin.PRECISION, PRECISIONS)]
+    return [
+        Problem(key, f"{what} of the plugin is {value!r}; expected {' or '.join(known)}.")
+        for what, value, known in found
+        if value not in known
+    ]
 
 
 def choice(key: str, name: str, choices: list[str]) -> list[Problem]:

@@ -41,6 +41,11 @@ ONNX = "onnx"
 """The id of the artifact that a model is exported to; the others derive from it."""
 
 
+FORMATS = ("onnx",)
+PRECISIONS = ("float32", "float16")
+"""Those that can be verified."""
+
+
 def label(name: str, artifact: str) -> str:
     """How an artifact is called: ``resnet18``, ``resnet18/fp16``."""
     return name if artifact == ONNX else f"{name}/{artifact}"

@@ -48,7 +48,7 @@ def of(spec: BatchSpec, model: ModelSpec) -> list[Variant]:
     found = []
     for name, variant in stated(spec, model).items():
         plugin = loader.load("variants", plugin_of(name, variant))
-        options = plugin.Options.model_validate(variant.options)
+        options = loader.options_of(plugin).model_validate(variant.options)
         found.append(
             Variant(
                 id=name,

@@ -35,6 +35,19 @@ KINDS = (
 BUILT_IN = "onnx-zoo-converter"
 """The distribution of the plugins that are here."""
 
+# What importing somebody's module may raise: it must not end a run that does not ask for it.
+_BROKEN = (
+    ImportError, SyntaxError, AttributeError, TypeError, ValueError, NameError, LookupError,
+    RuntimeError, OSError, ArithmeticError, SystemExit,
+)  # fmt: skip
+_PARTS = {
+    "exporters": ("SOURCES", "CAPTURE", "OPSETS", "NATIVE_OPSET", "unsuited", "export"),
+    "simplifiers": ("PRELOAD", "simplify"),
+    "variants": ("FORMAT", "PRECISION", "PACKAGES", "keeps_io", "derive"),
+    "providers": ("NAME", "DEVICE", "FALLBACKS", "prepare"),
+    "executors": ("create",),
+    "reports": ("FILE", "render"),
+}
 _FOLDER = Path(__file__).resolve().parent
 _PACKAGE = __name__.rpartition(".")[0]
 
@@ -76,15 +89,27 @@ class Plugin:
             ConfigError: its distribution cannot be imported.
         """
         try:
-            return importlib.import_module(self.module)
-        except ImportError as error:
-            raise ConfigError(
-                Problem(
-                    f"{self.kind}.{self.name}",
-                    f"the plugin of {self.distribution} cannot be imported: {error}.",
-                    f"Install {self.distribution} again, or remove it.",
-                )
-            ) from error
+            found = importlib.import_module(self.module)
+        except _BROKEN as error:
+            why = f"{type(error).__name__}: {error}"
+            raise self.broken(f"cannot be imported: {why}") from error
+        missing = [name for name in _PARTS.get(self.kind, ()) if not hasattr(found, name)]
+        if missing:
+            raise self.broken(f"has no {', '.join(missing)}")
+        options = options_of(found)
+        if not _is_options(options):
+            raise self.broken("has Options that are no subclass of converter.model.spec.Frozen")
+        return found
+
+    def broken(self, why: str) -> ConfigError:
+        """The refusal of a plugin that is not what its kind asks for."""
+        message = f"the plugin of {self.distribution} {why}."
+        hint = f"Mend it, or remove {self.distribution}."
+        return ConfigError(Problem(f"{self.kind}.{self.name}", message, hint))
+
+
+def _is_options(found: object) -> bool:
+    return isinstance(found, type) and issubclass(found, Frozen)
 
 
 def options_of(plugin: Any) -> type[Frozen]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from converter.layout import delivery
+from converter.layout import delivery, files
 from converter.model.job import Derived, Job, JobResult
 from converter.model.manifest import ArtifactRow
 from converter.plan import variants
@@ -33,14 +34,18 @@ class Followers:
         """Take what variants are verified on out of the staging folder of their parent.
 
         Raises:
-            OSError: it is not there.
+            OSError: it is not there, or is another one.
         """
         if result.references is None:
             return None
+        source = Path(job.staging_dir) / result.references.path
+        if files.sha256(source) != result.references.sha256:
+            words = "checksum mismatch: it is not what the job wrote"
+            raise OSError(errno.EIO, words, str(source))
         target = self._folder(job.name) / result.references.path
         target.parent.mkdir(parents=True, exist_ok=True)
         # The staging folder of a job goes with its row; its variants start later.
-        os.replace(Path(job.staging_dir) / result.references.path, target)
+        os.replace(source, target)
         self._references[job.name] = (target, result.references.sha256)
         return target
 

@@ -112,6 +112,7 @@ class _Conversions:
                 self.waiting.clear()
                 self.waiting.extend(damaged)
                 self._run([])
+            self.record.look_again()
         except OSError as error:
             return error
         return None

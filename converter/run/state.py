@@ -13,11 +13,19 @@ from typing import TypeVar
 
 from converter.cache.entries import Store
 from converter.display import summary
-from converter.layout import claim, delivery, environment
+from converter.layout import claim, delivery, environment, files
 from converter.layout.interrupts import exit_code
 from converter.model import manifest
 from converter.model.errors import Code, ExitCode, RunError
-from converter.model.job import Derived, Job, JobResult, StageRecord, VerifyRecord
+from converter.model.job import (
+    ONNX,
+    Derived,
+    FileInfo,
+    Job,
+    JobResult,
+    StageRecord,
+    VerifyRecord,
+)
 from converter.model.manifest import (
     ArtifactRow,
     Manifest,
@@ -212,6 +220,30 @@ class RunState:
                 rows.append(row)
         return jobs, rows
 
+    def look_again(self) -> None:
+        """Fail the rows of files that were changed after they were verified, and remove those.
+
+        Plugins of variants run beside files that are published already, and may write anywhere.
+
+        Raises:
+            OSError: the record cannot be written.
+        """
+        if all(row.id == ONNX for row in self._rows.values()):
+            return
+        for label, row in list(self._rows.items()):
+            changed = [
+                part for part in row.files if not _is_as_recorded(self._directory / part.path, part)
+            ]
+            if changed:
+                job = self._jobs[label]
+                result = self.result(job)
+                where = str(self._directory / changed[0].path)
+                error = OSError(errno.EIO, "changed after it was verified", where)
+                # Its inode may be that of the entry.
+                self.cache.set_aside(job, str(error.strerror))
+                delivery.unpublish(job, result)
+                self._finish(job, outcome.io_failure(job, error, result), None)
+
     def unmeasured(self) -> list[Job]:
         """The jobs whose file is published and whose latency was asked for and not measured."""
         if not self._benchmarks:
@@ -344,6 +376,10 @@ class RunState:
             end = "The deadline passed and what was running was ended"
             return [f"{end}: {so_far}. {again}", *words]
         return words
+
+
+def _is_as_recorded(path: Path, part: FileInfo) -> bool:
+    return path.is_file() and not path.is_symlink() and files.sha256(path) == part.sha256
 
 
 def _without_parent(job: Derived, parent: ArtifactRow) -> JobResult:

@@ -41,6 +41,7 @@ _BODIES = {
     "flood": "block = [bytearray(1 << 26) for _ in range(200)]",
     "kill": "os.kill(os.getppid(), signal.SIGKILL); time.sleep(600)",
     "copy": "shutil.copyfile(parent, target)",
+    "spoil": "shutil.copyfile(parent, target); os.system(f'printf x >> {parent}')",
 }
 
 
@@ -77,7 +78,7 @@ def rows(directory: Path) -> dict[str, dict[str, Any]]:
 
 
 def test_each_costs_itself_only(tmp_path: Path, site: Path) -> None:
-    listed = ", ".join(_BODIES)
+    listed = ", ".join(name for name in _BODIES if name != "spoil")
     done = run(
         tmp_path, site, f"+models.a={{source: single_conv, variants: [{listed}]}}",
         "+models.b={source: single_conv, variants: [copy]}", "benchmark=off",
@@ -89,8 +90,8 @@ def test_each_costs_itself_only(tmp_path: Path, site: Path) -> None:
     codes = {label: (row["error"] or {}).get("code") for label, row in found.items()}
     assert codes == {
         "a/onnx": None,
-        "a/crash": "SIGNAL",
-        "a/leave": "NO_RESULT",
+        "a/crash": "DERIVE",
+        "a/leave": "DERIVE",
         "a/hang": "TIMEOUT",
         "a/flood": "MEM_LIMIT",
         "a/kill": "SIGNAL",
@@ -98,7 +99,8 @@ def test_each_costs_itself_only(tmp_path: Path, site: Path) -> None:
         "b/onnx": None,
         "b/copy": None,
     }
-    assert found["a/crash"]["attempts"] == 2
+    assert "crashed with SIGSEGV" in found["a/crash"]["error"]["message"]
+    assert found["a/kill"]["attempts"] == 2
     assert found["a/hang"]["stages"]["derive"]["status"] == "failed"
     assert "derive" in found["a/hang"]["error"]["message"]
     assert [found[label]["attempts"] for label in ("a/onnx", "a/copy")] == [1, 1]
@@ -114,6 +116,31 @@ def test_each_costs_itself_only(tmp_path: Path, site: Path) -> None:
     assert cached == {"a/onnx": True, "a/copy": True, "a/leave": False}, again.stdout
 
 
+def test_a_file_that_a_plugin_spoils_is_no_file(tmp_path: Path, site: Path) -> None:
+    words = ["+models.a={source: single_conv, variants: {spoil: {optional: true}}}"]
+    words += ["benchmark=off", "publish_to=good"]
+    done = run(tmp_path, site, *words, "hydra.run.dir=out")
+    assert done.returncode == 1, done.stdout + done.stderr
+    found = rows(tmp_path / "out")
+    assert found["a/spoil"]["error"]["code"] == "DERIVE"
+    assert (found["a/onnx"]["status"], found["a/onnx"]["error"]["code"]) == ("failed", "IO")
+    assert not (tmp_path / "out/models/a/a.onnx").exists()
+    assert not (tmp_path / "good/a").exists()
+    # The entry of the store is the same file on the disk: it was moved out of the way.
+    again = run(tmp_path, site, "+models.a={source: single_conv}", "benchmark=off")
+    assert again.returncode == 0, again.stdout
+    assert "1 ok" in again.stdout
+
+
+def test_a_plugin_that_is_broken_is_told_before_the_run(tmp_path: Path, site: Path) -> None:
+    for name, text in {"leave": "import sys; sys.exit(0)", "hang": "FORMAT = ", "copy": ""}.items():
+        (site / f"variant_{name}.py").write_text(text)
+        done = run(tmp_path, site, f"+models.a={{source: single_conv, variants: [{name}]}}")
+        assert done.returncode == 2, done.stdout + done.stderr
+        assert "bad-variants" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
 def test_an_optional_variant_that_fails_fails_nothing(tmp_path: Path, site: Path) -> None:
     done = run(
         tmp_path, site,
@@ -121,7 +148,7 @@ def test_an_optional_variant_that_fails_fails_nothing(tmp_path: Path, site: Path
         "benchmark=off", "hydra.run.dir=out", "publish_to=good",
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert rows(tmp_path / "out")["a/leave"]["status"] == "crashed"
+    assert rows(tmp_path / "out")["a/leave"]["status"] == "failed"
     index = json.loads((tmp_path / "good/index.json").read_text())
     assert list(index["models"]["a"]["variants"]) == ["copy"]
 

@@ -212,6 +212,18 @@ def test_a_plugin_may_write_temporary_files(made: Callable[..., JobResult]) -> N
     assert made(how).error is None
 
 
+def test_what_a_plugin_changes_in_memory_judges_nothing(made: Callable[..., JobResult]) -> None:
+    def how(parent: Path, target: Path, options: Any) -> None:
+        import onnxruntime
+
+        negated(parent, target, options)
+        whole = onnxruntime.InferenceSession(parent, providers=["CPUExecutionProvider"])
+        right = whole.run
+        onnxruntime.InferenceSession.run = lambda self, *args: right(*args)
+
+    assert code(made(how)) == Code.VERIFY_VALUE
+
+
 def test_external_data_may_lie_beside_the_file(
     made: Callable[..., JobResult], tmp_path: Path
 ) -> None:

@@ -121,6 +121,9 @@ def _lines(intents: Sequence[_Intent]) -> list[str]:
     width = max(len(intent.name) for intent in intents)
     lines = [f"{i.action:<8} {i.name:<{width}}  {i.reason or ''}".rstrip() for i in intents]
     number = Counter(intent.action for intent in intents)
-    of = f"{len(intents)} {'model' if len(intents) == 1 else 'models'}"
+    models = len({intent.name.partition("/")[0] for intent in intents})
+    of = f"{models} model{'s' * (models != 1)}"
+    if len(intents) > models:
+        of = f"{of}, {len(intents)} artifacts"
     total = f"{of}: {number['run']} to run, {number['stored']} stored, {number['skipped']} skipped"
     return [*lines, "", total]

@@ -6,8 +6,10 @@ file that they are made from, on the same cases.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,11 +31,11 @@ from converter.model.job import (
     OnnxInfo,
     VerifyRecord,
 )
-from converter.plugins import variants
+from converter.plugins import loader, variants
 from converter.worker.onnxfile import checking, publishing, structure
 from converter.worker.pipeline import onnx_wording
 from converter.worker.pipeline.pipeline import Emit
-from converter.worker.recording import opening
+from converter.worker.recording import isolation, opening
 from converter.worker.recording.stages import OnError, Recorder, StageFailedError
 from converter.worker.reference import kept
 from converter.worker.reference.kept import Kept
@@ -43,6 +45,9 @@ from converter.worker.verify import conclusion, domain, mutation, precision, ver
 from converter.worker.verify.verification import Verdict
 
 _ELSEWHERE = "the plugin of a variant may write into its own folder only"
+_IN_THE_LOG = "the log has the rest"
+# The limits of the job count its children: these only keep the numbers finite.
+_LONGEST_S, _MOST_BYTES = 7 * 86400.0, 1 << 45
 
 
 @dataclass
@@ -85,8 +90,6 @@ def run(job: Derived, emit: Emit, on_error: OnError | None = None) -> JobResult:
 
 
 def _run(job: Derived, recorder: Recorder, done: _Done) -> None:
-    plugin = variants.load(job.plugin)
-    options = plugin.Options.model_validate(job.options)
     final = Path(job.staging_dir) / job.target
     with recorder.stage("load"):
         _unchanged(job)
@@ -94,13 +97,10 @@ def _run(job: Derived, recorder: Recorder, done: _Done) -> None:
         references = precision.asked_of(found.references, job)
         asked = found.job
     with recorder.stage("derive"):
-        _make(plugin, job, options, final)
+        _make(job, final)
         # Once more: a plugin that writes into its parent's folder would be compared with itself.
         _unchanged(job)
     with recorder.stage("check"):
-        if plugin.FORMAT != "onnx":
-            message = f"nothing here can verify files of the format {plugin.FORMAT}"
-            raise StageError(Code.DERIVE, message)
         model = checking.load(final)
         checking.check(model, asked, job.plugin, set())
         done.check = precision.check(model, job)
@@ -137,8 +137,11 @@ def _unchanged(job: Derived) -> None:
             )
 
 
-def _make(plugin: variants.Variant, job: Derived, options: Any, final: Path) -> None:
+def _make(job: Derived, final: Path) -> None:
     """Have the plugin write its files, and nothing else, and take them over.
+
+    It is imported and called in a child: what it changes in memory, in the libraries that judge
+    its file too, goes with that.
 
     Raises:
         StageError: DERIVE.
@@ -148,17 +151,48 @@ def _make(plugin: variants.Variant, job: Derived, options: Any, final: Path) -> 
     folder.mkdir()
     target = folder / final.name
     before = _seen(staging, Path(job.parent_file).parent)
-    with _confined(folder, staging / "tmp") as strays:
-        try:
-            plugin.derive(Path(job.parent_file), target, options)
-        except ValueError as error:
-            raise StageError(Code.DERIVE, f"{job.plugin}: {error}") from error
+    strays = _in_child(job, folder, target)
     after = _seen(staging, Path(job.parent_file).parent)
     strays += sorted(name for name in {**before, **after} if before.get(name) != after.get(name))
     if strays:
         named = ", ".join(dict.fromkeys(Path(name).name for name in strays[:3]))
         raise StageError(Code.DERIVE, f"{job.plugin} wrote outside its folder: {named}", _ELSEWHERE)
     _take(job, target, staging)
+
+
+def _in_child(job: Derived, folder: Path, target: Path) -> list[str]:
+    """Call the plugin; the files that it opened for writing elsewhere.
+
+    Raises:
+        StageError: DERIVE, with what the plugin raised or how its process ended.
+    """
+    with tempfile.TemporaryDirectory(prefix="converter-derive-") as scratch:
+        told, log = Path(scratch) / "told.json", Path(scratch) / "log"
+
+        def work() -> None:
+            plugin = variants.load(job.plugin)
+            refusal = None
+            with _confined(folder, folder.parent / "tmp") as strays:
+                try:
+                    options = loader.options_of(plugin).model_validate(job.options)
+                    plugin.derive(Path(job.parent_file), target, options)
+                except ValueError as error:
+                    refusal = str(error)
+            told.write_text(json.dumps({"strays": strays, "refusal": refusal}))
+
+        try:
+            isolation.call(work, seconds=_LONGEST_S, memory_bytes=_MOST_BYTES, log=log)
+        except isolation.ChildError as error:
+            raise StageError(Code.DERIVE, f"{job.plugin}: {error}", _IN_THE_LOG) from error
+        finally:
+            if log.is_file():
+                sys.stderr.write(log.read_text(errors="replace"))
+        if not told.is_file():
+            raise StageError(Code.DERIVE, f"{job.plugin} ended its process", _IN_THE_LOG)
+        found = json.loads(told.read_text())
+    if found["refusal"] is not None:
+        raise StageError(Code.DERIVE, f"{job.plugin}: {found['refusal']}")
+    return list(found["strays"])
 
 
 def _take(job: Derived, target: Path, staging: Path) -> None:

@@ -272,7 +272,7 @@ class _Probe:
         self._model = model
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, _Seen]:
-        with _opened(self._model) as session:
+        with opened(self._model) as session:
             cast = {
                 name: array.astype(np.float16)
                 if session.types[name] == "tensor(float16)"
@@ -308,7 +308,8 @@ def _probes(name: str, out: str, limit: str) -> Iterator[NodeProto]:
 
 
 @contextmanager
-def _opened(model: ModelProto) -> Iterator[Session]:
+def opened(model: ModelProto) -> Iterator[Session]:
+    """A session without optimisations; a large model goes to ONNX Runtime as a file."""
     if structure.weight_bytes(model) < _MOST_BYTES:
         yield Session(model.SerializeToString(), optimise=False)
         return

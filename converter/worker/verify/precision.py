@@ -5,14 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import onnx
 from onnx import ModelProto, TensorProto
 
 from converter.model.errors import Code, StageError
 from converter.model.job import CheckRecord, Job
 from converter.plugins import providers
+from converter.worker.inputs.inputs import Array
 from converter.worker.onnxfile import precision as held
+from converter.worker.onnxfile import structure
+from converter.worker.reference import training
 from converter.worker.reference.reference import Reference, References
-from converter.worker.verify import overflow, rounded_weights
+from converter.worker.verify import emulation, overflow, rounded_weights, verification
 from converter.worker.verify.verification import Verdict
 
 FULL = "float32"
@@ -85,13 +90,18 @@ def judged(
     # Weights first: comparing them needs no session.
     error = _weight(parent, file)
     # A device that computes in float16 shows infinity by itself.
+    failed: Reference | None = traced
+    undecided = dict(verdict.undecided)
     if error is None and emulated:
         error = _overflow(parent, file, traced)
+    if error is None and emulated:
+        error, failed, unsaid = _arithmetic(file, references, job)
+        undecided |= unsaid
     if error is None:
-        return verdict
+        return replace(verdict, undecided=undecided)
     changes = {"status": "failed", "reason": error.message}
     record = record.model_copy(update=changes)
-    return replace(verdict, record=record, error=error, failed=traced)
+    return replace(verdict, record=record, error=error, failed=failed)
 
 
 def _weight(parent: Path, file: Path) -> StageError | None:
@@ -111,3 +121,33 @@ def _overflow(parent: Path, file: Path, traced: Reference) -> StageError | None:
         f"case {traced.case}: {found}; the CPU computes it in {FULL} and shows finite numbers",
         "let that operator compute in float32 (op_block_list, node_block_list)",
     )
+
+
+def _arithmetic(
+    file: Path, references: References, job: Job
+) -> tuple[StageError | None, Reference | None, dict[str, str]]:
+    """What the file gives where every float16 tensor is rounded, as on a device."""
+    with training.comparable(file, references.disabled_dropout) as runnable:
+        model = emulation.emulated(onnx.load(runnable))
+    graph = structure.light(model)
+    # Inputs that the file takes in its own precision are rounded before it sees them.
+    cases = [replace(item, inputs=_rounded(item, references)) for item in references.cases]
+    asked = replace(references, cases=cases, keeps_io=True)
+    with overflow.opened(model) as session:
+        del model  # the session holds its own copy of the weights
+        error, failed, undecided = verification.arithmetic(session, file, graph, asked, job)
+    if error is None:
+        return None, None, undecided
+    error = StageError(
+        error.code,
+        f"computed in {job.precision}, as on a device: {error.message}",
+        f"let operators compute in {FULL} (op_block_list, node_block_list), or leave it out",
+    )
+    return error, failed, undecided
+
+
+def _rounded(item: Reference, references: References) -> dict[str, Array]:
+    return {
+        name: array.astype(np.float32) if array.dtype == np.float16 else array
+        for name, array in references.feeds(item).items()
+    }

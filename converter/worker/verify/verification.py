@@ -108,6 +108,18 @@ def traced_error(
     return _run_case(session, first, references, job, parameters, measure=True)[1]
 
 
+def arithmetic(
+    session: Session, path: Path, graph: ModelProto, references: References, job: Job
+) -> tuple[StageError | None, Reference | None, dict[str, str]]:
+    """What a session gives that computes a file otherwise than ONNX Runtime would.
+
+    Returns:
+        What is wrong and at which case, and the labels of cases that say nothing, with the reason.
+    """
+    judged = _judge(path, session, graph, references, job, {})
+    return judged.error, judged.failed, judged.undecided
+
+
 @dataclass
 class _Judged:
     """What the cases showed: ``error`` is the first, ``failed`` the case that shows it.

@@ -1,0 +1,126 @@
+"""A float16 file as one that ONNX Runtime's CPU computes as a device would.
+
+A CPU computes the operators of a float16 file in float32 and drops the casts between them. Here
+every float16 tensor becomes float32, and each result that float16 would round is rounded by
+arithmetic, which nothing drops: ``hi = t - (t - x)`` with ``t = 8193 x`` keeps the 11 bits of its
+significand (T. J. Dekker, "A floating-point technique for extending the available precision",
+1971); beyond 65520 it becomes infinity, and below 2^-14 a multiple of 2^-24. Sums inside of a
+kernel stay float32, as they are on most hardware.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, inliner, numpy_helper
+
+from converter.worker.onnxfile import precision, structure
+
+_PREFIX = "converter.emulation/"
+# Halfway between the largest number of float16 and what would follow it: rounded up from there.
+_INFINITE = 65520.0
+_NORMAL = 2.0**-14
+_CONSTANTS = {
+    "splitter": 8193.0,
+    "infinite": _INFINITE,
+    "far": 1e38,  # times more than 65520 it is infinity in float32
+    "normal": _NORMAL,
+    "shift": 0.75,  # neighbours of numbers there are 2^-24 apart, as subnormal ones of float16
+}
+# They hand values on that are rounded already.
+_MOVES = {
+    "Concat", "DepthToSpace", "Expand", "Flatten", "Gather", "GatherElements", "GatherND",
+    "Identity", "If", "Loop", "Max", "MaxPool", "Min", "Neg", "Relu", "Reshape", "Scan", "Slice",
+    "SpaceToDepth", "Split", "Squeeze", "Tile", "TopK", "Transpose", "Unsqueeze", "Where",
+}  # fmt: skip
+_WHERE = 9  # the opset from which on an operator chooses between elements
+
+
+def emulated(model: ModelProto) -> ModelProto:
+    """The model in float32 that rounds what its float16 computes.
+
+    Args:
+        model: with its weights in memory; it is changed.
+
+    Raises:
+        ValueError: types of the model contradict each other.
+    """
+    if model.functions:
+        model = inliner.inline_local_functions(model)
+    halves = set(_halves(precision.infer_types(model).graph))
+    _rewrite(model.graph, halves, structure.opsets(model).get("ai.onnx", 0))
+    model.graph.initializer.extend(
+        helper.make_tensor(_PREFIX + name, TensorProto.FLOAT, [], [value])
+        for name, value in _CONSTANTS.items()
+    )
+    return model
+
+
+def _halves(graph: GraphProto) -> Iterator[str]:
+    """Names of the float16 tensors of a graph and of those within."""
+    for name, kind in precision.declared_types(graph).items():
+        if kind.tensor_type.elem_type == TensorProto.FLOAT16:
+            yield name
+    for node in graph.node:
+        for inner in precision.subgraphs(node):
+            yield from _halves(inner)
+
+
+def _rewrite(graph: GraphProto, halves: set[str], opset: int) -> None:
+    """Have a graph, and those within, round what it gives."""
+    graph.ClearField("value_info")
+    for value in (*graph.input, *graph.output):
+        if value.type.tensor_type.elem_type == TensorProto.FLOAT16:
+            value.type.tensor_type.elem_type = TensorProto.FLOAT
+    for tensor in graph.initializer:
+        _widen(tensor)
+    nodes = list(graph.node)
+    graph.ClearField("node")
+    for node in nodes:
+        _retype(node)
+        for inner in precision.subgraphs(node):
+            _rewrite(inner, halves, opset)
+        computed = node.output if node.op_type not in _MOVES else ()
+        exact = {name: f"{_PREFIX}{name}" for name in computed if name in halves}
+        for place, name in enumerate(node.output):
+            node.output[place] = exact.get(name, name)
+        graph.node.append(node)
+        for name, before in exact.items():
+            graph.node.extend(_rounded(before, name, opset))
+
+
+def _retype(node: NodeProto) -> None:
+    for attribute in node.attribute:
+        _widen(attribute.t)
+        if attribute.name in ("to", "dtype") and attribute.i == TensorProto.FLOAT16:
+            attribute.i = TensorProto.FLOAT
+
+
+def _widen(tensor: TensorProto) -> None:
+    if tensor.data_type == TensorProto.FLOAT16:
+        values = numpy_helper.to_array(tensor).astype(np.float32)
+        tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+
+
+def _rounded(x: str, name: str, opset: int) -> Iterator[NodeProto]:
+    """Nodes that give ``x``, rounded to float16, its name."""
+
+    def made(op: str, inputs: list[str], output: str) -> NodeProto:
+        named = [i if i.startswith(x) else _PREFIX + i for i in inputs]
+        return helper.make_node(op, named, [output])
+
+    hi = f"{x}/hi" if opset >= _WHERE else name
+    yield made("Mul", [x, "splitter"], f"{x}/t")
+    yield made("Sub", [f"{x}/t", x], f"{x}/d")
+    yield made("Sub", [f"{x}/t", f"{x}/d"], hi)
+    if opset < _WHERE:
+        return
+    yield made("Abs", [x], f"{x}/size")
+    yield made("Greater", [f"{x}/size", "infinite"], f"{x}/is_infinite")
+    yield made("Mul", [x, "far"], f"{x}/infinity")
+    yield made("Where", [f"{x}/is_infinite", f"{x}/infinity", hi], f"{x}/range")
+    yield made("Less", [f"{x}/size", "normal"], f"{x}/is_small")
+    yield made("Add", [x, "shift"], f"{x}/shifted")
+    yield made("Sub", [f"{x}/shifted", "shift"], f"{x}/small")
+    yield made("Where", [f"{x}/is_small", f"{x}/small", f"{x}/range"], name)
