@@ -364,11 +364,26 @@ def test_casts_follow_what_reads_them(keep: bool) -> None:
 def test_integers_do_not_pass_through_half(keep: bool) -> None:
     model = model_of(
         "g (int64[1] i) => (int32[1] y, float[1] z) { f = Cast<to=1>(i) y = Cast<to=6>(f) "
-        "h = Cast<to=1>(i) z = Neg(h) }"
+        "h = Cast<to=1>(i) z = Exp(h) }"
     )
     half = half_of(model, keep)
     assert run(half, i=np.array([70001]))[0].tolist() == [70001]
     assert types_of(half)["h"] == HALF
+
+
+@BOTH
+def test_arithmetic_on_ids_is_computed_in_float32(keep: bool) -> None:
+    """59999 · 0.5 and 20 · 100 + 49 are no float16 numbers; what a layer makes of ids is one."""
+    model = model_of(
+        "g (int64[2] i, float[1,2] x) => (int64[2] y, float[1,2] z) <float s={0.5}> "
+        "{ f = Cast<to=1>(i) m = Mul(f, s) l = Floor(m) y = Cast<to=7>(l) p = Add(f, x) "
+        "z = Relu(p) }"
+    )
+    half = half_of(model, keep)
+    x = np.ones((1, 2), np.float32)
+    assert run(half, i=np.array([59999, 4098]), x=x)[0].tolist() == [29999, 2049]
+    types = types_of(half)
+    assert (types["m"], types["p"]) == (FLOAT, HALF)
 
 
 @BOTH

@@ -40,6 +40,17 @@ _FLOAT, _HALF = ir.DataType.FLOAT, ir.DataType.FLOAT16
 _LIMIT = float(np.finfo(np.float16).max)
 # Relative L2 error above which a constant counts as lost: 1e-6 (1 %) is kept, 1e-7 (19 %) is not.
 _LOST = 0.05
+# What keeps a whole number one, or nearly: not a layer, behind which it is an activation.
+_ARITHMETIC = frozenset({
+    "Abs", "Add", "Ceil", "Clip", "CumSum", "Div", "Expand", "Flatten", "Floor", "Gather",
+    "Identity", "Max", "Min", "Mod", "Mul", "Neg", "ReduceMax", "ReduceMin", "ReduceSum",
+    "Reshape", "Round", "Slice", "Split", "Squeeze", "Sub", "Tile", "Transpose", "Unsqueeze",
+})  # fmt: skip
+_INTEGERS = frozenset({
+    onnx.TensorProto.INT8, onnx.TensorProto.INT16, onnx.TensorProto.INT32, onnx.TensorProto.INT64,
+    onnx.TensorProto.UINT8, onnx.TensorProto.UINT16, onnx.TensorProto.UINT32,
+    onnx.TensorProto.UINT64,
+})  # fmt: skip
 _CONTROL_FLOW = frozenset({"If", "Loop", "Scan"})
 # Their result is of the type that this module gives it.
 _TYPED = frozenset({"Cast", "CastLike", "Constant", "ConstantOfShape", "If"})
@@ -184,6 +195,8 @@ class _Survey:
         # Values that follow from shapes and constants, and those among them that hold sizes.
         self._static: set[ir.Value] = set()
         self._sized: set[ir.Value] = set()
+        # Floats that are whole numbers of the input, or follow from such by simple arithmetic.
+        self._whole: set[ir.Value] = set()
         self._imports = {d or "ai.onnx": version for d, version in model.opset_imports.items()}
         self.opset = self._imports.get("ai.onnx")
         self._ops = ops
@@ -222,7 +235,8 @@ class _Survey:
                 self._static.add(value)
             self._weigh(value)
         for node in graph:
-            if precise or self._blocked(node) or self._follows(node) or self._measures(node):
+            judged = (self._blocked, self._follows, self._measures, self._counts)
+            if precise or any(judge(node) for judge in judged):
                 self.precise.add(node)
             else:
                 self._require_types(node)
@@ -291,8 +305,25 @@ class _Survey:
             and self._static.issuperset(floats)
         )
 
+    def _counts(self, node: ir.Node) -> bool:
+        """Whether it computes with whole numbers: ids and positions, told apart up to 2048 only."""
+        floats = [value for value in node.inputs if value is not None and self.is_float(value)]
+        return (
+            node.op_type in _ARITHMETIC
+            and not self._whole.isdisjoint(floats)
+            and all(value in self._whole or value in self._static for value in floats)
+        )
+
+    def _mark_whole(self, node: ir.Node) -> None:
+        """Note whole numbers that become floats, and what simple arithmetic makes of them."""
+        given = [value for value in node.inputs if value is not None]
+        from_integers = node.op_type == "Cast" and self.types.get(given[0]) in _INTEGERS
+        if from_integers or self._counts(node):
+            self._whole.update(filter(self.is_float, node.outputs))
+
     def _mark(self, node: ir.Node) -> None:
         """Note what is known of the values that a node gives."""
+        self._mark_whole(node)
         if node.op_type in ("Constant", "Cast", "ConstantOfShape"):
             self._weigh(node.outputs[0])
         reach = max((self.frail.get(v, 0) for v in node.inputs if v is not None), default=0)

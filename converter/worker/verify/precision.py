@@ -23,7 +23,7 @@ from converter.worker.verify.verification import Verdict
 FULL = "float32"
 _TYPES = {"float16": TensorProto.FLOAT16}
 # Of the weights and of the nodes with floats: normalisations and what nobody has in half may stay.
-_LEAST_WEIGHTS, _LEAST_NODES = 0.5, 0.5
+_LEAST_WEIGHTS, _LEAST_NODES = 0.5, 0.2
 
 
 def asked_of(references: References, job: Job) -> References:
@@ -131,7 +131,14 @@ def _arithmetic(
         model = emulation.emulated(onnx.load(runnable))
     graph = structure.light(model)
     # Inputs that the file takes in its own precision are rounded before it sees them.
-    cases = [replace(item, inputs=_rounded(item, references)) for item in references.cases]
+    cases = [
+        replace(
+            item,
+            inputs={name: _widened(array) for name, array in references.feeds(item).items()},
+            outputs=list(map(_widened, item.outputs)),
+        )
+        for item in references.cases
+    ]
     asked = replace(references, cases=cases, keeps_io=True)
     with overflow.opened(model) as session:
         del model  # the session holds its own copy of the weights
@@ -146,8 +153,5 @@ def _arithmetic(
     return error, failed, undecided
 
 
-def _rounded(item: Reference, references: References) -> dict[str, Array]:
-    return {
-        name: array.astype(np.float32) if array.dtype == np.float16 else array
-        for name, array in references.feeds(item).items()
-    }
+def _widened(array: Array) -> Array:
+    return array.astype(np.float32) if array.dtype == np.float16 else array
