@@ -343,6 +343,46 @@ def large() -> bytes:
     return bytes(helper.make_model(graph, opset_imports=opset, ir_version=8).SerializeToString())
 
 
+def source(tmp_path: Path, text: str) -> dict[str, Any]:
+    """A job's source: a model in ONNX's text form."""
+    model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {text}')
+    onnx.save(model, tmp_path / "source.onnx")
+    return {"source": {"onnx": str(tmp_path / "source.onnx")}, "inputs": {}, "opset": None}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (  # the mean of squares less the square of the mean, around 60
+            "g (float[4,64] x) => (float[4,1] y) <float o={60.0}> { s = Add(x, o) q = Mul(s, s) "
+            "m = ReduceMean<axes=[1]>(s) n = ReduceMean<axes=[1]>(q) p = Mul(m, m) y = Sub(n, p) }",
+            Code.VERIFY_VALUE,
+        ),
+        (  # a mask that closes a row: no infinity in float32
+            "g (float[4,8] x, bool[4,8] m) => (float[4,8] y) "
+            "<float k={-1e9}, float[8] g={1,2,3,4,5,6,7,8}> "
+            "{ n = Not(m) "
+            "f = Cast<to=1>(n) b = Mul(f, k) z = Relu(x) t = Sigmoid(z) u = Mul(t, g) v = Add(u, t) "
+            "w = Mul(v, v) s = Add(w, b) y = Softmax(s) }",
+            Code.VERIFY_NONFINITE,
+        ),
+    ],
+)
+def test_what_only_a_device_gets_wrong_is_refused(
+    made: Callable[..., JobResult], tmp_path: Path, text: str, expected: Code
+) -> None:
+    done = made(half, "float16", **source(tmp_path, text))
+    assert done.error is not None
+    assert (done.error.code, done.error.stage) == (expected, "verify")
+    assert done.error.message.startswith("computed in float16, as on a device: ")
+
+
+def test_a_source_in_float16_stays_as_it_is(made: Callable[..., JobResult], tmp_path: Path) -> None:
+    text = "g (float16[4,8] x) => (float16[4,8] y) { a = Relu(x) b = Sigmoid(a) y = Add(a, b) }"
+    done = made(half, "float16", **source(tmp_path, text))
+    assert done.error is None, done.error
+
+
 def test_arithmetic_that_overflows_is_refused_though_a_cpu_computes_it(
     made: Callable[..., JobResult], tmp_path: Path
 ) -> None:
