@@ -362,8 +362,8 @@ def source(tmp_path: Path, text: str) -> dict[str, Any]:
             "g (float[4,8] x, bool[4,8] m) => (float[4,8] y) "
             "<float k={-1e9}, float[8] g={1,2,3,4,5,6,7,8}> "
             "{ n = Not(m) "
-            "f = Cast<to=1>(n) b = Mul(f, k) z = Relu(x) t = Sigmoid(z) u = Mul(t, g) v = Add(u, t) "
-            "w = Mul(v, v) s = Add(w, b) y = Softmax(s) }",
+            "f = Cast<to=1>(n) b = Mul(f, k) z = Relu(x) t = Sigmoid(z) u = Mul(t, g) "
+            "v = Add(u, t) w = Mul(v, v) s = Add(w, b) y = Softmax(s) }",
             Code.VERIFY_NONFINITE,
         ),
     ],

@@ -28,8 +28,10 @@ def test_the_files_of_a_folder_are_plugins() -> None:
 def test_what_another_distribution_announces_is_one_too() -> None:
     found = loader.combined("exporters", [point("mine", "json")])
     assert list(found) == ["dynamo", "original", "torchscript", "mine"]
-    assert found["mine"].load().dumps(1) == "1"
     assert not found["mine"].built_in
+    with pytest.raises(ConfigError, match="the plugin of unknown has no SOURCES, CAPTURE, OPSETS"):
+        found["mine"].load()
+    assert loader.combined("models", [point("mine", "json")])["mine"].load().dumps(1) == "1"
 
 
 def test_two_of_one_name_are_named() -> None:
