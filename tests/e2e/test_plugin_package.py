@@ -1,4 +1,4 @@
-"""A distribution adds an exporter, a variant, a provider, a report and models, from outside."""
+"""A distribution adds a plugin of each kind and models, from outside."""
 
 from __future__ import annotations
 
@@ -82,6 +82,24 @@ def test_from_wheel_to_report(run: Run, tmp_path: Path) -> None:
     assert "Did you mean stamp?" in wrong.stderr
 
 
+def test_a_simplifier_and_an_executor(run: Run, tmp_path: Path) -> None:
+    chosen = (
+        "simplifier.name=acme_name",
+        "~simplifier.skipped_optimizers",
+        "executor.name=acme_here",
+    )
+    options = ("+simplifier.stamp=mine", "+executor.word=here", "++models.one.simplify=true")
+    done = run(
+        "+experiment=acme", *chosen, *options, "benchmark=off", "hydra.run.dir=out", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "here one ok" in done.stdout
+    assert onnx.load(tmp_path / "out/models/one/one.onnx").graph.name == "mine"
+    wrong = run("+experiment=acme", *chosen[2:], "+executor.wrd=x", cwd=tmp_path)
+    assert wrong.returncode == 2
+    assert "Did you mean" in wrong.stderr
+
+
 def test_it_is_listed(run: Run, tmp_path: Path) -> None:
     assert "acme/twice" in run("list", "acme/*", cwd=tmp_path).stdout
     done = run("doctor", "--json", cwd=tmp_path)
@@ -89,8 +107,10 @@ def test_it_is_listed(run: Run, tmp_path: Path) -> None:
     added = [one for one in plugins if one["distribution"] == "acme-plugins"]
     assert [(one["kind"], one["name"], one["version"]) for one in added] == [
         ("exporters", "acme_trace", "1.2.0"),
+        ("simplifiers", "acme_name", "1.2.0"),
         ("variants", "acme_stamp", "1.2.0"),
         ("providers", "acme_cpu", "1.2.0"),
+        ("executors", "acme_here", "1.2.0"),
         ("reports", "acme_lines", "1.2.0"),
         ("models", "acme", "1.2.0"),
         ("configs", "acme", "1.2.0"),

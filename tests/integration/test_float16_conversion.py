@@ -399,6 +399,12 @@ def test_sizes_are_computed_in_float32(keep: bool) -> None:
     assert run(half, x=np.ones((1, 4099), np.float32))[0].tolist() == [4099]
 
 
+def test_an_operator_that_is_none_is_no_block() -> None:
+    model = model_of("g (float[2] x) => (float[2] y) { y = Relu(x) }")
+    with pytest.raises(ValueError, match="op_block_list: ONNX has no operator Gem$"):
+        half_of(model, True, op_block_list=["Conv", "Gem"])
+
+
 @BOTH
 def test_blocked_operators_and_nodes(keep: bool) -> None:
     model = model_of(

@@ -93,6 +93,13 @@ def convert(
     if model.functions:
         inlined = InlinePass()(ir.from_proto(model)).model
         model = ir.to_proto(inlined)
+    known = {
+        schema.name for schema in onnx.defs.get_all_schemas_with_history() if not schema.domain
+    }
+    held = {node.op_type for node in structure.nodes(model.graph)}
+    unknown = [name for name in op_block_list if "::" not in name and name not in known | held]
+    if unknown:
+        raise ValueError(f"op_block_list: ONNX has no operator {', '.join(sorted(unknown))}")
     missing = set(node_block_list) - {node.name for node in structure.nodes(model.graph)}
     if missing:
         raise ValueError(f"node_block_list: the model has no node {', '.join(sorted(missing))}")
