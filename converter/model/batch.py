@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 
 from converter.model.spec import (
     Device,
@@ -127,12 +127,22 @@ class CompareSpec(Frozen):
     remeasure_budget_s: Annotated[float, Field(ge=0)] = 300.0
 
 
+def _named(value: object) -> object:
+    """A list of names says nothing else of each."""
+    if isinstance(value, list) and all(isinstance(name, str) for name in value):
+        return {name: {} for name in value}
+    return value
+
+
 class BatchSpec(Frozen):
     """A whole configuration, as composed from ``configs/`` and the command line."""
 
     exporter: ExporterSpec = ExporterSpec()
     simplifier: SimplifierSpec = SimplifierSpec()
-    variant: dict[Text, VariantSpec] = Field(default_factory=dict)
+    variant: Annotated[
+        dict[Text, VariantSpec],
+        BeforeValidator(_named, json_schema_input_type=list[Text] | dict[Text, VariantSpec]),
+    ] = Field(default_factory=dict)
     verify: VerifySpec = VerifySpec()
     benchmark: BenchmarkSpec = BenchmarkSpec()
     executor: ExecutorSpec = ExecutorSpec()

@@ -112,7 +112,8 @@ class _Conversions:
                 self.waiting.clear()
                 self.waiting.extend(damaged)
                 self._run([])
-            self.record.look_again()
+            if self.interrupts.received is None:  # somebody waits for the end
+                self.record.look_again()
         except OSError as error:
             return error
         return None

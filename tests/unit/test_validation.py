@@ -9,7 +9,8 @@ import pytest
 from converter.config.validation import parse
 from converter.model.batch import BatchSpec
 from converter.model.errors import ConfigError
-from converter.model.spec import OpsetRange
+from converter.model.spec import OpsetRange, VariantSpec
+from converter.plan import variants
 
 BASE: dict[str, Any] = {"source": "conv_bn_relu"}
 
@@ -67,6 +68,18 @@ def test_an_unknown_key_names_the_nearest_at_every_level() -> None:
         "models.m.inputs.x.dtyp: unknown key. Did you mean dtype?",
         "models.m.weights.strip: unknown key. Did you mean strip_prefix?",
     }
+
+
+def test_variants_are_a_list_of_names_or_a_mapping() -> None:
+    models = {"m": BASE, "n": BASE | {"variants": {"fp16": {"optional": True}}}}
+    listed = parse({"models": models, "variant": ["fp16"]})
+    assert listed.variant == {"fp16": VariantSpec()}
+    asked = {name: variants.stated(listed, model) for name, model in listed.models.items()}
+    assert [spec["fp16"].optional for spec in asked.values()] == [False, True]
+    assert problems({"models": models, "variant": ["fp61"]}) == [
+        "variant.fp61: found 'fp61'; expected fp16. Did you mean fp16?"
+    ]
+    assert "expected" in problems({"models": models, "variant": [1]})[0]
 
 
 def test_an_unknown_key_with_no_neighbour_lists_the_known() -> None:
