@@ -42,7 +42,7 @@ _BROKEN = (
 )  # fmt: skip
 _PARTS = {
     "exporters": ("SOURCES", "CAPTURE", "OPSETS", "NATIVE_OPSET", "unsuited", "export"),
-    "simplifiers": ("PRELOAD", "simplify"),
+    "simplifiers": ("simplify",),
     "variants": ("FORMAT", "PRECISION", "PACKAGES", "keeps_io", "derive"),
     "providers": ("NAME", "DEVICE", "FALLBACKS", "prepare"),
     "executors": ("create",),

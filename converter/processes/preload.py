@@ -31,6 +31,6 @@ def of_simplifiers() -> Iterator[str]:
     """What simplifiers want imported. One that cannot be loaded is told where it is asked for."""
     for plugin in loader.found("simplifiers").values():
         try:
-            yield from plugin.load().PRELOAD
+            yield from getattr(plugin.load(), "PRELOAD", ())
         except ConfigError:
             continue
