@@ -202,7 +202,8 @@ class RunState:
         if not waiting:
             return [], []
         if not parent.files or parent.status not in ("ok", "xpass"):
-            return [], [self._finish(stub, _without_parent(stub, parent), None) for stub in waiting]
+            told = [(stub, self._as_asked(_without_parent(stub, parent))) for stub in waiting]
+            return [], [self._finish(stub, result, None) for stub, result in told]
         jobs: list[Job] = []
         rows: list[ArtifactRow] = []
         wanted = {stub.label for stub in waiting}
