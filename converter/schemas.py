@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from converter.config import standard
 from converter.finalize.zoo_index import Index
 from converter.model.batch import BatchSpec
 from converter.model.manifest import Manifest
@@ -27,6 +28,7 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 def config() -> dict[str, Any]:
     """Of an experiment or of ``config.yaml``; a model's file is ``#/$defs/ModelSpec``."""
     schema = BatchSpec.model_json_schema()
+    _default_plugins(schema)
     # What Hydra reads of a file, before the typed layer sees it.
     schema["properties"] |= {"defaults": {"type": "array"}, "hydra": {"type": "object"}}
     groups = {"Simplifier": "simplifiers", "Variant": "variants", "Executor": "executors"}
@@ -39,6 +41,17 @@ def config() -> dict[str, Any]:
             "additionalProperties": False,
         }
     return {"$schema": _DIALECT, **schema}
+
+
+def _default_plugins(schema: dict[str, Any]) -> None:
+    """What a file need not say, since ``config.yaml`` and its presets do, and how they say it."""
+    usual = standard.plain()
+    for name in schema.pop("required"):
+        about = schema["properties"][name]
+        about["default"] = usual[name]
+        group = schema["$defs"].get(about.get("$ref", "").rpartition("/")[2], {})
+        for key in group.pop("required", []):
+            group["properties"][key]["default"] = usual[name][key]
 
 
 def _options(kind: str) -> dict[str, type[Frozen]]:

@@ -3,46 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 
 from converter.compare import same_request
 from converter.model.changes import Cause, Change, Difference
 from converter.model.job import StageName
 from converter.model.manifest import ArtifactRow, Environment
+from converter.plan import packages
+
+Names = tuple[str, ...]
 
 # What has a hand in what: packages and parts of the machine, by the kind of change.
 _LIBRARIES = ("torch", "torchvision", "timm", "python")
-_EXPORT = (*_LIBRARIES, "onnxscript", "onnx-ir", "onnx", "converter")
-_SIMPLIFY = ("onnxsim", "onnxslim", "onnx", "converter")
 _RUNTIME = ("onnxruntime", "onnxruntime-gpu", "cpu", "gpu", "driver")
-_GRAPH = (*_EXPORT, *_SIMPLIFY)
-# Nothing of ONNX Runtime or the driver explains a graph: both come after it.
-_BY_KIND = {
-    "inputs": _GRAPH,
-    "outputs": _GRAPH,
-    "dtypes": _GRAPH,
-    "opset": _GRAPH,
-    "ops": _GRAPH,
-    "nodes": _GRAPH,
-    "size": _GRAPH,
-    "exporter": _GRAPH,
-    "simplify": _SIMPLIFY,
-    "verification": (*_GRAPH, "numpy", *_RUNTIME),
-    "cases": (*_GRAPH, "numpy", *_RUNTIME),
-    "dynamic": (*_GRAPH, "numpy", *_RUNTIME),
-    "error": (*_GRAPH, "numpy", *_RUNTIME),
-    "latency": (*_RUNTIME, "cores", "os", *_GRAPH),
-}
-_BY_STAGE: dict[StageName | None, tuple[str, ...]] = {
-    "load": (*_LIBRARIES, "converter"),
-    "reference": (*_LIBRARIES, "numpy", "converter"),
-    "export": _EXPORT,
-    "check": (*_EXPORT, "onnxruntime", "onnxruntime-gpu"),
-    "simplify": _SIMPLIFY,
-    "verify": (*_GRAPH, "numpy", *_RUNTIME),
-    "benchmark": _RUNTIME,
-    "publish": (),  # it is the disk's
-    None: (*_GRAPH, *_RUNTIME),
-}
+_OF_THE_GRAPH = (
+    "inputs", "outputs", "dtypes", "opset", "ops", "nodes", "size", "exporter",
+)  # fmt: skip
 _REQUESTED = (
     "opset",
     "exporter",
@@ -54,6 +30,35 @@ _REQUESTED = (
     "device",
     "seed",
 )
+
+
+@cache
+def _suspects() -> tuple[dict[str, Names], dict[StageName | None, Names]]:
+    """By the kind of a change, and by the stage of an error: what may have caused it."""
+    exporting = (*_LIBRARIES, *packages.of_plugins("exporters"))
+    exporting += ("onnxscript", "onnx-ir", "onnx", "converter")
+    simplifying = (*packages.of_plugins("simplifiers"), "onnx", "converter")
+    # Nothing of ONNX Runtime or the driver explains a graph: both come after it.
+    graph = (*exporting, *simplifying, *packages.of_plugins("variants"))
+    running = (*graph, "numpy", *_RUNTIME)
+    by_kind = {
+        **dict.fromkeys(_OF_THE_GRAPH, graph),
+        "simplify": simplifying,
+        **dict.fromkeys(("verification", "cases", "dynamic", "error"), running),
+        "latency": (*_RUNTIME, "cores", "os", *graph),
+    }
+    by_stage: dict[StageName | None, Names] = {
+        "load": (*_LIBRARIES, "converter"),
+        "reference": (*_LIBRARIES, "numpy", "converter"),
+        "export": exporting,
+        "check": (*exporting, "onnxruntime", "onnxruntime-gpu"),
+        "simplify": simplifying,
+        "verify": running,
+        "benchmark": _RUNTIME,
+        "publish": (),  # it is the disk's
+        None: (*graph, *_RUNTIME),
+    }
+    return by_kind, by_stage
 
 
 def environment(old: Environment, new: Environment) -> list[Difference]:
@@ -90,7 +95,8 @@ def explained(
     if before is None or after is None or after.status == "not_run":
         return change
     stage = after.error.stage if after.error else None
-    suspects = _BY_KIND.get(change.kind, _BY_STAGE[stage])
+    by_kind, by_stage = _suspects()
+    suspects = by_kind.get(change.kind, by_stage[stage])
     # A model of one library is not what an upgrade of the other one changes.
     family = {"torchvision", "timm"} - {after.source.split("/")[0]}
     found = [

@@ -16,16 +16,9 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
 
 from converter.config import resolution, strict_yaml
+from converter.config.standard import configs
 from converter.model.errors import ConfigError, Problem
 from converter.plugins import loader
-
-PACKAGE = Path(__file__).resolve().parents[1]
-
-
-def configs() -> Path:
-    """The folder of the configuration: in the package (a wheel), or beside it (a checkout)."""
-    inside = PACKAGE / "configs"
-    return inside if inside.is_dir() else PACKAGE.parent / "configs"
 
 
 def opened(config_dir: str | None) -> Hydra:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from converter.config import rules, variant_rules
+from converter.config import rules, standard, variant_rules
 from converter.model import wording
 from converter.model.batch import BatchSpec, ExecutorSpec
 from converter.model.errors import ConfigError, Problem
@@ -50,7 +50,7 @@ def parse(config: Mapping[str, Any], *, sweep: bool = False) -> BatchSpec:
     if clean.get("benchmark") is False:  # YAML reads an unquoted `off` as false
         clean["benchmark"] = {"providers": []}
     entries = clean.pop("models", {})
-    spec, refused = _run_level(clean, problems)
+    spec, refused = _run_level(standard.filled(clean), problems)
     if not isinstance(entries, dict):
         problems.append(_mismatch("models", entries, "a mapping of names to models"))
         refused.add("models")
@@ -135,7 +135,7 @@ def _run_level(config: dict[str, Any], problems: list[Problem]) -> tuple[BatchSp
     refused = {problem.key.split(".")[0] for problem in problems[before:]}
     rest = {key: value for key, value in config.items() if key not in refused}
     # What is found again was told already: a list of its own takes it.
-    return _typed(BatchSpec, rest, (), []) or BatchSpec(), refused
+    return _typed(BatchSpec, standard.filled(rest), (), []) or standard.spec(), refused
 
 
 def _typed(

@@ -7,12 +7,15 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
+from converter.config import standard
 from converter.display.summary import size
 from converter.doctor.facts import Facts
 from converter.doctor.trial import Trial
 from converter.layout import trust
 from converter.model.spec import Frozen
 from converter.plan import opsets, request
+from converter.plugins import loader, providers
+from converter.plugins.providers import Provider
 from converter.worker.runtime.probe import WORKER
 
 _GIB = 1 << 30
@@ -141,8 +144,9 @@ def _opsets(facts: Facts) -> Iterator[Finding]:
 
 def _gpus(facts: Facts) -> Iterator[Finding]:
     torch, runtime = facts.said("torch"), facts.said("onnxruntime")
-    failure = runtime.get("cuda_failure")
-    has_provider = "CUDAExecutionProvider" in runtime.get("providers", [])
+    failures: dict[str, str] = runtime.get("failures", {})
+    built = runtime.get("providers", [])
+    has_provider = any(provider.NAME in built for provider in _for_devices())
     if not torch:
         return
     if not torch["cuda_available"]:
@@ -162,14 +166,21 @@ def _gpus(facts: Facts) -> Iterator[Finding]:
             message="torch sees a GPU, but the installed ONNX Runtime is a CPU build",
             fix=f"in a fresh environment: {_PINNED} -e '.[gpu]'",
         )
-    if failure and (facts.environment.gpus or torch["cuda_available"]):
+    if not facts.environment.gpus and not torch["cuda_available"]:
+        return
+    for name, failure in failures.items():
         missing = facts.probes[WORKER].missing
         names = f"; missing: {', '.join(missing)}" if missing else ""
         yield _problem(
-            f"ONNX Runtime has CUDA and cannot use it: {failure}{names}",
-            f"in a fresh environment: {_PINNED} -e '.[gpu]', which brings the libraries of CUDA "
-            "and cuDNN that this onnxruntime-gpu was built for; libcuda.so.1 comes with the driver",
+            f"ONNX Runtime has {name} and cannot use it: {failure}{names}",
+            f"in a fresh environment: {_PINNED} -e '.[gpu]'; {providers.load(name).LOAD_HINT}",
         )
+
+
+def _for_devices() -> list[Provider]:
+    """The providers of this package whose tensors are on a device."""
+    found = [providers.load(p.name) for p in loader.found("providers").values() if p.built_in]
+    return [provider for provider in found if provider.DEVICE != "cpu"]
 
 
 def _trial(trial: Trial) -> Iterator[Finding]:
@@ -182,9 +193,12 @@ def _trial(trial: Trial) -> Iterator[Finding]:
             else f"install the tested versions: {_PINNED} --upgrade torch torchvision onnx",
         )
     if trial.simplifier_error:
+        used = standard.spec().simplifier.name
+        others = [f"simplifier={name}" for name in loader.names("simplifiers") if name != used]
+        packages = loader.packages_of(loader.load("simplifiers", used))
         yield _problem(
             f"the simplifier fails on a single convolution: {trial.simplifier_error}",
-            f"{_PINNED} --force-reinstall onnxsim, or simplifier=onnxslim",
+            f"{_PINNED} --force-reinstall {' '.join(packages)}, or {', '.join(others)}",
         )
 
 

@@ -24,6 +24,7 @@ from pydantic import Field
 from converter.layout import environment, trust
 from converter.model.manifest import Environment
 from converter.model.spec import Frozen
+from converter.plan import packages
 from converter.worker.runtime.probe import LIBRARIES, WORKER
 
 OURS = "onnx-zoo-converter"
@@ -101,7 +102,7 @@ def collect() -> Facts:
     entries = trust.parse(os.environ.get(trust.VARIABLE, ""), Path.cwd())
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     return Facts(
-        environment=environment.collect(),
+        environment=environment.collect(packages.versions()),
         runtimes=runtimes(),
         unmet=list(unmet()),
         torch_for_cuda=any("cuda" in text or "nvidia" in text for text in _requires("torch")),
@@ -162,7 +163,7 @@ def runtimes() -> list[str]:
 
 def unmet() -> Iterator[Unmet]:
     """What our packages say they need, against what is installed."""
-    for name in (OURS, *environment.PACKAGES):
+    for name in (OURS, *packages.names()):
         for text in _requires(name):
             wanted = Requirement(text)
             # What only an extra needs is not missing.

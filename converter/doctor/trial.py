@@ -6,12 +6,12 @@ import tempfile
 from contextlib import closing
 from pathlib import Path
 
-from converter.model.batch import BatchSpec
+from converter.config import standard
 from converter.model.job import JobResult
 from converter.model.spec import Frozen
 from converter.plan import jobs, request
+from converter.plugins import executors
 from converter.plugins.executors import Finished
-from converter.plugins.executors.process import ProcessExecutor
 
 _MODEL = "single_conv"
 _TIMEOUT_S = 300.0
@@ -33,11 +33,9 @@ def run() -> list[Trial]:
         OSError: there is no room for temporary files.
     """
     names = {f"{_MODEL}-{exporter}": exporter for exporter in request.exporters()}
-    spec = BatchSpec.model_validate(
-        {
-            "models": {name: {"source": _MODEL, "exporter": e} for name, e in names.items()},
-            "executor": {"timeout_s": _TIMEOUT_S, "retries": 0},
-        }
+    spec = standard.spec(
+        models={name: {"source": _MODEL, "exporter": e} for name, e in names.items()},
+        executor={"timeout_s": _TIMEOUT_S, "retries": 0},
     )
     with tempfile.TemporaryDirectory(prefix="converter-doctor-") as folder:
         work = Path(folder)
@@ -45,7 +43,7 @@ def run() -> list[Trial]:
         for job in planned:
             # The runner would do that: the supervisor opens the log there.
             Path(job.model_dir).mkdir(parents=True)
-        with closing(ProcessExecutor(spec.executor).run(planned)) as events:
+        with closing(executors.create(spec.executor).run(planned)) as events:
             results = [event.result for event in events if isinstance(event, Finished)]
     order = list(names)
     results.sort(key=lambda result: order.index(result.name))

@@ -15,13 +15,14 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from converter.compare.latency import Remeasured, Suspect
+from converter.config import standard
 from converter.finalize.baseline import Baseline
 from converter.layout import delivery, environment, files
-from converter.model.batch import ExecutorSpec
 from converter.model.job import Job, JobResult, asked
 from converter.model.manifest import ArtifactRow
 from converter.model.measure import PairedBenchmark
 from converter.model.spec import InputSpec
+from converter.plugins import executors
 from converter.plugins.executors import Finished
 
 _NO_TIME = "the run had to end"
@@ -83,9 +84,7 @@ def _remeasured(
 
 
 def _run(duel: PairedBenchmark, stopped: Callable[[], bool]) -> Remeasured:
-    from converter.plugins.executors.process import ProcessExecutor
-
-    executor = ProcessExecutor(ExecutorSpec(workers=1, retries=0, timeout_s=_PAIR_S))
+    executor = executors.create(standard.executor(workers=1, retries=0, timeout_s=_PAIR_S))
     with closing(executor.run([duel])) as events:
         for event in events:
             if stopped():

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import functools
 import importlib.metadata
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
-import converter
 from converter.model.manifest import Environment, Git, Gpu
 
-PACKAGES = (
-    "torch", "torchvision", "timm", "onnx", "onnxruntime", "onnxruntime-gpu",
-    "onnxscript", "onnx-ir", "onnxsim", "onnxslim", "numpy", "hydra-core", "pydantic",
-)  # fmt: skip
 _COMMAND_S = 10.0
 _CGROUP = Path("/sys/fs/cgroup")
 
 
-def collect() -> Environment:
-    """Everything at once; takes a fraction of a second, more where nvidia-smi is slow."""
+def collect(packages: Mapping[str, str | None]) -> Environment:
+    """Everything at once; takes a fraction of a second, more where nvidia-smi is slow.
+
+    Args:
+        packages: the versions that are recorded with it.
+    """
     return Environment(
         os=platform.platform(),
         python=platform.python_version(),
@@ -29,19 +28,8 @@ def collect() -> Environment:
         cores=cores(),
         memory_bytes=memory_bytes(),
         gpus=_gpus(),
-        packages=packages(),
+        packages=dict(packages),
     )
-
-
-def packages() -> dict[str, str | None]:
-    """Version of each package that decides what a file looks like; ``None``: not installed."""
-    return {"converter": converter.__version__, **_installed()}
-
-
-@functools.cache
-def _installed() -> dict[str, str | None]:
-    """Read once a process: a file of metadata is as long as the package's own readme."""
-    return {package: version(package) for package in PACKAGES}
 
 
 def cores() -> int:

@@ -26,13 +26,7 @@ def hold(folder: Path) -> int:
     Raises:
         RunError: another process has it, or the folder cannot be written.
     """
-    descriptor = _open(folder)
-    try:
-        _take(descriptor, folder)
-    except RunError:
-        os.close(descriptor)
-        raise
-    return descriptor
+    return _taken(folder)
 
 
 @contextmanager
@@ -42,37 +36,32 @@ def lock_with_timeout(folder: Path, seconds: float) -> Iterator[None]:
     Raises:
         RunError: it was not free in time, or the folder cannot be written.
     """
-    descriptor = _open(folder)
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            descriptor = _taken(folder)
+            break
+        except lockfile.HeldError:
+            if time.monotonic() >= end:
+                raise
+            # flock waits for ever, or not at all.
+            time.sleep(_STEP_S)
     try:
-        end = time.monotonic() + seconds
-        while True:
-            try:
-                _take(descriptor, folder)
-                break
-            except RunError:
-                if time.monotonic() >= end:
-                    raise
-                # flock waits for ever, or not at all.
-                time.sleep(_STEP_S)
         yield
     finally:
         os.close(descriptor)
 
 
-def _open(folder: Path) -> int:
+def _taken(folder: Path) -> int:
     try:
-        return lockfile.opened(folder / LOCK)
+        return lockfile.taken(
+            folder / LOCK,
+            lambda holder: (
+                f"{folder} is held by {holder}, and only one run at a time may use it: wait for "
+                "that one, or end it"
+            ),
+        )
     except OSError as error:
         raise RunError(
             f"{folder} cannot be written: {error.strerror or error}. Check the folder and its owner"
         ) from error
-
-
-def _take(descriptor: int, folder: Path) -> None:
-    lockfile.take(
-        descriptor,
-        lambda holder: (
-            f"{folder} is held by {holder}, and only one run at a time may use it: wait for that "
-            "one, or end it"
-        ),
-    )

@@ -12,32 +12,56 @@ from pathlib import Path
 from converter.model.errors import RunError
 
 
-def opened(path: Path) -> int:
-    """The descriptor of a lock file; its folder is made where there is none.
-
-    Raises:
-        OSError: it cannot be written, or is a link.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Not truncated: whoever is refused reads there who holds it.
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+class HeldError(RunError):
+    """Another process has the lock."""
 
 
-def take(descriptor: int, refusal: Callable[[str], str]) -> None:
+def taken(path: Path, refusal: Callable[[str], str]) -> int:
     """Take the lock, and write into it who holds it, where and since when.
 
     Args:
         refusal: what to tell where another process has it, given what that one has written.
 
+    Returns:
+        The descriptor that holds it. The folder is made where there is none.
+
     Raises:
-        RunError: another process has it.
+        OSError: it cannot be written, or is a link.
+        HeldError: another process has it.
     """
+    while True:
+        descriptor = _opened(path)
+        try:
+            _take(descriptor, refusal)
+            if _is_at(descriptor, path):
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        # Its holder removed it between our opening and its end: this is a lock that nobody sees.
+        os.close(descriptor)
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.lstat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _opened(path: Path) -> int:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Not truncated: whoever is refused reads there who holds it.
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+
+
+def _take(descriptor: int, refusal: Callable[[str], str]) -> None:
     try:
         # Not lockf: a POSIX lock goes as soon as the process closes any descriptor of the file.
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         holder = os.pread(descriptor, 256, 0).decode(errors="replace").strip()
-        raise RunError(refusal(holder or "another process")) from None
+        raise HeldError(refusal(holder or "another process")) from None
     text = f"process {os.getpid()} on {socket.gethostname()} since {datetime.now(UTC):%F %T}Z\n"
     # The holder before may have left a longer line.
     os.ftruncate(descriptor, 0)

@@ -25,24 +25,22 @@ def locked(directory: Path, *, holds_run: bool = False) -> Iterator[None]:
         ConfigError: it already holds a run.
     """
     try:
-        descriptor = lockfile.opened(directory / claim.LOCK)
-    except OSError as error:
-        raise claim.not_writable(directory, error) from error
-    try:
-        lockfile.take(
-            descriptor,
+        descriptor = lockfile.taken(
+            directory / claim.LOCK,
             lambda holder: (
                 f"{directory} is held by {holder}: wait for it, or choose another hydra.run.dir=DIR"
             ),
         )
-        try:
-            # Looked at under the lock: before it, another run might have begun and ended.
-            begun = (directory / MANIFEST).exists() or (directory / RESULTS).exists()
-            if begun and not holds_run:
-                raise claim.holds_run("hydra.run.dir", directory)
-            yield
-        finally:
-            # One that is left tells `resume` that the run was killed, whatever its manifest says.
-            os.unlink(directory / claim.LOCK)
+    except OSError as error:
+        raise claim.not_writable(directory, error) from error
+    try:
+        # Looked at under the lock: before it, another run might have begun and ended.
+        begun = (directory / MANIFEST).exists() or (directory / RESULTS).exists()
+        if begun and not holds_run:
+            raise claim.holds_run("hydra.run.dir", directory)
+        yield
     finally:
+        # One that is left tells `resume` that the run was killed, whatever its manifest says.
+        # While the lock is held: after it, this might be the file of the next holder.
+        os.unlink(directory / claim.LOCK)
         os.close(descriptor)

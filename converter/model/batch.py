@@ -36,7 +36,7 @@ class ExporterSpec(Frozen):
     """
 
     name: Text = "auto"
-    order: list[Text] = Field(["torchscript", "dynamo"], min_length=1)
+    order: list[Text] = Field(min_length=1)
     options: dict[Text, dict[str, Any]] = Field(default_factory=dict)
 
 
@@ -45,7 +45,7 @@ class SimplifierSpec(Frozen):
 
     model_config = ConfigDict(extra="allow")
 
-    name: Text = "onnxsim"
+    name: Text
 
     @property
     def options(self) -> dict[str, Any]:
@@ -68,7 +68,7 @@ class BenchmarkSpec(Frozen):
             taken on another machine, with other versions, or asked for otherwise.
     """
 
-    providers: list[Text] = Field(default_factory=lambda: ["cpu"])
+    providers: list[Text]
     threads: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = "auto"
     budget_s: Positive = 5.0
     batch_sizes: list[Annotated[int, Field(ge=1)]] = Field(default_factory=list)
@@ -91,7 +91,7 @@ class ExecutorSpec(Frozen):
 
     model_config = ConfigDict(extra="allow")
 
-    name: Text = "process"
+    name: Text
     workers: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = "auto"
     timeout_s: Positive = 1800.0
     grace_s: Annotated[float, Field(ge=0)] = 5.0
@@ -135,17 +135,21 @@ def _named(value: object) -> object:
 
 
 class BatchSpec(Frozen):
-    """A whole configuration, as composed from ``configs/`` and the command line."""
+    """A whole configuration, as composed from ``configs/`` and the command line.
 
-    exporter: ExporterSpec = ExporterSpec()
-    simplifier: SimplifierSpec = SimplifierSpec()
+    What names plugins has no default here: ``configs/`` states it, and
+    ``converter.config.standard`` reads it there.
+    """
+
+    exporter: ExporterSpec
+    simplifier: SimplifierSpec
     variant: Annotated[
         dict[Text, VariantSpec],
         BeforeValidator(_named, json_schema_input_type=list[Text] | dict[Text, VariantSpec]),
     ] = Field(default_factory=dict)
     verify: VerifySpec = VerifySpec()
-    benchmark: BenchmarkSpec = BenchmarkSpec()
-    executor: ExecutorSpec = ExecutorSpec()
+    benchmark: BenchmarkSpec
+    executor: ExecutorSpec
     opset: Opset = 17
     training: Training = "eval"
     simplify: bool = True
@@ -158,7 +162,7 @@ class BatchSpec(Frozen):
     baseline: str | None = None
     compare: CompareSpec = CompareSpec()
     store: StoreSpec = StoreSpec()
-    reports: list[Text] = Field(["csv", "html", "junit", "markdown"])
+    reports: list[Text]
     publish_to: str | None = None
     keep: Annotated[int, Field(ge=1)] | None = None
     exclusive: bool = False

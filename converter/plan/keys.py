@@ -25,7 +25,7 @@ from converter.plan import sources
 from converter.plan.contents import Contents
 from converter.plan.installed import Installed
 from converter.plan.modules import Modules
-from converter.plugins import loader
+from converter.plugins import loader, providers
 
 Parts = dict[str, Any]
 
@@ -108,7 +108,7 @@ class Keys:
 
     def _of_derived(self, job: Derived) -> JobKey:
         """What it is made from stands for the model and its code."""
-        names = (*_DERIVED, *loader.load("variants", job.plugin).PACKAGES)
+        names = (*_DERIVED, *loader.packages_of(loader.load("variants", job.plugin)))
         parts = {
             **_request(job),
             "parent": job.parent_files,
@@ -136,7 +136,9 @@ class Keys:
         ]
 
     def _versions(self, job: Job, libraries: Set[str]) -> Parts:
-        names = [*_ALWAYS, *([job.simplifier] if job.simplifier else [])]
+        names = list(_ALWAYS)
+        if job.simplifier:
+            names += loader.packages_of(loader.load("simplifiers", job.simplifier))
         source = job.source
         if source.kind in ("target", "file") or str(source.registry).startswith("timm/"):
             names.append("timm")
@@ -266,8 +268,9 @@ def _worker_code() -> str:
     paths = [p for p in sorted(worker.rglob("*.py")) if p.parent != worker / "benchmark"]
     paths = [path for path in paths if path not in others]
     paths += [p for kind in _PLUGINS for p in sorted((plugins / kind).glob("_*.py"))]
-    # Every file is verified on the CPU's provider; job and spec decide what a request means.
-    paths += [plugins / "providers" / "cpu.py", model / "job.py", model / "spec.py"]
+    # Every file is verified on one provider; job and spec decide what a request means.
+    paths += [plugins / "providers" / f"{providers.standard()}.py"]
+    paths += [model / "job.py", model / "spec.py"]
     return _hash(paths)
 
 

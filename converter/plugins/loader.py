@@ -25,8 +25,9 @@ from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
 
+from converter.model.batch import ExecutorSpec, SimplifierSpec
 from converter.model.errors import ConfigError, Problem
-from converter.model.spec import Frozen
+from converter.model.spec import Frozen, VariantSpec
 
 KINDS = (
     "exporters", "simplifiers", "variants", "providers", "executors", "reports", "models",
@@ -48,6 +49,10 @@ _PARTS = {
     "executors": ("create",),
     "reports": ("FILE", "render"),
 }
+# The kinds whose options stand among the keys of a group.
+_OF_GROUPS: dict[str, type[Frozen]] = {
+    "simplifiers": SimplifierSpec, "variants": VariantSpec, "executors": ExecutorSpec,
+}  # fmt: skip
 _FOLDER = Path(__file__).resolve().parent
 _PACKAGE = __name__.rpartition(".")[0]
 
@@ -99,6 +104,10 @@ class Plugin:
         options = options_of(found)
         if not _is_options(options):
             raise self.broken("has Options that are no subclass of converter.model.spec.Frozen")
+        shadowed = _OF_GROUPS.get(self.kind, Frozen).model_fields.keys() & options.model_fields
+        if shadowed:
+            keys = ", ".join(sorted(shadowed))
+            raise self.broken(f"has Options of a name that its group has already: {keys}")
         return found
 
     def broken(self, why: str) -> ConfigError:
@@ -116,6 +125,12 @@ def options_of(plugin: Any) -> type[Frozen]:
     """The options of a plugin's module; one that states none takes none."""
     options: type[Frozen] = getattr(plugin, "Options", Frozen)
     return options
+
+
+def packages_of(plugin: Any) -> tuple[str, ...]:
+    """The distributions, beside those that every job uses, whose versions decide what it makes."""
+    packages: tuple[str, ...] = getattr(plugin, "PACKAGES", ())
+    return packages
 
 
 @cache

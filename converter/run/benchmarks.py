@@ -12,16 +12,17 @@ from collections.abc import Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 
+from converter.config import standard
 from converter.display.progress import Progress
 from converter.layout import delivery, environment
 from converter.layout.interrupts import Interrupts
-from converter.model.batch import BenchmarkSpec
+from converter.model.batch import BenchmarkSpec, ExecutorSpec
 from converter.model.errors import Code
 from converter.model.job import Job, JobResult, Latency, StageRecord, VerifyRecord, asked
 from converter.model.manifest import ArtifactRow
 from converter.model.measure import Measure
+from converter.plugins import executors
 from converter.plugins.executors import Executor, Finished
-from converter.plugins.executors.process import ProcessExecutor
 from converter.run.context import RunContext
 from converter.run.state import RunState
 
@@ -37,8 +38,9 @@ def run(
     is left stays unmeasured, and the run is not complete.
     """
     # One after the other: figures that were taken beside other work say how busy the machine was.
-    alone = context.spec.executor.model_copy(update={"workers": 1, "retries": 0})
-    return execute(record, context, interrupts, shown, ProcessExecutor(alone))
+    limits = context.spec.executor.model_dump(include={*ExecutorSpec.model_fields} - {"name"})
+    alone = standard.executor(**{**limits, "workers": 1, "retries": 0})
+    return execute(record, context, interrupts, shown, executors.create(alone))
 
 
 def execute(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from converter.config import standard
 from converter.finalize.baseline import Baseline
 from converter.layout.interrupts import Interrupts
 from converter.model.batch import BatchSpec
@@ -33,7 +34,7 @@ class RunContext:
     overrides: list[str]
     config_sha256: str
     command: str
-    spec: BatchSpec = field(default_factory=BatchSpec)
+    spec: BatchSpec = field(default_factory=standard.spec)
     home: Path | None = None
     baseline: Baseline | None = None
     store: Path | None = None

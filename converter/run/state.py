@@ -34,7 +34,7 @@ from converter.model.manifest import (
     model_of,
     models_of,
 )
-from converter.plan import selection
+from converter.plan import packages, selection
 from converter.plan.jobs import Plan
 from converter.processes import outcome
 from converter.run import resuming, reuse
@@ -53,7 +53,7 @@ class RunState:
         self._jobs = {job.label: job for job in plan.jobs}
         self.order = plan.order
         self._benchmarks = bool(context.spec.benchmark.providers)
-        self._environment = environment.collect()
+        self._environment = environment.collect(packages.versions())
         store = Store(context.store) if context.store is not None else None
         timing = reuse.timing_of(context.spec.benchmark, self._environment)
         self.cache = CacheSession(store, reuse.keys_for(self._environment), timing)

@@ -21,7 +21,7 @@ class TestInline(ExecutorContract):
 @pytest.mark.integration
 class TestProcess(ExecutorContract):
     def executor(self, entry: str) -> Executor:
-        return ProcessExecutor(ExecutorSpec(workers=2), entry)
+        return ProcessExecutor(ExecutorSpec(name="process", workers=2), entry)
 
 
 def test_every_executor_is_under_contract() -> None:

@@ -78,7 +78,7 @@ def run(mark: str, job: Callable[..., Job]) -> Run:
     """Run one job for each tag; none of their processes may be left the moment it returns."""
 
     def run_tags(*tags: str, **limits: object) -> dict[str, JobResult]:
-        spec = ExecutorSpec(**{"workers": 2, "grace_s": 0.5, **limits})
+        spec = ExecutorSpec(**{"name": "process", "workers": 2, "grace_s": 0.5, **limits})
         jobs = [job(tag, tag) for tag in tags]
         events = ProcessExecutor(spec, "entries:by_tag").run(jobs)
         results = {e.result.name: e.result for e in events if isinstance(e, Finished)}

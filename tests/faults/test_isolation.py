@@ -126,7 +126,7 @@ def test_a_supervisor_that_is_killed_each_time_is_a_crash(run: Run) -> None:
 
 
 def test_a_fork_server_that_is_killed_is_replaced(mark: str, job: Callable[..., Job]) -> None:
-    events = ProcessExecutor(ExecutorSpec(workers=1), "entries:by_tag").run(
+    events = ProcessExecutor(ExecutorSpec(name="process", workers=1), "entries:by_tag").run(
         [job("first", "hangs"), job("second")]
     )
     executor_results = {}
@@ -227,7 +227,7 @@ def test_a_job_has_the_surroundings_of_the_runner(
 
 
 def test_closing_ends_what_runs(mark: str, job: Callable[..., Job]) -> None:
-    events = ProcessExecutor(ExecutorSpec(workers=2), "entries:by_tag").run(
+    events = ProcessExecutor(ExecutorSpec(name="process", workers=2), "entries:by_tag").run(
         [job("a", "hangs_with_grandchild"), job("b", "hangs_hard"), job("c")]
     )
     entered = set()

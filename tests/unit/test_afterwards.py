@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from test_runner import Act, Script, failed, make_plan, ok
 
+from converter.config import standard
 from converter.finalize import baseline, zoo_index
 from converter.layout import exclusive, interrupts
 from converter.model import manifest
-from converter.model.batch import BatchSpec
 from converter.model.changes import Comparison
 from converter.model.errors import ExitCode, RunError
 from converter.model.job import Job, JobResult
@@ -40,8 +40,8 @@ class Nights:
     ) -> tuple[ExitCode, Manifest]:
         self.count += 1
         directory = self.home / f"night{self.count}"
-        spec = BatchSpec.model_validate(
-            {
+        spec = standard.spec(
+            **{
                 "baseline": "latest",
                 "benchmark": {"providers": []},
                 "models": {name: {"source": {"registry": "srcnn"}} for name in models or names},
@@ -238,12 +238,10 @@ def test_a_run_of_before_that_is_resumed_is_not_the_latest(tmp_path: Path) -> No
     link = tmp_path / "zoo" / "latest"
     assert link.resolve().name == "night2"
     old = tmp_path / "zoo" / "night1"
-    spec = BatchSpec.model_validate(
-        {
-            "benchmark": {"providers": []},
-            "models": {"a": {"source": {"registry": "srcnn"}}},
-            "publish_to": str(target),
-        }
+    spec = standard.spec(
+        benchmark={"providers": []},
+        models={"a": {"source": {"registry": "srcnn"}}},
+        publish_to=str(target),
     )
     context = RunContext(
         old, "zoo", [], "0" * 64, "", spec=spec, home=tmp_path / "zoo", resumes=True
@@ -297,7 +295,7 @@ def test_a_run_elsewhere_says_that_no_later_one_is_compared_with_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     elsewhere = tmp_path / "elsewhere" / "night"
-    spec = BatchSpec.model_validate({"baseline": "latest", "benchmark": {"providers": []}})
+    spec = standard.spec(baseline="latest", benchmark={"providers": []})
     context = RunContext(
         elsewhere, "zoo", [], "0" * 64, "", spec=spec, home=tmp_path / "outputs" / "zoo"
     )

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from test_runner import Script, failed, make_plan, ok
 
+from converter.config import standard
 from converter.model import manifest
-from converter.model.batch import BatchSpec, BenchmarkSpec
+from converter.model.batch import BenchmarkSpec
 from converter.model.errors import Code, ExitCode
 from converter.model.job import (
     CaseCheck,
@@ -27,8 +28,9 @@ from converter.model.job import (
 from converter.model.manifest import ArtifactRow, ModelRecord
 from converter.model.measure import Measure
 from converter.model.spec import Expect
+from converter.plugins import executors
 from converter.plugins.executors import Events, Finished, StageEntered, Started
-from converter.run import benchmarks, runner
+from converter.run import runner
 from converter.run.context import RunContext
 
 Act = Callable[[Measure], JobResult]
@@ -96,9 +98,9 @@ def run(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Phase2:
         **keys: Any,
     ) -> tuple[ExitCode, dict[str, ArtifactRow]]:
         spec = BenchmarkSpec(providers=[*providers], optional=optional, threads=3)
-        batch = BatchSpec(benchmark=spec, **{"reports": ["csv"], **keys})
+        batch = standard.spec(benchmark=spec.model_dump(), **{"reports": ["csv"], **keys})
         context = RunContext(directory, "zoo", [], "0" * 64, "command", batch)
-        monkeypatch.setattr(benchmarks, "ProcessExecutor", lambda spec: player)
+        monkeypatch.setattr(executors, "create", lambda spec: player)
         plan = make_plan(directory, "a", "b", expect=expect)
         code = runner.execute(plan, Script(acts or {}), context)
         return code, {row.label: row for row in manifest.read(directory).rows}

@@ -15,15 +15,14 @@ from tests.unit.conftest import Composer
 
 
 def test_the_defaults_are_those_of_the_types(composed: Composer) -> None:
+    from converter.config import standard
     from converter.config.validation import parse
-    from converter.model.batch import BatchSpec, SimplifierSpec
     from converter.plugins import simplifiers
 
     (point,) = composed("+models.m={source: conv_bn_relu}")
     spec = parse(point.config)
     assert spec.simplifier.options == simplifiers.load("onnxsim").Options().model_dump()
-    usual = {"models": {}, "simplifier": SimplifierSpec()}
-    assert spec.model_copy(update=usual) == BatchSpec()
+    assert spec.model_copy(update={"models": {}}) == standard.spec()
     assert "hydra" not in point.config
 
 

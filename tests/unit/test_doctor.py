@@ -99,11 +99,11 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
     "cuda libraries": (
         {
             "probes": with_cuda(
-                ["libcudnn.so.9"], providers=CUDA, cuda_failure="fell back to the CPU"
+                ["libcudnn.so.9"], providers=CUDA, failures={"cuda": "fell back to the CPU"}
             )
         },
-        "ONNX Runtime has CUDA and cannot use it: fell back to the CPU; missing: libcudnn.so.9",
-        "-e '.[gpu]', which brings the libraries of CUDA and cuDNN",
+        "ONNX Runtime has cuda and cannot use it: fell back to the CPU; missing: libcudnn.so.9",
+        "the libraries of CUDA and cuDNN with the extra `gpu`",
     ),
 }
 NOTES: dict[str, tuple[dict[str, Any], str, str]] = {
@@ -158,7 +158,7 @@ def test_a_note_is_no_problem(case: str) -> None:
 def test_onnx_runtime_is_asked_although_torch_sees_no_gpu() -> None:
     """A CPU build of torch beside an ONNX Runtime for CUDA."""
     environment = sound().environment.model_copy(update={"gpus": [GPU]})
-    said = {"providers": CUDA, "cuda_failure": "did not start"}
+    said = {"providers": CUDA, "failures": {"cuda": "did not start"}}
     values = {**SAID, "onnxruntime": {**SAID["onnxruntime"], **said}}
     probes = {"worker": Probe(seconds=1, values=values, missing=["libcurand.so.10"])}
     found = checks.findings(sound(environment=environment, probes=probes), [])

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from converter.layout import environment
+from converter.plan import packages
 
 
 def test_collect_describes_this_machine() -> None:
-    found = environment.collect()
+    found = environment.collect(packages.versions())
     assert found.cores == environment.cores() <= (os.cpu_count() or 1)
     assert 1 << 28 < found.memory_bytes <= environment.memory_bytes()
     assert found.packages["pydantic"]
@@ -72,7 +73,7 @@ def test_the_gpus_that_nvidia_smi_lists(tmp_path: Path, monkeypatch: pytest.Monk
     tool.write_text("#!/bin/sh\necho 'Board, 80 GB, 81559, 570.1'\necho 'Other, [N/A], 570.1'\n")
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    first, second = environment.collect().gpus
+    first, second = environment.collect(packages.versions()).gpus
     assert (first.name, first.memory_bytes, first.driver) == (
         "Board, 80 GB",
         81559 << 20,
@@ -96,3 +97,9 @@ def test_without_a_topology_every_core_counts(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {100_000})
     monkeypatch.setattr(environment, "cores", lambda: 4)
     assert environment.physical_cores() == 4
+
+
+def test_plugins_state_their_packages() -> None:
+    """What another distribution brought stands for itself, and is not imported for that."""
+    assert {"onnxsim", "onnxslim"} <= set(packages.of_plugins("simplifiers"))
+    assert len(packages.names()) == len(set(packages.names()))

@@ -16,9 +16,8 @@ from typing import Any
 import pytest
 
 import registry
-from converter.layout import environment
 from converter.model.job import FileInfo, Job, Variant
-from converter.plan import keys, reads, sources, variants
+from converter.plan import keys, packages, reads, sources, variants
 from converter.plan.keys import Keys
 
 PACKAGES = {"torch": "2.15.0", "onnx": "1.23.2", "onnxsim": "0.8.1", "timm": None}
@@ -38,8 +37,8 @@ def make(tmp_path: Path) -> Make:
     return job
 
 
-def key_of(job: Job, packages: dict[str, str | None] | None = None) -> keys.JobKey:
-    return Keys(packages or PACKAGES, []).of(job)
+def key_of(job: Job, installed: dict[str, str | None] | None = None) -> keys.JobKey:
+    return Keys(installed or PACKAGES, []).of(job)
 
 
 def write(folder: Path, texts: dict[str, str]) -> None:
@@ -202,7 +201,7 @@ def test_what_every_model_needs_is_looked_up_once_for_the_run(
 ) -> None:
     monkeypatch.setattr("importlib.metadata.packages_distributions", lambda: pytest.fail("slow"))
     assert key_of(make({"registry": "srcnn"})).parts["package torch"] == PACKAGES["torch"]
-    assert set(keys._ALWAYS) <= set(environment.PACKAGES)
+    assert set(keys._ALWAYS) <= set(packages.names())
 
 
 def test_an_installed_registry_does_not_take_the_libraries_beside_it_for_its_own(

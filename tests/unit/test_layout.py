@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from converter.plugins import loader
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 SOURCES = sorted(
     path for package in ("converter", "registry") for path in (REPOSITORY / package).rglob("*.py")
@@ -38,12 +40,12 @@ def test_exceptions_are_caught_wholesale_in_one_place_only() -> None:
 
 # Rooms: the packages of the converter, the lowest first. An import points down, or stays within.
 LAYERS = (
-    "model", "layout", "plugins", "plugins.simplifiers", "plan", "config", "processes", "cache",
-    "compare", "plugins.executors", "display", "plugins.reports", "finalize", "run", "sweep",
-    "inspection", "worker", "worker.inputs", "worker.recording", "plugins.providers",
-    "worker.compare", "worker.runtime", "worker.onnxfile", "worker.sources", "plugins.exporters",
-    "plugins.variants", "worker.reference", "worker.verify", "worker.pipeline", "worker.benchmark",
-    "doctor", "cli", "cli.commands",
+    "model", "layout", "plugins", "plugins.simplifiers", "plugins.providers", "plan", "config",
+    "processes", "cache", "compare", "plugins.executors", "display", "plugins.reports", "finalize",
+    "run", "sweep", "inspection", "worker", "worker.inputs", "worker.recording", "worker.compare",
+    "worker.runtime", "worker.onnxfile", "worker.sources", "plugins.exporters", "plugins.variants",
+    "worker.reference", "worker.verify", "worker.pipeline", "worker.benchmark", "doctor", "cli",
+    "cli.commands",
 )  # fmt: skip
 # What starts the program, or writes the documents, and is imported by nobody.
 ENTRIES = {"converter.__main__", "converter.schemas"}
@@ -105,3 +107,25 @@ def test_every_room_says_what_is_in_it() -> None:
         init = PACKAGE / room.replace(".", "/") / "__init__.py"
         said = ast.get_docstring(ast.parse(init.read_text(encoding="utf-8"))) or ""
         assert said.splitlines()[0].replace("``", "`") in shown, room
+
+
+def test_no_module_outside_the_plugins_names_one() -> None:
+    """Neither imports it nor has its name as a text; some words name something else, too."""
+    other_meanings = {
+        # The devices of torch, and of the tensors of a provider.
+        "cpu", "cuda",
+        # The kind of a source that is a TorchScript archive, and where to read the field of it.
+        "torchscript",
+    }  # fmt: skip
+    plugins = {p for kind in loader.KINDS for p in loader.found(kind).values() if p.built_in}
+    names = {plugin.name for plugin in plugins} - other_meanings
+    modules = {plugin.module for plugin in plugins}
+    wrong = []
+    for module, path in FILES.items():
+        if module.startswith("converter.plugins."):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            named = isinstance(node, ast.Constant) and node.value in names
+            if named or (isinstance(node, ast.ImportFrom) and node.module in modules):
+                wrong.append(f"{module}:{node.lineno}")
+    assert not wrong

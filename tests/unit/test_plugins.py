@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from importlib.metadata import EntryPoint
+from types import ModuleType
 
 import pytest
 
 from converter.model.errors import ConfigError
+from converter.model.spec import Frozen
 from converter.plugins import loader
 from converter.processes import preload
 
@@ -71,3 +74,17 @@ def test_every_built_in_plugin_can_be_imported_without_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_options_may_not_be_called_like_keys_of_their_group(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Options(Frozen):
+        optional: bool = True
+
+    module = ModuleType("acme_variant")
+    parts = {"FORMAT": "onnx", "PRECISION": "float32", "PACKAGES": (), "keeps_io": None}
+    vars(module).update(parts, derive=None, Options=Options)
+    monkeypatch.setitem(sys.modules, "acme_variant", module)
+    with pytest.raises(ConfigError, match="Options of a name that its group has already: optional"):
+        loader.Plugin("variants", "mine", "acme_variant", "acme").load()

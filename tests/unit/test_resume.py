@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 
 from converter.cli import command_line
-from converter.layout import environment
 from converter.model import manifest
 from converter.model.batch import ExecutorSpec
 from converter.model.errors import Code, ExitCode
 from converter.model.job import ErrorRecord, Job, JobResult
 from converter.model.manifest import ArtifactRow, Manifest, ModelRecord, model_of
+from converter.plan import packages
 from converter.plugins import executors, reports
 from converter.plugins.executors import Executor
 from converter.sweep.record import Sweep
@@ -258,8 +258,8 @@ def test_an_upgrade_in_between_builds_again_and_says_what_changed(
 ) -> None:
     stage.stop_before = "c"
     stage.run(f"store.use={use}")
-    installed = environment.packages()
-    monkeypatch.setattr(environment, "packages", lambda: {**installed, "torch": "99.0"})
+    installed = packages.versions()
+    monkeypatch.setattr(packages, "versions", lambda: {**installed, "torch": "99.0"})
     code, out, _ = stage.resume()
     assert (code, stage.ran) == (0, ["a", "b", "c"])
     assert f"again  a: torch {installed['torch']} → 99.0" in out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -16,10 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from converter.layout import delivery
+from converter.config import standard
+from converter.layout import delivery, lockfile
 from converter.layout.runlock import locked
 from converter.model import manifest
-from converter.model.batch import BatchSpec, BenchmarkSpec
 from converter.model.errors import Code, ConfigError, ExitCode, RunError
 from converter.model.job import STAGES, ErrorRecord, FileInfo, Job, JobResult, OnnxInfo, StageRecord
 from converter.model.manifest import ArtifactRow, Manifest, ModelRecord, request_of
@@ -106,7 +107,7 @@ def context(directory: Path) -> RunContext:
         ["opset=17"],
         "0" * 64,
         "python -m converter +experiment=zoo",
-        BatchSpec(benchmark=BenchmarkSpec(providers=[]), reports=["csv"]),
+        standard.spec(benchmark={"providers": []}, reports=["csv"]),
     )
 
 
@@ -139,7 +140,7 @@ def files(directory: Path) -> set[str]:
 def test_a_good_run_leaves_exactly_the_promised_files(
     directory: Path, context: RunContext, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    context = dataclasses.replace(context, spec=BatchSpec(benchmark=BenchmarkSpec(providers=[])))
+    context = dataclasses.replace(context, spec=standard.spec(benchmark={"providers": []}))
     assert execute(make_plan(directory, "a"), Script({}), context) is ExitCode.OK
     assert files(directory) == {
         "manifest.json",
@@ -369,7 +370,7 @@ def test_a_row_says_whether_its_latency_was_asked_for_whatever_became_of_it(
         if job.name == "b":
             os.kill(os.getpid(), signal.SIGTERM)
 
-    spec = BatchSpec(benchmark=BenchmarkSpec(providers=providers))
+    spec = standard.spec(benchmark={"providers": providers})
     asked = dataclasses.replace(context, spec=spec)
     execute(make_plan(directory, "a", "b"), Script({"a": crashed}, interrupt), asked)
     found = rows(directory)
@@ -598,7 +599,7 @@ def test_latest_moves_on_and_leaves_alone_what_is_no_link(tmp_path: Path) -> Non
 
 
 def test_a_directory_elsewhere_gets_no_link(tmp_path: Path) -> None:
-    spec = BatchSpec(benchmark=BenchmarkSpec(providers=[]), reports=[])
+    spec = standard.spec(benchmark={"providers": []}, reports=[])
     elsewhere = RunContext(tmp_path / "chosen" / "run", "zoo", [], "0" * 64, "", spec)
     assert execute(make_plan(elsewhere.directory, "a"), Script({}), elsewhere) is ExitCode.OK
     assert not (tmp_path / "chosen" / "latest").is_symlink()
@@ -612,3 +613,24 @@ def test_the_manifest_is_plain_json(directory: Path, context: RunContext) -> Non
     (model,) = data["models"]
     assert (model["status"], model["decided_by"]) == ("ok", "onnx")
     assert model["artifacts"][0]["stages"]["load"]["status"] == "ok"
+
+
+def test_a_lock_that_its_holder_removes_meanwhile_is_taken_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would be held by a file that no third process can see."""
+    path, flock = tmp_path / "lock", fcntl.flock
+    removed = []
+
+    def slow(descriptor: int, operation: int) -> None:
+        if not removed:
+            path.unlink()
+            removed.append(path)
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", slow)
+    descriptor = lockfile.taken(path, str)
+    assert os.path.samestat(os.fstat(descriptor), path.stat())
+    with pytest.raises(lockfile.HeldError, match=f"process {os.getpid()} on "):
+        lockfile.taken(path, str)
+    os.close(descriptor)

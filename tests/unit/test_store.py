@@ -13,20 +13,22 @@ import pytest
 
 from converter.cache.entries import DamagedError, LatencyRecord, Store
 from converter.cli import command_line
+from converter.config import standard
 from converter.model import manifest
-from converter.model.batch import BatchSpec, BenchmarkSpec, OnCached
+from converter.model.batch import OnCached
 from converter.model.errors import Code, ExitCode, RunError
 from converter.model.job import Job, JobResult, Latency, StageRecord, VerifyRecord
 from converter.model.manifest import ArtifactRow
 from converter.model.measure import Measure
 from converter.model.spec import Expect
-from converter.run import benchmarks, reuse
+from converter.plugins import executors
+from converter.run import reuse
 from converter.run.context import RunContext
 from converter.run.runner import execute
 from tests.unit.test_benchmarks import Measuring, ended, measured, wrong
 from tests.unit.test_runner import CONTENT, Act, Script, failed, make_plan, ok, rows
 
-OFF = BatchSpec(benchmark=BenchmarkSpec(providers=[]), reports=["csv"])
+OFF = standard.spec(benchmark={"providers": []}, reports=["csv"])
 RunModels = Callable[..., dict[str, ArtifactRow]]
 
 
@@ -52,12 +54,12 @@ def night(tmp_path: Path, store: Store) -> RunModels:
         act: Act = alone,
         use: bool = True,
         expect: Expect | None = None,
-        benchmark: BenchmarkSpec | None = None,
+        benchmark: dict[str, object] | None = None,
         code: ExitCode = ExitCode.OK,
     ) -> dict[str, ArtifactRow]:
         ran.clear()
         directory = tmp_path / f"night-{len(list(tmp_path.glob('night-*')))}"
-        spec = BatchSpec(benchmark=benchmark, reports=["csv"]) if benchmark else OFF
+        spec = standard.spec(benchmark=benchmark, reports=["csv"]) if benchmark else OFF
         context = RunContext(directory, "zoo", [], "0" * 64, "converter", spec)
         if use:
             context = replace(context, store=store.path)
@@ -268,12 +270,12 @@ def test_a_file_that_is_not_trusted_any_more_is_no_hit(
 def test_a_miss_names_what_changed_since_the_nearest_entry(
     night: RunModels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from converter.layout import environment
+    from converter.plan import packages
 
     night("a")
-    installed = {**environment.packages(), "torch": "99.0"}
-    old = environment.packages()["torch"]
-    monkeypatch.setattr(environment, "packages", lambda: installed)
+    installed = {**packages.versions(), "torch": "99.0"}
+    old = packages.versions()["torch"]
+    monkeypatch.setattr(packages, "versions", lambda: installed)
     assert night("a")["a"].cache_miss_reason == f"torch {old} → 99.0"
 
 
@@ -340,12 +342,12 @@ def taking(p50_ms: float) -> Callable[[Measure], JobResult]:
 def test_latency_is_kept_beside_the_entry(
     night: RunModels, monkeypatch: pytest.MonkeyPatch, policy: OnCached
 ) -> None:
-    spec = BenchmarkSpec(on_cached=policy)
+    spec = standard.spec(benchmark={"on_cached": policy}).benchmark
 
     def p50(seen: float, **changes: object) -> float | None:
         player = Measuring(cpu=taking(seen))
-        monkeypatch.setattr(benchmarks, "ProcessExecutor", lambda *arguments: player)
-        row = night("a", benchmark=spec.model_copy(update=changes))["a"]
+        monkeypatch.setattr(executors, "create", lambda *arguments: player)
+        row = night("a", benchmark={**spec.model_dump(), **changes})["a"]
         assert row.stages["benchmark"].status == "ok"
         return row.latency[0].p50_ms
 
@@ -360,7 +362,7 @@ def test_a_stored_file_without_latency_stays_unmeasured_where_never_is_said(
     night: RunModels,
 ) -> None:
     night("a")
-    row = night("a", benchmark=BenchmarkSpec(on_cached="never"))["a"]
+    row = night("a", benchmark={"on_cached": "never"})["a"]
     assert (row.latency, row.stages["benchmark"].status) == ([], "skipped")
     assert row.stages["benchmark"].warnings == ["not measured: benchmark.on_cached is never"]
 
@@ -369,8 +371,8 @@ def test_a_file_that_the_benchmark_proves_wrong_leaves_the_store(
     night: RunModels, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     player = Measuring(cpu=wrong)
-    monkeypatch.setattr(benchmarks, "ProcessExecutor", lambda *arguments: player)
-    row = night("a", benchmark=BenchmarkSpec(), code=ExitCode.MODELS_FAILED)["a"]
+    monkeypatch.setattr(executors, "create", lambda *arguments: player)
+    row = night("a", benchmark={"providers": ["cpu"]}, code=ExitCode.MODELS_FAILED)["a"]
     assert (row.status, row.cached) == ("failed", False)
     assert list(store.path.iterdir()) == []
 
@@ -379,8 +381,8 @@ def test_a_file_stays_in_the_store_where_a_provider_is_absent(
     night: RunModels, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     player = Measuring(cpu=ended(Code.EP_UNAVAILABLE))
-    monkeypatch.setattr(benchmarks, "ProcessExecutor", lambda *arguments: player)
-    row = night("a", benchmark=BenchmarkSpec(), code=ExitCode.MODELS_FAILED)["a"]
+    monkeypatch.setattr(executors, "create", lambda *arguments: player)
+    row = night("a", benchmark={"providers": ["cpu"]}, code=ExitCode.MODELS_FAILED)["a"]
     assert (row.status, row.cached) == ("failed", False)
     assert len(list(store.path.iterdir())) == 1
 
@@ -394,9 +396,9 @@ def test_a_file_that_one_provider_proves_wrong_goes_although_another_is_absent(
     kept: int,
 ) -> None:
     player = Measuring(cuda=ended(Code.EP_UNAVAILABLE), cpu=cpu)
-    monkeypatch.setattr(benchmarks, "ProcessExecutor", lambda *arguments: player)
-    spec = BenchmarkSpec(providers=["cuda", "cpu"])
-    row = night("a", benchmark=spec, code=ExitCode.MODELS_FAILED)["a"]
+    monkeypatch.setattr(executors, "create", lambda *arguments: player)
+    asked = {"providers": ["cuda", "cpu"]}
+    row = night("a", benchmark=asked, code=ExitCode.MODELS_FAILED)["a"]
     assert (row.error and row.error.code) == Code.EP_UNAVAILABLE
     assert len(list(store.path.iterdir())) == kept
 

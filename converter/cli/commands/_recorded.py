@@ -9,10 +9,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from converter.cli.commands._arguments import names, usage
-from converter.layout import delivery, environment, trust
+from converter.layout import delivery, trust
 from converter.model import manifest
 from converter.model.job import Derived, Job, JobResult, asked
 from converter.model.wording import did_you_mean
+from converter.plan import packages
 
 
 def recorded_job(command: str, run: Path, name: str) -> Job:
@@ -84,7 +85,7 @@ def package_changes(run: Path) -> list[str]:
         made = manifest.read(run).environment.packages
     except (OSError, ValidationError):
         return []
-    here = environment.packages()
+    here = packages.versions()
     return [
         f"note: {package} {before} then, {here.get(package) or 'none'} now"
         for package, before in made.items()

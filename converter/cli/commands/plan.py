@@ -83,7 +83,7 @@ def _intents(point: Point) -> list[_Intent]:
     from converter.cache.entries import Store
     from converter.config import validation
     from converter.layout import environment, trust
-    from converter.plan import jobs, variants
+    from converter.plan import jobs, packages, variants
     from converter.run.reuse import CacheSession, keys_for
 
     spec = validation.parse(point.config, sweep=point.sweep)
@@ -92,7 +92,7 @@ def _intents(point: Point) -> list[_Intent]:
     # No key has the run directory in it: any will do.
     planned = jobs.build(spec, run_dir=cwd, cwd=cwd, trust=trusted)
     store = Store(cwd / spec.store.path) if spec.store.use else None
-    cache = CacheSession(store, keys_for(environment.collect()))
+    cache = CacheSession(store, keys_for(environment.collect(packages.versions())))
     found = {
         row.name: _Intent(row.name, "skipped", row.verify.reason, None) for row in planned.skipped
     }

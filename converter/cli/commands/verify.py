@@ -82,16 +82,16 @@ def _parent(run: Path, job: Job) -> Path | None:
 
 def _verify(job: Job, file: Path, parent: Path | None) -> tuple[JobResult, list[str]]:
     """The result, and the last lines of the log."""
-    from converter.model.batch import ExecutorSpec
+    from converter.config import standard
+    from converter.plugins import executors
     from converter.plugins.executors import Finished
-    from converter.plugins.executors.process import ProcessExecutor
 
     try:
         with tempfile.TemporaryDirectory(prefix="converter-verify-") as folder:
             work = Path(folder)
             changed = {"file": str(file.absolute()), "parent_file": parent and str(parent)}
             recheck = Recheck.model_validate({**elsewhere(job, work), **changed})
-            executor = ProcessExecutor(ExecutorSpec(workers=1, retries=0))
+            executor = executors.create(standard.executor(workers=1, retries=0))
             with closing(executor.run([recheck])) as events:
                 result = next(event.result for event in events if isinstance(event, Finished))
             log = (work / delivery.LOG).read_text(encoding="utf-8", errors="replace")

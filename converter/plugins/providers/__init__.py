@@ -6,6 +6,7 @@ A plugin of this kind is a module that has what ``Provider`` lists.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, Protocol
 
 from converter.model.spec import Frozen
@@ -24,6 +25,8 @@ class Provider(Protocol):
         FALLBACKS: modules here whose providers take the nodes that it leaves, before the CPU does.
         INSTALL: what to do where this build of ONNX Runtime does not have it.
         LOAD_HINT: what to do where the build has it, and it does not start.
+
+    The one that is in every build says ``VERIFIES = True``: files are verified on it.
     """
 
     NAME: str
@@ -40,6 +43,17 @@ class Provider(Protocol):
 def options(provider: Provider, stated: Mapping[str, Any]) -> dict[str, str]:
     """All options of a provider, as ONNX Runtime takes them."""
     return loader.options_of(provider).model_validate(dict(stated)).model_dump()
+
+
+@cache
+def standard() -> str:
+    """The provider on which files are verified, and which takes the nodes that others leave.
+
+    It comes with the converter: what is installed beside it must not change what verified means.
+    """
+    plugins = loader.found("providers").values()
+    (name,) = [p.name for p in plugins if p.built_in and getattr(p.load(), "VERIFIES", False)]
+    return name
 
 
 def load(name: str) -> Provider:

@@ -10,6 +10,7 @@ class Options(Frozen):
 
 
 DEVICE = "cpu"
+VERIFIES = True
 FALLBACKS: tuple[str, ...] = ()
 INSTALL = "install the extra `cpu` (package onnxruntime)"
 LOAD_HINT = "install onnxruntime again, in a fresh environment"

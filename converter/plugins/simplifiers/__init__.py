@@ -21,10 +21,13 @@ class Simplifier(Protocol):
 
     Attributes:
         PRELOAD: libraries that are imported once for all jobs; others by the jobs that use them.
+        PACKAGES: distributions whose versions decide what it makes; one that is not there, or is
+            empty, leaves that to the version of the plugin's own distribution.
         Options: its options, which are keys of its preset (``simplifier.KEY``).
     """
 
     PRELOAD: tuple[str, ...]
+    PACKAGES: tuple[str, ...]
     Options: type[Frozen]
 
     def simplify(self, model: ModelProto, options: Any) -> ModelProto:

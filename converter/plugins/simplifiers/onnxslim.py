@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 PRELOAD: tuple[str, ...] = ()
+PACKAGES = ("onnxslim",)
 
 
 class Options(Frozen):

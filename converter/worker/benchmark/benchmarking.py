@@ -19,6 +19,7 @@ from converter.model.errors import Code, StageError
 from converter.model.job import ErrorRecord, Job, JobResult, Latency, VerifyRecord
 from converter.model.measure import Measure
 from converter.model.spec import InputSpec
+from converter.plugins import providers
 from converter.plugins.providers import Provider
 from converter.worker.benchmark import eager, machine, timing
 from converter.worker.inputs import cases
@@ -84,7 +85,7 @@ def _run(job: Measure, found: _Found) -> None:
     device = "cpu" if plugin.DEVICE == "cpu" else job.device
     loaded, complete = preparing.load(job.model_copy(update={"device": device}))
     runner = Runner(loaded, complete, print)
-    if job.provider != "cpu":
+    if job.provider != providers.standard():
         _verify(job, complete, loaded, found)
     for inputs in sizes(complete, job.batch_sizes):
         found.latency.append(_Measurement(job, complete, loaded, runner, plugin, inputs).take())
@@ -104,8 +105,8 @@ def _verify(job: Measure, complete: Job, loaded: Loaded, found: _Found) -> None:
     found.verify = verdict.record
     if error is not None:
         hint = (
-            f"it is right on cpu: leave {job.provider} out or change its options; where memory was "
-            "short, see that nothing else uses the device"
+            f"it is right on {providers.standard()}: leave {job.provider} out or change its "
+            "options; where memory was short, see that nothing else uses the device"
         )
         raise StageError(error.code, f"on {job.provider}: {error.message}", hint)
 

@@ -100,14 +100,15 @@ def verify(
     job: Job,
     loaded: Loaded,
     references: References,
-    provider: str = "cpu",
+    provider: str | None = None,
     parent: Path | None = None,
 ) -> Verdict:
     """The verdict on a file, and the faulty stage where it is wrong.
 
     Args:
         parent: what it was made from, where it derives from another file.
-        provider: to run it on; a module of ``converter.plugins.providers``.
+        provider: to run it on; a module of ``converter.plugins.providers``. ``None``: the one that
+            files are verified on.
 
     Raises:
         StageError: CHECKER, INPUT_DROPPED, OUTPUT_STRUCTURE.
@@ -140,7 +141,7 @@ def _judge(
     loaded: Loaded,
     references: References,
     values: dict[str, Array],
-    provider: str,
+    provider: str | None,
 ) -> Verdict:
     """By numbers, and by what is dropped in training."""
     original = file

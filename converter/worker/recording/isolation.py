@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 _CASE_S, _CASE_BYTES = 60.0, 8 << 30
+_TAIL_BYTES = 64 << 10
 
 
 class ChildError(Exception):
@@ -55,9 +56,16 @@ def call(work: Callable[[], None], *, seconds: float, memory_bytes: int, log: Pa
     if code < 0:
         raise ChildError(f"crashed with {signal.Signals(-code).name}")
     if code != 0:
-        # The last line of a traceback is the exception itself.
-        lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-        raise ChildError(lines[-1] if lines else f"exited with {code}")
+        raise ChildError(_last_line(log) or f"exited with {code}")
+
+
+def _last_line(log: Path) -> str:
+    """The last line of a traceback, which is the exception itself; somebody's log may be long."""
+    with log.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+        text = file.read(_TAIL_BYTES).decode(errors="replace")
+    lines = [line for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else ""
 
 
 def failure(work: Callable[[], None]) -> ChildError | None:

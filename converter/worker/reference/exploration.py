@@ -27,7 +27,8 @@ from converter.worker.runtime.starting import first_line
 
 # So many cases in a row that show nothing new end the search.
 _PATIENCE = 12
-_OTHER_SIZES = 2
+OTHER_SIZES = 2
+"""How many other sizes of each symbol a file is tried at."""
 # A case that takes more than this share of the budget waits for the cheaper ones.
 _DEAR = 1 / 8
 # What code calls that expects missing values.
@@ -192,7 +193,7 @@ class Exploration:
         """Two other sizes for each dynamic symbol, and for all of them together."""
         every = list(cases.symbols(self._job))
         for moved in [[symbol] for symbol in every] + ([every] if len(every) > 1 else []):
-            self._first(cases.candidates(self._job, moved), _OTHER_SIZES)
+            self._first(cases.candidates(self._job, moved), OTHER_SIZES)
 
     def _first(self, offered: Iterable[Case], most: int) -> None:
         kept = len(self._found.kept)

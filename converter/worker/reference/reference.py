@@ -27,8 +27,6 @@ from converter.worker.reference.exploration import Explored
 from converter.worker.sources.loading import Loaded
 from converter.worker.sources.onnx_source import OnnxFile
 
-_OTHER_SIZES = 2
-
 
 @dataclass
 class Reference:
@@ -413,7 +411,7 @@ def _check_sizes(found: References, loaded: Loaded, job: Job, kept: list[Case]) 
         why = next(iter(refused.values()), "its outputs are empty or not finite there")
         if not sizes:
             raise _no_other_size(symbol, why, loaded)
-        if len(sizes) < _OTHER_SIZES:
+        if len(sizes) < exploration.OTHER_SIZES:
             listed = ", ".join(map(str, sorted(sizes)))
             found.unproven.append(
                 f"axis {symbol} was tried at one other size only ({listed}): the model takes none "

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from converter.processes.preload import preload
@@ -66,22 +66,39 @@ def _highest_opset() -> int | None:
 
 
 def _all() -> dict[str, Any]:
-    """All that a worker imports, in its order; then CUDA, where ONNX Runtime has it."""
+    """All that a worker imports, in its order; then the devices that ONNX Runtime has."""
     preload()
     said = {name: library() for name, library in LIBRARIES.items()}
     importlib.import_module("converter.worker.pipeline.pipeline")
-    if "CUDAExecutionProvider" in said["onnxruntime"]["providers"]:
-        said["onnxruntime"]["cuda_failure"] = _cuda_failure()
+    said["onnxruntime"]["failures"] = _failures(said["onnxruntime"]["providers"])
     return said
 
 
-def _cuda_failure() -> str:
+def _failures(built: Sequence[str]) -> dict[str, str]:
+    """By the name of a provider why it does not start.
+
+    Tried are those that are in the build, for a device of their own, and need no other provider:
+    the builds for a GPU list some whose libraries few have installed.
+    """
+    from converter.plugins import loader, providers
+
+    found = {}
+    for plugin in loader.found("providers").values():
+        if not plugin.built_in:
+            continue
+        provider = providers.load(plugin.name)
+        if provider.DEVICE != "cpu" and not provider.FALLBACKS and provider.NAME in built:
+            found[plugin.name] = _failure(plugin.name)
+    return {name: why for name, why in found.items() if why}
+
+
+def _failure(provider: str) -> str:
     from converter.model.errors import StageError
     from converter.worker.runtime.session import Session
     from converter.worker.runtime.starting import one_node
 
     try:
-        Session(one_node(17), provider="cuda")
+        Session(one_node(17), provider=provider)
     except StageError as error:
         return error.message
     return ""

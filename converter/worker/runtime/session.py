@@ -32,7 +32,7 @@ class Session:
         self,
         model: Path | bytes,
         *,
-        provider: str = "cpu",
+        provider: str | None = None,
         optimise: bool = True,
         threads: int = 1,
         provider_options: Mapping[str, Mapping[str, Any]] | None = None,
@@ -41,7 +41,8 @@ class Session:
 
         Args:
             model: a file, or a serialised model without external data.
-            provider: name of a module of ``converter.plugins.providers``.
+            provider: name of a module of ``converter.plugins.providers``; ``None``: the one that
+                files are verified on.
             optimise: all graph optimisations, or none.
             threads: intra-op threads.
             provider_options: by the name of a provider what its ``Options`` are made of.
@@ -58,6 +59,7 @@ class Session:
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         if not optimise:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        provider = provider or providers.standard()
         content = str(model) if isinstance(model, Path) else model
         self._session = starting.start(content, provider, options, provider_options or {})
         self._device = providers.load(provider).DEVICE

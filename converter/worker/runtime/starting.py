@@ -70,7 +70,7 @@ def start(
         session = _open(model, provider, options, stated)
     except RuntimeErrors as error:
         # A provider that refuses the smallest model too says nothing of this one.
-        if provider != "cpu" and (why := _refusal_of_all(provider, stated)):
+        if provider != providers.standard() and (why := _refusal_of_all(provider, stated)):
             raise _dead(provider, plugin, why) from error
         why = first_line(error)
         raise StageError(

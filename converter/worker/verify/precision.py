@@ -68,7 +68,7 @@ def judged(
     parent: Path | None,
     references: References,
     job: Job,
-    provider: str = "cpu",
+    provider: str | None = None,
 ) -> Verdict:
     """The verdict with what outputs cannot show of a float16 file.
 
@@ -81,7 +81,7 @@ def judged(
     """
     if job.precision == FULL:
         return verdict
-    emulated = providers.load(provider).DEVICE == "cpu"
+    emulated = providers.load(provider or providers.standard()).DEVICE == "cpu"
     record = verdict.record.model_copy(update={"arithmetic": "emulated" if emulated else "native"})
     verdict = replace(verdict, record=record)
     if verdict.error is not None or parent is None:

@@ -53,15 +53,15 @@ def verify(
     *,
     parameters: Mapping[str, Array] | None = None,
     optimise: bool = True,
-    provider: str = "cpu",
+    provider: str | None = None,
     graph: ModelProto | None = None,
 ) -> Verdict:
     """Run the file on every case and compare every output.
 
     ``path`` is the file as it would be published, its external data beside it; ``parameters``
     are values of parameters that are graph inputs; ``optimise`` is as users run it; ``provider``
-    is a module of ``converter.plugins.providers``; ``graph`` is what is in the file, with or
-    without its weights, where that is known.
+    is a module of ``converter.plugins.providers`` (``None``: the standard one); ``graph`` is
+    what is in the file, with or without its weights, where that is known.
     """
     try:
         with training.comparable(path, references.disabled_dropout) as runnable:
