@@ -31,9 +31,11 @@ def config() -> dict[str, Any]:
     _default_plugins(schema)
     # What Hydra reads of a file, before the typed layer sees it.
     schema["properties"] |= {"defaults": {"type": "array"}, "hydra": {"type": "object"}}
+    # Of these one plugin is chosen at a time, and its options lie beside the keys of the group.
     groups = {"Simplifier": "simplifiers", "Variant": "variants", "Executor": "executors"}
     for group, kind in groups.items():
         _add_options(schema["$defs"][f"{group}Spec"], _options(kind).values())
+    # Of these several may take part in one run: each finds its options under its own name.
     for group, kind in {"Exporter": "exporters", "Benchmark": "providers"}.items():
         schema["$defs"][f"{group}Spec"]["properties"]["options"] = {
             "type": "object",
@@ -62,6 +64,8 @@ def _add_options(group: dict[str, Any], options: Iterable[type[Frozen]]) -> None
     """The keys that plugins add to their group; which of them fits depends on the plugin."""
     for one in options:
         group["properties"] |= one.model_json_schema().get("properties", {})
+    # The types take any key there, for the plugin to judge. Here all plugins have been asked: an
+    # editor may call any other key a typo.
     group["additionalProperties"] = False
 
 

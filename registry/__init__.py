@@ -70,6 +70,7 @@ class Family(Protocol):
 
 def find(name: str) -> Entry | None:
     """The entry of a registry name, or ``None`` if there is none."""
+    # By the prefix alone: what is not of a family does not import one.
     prefix = family(name)
     return _family(prefix).entry(name) if prefix else _own().get(name)
 
@@ -77,6 +78,8 @@ def find(name: str) -> Entry | None:
 def names(pattern: str = "*") -> list[str]:
     """The names that match a glob, sorted within each kind: own models, then the families'."""
     found = sorted(name for name in _own() if fnmatchcase(name, pattern))
+    # What stands before the first wildcard. `res*` imports no family; `torchv*` and
+    # `torchvision/res*` import one, whose names they may match.
     literal = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
     for prefix in _modules()[1]:
         if prefix.startswith(literal) or literal.startswith(prefix):
@@ -87,12 +90,14 @@ def names(pattern: str = "*") -> list[str]:
 def nearest(name: str) -> list[str]:
     """Up to three names that someone who wrote ``name`` may have meant, best first."""
     last = _last(name)
+    # By the last part: `resnt18` and `timm/resnt18` are both near `torchvision/resnet18`.
     by_last: dict[str, list[str]] = {}
     for known in names():
         by_last.setdefault(_last(known), []).append(known)
     close = difflib.get_close_matches(last, by_last, n=3)
     found = [known for word in close for known in by_last[word] if known != name]
     prefix = family(name)
+    # False sorts first: those of the family that was written.
     return sorted(found, key=lambda known: family(known) != prefix)[:3] if prefix else found[:3]
 
 
@@ -104,6 +109,8 @@ def family(name: str) -> str | None:
 def parameters_of(signature: ast.arguments) -> dict[str, Any]:
     """Names and defaults of a builder, from its source; ``None`` stands for "required"."""
     positional = [*signature.posonlyargs, *signature.args]
+    # `ast` gives the defaults of positional arguments for the last of them only; of keyword-only
+    # ones None stands where there is no default.
     required = len(positional) - len(signature.defaults)
     defaults: list[ast.expr | None] = [*[None] * required, *signature.defaults]
     pairs = [*zip(positional, defaults, strict=True)]
@@ -152,6 +159,7 @@ def _literals(tree: ast.Module) -> Iterator[tuple[str, Any]]:
     for node in tree.body:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
             name = node.targets[0].id
+            # Only these are read: `literal_eval` raises for other constants, which may be anything.
             if name in ("SOURCES", "PREFIX"):
                 yield name, ast.literal_eval(node.value)
 

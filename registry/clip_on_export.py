@@ -23,6 +23,8 @@ class ClipOnExport(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.conv(x)
+        # True while either exporter runs. The row is VERIFY_VALUE, unless `verify.reference:
+        # export` computes the reference on this side too.
         return torch.clip(y, -0.5, 0.5) if torch.onnx.is_in_onnx_export() else y
 
 

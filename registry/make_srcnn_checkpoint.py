@@ -23,12 +23,16 @@ def state_dict() -> dict[str, torch.Tensor]:
     tensors: dict[str, torch.Tensor] = {}
     for name, parameter in SRCNN(scale=3).state_dict().items():
         noise = torch.randn(parameter.shape, generator=generator)
+        # Divided by the root of the fan-in: the noise adds half of the input's root mean square,
+        # whatever the size of the filter.
         tensors[name] = noise * 0.5 / parameter[0].numel() ** 0.5 if parameter.dim() > 1 else noise
     for number in (1, 2, 3):
         weight, bias = tensors[f"conv{number}.weight"], tensors[f"conv{number}.bias"]
         middle = weight.shape[-1] // 2
+        # The picture goes through channels 0 to 2 of every layer.
         for channel in range(3):
             weight[channel, channel, middle, middle] += 1.0
+        # Images are 0…1: a bias drawn at a scale of 1 would drown them.
         bias *= 0.05
     return tensors
 

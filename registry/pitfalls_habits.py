@@ -116,6 +116,7 @@ class InputMutated(nn.Module):
     """Changes what the caller passed in; the file does not, and computes the same."""
 
     def forward(self, x: Tensor) -> Tensor:
+        # The row is ok with a warning: what the file computes is right, and it changes nothing.
         x.mul_(2.0)
         return x + 1
 
@@ -130,6 +131,7 @@ class InputDataMutated(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.fixed:
             return x * 2 + 1
+        # `.data` goes past the tracer: the file computes x + 1. INPUT_MUTATED.
         x.data.mul_(2.0)
         return x + 1
 
@@ -144,6 +146,7 @@ class Counter(nn.Module):
         self.register_buffer("calls", torch.zeros(()))
 
     def forward(self, x: Tensor) -> Tensor:
+        # The row is ok with a warning, since no output depends on it.
         self.calls += 1
         return x * 2
 
@@ -158,6 +161,7 @@ class RunningMean(nn.Module):
         self.register_buffer("mean", torch.zeros(()))
 
     def forward(self, x: Tensor) -> Tensor:
+        # The next call begins where this one ended, and a file has no memory: STATE_MUTATED.
         self.mean.mul_(0.9).add_(0.1 * x.mean())
         return x - self.mean
 
@@ -179,6 +183,7 @@ class Label(nn.Module):
 
     def forward(self, x: Tensor) -> dict[str, Tensor | int]:
         scores = x.sum((1, 2))
+        # A number of Python's has no place in a graph: OUTPUT_STRUCTURE.
         return {"scores": scores, "best": scores.argmax() if self.fixed else 3}
 
 
@@ -186,6 +191,8 @@ class Logarithm(nn.Module):
     """Is defined above zero only."""
 
     def forward(self, x: Tensor) -> Tensor:
+        # Half of the default inputs are negative: NaN on both sides, and NaN equal to NaN says
+        # nothing.
         return torch.log(x)
 
 
@@ -230,6 +237,7 @@ class Leaves(nn.Module):
     """Ends the process that runs it."""
 
     def forward(self, x: Tensor) -> Tensor:
+        # A shell would take this for success; here it is crashed / NO_RESULT.
         sys.exit(0)
 
 
@@ -258,6 +266,8 @@ def running_mean_as_input() -> nn.Module:
 
 
 def training() -> nn.Module:
+    # Two layers that training changes. dynamo (torch 2.15) writes the graph of eval all the same,
+    # BatchNorm folded away: TRAINING_IGNORED.
     return nn.Sequential(nn.Conv2d(3, 4, kernel_size=3), nn.BatchNorm2d(4), nn.Dropout(0.5))
 
 
@@ -269,6 +279,7 @@ def logarithm() -> nn.Module:
     return Logarithm()
 
 
+# No sigmoid exceeds 1: nothing is kept, and any empty output equals any other.
 def no_detection(threshold: float = 1.0) -> nn.Module:
     return NoDetection(threshold)
 
@@ -279,6 +290,8 @@ def nan_weight() -> nn.Module:
 
 def vanishing() -> nn.Module:
     """Weights at random whose outputs are near zero: any graph would pass."""
+    # Six layers of weights around 1e-4 leave about 1e-20. The row is ok, because random weights of
+    # the registry are conditioned.
     layers = [nn.Linear(8, 8) for _ in range(6)]
     for layer in layers:
         nn.init.normal_(layer.weight, std=1e-4)

@@ -69,6 +69,8 @@ class FloorDivision(nn.Module):
     """``//`` rounds down in PyTorch, and towards zero as torch's exporter has it: -7 // 2."""
 
     def forward(self, x: Tensor) -> Tensor:
+        # ok, since the converter has a translation of its own. It stays here to see that this
+        # holds.
         return x // 2
 
 
@@ -82,6 +84,7 @@ class NegativeIndices(nn.Module):
     def forward(self, x: Tensor, index: Tensor) -> Tensor:
         rows, columns = index, index
         if self.fixed:
+            # Counted from the front, as the flat index of the file is.
             rows, columns = index % x.shape[0], index % x.shape[1]
         return x[rows, columns]
 
@@ -100,6 +103,7 @@ class SeveralIndices(nn.Module):
             y = x.clone()
             y[first, :, last] = values
             return y
+        # With the two indexed axes side by side the exporter has a form for it.
         y = x.transpose(1, 2).clone()
         y[first, last] = values
         return y.transpose(1, 2)

@@ -68,6 +68,8 @@ class ShapeInPlace(nn.Module):
         if self.fixed:
             padded = padded + 2
         else:
+            # In place: `length` is the same tensor, so that `padded - length` below is 0 in the
+            # trace. In eager mode both are numbers, and it is 2.
             padded += 2
         ones = x.new_ones(x.shape[0], padded - length, x.shape[2])
         return torch.cat([x, ones], 1)
@@ -83,6 +85,8 @@ class BatchLoop(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.fixed:
             return x / (1 + torch.arange(x.shape[0])[:, None, None])
+        # Unrolled: the file runs at the batch size of the example only, whatever its axis is
+        # called.
         return torch.stack([x[row] / (1 + row) for row in range(x.shape[0])])
 
 
@@ -115,6 +119,7 @@ class Attention(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        # dynamo at opset 18 keeps the length open.
         self.layer = nn.TransformerEncoderLayer(8, nhead=2, dim_feedforward=16, batch_first=True)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -130,6 +135,7 @@ class LazyCache(nn.Module):
         self.positions: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
+        # ok, but only as long as an exporter meets a model that nothing has run before.
         if self.positions is None or self.positions.shape[0] < x.shape[1]:
             self.positions = torch.arange(x.shape[1], dtype=x.dtype)[:, None]
         return x + self.positions[: x.shape[1]]

@@ -112,6 +112,7 @@ class TensorFromList(nn.Module):
         self.fixed = fixed
 
     def forward(self, x: Tensor) -> Tensor:
+        # The loop is unrolled either way, and that is right here: no axis of this model is dynamic.
         limits = [row.max() for row in x]
         scale = torch.stack(limits) if self.fixed else torch.tensor(limits)
         return x * scale[:, None, None]
@@ -128,6 +129,8 @@ class DataEdited(nn.Module):
         y = x * 2
         if self.fixed:
             return y + 1
+        # Not in the trace. torch.export (2.15) ends with a segmentation fault here: crashed /
+        # SIGNAL.
         y.data.add_(1.0)
         return y
 
@@ -142,6 +145,8 @@ class DataBranch(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.fixed:
             return torch.where(x.sum() > 0, x * 2, x - 1)
+        # The second input of a verification has a sum of the other sign: it takes the other side.
+        # torch.export refuses the branch.
         return x * 2 if x.sum() > 0 else x - 1
 
 
@@ -194,6 +199,7 @@ def data_branch(fixed: bool = False) -> nn.Module:
 
 def data_loop(fixed: bool = False) -> nn.Module | torch.jit.ScriptModule:
     """``fixed``: scripted, which keeps the loop."""
+    # Scripted code becomes a Loop in the file, with as many turns as its input needs.
     return torch.jit.script(DataLoop()) if fixed else DataLoop()
 
 

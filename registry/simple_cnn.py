@@ -20,5 +20,6 @@ def build() -> nn.Module:
         nn.ReLU(),
         nn.MaxPool2d(2),
         nn.Flatten(),
+        # 16 channels of 16×16, which is what the pool leaves of 32×32.
         nn.Linear(4096, 10),
     )

@@ -38,6 +38,7 @@ SOURCES = {
         "builder": "build_dynamic",
         "inputs": {
             "input": {"shape": [1, 3, 256, 256], "fill": "uniform", "low": 0.0, "high": 1.0},
+            # Of N, C, H and W, as Resize takes it: only the picture grows.
             "factor": {"shape": [4], "fill": "constant", "value": [1.0, 1.0, 3.0, 3.0]},
         },
         "outputs": ["output"],
@@ -95,6 +96,7 @@ class BicubicByTensor(torch.autograd.Function):
             scales,
             mode_s="cubic",
             cubic_coeff_a_f=-0.75,  # PyTorch's; the default of ONNX agrees since opset 11
+            # That of `align_corners=False`, the default in `forward`.
             coordinate_transformation_mode_s="pytorch_half_pixel",
         )
 
@@ -103,6 +105,7 @@ class DynamicSRCNN(SRCNN):
     """N×3×H×W and four scales → N×3×(factor[2]·H)×(factor[3]·W)."""
 
     def __init__(self) -> None:
+        # Not used: `forward` below takes the factor as an input.
         super().__init__(scale=1)
 
     def forward(self, x: Tensor, factor: Tensor) -> Tensor:  # type: ignore[override]

@@ -10,8 +10,13 @@ from pathlib import Path
 from registry import Entry
 
 PREFIX = "timm/"
+# The decorator, other decorators, then the function whose name is the model's.
 BUILDER = re.compile(r"^@register_model\n(?:(?!def ).*\n)*?def (\w+)\(", re.MULTILINE)
+# As a keyword (`input_size=`) or a key (`'input_size': `). `test_input_size` is none: `_` is part
+# of a word, and so there is no `\b` before `input`.
 INPUT_SIZE = re.compile(r"\binput_size\W{1,4}\((\d+), (\d+), (\d+)\)")
+# An entry of `default_cfgs`, which are indented by four: name, tag, helper, and all up to the next
+# entry or the end of the dictionary.
 CONFIGURATION = re.compile(
     r"^    ['\"](\w+)(?:\.([^'\"]*))?['\"]: *(\w*)(.*?)(?=^    ['\"]|^\S)", re.MULTILINE | re.DOTALL
 )
@@ -41,6 +46,7 @@ def entry(name: str) -> Entry | None:
 
 @cache
 def _modules() -> dict[str, Path]:
+    # Found and not imported: timm imports torch, which the parent must not.
     spec = find_spec("timm")
     if spec is None or spec.origin is None:
         return {}
@@ -60,8 +66,10 @@ def _input_size(name: str, path: Path) -> list[int]:
     """
     text = _text(path)
     entries = _configurations(path).get(name, [])
+    # `sorted` is stable: without a star the first stays the first.
     starred = sorted(entries, key=lambda entry: not entry[0].endswith("*"))
     _, helper, stated = starred[0] if starred else ("", "_cfg", "")
+    # The helper up to the bracket that closes the dictionary which it returns.
     default = re.search(rf"^def {helper}\(.*?^    [}}\)]", text, re.MULTILINE | re.DOTALL)
     size = INPUT_SIZE.search(stated) or (INPUT_SIZE.search(default[0]) if default else None)
     return [int(number) for number in size.groups()] if size else USUAL

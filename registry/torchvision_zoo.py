@@ -87,6 +87,8 @@ def entry(name: str) -> Entry | None:
         task=builder.task,
         module=builder.module,
         builder=builder.function,
+        # A quantized builder takes the sizes of its float one: quantized_inception_v3 needs 299
+        # too.
         inputs=_inputs(short.removeprefix("quantized_"), builder.task),
         outputs=_outputs(short, builder.task),
         parameters=parameters,
@@ -107,6 +109,8 @@ def _builders() -> dict[str, Builder]:
         if "@register_model(" not in text:
             continue
         place = path.relative_to(package.parent).with_suffix("").parts
+        # torchvision/models/detection/ssd.py has its task in its path, torchvision/models/vgg.py
+        # none.
         task = place[2] if len(place) == 4 else "classification"
         for match in BUILDER.finditer(text):
             name = match["name"] or match["builder"]
@@ -116,6 +120,7 @@ def _builders() -> dict[str, Builder]:
 
 def _parameters(signature: str) -> dict[str, Any]:
     """The builder's own arguments; ``weights`` and ``progress`` are the converter's business."""
+    # A signature is no expression: as that of a function `ast` reads it.
     function = ast.parse(f"def builder({signature}): ...").body[0]
     assert isinstance(function, ast.FunctionDef)
     found = parameters_of(function.args)
@@ -154,6 +159,7 @@ def _kwargs(name: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
     Inception warn, and sample truncated normals for a while, unless told not to initialise.
     """
     kwargs: dict[str, Any] = {}
+    # Only where the builder has it: the others refuse an argument that they do not know.
     if "weights_backbone" in parameters:
         kwargs["weights_backbone"] = None
     if name.removeprefix("quantized_") in ("googlenet", "inception_v3"):

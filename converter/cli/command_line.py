@@ -63,11 +63,15 @@ exit codes:    0 all as expected · 1 a model is not · 2 configuration or usage
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
+    # Taken out here: it may stand anywhere, and neither Hydra's flags nor the parser of a command
+    # knows it.
     debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
     try:
-        code = _dispatch([word for word in words if word != "--debug"], debug)
+        code = _dispatch(words, debug)
         sys.stdout.flush()  # a reader that went away shows here, not where Python ends
         return code
+    # Only what a person can mend gets words. Anything else is a bug, and its traceback is wanted.
     except ConverterError as error:
         return _report(error, debug)
     except KeyboardInterrupt:
@@ -81,12 +85,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Python flushes once more at its end, and would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.OK
+    # Also after an error: in a process that calls `main` itself the collector would stay off.
     finally:
         gc.enable()
 
 
 def script() -> int:
     """The console script: the user's modules are found in this folder, as with ``python -m``."""
+    # `python -m` puts the current folder first on the path, a console script its own. With Python's
+    # `-P` (PYTHONSAFEPATH) neither is there.
     if not sys.flags.safe_path:
         sys.path.insert(0, os.getcwd())
     return main()
@@ -97,6 +104,7 @@ def _dispatch(words: list[str], debug: bool) -> int:
         return _command(words[0])(words[1:])
     # Overrides may stand on both sides of a flag, which `parse_args` refuses.
     arguments = parser().parse_intermixed_args(words)
+    # Before Hydra is imported: its own help composes first, which takes 0.45 to 0.6 s (1.3.8).
     if arguments.help:
         print(_HELP % {"commands": "\n".join(_listed())}, end="")
         return ExitCode.OK
@@ -108,6 +116,7 @@ def _dispatch(words: list[str], debug: bool) -> int:
     gc.disable()
     from converter.sweep import launch
 
+    # Hydra renders `--hydra-help` from the parser in the arguments.
     arguments.parser = parser()
     command = shlex.join(["python", "-m", "converter", *words])
     return launch.run(
@@ -148,6 +157,8 @@ def convert(point: Point, command: str) -> ExitCode:
 
 
 class _Parser(argparse.ArgumentParser):
+    # argparse would print its usage and call `sys.exit`. Here a wrong flag is told like a wrong key
+    # of the configuration, by `_report`.
     def error(self, message: str) -> NoReturn:
         raise ConfigError(Problem("usage", f"{message}.", "See python -m converter --help."))
 
@@ -177,11 +188,13 @@ def parser() -> argparse.ArgumentParser:
 def commands() -> list[str]:
     """The commands, as they are typed."""
     found = (module.name for module in iter_modules([str(_COMMANDS)]))
+    # The folder is the list of the commands; what they share begins with an underscore.
     return sorted(name for name in found if not name.startswith("_"))
 
 
 def summary(command: str) -> str:
     """The ``SUMMARY`` of a command, read without importing it."""
+    # Some commands import Hydra and all the types at their top: help must not wait for them.
     tree = ast.parse((_COMMANDS / f"{command}.py").read_text(encoding="utf-8"))
     for node in tree.body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "SUMMARY":

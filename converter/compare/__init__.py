@@ -45,6 +45,8 @@ def compare(
             if timed:
                 found += latency.changes(row_before, row, limits, remeasured or {}, comparable)
         changes += [
+            # The rules above name the model only; which of its artifacts a row is they need not
+            # know.
             causes.explained(_of_artifact(change, row or row_before), row_before, row, environment)
             for change in found
         ]
@@ -81,6 +83,8 @@ def since(new: Manifest, old: Manifest | None) -> Manifest:
         earlier = before.get(row.label)
         if old is None or earlier is None or not status.fails(earlier):
             return new.run.started_at
+        # A baseline of a version that did not record it: its own start is the earliest that is
+        # known.
         return earlier.failing_since or old.run.started_at
 
     rows = [
@@ -92,6 +96,7 @@ def since(new: Manifest, old: Manifest | None) -> Manifest:
 
 def _verdict(changes: list[Change]) -> Verdict:
     severities = {change.severity for change in changes}
+    # One regression outweighs any number of improvements: it is what somebody has to look at.
     if "regression" in severities:
         return "regression"
     if "improvement" in severities:

@@ -19,6 +19,7 @@ _RUNTIME = ("onnxruntime", "onnxruntime-gpu", "cpu", "gpu", "driver")
 _OF_THE_GRAPH = (
     "inputs", "outputs", "dtypes", "opset", "ops", "nodes", "size", "exporter",
 )  # fmt: skip
+# Weights and tolerances are not here: `_own` looks at them apart, by what the worker found.
 _REQUESTED = (
     "opset",
     "exporter",
@@ -51,6 +52,7 @@ def _suspects() -> tuple[dict[str, Names], dict[StageName | None, Names]]:
         "load": (*_LIBRARIES, "converter"),
         "reference": (*_LIBRARIES, "numpy", "converter"),
         "export": exporting,
+        "derive": (*packages.of_plugins("variants"), "onnx", "converter"),
         "check": (*exporting, "onnxruntime", "onnxruntime-gpu"),
         "simplify": simplifying,
         "verify": running,
@@ -96,6 +98,7 @@ def explained(
         return change
     stage = after.error.stage if after.error else None
     by_kind, by_stage = _suspects()
+    # What became of a model has no list of its own: that of the stage that failed counts.
     suspects = by_kind.get(change.kind, by_stage[stage])
     # A model of one library is not what an upgrade of the other one changes.
     family = {"torchvision", "timm"} - {after.source.split("/")[0]}
@@ -117,6 +120,7 @@ def _own(before: ArtifactRow, after: ArtifactRow, kind: str) -> list[str]:
         if key == "device" and same_request.same_device(before.request, after.request):
             continue
         if was != now and key != kind:
+            # A mapping or a list is too long for a line.
             plain = isinstance(was, (str, int, type(None)))
             found.append(arrow(key, str(was), str(now)) if plain else f"{key} changed")
     if not same_request.same_weights(before.request.weights, after.request.weights):

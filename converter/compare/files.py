@@ -31,6 +31,8 @@ def changes(before: ArtifactRow, after: ArtifactRow, limits: CompareSpec) -> lis
 def _graph(before: ArtifactRow, after: ArtifactRow, old: OnnxInfo, new: OnnxInfo) -> list[Change]:
     """What differs between two ONNX files."""
     name = after.name
+    # As a whole, unlike `same_request`: both rows have a file, so that a worker has completed both
+    # requests.
     asked = before.request != after.request
     named = after.request.outputs
     found = [
@@ -100,6 +102,7 @@ def described(tensors: Sequence[TensorInfo]) -> list[str]:
 def operators(old: Mapping[str, int], new: Mapping[str, int]) -> str:
     """``+1 Add, -2 Identity``: the difference of two histograms."""
     difference = Counter(new)
+    # `new - old` would keep positive counts only, and drop what there is less of.
     difference.subtract(old)
     return ", ".join(f"{number:+d} {op}" for op, number in sorted(difference.items()) if number)
 
@@ -150,12 +153,14 @@ def _share(output: OutputCheck) -> float | None:
     bounds = [error / bound for error, bound in pairs if error is not None and bound]
     if bounds:
         return min(bounds)
+    # No bound above zero: integers and booleans, of which any error is too much.
     return None if output.max_abs is None else (math.inf if output.max_abs else 0.0)
 
 
 def _error(before: ArtifactRow, after: ArtifactRow, limit: float) -> list[Change]:
     was, now = tolerance_used(before), tolerance_used(after)
-    if was is None or now is None or now - was <= limit:
+    # Two errors where none is allowed are both infinite, and their difference is no number.
+    if was is None or now is None or was == now or now - was <= limit:
         return []
     detail = f"the worst error uses {now:.0%} of its tolerance, {was:.0%} before"
     return [

@@ -80,6 +80,7 @@ def changes(
             )
     for was, now in _pairs(before, after):
         sound = not (_doubt(was) or _doubt(now))
+        # Nobody times a faster file again: the two figures alone must carry the claim.
         if sound and same_machine and faster(was, now, limits.latency):
             found.append(_change(Suspect(after.name, after.id, was, now), "improvement", ""))
     return found
@@ -96,6 +97,8 @@ def faster(before: Latency, after: Latency, limit: float) -> bool:
 
 def same_machine(old: Environment, new: Environment) -> bool:
     """Whether the times of two runs can be compared at all."""
+    # Hardware only. A driver or a library that makes a model slower is what a comparison has to
+    # show, and `causes` names it.
     return (old.cpu, old.cores, _gpus(old)) == (new.cpu, new.cores, _gpus(new))
 
 
@@ -161,6 +164,7 @@ def _doubt(record: Latency) -> str:
 
 
 def _ratio(before: Latency, after: Latency) -> float:
+    # Where a side has no median there is nothing to suspect.
     return after.p50_ms / before.p50_ms if before.p50_ms and after.p50_ms else 1.0
 
 

@@ -25,10 +25,12 @@ def same_device(old: Request, new: Request) -> bool:
 
 
 def same_weights(old: WeightsInfo, new: WeightsInfo) -> bool:
+    # None is the hash of weights that no worker came to read: it says nothing against the other.
     hashes = {old.sha256, new.sha256} - {None}
     places = [(weights.kind, weights.name, weights.path) for weights in (old, new)]
     return places[0] == places[1] and len(hashes) < 2
 
 
 def _stated(request: Request) -> dict[str, object]:
+    # `conditioned` is a worker's finding; the other two are compared by rules of their own, above.
     return request.model_dump(exclude={"device", "weights", "conditioned"})

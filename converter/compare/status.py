@@ -6,6 +6,7 @@ from converter.compare import same_request
 from converter.model.changes import Change, Severity
 from converter.model.manifest import ArtifactRow, ModelRecord
 
+# Neither xfail, which the configuration states, nor xpass, which has a file.
 _FAILING = ("failed", "crashed", "timeout", "oom")
 
 
@@ -29,6 +30,7 @@ def changes(before: ArtifactRow | None, after: ArtifactRow | None) -> list[Chang
     severity: Severity
     if not fails(before) and fails(after):
         kind, severity = "newly_failing", "regression"
+    # An xfail did not work either: when it does, its `expect` is to be removed.
     elif works(after) and (fails(before) or before.status == "xfail"):
         kind, severity = "fixed", "improvement"
     elif before.status != after.status or (

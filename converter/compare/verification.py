@@ -39,6 +39,7 @@ def _cases(before: ArtifactRow, after: ArtifactRow) -> Iterable[Change]:
     """Fewer cases on a provider. That a provider went altogether is told by its latency."""
     held = Counter(case.provider for case in after.verify.cases)
     for provider, number in Counter(case.provider for case in before.verify.cases).items():
+        # `held and`: where no provider has a case left it is not a provider that went.
         if held[provider] >= number or (held and not held[provider]):
             continue
         labels = _labels(before.verify.cases, provider)

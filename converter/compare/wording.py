@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from converter.compare.causes import arrow
 from converter.model.changes import Change, Comparison
 
+# In the order in which they are told: somebody may read the first lines only.
 _TITLES = {"regression": "worse", "improvement": "better", "note": "changed"}
 _MOST_NOTES = 40
 
@@ -23,6 +24,7 @@ def lines(comparison: Comparison) -> list[str]:
     for cause in comparison.causes:
         if len(cause.models) > 1:
             told.append(f"one cause, {len(cause.models)} models: {', '.join(cause.models)}")
+    # Another version is no news by itself; beside a change it may be the reason.
     if comparison.changes and comparison.environment:
         differences = (arrow(part.name, part.before, part.after) for part in comparison.environment)
         told.append(f"also different: {', '.join(differences)}")
@@ -45,6 +47,7 @@ def line(change: Change) -> str:
 
 def said(change: Change) -> str:
     """``44700000 → 47000000 (+5.1%, allowed +5.0%)``; empty for a model that came or went."""
+    # Two histograms are too long for a line, and what came or went has one side only.
     if change.kind in ("ops", "added", "removed"):
         return change.detail
     values = f"{_value(change.before)} → {_value(change.after)}"

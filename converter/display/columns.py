@@ -28,5 +28,7 @@ def shorten(text: str, width: int) -> str:
     """Cut out the middle of what is too long; both ends tell models apart."""
     if len(text) <= width:
         return text
+    # Two columns are for the dots; where the rest is odd, the beginning has one more.
     head = (width - 2 + 1) // 2
+    # Not `text[-n:]` for the end: where n is 0 that is the whole text.
     return f"{text[:head]}..{text[len(text) - (width - 2 - head) :]}"

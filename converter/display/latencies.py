@@ -11,6 +11,7 @@ from converter.model.job import Latency
 from converter.model.manifest import ArtifactRow
 
 _HEAD = ("model", "provider", "shape", "p50 ms", "p99 ms", "torch ms", "speedup", "stable")
+# With these two and a provider of eight letters (openvino, tensorrt) a row has 79 columns.
 _NAME_WIDTH = 18
 _SHAPE_WIDTH = 13
 _KINDS = 5
@@ -62,6 +63,7 @@ def table(rows: Iterable[ArtifactRow]) -> str:
 
 
 def _cells(name: str, entry: Latency) -> tuple[str, ...]:
+    # The first input stands for all: there is room for one.
     shape = next(("x".join(map(str, shape)) for shape in entry.shapes.values()), "-")
     return (
         columns.shorten(name, _NAME_WIDTH),
@@ -92,6 +94,7 @@ def not_measured(rows: Iterable[ArtifactRow]) -> list[Missing]:
         for entry in row.latency:
             if entry.status != "measured":
                 why = entry.provider, entry.status, entry.reason or "no reason was recorded"
+                # A dict as a set that keeps its order: one model may lack it at several sizes.
                 concerned.setdefault(why, {})[row.label] = None
     return [Missing(*why, tuple(models)) for why, models in concerned.items()]
 
@@ -135,6 +138,8 @@ def _by_kind(rows: Iterable[ArtifactRow], said: Callable[[Latency], list[str]]) 
     example: dict[str, str] = {}
     for row in rows:
         notes = [note for entry in row.latency for note in said(entry)]
+        # Models are counted, not notes: one may have the same doubt on each provider and at each
+        # size.
         for kind in dict.fromkeys(map(_kind, notes)):
             models[kind] += 1
             first = next(note for note in notes if _kind(note) == kind)

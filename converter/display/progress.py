@@ -16,6 +16,7 @@ from converter.plugins.executors import Event, Finished, StageEntered, Started
 if TYPE_CHECKING:
     from tqdm import tqdm
 
+# `set_description_str` draws at every call, whatever `mininterval` tqdm has: this is ours.
 _REDRAW_S = 0.2
 
 
@@ -52,6 +53,8 @@ class Printer:
     def __call__(self, text: str) -> None:
         if self._stream is None:
             return
+        # An encoding may be ASCII, and a name or a message anything: an error here would end the
+        # run. A stream such as StringIO has none.
         encoding = self._stream.encoding or "ascii"
         try:
             safe = text.encode(encoding, "backslashreplace").decode(encoding)
@@ -128,6 +131,7 @@ class Bar:
     """A bar with counts, an estimate, and what is running for how long."""
 
     def __init__(self, total: int, terminal: TextIO) -> None:
+        # Only here: a run whose output is a log draws no bar.
         from tqdm import tqdm
 
         sized = _has_size(terminal)
@@ -137,6 +141,8 @@ class Bar:
             ncols=None if sized else summary.WIDTH,
             nrows=None if sized else 24,
             dynamic_ncols=sized,
+            # tqdm cuts a line at the width of the terminal: what may be long stands last. `{bar}`
+            # without a width takes what the rest leaves, and would change with every stage.
             bar_format="{n_fmt}/{total_fmt} |{bar:12}| {elapsed}<{remaining} {desc}",
         )
         self._total = total

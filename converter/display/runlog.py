@@ -22,6 +22,7 @@ class RunLog:
         self._print = printer
 
     def __call__(self, text: str) -> None:
+        # UTC, like the times of the manifest: local clocks are set back once a year.
         now = datetime.now(UTC)
         for line in text.strip("\n").splitlines():
             self._print(f"{now:%Y-%m-%d %H:%M:%S}Z {line}".rstrip())
@@ -36,6 +37,8 @@ def opened(directory: Path) -> Iterator[RunLog]:
     """
     path = directory / NAME
     try:
+        # Code of models has run in this folder when a run is resumed. Opened for appending, a link
+        # would lead the log into whatever file it names.
         if path.is_symlink():
             raise RunError(f"a symbolic link stands where {path} belongs: remove it")
         # Behind what a resumed run wrote before.

@@ -12,9 +12,11 @@ from converter.model.job import StageName
 from converter.model.manifest import ArtifactRow, Manifest, ModelRecord, counts
 
 WIDTH = 80
+# Not `xpass`: it fails the run, so that a stale `expect` does not stay.
 EXPECTED = ("ok", "xfail", "skipped")
 _ALL_ROWS = 40  # a longer table would hide what is not ok, and each row was printed before
 _HEAD = ("model", "status", "opset", "exporter", "nodes", "size", "max abs", "seconds")
+# With the widest of all other columns (crashed, torchscript, 1.2e-05) a row has 80.
 _NAME_WIDTH = 24
 _PROOF: tuple[StageName, ...] = ("reference", "verify")
 _UNITS = ("B", "kB", "MB", "GB", "TB")
@@ -78,6 +80,7 @@ def verification(rows: Sequence[ArtifactRow]) -> list[str]:
             spent[name] += stage.seconds or 0.0
     proof, benchmark = sum(spent[name] for name in _PROOF), spent["benchmark"]
     whole = sum(spent.values())
+    # Nothing was converted: from the store, only measured, or nothing at all.
     if whole <= benchmark:
         return []
     told = f"verification took {100 * proof / (whole - benchmark):.0f} % of conversion time"
@@ -164,6 +167,7 @@ def explain(row: ArtifactRow, directory: Path) -> list[str]:
         return lines
     if row.error is not None and row.error.hint:
         lines.append(f"    {row.error.hint}")
+    # Code that was refused did not run: its log says no more than the hint.
     if row.error is not None and row.error.log and row.error.code is not Code.TARGET_DENIED:
         lines.append(f"    {directory / row.error.log}")
     return lines

@@ -23,6 +23,7 @@ _ADDRESS_SPACE = 6 * _GIB  # what a CUDA build of torch 2.15 may reserve at impo
 _DISK = 1 * _GIB
 # What an import says that found no room for a library.
 _NO_MEMORY = re.compile("failed to map segment|MemoryError|[Cc]annot allocate memory")
+# With the versions that were tested together.
 _PINNED = "python -m pip install -c constraints.txt"
 
 
@@ -69,6 +70,8 @@ def _imports(facts: Facts) -> Iterator[Finding]:
             continue  # the library that it is about is named
         if _is_limited(facts) and _NO_MEMORY.search(probe.error):
             continue  # the limit is
+        # What torchvision 0.29 says beside a torch of another build: its own operators were not
+        # registered.
         if name == "torchvision" and "torchvision::nms" in probe.error:
             versions = f"torch {packages['torch']} and torchvision {packages['torchvision']}"
             yield _problem(
@@ -149,6 +152,7 @@ def _gpus(facts: Facts) -> Iterator[Finding]:
     has_provider = any(provider.NAME in built for provider in _for_devices())
     if not torch:
         return
+    # Notes and no problems: conversion and verification need no GPU.
     if not torch["cuda_available"]:
         if facts.environment.gpus:
             build = torch["cuda_build"]
@@ -166,6 +170,8 @@ def _gpus(facts: Facts) -> Iterator[Finding]:
             message="torch sees a GPU, but the installed ONNX Runtime is a CPU build",
             fix=f"in a fresh environment: {_PINNED} -e '.[gpu]'",
         )
+    # Without a GPU it cannot start and need not. With one, somebody installed the GPU build to use
+    # it.
     if not facts.environment.gpus and not torch["cuda_available"]:
         return
     for name, failure in failures.items():

@@ -29,6 +29,7 @@ from converter.worker.runtime.probe import LIBRARIES, WORKER
 
 OURS = "onnx-zoo-converter"
 _PROBE_S = 300.0
+# With our own `sys.path`: a checkout that is not installed has to be found as it is here.
 _BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from converter.worker.runtime.probe import main; main(sys.argv[2])"
@@ -105,6 +106,7 @@ def collect() -> Facts:
         environment=environment.collect(packages.versions()),
         runtimes=runtimes(),
         unmet=list(unmet()),
+        # From its metadata: the import may be what fails.
         torch_for_cuda=any("cuda" in text or "nvidia" in text for text in _requires("torch")),
         address_space=None if limit == resource.RLIM_INFINITY else limit,
         outputs=str(outputs),
@@ -129,6 +131,7 @@ def _probes() -> dict[str, Probe]:
 def probe(library: str, timeout_s: float = _PROBE_S) -> Probe:
     """Import a library in a process of its own."""
     start = time.monotonic()
+    # `-W ignore`: the last line on stderr is taken for the error, and must not be a warning.
     command = [sys.executable, "-W", "ignore", "-c", _BOOT, json.dumps(sys.path), library]
     try:
         done = subprocess.run(
@@ -143,6 +146,7 @@ def probe(library: str, timeout_s: float = _PROBE_S) -> Probe:
     except subprocess.TimeoutExpired:
         return Probe(seconds=timeout_s, error=f"timed out after {timeout_s:g} s")
     seconds = round(time.monotonic() - start, 2)
+    # Of an import that succeeds too: a provider that lacks one is only told on stderr.
     missing = sorted(set(_MISSING_LIBRARY.findall(done.stderr)))
     if done.returncode == 0:
         # Libraries may print while they are imported.
@@ -151,12 +155,20 @@ def probe(library: str, timeout_s: float = _PROBE_S) -> Probe:
     words = [line for line in done.stderr.splitlines() if line.strip()]
     error = words[-1].strip() if words else f"exit status {done.returncode}"
     if done.returncode < 0:
-        error = f"killed by {signal.Signals(-done.returncode).name}"
+        error = f"killed by {_signal(-done.returncode)}"
     return Probe(seconds=seconds, error=error, missing=missing)
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal has no name
+        return f"signal {number}"
 
 
 def runtimes() -> list[str]:
     """The installed packages that bring ``onnxruntime``; they share its folder."""
+    # By the folder that they install into: a list of names would miss a build that is new.
     found = importlib.metadata.packages_distributions().get("onnxruntime", [])
     return sorted({name.lower() for name in found})
 
@@ -187,6 +199,7 @@ def _requires(name: str) -> list[str]:
 def _write_error(folder: Path) -> str:
     if not folder.is_dir():
         return f"{folder} is no folder"
+    # To make something in a folder takes both.
     return "" if os.access(folder, os.W_OK | os.X_OK) else f"{folder} is not writable"
 
 
@@ -196,4 +209,5 @@ def _leads_somewhere(entry: str, entries: list[str]) -> bool:
         return Path(entry).is_dir()
     places = [*sys.path, *(other for other in entries if os.sep in other)]
     # importlib's own `find_spec` looks on `sys.path` only, where a trusted folder need not be.
+    # The package only: to find what is below it one has to import it, which runs its code.
     return PathFinder.find_spec(entry.partition(".")[0], places) is not None

@@ -39,12 +39,14 @@ def run() -> list[Trial]:
     )
     with tempfile.TemporaryDirectory(prefix="converter-doctor-") as folder:
         work = Path(folder)
+        # No trust: the registry needs none.
         planned = jobs.build(spec, run_dir=work, cwd=work, trust=[]).jobs
         for job in planned:
             # The runner would do that: the supervisor opens the log there.
             Path(job.model_dir).mkdir(parents=True)
         with closing(executors.create(spec.executor).run(planned)) as events:
             results = [event.result for event in events if isinstance(event, Finished)]
+    # Jobs end in any order.
     order = list(names)
     results.sort(key=lambda result: order.index(result.name))
     return [_trial(result, names[result.name]) for result in results]

@@ -36,6 +36,7 @@ def find(stated: str | None, home: Path, point: str) -> Baseline | None:
     """
     if stated is None:
         return None
+    # Resolved now: at the end of this run a link such as `outputs/zoo/latest` leads to this run.
     path = history.latest(home, point) if stated == LATEST else Path(stated).resolve()
     return None if path is None else load(path, "baseline")
 
@@ -68,7 +69,11 @@ def load(path: Path, key: str) -> Baseline:
                 f"'{SCHEMA_VERSION}'.",
                 "Read it with the version that wrote it.",
             )
+        # As JSON once more: the types are strict, and would refuse in Python's values what JSON
+        # cannot say otherwise (`{"0": "batch"}` has a text for an axis).
         found_there = Manifest.model_validate_json(json.dumps(data))
+        # A manifest that is named by itself may be a copy: what lies beside it need not be of its
+        # run.
         if path.is_dir():
             found_there = manifest.with_partial_results(found_there, path)
         return Baseline(found_there, file.parent)
@@ -78,6 +83,7 @@ def load(path: Path, key: str) -> Baseline:
         where = ".".join(str(part) for part in first["loc"])
         message = f"{file} is not a manifest that this version can read: {where}: {first['msg']}."
         raise _unusable(key, message, "A newer version may have written it.") from error
+    # json raises RecursionError for a file that is nested without end.
     except (OSError, ValueError, RecursionError) as error:
         hint = "It is damaged: name another run."
         raise _unusable(key, f"{file} cannot be read: {error}.", hint) from error

@@ -13,6 +13,8 @@ from pathlib import Path
 from converter.config.run_rules import words
 from converter.model.batch import Command
 
+# A command that hangs would keep the run from ending, and an experiment that is `exclusive` from
+# its next run.
 _LIMIT_S = 300.0
 _MOST_LINES = 100
 
@@ -60,9 +62,12 @@ def _wait(line: list[str], environment: dict[str, str], output: int) -> int | No
     with subprocess.Popen(
         line,
         env=environment,
+        # A scheduled run has nobody who answers a command that asks.
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=subprocess.STDOUT,
+        # So that the kill below reaches what the command has started; only what called setsid
+        # itself is left.
         start_new_session=True,
     ) as process:
         try:

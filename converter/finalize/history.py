@@ -64,6 +64,7 @@ def latest(home: Path, point: str) -> Path | None:
 def is_newer(directory: Path, other: Path) -> bool:
     """Whether a run started after another one, or the other is none."""
     run, others = _run(directory) or {}, _run(other) or {}
+    # `>=`: where both are one run, the link that leads to it may be made again.
     return str(run.get("started_at", "")) >= str(others.get("started_at", ""))
 
 
@@ -77,6 +78,7 @@ def nights(home: Path, experiment: str) -> list[PastRun]:
             for run in runs
             if run and run.get("experiment") == experiment and "started_at" in run
         ]
+        # All that lies in it has to be of this experiment: `keep` removes the folder as a whole.
         if started and len(started) == len(runs):
             found.append(PastRun(folder, min(started)))
     return sorted(found, key=lambda night: night.started_at, reverse=True)
@@ -89,6 +91,7 @@ def _points(folder: Path) -> list[dict[str, Any] | None]:
 def _folders(home: Path) -> Iterator[Path]:
     if home.is_dir():
         for path in sorted(home.iterdir()):
+            # `latest` is a link to one of them, and `.removed-…` a run that is half gone.
             if path.is_dir() and not path.is_symlink() and not path.name.startswith("."):
                 yield path
 

@@ -64,6 +64,7 @@ def publish(
     for row in manifest.models:
         try:
             known = index.models.get(row.name)
+            # Of a resumed run only: a clock that once was ahead would hold back all later runs.
             if resumed and known is not None and known.verified_at > manifest.run.started_at:
                 continue
             entry = _entry(row, manifest, directory, target, known)
@@ -80,6 +81,7 @@ def publish(
         if retired != index:
             index = retired
             _write(target, index)
+    # Only now: until here the index on the disk named the old versions.
     _clear(target, index)
     return problems + _damaged(target, index, manifest)
 
@@ -96,6 +98,7 @@ def _damaged(target: Path, index: Index, manifest: Manifest) -> list[str]:
         for name, entry in index.models.items()
         if not entry.retired and entry.provenance.experiment == manifest.run.experiment
         if name not in rows or rows[name].status != "ok"  # else it was looked at, or told
+        # `for … in [x]` names x for the line below.
         for is_as_said in [_is_whole if name in rows else _has_size]
         if not all(is_as_said(target / part.path, part) for part in _parts(entry))
     ]
@@ -159,6 +162,7 @@ def _verified(row: ArtifactRow) -> Verified | None:
 def _version(parts: list[FileInfo]) -> str:
     """The name of a version's folder: its content."""
     text = "\n".join(f"{Path(part.path).name} {part.sha256}" for part in parts)
+    # Short, because nothing relies on it: `_deliver` hashes each file in the folder.
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -207,6 +211,8 @@ def _deliver(parts: list[FileInfo], directory: Path, version: Path) -> None:
     try:
         for part in parts:
             copy = staging / Path(part.path).name
+            # No hard link: onnx (1.23) refuses external data behind one, and it would change with
+            # the file of the run.
             shutil.copyfile(directory / part.path, copy)
             # The copy and not the source: so what was read and what was written are both looked at.
             if not _is_whole(copy, part):
@@ -242,6 +248,7 @@ def _retired(index: Index, manifest: Manifest, listed: Collection[str], resumed:
         name: entry.model_copy(update={"retired": True, "retired_since": manifest.run.started_at})
         if name not in listed
         and not entry.retired
+        # Several experiments may publish to one folder, each with a list of its own.
         and entry.provenance.experiment == manifest.run.experiment
         and not (resumed and entry.verified_at > manifest.run.started_at)
         else entry
@@ -257,6 +264,7 @@ def _clear(target: Path, index: Index) -> None:
     """
     wanted = {Path(entry.path).parent for entry in index.models.values()}
     for model in target.iterdir():
+        # What a link leads to is not ours to remove.
         if model.is_symlink() or not model.is_dir():
             continue
         for version in model.iterdir():

@@ -49,6 +49,7 @@ def remeasure(
     for suspect in suspects:
         if stopped():
             found[suspect.key] = Remeasured(reason=_NO_TIME)
+        # Looked at between pairs only: each has a limit of its own (`_PAIR_S`).
         elif time.monotonic() >= end:
             reason = f"compare.remeasure_budget_s ({budget_s:g} s) was used up by slower models"
             found[suspect.key] = Remeasured(reason=reason)
@@ -62,9 +63,12 @@ def _remeasured(
 ) -> Remeasured:
     before, after = _row(suspect.label, old), _row(suspect.label, new)
     for row, run in ((before, old), (after, new)):
-        path = run.directory / row.files[0].path
-        if not path.is_file() or files.sha256(path) != row.files[0].sha256:
-            return Remeasured(reason=f"{path} is gone or is not the file of that run")
+        # A verdict on other bytes than those that were measured would be about another file.
+        for file in row.files:
+            path = run.directory / file.path
+            if not path.is_file() or files.sha256(path) != file.sha256:
+                return Remeasured(reason=f"{path} is gone or is not the file of that run")
+    # That of the model for a variant too: it has the inputs and the options of providers.
     job = new.directory / delivery.MODELS / suspect.model / delivery.JOB
     try:
         with tempfile.TemporaryDirectory(prefix="converter-compare-") as folder:
@@ -79,6 +83,7 @@ def _remeasured(
                 "provider": suspect.after.provider,
             }
             return _run(PairedBenchmark.model_validate({**asked(recorded), **changed}), stopped)
+    # The job may be gone, or of another version: the manifests alone decide then.
     except (OSError, ValidationError) as error:
         return Remeasured(reason=str(error).splitlines()[0])
 
@@ -87,6 +92,7 @@ def _run(duel: PairedBenchmark, stopped: Callable[[], bool]) -> Remeasured:
     executor = executors.create(standard.executor(workers=1, retries=0, timeout_s=_PAIR_S))
     with closing(executor.run([duel])) as events:
         for event in events:
+            # Leaving closes the events, and that ends the process of the pair.
             if stopped():
                 return Remeasured(reason=_NO_TIME)
             if isinstance(event, Finished):
@@ -113,6 +119,7 @@ def _inputs(job: Job, row: ArtifactRow, suspect: Suspect) -> dict[str, InputSpec
         declared = job.inputs.get(tensor.name)
         shape = suspect.after.shapes.get(tensor.name)
         if declared is not None:
+            # Of the file, not of the job: a float16 variant may take its inputs in float16.
             changed = {"dtype": tensor.dtype, **({"shape": shape} if shape else {})}
             inputs[tensor.name] = declared.model_copy(update=changed)
         else:

@@ -68,6 +68,7 @@ class Entry(Frozen):
 
 
 class Index(Frozen):
+    # Of the index alone: it stayed when that of the manifest became 2.
     schema_version: Literal["1"] = "1"
     models: dict[str, Entry] = Field(default_factory=dict)
 
@@ -80,6 +81,7 @@ def check(target: Path) -> None:
     """
     try:
         target.mkdir(parents=True, exist_ok=True)
+        # By writing: the permission bits say nothing of a read-only file system, or of root.
         with tempfile.TemporaryFile(dir=target):
             pass
         read(target)

@@ -105,6 +105,7 @@ def compare(before: Content, after: Content) -> Difference:
         if before.parts.get(part) != after.parts.get(part)
         and (alike or part not in (INTERFACE, REST))  # else a list above may be all of it
     ]
+    # External data that was not read may differ: such files are alike, never equal.
     compared = not (before.unread or after.unread or initializers.unread)
     return Difference(
         before=before,
@@ -122,6 +123,7 @@ def compare(before: Content, after: Content) -> Difference:
 
 
 def _functions(before: Sequence[Function], after: Sequence[Function]) -> list[FunctionPair]:
+    # A name has domain and overload in it, and ONNX wants it to be unique: unlike values.
     others = {function.name: function for function in after}
     pairs = []
     for function in before:
@@ -198,6 +200,8 @@ def _by_operator(before: Sequence[Node], after: Sequence[Node]) -> list[NodePair
 
 def _whole(part: Node | Function) -> str:
     # As text: SequenceMatcher needs what can be hashed, and lists cannot be.
+    # The names of nodes carry no meaning. Of a function the name has made the pair, and the nodes
+    # are lined up by themselves.
     fields = part.model_dump(exclude={"name", "nodes", "attributes"})
     return repr((fields, {name: _meant(value) for name, value in part.attributes.items()}))
 
@@ -212,6 +216,7 @@ def _meant(value: Any) -> Any:
 
 
 def _place(node: Node) -> str:
+    # With the depth: a node of a branch is no partner for one outside of it.
     return f"{node.depth} {node.op}"
 
 

@@ -13,6 +13,7 @@ from converter.inspection.difference import Difference, FunctionPair, NodePair, 
 
 _CONTEXT = 2  # equal nodes that are shown on each side of others
 _MARKS = {"equal": " ", "changed": "~", "removed": "-", "added": "+"}
+# A mark, and two spaces before each of the others: 80 in all.
 _COLUMNS = (30, 22, 22)  # of a label, before and after, at most
 
 
@@ -51,6 +52,7 @@ def _verdict(difference: Difference) -> list[str]:
         for content in (difference.before, difference.after)
         for file, why in content.unread.items()
     ]
+    # Both files may name one file of external data: said once.
     return [line for each in dict.fromkeys(said) for line in text.wrap(each, "", "")]
 
 
@@ -121,6 +123,7 @@ def _values(title: str, values: Values) -> list[str]:
         [text.tensor(value) for value in part] for part in (values.removed, values.added)
     )
     rows = [
+        # The same text on both sides: only the hashes of the values differ, and nobody reads those.
         (f"{sign} {cell[0]}", *cell[1:-1], cell[-1] + (", other values" if cell in others else ""))
         for sign, cells, others in (("-", before, after), ("+", after, before))
         for cell in cells
@@ -160,10 +163,12 @@ def _node(pair: NodePair) -> list[str]:
     mark = _MARKS[pair.kind]
     if pair.before is not None and pair.after is not None and pair.kind == "changed":
         before, after = (text.describe(node, "  ") for node in (pair.before, pair.after))
+        # Long lists are shown in part, as `text.literal` cuts them: the rest may differ.
         changed = _changed(before, after) or ["    numbers or text that are not shown differ"]
         return [f"{mark} {text.plain(pair.after.op)}", *changed]
     node = pair.before or pair.after
     assert node is not None
+    # An equal node is there to show the place: its first line does.
     lines = text.describe(node, f"{mark} ")
     return [lines[0], *(f"{mark} {line[2:]}" for line in lines[1:])] if mark != " " else lines[:1]
 

@@ -163,6 +163,7 @@ def literal(item: Any) -> str:
     """An attribute's value in one line."""
     if isinstance(item, list):
         shown = ", ".join(literal(part) for part in item[:_MOST])
+        # The number of all tells two lists apart that begin alike.
         return f"[{shown}{f', … {len(item)} in all' if len(item) > _MOST else ''}]"
     if isinstance(item, dict) and "graph" in item:
         return f"graph {plain(item['graph'])} of {item['nodes']} nodes"
@@ -188,7 +189,9 @@ def columns(rows: Iterable[Sequence[str]]) -> list[str]:
     table = list(rows)
     if not table:
         return []
+    # The last cell ends the line: it needs no width.
     lasts = len(table[0]) - 1
+    # A name may be longer than a line. Without a limit one of them would break all other rows.
     widths = [min(max(len(row[i]) for row in table), 40 - 12 * (i > 0)) for i in range(lasts)]
     lines = []
     for row in table:
@@ -212,4 +215,5 @@ def wrap(text: str, first: str, rest: str) -> list[str]:
 
 def plain(text: str) -> str:
     """A name from a stranger's file, safe for a terminal."""
+    # Escaped, where `model.plaintext` drops or replaces: names that differ must look different.
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -14,6 +14,7 @@ from converter.compare.latency import Remeasured
 from converter.model.batch import CompareSpec
 from converter.model.changes import Change, Comparison
 from converter.model.job import (
+    ALL_STAGES,
     CaseCheck,
     DynamicCheck,
     InputDomain,
@@ -451,3 +452,17 @@ def test_the_worst_comes_first_with_its_reasons() -> None:
         "one cause, 2 models: b, c",
         "also different: torch 2.14.0 → 2.15.0",
     ]
+
+
+@pytest.mark.parametrize("stage", ALL_STAGES)
+def test_a_failure_of_any_stage_has_its_suspects(stage: str) -> None:
+    """A variant's too, which fails in a stage that no conversion has."""
+    newer = environment(packages={**environment().packages, "torch": "2.15.0"})
+    change = only(compared(row(), failing(error={"stage": stage}), env=newer))
+    assert change.severity == "regression"
+
+
+def test_an_error_where_none_is_allowed_is_no_worse_than_itself() -> None:
+    """Of integers: both use an infinite share of their tolerance."""
+    wrong = row(verify=checked(1.0, atol=0.0))
+    assert compared(wrong, wrong).verdict == "same"

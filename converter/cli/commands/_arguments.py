@@ -27,4 +27,5 @@ def usage(command: str, message: str, hint: str = "") -> ConfigError:
 
 def names(folder: Path, pattern: str) -> list[str]:
     """What is in a folder, for "did you mean"."""
+    # A folder that is not there has no names: `glob` raises nothing for it.
     return sorted(path.name for path in folder.glob(pattern))

@@ -26,6 +26,7 @@ def recorded_job(command: str, run: Path, name: str) -> Job:
     if not run.is_dir():
         siblings = names(run.parent, "*/")
         raise usage(command, f"there is no run directory {run}.", did_you_mean(run.name, siblings))
+    # `resnet18/job.json` of a model, and one level deeper `resnet18/fp16/job.json` of a variant.
     found = [*folder.glob(f"*/{delivery.JOB}"), *folder.glob(f"*/*/{delivery.JOB}")]
     known = sorted(str(path.parent.relative_to(folder)) for path in found)
     if not known:
@@ -36,12 +37,15 @@ def recorded_job(command: str, run: Path, name: str) -> Job:
         raise usage(command, f"{run} has no model '{name}'.", did_you_mean(name, known))
     path = folder / name / delivery.JOB
     try:
+        # The types refuse keys that they do not know: the record of a variant is no plain `Job`.
         kind = Derived if "/" in name else Job
         job = kind.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
         reason = str(error).splitlines()[0]
         hint = "It must be as this version of the converter wrote it."
         raise usage(command, f"{path} cannot be read: {reason}.", hint) from error
+    # What is verified or run is what the record says: under another name its verdict would be taken
+    # for that of another model.
     if job.label != name:
         hint = "Its folder was renamed, or the record copied from another model."
         raise usage(command, f"{path} is the record of '{job.label}', not of '{name}'.", hint)
@@ -64,6 +68,8 @@ def published(command: str, run: Path, name: str, hint: str = "") -> Path:
 def elsewhere(job: Job, folder: Path) -> dict[str, Any]:
     """The job, to be done outside its run: with files in ``folder``, using the current trust."""
     changed = {
+        # Not the list in `job.json`, which may have come with a run from anywhere: only the
+        # environment of now can trust code.
         "trust": trust.parse(os.environ.get(trust.VARIABLE, ""), Path.cwd()),
         "model_dir": str(folder),
         "staging_dir": str(folder / delivery.STAGING),
@@ -89,5 +95,6 @@ def package_changes(run: Path) -> list[str]:
     return [
         f"note: {package} {before} then, {here.get(package) or 'none'} now"
         for package, before in made.items()
+        # A package that the run did not have had no hand in its files.
         if before and before != here.get(package)
     ]

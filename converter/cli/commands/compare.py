@@ -34,6 +34,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("old", metavar="OLD", type=Path, help="a run directory or a manifest")
     parser.add_argument("new", metavar="NEW", type=Path, help="the same, of the later run")
     parser.add_argument("--json", action="store_true", help="one JSON object")
+    # From the type: a key that is added to `compare` is a flag here, with the same default.
     for name, field in CompareSpec.model_fields.items():
         parser.add_argument(
             f"--{name.replace('_', '-')}",
@@ -69,6 +70,7 @@ def _unknown(path: Path, run: Manifest) -> str | None:
 def _number(text: str) -> float:
     """A limit; argparse tells what is wrong with it."""
     value = float(text)
+    # `float` reads nan and inf too. No growth is above either: nothing would ever be worse.
     if not (math.isfinite(value) and value >= 0):
         raise argparse.ArgumentTypeError(f"found {text}; expected a number of 0 or more")
     return value

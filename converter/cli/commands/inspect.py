@@ -22,6 +22,8 @@ from converter.model.errors import ExitCode, StageError
 
 SUMMARY = "what a file holds: MODEL.onnx, or RUN_DIR NAME [--diff OTHER] [--json]"
 
+# What `--no-nodes` leaves out of the JSON, in the form of pydantic's `exclude`: `__all__` stands
+# for each entry of a list.
 _CONTENT: dict[str, Any] = {"nodes": True, "functions": {"__all__": {"nodes"}}}
 _PAIR: dict[str, Any] = {"nodes": True, "before": {"nodes"}, "after": {"nodes"}}
 _NODES: dict[type, dict[str, Any]] = {
@@ -54,6 +56,7 @@ def main(argv: Sequence[str]) -> int:
     arguments = parser.parse_args(argv)
     paths = [arguments.model, *([arguments.diff] if arguments.diff else [])]
     if arguments.name is not None:
+        # Of a run `--diff` is a name, of which argparse has made a path.
         names = [arguments.name, *(str(path) for path in paths[1:])]
         paths = [published("inspect", arguments.model, name) for name in names]
     contents = [_read(onnx_file("inspect", path), len(paths) > 1) for path in paths]

@@ -31,6 +31,8 @@ def main(argv: Sequence[str]) -> int:
         hint = f"Did you mean {' or '.join(close)}?" if close else ""
         raise ConfigError(Problem("list", f"nothing matches '{arguments.glob}'.", hint))
     if arguments.json:
+        # `default=str`: a default in a builder's signature may be any literal, and bytes or a set
+        # are no JSON.
         print(json.dumps([_record(entry) for entry in entries], indent=2, default=str))
     else:
         _table(entries)
@@ -55,6 +57,7 @@ def _table(entries: list[registry.Entry]) -> None:
         parameters = ", ".join(f"{key}={value!r}" for key, value in entry.parameters.items())
         line = f"{name:<{widths[0]}}  {task:<{widths[1]}}  {inputs}"
         whole = f"{line}  ({parameters})" if parameters else line
+        # Long names and many inputs do not fit: first the parameters go below, then the inputs too.
         if len(whole) <= WIDTH:
             print(whole)
             continue

@@ -50,6 +50,7 @@ def main(argv: Sequence[str]) -> int:
     from converter.cli.command_line import parser
     from converter.sweep import launch
 
+    # Taken out by hand: the parser is that of a run, which has no such flag.
     as_json = "--json" in argv
     words = [word for word in argv if word != "--json"]
     arguments = parser().parse_intermixed_args(words)
@@ -70,6 +71,7 @@ def main(argv: Sequence[str]) -> int:
         return ExitCode.OK
 
     def refuse(error: ConverterError, point: str) -> ExitCode:
+        # A run tells of a wrong point and goes on with the next. Here nothing is lost by an end.
         raise error
 
     arguments.parser = parser()
@@ -101,6 +103,8 @@ def _intents(point: Point) -> list[_Intent]:
         looked = cache.look_up(job)
         told[job.name] = [_intent(job, cache)]
         for stub in variants.jobs_of(job):
+            # The key of a variant is made of the hashes of its parent's files: it has none before
+            # them.
             if looked.stored is None:
                 why = f"{stub.parent} is to be made first"
                 told[job.name].append(_Intent(stub.label, "run", why, None))
@@ -114,6 +118,7 @@ def _intent(job: Job, cache: CacheSession) -> _Intent:
     looked, key = cache.look_up(job), cache.key(job).digest
     if looked.stored is not None:
         return _Intent(job.label, "stored", f"built {looked.stored.entry.created_at}", key)
+    # A lookup without an entry gives a reason, unless there is no store to look into.
     return _Intent(job.label, "run", looked.reason or "store.use is false", key)
 
 

@@ -61,6 +61,7 @@ def _folder(keep: Path | None) -> nullcontext[Path] | tempfile.TemporaryDirector
     """Where the files go; a temporary folder is gone afterwards."""
     if keep is None:
         return tempfile.TemporaryDirectory(prefix="converter-replay-")
+    # A file of before would look like one of this replay.
     if keep.exists() and (not keep.is_dir() or any(keep.iterdir())):
         raise usage("--keep", f"{keep} is in use.", "Name a new or an empty folder.")
     keep.mkdir(parents=True, exist_ok=True)
@@ -75,11 +76,15 @@ def _replay(job: Job, parent: Job | None, folder: Path, debug: bool) -> JobResul
     made = Job.model_validate({**elsewhere(job, folder), "staging_dir": str(folder)})
     if not isinstance(job, Derived) or parent is None:
         return _run(made, debug)
+    # A parent keeps references for the precisions of its variants only: it has to know of this one,
+    # and need not do the work for others.
     wanted = [variant for variant in parent.variants if variant.id == job.artifact]
     where = folder / "parent"
     where.mkdir()
     before = {**elsewhere(parent, where), "staging_dir": str(where), "variants": wanted}
     result = _run(Job.model_validate(before), debug)
+    # Without them there is nothing to verify the variant on. What became of its parent is the
+    # answer.
     if result.references is None:
         return result
     derived = job.model_copy(
@@ -110,6 +115,8 @@ def _run(job: Job, debug: bool) -> JobResult:
             result = derive.run(job, emit, stop)
         else:
             result = pipeline.run(job, emit, stop)
+    # The stage recorder catches `Exception`, and this is none. In a run it would end the process of
+    # the job; here it must not end ours, which has yet to say what happened.
     except SystemExit as error:
         result = left(job, news, error)
     return apply_expect(result, job.expect)
@@ -130,6 +137,7 @@ def _tell(run: Path, result: JobResult) -> None:
     if result.error is not None and result.error.hint:
         print(f"    {result.error.hint}")
     then = recorded_result(run, result.label)
+    # Other versions are worth a word only where something else came out.
     if then is not None and _words(then) != _words(result):
         print(f"    in the run: {_words(then)}")
         for note in package_changes(run):

@@ -27,6 +27,7 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m converter report", description=SUMMARY)
     parser.add_argument("run", metavar="RUN_DIR", type=Path, help="such as outputs/zoo/latest")
     directory = parser.parse_args(argv).run
+    # The manifest of a killed run is the one of its start: what it finished is in results.jsonl.
     recorded = manifest.with_partial_results(_manifest(directory), directory)
     try:
         # All of them: the manifest does not say which of them the run was to write.

@@ -65,6 +65,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         return start.run(spec, origin, lambda: directory, compared_with=stated, resumes=True)
     finally:
+        # Whatever came of it: `sweep.json` says of each point what its manifest says.
         if found.point:
             journal.refresh(directory.parent)
 
@@ -76,11 +77,13 @@ def _check(directory: Path) -> None:
         raise RunError(f"{directory} is held by {holder}: it is running; wait for it.")
     if (directory / saved.FOLDER).is_dir():
         return
+    # Where there are none either, `saved.read` says that no run has begun here.
     runs = sorted(path.parent for path in directory.glob(f"*/{saved.FOLDER}"))
     if runs:
         kind = (
             "is a sweep: resume a point" if (directory / SWEEP).exists() else "holds several runs"
         )
+        # `latest` is a link to one of the others.
         unfinished = [run.name for run in runs if not run.is_symlink() and not _is_complete(run)]
         hint = f"Those that are not complete: {', '.join(unfinished) or 'none'}."
         raise ConfigError(Problem("resume", f"{directory} {kind}.", hint))

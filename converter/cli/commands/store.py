@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 import shutil
 import time
@@ -26,6 +27,7 @@ from converter.model.errors import ConfigError, ExitCode, Problem, RunError
 SUMMARY = "what is kept for later runs: ls | gc [--max-age 30d] [--max-size 20GB] | verify"
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+# Decimal, like the sizes that `ls` prints: what is copied from there means the same.
 _BYTES = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
@@ -73,9 +75,10 @@ def _size(text: str) -> int:
 
 def _quantity(text: str, units: dict[str, int], expected: str) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([A-Za-z]+)", text)
-    if match is None or match[2] not in units:
+    amount = float(match[1]) if match else math.inf  # as more than 308 digits are
+    if match is None or match[2] not in units or math.isinf(amount):
         raise argparse.ArgumentTypeError(f"found '{text}', expected {expected}")
-    return float(match[1]) * units[match[2]]
+    return amount * units[match[2]]
 
 
 def _list(store: Store, as_json: bool) -> int:
@@ -99,6 +102,7 @@ def _collect(store: Store, max_age: float | None, max_size: int | None, as_json:
     found = list(housekeeping.items(store))
     gone = housekeeping.superfluous(found, max_age, max_size)
     rest = housekeeping.leftovers(store)
+    # At most so much: a file that a run has as a hard link stays until that run goes too.
     freed = sum(item.bytes for item in gone) + sum(housekeeping.size(path) for path in rest)
     try:
         for item in gone:
@@ -141,6 +145,7 @@ def _entries(number: int) -> str:
 
 
 def _ago(seconds: float) -> str:
+    # Negative where the clock was set back since: such an entry counts as just used.
     unit = next((unit for unit in "dhm" if seconds >= _SECONDS[unit]), "s")
     return f"{max(0.0, seconds) / _SECONDS[unit]:.0f}{unit}"
 

@@ -62,6 +62,7 @@ def main(argv: Sequence[str]) -> int:
         print("\n".join([str(file), "", *_table(result), *_explain(result, verdict)]))
     for note in _notes(arguments.run, arguments.name, result):
         print(note, file=sys.stderr)
+    # Of a wrong file the table says where; its log has no more.
     if verdict == "not verified" and log:
         print("the end of its log:", *log, sep="\n    ", file=sys.stderr)
     return ExitCode.OK if verdict == "right" else ExitCode.MODELS_FAILED
@@ -76,6 +77,7 @@ def _file(run: Path, job: Job, model: Path | None) -> Path:
 
 def _parent(run: Path, job: Job) -> Path | None:
     """The published file that an artifact was made from, where it is still there."""
+    # Absolute, as all paths of a job are: its executor may run it somewhere else.
     path = (run / delivery.MODELS / job.name / f"{job.name}.onnx").absolute()
     return path if job.parent and path.is_file() else None
 
@@ -91,9 +93,14 @@ def _verify(job: Job, file: Path, parent: Path | None) -> tuple[JobResult, list[
             work = Path(folder)
             changed = {"file": str(file.absolute()), "parent_file": parent and str(parent)}
             recheck = Recheck.model_validate({**elsewhere(job, work), **changed})
+            # Under a supervisor: a file that crashes or hangs ONNX Runtime ends that process, and
+            # this one says so.
             executor = executors.create(standard.executor(workers=1, retries=0))
+            # Closed at once, not when the generator is collected: no process may outlive the
+            # command.
             with closing(executor.run([recheck])) as events:
                 result = next(event.result for event in events if isinstance(event, Finished))
+            # Before the temporary folder goes, and the log with it.
             log = (work / delivery.LOG).read_text(encoding="utf-8", errors="replace")
             return result, log.splitlines()[-_LOG_LINES:]
     except OSError as error:
@@ -103,6 +110,8 @@ def _verify(job: Job, file: Path, parent: Path | None) -> tuple[JobResult, list[
 def _verdict(result: JobResult) -> str:
     if result.error is None:
         return "right"
+    # Only the stage `verify` judges the file. A failure before it, a crash or a limit says nothing
+    # about the file: it is neither right nor wrong.
     judged = result.status == "failed" and result.error.stage == "verify"
     return "wrong" if judged else "not verified"
 
@@ -130,6 +139,7 @@ def _table(result: JobResult) -> list[str]:
     widths = [max(len(row[i]) for row in (_HEAD, *rows)) for i in range(len(_HEAD))]
     for i in (1, 2):
         widths[i] = min(widths[i], _WORD_WIDTH)
+    # One space between columns, so one less than there are columns.
     widths[0] = min(widths[0], WIDTH - sum(widths[1:]) - len(_HEAD) + 1)
     lines = [
         " ".join(
@@ -142,6 +152,7 @@ def _table(result: JobResult) -> list[str]:
 
 
 def _numbers(output: OutputCheck) -> tuple[str, ...]:
+    # Both are zero for integers and booleans: they must be equal.
     bound = f"{output.atol:.2g}+{output.rtol:.2g}" if output.atol or output.rtol else "equal"
     errors = (output.max_abs, output.rel_l2)
     shown = ("-" if error is None else f"{error:.1e}" for error in errors)

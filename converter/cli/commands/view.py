@@ -37,9 +37,11 @@ def main(argv: Sequence[str]) -> int:
         host, port = netron.start(
             str(model), ("localhost", arguments.port), browse=not arguments.no_browser
         )
+    # Python's sockets raise OverflowError for a port above 65535.
     except (OSError, OverflowError) as error:
         message = f"port {arguments.port} cannot be used: {str(error).rstrip('.')}."
         raise usage("view", message, "Name another, or none.") from error
+    # Flushed: the process waits from here on, and a pipe would hold the line back.
     print(f"http://{host}:{port}/ shows {model}; Ctrl-C ends it.", flush=True)
     netron.wait()  # returns at Ctrl-C
     return ExitCode.OK
