@@ -40,6 +40,7 @@ from converter.plan.keys import JobKey, Parts
 
 ENTRY = "entry.json"
 RESULT = "result.json"
+# In no hash: it changes while the entry stays, and one that is torn only means to measure again.
 LATENCY = "latency.json"
 DAMAGED = ".damaged-"
 TEMPORARY = ".tmp-"
@@ -119,6 +120,7 @@ class Store:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            # Tried, since permission bits say nothing of a read-only file system or a full disk.
             os.rmdir(tempfile.mkdtemp(prefix=TEMPORARY, dir=self.path))
         except OSError as error:
             raise RunError(
@@ -137,6 +139,8 @@ class Store:
             return None
         try:
             entry = Entry.model_validate_json((folder / ENTRY).read_bytes())
+            # One chain holds an entry together: the key is the hash of the parts, the entry has the
+            # hash of the result, and the result those of the files.
             text = (folder / RESULT).read_bytes()
             if hashlib.sha256(text).hexdigest() != entry.result_sha256:
                 raise DamagedError(f"{RESULT} is not what was written")
@@ -151,6 +155,8 @@ class Store:
                 if (folder / part.path).lstat().st_size != part.bytes:
                     raise DamagedError(f"{part.path}: size mismatch, expected {part.bytes} bytes")
         except (OSError, ValidationError) as error:
+            # pydantic's message has a line for each field; the reason of a miss is one line in a
+            # row.
             raise DamagedError(" ".join(str(error).split())[:200]) from error
         return stored
 
@@ -176,6 +182,7 @@ class Store:
         Raises:
             OSError: it is gone, or the folder cannot be written.
         """
+        # A run that was killed may have put it there, and `_put` never writes over a file.
         (folder / part.path).unlink(missing_ok=True)
         _put(stored.folder / part.path, folder / part.path, link=True)
 
@@ -191,10 +198,12 @@ class Store:
         Raises:
             OSError: the store cannot be written; nothing appears under the key.
         """
+        # In the store itself: a rename works within one file system only.
         temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=self.path))
         try:
             alone = len(result.files) == 1
             parts = [(folder / part.path, alone) for part in result.files]
+            # References are no file of an ONNX model: nothing that reads them refuses a link.
             for path, link in [*parts, *([(references, True)] if references else [])]:
                 kept = temporary / path.name
                 _put(path, kept, link=link)
@@ -262,6 +271,7 @@ class Store:
         self._set_aside(self.path / key, TEMPORARY)
 
     def _set_aside(self, place: Path, prefix: str) -> None:
+        # mkdtemp gives a name that nobody else has, and a rename may replace an empty folder.
         aside = Path(tempfile.mkdtemp(prefix=f"{prefix}{place.name[:12]}-", dir=self.path))
         try:
             place.rename(aside)  # over the empty folder
@@ -275,6 +285,7 @@ class Store:
         """The keys that have an entry, whole or damaged."""
         if not self.path.is_dir():
             return []
+        # By length, since what is temporary or set aside has a shorter name.
         return sorted(p.name for p in self.path.iterdir() if len(p.name) == _KEY_LENGTH)
 
     def entries(self) -> Iterator[tuple[str, Entry]]:
@@ -303,6 +314,7 @@ def _put(source: Path, target: Path, *, link: bool) -> None:
     """A hard link, else a copy that shares its blocks, else a copy."""
     if link:
         try:
+            # A symbolic link stays one: `delivery._check` then sees that it is no plain file.
             os.link(source, target, follow_symlinks=False)
         except OSError as error:
             # Another file system, one without links or a file of somebody else's, too many links.
@@ -313,6 +325,7 @@ def _put(source: Path, target: Path, *, link: bool) -> None:
     # `x`: what somebody has planted at the target is not written through.
     with source.open("rb") as old, target.open("xb") as new:
         try:
+            # Btrfs and XFS take no time and no room for it; ext4 refuses.
             fcntl.ioctl(new.fileno(), _CLONE, old.fileno())
         except OSError:  # another file system, or one without shared blocks
             shutil.copyfileobj(old, new, 1 << 20)

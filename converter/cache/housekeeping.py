@@ -43,6 +43,7 @@ def items(store: Store) -> Iterator[Item]:
         except DamagedError as error:
             problem = str(error)
         try:
+            # `Store.place` touches this file at each use; a damaged entry may lack it.
             used = (folder / ENTRY if stored else folder).stat().st_mtime
             yield Item(key, stored, problem, size(folder), used)
         except FileNotFoundError:
@@ -55,6 +56,7 @@ def damage(item: Item) -> str:
         return item.problem
     for part in item.stored.files:
         try:
+            # `Store.read` looks at sizes only, which a flipped bit leaves as they are.
             if files.sha256(item.stored.folder / part.path) != part.sha256:
                 return f"{part.path} is not the file that was hashed"
         except OSError as error:
@@ -81,6 +83,7 @@ def leftovers(store: Store) -> list[Path]:
 def superfluous(found: list[Item], max_age_s: float | None, max_bytes: int | None) -> list[Item]:
     """The entries beyond the limits: those that were longest of no use go first."""
     now = time.time()
+    # From the newest on: what is most likely to be used again gets its room first.
     newest = sorted(found, key=lambda item: item.used_at, reverse=True)
     gone, total = [], 0
     for item in newest:

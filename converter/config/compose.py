@@ -46,6 +46,8 @@ def opened(config_dir: str | None) -> Hydra:
             raise ConfigError(Problem("--config-dir", f"there is no folder {folder}."))
         _refuse_shadowed("--config-dir", folder)
         paths.append("command-line", f"file://{folder}")
+    # As Hydra's own search path begins and ends (1.3). Search-path plugins, which it asks in
+    # between, are not asked.
     paths.append("schema", "structured://")
     # A second Hydra in one process is refused while the first one is registered.
     GlobalHydra.instance().clear()
@@ -57,6 +59,7 @@ def _refuse_shadowed(key: str, folder: Path) -> None:
     problems = []
     for path in sorted(configs().rglob("*.yaml")):
         theirs = folder / path.relative_to(configs())
+        # The folder may be the converter's own, named once more.
         if theirs.is_file() and not theirs.samefile(path):
             message = f"{theirs} has the name of one of the converter's own, and is not read."
             problems.append(Problem(key, message, "Rename it."))

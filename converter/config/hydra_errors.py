@@ -63,12 +63,14 @@ def composed(
             refused = [text for text in left if text in keys or text.split("=")[0] in keys]
             if not refused or any(_decides_models(text) for text in refused):
                 raise ConfigError(problems) from error
+            # Shorter in each round, since `refused` is not empty here: the loop ends.
             left = [text for text in left if text not in refused]
 
 
 def _decides_models(override: str) -> bool:
     """Whether it says which models there are, and not only how one of them is converted."""
     key = override.lstrip("+~").split("=")[0]
+    # Without one of these, the rest would be judged for models that nobody asked for.
     named = ("experiment", "model", "models", "include", "exclude", "select")
     return key in named or re.fullmatch(r"models\.[^.]*", key) is not None
 
@@ -84,6 +86,7 @@ class _Context:
     def problem(self, error: Exception) -> Problem:
         if isinstance(error, OverrideParseException):
             return _grammar(error)
+        # By type where there is one; only then by text.
         if isinstance(error, MissingConfigException):
             return self._missing(error)
         text = str(error)
@@ -135,6 +138,7 @@ class _Context:
             if known and step not in known:
                 return Problem(key, "unknown key.", wording.did_you_mean(step, known))
             kind = wording.below(kind, step)
+        # The key is right: Hydra takes `key=` only for what some file has stated.
         return Problem(key, "no file of this run states this key.", f"Write ++{stated}")
 
     def _no_deletion(self, key: str) -> Problem:

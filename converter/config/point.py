@@ -114,8 +114,10 @@ def create(
     Raises:
         ConfigError: a value is missing or does not resolve.
     """
+    # Before anything resolves, since to resolve is to read.
     resolution.refuse_copied_environment(config)
     values = resolution.resolve(config, without="hydra")
+    # The points of a sweep share one, so that a signal in one of them ends the others.
     noted = interrupts or Interrupts()
     return Point(values, config, bool(name), folder, name, directory, noted)
 
@@ -127,6 +129,7 @@ def folder_of(config: DictConfig, key: str) -> Path:
 
 def is_chosen(config: DictConfig, key: str) -> bool:
     """Whether the user named the folder: the default's name is a time."""
+    # As written: resolved, the default and a folder that the user named look alike.
     return "${now:" not in raw(config, key)
 
 

@@ -95,6 +95,8 @@ class _Walk:
     ) -> Any:
         """Args: added: an interpolation put ``node`` there."""
         added = added or OmegaConf.is_interpolation(node, key)
+        # A truth value, 0 or 1. Counted while the values are made: 20 levels of `${a}${a}` are a
+        # million of them, and the limit has to hold before they are there.
         self._added += added
         if self._added > MAX_ADDED or depth > MAX_DEPTH:
             message = f"interpolations add more than the limit of {MAX_ADDED} values"
@@ -141,6 +143,7 @@ def _environment(name: str, default: Any = _ABSENT) -> str | None:
 def _refuse_unlisted(name: str) -> None:
     listed = [item.strip() for item in os.environ.get(ALLOWED, "").split(",") if item.strip()]
     if name not in listed:
+        # The name may be told. The value never is: it may be a secret.
         names = ",".join([*listed, name])
         raise ConfigError(
             f"the environment variable {name} may not be read here "

@@ -46,6 +46,8 @@ def check(
     for name, model in models.items():
         problems += _model(f"models.{name}", model)
         problems += _weights(f"models.{name}", name, model)
+    # Models whose entry was refused still have a name: else `select` would be told to match
+    # nothing.
     names = {**models, **dict.fromkeys(refused_models)}
     if not names:
         hint = "Name an experiment (+experiment=smoke), `include` or `models`."
@@ -132,6 +134,7 @@ def _model(key: str, model: ModelSpec) -> list[Problem]:
 def _weights(key: str, name: str, model: ModelSpec) -> list[Problem]:
     """Arguments of a library's builder that would load weights; ``weights`` loads them, checked."""
     source = model.source or Source(registry=name)
+    # `torchvision/resnet18` and `torchvision.models.resnet18` name the same library.
     library = re.split(r"[/.]", source.target or source.registry or "", maxsplit=1)[0]
     message = f"makes {library} load weights by itself, unchecked."
     hint = f"State them as {key}.weights: NAME or {{checkpoint: PATH}}, and remove the key."
@@ -159,6 +162,8 @@ def _onnx(key: str, model: ModelSpec) -> list[Problem]:
     keys += [
         f"export.{name}"
         for name in ExportSpec.model_fields
+        # How weights are stored is decided when the file is sealed, also for one that is ONNX
+        # already.
         if name != "external_data" and getattr(model.export, name) != getattr(export, name)
     ]
     message = "the source is ONNX already: nothing exports it."
@@ -180,6 +185,7 @@ def _tensors(key: str, model: ModelSpec) -> list[Problem]:
     twice = [(f"{key}.outputs", name) for name in _repeated(outputs)]
     twice += [(f"{key}.export.parameter_names", name) for name in _repeated(parameters)]
     problems += [Problem(place, f"'{name}' is listed more than once.") for place, name in twice]
+    # In an ONNX graph a name stands for one value.
     shared = sorted({*outputs} & {*(model.inputs or {})})
     return problems + [
         Problem(f"{key}.outputs", f"'{name}' is the name of an input as well.") for name in shared
@@ -210,6 +216,7 @@ def _axes(key: str, model: ModelSpec) -> list[Problem]:
 
 
 def _axis(place: str, axis: int, tensor: InputSpec | None) -> list[Problem]:
+    # Nobody knows the rank of an output yet: a negative axis could not be counted from its end.
     if axis < 0:
         message = f"axis {axis} is negative; count from 0."
     elif tensor is not None and axis >= len(tensor.shape):
@@ -281,6 +288,7 @@ def _case_input(
         rank = f"has {len(change.shape)} dimensions; the input has {len(declared.shape)}."
         return [Problem(place, f"the shape {change.shape} {rank}")]
     try:
+        # The worker will do the same: a change that fits no input is told before any worker starts.
         change.on(declared)
     except ValidationError as error:
         return [Problem(place, f"{error.errors()[0]['msg'].removeprefix('Value error, ')}.")]

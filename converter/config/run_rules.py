@@ -22,6 +22,7 @@ def check(spec: BatchSpec) -> list[Problem]:
 
 
 def _baseline(stated: str | None) -> list[Problem]:
+    # `latest` may lead to nothing: a first run has no baseline, and that is no error.
     if stated is None or stated == LATEST or Path(stated).exists():
         return []
     hint = "Name a run directory or a manifest, or write baseline=latest."
@@ -38,6 +39,8 @@ def _command(key: str, command: Command) -> list[Problem]:
         return [Problem(key, f"{error} in '{command}'.", "Write it as a list: [PROGRAM, WORD].")]
     if not line:
         return [Problem(key, "names no program.")]
+    # Looked up as it will be when it is called: trust is about the file that runs, not about its
+    # name.
     program = shutil.which(line[0])
     if program is None:
         return [Problem(key, f"there is no program '{line[0]}'.", "Give its path.")]

@@ -44,6 +44,7 @@ def read(directory: Path) -> Saved:
         ConfigError: there is none, it cannot be read, or its values do not resolve any more.
     """
     folder = directory / FOLDER
+    # It was written last (`Point.claim`): where it is, the others are.
     if not (folder / "hydra.yaml").is_file():
         message = f"{directory} holds no run that has begun."
         raise ConfigError(Problem("resume", message, "Delete the folder and start again."))
@@ -60,6 +61,7 @@ def read(directory: Path) -> Saved:
         hint = "Start again in a new folder."
         raise ConfigError(Problem(str(folder), f"cannot be read: {reason}.", hint)) from error
     _rename(composed)
+    # Not `set_config`, which asserts Hydra's own types (1.3): what was saved is a plain mapping.
     HydraConfig.instance().cfg = cast(Any, composed)  # for ${hydra:...}
     return Saved(
         config=resolution.resolve(composed, without="hydra"),

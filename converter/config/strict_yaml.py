@@ -26,6 +26,7 @@ MAX_ALIASED_NODES = 10_000
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # What files held when they were read: each point of a sweep reads all of them anew.
 _READ: dict[tuple[Path, str, bytes], Any] = {}
+# What YAML 1.1 reads in silence: 012 is 10, 1:30 is 90, 1e400 is infinity.
 _OCTAL = re.compile(r"[-+]?0[0-9_]+")
 _SEXAGESIMAL = re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?")
 _EXPONENT = re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+")
@@ -38,6 +39,7 @@ def check(data: bytes, name: str) -> None:
         ConfigError: all problems up to the first that stops the parser, each with file:line.
     """
     scan = _Scan(name)
+    # By itself: a NUL is valid UTF-8, and decoding would let it pass.
     if b"\0" in data:
         raise ConfigError(Problem(name, "contains a NUL byte; a text file is expected"))
     try:
@@ -108,6 +110,7 @@ class _Scan:
     def _node(self, nodes: int, anchor: str | None) -> None:
         """A node is complete: count it into its parent."""
         if anchor:
+            # Only now that it is complete: an alias inside of its own anchor finds no size.
             self.sizes[anchor] = nodes
         if self.stack:
             self.stack[-1].nodes += nodes
@@ -147,9 +150,12 @@ class _Scan:
     def _alias(self, event: yaml.AliasEvent) -> None:
         self._root(event)
         size = self.sizes.get(event.anchor or "")
+        # Also an alias inside of its own anchor, which would never come to an end.
         if size is None:
             self._refuse(event, f"the alias *{event.anchor} has no complete anchor before it")
             size = 1
+        # Counted with all that the anchor's own aliases add, so that nested ones multiply here as
+        # well.
         self.added += size
         if self.added > MAX_ALIASED_NODES:
             limit = f"the limit of {MAX_ALIASED_NODES} nodes"
@@ -185,7 +191,9 @@ def install() -> None:
     class StrictConfigSource(FileConfigSource):
         def load_config(self, config_path: str) -> ConfigResult:
             path = Path(self.path, self._normalize_file_name(config_path))
+            # One that is not there is Hydra's to tell: it lists what there is.
             data = path.read_bytes() if path.is_file() else b""
+            # With the content: a file may be edited between two points of a sweep.
             key = path, self.provider, data
             if key in _READ:
                 # Hydra takes the defaults list out of what it was given.

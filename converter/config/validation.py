@@ -61,6 +61,7 @@ def parse(config: Mapping[str, Any], *, sweep: bool = False) -> BatchSpec:
         model = _typed(ModelSpec, entry, ("models", name), problems)
         if model is not None:
             models[name] = model
+    # Without a second validation: each model has had its own.
     spec = spec.model_copy(update={"models": models})
     untyped = set(entries) - set(models)
     problems += rules.check(spec, sweep=sweep, refused_keys=refused, refused_models=untyped)
@@ -116,6 +117,8 @@ def check_names(names: Iterable[str]) -> list[Problem]:
     seen: dict[str, str] = {}
     for name in names:
         shown = wording.found(name)
+        # File systems of macOS and Windows take such names for one: the second model would
+        # overwrite the first one's folder.
         folded = unicodedata.normalize("NFKC", name).casefold()
         if folded in seen:
             message = f"the names {wording.found(seen[folded])} and {shown} differ only in case or"
@@ -132,6 +135,7 @@ def _run_level(config: dict[str, Any], problems: list[Problem]) -> tuple[BatchSp
     spec = _typed(BatchSpec, config, (), problems)
     if spec is not None:
         return spec, set()
+    # By the first part of the key: what is wrong inside of a group costs the whole group.
     refused = {problem.key.split(".")[0] for problem in problems[before:]}
     rest = {key: value for key, value in config.items() if key not in refused}
     # What is found again was told already: a list of its own takes it.
@@ -172,6 +176,7 @@ def _place(error: ErrorDetails, value: Any) -> tuple[Any, ...]:
         here = value if isinstance(value, dict) else dict(enumerate(_items(value)))
         if part in here:
             value = here[part]
+        # A missing key is in no value, and is part of the place all the same.
         elif not (error["type"] == "missing" and index == last):
             continue
         place.append(part)
@@ -195,8 +200,10 @@ def _problem(
         return Problem(key, "unknown key.", hint)
     if error["type"] == "missing":
         return Problem(key, f"is missing; expected {wording.expected(annotation)}.")
+    # Raised by our own validators: the words are ours already.
     if error["type"] == "value_error":
         return Problem(key, f"{error['ctx']['error']}.")
+    # So pydantic marks a key that is wrong, in place of a key below it.
     if error["loc"][-1] == "[key]":
         return Problem(key, f"found the key {wording.found(place[-1])}; expected a whole number.")
     hint = ""

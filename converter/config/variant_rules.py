@@ -30,6 +30,7 @@ def stated(spec: BatchSpec) -> Iterator[tuple[tuple[str, ...], VariantSpec]]:
         if model.variants is None:
             continue
         for name, variant in variants.stated(spec, model).items():
+            # A name of a list that the run states as well was given with the run's own key.
             if not isinstance(model.variants, list) or name not in spec.variant:
                 yield ("models", model_name, "variants", name), variant
 

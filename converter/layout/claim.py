@@ -28,6 +28,8 @@ def refuse_used(directory: Path, key: str) -> None:
     """
     if not directory.is_dir():
         return
+    # First, since a run that is going has left its traces as well, and to wait is the better
+    # advice.
     if (holder := held_by(directory)) is not None:
         raise RunError(
             f"{directory}: held by another run ({holder}). Wait for it, or choose {key}."
@@ -58,6 +60,7 @@ def held_by(directory: Path) -> str | None:
                 # Shared: several may look at once, and none takes another for the holder.
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
+                # Empty for a moment: the holder takes the lock and then writes who it is.
                 return " ".join(lock.read().split()) or "unknown"
     except FileNotFoundError:
         pass
@@ -77,6 +80,7 @@ def create(directory: Path, *, chosen: bool) -> Path:
     """
     try:
         if chosen:
+            # The folder may be there and be empty; `refuse_used` has looked, and the lock decides.
             directory.mkdir(parents=True, exist_ok=True)
             return directory
         directory.parent.mkdir(parents=True, exist_ok=True)

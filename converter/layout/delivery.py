@@ -75,6 +75,7 @@ def publish(job: Job, result: JobResult, directory: Path) -> JobResult:
         OSError: a file is missing, is no plain file, is not what the worker hashed, or a
             symbolic link is at its final name. Nothing is left under a final name.
     """
+    # An `ok` without a file is a bug of the worker or of an executor: it must not become a row.
     if not result.files:
         raise FileNotFoundError(errno.ENOENT, "the job reported ok without a file", job.label)
     folder, staging = Path(job.model_dir), Path(job.staging_dir)
@@ -99,6 +100,7 @@ def _check(path: Path, recorded: FileInfo) -> None:
     status = path.lstat()
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "the job left something that is not a plain file", str(path))
+    # Hashed again by the parent: `ok` counts only where the file on the disk is what was verified.
     if (status.st_size, files.sha256(path)) != (recorded.bytes, recorded.sha256):
         raise OSError(
             errno.EIO, "checksum mismatch: it is not the file that the job wrote", str(path)
@@ -114,6 +116,7 @@ def _move(staging: Path, folder: Path, names: list[str]) -> None:
         # The worker has forced the content to the disk; the new names are in the folder.
         files.fsync(folder)
     except OSError:
+        # A part of an artifact under a final name would look like a result.
         for path in moved:
             path.unlink(missing_ok=True)
         raise
@@ -122,6 +125,7 @@ def _move(staging: Path, folder: Path, names: list[str]) -> None:
 def unpublish(job: Job, result: JobResult) -> None:
     """Remove a published artifact whose row could not be recorded."""
     for part in result.files:
+        # Names only: the paths of the record are the job's own word, and the folder is known.
         (Path(job.model_dir) / Path(part.path).name).unlink(missing_ok=True)
 
 

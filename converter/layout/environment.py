@@ -36,6 +36,8 @@ def cores() -> int:
     """Cores that this process may use: its affinity, and the quota of its cgroup."""
     # macOS tells no affinity.
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    # A container of half a machine sees all cores and is stopped beyond its quota: `os.cpu_count`
+    # would start too many workers. Rounded down, for a thread too many is stopped in each period.
     quota = _cpu_quota()
     return max(1, min(allowed or 1, int(quota) if quota is not None else allowed or 1))
 
@@ -104,6 +106,7 @@ def _gpus() -> list[Gpu]:
         # From the right: a name may hold commas.
         parts = [part.strip() for part in line.rsplit(",", 2)]
         if len(parts) == 3:
+            # nvidia-smi counts in MiB, and has words where a device does not tell.
             mib = int(parts[1]) if parts[1].isdigit() else None
             memory = mib << 20 if mib is not None else None
             gpus.append(Gpu(name=parts[0], memory_bytes=memory, driver=parts[2]))
@@ -127,9 +130,11 @@ def _cgroup_folders(controller: str) -> list[Path]:
     """
     for line in _cgroup_lines():
         _, controllers, path = line.split(":", 2)
+        # Version 2 has the one line `0::PATH`: no controllers, which split into one empty name.
         if controller in controllers.split(","):
             root = _CGROUP / controller
             own = root / path.lstrip("/")
+            # The limit of every group above holds as well.
             above = [folder for folder in own.parents if folder.is_relative_to(root)]
             return [own, *above]
     return []
@@ -157,9 +162,11 @@ def _cpu_quota() -> float | None:
             quota, period = (folder / "cpu.max").read_text().split()
         except (OSError, ValueError):
             continue
+        # `max` stands there where there is no limit.
         if quota.isdigit():
             quotas.append(int(quota) / int(period))
     for folder in _cgroup_folders("cpu"):
+        # Version 1 has -1 for no limit, which `_number` takes for no number.
         quota_us = _number(folder / "cpu.cfs_quota_us")
         period_us = _number(folder / "cpu.cfs_period_us")
         if quota_us and period_us:

@@ -16,6 +16,8 @@ LOCK = ".holder"
 _STEP_S = 0.1
 
 
+# Each point of a sweep asks again: a second descriptor of this process would be refused by the
+# first one.
 @functools.cache
 def hold(folder: Path) -> int:
     """Keep a folder to this process until it ends: the points of a sweep share it.

@@ -10,6 +10,7 @@ from pathlib import Path
 def sha256(path: Path) -> str:
     """SHA-256 of a file, in hex."""
     with path.open("rb") as file:
+        # Piece by piece, so that gigabytes of weights are never in memory.
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -59,6 +59,7 @@ class Interrupts:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None:  # the supervisors notice, and end all below them
+            # By the signal itself, so that a shell sees what ended the process.
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         self.received = signal.Signals(number)

@@ -19,6 +19,7 @@ LIBRARIES = {
 """The libraries whose models are offered, with the arguments of their builders that are known to
 load weights. A worker refuses whatever else turns out to load some."""
 
+# Debian's Python installs into `dist-packages`.
 _INSTALLED = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
 
 
@@ -30,6 +31,7 @@ def is_library(path: str | os.PathLike[str]) -> bool:
 
 def is_standard(path: str | os.PathLike[str]) -> bool:
     """Does a file belong to the standard library?"""
+    # `site-packages` lies inside of the standard library's folder.
     place = os.fspath(path)
     return place.startswith(_standard()) and not any(name in place for name in _INSTALLED)
 

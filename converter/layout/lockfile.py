@@ -60,6 +60,7 @@ def _take(descriptor: int, refusal: Callable[[str], str]) -> None:
         # Not lockf: a POSIX lock goes as soon as the process closes any descriptor of the file.
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
+        # The holder writes once it has the lock: for a moment there is nothing to read.
         holder = os.pread(descriptor, 256, 0).decode(errors="replace").strip()
         raise HeldError(refusal(holder or "another process")) from None
     text = f"process {os.getpid()} on {socket.gethostname()} since {datetime.now(UTC):%F %T}Z\n"

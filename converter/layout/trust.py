@@ -24,6 +24,7 @@ BUILT_IN = ("registry", "torchvision.models", "torchvision.ops", "timm.models", 
 def parse(text: str, cwd: Path) -> list[str]:
     """The entries of ``CONVERTER_TRUST``: module names, and folders made absolute."""
     entries = [entry.strip() for entry in text.split(os.pathsep)]
+    # An empty entry is none: as a path it would be the working directory.
     return [_absolute(entry, cwd) if _is_folder(entry) else entry for entry in entries if entry]
 
 
@@ -39,6 +40,7 @@ def is_built_in(name: str) -> bool:
 
 def folders(trust: Sequence[str]) -> list[Path]:
     """The listed folders, with symbolic links resolved."""
+    # Both sides are resolved: a listed folder may be a link itself, and a link in it may lead out.
     return [Path(entry).resolve() for entry in trust if _is_folder(entry)]
 
 

@@ -24,6 +24,8 @@ _TELLING = {
 }
 # Not the model's fault, and to be mended before anything else is.
 _SURROUNDINGS = {Code.MEM_LIMIT, Code.IO, Code.STDIN}
+# In the hint of a failure for which a worker has found that PyTorch's fast path of attention is the
+# cause: no other failure tells as much.
 _CURE = "set_fastpath_enabled"
 _MAX = 200
 

@@ -26,6 +26,7 @@ class ExitCode(IntEnum):
     CONFIG = 2
     RUN_FAILED = 3
     REGRESSION = 4
+    # 128 and the number of the signal, as a shell has it.
     INTERRUPTED = 130
     TERMINATED = 143
 
@@ -96,6 +97,7 @@ class Problem:
 
     def __str__(self) -> str:
         text = f"{self.key}: {self.message}" if self.key else self.message
+        # Messages of libraries end as they like, and a hint follows behind the full stop.
         if not text.endswith((".", "!", "?", ":", ";", "…")):
             text += "."
         return f"{text} {self.hint}".rstrip()

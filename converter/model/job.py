@@ -114,6 +114,7 @@ class Job(Frozen):
     dynamic_axes: dict[str, dict[int, str]] = Field(default_factory=dict)
     opset: int | None
     training: Training = "eval"
+    # What was asked for, which the row shows. `exporters` is what will run.
     exporter: str = "auto"
     exporters: list[str]
     exporter_options: dict[str, dict[str, Any]] = Field(default_factory=dict)
@@ -282,6 +283,7 @@ class CheckRecord(Frozen):
     @classmethod
     def of(cls, stages: Mapping[StageName, StageRecord]) -> CheckRecord:
         """What the stage `check` came to."""
+        # A job that failed before this stage has no verdict: `failed` would blame the file.
         came_to = stages["check"].status if "check" in stages else "not_run"
         if came_to not in ("ok", "failed"):
             return cls()

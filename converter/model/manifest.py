@@ -266,6 +266,7 @@ def request_of(job: Job, result: JobResult | None = None) -> Request:
 
 def _weights_of(job: Job, result: JobResult | None) -> WeightsInfo:
     sha256 = result.weights_sha256 if result else None
+    # A checkpoint first: it may be loaded into a script, which has weights of its own as well.
     if isinstance(job.weights, Checkpoint):
         return WeightsInfo(kind="checkpoint", path=job.weights.checkpoint, sha256=sha256)
     if job.source.kind in ("torchscript", "exported_program", "onnx"):
@@ -328,6 +329,7 @@ def write_atomic(path: Path, text: str) -> None:
         OSError: the folder is not writable or the disk is full; ``path`` is as it was.
     """
     # In the same folder: a rename works within one file system only.
+    # The dot lets `resume` find and remove what a kill leaves.
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
@@ -336,6 +338,8 @@ def write_atomic(path: Path, text: str) -> None:
             os.fsync(file.fileno())
         # mkstemp makes files that only their owner can read.
         os.chmod(temporary, 0o644)
+        # The folder is not forced to the disk: after a power cut the name may have the old text,
+        # which is whole as well.
         os.replace(temporary, path)
     finally:
         Path(temporary).unlink(missing_ok=True)  # gone already where the rename succeeded
@@ -348,6 +352,8 @@ def write(manifest: Manifest, directory: Path) -> None:
 
 def dump(model: Frozen) -> str:
     """Indented JSON with a final newline; the order of fields is that of the types."""
+    # Names and messages as they are read. No lone surrogate is left in them, which UTF-8 cannot
+    # hold: `PlainText` has replaced it.
     return json.dumps(model.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
 
 
@@ -359,6 +365,7 @@ def read(path: Path) -> Manifest:
 
 def with_partial_results(found: Manifest, directory: Path) -> Manifest:
     """A manifest with the models that its run had finished when it was killed."""
+    # A run that came to its end wrote its manifest last: nothing in `results.jsonl` is newer.
     if found.run.finished_at is not None:
         return found
     done = {row.label: row for model in last_rows(directory).values() for row in model.rows}
@@ -371,14 +378,18 @@ def last_rows(directory: Path) -> dict[str, ModelRecord]:
     """The last record of each model in ``results.jsonl``; a torn line is none."""
     rows = {}
     try:
+        # Bytes: as text, `splitlines` would also divide at a U+2028 within a line.
         lines = (directory / RESULTS).read_bytes().splitlines()
     except FileNotFoundError:
         return {}
     for line in lines:
         try:
+            # A kill while a line was written leaves half of it. `resume` writes the file anew
+            # before it appends, so that no line is ever joined to a torn one.
             row = ModelRecord.model_validate_json(version_1.model(line))
         except ValidationError:
             continue
+        # Later lines win: phase 2 appends a model again, with its latency.
         rows[row.name] = row
     return rows
 
@@ -395,6 +406,8 @@ def read_result(path: Path) -> JobResult:
 
 def append_result(directory: Path, row: ModelRecord) -> None:
     """Append one finished row to ``results.jsonl`` and force it to the disk."""
+    # One line for each record, so that a reader of a file that is still written can use all but the
+    # last.
     data = memoryview(row.model_dump_json().encode() + b"\n")
     descriptor = os.open(directory / RESULTS, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     try:

@@ -24,6 +24,7 @@ def plain(text: str, instead: str = "\N{REPLACEMENT CHARACTER}") -> str:
 
     Newlines and tabs stay, and so do spaces of every kind.
     """
+    # A carriage return by itself is replaced below: a terminal would write over the line with it.
     text = _ESCAPES.sub("", text).replace("\r\n", "\n")
     return text if text.isprintable() else "".join(c if _shows(c) else instead for c in text)
 

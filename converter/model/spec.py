@@ -59,6 +59,7 @@ class Source(Frozen):
 
     @model_validator(mode="after")
     def _one_kind(self) -> Source:
+        # `name` is no kind of its own: it goes with `file`.
         kinds = [kind for kind in SOURCE_KINDS if getattr(self, kind) is not None]
         if len(kinds) != 1:
             raise ValueError(
@@ -86,6 +87,7 @@ class Checkpoint(Frozen):
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
 
 
+# The keys that each fill reads. Any other is refused, since it would be ignored in silence.
 _USED: dict[Fill, set[str]] = {"normal": set(), "constant": {"value"}, "file": {"path"}}
 _USED |= {"uniform": {"low", "high"}, "integers": {"low", "high"}}
 
@@ -131,6 +133,7 @@ class InputSpec(Frozen):
             raise ValueError("fill constant needs 'value'")
         if self.filling == "file" and self.path is None:
             raise ValueError("fill file needs 'path', a .npy file")
+        # A boolean is drawn from two values: bounds would say nothing.
         used = _USED[self.filling] - ({"low", "high"} if self.dtype == "bool" else set())
         for key in ("low", "high", "value", "path"):
             if getattr(self, key) is not None and key not in used:
@@ -154,6 +157,8 @@ class CaseInput(Frozen):
         """The declared input with this change; another fill keeps only what it has a use for."""
         stated = self.model_dump(exclude_none=True)
         fill = declared.filling
+        # Something is stated that the declared fill has no use for, so that another fill is meant:
+        # what was stated decides which, as it does for an input.
         if stated.keys() - {"shape", *_USED[fill]}:
             alone = {"shape": declared.shape, "dtype": declared.dtype, **stated}
             fill = InputSpec.model_validate(alone).filling

@@ -57,6 +57,7 @@ class Verified(Frozen):
     @classmethod
     def of(cls, domain: Domain) -> Verified:
         return cls(
+            # The traced size is verified too, as the example itself.
             sizes={item.symbol: sorted({item.traced, *item.sizes}) for item in domain.symbols},
             values={
                 item.name: Values(low=item.low, high=item.high, patterns=item.patterns)

@@ -23,12 +23,16 @@ def manifest(text: bytes) -> bytes:
 def model(text: bytes) -> bytes:
     """A line of ``results.jsonl`` as this version reads it."""
     found = _mapping(text)
+    # A line has no version of its own: a list of artifacts is what version 2 added. A torn line has
+    # neither, and is left to whoever validates it.
     return text if "artifacts" in found or "request" not in found else _text(_model(found))
 
 
 def result(text: bytes) -> bytes:
     """A ``result.json`` as this version reads it."""
     found = _mapping(text)
+    # In version 1 `artifact` is the record of the file, or null; in version 2 the id of the
+    # artifact.
     return text if isinstance(found.get("artifact", ""), str) else _text(_artifact(found))
 
 
@@ -61,6 +65,7 @@ def _artifact(record: dict[str, Any]) -> dict[str, Any]:
     rest = {key: value for key, value in record.items() if key != "artifact"}
     held = record.get("artifact")
     checked = _held(_held(record, "stages"), "check").get("status")
+    # Version 1 had no record of the check: the stage tells what it came to.
     if checked in ("ok", "failed"):
         rest["check"] = {"status": "passed" if checked == "ok" else "failed"}
     verify = _held(rest, "verify")

@@ -34,6 +34,7 @@ def near(name: str, known: Iterable[str], most: int = 3) -> list[str]:
     """The known names that somebody who wrote ``name`` may have meant, best first."""
     written = name.casefold()
     lowered = {word.casefold(): word for word in known}
+    # 0.6 is difflib's own default.
     close = difflib.get_close_matches(written, lowered, n=most, cutoff=0.6)
     # Too much begins with one or two letters.
     begun = [word for word in lowered if len(written) > 2 and word.startswith(written)]
@@ -127,6 +128,7 @@ def _bounded(annotation: Any, metadata: list[Any]) -> str:
         for name in ("ge", "gt", "le", "lt", "min_length", "pattern"):
             if getattr(item, name, None) is not None:
                 bounds[name] = getattr(item, name)
+    # Of whole numbers "below 4294967296" is "up to 4294967295".
     if "lt" in bounds and annotation is int:
         bounds["le"] = bounds["lt"] - 1
     if "ge" in bounds and "le" in bounds:

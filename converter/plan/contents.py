@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple, TypeVar
 from converter.layout import files
 
 # The entry `location` of a tensor's external data, as protobuf writes it: key, then value.
+# 0x0a: field 1 of a StringStringEntryProto (the key), 0x08: its length; 0x12: field 2 (the value).
 _LOCATION = re.compile(rb"\x0a\x08location\x12")
 # File systems stamp times in ticks of up to 10 ms: what was changed within this time before it was
 # read may change once more without a new time.
@@ -58,6 +59,7 @@ class Contents:
 
     def names(self, folder: str) -> Mapping[str, Entry]:
         """What a folder holds, sorted; empty where there is none."""
+        # Folders count as well: a file that is new in one may be what an import finds from now on.
         return self._once(folder, "names", _names, _NONE)
 
     def rest(self, what: Literal["imports", "names"], paths: Iterable[str]) -> bool:
@@ -79,6 +81,8 @@ class Contents:
                 found = read(path) if mark is not None else without
             except (OSError, ValueError):  # a ValueError: a file that shrinks while it is mapped
                 mark = None
+            # `mark[-1]` is the time of the change, which only the kernel sets; `cp -p` and `touch`
+            # set the other.
             settled = mark is None or now - mark[-1] > _TICK_NS
             seen = self._seen[path, what] = _Seen(mark, settled, found)
         return seen.found  # type: ignore[return-value]  # read for the same `what`
@@ -104,7 +108,11 @@ def _sha256(path: str) -> str:
 def _names(folder: str) -> Mapping[str, Entry]:
     found: dict[str, Entry] = {}
     with os.scandir(folder) as entries:
+        # A file system lists in any order. Of two files with one name in the key the first one
+        # keeps it (`sources._Code._add`), so that the order decides what a key looks like.
         for entry in sorted(entries, key=lambda entry: entry.name):
+            # `is_dir` follows links, which the key does too; a link is told apart so that a cycle
+            # can be seen.
             if entry.is_dir():
                 found[entry.name] = "link" if entry.is_symlink() else "folder"
             elif entry.is_file():
@@ -125,12 +133,15 @@ def _imports(path: str) -> tuple[tuple[int, str], ...]:
             found |= {(0, alias.name): None for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             base = f"{node.module}." if node.module else ""
+            # The name may be a module of its own or something inside of one: `Modules.locate` takes
+            # both.
             found |= {(node.level, f"{base}{alias.name}"): None for alias in node.names}
     return tuple(found)
 
 
 def _locations(path: str) -> tuple[str, ...]:
     """Read without onnx, which the parent must not import."""
+    # mmap refuses an empty file.
     if os.path.getsize(path) == 0:
         return ()
     found = set()
@@ -152,4 +163,5 @@ def _varint(data: bytes) -> tuple[int, int]:
         value |= (byte & 0x7F) << (7 * index)
         if byte < 0x80:
             return value, index + 1
+    # No end within ten bytes: what looked like an entry was chance, among the weights.
     return 0, len(data)

@@ -10,6 +10,8 @@ class Installed:
     """Looks at what is installed once, and only when it is asked for a name."""
 
     def __init__(self) -> None:
+        # Several distributions may provide one name: a namespace package, `onnxruntime` and its GPU
+        # build.
         self._known: dict[str, dict[str, str]] = {}
 
     def of(self, top: str) -> dict[str, str]:

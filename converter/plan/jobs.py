@@ -58,6 +58,7 @@ def build(spec: BatchSpec, *, run_dir: Path, cwd: Path, trust: list[str]) -> Pla
     plan = Plan([], [], list(models))
     for name, model in models.items():
         job = resolver.job(name, model)
+        # The job is made in any case: a skipped row shows what was asked for.
         reason = request.outside(model, job.opset) or request.unreachable(spec, model)
         if reason is None:
             plan.jobs.append(job)
@@ -109,9 +110,12 @@ class _Resolver:
             dynamic_axes=name_axes(model.dynamic_axes),
             opset=opset,
             training=model.training or spec.training,
+            # An ONNX source has an exporter of its own; what the run chose is for PyTorch models.
             exporter=exporters[0] if source.kind == "onnx" else chosen,
+            # Where none can do the opset the row is skipped, and names what was asked for.
             exporters=able or exporters,
             exporter_options=self._exporter_options(able or exporters),
+            # No options where none is used: else a change of an unused preset would change the key.
             simplifier=spec.simplifier.name if simplify else None,
             simplifier_options=self._simplifier_options() if simplify else {},
             device=model.device or spec.device,
@@ -159,6 +163,7 @@ class _Resolver:
             for key in shared
             if key in verify.model_fields_set and getattr(verify, key) is not None
         }
+        # Only what was written in the model: a default of its own would hide what the run says.
         inherited = {key: getattr(self.spec.verify, key) for key in shared}
         cases = [
             case.model_copy(
@@ -186,6 +191,8 @@ def name_axes(axes: DynamicAxes) -> dict[str, dict[int, str]]:
 
 def threads(workers: int | str) -> int:
     """Intra-op threads of each job: the cores are shared by the workers."""
+    # More threads than cores spin against each other, ONNX Runtime's (1.31) and OpenMP's: one
+    # worker with two threads on a busy machine burned four times the CPU of a single thread.
     cores = environment.cores()
     return max(1, cores // (cores if isinstance(workers, str) else workers))
 

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from converter.layout.libraries import is_library
 from converter.plan.contents import Contents
 
+# A compiled module counts by its bytes. Its imports cannot be read.
 CODE = (".py", *EXTENSION_SUFFIXES)
 Place = tuple[str, str]
 """A file, and the folder that Python imports it from."""
@@ -51,6 +52,7 @@ class Modules:
         """
         asked = tuple(first), tuple(roots), only
         known = self._known.get(asked)
+        # Both have to rest: a new file in a folder may be what an import finds now.
         if known is None or not self._rests(known):
             search = _Search(self._contents, self._editable, asked[1], only)
             known = self._known[asked] = search.follow(first)
@@ -70,6 +72,7 @@ class Modules:
         while waiting:
             place = waiting.pop()
             names = self._contents.names(place)
+            # The marker of a virtual environment, whatever its name is.
             if "pyvenv.cfg" in names and place != folder:
                 continue
             for name, kind in names.items():
@@ -109,12 +112,15 @@ class _Search:
             found[path] = root
             for level, name in self.contents.imports(path) if path.endswith(".py") else ():
                 if level == 0:
+                    # An installed registry lies among all libraries, and its folder must not be a
+                    # root for those.
                     near = self.only in (None, name.partition(".")[0])
                     waiting += self.locate(name, self.roots if near else ()) or self._elsewhere(
                         name
                     )
                 # Python refuses a relative import that leaves the root, too.
                 elif level <= path.count(os.sep) - root.rstrip(os.sep).count(os.sep):
+                    # One dot is the file's own folder: each takes a part off the end of the path.
                     beside = self.locate(name, (path.rsplit(os.sep, level)[0],))
                     waiting += [(near_path, root) for near_path, _ in beside]
         return Imports(tuple(found.items()), frozenset(self.libraries), tuple(self.folders))
@@ -152,6 +158,9 @@ class _Search:
             names = self._names(place)
             folder = os.path.join(place, part)
             is_folder = names.get(part) in ("folder", "link")
+            # As Python's finder has it: a package before a module of that name. A folder without
+            # `__init__.py` is a namespace package, in which nothing runs: the search goes on inside
+            # of it.
             if is_folder and self._names(folder).get("__init__.py") == "file":
                 found.append((os.path.join(folder, "__init__.py"), root))
             elif names.get(f"{part}.py") == "file":
@@ -185,6 +194,7 @@ def _find_editable(top: str) -> list[str]:
     places = [*(spec.submodule_search_locations or ())]
     if not places and spec.has_location and spec.origin is not None:
         places = [spec.origin]
+    # What lies directly on the path was found among the roots already.
     on_path = {os.path.abspath(entry) for entry in sys.path}
     return [
         place

@@ -34,6 +34,7 @@ def span(exporter: str, torch: tuple[int, int] | None = None) -> tuple[int, int]
     """
     plugin = loader.found("exporters").get(exporter)
     stated = plugin.load().OPSETS if plugin is not None else ()
+    # Tuples, since as text 2.10 would sort before 2.9.
     rows = [row for row in stated if torch is None or row[0] <= torch]
     return rows[-1][1:] if rows else (LOWEST, HIGHEST)
 

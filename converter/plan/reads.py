@@ -26,11 +26,14 @@ def judge(key: JobKey, read: Sequence[str]) -> tuple[list[str], str | None]:
     names = {path: own.get(os.path.realpath(path)) for path in read}
     missing = [path for path, name in names.items() if name is None]
     data = [path for path, name in names.items() if name and name.startswith("kwargs.")]
+    # Code that the key covers is no news to anybody; data that was read is, since a builder chose
+    # it.
     data = [path for path in data if not path.endswith(CODE)]
     return [_short(path) for path in (missing + data)[:_MOST]], _problem(key, missing)
 
 
 def _problem(key: JobKey, missing: Sequence[str]) -> str | None:
+    # Before the list of files: nothing that was read can be told to be covered or not.
     if key.incomplete is not None:
         return f"{key.incomplete}, too many for the key: name the files that are read"
     data = [path for path in missing if not path.endswith(CODE)]

@@ -27,6 +27,7 @@ def opset_of(spec: BatchSpec, model: ModelSpec) -> int | None:
     """The opset asked for; ``None``: a file that is ONNX already keeps its own."""
     if isinstance(model.opset, int):
         return model.opset
+    # The run's opset is for exports: a file is converted only where its model pins one.
     return None if _is_onnx(model) else spec.opset
 
 
@@ -35,6 +36,7 @@ def exporters_of(spec: BatchSpec, model: ModelSpec) -> list[str]:
     if _is_onnx(model):
         return exporters("onnx")
     name = model.exporter or spec.exporter.name
+    # `auto` is no exporter but the order of the configuration.
     return list(spec.exporter.order) if name == "auto" else [name]
 
 

@@ -41,6 +41,7 @@ def unmatched(patterns: Iterable[str], names: Iterable[str]) -> list[Problem]:
             wording.did_you_mean(pattern.replace("*", ""), known),
         )
         for pattern in patterns
+        # `fnmatch` folds case on some systems: a configuration would mean other models there.
         if not any(fnmatchcase(name, pattern) for name in known)
     ]
 
@@ -80,6 +81,7 @@ def with_defaults(model: ModelSpec) -> ModelSpec:
     merged = filled.model_copy(update=stated)
     if "dynamic_axes" in stated:
         return merged
+    # Inputs that replace the registry's may have other names, and its axes would be an error then.
     tensors = {*(merged.inputs or {}), *(merged.outputs or [])}
     axes = {name: axes for name, axes in merged.dynamic_axes.items() if name in tensors}
     return merged.model_copy(update={"dynamic_axes": axes})
@@ -98,6 +100,8 @@ def _included(include: list[str], exclude: list[str]) -> tuple[dict[str, str], l
         for source in matches:
             if any(fnmatchcase(source, other) for other in exclude):
                 continue
+            # The name becomes a folder, so that the library is left out of it; two of one name are
+            # refused.
             name = source.rsplit("/", 1)[-1]
             if found.setdefault(name, source) != source:
                 message = f"{found[name]} and {source} would both be named '{name}'."

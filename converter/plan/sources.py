@@ -63,6 +63,7 @@ def of(job: Job, contents: Contents, modules: Modules, known: Set[Path] | None =
     code.collect(job)
     data = dict(_data(job, contents))
     too_large = []
+    # One file too many leaves out the whole folder: half of it in the key would look like all.
     for key, folder in _named("kwargs", job.kwargs, os.path.isdir):
         inside = _inside(folder, contents)
         if inside is None:
@@ -133,6 +134,7 @@ def _inside(folder: str, contents: Contents) -> list[str] | None:
             if name.startswith((".", "__pycache__")):
                 continue
             (found if kind == "file" else waiting).append(os.path.join(below, name))
+        # Folders count too: a tree of empty ones would be walked to its end.
         if len(found) > MOST_FILES or len(seen) > MOST_FILES:
             return None
     return sorted(found)
@@ -158,6 +160,8 @@ class _Code:
             if entry.module.startswith(f"{registry.__name__}."):
                 root = str(registry.FOLDER.parent)
                 first = self._modules.locate(entry.module, root)[-1:]
+                # `registry` is part of the converter and may be installed among libraries: `only`
+                # keeps it from taking their code for its own.
                 self._follow(first, [root], only=registry.__name__)
             else:
                 self._installed(entry.module)
@@ -165,6 +169,7 @@ class _Code:
     def _target(self, target: str, roots: Sequence[str]) -> None:
         top = target.partition(".")[0]
         self.libraries.add(top)  # also where a folder of that name, but no package, is in a root
+        # As Python does it: the first folder of the path that has the name.
         root = _root_of(top, roots)
         if root is None:
             places = self._modules.editable(top)

@@ -20,6 +20,7 @@ def stated(spec: BatchSpec, model: ModelSpec) -> dict[str, VariantSpec]:
     """
     if model.variants is None:
         return dict(spec.variant)
+    # A list names variants and says nothing about them, so that the run's options stay.
     if isinstance(model.variants, list):
         return {name: spec.variant.get(name, VariantSpec()) for name in model.variants}
     return {
@@ -31,6 +32,7 @@ def stated(spec: BatchSpec, model: ModelSpec) -> dict[str, VariantSpec]:
 
 
 def _said(variant: VariantSpec) -> dict[str, object]:
+    # Only what was written: a default would overwrite what the run says of the same variant.
     return variant.model_dump(exclude_unset=True)
 
 
@@ -78,6 +80,8 @@ def jobs_of(job: Job) -> list[Derived]:
                 "parent": job.artifact,
                 "optional": variant.optional,
                 "cast_io": variant.cast_io,
+                # All variants are made from the model's own file: they do not follow from each
+                # other.
                 "variants": [],
                 # An expected failure is stated for the model's own file.
                 "expect": None,
@@ -87,6 +91,8 @@ def jobs_of(job: Job) -> list[Derived]:
                 ),
                 "plugin": variant.plugin,
                 "options": variant.options,
+                # A folder of its own: log, `job.json` and `result.json` have the same names for
+                # every artifact.
                 "model_dir": str(folder / variant.id),
                 "staging_dir": str(staging.parent / _STAGING / job.name / variant.id),
             }

@@ -41,6 +41,7 @@ _BROKEN = (
     ImportError, SyntaxError, AttributeError, TypeError, ValueError, NameError, LookupError,
     RuntimeError, OSError, ArithmeticError, SystemExit,
 )  # fmt: skip
+# What `load` looks for at once; the package of each kind says what it is for.
 _PARTS = {
     "exporters": ("SOURCES", "CAPTURE", "OPSETS", "NATIVE_OPSET", "unsuited", "export"),
     "simplifiers": ("simplify",),
@@ -84,6 +85,7 @@ class Plugin:
         """Its file, where it can be found without importing it."""
         if self.built_in:
             return _FOLDER / self.kind / f"{self.name}.py"
+        # Of a dotted name this imports the packages above it, and not the module.
         found = find_spec(self.module)
         return Path(found.origin) if found is not None and found.origin else None
 
@@ -98,6 +100,8 @@ class Plugin:
         except _BROKEN as error:
             why = f"{type(error).__name__}: {error}"
             raise self.broken(f"cannot be imported: {why}") from error
+        # Told now, by name: else the first job that uses the part would fail in the middle of a
+        # run.
         missing = [name for name in _PARTS.get(self.kind, ()) if not hasattr(found, name)]
         if missing:
             raise self.broken(f"has no {', '.join(missing)}")
@@ -133,6 +137,7 @@ def packages_of(plugin: Any) -> tuple[str, ...]:
     return packages
 
 
+# Once a process: `entry_points` reads the metadata of every installed distribution.
 @cache
 def found(kind: str) -> dict[str, Plugin]:
     """All plugins of a kind by their names, none imported.
@@ -154,6 +159,7 @@ def combined(kind: str, announced: Iterable[EntryPoint]) -> dict[str, Plugin]:
     Raises:
         ConfigError: two have one name.
     """
+    # Read from the folder: the parent knows a plugin without importing it.
     names = (module.name for module in iter_modules([str(_FOLDER / kind)]))
     plugins = {
         name: Plugin(kind, name, f"{_PACKAGE}.{kind}.{name}", BUILT_IN)

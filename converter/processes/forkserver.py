@@ -25,6 +25,8 @@ from converter.processes.preload import preload
 from converter.processes.supervisor import supervise
 
 _BOOT = (
+    # Code of `-c` and not a module of `-m`: the path must be ours before anything of ours is
+    # imported.
     "import json, sys; sys.path[:] = json.loads(sys.argv[2]); "
     "from converter.processes.forkserver import serve; serve(int(sys.argv[1]))"
 )
@@ -77,6 +79,8 @@ class ForkServer:
         Raises:
             ConnectionError: the server has ended.
         """
+        # A pair for each attempt: its other end closes when the supervisor ends, however it ends,
+        # and that is how a lost one is noticed.
         ours, theirs = socket.socketpair()
         assignment = Assignment(
             job, attempt, limits, entry, dict(os.environ), list(sys.path), os.getcwd()
@@ -85,6 +89,7 @@ class ForkServer:
             # Our copy of its end is closed below: it would hide that the supervisor has ended.
             connection = Connection(ours.detach())
             try:
+                # The bytes only carry the descriptor, which needs some data to go with (unix(7)).
                 socket.send_fds(self._socket, [b"fork"], [theirs.fileno()])
                 connection.send(assignment)
             except ConnectionError:
@@ -112,6 +117,7 @@ def serve(descriptor: int) -> None:
             if not descriptors:
                 return
             if os.fork() == 0:
+                # A supervisor that kept it would hide from the runner that the server has ended.
                 requests.close()
                 _in_supervisor(descriptors[0])
             os.close(descriptors[0])

@@ -29,6 +29,7 @@ class JobLog:
         flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | (os.O_APPEND if again else os.O_TRUNC)
         self._descriptor = os.open(path, flags, 0o644)
         self._room = HEAD_BYTES
+        # In memory, so that a job that prints without end costs the disk no more than the head.
         self._tail = bytearray()
         self._dropped = 0
         if again:
@@ -66,6 +67,7 @@ class JobLog:
         """The line that best says how the job ended: where it crashed, else what it said last."""
         text = self._tail[-TAIL_BYTES:].decode(errors="replace")
         if crash := _TRACEBACK_TOP.findall(text):
+            # The last one: what crashed before it did not end the job.
             return str(crash[-1])[:300]
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         return lines[-1][:300] if lines else ""

@@ -46,6 +46,8 @@ def main(job: Job, entry: str, messages: int, output: int, supervisor: int) -> N
 
 
 def _settle(output: int, supervisor: int) -> None:
+    # SIGKILL, where a supervisor gets SIGTERM: once the supervisor is gone, nobody is left to end a
+    # job that ignores SIGTERM.
     die_with_parent(signal.SIGKILL)
     if os.getppid() != supervisor:  # it ended before the kernel knew our wish
         os._exit(1)
@@ -57,6 +59,9 @@ def _settle(output: int, supervisor: int) -> None:
     os.dup2(output, 2)
     os.close(null)
     os.close(output)
+    # New objects: those of the server may hold text in their buffers, which a fork copies.
+    # `closefd=False`: a model that closes `sys.stdout` must not free the descriptor for another
+    # file.
     sys.stdin = io.TextIOWrapper(io.FileIO(0, closefd=False))
     sys.stdout, sys.stderr = _stream(1), _stream(2)
     # A fork inherits that the server ignores SIGINT and that the supervisor only notes SIGTERM.
@@ -98,4 +103,6 @@ def _leave(status: int) -> NoReturn:
             stream.flush()
         except (OSError, ValueError):  # the model closed it
             pass
+    # `sys.exit` takes any number, and `os._exit` raises for one beyond a C int. The kernel keeps
+    # eight bits in any case.
     os._exit(status & 0xFF)

@@ -68,6 +68,7 @@ def outcome(job: Job, limits: Limits, ending: ProcessExit) -> JobResult:
     stage = ending.stages[-1][0] if ending.stages else None
     where = f"in stage {stage}" if stage else "before its first stage"
     status: Status = "crashed"
+    # The limits first: what the supervisor killed for one has ended by a signal too.
     if ending.limit == "time":
         status, code = "timeout", Code.TIMEOUT
         message = f"timed out after {limits.timeout_s:g} s {where}"
@@ -101,6 +102,7 @@ def _in_full(
     error: ErrorRecord, attempts: Sequence[ExporterAttempt], last_words: str = ""
 ) -> ErrorRecord:
     """Add what differs from model to model, and must not be in the fingerprint."""
+    # An exporter that failed before may be the better clue: the one that crashed was only the next.
     said = [
         f"{attempt.exporter} had failed before: {attempt.code}: {attempt.message}"
         for attempt in attempts
@@ -128,6 +130,8 @@ def _attempts(
         or any(a.status == "ok" for a in done)
     ):
         return list(done)
+    # Exporters run in order and each that is done was reported, so that their number names the one
+    # at work.
     now = job.exporters[len(done)]
     return [*done, ExporterAttempt(exporter=now, status="failed", code=code, message=message)]
 
@@ -157,6 +161,8 @@ def _error(stage: StageName | None, code: Code, message: str, hint: str) -> Erro
 def _stages(job: Job, ending: ProcessExit) -> dict[StageName, StageRecord]:
     """Stages that were followed by another are ok, the last one entered failed."""
     records = manifest.not_run_stages(job.STAGES)
+    # A stage is reported when it begins: it ends where the next one begins, the last with the
+    # process.
     marks = [*ending.stages, (None, ending.ended_at)]
     for (stage, start), (_, end) in pairwise(marks):
         assert stage is not None
@@ -165,6 +171,7 @@ def _stages(job: Job, ending: ProcessExit) -> dict[StageName, StageRecord]:
         records[stage] = StageRecord(status="ok", seconds=round(end - start, 6))
     if ending.stages:
         last = ending.stages[-1][0]
+        # The peak is that of the whole job, and is shown where the job ended.
         records[last] = records[last].model_copy(
             update={"status": "failed", "peak_rss_bytes": ending.peak_bytes}
         )
@@ -193,6 +200,7 @@ def _cut_short(
     done = [item for item in news if isinstance(item, ExporterAttempt)]
     stage = entered[-1] if entered else None
     stages = manifest.not_run_stages(job.STAGES)
+    # No times: the supervisor took them, and is gone.
     stages |= {name: StageRecord(status="ok") for name in entered[:-1]}
     stages |= {name: StageRecord(status="failed") for name in entered[-1:]}
     return JobResult(
@@ -222,6 +230,8 @@ def io_failure(job: Job, error: OSError, base: JobResult | None = None) -> JobRe
         hint=hint,
         fingerprint=manifest.fingerprint("publish", Code.IO, type(error).__name__, message),
     )
+    # The file may have been verified: what is known of it stays in the row, which fails all the
+    # same.
     base = base or JobResult(
         name=job.name,
         artifact=job.artifact,
@@ -240,6 +250,7 @@ def input_changed(base: JobResult, paths: Sequence[Path]) -> JobResult:
     more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
     message = f"changed while the job ran: {named}{more}"
     if base.error is not None:
+        # The change may be the cause of that failure, or have nothing to do with it: both are told.
         message += f" (the job itself: {base.error.code}: {base.error.message})"
     error = ErrorRecord(
         stage="publish",

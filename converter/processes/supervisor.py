@@ -29,6 +29,7 @@ _POLL_MS = 50
 # Sampled over the whole tree: a resource limit counts each process alone, and RLIMIT_AS below 6 GB
 # stops the import of a CUDA build of torch.
 _MEMORY_EVERY_S = 0.1
+# What a pipe of Linux holds by default.
 _CHUNK = 1 << 16
 
 
@@ -110,16 +111,20 @@ class _Watch:
             last_words=self._log.last_words(),
         )
         result = self._result
+        # A job over its limit may still report a result in its grace time: the limit counts.
         if result is None or self._limit is not None:
             result = outcome(self._job, self._limits, ending)
         _send(self._events, {"result": result.model_dump(mode="json")})
 
     def _stop(self, signum: int, frame: FrameType | None) -> None:
+        # Only noted: a handler may interrupt any line, also in the middle of a message.
         self._stopping = True
 
     def _fork(self) -> None:
+        # Two pipes: what a model prints must not be taken for a message, however it looks.
         self._output, output = os.pipe()
         self._messages, messages = os.pipe()
+        # Asked before the fork: the child compares it with its parent, to see whether we are gone.
         supervisor = os.getpid()
         self._pid = os.fork()
         if self._pid == 0:
@@ -129,6 +134,7 @@ class _Watch:
             jobprocess.main(self._job, self._entry, messages, output, supervisor)
         os.close(output)
         os.close(messages)
+        # Monotonic: a clock that is set while a job runs must not end it.
         self._deadline = time.monotonic() + self._limits.timeout_s
         # Not the ends of its pipes: what the job has started may hold them open beyond its end.
         self._ended = os.pidfd_open(self._pid)
@@ -138,6 +144,8 @@ class _Watch:
             os.set_blocking(descriptor, False)
             self._poll.register(descriptor, select.POLLIN)
         self._poll.register(self._events.fileno(), select.POLLIN)  # only ever its end
+        # Where this supervisor is killed, the runner waits for that process to go before it looks
+        # for what it has left behind.
         _send(self._events, {"pid": self._pid})
 
     def _watch(self) -> tuple[int, int]:
@@ -153,6 +161,7 @@ class _Watch:
                 raise _Abandoned
             while (ended := os.wait4(-1, os.WNOHANG))[0]:  # also orphans that came to us
                 if ended[0] == self._pid:
+                    # KiB on Linux.
                     return ended[1], ended[2].ru_maxrss
             self._enforce(time.monotonic())
 
@@ -169,6 +178,7 @@ class _Watch:
         return bool(data)
 
     def _take_messages(self, data: bytes) -> None:
+        # A chunk may end within a message: the rest waits for the next one.
         *lines, self._pending = (self._pending + data).split(b"\n")
         for line in lines:
             try:
@@ -181,6 +191,8 @@ class _Watch:
                     attempt = ExporterAttempt.model_validate_json(json.dumps(message["attempt"]))
                     self._attempts.append(attempt)
                 else:
+                    # Looked up: a name that is no stage raises ValueError, and mypy knows the type
+                    # of what is found.
                     stage = ALL_STAGES[ALL_STAGES.index(message["stage"])]
                     self._stages.append((stage, time.monotonic()))
             # Any code of the job can write into this pipe: what is no message is no reason to end.

@@ -61,9 +61,12 @@ def execute(
             for job in jobs
             for provider in spec.providers
         ]
+        # A supervisor opens the log of its job in there. For a conversion `delivery.prepare` makes
+        # the folder; nobody prepares a measurement.
         for item in measures:
             Path(item.model_dir).mkdir(parents=True, exist_ok=True)
         done: list[tuple[Measure, JobResult]] = []
+        # Closing the generator kills and reaps what still runs, also on the way out by `return`.
         with closing(executor.run(measures)) as events:
             for event in events:
                 if interrupts.received is not None or interrupts.late:
@@ -91,6 +94,8 @@ def measure(
     work = directory / delivery.STAGING / _FOLDER / job.label / provider
     changed = {
         "threads": environment.physical_cores() if spec.threads == "auto" else spec.threads,
+        # Not the folder of the model: a first attempt truncates the log that it finds, and that
+        # would be the log of the conversion. Below staging, which goes at the end of the run.
         "model_dir": str(work),
         "staging_dir": str(work / delivery.STAGING),
         "file": str(directory / row.files[0].path),
@@ -124,6 +129,7 @@ def joined(
         optional: a provider that this machine lacks does not fail the model.
     """
     latency = [entry for item, result in done for entry in _latency(item, result)]
+    # A row has one error. What the other providers came to is in `latency`.
     failure = next((r for _, r in done if _fails_the_row(r, optional)), None)
     verify = before.verify.model_copy(
         update={
@@ -158,6 +164,7 @@ def _latency(item: Measure, result: JobResult) -> list[Latency]:
         threads=item.threads,
         budget_s=item.budget_s,
     )
+    # Sizes that were timed before it ended keep their figures.
     return [*result.latency, ended]
 
 
@@ -180,6 +187,7 @@ def _stage(
 ) -> StageRecord:
     records = [result.stages.get("benchmark", StageRecord()) for _, result in done]
     peaks = [record.peak_rss_bytes for record in records if record.peak_rss_bytes is not None]
+    # The stage is told apart from the row: a crash fails the stage, and leaves the row `ok`.
     found = {entry.status for entry in latency}
     status = "ok"
     if "failed" in found or ("unavailable" in found and not optional):

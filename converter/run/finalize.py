@@ -84,6 +84,7 @@ def finish(
             final = _write(final, context, code, problems)
     except OSError as error:
         if failure is None:
+            # With an earlier failure the notes have said where to resume.
             notes += record.interruption_notes(None, error)
         _mark_unfinished(final, context.directory, problems)
         notes += problems
@@ -121,6 +122,8 @@ def _write(
     final: Manifest, context: RunContext, code: ExitCode, problems: Sequence[str] = ()
 ) -> Manifest:
     """Write reports and manifest, with the exit code in them."""
+    # `problems` of a run is text as it comes, unlike the messages of a row, which are cleaned where
+    # a record is made. These hold names of files and words of the system.
     told = [plain(problem) for problem in problems]
     run = final.run.model_copy(update={"exit_code": int(code), "problems": told})
     final = final.model_copy(update={"run": run})
@@ -143,6 +146,9 @@ def _point_latest(final: Manifest, context: RunContext) -> list[str]:
     """Have ``latest`` lead to a complete run; gives what is to be said where it does not."""
     directory, home = context.directory, context.directory.parent
     if home.name != context.experiment:
+        # The default folder of a run is EXPERIMENT/TIME: only there do later runs look for
+        # `latest`. Whoever asked for a baseline and put the run elsewhere has to hear that it will
+        # not be one.
         elsewhere = context.spec.baseline == LATEST and context.home and not final.run.narrowed
         if not elsewhere or home.parent.name == context.experiment:  # a point of a sweep
             return []
@@ -168,6 +174,7 @@ def _compared(final: Manifest, context: RunContext, interrupts: Interrupts) -> M
         old,
         Baseline(final, context.directory),
         context.spec.compare,
+        # Timing in pairs may take all of `remeasure_budget_s`: a signal or the deadline ends it.
         lambda: interrupts.received is not None or interrupts.late,
     )
     return final.model_copy(update={"comparison": found})
@@ -184,6 +191,7 @@ def compared(
 
 def _listed_now(old: Baseline, final: Manifest, context: RunContext) -> Baseline:
     """The baseline without models that ``select`` left out this time: they were not removed."""
+    # From the configuration of now: a model that left the list is `removed`, and that is told.
     absent = selection.left_out(context.spec, (row.name for row in final.models))
     rows = [row for row in old.manifest.models if row.name not in absent]
     return Baseline(old.manifest.model_copy(update={"models": rows}), old.directory)
@@ -200,6 +208,7 @@ def _publish(final: Manifest, context: RunContext) -> list[str]:
         listed = {*selection.expand(context.spec)[0]}
     try:
         # With `exclusive` the folder is held since the start.
+        # A flock belongs to a descriptor: to lock the folder again here would wait for ourselves.
         held = context.spec.exclusive
         with nullcontext() if held else exclusive.lock_with_timeout(target, _PUBLISH_WAIT_S):
             return publication.publish(
@@ -216,6 +225,7 @@ def _prune(context: RunContext) -> list[str]:
     """Remove runs beyond ``keep``; gives what went wrong."""
     if context.spec.keep is None or context.home is None:
         return []
+    # Both may be older than the newest `keep` runs: one that was resumed, one that was named.
     needed = [context.directory]
     if context.baseline is not None:
         needed.append(context.baseline.directory)

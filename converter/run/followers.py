@@ -24,6 +24,7 @@ class Followers:
         self._stubs = {job.name: variants.jobs_of(job) for job in jobs}
         self._directory = directory
         self._cache = cache
+        # By model: all variants of one read the same file, which is taken out of the store once.
         self._references: dict[str, tuple[Path, str]] = {}
 
     def stubs(self, name: str) -> list[Derived]:
@@ -39,6 +40,8 @@ class Followers:
         if result.references is None:
             return None
         source = Path(job.staging_dir) / result.references.path
+        # The verdict on every variant rests on this file, so that it is hashed again like the
+        # artifact.
         if files.sha256(source) != result.references.sha256:
             words = "checksum mismatch: it is not what the job wrote"
             raise OSError(errno.EIO, words, str(source))
@@ -51,6 +54,8 @@ class Followers:
 
     def made_from(self, parent: ArtifactRow) -> list[Derived]:
         """The jobs of the artifacts that derive from a file, with their keys and no more."""
+        # The key of a variant is made of these hashes, so that the store can be asked before
+        # anything runs.
         stubs = [stub for stub in self.stubs(parent.name) if stub.parent == parent.id]
         return [variants.from_parent(stub, parent.files) for stub in stubs]
 

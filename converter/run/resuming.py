@@ -24,6 +24,8 @@ _LISTED = 10
 def earlier(directory: Path) -> Manifest | None:
     """The manifest that a run has left, if it came so far."""
     try:
+        # Whoever asks can do without: it gives an id, times and versions, and the rows are in
+        # `results.jsonl`. So a damaged one stops no resume.
         return manifest.read(directory)
     except (OSError, ValidationError):
         return None
@@ -93,6 +95,7 @@ class _Sorted:
 
     def _stays(self, job: Job) -> bool:
         row = self._rows.get(job.label)
+        # `not_run` is planned and not finished: there is nothing to judge, and nothing to tell.
         if row is not None and row.status != "not_run":
             why = _why_again(job, row, self._directory, self._cache, self._before)
             if why is None:
@@ -126,6 +129,8 @@ def _why_again(
         return keys.difference(parts, now.parts) or "what it is made from has changed"
     for part in row.files:
         path = directory / part.path
+        # The content and not the time: a file that was edited and put back is as it was. A link is
+        # refused even where it leads to the right content, which may change after this look.
         if path.is_symlink() or not path.is_file() or files.sha256(path) != part.sha256:
             return f"{part.path} is not as recorded"
     return None
@@ -138,11 +143,13 @@ def _clear(directory: Path, jobs: list[Job]) -> None:
         if folder.is_dir() and not folder.is_symlink() and not folder.parent.is_symlink():
             shutil.rmtree(folder)
     for path in directory.glob(".*"):  # of writes that were cut short
+        # `.hydra/` is a folder and stays: `resume` has read its configuration from there.
         if path.is_file() and path.name != claim.LOCK:
             path.unlink()
 
 
 def _told(head: str, reasons: Mapping[str, str]) -> str:
+    # Only what was finished and is done again needs a reason: hours of work are repeated.
     lines = [f"again  {name}: {why}" for name, why in reasons.items()]
     more = [f"again  {len(lines) - _LISTED} more"] if len(lines) > _LISTED else []
     return "\n".join([head, *lines[:_LISTED], *more])

@@ -43,6 +43,7 @@ def timing_of(spec: BenchmarkSpec, environment: Environment) -> Timing | None:
     """How a run treats the latency of stored files; ``None`` where it measures none."""
     if not spec.providers:
         return None
+    # A record of latency holds the time of PyTorch as well. What else made the file is in its key.
     packages = ("torch", "onnxruntime", "onnxruntime-gpu")
     basis = {
         "cpu": environment.cpu,
@@ -78,6 +79,8 @@ class CacheSession:
         self._found: dict[str, Stored] = {}
         self._known: dict[str, list[Entry]] | None = None
         self._not_stored: dict[str, str] = {}
+        # The last error of the store. It is told at the end and fails no model: the next run builds
+        # again what could not be kept.
         self.problem: OSError | None = None
 
     def open(self) -> None:
@@ -94,6 +97,8 @@ class CacheSession:
         made_from = job.parent_files if isinstance(job, Derived) else {}
         # What a variant is made from is known only once its parent's file is there.
         known = (job.label, *made_from.values())
+        # Kept as it was before the job ran: `unless_changed` compares the files of now with it, and
+        # what is put into the store goes under it.
         if known not in self._keys:
             self._keys[known] = self._makes.of(job)
         return self._keys[known]
@@ -132,6 +137,8 @@ class CacheSession:
             if stub.label in done:
                 continue
             derived = variants.from_parent(stub, files)
+            # A variant that the store has needs no references. One that has to be made needs them
+            # with bounds of its precision: an entry of a run without variants has neither.
             if self.look_up(derived).stored is None and not self._has_references(job, stub):
                 return f"what {stub.artifact} is verified on was not kept"
         return None
@@ -187,6 +194,8 @@ class CacheSession:
             OSError: the staging folder cannot be made or written.
         """
         assert self._store is not None, "it has the job's result"
+        # `place` links into an empty folder, and an attempt of a killed run may have left files
+        # there.
         delivery.clear_staging(job)
         try:
             self._store.place(self._found[job.label], Path(job.staging_dir))
@@ -244,8 +253,11 @@ class CacheSession:
 
     def with_files(self, job: Job, result: JobResult) -> JobResult:
         """The result with the files to name in its row, and why it cannot be kept without them."""
+        # The worker lists all that it saw. Only the parent has the key, and so knows what it
+        # covers.
         read, problem = reads.judge(self.key(job), result.files_read)
         if result.status != "ok":
+            # A failure is never stored, so that nothing has to be said of it.
             problem = None
         elif problem is not None and self._store is not None:
             self._not_stored[job.label] = problem
@@ -288,6 +300,8 @@ class CacheSession:
     def why(self, key: JobKey, name: str) -> str:
         """What differs from the entry of that model that is nearest."""
         if self._known is None:
+            # Read at the first miss, and once: a run whose models are all in the store reads no
+            # list of entries.
             self._known = {}
             for _, entry in self._store.entries() if self._store else ():
                 self._known.setdefault(entry.label, []).append(entry)
@@ -304,6 +318,7 @@ def measure_again(recorded: LatencyRecord | None, timing: Timing) -> bool:
 
     What was not measured then is tried again: ``stale`` must not make a missing provider pass.
     """
+    # `always` and `never` do not look at what was recorded.
     if timing.policy != "stale":
         return timing.policy == "always"
     if recorded is None or recorded.basis != timing.basis:
@@ -319,11 +334,14 @@ def _timed(stored: Stored, timing: Timing | None) -> JobResult:
     if timing is None:
         stage = StageRecord(status="not_requested")
     elif measure_again(recorded, timing):
+        # `not_run` is what phase 2 looks for (`manifest.awaits_benchmark`): the file will be timed.
         stage = StageRecord()
     elif recorded is None:
         stage = StageRecord(status="skipped", warnings=[_unmeasured(timing)])
     else:
         latency, stage = _remembered(recorded, timing)
+        # What was verified on other providers came after the entry, and stands in the record beside
+        # it.
         result = result.model_copy(update={"verify": recorded.verify})
     stages = {**result.stages, "benchmark": stage}
     return result.model_copy(update={"latency": latency, "stages": stages})

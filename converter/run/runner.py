@@ -44,6 +44,7 @@ def execute(plan: Plan, executor: Executor, context: RunContext) -> ExitCode:
     lock = locked(directory, holds_run=context.resumes)
     # The lock first: not even the log is written into a directory that another run holds.
     with lock, interrupts, runlog.opened(directory) as log:
+        # Under the lock: what it reads of an interrupted run must not change any more.
         record = RunState(plan, context)
         log(f"started: {context.command}")
         if context.resumes:
@@ -55,6 +56,8 @@ def execute(plan: Plan, executor: Executor, context: RunContext) -> ExitCode:
         total = record.total
         screen = progress.create(total, sys.stdout, sys.stderr)
         shown = runlog.Both([screen, progress.Lines(total, log)])
+        # Overwritten by every way that comes back. An exception that passes through leaves it, so
+        # that `finally` writes a manifest that says `complete: false`.
         failure: OSError | None = OSError("the run was aborted")  # unless it comes to its end
         try:
             failure = _Conversions(executor, record, interrupts, shown).run(plan)
@@ -100,6 +103,9 @@ class _Conversions:
             for job in plan.jobs:
                 if self.interrupts.received is not None:
                     return None
+                # Keys are made and the store is asked for all jobs before the first worker starts:
+                # what is not there can then run in the order of the plan while the rest is taken
+                # from the store.
                 if (failed := self.record.prepare(job)) is not None:
                     self.shown.row(failed)
                     refused.append(failed)
@@ -108,6 +114,8 @@ class _Conversions:
             # Of a run that is resumed, files that are there may still lack their variants.
             for row in (*plan.skipped, *refused):
                 self._follow(row)
+            # Damage shows only when the files are hashed in the run directory: a second round
+            # builds those.
             if damaged := self._run(stored):
                 self.waiting.clear()
                 self.waiting.extend(damaged)
@@ -123,6 +131,7 @@ class _Conversions:
         damaged = []
         with closing(self.executor.run(self.waiting)) as events:
             # The workers load their libraries from here on. Nothing waits? Then what follows may.
+            # A generator does nothing before somebody asks for its first event.
             first = list(islice(events, 1)) if self.waiting else []
             for job in stored:
                 if self.interrupts.received is not None:

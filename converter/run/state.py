@@ -60,6 +60,8 @@ class RunState:
         self._followers = Followers(plan.jobs, context.directory, self.cache)
         self._rows = self._planned(plan)
         now = datetime.now(UTC)
+        # A resumed run is the run that began then. Its start decides which of two runs is the newer
+        # one (`history.is_newer`), so that resuming an old run does not move `latest` back.
         earlier = resuming.earlier(context.directory) if context.resumes else None
         self._info = RunInfo(
             # Random bytes: runs on several machines may start in the same second.
@@ -103,6 +105,8 @@ class RunState:
 
     def _models(self) -> list[ModelRecord]:
         found = {model.name: model for model in models_of(self._rows.values())}
+        # In the order of the configuration, whatever finished first. A model without a row raises
+        # here: a manifest that lacks one must not be written.
         return [found[name] for name in self.order]
 
     def open(self) -> None:
@@ -149,6 +153,8 @@ class RunState:
             published = delivery.publish(job, stored, self._directory)
             self._followers.keep(job, stored)
         except OSError as error:
+            # An error of the run directory is not the fault of the entry: it fails the row, and the
+            # entry stays.
             if error.errno not in delivery.NOT_AS_HASHED:
                 return self._finish(job, outcome.io_failure(job, error, stored), error)
             self.cache.set_aside(job, f"the stored entry is damaged: {error.strerror}")
@@ -176,6 +182,8 @@ class RunState:
                 problem = error
                 result = outcome.io_failure(job, error, result)
         else:
+            # A failed job may report a file that it made. It goes with the staging folder: nothing
+            # that a failure leaves may look like a result.
             result = result.model_copy(update={"files": [], "onnx": None})
         shutil.rmtree(job.staging_dir, ignore_errors=True)
         result = self._as_asked(result)
@@ -201,6 +209,7 @@ class RunState:
         ]
         if not waiting:
             return [], []
+        # `xpass` has a verified file too: only the configuration had expected something else.
         if not parent.files or parent.status not in ("ok", "xpass"):
             told = [(stub, self._as_asked(_without_parent(stub, parent))) for stub in waiting]
             return [], [self._finish(stub, result, None) for stub, result in told]
@@ -229,6 +238,8 @@ class RunState:
         Raises:
             OSError: the record cannot be written.
         """
+        # Only variants run beside files that are published: without them all hashes are those of
+        # now.
         if all(row.id == ONNX for row in self._rows.values()):
             return
         for label, row in list(self._rows.items()):
@@ -306,11 +317,15 @@ class RunState:
             failed = self._with_log(job, outcome.io_failure(job, error, result))
             self._rows[job.label] = self.cache.labelled(job, manifest.row_of(job, failed))
             raise
+        # Behind the record: this model has its row, and the run stops before the next one fails
+        # alike.
         if _disk_full(result, problem):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._directory))
         return row
 
     def _write(self, job: Job, result: JobResult) -> None:
+        # Where a link stands in place of the folder, writing would follow it. The row alone tells
+        # then.
         if delivery.is_own_folder(job):
             manifest.write_atomic(Path(job.model_dir) / delivery.RESULT, manifest.dump(result))
         of_model = [row for row in self._rows.values() if row.name == job.name]
@@ -340,6 +355,8 @@ class RunState:
         undone = any(row.status == "not_run" for row in self._rows.values())
         all_done = not undone and not self.unmeasured()
         statuses = [model.status for model in self._models()]
+        # A model whose latency is owed may be `ok` in every row: what a run left undone decides its
+        # exit code as well, or one that its deadline cut short would exit with 0.
         code = _exit_code(statuses, received, failure, all_done)
         ended_by = None
         if failure is not None or received is not None or not all_done:
@@ -360,6 +377,7 @@ class RunState:
         self, received: signal.Signals | None, failure: OSError | None, *, late: bool = False
     ) -> list[str]:
         """What to tell the user of a run that did not come to its end, or cannot be reused."""
+        # By model, as the person counts: one that lacks a variant is not finished.
         undone = {row.name for row in self._rows.values() if row.status == "not_run"}
         done = len(self.order) - len(undone)
         so_far = f"{done} of {len(self.order)} models finished; results in {self._directory}"

@@ -32,6 +32,7 @@ class Journal:
     def __init__(self, folder: Path, points: Sequence[SweepPoint], info: SweepInfo) -> None:
         self._folder = folder
         self._points = points
+        # Kept: the record is written after each point, and n points would be read n times.
         self._manifests: dict[str, Manifest] = {}
         self._info = info
 
@@ -44,6 +45,7 @@ class Journal:
         sweep = self.sweep()
         try:
             manifest.write_atomic(self._folder / SWEEP, manifest.dump(sweep))
+            # Behind the record: the page shows nothing that is not in it.
             manifest.write_atomic(self._folder / page.FILE, page.render(sweep))
         except OSError as error:
             reason = error.strerror or str(error)
@@ -64,6 +66,8 @@ class Journal:
             RunError: as ``write``.
         """
         complete = all(point.exit_code is not None for point in self._points)
+        # A signal may come after the last point: all have an exit code then, and the sweep was
+        # stopped.
         stopped = code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED)
         self._info = self._info.model_copy(
             update={
@@ -119,6 +123,7 @@ def refresh(folder: Path) -> None:
         before = Sweep.model_validate_json((folder / SWEEP).read_bytes())
     except (OSError, ValidationError):
         return
+    # The sweep holds its folder from its first point to its end.
     if claim.held_by(folder) is not None:
         return
     points = [_point(record, folder) for record in before.points]
@@ -140,6 +145,8 @@ def _point(record: PointRecord, folder: Path) -> SweepPoint:
     code, problems = record.exit_code, record.problems
     found = resuming.earlier(directory) if directory is not None else None
     if found is not None:
+        # A run writes a manifest before its first model; only one that came to its end has an exit
+        # code.
         code = found.run.exit_code if found.run.finished_at is not None else None
         problems = problems if code == record.exit_code else []  # else it was resumed
     elif record.manifest is not None:

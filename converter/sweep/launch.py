@@ -78,6 +78,7 @@ def _single(config: DictConfig) -> Point:
     HydraConfig.instance().set_config(config)
     directory = point.folder_of(config, "hydra.run.dir")
     chosen = point.is_chosen(config, "hydra.run.dir")
+    # A folder that was named is looked at before anything else is judged: the answer needs no plan.
     if chosen:
         claim.refuse_used(directory, "hydra.run.dir")
     return point.create(config, directory, lambda: claim.create(directory, chosen=chosen))

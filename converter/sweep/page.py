@@ -20,6 +20,7 @@ def _template() -> Template:
     """Compiled once: a sweep writes its page after each point."""
     jinja = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
+        # Names and problems come from configurations: none of them may become markup.
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -62,6 +62,8 @@ def run(hydra: Hydra, config: DictConfig, task: Task, report: Report) -> ExitCod
             codes.append(planned.exit_code)
             folder.note()
             if interrupts.received is not None:
+                # The point may have ended well before the signal came: the sweep was stopped all
+                # the same.
                 codes.append(exit_code(interrupts.received))
             if codes[-1] in _STOP:
                 break
@@ -91,6 +93,7 @@ class _Folder:
         self._keys = keys
         self._points = points
         self._journal: Journal | None = None
+        # The lock is taken with the first run, in a method, and freed with the sweep.
         self._held = ExitStack()
         if self._chosen:
             claim.refuse_used(self.path, "hydra.sweep.dir")
@@ -110,6 +113,7 @@ class _Folder:
         """Create the folder of a point."""
         if self._journal is None:
             self._journal = self._begin()
+        # Chosen: a point has exactly this folder, and never a number behind its name.
         planned.directory = claim.create(self.path / planned.name, chosen=True)
         self._journal.write()
         return planned.directory
@@ -120,6 +124,7 @@ class _Folder:
         from converter.sweep.journal import Journal, now
         from converter.sweep.record import SweepInfo
 
+        # A sweep whose points are all wrong leaves no folder.
         self.path = claim.create(self.path, chosen=self._chosen)
         self._held.enter_context(locked(self.path))
         return Journal(

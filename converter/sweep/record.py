@@ -19,6 +19,7 @@ from converter.model.manifest import ArtifactRow, Manifest
 from converter.model.spec import Frozen
 
 SWEEP = "sweep.json"
+# A success that nobody expected is one: the model works at that point.
 WORKS = ("ok", "xpass")
 
 
@@ -109,6 +110,7 @@ class Sweep(Frozen):
 
 def matrix(points: Sequence[PointRecord], manifests: Mapping[str, Manifest]) -> list[SweepModel]:
     """Model × point; ``manifests`` by the name of the point, for those that have one."""
+    # A line for each artifact: a variant may fail at an opset at which its model works.
     rows = {name: {row.label: row for row in found.rows} for name, found in manifests.items()}
     models = dict.fromkeys(model for point in points for model in rows.get(point.name, {}))
     return [
@@ -142,6 +144,7 @@ def _cell(point: PointRecord, rows: Mapping[str, ArtifactRow] | None, model: str
         code=row.error.code if row.error else None,
         stage=row.error.stage if row.error else None,
         reason=summary.reason(row),
+        # What the file has, where there is one: a model may pin its own.
         opset=onnx.opset if onnx else row.request.opset,
         exporter=onnx.exporter if onnx else None,
         nodes=onnx.nodes if onnx else None,

@@ -68,6 +68,7 @@ def _is_fine(model: SweepModel) -> bool:
 def _tables(models: Sequence[SweepModel], points: int) -> Iterator[str]:
     """One table, or several below each other where the points do not fit beside each other."""
     words = _LEFT + points * (_WORD + 1) <= summary.WIDTH
+    # With letters a column is as wide as its heading, `[12]`.
     width = _WORD if words else len(f"[{points}]")
     fit = (summary.WIDTH - _LEFT) // (width + 1)
     for first in range(0, points, fit):
@@ -103,6 +104,8 @@ def _causes(models: Sequence[SweepModel]) -> list[str]:
     found: dict[tuple[str, str], list[int]] = {}
     for model in models:
         for number, cell in enumerate(model.cells, 1):
+            # A point that did not run has a line of its own above, which is not repeated for each
+            # model.
             if cell.status in (*summary.EXPECTED, "absent", "not_run"):
                 continue
             where = f" in {cell.stage}" if cell.stage else ""

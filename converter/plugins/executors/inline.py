@@ -30,6 +30,7 @@ class InlineExecutor:
             try:
                 clear_staging(job)
             except OSError as error:
+                # The exception would end the generator, and with it the jobs that follow.
                 yield Finished(io_failure(job, error))
                 continue
             news: list[WorkerEvent] = []

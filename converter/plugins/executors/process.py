@@ -87,6 +87,7 @@ class ProcessExecutor:
                     _kill_orphans()
                     yield Tick()
             finally:
+                # Also where the generator is closed in the middle: no process outlives its run.
                 _close(list(running))
 
     def _start(self, attempt: _Attempt) -> Connection:
@@ -97,6 +98,7 @@ class ProcessExecutor:
             return self._server(huge_pages).start(attempt.job, attempt.number, self._limits, entry)
         except ConnectionError:  # somebody killed it
             self._server(huge_pages).close()
+            # Its supervisors end with it, and their connections tell so.
             del servers[huge_pages]
             return self._server(huge_pages).start(attempt.job, attempt.number, self._limits, entry)
 
@@ -117,6 +119,8 @@ class ProcessExecutor:
         if type(attempt.job) is not Job:  # it names a file that is there: no exporter is at work
             return None
         done = result.attempts_by_exporter
+        # `done` holds the tries of earlier processes too; `exporters` of this job are those that
+        # were left.
         tried = len(done) - len(attempt.before)
         left = attempt.job.exporters[tried:]
         verified = any(exporter.status == "ok" for exporter in done)
@@ -146,6 +150,8 @@ ask for them: a conversion touches gigabytes that it has just been given.
 def _new_server(huge_pages: bool) -> ForkServer:
     environ = {}
     stated = os.environ.get(_TUNABLES, "")
+    # What the user has set for it counts. The variable is read when a process starts, so that only
+    # a server of its own can have it.
     if huge_pages and _HUGE_PAGES.partition("=")[0] not in stated:
         environ[_TUNABLES] = f"{stated}:{_HUGE_PAGES}" if stated else _HUGE_PAGES
     server = ForkServer(environ)

@@ -25,6 +25,8 @@ def export(loaded: Loaded, job: Job, arguments: tuple[Any, ...], destination: Pa
             DIM_SPECIALISED, for a dynamic axis that the code fixes.
     """
     try:
+        # No `training`: torch 2.15 ignores it here and writes an eval graph, which the pipeline
+        # finds (TRAINING_IGNORED). No `verify`: it only warns.
         torch.onnx.export(
             loaded.torch_model,
             arguments,
@@ -36,6 +38,8 @@ def export(loaded: Loaded, job: Job, arguments: tuple[Any, ...], destination: Pa
             dynamic_shapes=_dynamic_shapes(loaded, job),
             keep_initializers_as_inputs=job.export.keep_initializers_as_inputs,
             optimize=job.export.constant_folding,
+            # torch writes weights beside the file even for tiny models; how they ship is decided
+            # when the file is sealed.
             external_data=True,
             custom_translation_table=_translations.table(),
             verbose=False,
@@ -46,6 +50,7 @@ def export(loaded: Loaded, job: Job, arguments: tuple[Any, ...], destination: Pa
 
 def _refusal(error: BaseException) -> StageError:
     """What the first cause of an exporter's error says."""
+    # torch wraps each step that failed in an error with a long report: the cause has the one line.
     while error.__cause__ is not None:
         error = error.__cause__
     lines = [line.strip(" -") for line in str(error).splitlines() if line.strip()]
@@ -65,4 +70,5 @@ def _dynamic_shapes(loaded: Loaded, job: Job) -> tuple[Any, ...] | None:
     # An exported program has had its dynamic axes since it was captured.
     if loaded.kind == "exported_program" or not any(n in job.dynamic_axes for n in job.inputs):
         return None
+    # By position, one for each argument; ``None``: all its axes are fixed.
     return tuple(job.dynamic_axes.get(name) or None for name in job.inputs)

@@ -65,6 +65,7 @@ def _floor_integers(g: Graph, a: Any, b: Any, dtype: torch.dtype, nonzero: bool)
     """``Div`` truncates: one less where the signs differ and something is left over."""
     zero = g.constant(0, dtype)
     apart = g.op("Xor", g.op("Less", a, zero), g.op("Less", b, zero))
+    # Only whether it is zero counts, so that the sign which Mod gives does not matter.
     exact = g.op("Equal", g.op("Mod", a, b), zero)
     down = g.op("And", apart, g.op("Not", exact))
     return g.op("Sub", g.op("Div", a, b), g.cast(down, dtype))
@@ -99,6 +100,7 @@ def trunc_divide(g: Graph, a: Any, b: Any, dtype: torch.dtype) -> Any:
     quotient = g.op("Div", a, b)
     if work.is_floating_point:
         negative = g.op("Less", quotient, g.constant(0, work))
+        # ONNX has no operator that truncates a float.
         up, down = g.op("Ceil", quotient), g.op("Floor", quotient)
         quotient = g.op("Where", negative, up, down)
     return _narrowed(g, quotient, dtype)
@@ -107,6 +109,7 @@ def trunc_divide(g: Graph, a: Any, b: Any, dtype: torch.dtype) -> Any:
 def remainder(g: Graph, a: Any, b: Any, dtype: torch.dtype) -> Any:
     """``a % b`` with the sign of ``b`` (``remainder_kernel``); ``fmod`` is exact."""
     if not dtype.is_floating_point:
+        # Of integers ONNX's own Mod has the sign of the divisor.
         return g.op("Mod", g.cast(a, dtype), g.cast(b, dtype), fmod=0)
     a, b, work = _widened(g, a, b, dtype)
     left = g.op("Mod", a, b, fmod=1)
@@ -137,6 +140,8 @@ def logaddexp(g: Graph, a: Any, b: Any, dtype: torch.dtype, base: float = math.e
     equal = g.op("Equal", a, b)
     apart = g.op("Where", equal, g.constant(0, dtype), g.op("Abs", g.op("Sub", a, b)))
     scale = g.constant(math.log(base), dtype)
+    # log_base(1 + base**-d) is softplus(-d * ln base) / ln base. The argument is never positive, so
+    # that nothing overflows.
     above = g.op("Div", g.op("Softplus", g.op("Neg", g.op("Mul", apart, scale))), scale)
     return g.op("Add", g.op("Max", a, b), above)
 
@@ -188,8 +193,10 @@ def atan2(g: Graph, y: Any, x: Any, dtype: torch.dtype) -> Any:
     origin = g.op("Equal", longer, g.constant(0, work))
     longer = g.op("Where", origin, g.constant(1, work), longer)
     angle = g.op("Atan", g.op("Div", shorter, longer))
+    # Above the diagonal the angle was taken from the other axis.
     beyond = g.op("Sub", g.constant(math.pi / 2, work), angle)
     angle = g.op("Where", g.op("Greater", high, wide), beyond, angle)
+    # Left of the origin the angle is mirrored.
     behind = g.op("Sub", g.constant(math.pi, work), angle)
     angle = g.op("Where", _negative(g, x, work), behind, angle)
     angle = g.op("Where", _negative(g, y, work), g.op("Neg", angle), angle)
@@ -223,6 +230,7 @@ def norm(g: Graph, value: Any, p: float, keepdims: bool, dtype: torch.dtype) -> 
     if math.isinf(p):
         return g.reduce("ReduceMax" if p > 0 else "ReduceMin", size, [-1], keepdims)
     if p == 0:
+        # The norm of order 0 counts what is not zero.
         some = g.cast(g.op("Greater", size, g.constant(0, dtype)), dtype)
         return g.reduce("ReduceSum", some, [-1], keepdims)
     total = g.reduce("ReduceSum", g.op("Pow", size, g.constant(p, dtype)), [-1], keepdims)
@@ -264,6 +272,7 @@ def attention(
         dtype: that of the result.
     """
     if mask_dtype is torch.bool:
+        # ReduceMax takes no booleans before opset 20.
         seen = g.reduce("ReduceMax", g.cast(mask, torch.float32), [-1], True)
         closed = g.op("Equal", seen, g.constant(0, torch.float32))
         opened = g.op("Or", mask, closed)

@@ -70,6 +70,7 @@ def _factor_agrees(before: int | None, factor: float) -> bool:
     special = ((wanted == lengths) | (wanted == 2 * lengths)) & (lengths > 1)
     if factor != int(factor) and special.any():
         return False
+    # The element that a place takes does not depend on the length: the longest shows all of them.
     index = np.arange(min(wanted.max(), _LONGEST), dtype=np.float32)
     ours = np.floor(index * np.float32(1 / factor))
     theirs = np.floor(index / np.float32(factor))
@@ -170,9 +171,11 @@ def linear(g: Graph, x: Any, axes: Sequence[Axis], dtype: torch.dtype) -> Any:
         place = g.op("Max", place, g.constant(0, work))
         place = g.op("Where", g.op("Equal", after, before), index, place)
         last = g.cast(g.op("Sub", before, one), work)
+        # Behind the last element there is none to mix with: both neighbours are that one.
         low = g.op("Min", g.op("Floor", place), last)
         high = g.op("Min", g.op("Add", low, g.constant(1, work)), last)
         share = g.cast(g.op("Sub", place, low), dtype)
+        # One number for each place along this axis, broadcast over the axes behind it.
         share = g.op(
             "Reshape", share, g.constant([-1] + [1] * (len(axes) + 1 - axis.position), torch.int64)
         )

@@ -44,36 +44,56 @@ def register() -> None:
             )
 
 
+# The first opset is that of the youngest operator in a formula (Where came with 9, Mod with 10,
+# CumSum and Range with 11), or of torch's own form where ours is made of it. What stands above an
+# entry is what torch's own form does (2.15).
 def _table() -> dict[str, tuple[Callable[..., Any], int]]:
     """Name in ``aten`` → function, first opset."""
     return {
+        # torch has none.
         "rms_norm": (_rms_norm, _OLDEST_OPSET),
+        # torch truncates negative integers (-7 // 2 gives -3), and rounds a quotient of floats
+        # before it takes the floor; its remainder is made of that quotient.
         "floor_divide": (_floor_divide, _MOD),
         "floordiv": (_floordiv, _MOD),
         "div": (_div, _MOD),
         "remainder": (_remainder, _MOD),
+        # Right but for int64, which ONNX Runtime computes in doubles.
         "fmod": (_fmod, _MOD),
+        # Atan(y / x): NaN at the origin, and -pi for pi where y is 0 and x negative.
         "atan2": (_atan2, 9),
+        # Log(Sigmoid(x)): minus infinity where the sigmoid underflows.
         "log_sigmoid": (_log_sigmoid, _OLDEST_OPSET),
+        # torch has neither of these two, nor expm1.
         "logaddexp": (_logaddexp, 9),
         "logaddexp2": (_logaddexp2, 9),
+        # Log(1 + x): all that is small is lost beside the one.
         "log1p": (_log1p, 9),
         "expm1": (_expm1, 9),
+        # Without the threshold.
         "softplus": (_softplus, 9),
+        # Divided by the root of a product of squares, which underflows for short vectors.
         "cosine_similarity": (_cosine_similarity, _OLDEST_OPSET),
+        # torch adds `eps` to the order p, and not to the difference.
         "pairwise_distance": (_pairwise_distance, _OLDEST_OPSET),
         "cdist": (_cdist, 9),
+        # Added up in float32, where PyTorch takes float64: long sums drift.
         "cumsum": (_cumsum, 11),
+        # `divisor_override` is ignored.
         "avg_pool1d": (_average(1), _MOD),
         "avg_pool2d": (_average(2), _MOD),
         "avg_pool3d": (_average(3), _MOD),
+        # Log(Sigmoid(x)) and Log(1 - Sigmoid(x)): infinite for large logits.
         "binary_cross_entropy_with_logits": (_cross_entropy, 9),
+        # Rows that a mask closes do not always become zeros, as they do in PyTorch.
         "scaled_dot_product_attention": (_attention, 14),
+        # Resize takes other elements than PyTorch at some sizes and factors (`_resizing`).
         "upsample_linear1d": (_linear("upsample_linear1d", 1), _RESIZE),
         "upsample_bilinear2d": (_linear("upsample_bilinear2d", 2), _RESIZE),
         "upsample_trilinear3d": (_linear("upsample_trilinear3d", 3), _RESIZE),
         "__interpolate": (_interpolate, _RESIZE),
         **{f"upsample_nearest{n}d": (_upsample(n), _RESIZE) for n in (1, 2, 3)},
+        # torch has none.
         **{f"_upsample_nearest_exact{n}d": (_upsample(n, exact=True), _RESIZE) for n in (1, 2, 3)},
     }
 
@@ -254,6 +274,7 @@ def _cdist(g: Any, a: Any, b: Any, p: Any, mode: Any = None) -> Any:
     direct = symbolic_helper._parse_arg(mode, "i") == 2 if mode is not None else False
     few = [symbolic_helper._get_tensor_dim_size(value, -2) for value in (a, b)]
     small = all(size is not None and size <= 25 for size in few)
+    # As PyTorch computes it then: the distance by differences would be another number.
     if order == 2 and not direct and not small:
         return symbolic_opset9.cdist(g, a, b, p, mode)
     dtype = _result(g, a, b) or torch.float32
@@ -276,6 +297,8 @@ def _average(rank: int) -> Callable[..., Any]:
     own = symbolic_opset10._avg_pool(f"avg_pool{rank}d", rank)
 
     def pool(g: Any, x: Any, kernel: Any, *rest: Any) -> Any:
+        # In the order of aten: stride, padding, ceil_mode, count_include_pad, divisor_override.
+        # avg_pool1d has no divisor.
         divisor = rest[4] if len(rest) > 4 else None
         if divisor is None or symbolic_helper._is_none(divisor):
             return own(g, x, kernel, *rest)
@@ -325,6 +348,7 @@ def _linear(name: str, rank: int) -> Callable[..., Any]:
 
     def resize(g: Any, x: Any, sizes: Any, corners: Any, *rest: Any) -> Any:
         resized = own(g, x, sizes, corners, *rest)
+        # From the original node: the constant of the graph holds them in float32.
         factors = list(g.original_node.inputs())[3].toIValue()
         dtype = _dtype(x)
         if dtype is None or not isinstance(factors, list) or len(factors) != rank:
@@ -336,6 +360,7 @@ def _linear(name: str, rank: int) -> Callable[..., Any]:
             for place, factor in enumerate(factors, 2)
         ]
         aligned = symbolic_helper._maybe_get_const(corners, "b")
+        # What is known at run time only is neither of the two: torch's own form stays.
         if (aligned is not False and aligned != 0) or not any(axis.kept for axis in axes):
             return resized
         return _resizing.linear(_Graph(g), x, axes, dtype)
@@ -422,6 +447,7 @@ def _cross_entropy(g: Any, x: Any, target: Any, weight: Any, positive: Any, redu
 def _rms_norm(g: Any, value: Any, normalized_shape: list[int], weight: Any, eps: Any) -> Any:
     """``x / sqrt(mean(x²) + eps) * weight`` over the last axes, as torch.nn.RMSNorm states it."""
     dtype = JitScalarType.from_value(value).dtype()
+    # What torch.nn.RMSNorm takes where none is stated.
     epsilon = torch.finfo(dtype).eps
     if not symbolic_helper._is_none(eps):
         epsilon = symbolic_helper._get_const(eps, "f", "eps")  # type: ignore[no-untyped-call]

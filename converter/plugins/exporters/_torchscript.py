@@ -36,6 +36,8 @@ def export(loaded: Loaded, job: Job, arguments: tuple[Any, ...], destination: Pa
     """
     # The fused attention of the eval fast path has no ONNX form; it is the same mathematics.
     fastpath = torch.backends.mha.get_fastpath_enabled()
+    # Without gradients, as below, `nn.MultiheadAttention` would take it: the export of a ViT then
+    # fails with `aten::_native_multi_head_attention` (torch 2.15).
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         # Tracing with gradients keeps every activation: over 20 GB for mvit_v2_s.
@@ -48,6 +50,7 @@ def export(loaded: Loaded, job: Job, arguments: tuple[Any, ...], destination: Pa
             Code.EXPORT_UNSUPPORTED, _first_line(error), _advice(str(error), job)
         ) from error
     except RuntimeError as error:
+        # A plain RuntimeError as well: only its text tells it from a crash of the model.
         if job.export.parameter_names and "number of input names provided" in str(error):
             raise _too_many_names(error, job) from error
         hint = next((hint for words, hint in _REFUSALS.items() if words in str(error)), None)

@@ -64,6 +64,8 @@ def _dtype(*values: Any) -> torch.dtype:
     tensors = [value for value in values if isinstance(value, onnx_ir.Value)]
     dtypes = [tensor_adapters.to_torch_dtype(tensor.dtype) for tensor in tensors]
     promoted = functools.reduce(torch.promote_types, dtypes)
+    # PyTorch's promotion: a Python float makes integers the default dtype, and leaves float16 as it
+    # is.
     if any(isinstance(value, float) for value in values) and not promoted.is_floating_point:
         return torch.get_default_dtype()
     return promoted
@@ -209,6 +211,7 @@ def _upsample(
     scale_factors: Sequence[float] | None = None,
 ) -> Float:
     axes = _axes(input, output_size, scale_factors)
+    # Resize is one node that every runtime knows: it stays wherever it is right.
     if all(axis.agrees for axis in axes):
         return torchlib.aten_upsample_nearestnd_vec(input, output_size, scale_factors)
     return _resizing.nearest(_Graph(), input, axes, _dtype(input) is torch.float64)
@@ -256,29 +259,44 @@ def _axes(x: Any, sizes: Any, factors: Sequence[float] | None) -> list[_resizing
 
 def table() -> dict[Callable[..., Any], Callable[..., Any]]:
     """Operator → the function that adds its nodes."""
+    # What stands above an entry is what onnxscript's own form of it does (0.7.2).
     return {
+        # Floor(a / b) of floats: the quotient is rounded before it is floored.
         aten.floor_divide.default: _floor_divide,
         aten.floor_divide.Scalar: _floor_divide,
+        # Whole numbers are divided as float32, which holds them up to 2**24 only.
         aten.div.Tensor_mode: _divide,
         aten.div.Scalar_mode: _divide,
+        # Made of the floored quotient.
         aten.remainder.Tensor: _remainder,
         aten.remainder.Scalar: _remainder,
         aten.remainder.Scalar_Tensor: _remainder,
+        # Right but for int64, which ONNX Runtime computes in doubles.
         aten.fmod.Tensor: _fmod,
         aten.fmod.Scalar: _fmod,
+        # Atan(y / x): -pi for pi where y is 0 and x negative.
         aten.atan2.default: _atan2,
+        # Log(Sigmoid(x)): minus infinity where the sigmoid underflows.
         aten.log_sigmoid.default: _log_sigmoid,
+        # Log(Exp(a) + Exp(b)): infinite for large numbers.
         aten.logaddexp.default: _logaddexp,
         aten.logaddexp2.default: _logaddexp2,
+        # Log(1 + x) and Exp(x) - 1: what is small is lost beside the one.
         aten.log1p.default: _log1p,
         aten.expm1.default: _expm1,
+        # Added up in the tensor's own dtype, where PyTorch takes float64, and int64 for whole
+        # numbers.
         aten.cumsum.default: _cumsum,
+        # `divisor_override` is ignored.
         aten.avg_pool2d.default: _average_pool2d,
         aten.avg_pool3d.default: _average_pool3d,
+        # Rows that a mask closes do not always become zeros, as they do in PyTorch.
         aten.scaled_dot_product_attention.default: _attention,
+        # Resize takes other elements than PyTorch at some sizes and factors (`_resizing`).
         aten.upsample_nearest1d.vec: _upsample,
         aten.upsample_nearest2d.vec: _upsample,
         aten.upsample_nearest3d.vec: _upsample,
+        # No upsample_linear1d: torch 2.15 decomposes it before it looks into this table.
         aten.upsample_bilinear2d.vec: _upsample_linear,
         aten.upsample_trilinear3d.vec: _upsample_linear,
         aten._upsample_nearest_exact1d.vec: _upsample_exact,

@@ -38,6 +38,7 @@ class Column:
 
 def columns(rows: Sequence[ArtifactRow]) -> list[Column]:
     """All columns, with those of the providers that occur in these rows."""
+    # By what occurs in the rows: a report can be made again without the configuration of its run.
     timed = [column for provider in _facts.providers(rows) for column in _latency_columns(provider)]
     return [*_IDENTITY, *_FILE, *_VERIFICATION, *(timed or _NOT_TIMED), *_time_columns(), *_REST]
 
@@ -93,6 +94,7 @@ def _error_text(row: ArtifactRow) -> str:
         return f"{output.max_abs:.1e} of {output.atol:.1e}"
     if output.rtol:
         return f"{output.max_rel or 0:.1e} of {output.rtol:.1e} relative"
+    # Integers and booleans, which must be equal.
     return f"{output.max_abs:.1e} of none"
 
 

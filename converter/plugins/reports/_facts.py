@@ -50,9 +50,11 @@ def causes(rows: Iterable[ArtifactRow]) -> list[Cause]:
     groups: dict[tuple[str, str], list[ArtifactRow]] = {}
     for row in rows:
         if row.status != "ok":
+            # A skipped row has no error: its reason tells it apart.
             mark = row.error.fingerprint if row.error else summary.reason(row)
             groups.setdefault((row.status, mark), []).append(row)
     found = [Cause(tuple(group)) for group in groups.values()]
+    # False sorts before true: what nobody expected comes first.
     return sorted(found, key=lambda cause: (cause.expected, -len(cause.rows)))
 
 
@@ -60,6 +62,7 @@ _ENDED = {
     "deadline": "the deadline passed",
     "signal": "the run was interrupted",
     "failure": "the run failed",
+    # Of a manifest that is older than `ended_by`.
     None: "the run ended before",
 }
 
@@ -130,6 +133,7 @@ def share(output: OutputCheck) -> float:
         return error / output.atol
     if output.rtol:
         return (output.max_rel or 0.0) / output.rtol
+    # Integers and booleans must be equal: any difference is beyond every tolerance.
     return math.inf if error else 0.0
 
 

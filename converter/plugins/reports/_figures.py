@@ -51,6 +51,7 @@ def _latencies(rows: Sequence[ArtifactRow]) -> Figure:
     traces = []
     for provider in _facts.providers(shown):
         points = [(at, entry) for at, entry in _of(shown, provider) if entry.p50_ms is not None]
+        # Plotly draws a whisker as a length, from the dot on.
         tails = [max((entry.p99_ms or 0) - (entry.p50_ms or 0), 0) for _, entry in points]
         traces.append(
             _markers(provider, shown, [(at, entry.p50_ms) for at, entry in points], "ms")
@@ -65,6 +66,8 @@ def _speedups(rows: Sequence[ArtifactRow]) -> Figure:
     timed = [row for row in rows if any(entry.speedup for entry in _measured(row))]
     if not timed:
         return Figure(name, title, _no_speedup(rows))
+    # The least first: of a long list only the beginning is drawn, and what is slower than PyTorch
+    # must be in it.
     timed.sort(key=lambda row: min(entry.speedup or 0 for entry in _measured(row)))
     shown = timed[:_MOST]
     traces = [
@@ -154,6 +157,7 @@ def _times(rows: Sequence[ArtifactRow]) -> Figure:
                         f"{escape(row.label)}<br>{stage} {_spent(row, stage):.2f} s"
                         for row in shown
                     ],
+                    # Plotly writes the text of a bar into the bar: here it is for the pointer only.
                     "textposition": "none",
                     "hoverinfo": "text",
                 }
@@ -202,8 +206,10 @@ def _list_layout(rows: Sequence[ArtifactRow], unit: str, scale: str) -> dict[str
         "height": _FRAME_HEIGHT + _BAR_HEIGHT * len(rows),
         "xaxis": {"type": scale, "title": {"text": unit}},
         "yaxis": {
+            # By number: as names, two labels that are cut to the same text would share a line.
             "tickvals": list(range(len(rows))),
             "ticktext": labels,
+            # From the end to the start: Plotly counts upwards.
             "range": [len(rows) - 0.4, -0.6],
         },
     }

@@ -19,6 +19,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\n", "＝", "＋", "－", "＠")
 def render(manifest: Manifest, directory: Path) -> str:
     listed = columns(manifest.rows)
     text = io.StringIO()
+    # The csv module ends lines with \r\n by itself.
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(column.key for column in listed)
     for row in manifest.rows:

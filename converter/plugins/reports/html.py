@@ -35,6 +35,7 @@ def _jinja() -> Environment:
     """Made once: compiling the templates takes longer than all else of a page."""
     jinja = Environment(
         loader=FileSystemLoader(_TEMPLATES),
+        # Names, messages and logs are a model's own words: none of them may become markup.
         autoescape=True,
         # A misspelt name fails instead of leaving a gap in the page.
         undefined=StrictUndefined,
@@ -80,6 +81,7 @@ def render(manifest: Manifest, directory: Path) -> str:
             with_unreached=_facts.with_unreached(rows),
             extent=verified.extent,
             count=verified.count,
+            # Files of ours and of Plotly, no text of a run: as they are.
             style=Markup((_TEMPLATES / "report.css").read_text(encoding="utf-8")),
             script=Markup(script),
             plotly=Markup(plotly),
@@ -124,6 +126,8 @@ def _log_file(row: ArtifactRow, directory: Path) -> str | None:
     """Path of a model's log relative to the run directory, if it is there and in it."""
     recorded = row.error.log if row.error and row.error.log else None
     path = directory / (recorded or f"{delivery.MODELS}/{row.label}/{delivery.LOG}")
+    # A manifest may come from anybody: a path or link in it must not put another file into the
+    # page.
     inside = path.resolve().is_relative_to(directory.resolve())
     return str(path.relative_to(directory)) if inside and path.is_file() else None
 
@@ -134,6 +138,7 @@ def _log(row: ArtifactRow, directory: Path) -> str:
     if found is None:
         return ""
     with (directory / found).open("rb") as file:
+        # The end only: a log may have 8 MiB, and a page holds those of all models.
         start = max(file.seek(0, 2) - _LOG_BYTES, 0)
         file.seek(start)
         text = file.read().decode("utf-8", errors="replace")

@@ -44,6 +44,7 @@ def render(manifest: Manifest, directory: Path) -> str:
                 suites[-1], "testcase", classname="run", name=f"problem {number}", time="0.000"
             )
             ElementTree.SubElement(case, "error", type="run", message=_text(problem))
+    # Counted at the end, when all cases are in.
     for part in suites:
         _count(part)
     ElementTree.indent(root)

@@ -50,9 +50,11 @@ def render(manifest: Manifest, directory: Path) -> str:
 
 def code(text: str) -> str:
     """Text as a code span: no markup, link or mention in it is live."""
+    # An empty line ends a paragraph, and with it the span.
     flat = re.sub(r"\s+", " ", text).strip() or " "
     if len(flat) > _LONGEST:
         flat = f"{flat[:_LONGEST]}…"
+    # CommonMark: a span ends at a run of exactly as many backticks as began it.
     fence = "`" * (1 + max((len(run) for run in re.findall("`+", flat)), default=0))
     pad = " " if "`" in flat else ""
     return f"{fence}{pad}{flat}{pad}{fence}"

@@ -93,6 +93,7 @@ def convert(
     if model.functions:
         inlined = InlinePass()(ir.from_proto(model)).model
         model = ir.to_proto(inlined)
+    # All versions of all operators: the opset of the model decides later which of them counts.
     known = {
         schema.name for schema in onnx.defs.get_all_schemas_with_history() if not schema.domain
     }
@@ -174,6 +175,8 @@ def _survives(values: np.ndarray) -> bool:
         norm = np.linalg.norm(values.astype(np.float32, copy=False).ravel())
     peak = np.abs(values).max(initial=0)
     # A value is off by 2**-11 of itself, or by 2**-25 where that is more.
+    # So both together lose less than `_LOST`, and most tensors are answered for without a copy in
+    # float64.
     if peak <= _LIMIT and values.size**0.5 * 2.0**-25 <= _LOST / 2 * norm < np.inf:
         return True
     finite = values[np.isfinite(values)].astype(np.float64)
@@ -255,6 +258,7 @@ class _Survey:
         bodies = list(_subgraphs(node))
         for body in bodies:
             self.visit(body, node in self.precise)
+        # Only after a look inside: whether a branch ends in such a constant is known then.
         reach = max((self.frail.get(v, 0) for body in bodies for v in body.outputs), default=0)
         if reach:
             self.frail.update(dict.fromkeys(filter(self.is_float, node.outputs), reach))
@@ -466,6 +470,7 @@ class _Rewriting:
         self._survey = typing.survey
         self._casts: dict[ir.Value, ir.Value] = {}
         graphs = (graph, *graph.subgraphs())
+        # With those of subgraphs: ONNX lets no inner name hide an outer one.
         self._names = {value.name for each in graphs for value in _values(each)}
 
     def rewrite(self, graph: ir.Graph, owner: ir.Node | None = None) -> None:
@@ -543,6 +548,8 @@ class _Rewriting:
             self._casts[value] = cast.outputs[0]
             maker, graph = value.producer(), value.graph
             assert graph is not None
+            # Right behind its maker, so that every reader of the cast comes later: nodes stay in
+            # order.
             if maker is not None:
                 graph.insert_after(maker, cast)
             elif len(graph):
