@@ -26,6 +26,7 @@ from converter.plan import variants
 from converter.plugins import loader
 
 MAX_NAME = 120
+_BITS = 64
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _NAME_RULE = (
     f"a model's name is made of letters, digits, '.', '_' and '-', begins with a letter or a "
@@ -238,6 +239,11 @@ def _representable(value: Any, path: tuple[str, ...], problems: list[Problem]) -
         return None
     if isinstance(value, str):
         return _text(value, path, problems)
+    if isinstance(value, int) and value.bit_length() > _BITS:
+        # Python writes no decimal of more than 4,300 digits, and YAML reads longer ones in hex.
+        message = f"found a whole number of {value.bit_length()} bits; at most {_BITS} are possible."
+        problems.append(Problem(key, message))
+        return None
     if value is None or isinstance(value, (bool, int, float)):
         return value
     problems.append(_mismatch(key, value, "text, a number, true, false, a list or a mapping"))

@@ -199,3 +199,8 @@ def test_every_problem_is_told_at_once_and_once() -> None:
 def test_models_is_a_mapping(models: object) -> None:
     (message,) = problems({"models": models})
     assert message.endswith("expected a mapping of names to models.")
+
+
+def test_a_number_that_no_decimal_can_say_is_refused() -> None:
+    with pytest.raises(ConfigError, match="seed: found a whole number of 16000 bits; at most 64"):
+        parse({"seed": int("f" * 4000, 16), "models": {"a": {"source": "srcnn"}}})
