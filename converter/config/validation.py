@@ -241,8 +241,8 @@ def _representable(value: Any, path: tuple[str, ...], problems: list[Problem]) -
         return _text(value, path, problems)
     if isinstance(value, int) and value.bit_length() > _BITS:
         # Python writes no decimal of more than 4,300 digits, and YAML reads longer ones in hex.
-        message = f"found a whole number of {value.bit_length()} bits; at most {_BITS} are possible."
-        problems.append(Problem(key, message))
+        found = f"found a whole number of {value.bit_length()} bits"
+        problems.append(Problem(key, f"{found}; at most {_BITS} are possible."))
         return None
     if value is None or isinstance(value, (bool, int, float)):
         return value
