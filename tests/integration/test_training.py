@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jobs
@@ -11,11 +12,11 @@ import onnx
 import pytest
 import tiny
 import torch
-from onnx import ModelProto, numpy_helper
+from onnx import ModelProto, numpy_helper, parser
 
 from converter.model.errors import Code
 from converter.model.job import Recheck
-from converter.worker.onnxfile import structure
+from converter.worker.onnxfile import dropout, structure
 from converter.worker.pipeline import recheck
 from converter.worker.reference import training
 
@@ -116,6 +117,25 @@ def without_dropout(model: ModelProto) -> None:
             if node.output[0] == model.graph.output[0].name:
                 identity = onnx.helper.make_node("Identity", [node.input[0]], [node.output[0]])
                 model.graph.node.append(identity)
+
+
+def test_branches_may_call_their_ratios_alike() -> None:
+    branch = """{name} () => (float[4] {name}) <float p={{{ratio}}}, bool on={{1}}>
+        {{ {name} = Dropout(x, p, on) }}"""
+    then, other = (
+        parser.parse_graph(branch.format(name=name, ratio=ratio))
+        for name, ratio in (("a", 0.25), ("b", 0.75))
+    )
+    model = parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17]>
+        g (float[4] x, bool c) => (float[4] y) { y = Identity(x) }"""
+    )
+    node = onnx.helper.make_node("If", ["c"], ["y"], then_branch=then, else_branch=other)
+    model.graph.node[0].CopyFrom(node)
+    onnx.checker.check_model(model, full_check=True)
+    before = model.SerializeToString()
+    assert sorted(dropout.active(model, Path())) == [0.25, 0.75]
+    assert model.SerializeToString() == before
 
 
 def dropout_input(place: int, value: Any, only: float | None = None) -> Callable[..., None]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
 from pathlib import Path
 
-from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
-
-from converter.worker.onnxfile import structure
+import onnx_ir as ir
+from onnx import ModelProto
 
 _DEFAULT_RATIO = 0.5
 # With this opset ratio and training mode became inputs; before it there is an attribute, and
@@ -21,48 +20,42 @@ def active(model: ModelProto, folder: Path) -> list[float]:
     Args:
         folder: where the external data of the model lies.
     """
-    attributes = structure.opsets(model).get("ai.onnx", 0) < _INPUTS_SINCE
-    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
-    makers: dict[str, NodeProto] = {}
-    for node in structure.nodes(model.graph):
-        makers.update((name, node) for name in node.output)
-        for attribute in node.attribute:
-            for graph in (attribute.g, *attribute.graphs):
-                tensors.update((tensor.name, tensor) for tensor in graph.initializer)
+    graph = ir.from_proto(model).graph
+    ir.external_data.set_base_dir(graph, folder)
+    attributes = graph.opset_imports.get("", 0) < _INPUTS_SINCE
 
-    def constant(node: NodeProto, place: int, default: float) -> float:
-        name = node.input[place] if len(node.input) > place else ""
-        return _value(name, tensors, makers, folder) if name else default
+    def constant(node: ir.Node, place: int, default: float) -> float:
+        value = node.inputs[place] if len(node.inputs) > place else None
+        return default if value is None else _value(value)
 
     ratios = []
-    for node in structure.nodes(model.graph):
-        if node.op_type != "Dropout" or node.domain not in ("", "ai.onnx"):
+    for node in graph.all_nodes():
+        if node.op_type != "Dropout" or node.domain:
             continue
         if attributes:
-            stated = [attribute.f for attribute in node.attribute if attribute.name == "ratio"]
-            ratios.append(stated[0] if stated else _DEFAULT_RATIO)
+            ratios.append(node.attributes.get_float("ratio", _DEFAULT_RATIO))
         elif constant(node, 2, default=0.0) == 1.0:
             ratios.append(constant(node, 1, default=_DEFAULT_RATIO))
     # NaN stays: nobody knows what such a node drops.
     return [ratio for ratio in ratios if ratio != 0.0]
 
 
-def _value(
-    name: str, tensors: Mapping[str, TensorProto], makers: Mapping[str, NodeProto], folder: Path
-) -> float:
+def _value(value: ir.Value | None) -> float:
     """A constant scalar, also behind an Identity or a Cast; NaN where it is none."""
-    for _ in range(len(makers) + 1):  # a damaged graph may go round in circles
-        tensor = tensors.get(name)
-        maker = makers.get(name)
-        if maker is not None and maker.op_type == "Constant":
-            tensor = next((a.t for a in maker.attribute if a.name == "value"), None)
-            floats = [a.f for a in maker.attribute if a.name == "value_float"]
-            if floats:
-                return float(floats[0])
-        if tensor is not None:
-            values = numpy_helper.to_array(tensor, str(folder))
-            return float(values.item()) if values.size == 1 else float("nan")
-        if maker is None or maker.op_type not in ("Identity", "Cast"):
-            break
-        name = maker.input[0]
-    return float("nan")
+    passed: set[ir.Value] = set()
+    while value is not None and value not in passed:  # a damaged graph may go round in circles
+        passed.add(value)
+        maker = value.producer()
+        if maker is None:
+            return _scalar(value.const_value)
+        # `ir.convenience.get_const_tensor` would write a name into the tensors of the given model.
+        if maker.op_type == "Constant":
+            if "value_float" in maker.attributes:
+                return maker.attributes.get_float("value_float")
+            return _scalar(maker.attributes.get_tensor("value"))
+        value = maker.inputs[0] if maker.op_type in ("Identity", "Cast") else None
+    return math.nan
+
+
+def _scalar(tensor: ir.TensorProtocol | None) -> float:
+    return float(tensor.numpy().item()) if tensor is not None and tensor.size == 1 else math.nan
