@@ -105,3 +105,16 @@ def test_branches_and_loops_round_too() -> None:
         with np.errstate(over="ignore"):
             expected = half + half if truth else half * half
         np.testing.assert_array_equal(found, expected.astype(np.float32))
+
+
+def test_branches_may_call_tensors_of_other_types_alike() -> None:
+    then = parser.parse_graph("a () => (float[4] a) { v = Add(h, h) a = Cast<to=1>(v) }")
+    other = parser.parse_graph("b () => (float[1] b) { v = Shape(h) b = Cast<to=1>(v) }")
+    model = model_of("g (float[4] x, bool c) => (float[N] y) { h = Cast<to=10>(x) }")
+    model.graph.node.append(
+        helper.make_node("If", ["c"], ["y"], then_branch=then, else_branch=other)
+    )
+    model = emulation.emulated(model)
+    x = np.float32([1, 2, 3, 4])
+    np.testing.assert_array_equal(run(model, x=x, c=np.array(True))[0], 2 * x)
+    np.testing.assert_array_equal(run(model, x=x, c=np.array(False))[0], [4])

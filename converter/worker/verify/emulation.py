@@ -48,8 +48,8 @@ def emulated(model: ModelProto) -> ModelProto:
     """
     if model.functions:
         model = inliner.inline_local_functions(model)
-    halves = set(_halves(precision.infer_types(model).graph))
-    _rewrite(model.graph, halves, structure.opsets(model).get("ai.onnx", 0))
+    opset = structure.opsets(model).get("ai.onnx", 0)
+    _rewrite(model.graph, precision.infer_types(model).graph, opset)
     model.graph.initializer.extend(
         helper.make_tensor(_PREFIX + name, TensorProto.FLOAT, [], [value])
         for name, value in _CONSTANTS.items()
@@ -57,18 +57,14 @@ def emulated(model: ModelProto) -> ModelProto:
     return model
 
 
-def _halves(graph: GraphProto) -> Iterator[str]:
-    """Names of the float16 tensors of a graph and of those within."""
-    for name, kind in precision.declared_types(graph).items():
-        if kind.tensor_type.elem_type == TensorProto.FLOAT16:
-            yield name
-    for node in graph.node:
-        for inner in precision.subgraphs(node):
-            yield from _halves(inner)
+def _rewrite(graph: GraphProto, typed: GraphProto, opset: int) -> None:
+    """Have a graph, and those within, round what it gives.
 
-
-def _rewrite(graph: GraphProto, halves: set[str], opset: int) -> None:
-    """Have a graph, and those within, round what it gives."""
+    Args:
+        typed: the same graph with inferred types. Branches may call tensors of other types alike.
+    """
+    types = precision.declared_types(typed)
+    halves = {n for n, t in types.items() if t.tensor_type.elem_type == TensorProto.FLOAT16}
     graph.ClearField("value_info")
     for value in (*graph.input, *graph.output):
         if value.type.tensor_type.elem_type == TensorProto.FLOAT16:
@@ -77,10 +73,10 @@ def _rewrite(graph: GraphProto, halves: set[str], opset: int) -> None:
         _widen(tensor)
     nodes = list(graph.node)
     graph.ClearField("node")
-    for node in nodes:
+    for node, twin in zip(nodes, typed.node, strict=True):
         _retype(node)
-        for inner in precision.subgraphs(node):
-            _rewrite(inner, halves, opset)
+        for inner, body in zip(precision.subgraphs(node), precision.subgraphs(twin), strict=True):
+            _rewrite(inner, body, opset)
         computed = node.output if node.op_type not in _MOVES else ()
         exact = {name: f"{_PREFIX}{name}" for name in computed if name in halves}
         for place, name in enumerate(node.output):
