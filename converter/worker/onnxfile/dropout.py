@@ -20,7 +20,11 @@ def active(model: ModelProto, folder: Path) -> list[float]:
     Args:
         folder: where the external data of the model lies.
     """
-    graph = ir.from_proto(model).graph
+    try:
+        graph = ir.from_proto(model).graph
+    except ir.serde.SerdeError:
+        # Of what PyTorch does not write, such as a sparse constant: nobody knows what it drops.
+        return [math.nan]
     ir.external_data.set_base_dir(graph, folder)
     attributes = graph.opset_imports.get("", 0) < _INPUTS_SINCE
 
