@@ -36,6 +36,7 @@ from converter.worker.runtime.starting import RuntimeErrors, first_line
 from converter.worker.sources import loading
 from converter.worker.sources.loading import Loaded
 
+# One input over and over may stay in a cache that real traffic would miss.
 _SAMPLES = 4  # drawn of each input and used in rotation
 _REFUSALS = (*execution.REFUSALS, AttributeError, KeyError)
 
@@ -58,6 +59,7 @@ def run(job: Measure, emit: Emit) -> JobResult:
         says why, EP_UNAVAILABLE where this machine lacks the provider. ``verify.status`` is
         ``not_measured`` on the CPU, where the file is verified already.
     """
+    # As many for PyTorch as for the file, or their ratio would compare threads.
     torch.set_num_threads(job.threads)
     recorder = Recorder(job, emit, loading.describe)
     found = _Found()
@@ -85,6 +87,7 @@ def _run(job: Measure, found: _Found) -> None:
     device = "cpu" if plugin.DEVICE == "cpu" else job.device
     loaded, complete = preparing.load(job.model_copy(update={"device": device}))
     runner = Runner(loaded, complete, print)
+    # The conversion has verified the file on that provider already.
     if job.provider != providers.standard():
         _verify(job, complete, loaded, found)
     for inputs in sizes(complete, job.batch_sizes):
@@ -102,6 +105,7 @@ def _verify(job: Measure, complete: Job, loaded: Loaded, found: _Found) -> None:
     error = verdict.error
     if error is not None and error.code is Code.EP_UNAVAILABLE:
         raise error  # which says nothing of the file
+    # Also of a wrong file: the row shows the cases of this provider.
     found.verify = verdict.record
     if error is not None:
         hint = (
@@ -113,8 +117,10 @@ def _verify(job: Measure, complete: Job, loaded: Loaded, found: _Found) -> None:
 
 def sizes(job: Job, batch_sizes: list[int]) -> Iterator[Inputs]:
     """The inputs as they are, then with each other size of their dynamic batch axis, if any."""
+    # The declared size first: if a later one fails, this figure is there.
     yield job.inputs
     places = cases.symbols(job)
+    # A batch is what an input has on its axis 0.
     batch = next((symbol for symbol, at in places.items() if any(axis == 0 for _, axis in at)), "")
     for size in batch_sizes if batch else []:
         inputs = cases.resized(job.inputs, places, {batch: size})
@@ -179,7 +185,9 @@ class _Measurement:
         )
         samples = self._samples()
         try:
+            # The session ends in there: its idle threads would spin beside those of PyTorch.
             latency, trusted = self._time_file(latency, samples)
+        # A record rather than an error: the file may run at the other sizes.
         except RuntimeErrors as error:
             return latency.model_copy(update={"reason": first_line(error)})
         return self._time_torch(latency, samples, trusted) if self.job.time_torch else latency
@@ -193,6 +201,7 @@ class _Measurement:
         """The record with the figures of the file, and whether they are to be trusted."""
         parameters = pipeline.parameters(self.loaded, self.complete)
         began = perf_counter_ns()
+        # With the optimisations that users get by default.
         opened = Session(
             Path(self.job.file),
             provider=self.job.provider,
@@ -200,8 +209,10 @@ class _Measurement:
             provider_options=self.job.provider_options,
         )
         loaded_ms = timing.milliseconds(perf_counter_ns() - began)
+        # Looked at before timing: a provider that takes no node has no figure.
         nodes = opened.nodes_per_provider()
         shared = _division(nodes, self.plugin.NAME)
+        # Prepared beforehand: neither casts nor copies to a device are part of the figure.
         calls = [
             opened.prepared({**opened.typed(sample, self.job.cast_io), **parameters})
             for sample in samples
@@ -254,6 +265,7 @@ class _Measurement:
         median = found.timing.milliseconds()["p50_ms"]
         speedup = None
         sound = {"the file's": trusted, "PyTorch's": found.is_trusted}
+        # A ratio that rests on a doubtful median looks like a result and is none.
         if doubtful := [whose for whose, is_sound in sound.items() if not is_sound]:
             why = f"it would rest on a doubtful median, {' and '.join(doubtful)}"
             latency = _remarked(latency, f"no speedup: {why}")

@@ -20,6 +20,7 @@ def calls_of(
     runner: Runner, job: Job, samples: list[tuple[torch.Tensor, ...]]
 ) -> Iterator[list[timing.Call]]:
     """Calls of the PyTorch model as users make them: eager, without gradients, its state kept."""
+    # Once for all calls: a copy for each would be timed with it.
     model = execution.replica(runner.model)
     constants = job.constants
     torch.manual_seed(job.seed)

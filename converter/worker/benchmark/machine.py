@@ -49,6 +49,7 @@ def snapshot(root: Path = _ROOT) -> Snapshot:
         root: where ``proc`` and ``sys`` are.
     """
     ticks = os.sysconf("SC_CLK_TCK")
+    # The first line sums over all cores, in ticks.
     stat = _text(root / "proc/stat").partition("\n")[0].split()[1:]
     # user nice system idle iowait irq softirq steal (guest time is in user already)
     values = [int(value) / ticks for value in stat[:8]] or [0.0] * 8
@@ -100,6 +101,7 @@ def disturbances(before: Snapshot, after: Snapshot, threads: int) -> list[str]:
     if after.throttled > before.throttled:
         times = after.throttled - before.throttled
         notes.append(f"throttled: the processor slowed itself down {times} times against heat")
+    # On which cores the threads ran is not known: idle ones are slow by right.
     fastest = sorted(after.clocks, reverse=True)[:threads]
     if fastest and (share := sum(fastest) / len(fastest)) < _SLOW:
         notes.append(f"slow clock: the cores ran at {share:.0%} of their highest frequency")
@@ -121,6 +123,7 @@ def _number(path: Path) -> int:
 def _clocks(root: Path) -> list[float]:
     found = []
     for folder in (root / _CPUS).glob("cpu[0-9]*/cpufreq"):
+        # Kilohertz in both, so that only their ratio matters.
         now, highest = _number(folder / "scaling_cur_freq"), _number(folder / "cpuinfo_max_freq")
         if now and highest:
             found.append(now / highest)

@@ -38,6 +38,7 @@ def run(job: PairedBenchmark, emit: Emit) -> JobResult:
     try:
         with recorder.stage("benchmark"):
             files = (Path(job.baseline_file), Path(job.file))
+            # The same numbers for both files.
             feeds = {name: draw(name, spec, seed=job.seed) for name, spec in job.inputs.items()}
             sessions = [
                 Session(
@@ -70,6 +71,7 @@ def _alternate(calls: list[Callable[[], object]]) -> list[list[float]]:
     """Seconds of each run, by call."""
     for call in calls:
         end = time.perf_counter() + _WARMUP_S
+        # Once at least, however long a call takes.
         call()
         while time.perf_counter() < end:
             call()
@@ -99,6 +101,7 @@ def _latency(job: PairedBenchmark, seconds: list[float]) -> Latency:
         shapes={name: list(spec.shape) for name, spec in job.inputs.items()},
         threads=job.threads,
         iterations=len(ordered),
+        # A value that was measured, never one between two.
         p50_ms=ordered[len(ordered) // 2],
         ci95_ms=[*interval] if interval else [],
     )

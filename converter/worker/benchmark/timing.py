@@ -78,6 +78,7 @@ class Timing:
         if (spread := percentile(ordered, 90) / median) > _SPREAD:
             found.append(f"wide spread: p90 is {spread:.1f} times p50")
         half = len(ordered) // 2
+        # Halves of fewer calls differ by chance.
         if half >= _FIRST_CHECK // 2:
             first = statistics.median(self.durations_ns[:half])
             second = statistics.median(self.durations_ns[half:])
@@ -147,6 +148,7 @@ def _warm_up(calls: Sequence[Call], limit_ns: int, clock: Clock) -> int:
             after = clock()
             window.append(after - before)
             made += 1
+            # Within a window too: its calls alone may take longer than the limit.
             if after - started >= limit_ns:
                 return made
         median = statistics.median(window)
@@ -159,11 +161,13 @@ def _warm_up(calls: Sequence[Call], limit_ns: int, clock: Clock) -> int:
 def _no_collection() -> Iterator[None]:
     """No garbage collection within: it would pause calls at random."""
     enabled = gc.isenabled()
+    # Before it is off: what loading has left would stay in memory.
     gc.collect()
     gc.disable()
     try:
         yield
     finally:
+        # Whoever called may have it off for a reason of its own.
         if enabled:
             gc.enable()
 

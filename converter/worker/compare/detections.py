@@ -81,6 +81,7 @@ def _falling(scores: Array) -> bool:
 
 def comparable(members: Places, expected: Sequence[Array], actual: Sequence[Array]) -> bool:
     """Whether both sides list detections of one form; else a plain comparison says what differs."""
+    # A scalar has no length. It is told as another shape by the plain comparison.
     count = len(actual[members["scores"]]) if actual[members["scores"]].ndim else 0
     return min(count, len(expected[members["scores"]])) > 0 and all(
         actual[index].dtype == expected[index].dtype
@@ -95,8 +96,12 @@ def pair(members: Places, expected: Sequence[Array], actual: Sequence[Array]) ->
     places = members["boxes"], members["scores"]
     boxes, scores = (expected[place].astype(np.float64) for place in places)
     other_boxes, other_scores = (actual[place].astype(np.float64) for place in places)
+    # Boxes that are all zero have no scale to divide by.
     scale = max(float(np.sqrt(np.mean(np.square(boxes)))), 1e-12)
+    # [rows of PyTorch, rows of the file]: the largest difference of a coordinate, as a share of the
+    # scale.
     distance = np.abs(boxes[:, None] - other_boxes[None]).max(axis=-1) / scale
+    # The score decides between boxes that lie on top of each other.
     distance += _SCORE_WEIGHT * np.abs(scores[:, None] - other_scores[None])
     if "labels" in members:
         labels = members["labels"]
@@ -107,12 +112,14 @@ def pair(members: Places, expected: Sequence[Array], actual: Sequence[Array]) ->
     # Stable, so that equal distances are paired alike in every run.
     for flat in np.argsort(distance, axis=None, kind="stable"):
         row, column = divmod(int(flat), distance.shape[1])
+        # The distances are sorted, so that only pairs of other labels follow.
         if not np.isfinite(distance[row, column]):
             break
         if free_left[row] and free_right[column]:
             free_left[row] = free_right[column] = False
             left.append(row)
             right.append(column)
+    # Back in PyTorch's order, in which both sides are compared afterwards.
     order = np.argsort(left, kind="stable")
     return np.asarray(left, np.intp)[order], np.asarray(right, np.intp)[order]
 
@@ -191,6 +198,7 @@ def align(
     allowed = bounds(members, expected, noise.floors, spec.rtol, spec.atol, limits=noise.bounds)
     good = found(members, expected, actual, (left, right), allowed)
     ours, theirs = expected[members["scores"]], actual[members["scores"]]
+    # Counted before any excuse: the manifest says how many differ at all.
     unpaired = max(len(ours), len(theirs)) - int(good.sum())
     missing = unpaired
     few = _FEW * max(len(ours), len(theirs))
@@ -199,6 +207,7 @@ def align(
             break
         edge = noise.edge(runs)
         same = good | _seen(members, expected, actual, (left, right), edge, allowed)
+        # Missing on one side is often surplus on the other: the larger number counts both once.
         missing = max(
             _not_on_the_edge(members, expected, left[same], edge, allowed),
             _not_on_the_edge(members, actual, right[same], edge, allowed),
@@ -209,6 +218,7 @@ def align(
             f"{missing} of {max(len(ours), len(theirs))} detections have no counterpart of the "
             "same label within the tolerance, and rounding does not lose them in PyTorch"
         )
+    # The rows were brought together above, so that a comparison would not see their order.
     elif not _falling(theirs):
         problem = "the detections are not in the order of their scores, PyTorch's are"
     if not missing:
@@ -235,6 +245,7 @@ def _seen(
     """For each pair whether rounding gives each part of the file's to that detection."""
     seen = np.zeros(len(rows[0]), bool)
     for index, (left, right) in enumerate(zip(*rows, strict=True)):
+        # Each part may come of another run: rounding moves a mask and a box independently.
         own = edge.of == left
         # PyTorch's own list is one of the runs; without another there is nothing to explain.
         seen[index] = own.any() and all(
@@ -255,6 +266,7 @@ def _each_within(
     """Whether one of the offered is what was got; singly: for each item along axis 1 another."""
     if not singly:
         return _within(offered, got, allowed).any()
+    # Each keypoint is the highest place of a map of its own, and jumps by itself.
     items = [_within(offered[:, k], got[:, k], allowed).any() for k in range(got.shape[1])]
     return np.all(items)
 
@@ -274,6 +286,7 @@ def _not_on_the_edge(
 def _among(members: Places, side: Sequence[Array], row: int, edge: Edge, allowed: Bounds) -> bool:
     """Whether one detection is in a list, within the tolerance."""
     left = np.arange(len(edge.of))
+    # Of one and the same run: the box of one detection with the score of another is none.
     for place in members.values():
         if len(left):
             left = left[_within(side[place][row : row + 1], edge.rows[place][left], allowed[place])]

@@ -33,6 +33,7 @@ def decades(moved: Array, output: Array) -> Decades:
     """The rounding error of the elements of each order of magnitude; zeros are left out."""
     sizes = np.abs(moved.astype(np.float64)).ravel()
     squares = np.square(output.astype(np.float64) - moved.astype(np.float64)).ravel()
+    # Zero has no power of ten. It is compared with the whole output.
     held = sizes > 0
     powers = np.floor(np.log10(sizes[held])).astype(int)
     found = {}
@@ -49,6 +50,7 @@ def smaller(sizes: NDArray[np.float64]) -> Iterator[NDArray[np.bool_]]:
     low = 0.0
     begin = 0
     for end in np.flatnonzero(known[1:] >= _GAP * known[:-1]) + 1:
+        # Too few make no group: they stay with those above the next gap.
         if end - begin >= _FEWEST:
             high = float(known[end - 1])
             yield (sizes > low) & (sizes <= high)
@@ -60,9 +62,12 @@ def _has_gap(sizes: NDArray[np.float64]) -> bool:
     if not sizes.size:
         return False
     # The exponents as float64 holds them: frexp takes six times as long.
+    # Sizes are not negative, so that no sign bit stands above the exponent.
     counts = np.bincount(sizes.ravel().view(np.int64) >> _MANTISSA)
     counts[0] = 0  # zeros have no magnitude
     taken = np.flatnonzero(counts)
+    # A gap of a factor of 100 leaves at least six powers of two between two taken ones. A smaller
+    # one shows here too, and is found to be none after sorting.
     return bool((np.diff(taken) >= math.floor(math.log2(_GAP))).any())
 
 
@@ -85,8 +90,11 @@ def wrong(
     for held in smaller(sizes):
         want = expected[held]
         error = np.abs(actual[held] - want)
+        # The mean error finds damage to all of them, the largest one damage to a single element.
         scale, off = _rms(want), _rms(error)
         rounding = times * _near(noise, sizes[held])
+        # Whichever is largest: rounding, a share of their own scale, or steps at one where they are
+        # small.
         allowed = max(rounding, _SHARE * scale, step * max(scale, 1.0))
         if off > allowed or error.max() > _PEAK * allowed:
             return (

@@ -69,6 +69,7 @@ BOUNDS: Mapping[str, Bounds] = {
 _FLOAT32 = BOUNDS["float32"]
 # The largest of many rounding errors against their root mean square.
 _PEAK = 4.0
+# The largest number of float16.
 _FLOAT16_END = 65504.0
 
 
@@ -159,9 +160,11 @@ def compare(
             compared rounded to float16.
     """
     if narrowed:
+        # In float32, before float16 makes infinity of it.
         largest = float(np.abs(expected).max(initial=0.0)) if expected.dtype.kind == "f" else 0.0
         expected = narrow(expected, actual)
         # Named by its size: the infinity that rounding makes of it would blame PyTorch.
+        # Infinity that PyTorch itself gives is told below, and is its own.
         if _FLOAT16_END < largest < math.inf and not np.isfinite(expected).all():
             return _beyond_float16(name, actual, largest)
     frame = _frame(name, actual)
@@ -193,6 +196,7 @@ def _frame(name: str, actual: Array) -> OutputCheck:
 
 def _unlike(frame: OutputCheck, expected: Array, actual: Array) -> Comparison | None:
     """What is decided before any number is compared."""
+    # Dtype before shape before numbers: NumPy would convert and broadcast without a word.
     if actual.dtype != expected.dtype:
         reason = f"{frame.name} is {actual.dtype}, PyTorch gives {expected.dtype}"
         return Comparison(_not_compared(frame, "dtype"), Code.VERIFY_SHAPE, reason)
@@ -202,6 +206,7 @@ def _unlike(frame: OutputCheck, expected: Array, actual: Array) -> Comparison | 
     if not actual.size:  # whether it may be is decided on the references
         return Comparison(frame.model_copy(update={"not_compared": "empty", "passed": True}))
     for side, values in (("PyTorch", expected), ("the ONNX file", actual)):
+        # PyTorch first: where its own output is not finite, the file is not to blame.
         if not np.isfinite(values).all():
             reason = f"{frame.name}: {side} gives NaN or infinity"
             return Comparison(_not_compared(frame, "not finite"), Code.VERIFY_NONFINITE, reason)
@@ -228,6 +233,7 @@ def _not_compared(frame: OutputCheck, why: str) -> OutputCheck:
 
 def tolerance(floor: float | None, limits: Bounds = _FLOAT32) -> float:
     """Relative L2 error that a right file may show, from the model's own rounding error."""
+    # An unknown floor is not zero: the tightest bound would refuse deep networks.
     floor = limits.unknown if floor is None else floor
     return min(max(limits.times * floor, limits.tightest), limits.loosest)
 
@@ -254,6 +260,7 @@ def bounds(
     """The absolute and the relative error that an element may show: those stated, else derived."""
     if expected.dtype.kind != "f":
         return 0.0, 0.0
+    # Of a single element four times as much: the relative L2 bound holds the mean of all.
     derived = _PEAK * tolerance(floor, limits)
     scale = float(np.sqrt(np.mean(np.square(expected.astype(np.float64)))))
     return (derived * scale if atol is None else atol), (derived if rtol is None else rtol)
@@ -270,6 +277,7 @@ def blind_spot(
     scale = float(np.sqrt(np.mean(np.square(expected.astype(np.float64)))))
     if rtol is None and atol is None:
         return tolerance(floor, limits)
+    # As if every element were off by all that it may be.
     absolute, relative = bounds(expected, rtol, atol, floor, limits)
     return absolute / scale + relative if scale else math.inf
 

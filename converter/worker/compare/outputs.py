@@ -36,8 +36,10 @@ def compare(
         expected = [numerics.narrow(*pair) for pair in zip(expected, actual, strict=True)]
     problem: str | None = None
     unpaired: int | None = None
+    # A list without the order of scores is not what suppression gives: it is compared as it stands.
     if not detections.ranked(members, expected):
         members = {}
+    # Else dtypes or forms differ, which the plain comparison below says in its own words.
     if members and detections.comparable(members, expected, actual):
         paired = detections.align(members, expected, actual, spec, noise)
         expected, actual = paired.expected, paired.actual
@@ -45,6 +47,7 @@ def compare(
     compared = _each(names, expected, actual, spec, noise, members, narrowed=narrowed)
     for index in members.values():
         item = compared[index]
+        # Off at single pixels only, within the rule for masks as a whole.
         if problem is None and _by_share(item, expected[index], spec, noise, index):
             item = Comparison(item.check.model_copy(update={"passed": True}))
         compared[index] = replace(item, check=item.check.model_copy(update={"unpaired": unpaired}))
@@ -74,6 +77,7 @@ def _each(
             rtol=spec.rtol,
             atol=spec.atol,
             floor=floor,
+            # Their parts were measured row by row, and rounding may have swapped rows.
             noise=None if index in members.values() else noise.of_parts(index),
             limits=noise.bounds,
             narrowed=narrowed,

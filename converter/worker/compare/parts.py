@@ -35,6 +35,7 @@ class Rounding:
 
 def rounding(moved: Array, output: Array) -> Rounding:
     """Of an output against the same, rounded otherwise."""
+    # Another shape has no error by element, and whole numbers are equal or wrong.
     if moved.shape != output.shape or output.dtype.kind != "f" or not output.size:
         return Rounding()
     error = output.astype(np.float64) - moved.astype(np.float64)
@@ -46,6 +47,7 @@ def largest(known: Sequence[Rounding]) -> Rounding:
     first, *others = known
     spread, decades = dict(first.slices), dict(first.decades)
     for other in others:
+        # Another case may have other sizes, whose slices say nothing of these.
         for axis, values in first.slices.items():
             if axis in other.slices and other.slices[axis].shape == values.shape:
                 spread[axis] = np.maximum(spread[axis], other.slices[axis])

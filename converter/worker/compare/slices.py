@@ -19,6 +19,7 @@ Spread = dict[int, NDArray[np.float64]]
 """Axis → root mean square of each slice along it."""
 
 _FEWEST = 16  # elements of a slice: a statistic of fewer is none
+# It began as a twentieth, and values that a trace had frozen passed.
 _SHARE = 0.01  # of a part's own scale
 TIMES_NOISE = 20.0  # of float32
 _STEPS = 4.0  # of the dtype, at the scale of the whole output, or at one; and a usual floor
@@ -29,6 +30,7 @@ def spread(values: Array) -> Spread:
     squares = np.square(values.astype(np.float64, copy=False))
     found: Spread = {}
     # Of a single axis each slice is one element; the only slice along an axis is the whole output.
+    # Every axis, since what a trace freezes may show in one member of a stack only.
     for axis in range(values.ndim) if values.ndim > 1 else ():
         if values.shape[axis] > 1 and values.size // values.shape[axis] >= _FEWEST:
             others = tuple(other for other in range(values.ndim) if other != axis)

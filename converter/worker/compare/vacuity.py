@@ -17,6 +17,7 @@ from converter.worker.inputs.inputs import Array
 # this large from signals that grew at every layer.
 _SMALLEST, _LARGEST = 1e-6, 1e9
 # Share of an output's scale that another input must move it by.
+# Some 800 steps of float32, so that rounding alone is no move.
 _LEAST_MOVE = 1e-4
 # Share of that move which an error that passes may have.
 _TOLERATED = 0.25
@@ -40,10 +41,12 @@ def judge(
     moved = False
     for place, (name, *values) in enumerate(zip(names, *samples, strict=True)):
         if place in constant:
+            # The configuration vouches for it: constants alone are not vacuous either.
             moved = True
             if not all(np.isfinite(sample).all() for sample in values):
                 return weakest, _nonfinite(name)
             continue
+        # Before the scale: the mean of an empty array is NaN.
         error = _shape_and_numbers(name, values)
         if error is not None:
             return weakest, error
@@ -87,6 +90,8 @@ def below_noise_floor(
     """
     for (name, *values), share in zip(zip(names, *samples, strict=True), blind, strict=True):
         change = _change(values)
+        # An error of a quarter of the move passes, and the outputs of two inputs are still told
+        # apart.
         if share is not None and change is not None and share > _TOLERATED * change:
             return StageError(
                 Code.VERIFY_VACUOUS,

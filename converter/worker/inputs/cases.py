@@ -23,6 +23,7 @@ from converter.worker.inputs.inputs import Array, draw, varies
 from converter.worker.inputs.patterns import Group, Pattern
 
 TRACED, SECOND = "traced", "second"
+# A flag is drawn alike half of the time: that 20 draws agree is one in a million.
 _TRIES = 20
 _STRIDE = 1000  # even: a normal sample keeps its sign
 _STEPS: tuple[int | str, ...] = ("one", 1, 2, -1, "double", 4, 8, 16, 32, 64, "half", 14, 7)
@@ -61,6 +62,8 @@ class Case:
 
     def draw(self, seed: int) -> dict[str, Array]:
         # What the user states must fit; what is taken from it at another size is cut or repeated.
+        # The number of a sample says of which kind it is: from `_STATED` to `_SIZES` they are the
+        # user's.
         given = self.label == TRACED or _STATED <= self.sample < _SIZES
         drawn = partial(
             _unlike_the_first if self.label == SECOND else draw, seed=seed, resize=not given
@@ -98,6 +101,7 @@ class Case:
 def _unlike_the_first(name: str, spec: InputSpec, *, seed: int, sample: int, resize: bool) -> Array:
     """Other values than the traced example's: a flag would be the same half of the time."""
     first = values = draw(name, spec, seed=seed, sample=0)
+    # What is pinned cannot differ: one draw is enough.
     for offset in range(0, _TRIES * _STRIDE if varies(spec) else 0, _STRIDE):
         values = draw(name, spec, seed=seed, sample=sample + offset, resize=resize)
         if not np.array_equal(values, first):
@@ -143,6 +147,7 @@ def candidates(job: Job, moved: list[str]) -> Iterator[Case]:
     larger steps follow for models that need a divisor or a minimum.
     """
     places = symbols(job)
+    # All places of a symbol have one size, so that the first speaks for all.
     original = {s: job.inputs[places[s][0][0]].shape[places[s][0][1]] for s in moved}
     seen = [original]
     for number, step in enumerate(_STEPS):
@@ -196,6 +201,7 @@ def of_sizes(job: Job, limits: Sequence[int]) -> tuple[list[Case], list[Case]]:
     every = {size for spec in job.inputs.values() for size in spec.shape}
     for symbol, at in places.items():
         size = job.inputs[at[0][0]].shape[at[0][1]]
+        # The size itself too: code may say `>` or `>=`.
         near = [limit + step for limit in limits for step in (1, 0, -1)]
         # Behind a stride the two sides of a limit are a whole stride apart.
         behind = [limit * s + step for limit in limits for s in _STRIDES for step in (s, 0)]
@@ -204,6 +210,7 @@ def of_sizes(job: Job, limits: Sequence[int]) -> tuple[list[Case], list[Case]]:
         ]
         first = [2 * size, 4 * size, *sorted(every), *near]
         seen = {size}
+        # `seen` is shared by all three lists: no size is offered twice.
         likely = _cheapest(job, symbol, first, seen)
         promising.append(likely + _cheapest(job, symbol, products, seen)[:_MOST_PRODUCTS])
         usual.append(_cheapest(job, symbol, [*_USUAL, 0, *behind], seen))
@@ -215,8 +222,10 @@ def of_tables(job: Job, keys: Iterable[tuple[int, ...]]) -> list[Case]:
     names = list(symbols(job))
     found: dict[str, Case] = {}
     for key in keys:
+        # A single number is among the limits already.
         if not 1 < len(key) <= len(names):
             continue
+        # The key does not say of which symbols.
         for some in (names[: len(key)], names[-len(key) :]):
             case = _moved_together(job, dict(zip(some, key, strict=True)))
             if _affordable(case, job):
@@ -236,6 +245,7 @@ def of_all_sizes(job: Job, limits: Iterable[float]) -> list[Case]:
         limits: numbers that the model's code holds.
     """
     original = {s: job.inputs[at[0][0]].shape[at[0][1]] for s, at in symbols(job).items()}
+    # Fractions limit values, not sizes.
     whole = sorted({int(limit) for limit in limits if limit == int(limit) and limit >= 2})
 
     def affordable(offered: Iterable[dict[str, int]]) -> Iterator[Case]:
@@ -246,6 +256,7 @@ def of_all_sizes(job: Job, limits: Iterable[float]) -> list[Case]:
     if len(original) > 1:
         found += affordable({s: times * size for s, size in original.items()} for times in (2, 4))
         above = affordable(dict.fromkeys(original, limit + 1) for limit in reversed(whole))
+        # From the largest limit down, the first that is affordable.
         found += islice(above, 1)
     # Sums and products of whole numbers leave their range where there are many.
     found += (
@@ -270,6 +281,7 @@ def _scaled(job: Job, original: dict[str, int], limits: Sequence[int]) -> list[d
         return []
     spec = job.inputs[largest]
     elements = math.prod(spec.shape)
+    # In elements, and in bytes of this dtype: one more than fit below the limit.
     wanted = {limit // unit + 1 for limit in limits for unit in (1, np.dtype(spec.dtype).itemsize)}
     found = []
     for count in sorted(count for count in wanted if count > elements > 0):
@@ -292,6 +304,7 @@ def of_ends(job: Job, ends: Mapping[str, Sequence[int]]) -> list[Case]:
 def with_least(job: Job, case: Case) -> Case | None:
     """The case with the smallest whole numbers: where those drawn may not fit its sizes."""
     filled = {name: found for name in job.inputs if (found := patterns.least(name, job))}
+    # A case that fills inputs already has no drawn lengths that could be too long.
     if not filled or case.filled or not case.sizes:
         return None
     names = ", ".join(f"{name}: {pattern.name}" for name, pattern in filled.items())
@@ -328,15 +341,18 @@ def of_values(
     groups = patterns.groups(job, limits, nan=nan)
     required = [_patterned(job, group, required=True, first=True) for group in groups]
     others = [_patterned(job, group, required=False, first=False) for group in groups]
+    # In turn, so that no kind of input takes the whole budget.
     return in_turn(required), in_turn(others)
 
 
 def _patterned(job: Job, group: Group, *, required: bool, first: bool) -> list[Case]:
+    # One column for each input: row by row, all inputs of a group take the next pattern.
     columns = [
         [(name, pattern) for pattern in listed if pattern.required == required]
         for name, listed in group.members.items()
     ]
     found = []
+    # Where one input has fewer patterns, the others go on without it.
     for number, row in enumerate(zip_longest(*columns)):
         filled = dict(item for item in row if item is not None)
         names = {pattern.name for pattern in filled.values()}

@@ -63,6 +63,7 @@ def draw(name: str, spec: InputSpec, *, seed: int, sample: int = 0, resize: bool
 def _mixed(mask: Array) -> Array:
     """A mask in whose rows something is on and something off: an empty row has no mean."""
     if mask.ndim and mask.shape[-1] > 1:
+        # The first is switched on and the last one off, so that a row keeps its other values.
         mask[..., 0] = np.where(mask.any(axis=-1), mask[..., 0], True)
         mask[..., -1] = np.where(mask.all(axis=-1), False, mask[..., -1])
     return mask
@@ -71,6 +72,7 @@ def _mixed(mask: Array) -> Array:
 def generator(name: str, seed: int, sample: int) -> np.random.Generator:
     """The stream of random numbers of one input and sample."""
     # Not `hash`, which Python salts anew in each process.
+    # By name as well: two inputs of one shape would be equal else, and their difference zero.
     entropy = [seed, zlib.crc32(name.encode()), sample]
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(entropy)))
 
@@ -141,6 +143,7 @@ def _constant(
             f"inputs.{name}.value does not fit shape {list(shape)} and dtype {dtype}: {error}",
             "give one number, or a list of the tensor's shape",
         ) from error
+    # Integers must be kept exactly. Of floats a rounded value is right, an infinite one is not.
     kept = value == given if dtype.kind != "f" else np.isfinite(value)
     if not np.all(kept):
         lost = given[~np.asarray(kept)].flat[0] if given.ndim else given
@@ -180,6 +183,7 @@ def _from_file(
 def _resized(values: Array, shape: tuple[int, ...]) -> Array:
     """As many entries along each axis, counted from the last, as asked for; repeated for more."""
     for axis, size in zip(range(-1, -values.ndim - 1, -1), reversed(shape), strict=False):
+        # An axis of size zero has nothing to repeat.
         if values.shape[axis]:
             values = np.take(values, np.arange(size) % values.shape[axis], axis)
     return values

@@ -24,6 +24,7 @@ Values = Any
 Draw = Callable[[Generator, tuple[int, ...]], Values]
 # Multiples of it are not what they seem in binary: 0.3 // 0.1 is 2.
 _TENTH = 0.1
+# Steps of the grid to either side: up to 4 in tenths, up to 20 in halves.
 _STEPS = 40
 _MOST_LIMITS = 4
 _SMALL_LIMIT = 2.0
@@ -53,6 +54,7 @@ class Pattern:
     def draw(self, name: str, spec: InputSpec, *, seed: int, sample: int) -> Array:
         """One input tensor in this pattern, the same on every machine."""
         values = self.values(inputs.generator(name, seed, sample), tuple(spec.shape))
+        # Drawn in float64 and cast once: a pattern need not know the dtype.
         return np.asarray(values).reshape(spec.shape).astype(spec.dtype)
 
 
@@ -86,6 +88,7 @@ def kind_of(name: str, job: Job) -> str | None:
     spec = job.inputs[name]
     if not inputs.varies(spec):
         return None
+    # `high` is exclusive: only 0 and 1 are left, a mask in whole numbers.
     if spec.dtype == "bool" or (spec.filling == "integers" and (spec.low, spec.high) == (0, 2)):
         return "mask"
     if spec.filling == "integers":
@@ -99,6 +102,7 @@ def least(name: str, job: Job) -> Pattern | None:
     if kind not in ("lengths", "whole numbers"):
         return None
     listed = _of_kind(kind, name, job.inputs[name], job, ())
+    # By the names that the lists below give: the least is called otherwise in lengths.
     return next(pattern for pattern in listed if pattern.name in ("all one", "all least"))
 
 
@@ -135,6 +139,7 @@ def _full(name: str, job: Job) -> int | None:
     if len(spec.shape) != 1 or np.dtype(spec.dtype).kind not in "iu":
         return None
     for other, beside in job.inputs.items():
+        # As many lengths as the other input has rows: that is what tells them from other integers.
         if other == name or len(beside.shape) < 2 or beside.shape[0] != spec.shape[0]:
             continue
         within = spec.high is None or spec.high > 1
@@ -157,6 +162,7 @@ def _numbers(limits: Sequence[float]) -> list[Pattern]:
         *found,
         *(Pattern(f"around {limit:g}", _around(limit)) for limit in large),
         *(Pattern(f"above {limit:g}", _within(1.05 * limit, 2 * limit)) for limit in little),
+        # The cosine similarity of tiny vectors came out wrong from both exporters (torch 2.15).
         Pattern("tiny", lambda rng, shape: rng.standard_normal(shape) * 1e-5),
         Pattern(ZEROS, lambda rng, shape: np.zeros(shape), ties=True),
         Pattern("equal", lambda rng, shape: np.full(shape, 0.75), ties=True),
@@ -171,6 +177,7 @@ def _numbers(limits: Sequence[float]) -> list[Pattern]:
 def _grid(rng: Generator, shape: tuple[int, ...]) -> Values:
     """Multiples of a tenth and of a half: zeros, equal elements and exact halves among them."""
     steps = rng.integers(-_STEPS, _STEPS + 1, shape)
+    # Two of three in tenths, the rest in halves, which binary holds exactly.
     tenths = rng.integers(0, 3, shape) > 0
     return np.where(tenths, steps * _TENTH, steps * 0.5)
 
@@ -255,6 +262,7 @@ def _whole(low: int, high: int, limits: Sequence[float]) -> list[Pattern]:
         return np.broadcast_to([min(low + n * step, high) for n in range(size)], shape or (1,))
 
     marks = _marks(low, high, limits)
+    # They stand for buckets of the range that no number of the code names.
     quarters = sorted(
         {low + (high - low) * part // 4 for part in (1, 2, 3)} - {low, high, 0, *marks}
     )
@@ -270,6 +278,7 @@ def _whole(low: int, high: int, limits: Sequence[float]) -> list[Pattern]:
         *(Pattern(f"all {number}", _all(number), ties=True) for number in others),
     ]
     if low < 0:
+        # Required: integer division and remainder go wrong only below zero.
         negative = Pattern(
             "negative", lambda rng, shape: rng.integers(low, min(high + 1, 0), shape), required=True
         )
@@ -355,6 +364,7 @@ def _aligned(*, right: bool, full: bool) -> Draw:
         size = shape[-1] if shape else 1
         rows = int(np.prod(shape[:-1])) if shape else 1
         lengths = [size, 1, size // 2, size - 1, 2] if full else [size - 1, 1, size // 2, 2]
+        # At least one, where there is one: a row without any entry has no mean.
         taken = np.resize(np.clip(lengths, min(1, size), size), rows)
         places = np.arange(size)[::-1] if right else np.arange(size)
         return (places[None] < taken[:, None]).reshape(shape)

@@ -38,6 +38,7 @@ def active(model: ModelProto, folder: Path) -> list[float]:
             continue
         if attributes:
             ratios.append(node.attributes.get_float("ratio", _DEFAULT_RATIO))
+        # Without the third input a node is in inference mode, and drops nothing.
         elif constant(node, 2, default=0.0) == 1.0:
             ratios.append(constant(node, 1, default=_DEFAULT_RATIO))
     # NaN stays: nobody knows what such a node drops.

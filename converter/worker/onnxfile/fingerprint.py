@@ -70,12 +70,16 @@ class _Walk:
         """Part → hash, of a message and those in it."""
         kind = message.DESCRIPTOR.name
         found: dict[str, list[object]] = defaultdict(list)
+        # Fields of a newer onnx: protobuf keeps them, and two files that differ in one are not
+        # equal.
         found[inherited or REST] = [
             (field.field_number, field.wire_type, str(field.data))
             for field in UnknownFieldSet(message)
         ]
         hidden: set[str] = set()
         if isinstance(message, TensorProto):
+            # What the hash covers is left out below, so that two ways of storing the same values
+            # agree.
             found[inherited or REST].append(self._data.sha256(message))
             hidden = _storage(message)
         for field, value in message.ListFields():
@@ -88,6 +92,7 @@ class _Walk:
             for place, inner in self._entries(field.name, value, kind, part):
                 for name, digest in inner.items():
                     found[name].append((field.name, place, digest))
+        # `repr`, which tells -0.0 from 0.0 and bytes from text.
         return {
             name: hashlib.sha256(repr(entries).encode()).digest() for name, entries in found.items()
         }
@@ -100,11 +105,13 @@ class _Walk:
             return
         inner = [self.message(entry, kind, part) for entry in value]
         if field in _UNORDERED:
+            # By all that the entries hold: two lists of the same entries then agree in any order.
             inner.sort(key=lambda entry: (entry.get(REST, b""), sorted(entry.items())))
         yield from enumerate(inner)
 
 
 def _part(holder: str, kind: str, field: str) -> str | None:
+    # The most particular key first.
     keys = (f"{holder}/{kind}.{field}", f"{kind}.{field}", field)
     return next((_PARTS[key] for key in keys if key in _PARTS), None)
 
@@ -114,6 +121,8 @@ def _storage(tensor: TensorProto) -> set[str]:
     values = _VALUES & {field.name for field, _ in tensor.ListFields()}
     external = uses_external_data(tensor)
     hidden = {"data_location", "external_data"} if external else {"data_location"}
+    # Two places for one tensor's values contradict each other: then all of them count as they
+    # stand.
     return hidden if len(values) + external > 1 else hidden | values
 
 

@@ -40,6 +40,7 @@ def read(path: Path, external: bool = False) -> Content:
     Raises:
         StageError: CHECKER, when it is damaged or not ONNX.
     """
+    # External data may lie anywhere, so that it is not read before somebody asks for it.
     model = structure.read(path)
     with worded(path):
         return _content(model, path, TensorData(path.parent if external else None))
@@ -69,11 +70,13 @@ def _content(model: ModelProto, path: Path, data: TensorData) -> Content:
     body = _Body(data)
     body.add_graph(graph, "", 0)
     functions = []
+    # The subgraphs in a function have initializers too.
     initializers = body.initializers
     for function in model.functions:
         described, held = _function(function, data)
         functions.append(described)
         initializers += held
+    # The operators of functions are counted, though their nodes are listed with the function.
     nodes = [*body.nodes, *(node for function in functions for node in function.nodes)]
     return Content(
         file=str(path),
@@ -96,6 +99,7 @@ def _content(model: ModelProto, path: Path, data: TensorData) -> Content:
 
 
 def _numbers(tensor: Initializer) -> int:
+    # Of a sparse tensor the numbers that are stored: its shape may have any size.
     if tensor.stored is not None:
         return tensor.stored
     return math.prod(size for size in tensor.shape if isinstance(size, int))
@@ -103,6 +107,7 @@ def _numbers(tensor: Initializer) -> int:
 
 def _histogram(nodes: Iterable[Node]) -> dict[str, int]:
     found = Counter(node.op for node in nodes)
+    # By name where counts are equal, so that the same file prints the same.
     return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
 
 
@@ -151,6 +156,7 @@ class _Body:
 
     def add_nodes(self, nodes: Iterable[NodeProto], place: str, depth: int) -> None:
         for node in nodes:
+            # By name: their order in a file means nothing.
             attributes = sorted(node.attribute, key=lambda attribute: attribute.name)
             self.nodes.append(
                 Node(
@@ -162,6 +168,7 @@ class _Body:
                     attributes={each.name: self.attribute(each) for each in attributes},
                 )
             )
+            # Nodes need no name. The number tells two unnamed ones apart.
             label = node.name or f"{node.op_type}_{len(self.nodes)}"  # its number in the list
             for attribute in attributes:
                 for branch, inner in _graphs(attribute):
@@ -169,6 +176,7 @@ class _Body:
 
     def attribute(self, attribute: AttributeProto) -> Any:
         """Its value as plain data."""
+        # In a function it stands for what the caller gives under that name.
         if attribute.ref_attr_name:
             return f"@{attribute.ref_attr_name}"
         value = get_attribute_value(attribute)
@@ -228,6 +236,7 @@ def _external(tensor: TensorProto) -> str | None:
 def _plain(value: Any) -> Any:
     """As JSON can say it: there, a number is finite."""
     if isinstance(value, bytes):
+        # Strings of ONNX are bytes, and need not be UTF-8.
         return value.decode("utf-8", errors="backslashreplace")
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)

@@ -45,6 +45,7 @@ _OPERATORS: dict[type[ast.operator], Any] = {
 }
 
 
+# `References` stands in a room above this one, and imports point down only: hence a protocol.
 class Run(Protocol):
     """What went into the source in one case, and what it returned."""
 
@@ -99,6 +100,7 @@ def _tensors(model: ModelProto, job: Job, runs: Sequence[Run]) -> Iterator[_Tens
     """Inputs of the request, by name, then outputs, by position."""
     given = {value.name: value for value in model.graph.input}
     for name in job.inputs:
+        # One that is a sequence or an optional has no axes.
         if name in given and given[name].type.HasField("tensor_type"):
             arrays = [run.inputs[name] for run in runs]
             yield _Tensor("input", name, given[name], arrays, job.dynamic_axes.get(name, {}))
@@ -146,18 +148,22 @@ class _Symbols:
             value = self._value(ast.parse(symbol, mode="eval").body)
         except (SyntaxError, ValueError, KeyError, RecursionError):
             return None
+        # A rule without symbols (`3 + 1`) is one number for all cases.
         first = next(iter(self._sizes.values()), value)
         return np.broadcast_to(value, first.shape)
 
     def _value(self, node: ast.expr) -> Sizes:
         if isinstance(node, ast.Name):
             return self._sizes[node.id]
+        # By type, since True is an int.
         if isinstance(node, ast.Constant) and type(node.value) is int:
             return np.asarray(node.value, np.int64)
         if isinstance(node, ast.BinOp):
             left, right = self._value(node.left), self._value(node.right)
+            # A size of zero is tried as well: NumPy warns of the division and gives 0.
             with np.errstate(divide="ignore"):
                 return np.asarray(_OPERATORS[type(node.op)](left, right), np.int64)
+        # Any other syntax is unknown, like a symbol that is.
         raise KeyError(ast.dump(node))
 
     def says(self, symbol: str, case: int) -> str:
@@ -169,11 +175,13 @@ class _Symbols:
 
     def rule(self, sizes: Sizes) -> str | None:
         """A symbol of the request, or a multiple of one and a rest, that has these sizes."""
+        # Only what can stand in a rule: a name with a dash in it would read as a difference.
         for symbol in filter(str.isidentifier, self.requested):
             base = self._sizes[symbol]
             distinct, places = np.unique(base, return_index=True)
             if len(distinct) < _SIZES_FOR_A_RULE:
                 continue
+            # Two sizes give the line; it is a rule only if all the others lie on it.
             one, two = places[:2]
             factor, left = divmod(int(sizes[two] - sizes[one]), int(base[two] - base[one]))
             rest = int(sizes[one] - factor * base[one])
@@ -193,7 +201,9 @@ def correct(model: ModelProto, job: Job, runs: Sequence[Run]) -> None:
     """
     # First the declared names, for which dynamo has its own (`s77`).
     structure.name_axes(model, job.dynamic_axes)
+    # After the renaming: from here on symbols of the request mean what the request says.
     symbols = _Symbols(job, runs)
+    # No symbol of ours may be one that the file or the request uses already.
     taken = structure.symbols(model) | {*symbols.requested}
     for tensor in _tensors(model, job, runs):
         if tensor.kind == "output" and not tensor.ranked and len(tensor.ranks) == 1:
@@ -208,6 +218,7 @@ def _rewrite(tensor: _Tensor) -> None:
     del tensor.dims[:]
     for axis in range(tensor.ranks[0]):
         sizes, dim = tensor.sizes(axis), tensor.dims.add()
+        # One case shows one size, which says nothing of others.
         if len(sizes) > 1 and (sizes == sizes[0]).all():
             dim.dim_value = int(sizes[0])
 
@@ -228,6 +239,7 @@ def _correct_axis(tensor: _Tensor, axis: int, symbols: _Symbols, taken: set[str]
         if symbols.hold(symbol, sizes, place):
             dim.dim_param = symbol
             return
+    # A name of its own only where no rule is known: a rule lets users compute the size.
     own = symbols.rule(sizes) or _own(tensor, axis, taken)
     symbols.hold(own, sizes, place)
     print(f"{place}: not {' or '.join(offered)}, now {own}")
@@ -328,6 +340,8 @@ def _axis_error(
     symbol = dim.dim_param
     if not symbol:
         return None
+    # A symbol of the request may not stand for another axis; one that only the file has is its own
+    # affair.
     taken = symbols.requested if tensor.kind == "input" else symbols.of_outputs
     if symbol in taken and declared not in (None, symbol):
         return StageError(
@@ -354,6 +368,7 @@ def _fixed(tensor: _Tensor, axis: int, size: int, job: Job) -> StageError:
     has = f"the request has {listed} there"
     if tensor.kind == "output":
         has = f"{_source(job)}'s output has {listed} there"
+    # A comma stands between several sizes.
     if declared is not None and "," in listed:
         return StageError(
             Code.DIM_SPECIALISED,

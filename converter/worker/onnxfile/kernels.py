@@ -28,6 +28,7 @@ def known(model: ModelProto) -> list[str]:
     installed = Version(onnxruntime.__version__)
     found: list[str] = []
     for kernel in TABLE:
+        # Once it is fixed the sentence would be wrong; the entry stays for older versions.
         if kernel.fixed is not None and installed >= Version(kernel.fixed):
             continue
         matched = [
@@ -49,6 +50,7 @@ class _Graph:
 
     def __init__(self, model: ModelProto) -> None:
         self.nodes = [n for n in structure.nodes(model.graph) if n.domain in ("", "ai.onnx")]
+        # Also declared inner values: most of these conditions ask for a size.
         values = (*model.graph.input, *model.graph.output, *model.graph.value_info)
         self._types = {value.name: value.type.tensor_type for value in values}
         self.inputs = {value.name for value in structure.fed_inputs(model)}
@@ -67,6 +69,7 @@ class _Graph:
     def sizes(self, name: str) -> list[int | None]:
         """A size for each axis, ``None`` for an open one; empty where nothing is stated."""
         kind: TypeProto.Tensor | None = self._types.get(name)
+        # protobuf gives 0 where no size is stated.
         return [] if kind is None else [dim.dim_value or None for dim in kind.shape.dim]
 
     def constant(self, node: NodeProto, index: int) -> np.ndarray | None:
@@ -92,6 +95,7 @@ def _nearest(graph: _Graph, node: NodeProto) -> bool:
         return False
     if _attribute(node, "coordinate_transformation_mode", "half_pixel") != "asymmetric":
         return False
+    # Inputs of Resize: X, roi, scales, sizes.
     wanted = graph.constant(node, 3)
     if _attribute(node, "nearest_mode", "round_prefer_floor") != "floor" or wanted is None:
         return False
@@ -106,12 +110,14 @@ def other_pixels(before: int, after: int) -> bool:
     one = np.float32(before) / np.float32(after)
     other = np.float32(after) / np.float32(before)
     ours, theirs = np.floor(index * one), np.floor(index / other)
+    # The last index may be rounded past the end, and both clamp it.
     return bool((np.minimum(ours, before - 1) != np.minimum(theirs, before - 1)).any())
 
 
 def _kept_size(graph: _Graph, node: NodeProto) -> bool:
     """A scale above 1 that leaves an axis of at least two elements as long as it was."""
     mode = _attribute(node, "mode", "nearest")
+    # Sizes would give a scale of one where a length is kept.
     scales = graph.constant(node, 2)
     if mode not in ("linear", "nearest") or scales is None:
         return False
@@ -139,6 +145,7 @@ def _long_sum(graph: _Graph, node: NodeProto) -> bool:
     axis, sizes = graph.constant(node, 1), graph.sizes(node.input[0])
     if axis is None or not sizes or graph.dtype(node.input[0]) != TensorProto.FLOAT:
         return False
+    # An open size says nothing, and is not called long.
     return (sizes[int(axis.item())] or 0) >= _LONG
 
 

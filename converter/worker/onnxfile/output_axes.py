@@ -32,11 +32,13 @@ class _Axis:
 def _declared(job: Job, outputs: Sequence[Sequence[Array]]) -> Iterator[_Axis]:
     """``outputs`` are those of PyTorch in each case."""
     for name, axes in job.dynamic_axes.items():
+        # The axes go by name: of an output that is called like an input they are the input's.
         if name in job.inputs or name not in job.outputs:
             continue
         place = job.outputs.index(name)
         for axis, symbol in axes.items():
             shapes = [arrays[place].shape for arrays in outputs]
+            # An output that has fewer axes in some case is told by `interface`.
             sizes = {shape[axis] for shape in shapes if axis < len(shape)}
             yield _Axis(name, place, axis, symbol, sorted(sizes))
 
@@ -67,6 +69,7 @@ def unmoved(job: Job, outputs: Sequence[Sequence[Array]]) -> list[str]:
                 f"{axis} is declared dynamic, but PyTorch's output has fewer axes",
                 f"remove axis {axis.axis} of {axis.name} from dynamic_axes",
             )
+        # It moved: what it is called is judged by `interface`.
         if len(axis.sizes) != 1:
             continue
         says = f"{axis} is declared dynamic, but PyTorch's output has {axis.sizes[0]} there"
@@ -76,6 +79,7 @@ def unmoved(job: Job, outputs: Sequence[Sequence[Array]]) -> list[str]:
                 f"{says} at every size of {axis.symbol} that was tried",
                 f"remove axis {axis.axis} of {axis.name} from dynamic_axes",
             )
+        # Without dynamic inputs nothing could have moved it.
         if moved:
             notes.append(f"{Code.DIM_SPECIALISED}: {says} in every case")
     return notes

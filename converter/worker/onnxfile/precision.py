@@ -45,6 +45,7 @@ def shares(model: ModelProto, element_type: int) -> Shares:
     for kind, count in _weights(model):
         total += count
         held += count if kind == element_type else 0
+    # An operator without floats (shapes, ids) has no precision.
     computing = [kinds for kinds in _node_types(infer_types(model).graph, {}) if kinds]
     matching = sum(kinds == {element_type} for kinds in computing)
     return Shares(
@@ -64,6 +65,7 @@ def infer_types(model: ModelProto) -> ModelProto:
     """
     # Weights have no say in types, and onnx infers none for a model over 2 GiB in memory.
     bare = structure.skeleton(model)
+    # Types inside of a function hang on its caller.
     if bare.functions:
         bare = inliner.inline_local_functions(bare)
     _undeclare(bare.graph, structure.opsets(bare))
@@ -71,6 +73,7 @@ def infer_types(model: ModelProto) -> ModelProto:
         inferred = onnx.shape_inference.infer_shapes(bare)
     except onnx.shape_inference.InferenceError as error:
         raise ValueError(f"types of the model cannot be inferred: {error}") from error
+    # onnx leaves some outputs open (GroupNormalization), and everything behind them.
     _complete(inferred.graph, structure.opsets(bare), {})
     return inferred
 
@@ -95,6 +98,7 @@ def _undeclare(graph: GraphProto, opsets: Mapping[str, int]) -> None:
     graph.ClearField("value_info")
     graph.value_info.extend(kept)
     made = {name for node in graph.node for name in node.output} - foreign
+    # What a graph says of its outputs is a claim as well, and would cover a lie.
     for value in graph.output:
         if value.name in made:
             value.ClearField("type")
@@ -108,6 +112,7 @@ def _complete(graph: GraphProto, opsets: Mapping[str, int], outer: dict[str, Typ
     for node in graph.node:
         schema = schema_of(node.domain, node.op_type, opsets)
         if schema is not None and any(name and name not in known for name in node.output):
+            # Type variables of the schema (`T`) → the tensor that is bound to them.
             bound = dict(zip((f.type_str for f in schema.inputs), node.input, strict=False))
             for name, formal in zip(node.output, schema.outputs, strict=False):
                 kind = known.get(bound.get(formal.type_str, ""))
@@ -138,6 +143,7 @@ def declared_types(graph: GraphProto) -> dict[str, TypeProto]:
 
 def _node_types(graph: GraphProto, outer: dict[str, int]) -> Iterator[set[int]]:
     """Float types that each computing node sees, those of subgraphs after it."""
+    # A body sees what the graphs around it define.
     known = outer | {
         name: kind.tensor_type.elem_type for name, kind in declared_types(graph).items()
     }
@@ -158,6 +164,7 @@ def _weights(model: ModelProto) -> Iterator[tuple[int, int]]:
     bodies = [node for function in model.functions for node in function.node]
     for node in (*structure.nodes(model.graph), *bodies):
         for attribute in node.attribute if node.op_type == "Constant" else ():
+            # These hold floats outside of any tensor, and `tensors` does not give them.
             if attribute.name in ("value_float", "value_floats"):
                 yield (
                     TensorProto.FLOAT,

@@ -31,6 +31,7 @@ def save(
     Raises:
         StageError: IO, when the disk is full, or when one file was asked for and cannot hold it.
     """
+    # Measured before writing: protobuf fails at 2 GiB with words of its own.
     large = structure.weight_bytes(model) > _INLINE_BYTES
     if large and options.external_data == "never":
         raise StageError(
@@ -50,6 +51,7 @@ def save(
                 path,
                 save_as_external_data=True,
                 all_tensors_to_one_file=True,
+                # Relative to the file, which is moved together with it.
                 location=data.name,
                 size_threshold=1024,
             )
@@ -94,6 +96,7 @@ def seal(path: Path, model: ModelProto) -> list[FileInfo]:
             if uses_external_data(tensor)
         }
     )
+    # After the hash nothing may change: the runner takes it again before it renames.
     files = [sealed(path.parent / name) for name in (path.name, *locations)]
     # The folder too: without it a crash may lose the names of files that are safe themselves.
     fsync(path.parent)
@@ -114,6 +117,7 @@ def described(
     Args:
         model: what is in the file; its weights do not matter.
     """
+    # Initializers alone: constants of nodes are no parameters of the model.
     held = {tensor.name for tensor in model.graph.initializer}
     count = sum(_elements(list(tensor.dims)) for tensor in model.graph.initializer)
     opsets = structure.opsets(model)

@@ -54,6 +54,7 @@ def simplify(
         declared: symbols that the configuration gave to dynamic axes: they must stay.
         scratch: folder for what passes between the processes.
     """
+    # Before the model may lose its weights to the simplifier.
     before = _interface(model)
     nodes_before = len(list(structure.nodes(model.graph)))
     ops_before = structure.op_histogram(model)
@@ -63,10 +64,13 @@ def simplify(
         result = _run(simplifier, options, subject, scratch)
         if not whole:
             result = structure.graft(model, result)
+        # Users of the file rely on its interface, and no comparison of numbers would show a new
+        # name.
         changed = _difference(before, _interface(result), declared)
         if changed:
             raise ValueError(f"{simplifier} changed {changed}")
         # onnxsim calls its result ok whatever happened (0.8.1), so nobody has checked it yet.
+        # On the skeleton: with its weights the checker takes a hundred times as long (vit_b_16).
         onnx.checker.check_model(structure.skeleton(result))
     except isolation.ChildError as error:
         return _reverted(f"{simplifier} {error}", nodes_before, ops_before)
@@ -84,6 +88,7 @@ def simplify(
 
 def reverted(record: SimplifyRecord, reason: str) -> SimplifyRecord:
     """The record of a simplification that was taken back after the fact."""
+    # The record is of the file that ships, which is the one before.
     kept = {"nodes_after": record.nodes_before, "ops_after": record.ops_before}
     return record.model_copy(update={"applied": False, "reverted_reason": reason, **kept})
 
@@ -141,6 +146,7 @@ def _interface(model: ModelProto) -> _Interface:
         {"ai.onnx": structure.opsets(model).get("ai.onnx", 0)},
         # With an input that says whether it trains: onnxslim removes it even where it does, and
         # numbers cannot tell, since dropout is compared with its ratio at zero.
+        # Counted, because the session's optimisations take Dropout out of either file.
         sum(node.op_type == "Dropout" and len(node.input) > 2 for node in nodes),
     )
 
@@ -167,6 +173,7 @@ def _difference(before: _Interface, after: _Interface, declared: set[str]) -> st
 
 def _same_dims(before: TensorInfo, after: TensorInfo, declared: set[str]) -> bool:
     """Sizes and declared symbols stay; one that an exporter made up may become a number."""
+    # An exporter that states no shape has promised none.
     if not before.shape:
         return True
     if len(before.shape) != len(after.shape):

@@ -45,6 +45,7 @@ def read(path: Path) -> ModelProto:
 
 def tensor_bytes(tensor: TensorProto) -> int:
     """Bytes of a tensor's data, from its declared size."""
+    # Not by the bytes at hand: external data may not have been read.
     width = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
     count = 1
     for size in tensor.dims:
@@ -84,6 +85,7 @@ def light(model: ModelProto) -> ModelProto:
     bare = _without_initializers(model)
     for tensor in model.graph.initializer:
         copy = bare.graph.initializer.add()
+        # Field by field, since CopyFrom would copy the weights before they could be dropped.
         for field, value in tensor.ListFields():
             if field.name != "raw_data" or not _heavy(tensor):
                 _copy(copy, field.name, value)
@@ -134,17 +136,23 @@ def graft(model: ModelProto, bare: ModelProto) -> ModelProto:
     inputs = []
     for value in bare.graph.input:
         tensor = weights.get(value.name)
+        # Only what the skeleton made an input turns back. With `keep_initializers_as_inputs` it was
+        # one before.
         if tensor is None or value.name in declared:
             inputs.append(value)
+        # Another shape means that the weight was changed, and the old values do not fit any more.
         elif [dim.dim_value for dim in value.type.tensor_type.shape.dim] != list(tensor.dims):
             raise ValueError(f"initializer {value.name} changed its shape")
     # The simplifier may have folded weights away.
     used = set(references(bare.graph)) | declared
     for index in reversed(range(len(model.graph.initializer))):
         name = model.graph.initializer[index].name
+        # Small ones go as well: they come back from the processed graph, which may have folded
+        # them.
         if name not in weights or name not in used:
             del model.graph.initializer[index]
     model.graph.initializer.extend(bare.graph.initializer)
+    # All but the weights is taken from the processed model, metadata and opsets too.
     for field, value in bare.graph.ListFields():
         if field.name not in ("initializer", "input"):
             model.graph.ClearField(field.name)
@@ -163,6 +171,7 @@ def references(graph: GraphProto) -> Iterator[str]:
     for node in graph.node:
         yield from node.input
         for attribute in node.attribute:
+            # An attribute without a graph gives an empty one, whose loop ends at once.
             for inner in (attribute.g, *attribute.graphs):
                 yield from references(inner)
     for value in graph.output:
@@ -196,6 +205,7 @@ def _graph_tensors(graph: GraphProto) -> Iterator[TensorProto]:
 
 def _node_tensors(node: NodeProto) -> Iterator[TensorProto]:
     for attribute in node.attribute:
+        # Unset fields give empty tensors of type 0, which callers leave out.
         yield from (attribute.t, *attribute.tensors)
         for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
             yield from (sparse.values, sparse.indices)
@@ -261,6 +271,7 @@ def symbolic_axes(
     input without a name is called ``<input>_dim_<axis>``.
     """
     inputs = fed_inputs(model)
+    # Names of the request win over those of the file.
     rename = _renaming(inputs, declared)
     stated = {symbol for axes in declared.values() for symbol in axes.values()}
     found = {name: dict(axes) for name, axes in declared.items()}
@@ -294,10 +305,13 @@ def _renaming(
     for value in inputs:
         for axis, symbol in declared.get(value.name, {}).items():
             size = value.shape[axis] if axis < len(value.shape) else None
+            # Where two declared names stand for one symbol, the first one wins.
             if isinstance(size, str) and size != symbol:
                 renamed.setdefault(size, symbol)
     if not renamed:
         return lambda name: name
+    # At the borders of words, so that `s1` is not found in `s10`; in one pass, so that no new name
+    # is renamed again.
     words = re.compile("|".join(rf"\b{re.escape(name)}\b" for name in renamed))
     return lambda name: words.sub(lambda found: renamed[found[0]], name)
 
@@ -324,6 +338,7 @@ def name_outputs(model: ModelProto, names: Sequence[str]) -> None:
     if len(names) != len(model.graph.output):
         return
     for value, name in zip(model.graph.output, names, strict=True):
+        # Only numbers: any other name may be one that the model's author gave.
         if value.name != name and value.name.isdecimal():
             # Not renamed: other nodes may read the constant by its number.
             node = onnx.helper.make_node("Identity", [value.name], [name])

@@ -62,6 +62,7 @@ class TensorData:
                 self.unread[location] = "lies outside of the model's folder"
             elif not path.is_file():  # a pipe would wait for ever
                 self.unread[location] = "is no file" if path.exists() else "does not exist"
+            # Checked first: a hash of what is left of it would be one of another tensor.
             elif path.stat().st_size < offset + length:
                 self.unread[location] = "is shorter than the model says"
             else:
@@ -85,6 +86,7 @@ def stored(tensor: TensorProto) -> bytes:
     """The bytes of values that lie in the model, as ``raw_data`` would hold them."""
     if tensor.data_type == TensorProto.STRING:  # each with its length: a text may hold anything
         return b"".join(b"%d:%b" % (len(text), text) for text in tensor.string_data)
+    # Typed fields (`float_data`) are packed as they would be raw, little-endian.
     return tensor.raw_data or numpy_helper.from_array(numpy_helper.to_array(tensor)).raw_data
 
 
@@ -92,6 +94,7 @@ def size(tensor: TensorProto) -> int:
     """Bytes of the data, wherever they lie."""
     if uses_external_data(tensor):
         info: Any = ExternalDataInfo(tensor)
+        # A length need not be stated; the tensor's own size is meant then.
         return structure.tensor_bytes(tensor) if info.length is None else int(info.length)
     if tensor.data_type == TensorProto.STRING:
         return sum(map(len, tensor.string_data))

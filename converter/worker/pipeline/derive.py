@@ -94,6 +94,7 @@ def _run(job: Derived, recorder: Recorder, done: _Done) -> None:
     with recorder.stage("load"):
         _unchanged(job)
         found = kept.read(Path(job.references), job)
+        # With inputs and outputs of the types that the variant declares.
         references = precision.asked_of(found.references, job)
         asked = found.job
     with recorder.stage("derive"):
@@ -102,6 +103,7 @@ def _run(job: Derived, recorder: Recorder, done: _Done) -> None:
         _unchanged(job)
     with recorder.stage("check"):
         model = checking.load(final)
+        # With the parent's request: a variant keeps opset, names and axes.
         checking.check(model, asked, job.plugin, set())
         done.check = precision.check(model, job)
     with recorder.stage("verify"):
@@ -149,6 +151,8 @@ def _make(job: Derived, final: Path) -> None:
     staging = Path(job.staging_dir)
     folder = staging / "made"
     folder.mkdir()
+    # Not the staging folder itself: what stands there after the call is exactly what the plugin
+    # wrote.
     target = folder / final.name
     before = _seen(staging, Path(job.parent_file).parent)
     strays = _in_child(job, folder, target)
@@ -176,6 +180,7 @@ def _in_child(job: Derived, folder: Path, target: Path) -> list[str]:
                 try:
                     options = loader.options_of(plugin).model_validate(job.options)
                     plugin.derive(Path(job.parent_file), target, options)
+                # By contract this is a plugin's way to say no; anything else is a defect of it.
                 except ValueError as error:
                     refusal = str(error)
             told.write_text(json.dumps({"strays": strays, "refusal": refusal}))
@@ -186,7 +191,9 @@ def _in_child(job: Derived, folder: Path, target: Path) -> list[str]:
             raise StageError(Code.DERIVE, f"{job.plugin}: {error}", _IN_THE_LOG) from error
         finally:
             if log.is_file():
+                # Its messages belong in the log of the job, whatever became of it.
                 sys.stderr.write(log.read_text(errors="replace"))
+        # Exit code 0 without an answer: os._exit(0) in a plugin.
         if not told.is_file():
             raise StageError(Code.DERIVE, f"{job.plugin} ended its process", _IN_THE_LOG)
         found = json.loads(told.read_text())
@@ -215,6 +222,7 @@ def _take(job: Derived, target: Path, staging: Path) -> None:
         )
     for name in found:
         path = target.parent / name
+        # A link would be published in place of what it leads to.
         if path.is_symlink() or not path.is_file():
             raise StageError(Code.DERIVE, f"{job.plugin} left {name}, which is no plain file")
         os.rename(path, staging / name)
@@ -269,11 +277,13 @@ def _with_domain(verdict: Verdict, found: Kept) -> Verdict:
     """With what the parent's record says of the model's code, which nobody ran again."""
     record = verdict.record
     changes: dict[str, Any] = {}
+    # The branches are those of the parent's references: a variant runs no code of the model.
     if record.domain is not None and found.domain is not None:
         parent = found.domain
         kept_ways = {"branches_seen": parent.branches_seen, "unreached": parent.unreached}
         changes["domain"] = record.domain.model_copy(update=kept_ways)
     if verdict.error is None:
+        # Both records may say the same of the cases: each sentence stands once.
         said = [part for text in (found.reason, record.reason) if text for part in text.split("; ")]
         changes["reason"] = "; ".join(dict.fromkeys(said)) or None
     return replace(verdict, record=record.model_copy(update=changes))

@@ -102,6 +102,8 @@ def run(job: Job, emit: Emit, on_error: OnError | None = None) -> JobResult:
             references = reference.compute(loaded, job)
             notes += references.warnings
             if references.vacuous is not None:
+                # Within the stage, so that the row names it; nothing is exported to be compared
+                # with nothing.
                 raise references.vacuous
     except StageFailedError as failed:
         error = failed.error
@@ -110,10 +112,12 @@ def run(job: Job, emit: Emit, on_error: OnError | None = None) -> JobResult:
         for exporter in job.exporters:
             recorder = Recorder(job, emit, loading.describe, on_error)
             attempts.append(_attempt(exporter, loaded, references, job, recorder))
+            # At once: should the next exporter end the process, this one's outcome is known.
             emit(attempts[-1].outcome)
             if attempts[-1].error is None:
                 break
     result = _result(job, head, attempts, error, loaded, references)
+    # A failure before any exporter has run is none that another one could cure.
     if result.error is not None and loaded is not None and references is not None:
         result = _advised(result, result.error, attempts, loaded, references, job)
     return onnx_wording.of_result(result, job)
@@ -130,6 +134,7 @@ def _advised(
     """The result of a job that failed, with what the configuration could do about it."""
 
     def probe(exporter: str, opset: int) -> ErrorRecord | None:
+        # A folder of its own: the file of the probe must not be found among the results.
         folder = Path(job.staging_dir) / "probe"
         other = job.model_copy(update={"opset": opset, "staging_dir": str(folder)})
         # Without events: whoever watches is shown the opset that was requested.
@@ -198,6 +203,7 @@ def _convert(
             del simplified  # which holds the weights as well
             publishing.save(model, final, job.export, told)
     with recorder.stage("verify") as notes:
+        # Before `light`, which takes away values that some of these conditions read.
         notes += kernels.known(model)
         graph = structure.light(model)
         del model  # the session holds its own copy of the weights
@@ -297,6 +303,7 @@ def _result(
         # The first two ran once for all exporters.
         stages.update({n: shown.stages[n] for n in STAGES if n not in ("load", "reference")})
     status: Status = "ok" if error is None else "failed"
+    # Out of memory is a status of its own, whichever stage met it.
     if error is not None and error.code is Code.MEM_LIMIT:
         status = "oom"
     return JobResult(
@@ -315,5 +322,6 @@ def _result(
         device=str(loaded.device) if loaded else None,
         weights_sha256=loaded.weights_sha256 if loaded else None,
         conditioned=loaded.conditioned if loaded else None,
+        # What is in here beyond the key keeps the result out of the store.
         files_read=loaded.reading.files() if loaded else [],
     )

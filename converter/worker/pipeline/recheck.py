@@ -118,6 +118,7 @@ def verify(
     references = precision.asked_of(references, job)
     model = structure.read(file)
     with inspection.worded(file):
+        # Before the first look at its inputs: what the checker refuses may hold anything.
         checking.valid(model, "the file", file)
         _check_inputs(model, list(job.inputs), values)
         note = _check_outputs(model, job)
@@ -144,6 +145,7 @@ def _judge(
     provider: str | None,
 ) -> Verdict:
     """By numbers, and by what is dropped in training."""
+    # The ratios are read from this one; a copy without dropout is only run.
     original = file
     if references.disabled_dropout:
         # The copy without dropout is written beside the file: not into somebody's archive.
@@ -153,6 +155,7 @@ def _judge(
     verdict = verification.verify(file, references, job, parameters=values, provider=provider)
     if verdict.error is None:
         return _trained(original, job, loaded, references, verdict)
+    # Without optimisations: right there means that ONNX Runtime is at fault, and not the file.
     plain = verification.verify(
         file, references, job, parameters=values, provider=provider, optimise=False
     )
@@ -165,6 +168,7 @@ def _trained(
     """The verdict on a file whose numbers are right, or that it does not train as its source."""
     if job.training != "train":
         return verdict
+    # Every ratio was zero where numbers were compared, so that a file may drop otherwise.
     model, hint = structure.read(file), "it is the file of another model, or was changed"
     try:
         training.check(model, loaded, references.dropped, "the file", hint, file.parent)
@@ -202,6 +206,7 @@ def _check_inputs(model: ModelProto, wanted: list[str], parameters: Collection[s
     Raises:
         StageError: INPUT_DROPPED.
     """
+    # An input with an initializer may be fed and need not be.
     declared = [value.name for value in structure.graph_inputs(model)]
     needed = [value.name for value in structure.fed_inputs(model)]
     missing = [name for name in wanted if name not in declared]

@@ -48,6 +48,7 @@ _VARY = (
     "a loop or an if of the script may never have run: give larger or more varied inputs "
     "(shape, low, high, fill, or several in verify.cases)"
 )
+# In torch's own message on an operator that a lower opset lacks (2.15).
 _NAMED = re.compile(r"was added in version (\d+)")
 
 
@@ -76,6 +77,7 @@ def hint(
         # A hint that names this opset would promise what does not come true.
         kept = "" if error.code is Code.OPSET_MISMATCH else error.hint
         parts = [kept, f"opset={opset} fails as well ({', '.join(tried)})"]
+    # A loop that never ran leaves outputs that nothing moves.
     if error.code is Code.VERIFY_VACUOUS and _loops(loaded):
         parts.insert(0, _VARY)
     parts.append(_other_exporter(error, loaded, job))
@@ -90,6 +92,7 @@ def promising(failures: Sequence[Failure], job: Job) -> tuple[list[str], int]:
     found: dict[int, list[str]] = {}
     for exporter, error in failures if job.opset is not None else ():
         opset = _named_opset(error) or _native_opset(exporter, error)
+        # An opset that the exporter does not write cannot cure it.
         if opset is not None and opset > (job.opset or 0) and opsets.supporting([exporter], opset):
             listed = found.setdefault(opset, [])
             listed += [exporter] if exporter not in listed else []
@@ -115,6 +118,7 @@ def _other_exporter(error: ErrorRecord, loaded: Loaded, job: Job) -> str:
     if error.code not in _EXPORTERS_DIFFER or error.stage in (None, "load", "reference"):
         return ""
     for name in untried(job):
+        # Asked of the plugin: a hint must not name one that refuses this source.
         if exporters.load(name).unsuited(loaded, job) is None:
             return f"try {named(name, job.opset)}"
     return ""

@@ -34,6 +34,7 @@ from converter.model.job import Branch
 
 _PACKAGE = Path(__file__).resolve().parents[2]
 # What torch computes sizes with, under torch.cond and torch.export, is no model's code either.
+# With the slash at the end: torchvision, whose models are watched, begins like torch.
 _LIBRARIES = tuple(
     str(Path(spec.origin).parent) + "/"
     for name in ("torch", "numpy", "sympy", "mpmath", "networkx")
@@ -45,7 +46,9 @@ _MODULES = str(Path(torch.nn.__file__).parent / "modules") + "/"
 _MOST_VALUES = 64
 # Of one list or dict of settings; and numbers above this are no limits.
 _MOST_INNER, _LARGEST = 64, 1e9
+# Of a line of source as a record shows it; a condition may go on over several.
 _LONGEST_TEXT, _MOST_LINES = 100, 6
+# A loop may turn a million times: only the first turns are told apart.
 _MOST_TIMES = 16
 # What a tensor can be asked without its values or sizes.
 _KIND = {
@@ -62,6 +65,7 @@ Place = tuple[str, int]
 """A file and a line of it."""
 
 # A condition that is negated as a whole.
+# `not a and b` is negated in part only, which the lookahead leaves out.
 _NEGATED = re.compile(r"(?:el)?(?:if|while) not (?!.*\b(?:and|or)\b)")
 # Longer ones are hashes and dates, no sizes.
 _DIGITS = re.compile(r"(?<!\d)\d{1,5}(?!\d)")
@@ -147,14 +151,17 @@ def watching(ways: Ways) -> Iterator[None]:
 
     def enter(frame: FrameType, event: str, argument: Any) -> Any:
         code = frame.f_code
+        # Nothing is returned for other frames: Python then follows none of their lines.
         if event != "call" or not _watched(code.co_filename):
             return None
         jumps = _jumps(code)
+        # Asked once for each code, since it walks the whole stack.
         if code not in ways.codes:
             if _importing(frame):
                 return None
             ways.codes.add(code)
             named = [frame.f_globals.get(name) for name in code.co_names]
+            # A limit of an enclosing function is neither a literal nor a global name.
             named += [frame.f_locals.get(name) for name in code.co_freevars]
             ways.constants |= set(numbers_in(named))
             ways.names |= {*code.co_names}
@@ -166,6 +173,7 @@ def watching(ways: Ways) -> Iterator[None]:
 
     # A debugger or a measurement of coverage may have a trace function of its own.
     before = sys.gettrace()
+    # The trace function sees Python code only; conversions and `max` happen in C.
     with converting(ways), _builtins(ways):
         sys.settrace(enter)
         try:
@@ -191,9 +199,12 @@ def _follower(jumps: dict[int, Jump], ways: Ways) -> Callable[[FrameType, str, A
                 # The instruction that comes next tells which way the last jump went.
                 taken = offset != pending.beyond
                 ways.taken.add((pending, taken))
+                # Counted within one call of the function, since a trace writes down each turn of
+                # its own.
                 number = times[pending] = times.get(pending, -1) + 1
                 if number < _MOST_TIMES and not pending.loop:
                     ways.turns.add((pending, number, taken))
+                # FOR_ITER jumps when the loop is over, so that a jump not taken is a turn.
                 if pending.loop and not taken:
                     turns[pending] = turns.get(pending, 0) + 1
                 elif pending.loop:
@@ -212,6 +223,7 @@ def _follower(jumps: dict[int, Jump], ways: Ways) -> Callable[[FrameType, str, A
 def _summary(value: Any) -> Any:
     """What tells two values of a condition apart; of a tensor its sizes."""
     if isinstance(value, torch.Tensor):
+        # Of its values nothing is kept: that a condition reads them is all there is to know.
         return ("tensor", tuple(value.shape))
     if value is None or isinstance(value, bool | int | float | str):
         return value
@@ -232,6 +244,7 @@ def converting(ways: Ways, more: Sequence[str] = ()) -> Iterator[None]:
         def convert(*arguments: Any, **options: Any) -> Any:
             value = original(*arguments, **options)
             frame = sys._getframe(1)
+            # `if x:` calls the conversion from C, so that the frame above is the line that asked.
             if noted(frame.f_code.co_filename):
                 place = frame.f_code.co_filename, frame.f_lineno
                 values = ways.numbers.setdefault(place, set())
@@ -248,6 +261,7 @@ def converting(ways: Ways, more: Sequence[str] = ()) -> Iterator[None]:
         (torch.Tensor, name) for name in (*_CONVERSIONS, *_COMPARISONS, *more)
     ]
     patched += [(torch, name) for name in _COMPARISONS]
+    # Looked up in the class itself: what is inherited has to be deleted afterwards, not set.
     own = [vars(owner).get(name) for owner, name in patched]
     for owner, name in patched:
         setattr(owner, name, noting(getattr(owner, name), name in _COMPARISONS))
@@ -274,6 +288,7 @@ def _builtins(ways: Ways) -> Iterator[None]:
             found = original(*arguments, **options)
             frame = sys._getframe(1)
             if _watched(frame.f_code.co_filename):
+                # A single iterable is used up by now, and holds no places to compare with.
                 listed = arguments if len(arguments) > 1 else ()
                 place = frame.f_code.co_filename, frame.f_lineno
                 # By identity: of equal arguments Python gives back one of the objects.
@@ -302,6 +317,7 @@ def _note(where: dict[Place, set[Any]], place: Place, value: Any) -> None:
 def numbers_in(values: Iterable[Any], depth: int = 3) -> Iterator[float]:
     """Numbers among values, and in their lists, dicts and plain objects."""
     for value in itertools.islice(values, _MOST_INNER):
+        # By type, since a bool is an int and no limit.
         if type(value) in (int, float):
             if abs(value) < _LARGEST:
                 yield float(value)
@@ -309,6 +325,7 @@ def numbers_in(values: Iterable[Any], depth: int = 3) -> Iterator[float]:
             yield from itertools.chain(*keyed(value))
             yield from numbers_in([*value.values()], depth - 1)
         elif depth and isinstance(value, tuple | list | set | frozenset):
+            # The length of a table is where it ends.
             yield float(len(value))
             yield from numbers_in(value, depth - 1)
         elif depth and _plain(value):
@@ -319,6 +336,7 @@ def keyed(names: Iterable[Any]) -> Iterator[tuple[int, ...]]:
     """The whole numbers in keys of a table or in names: ``24``, ``(20, 30)``, ``head_20x30``."""
     for name in itertools.islice(names, _MOST_INNER):
         parts = name if isinstance(name, tuple) else (name,)
+        # Each number of a name by itself, and of a tuple all together: those are sizes of one case.
         found: list[int] = []
         for part in parts:
             if isinstance(part, str):
@@ -346,6 +364,7 @@ def _jumps(code: CodeType) -> dict[int, Jump]:
     found: dict[int, Jump] = {}
     instructions = list(dis.get_instructions(code))
     for number, item in enumerate(instructions[:-1]):
+        # Not only `if`: how often a loop turns is frozen by a trace as well.
         loop = item.opname == "FOR_ITER"
         # Their names differ between versions of Python: `POP_JUMP_FORWARD_IF_TRUE` (3.11),
         # `POP_JUMP_IF_TRUE` (3.12).
@@ -357,6 +376,7 @@ def _jumps(code: CodeType) -> dict[int, Jump]:
             code=code,
             offset=item.offset,
             line=line,
+            # For a jump `argval` is the offset that it leads to.
             target=item.argval,
             beyond=instructions[number + 1].offset,
             when_taken="TRUE" in item.opname or item.opname.endswith("IF_NONE"),
@@ -378,6 +398,7 @@ def _uses(code: CodeType, position: Any) -> tuple[tuple[str, str], ...]:
     local = {*code.co_varnames, *code.co_cellvars, *code.co_freevars} - {"self"}
     found: dict[str, str] = {}
     for name, how in _mentions(condition):
+        # The value outweighs all else: a condition that reads it anywhere depends on it.
         if name in local and found.get(name) != "value":
             found[name] = how if name not in found or how == "value" else found[name]
     return tuple(found.items())
@@ -386,6 +407,7 @@ def _uses(code: CodeType, position: Any) -> tuple[tuple[str, str], ...]:
 @cache
 def _subjects(file: str) -> dict[int, ast.expr]:
     """What a ``match`` asks of, by the line of each of its cases."""
+    # By line: a jump of a case stands at the line of its pattern.
     matches = [node for node in _nodes(file) if isinstance(node, ast.Match)]
     return {case.pattern.lineno: node.subject for node in matches for case in node.cases}
 
@@ -419,7 +441,9 @@ def replaced(place: Place) -> bool:
 def _tests(file: str) -> list[tuple[int, int]]:
     """The first and the last line of each condition in a file."""
     nodes = _nodes(file)
+    # If, While, IfExp and Assert have a `test`.
     found = [getattr(node, "test", None) for node in nodes]
+    # Conditions of a comprehension have no statement of their own.
     found += [test for node in nodes for test in getattr(node, "ifs", [])]
     found += [node.pattern for node in nodes if isinstance(node, ast.match_case)]
     return [(test.lineno, test.end_lineno or test.lineno) for test in found if test is not None]
@@ -450,10 +474,12 @@ def _mentions(node: ast.AST, how: str = "value") -> Iterator[tuple[str, str]]:
         return
     if isinstance(node, ast.Attribute):
         kind = node.attr in _KIND or node.attr.startswith("is_")
+        # What is asked of an attribute says how the name in front of it is used.
         inner = "kind" if kind else "sizes" if node.attr in _SIZES else how
         yield from _mentions(node.value, inner)
         return
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        # The name of the function itself is not what the condition depends on.
         asked = _FUNCTIONS.get(node.func.id, how)
         for part in (*node.args, *(keyword.value for keyword in node.keywords)):
             yield from _mentions(part, asked)
@@ -474,6 +500,7 @@ def _segment(file: str, position: Any) -> str:
     ]
     if not lines:
         return ""
+    # The end first: on a single line, cutting its front would shift the end.
     lines[-1] = lines[-1][: position.end_col_offset]
     lines[0] = lines[0][position.col_offset :]
     return b"".join(lines).decode(errors="replace")
@@ -487,8 +514,10 @@ def speaks_of_input(jump: Jump, cases: Sequence[Ways]) -> bool:
     """
     noted = [ways.values[jump] for ways in cases if jump in ways.values]
     for number, (_, how) in enumerate(jump.uses):
+        # Rank and dtype are those of the interface, the same in every case.
         if how == "kind":
             continue
+        # One set for each case: within a case a loop may ask with many values.
         columns = [{values[number] for values in found} for found in noted]
         if how == "value" and any(_is_tensor(value) for column in columns for value in column):
             return True
@@ -505,11 +534,13 @@ def unreached(cases: Sequence[Ways]) -> dict[tuple[Jump, bool], Branch]:
     """The ways of conditions on the input that no case took, but for those that only raise."""
     taken = set().union(*(ways.taken for ways in cases))
     found = {}
+    # Sorted, since a set has no order and a row must be the same each time.
     for jump in sorted({jump for jump, _ in taken}, key=lambda j: (*j.place, j.offset)):
         for way in (False, True):
             # A loop that never came to its end was left from within: that is no missing side.
             if (jump, way) in taken or (jump.loop and way):
                 continue
+            # A refusal is no branch that a file could have.
             if _raises(jump, jump.target if way else jump.beyond):
                 continue
             if speaks_of_input(jump, cases):
@@ -557,6 +588,7 @@ def unreached_turns(cases: Sequence[Ways]) -> dict[Jump, Branch]:
     for jump in sorted(ways, key=lambda j: (*j.place, j.offset)):
         turns = ways[jump]
         both = len(set().union(*turns.values())) > 1
+        # A condition that went one way throughout is told by `unreached`.
         if len(turns) == 1 or not both or not speaks_of_input(jump, cases):
             continue
         for number, taken in sorted(turns.items()):
@@ -573,6 +605,7 @@ def line_of(file: str, line: int) -> str:
     """A line of source, without its indentation and colon, and what continues it."""
     text = linecache.getline(file, line).strip()
     for following in range(line + 1, line + _MOST_LINES):
+        # An open parenthesis means that the condition goes on.
         if text.count("(") <= text.count(")"):
             break
         text = f"{text} {linecache.getline(file, following).strip()}"
@@ -585,6 +618,8 @@ def shown(file: str) -> str:
     path = Path(file)
     roots = [Path(entry).resolve() for entry in sys.path if entry]
     below = [path.relative_to(root) for root in roots if path.is_relative_to(root)]
+    # The shortest name, since roots may lie within each other. Outside of them it is the name
+    # alone: a record holds no path of a machine.
     return min(below, key=lambda name: len(name.parts)).as_posix() if below else path.name
 
 
@@ -594,6 +629,7 @@ def _raises(jump: Jump, offset: int) -> bool:
     for item in dis.get_instructions(jump.code):
         if item.offset < offset:
             continue
+        # An assert computes its message before it raises, perhaps with jumps.
         if item.opname in ("RAISE_VARARGS", "LOAD_ASSERTION_ERROR"):
             return True
         if "JUMP" in item.opname or item.opname.startswith(("RETURN", "FOR_ITER")):

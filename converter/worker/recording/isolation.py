@@ -46,7 +46,9 @@ def call(work: Callable[[], None], *, seconds: float, memory_bytes: int, log: Pa
     try:
         ended = _wait(watch, time.monotonic() + seconds)
         if not ended:
+            # At once: native code that hangs runs no handler of Python's.
             os.kill(child, signal.SIGKILL)
+        # Also of a child that was killed, or it would stay a zombie of the job.
         _, status = os.waitpid(child, 0)
     finally:
         os.close(watch)
@@ -86,9 +88,11 @@ def _wait(watch: int, deadline: float) -> bool:
 
 def _in_child(work: Callable[[], None], memory_bytes: int, log: Path) -> None:
     """Never returns: the child must not run what its parent would do next."""
+    # Until `work` has returned: whatever it raises, SystemExit too, is a failure.
     status = 1
     try:
         handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        # By descriptor, so that native code writes there too.
         os.dup2(handle, 2)
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
         # The limit counts what the fork has inherited as well.

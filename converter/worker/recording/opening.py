@@ -26,6 +26,7 @@ LOADED = "converter.loaded"
 
 Listener = Callable[[str, tuple[Any, ...]], None]
 
+# What anybody here listens to. Python raises far more events than these.
 _EVENTS = {
     LOADED, "open", "os.rename", "ctypes.dlopen", "pickle.find_class",
     "urllib.Request", "socket.getaddrinfo", "socket.connect",
@@ -109,6 +110,7 @@ def own_file(path: object) -> str | None:
 
 
 def _hook(event: str, arguments: tuple[Any, ...]) -> None:
+    # Every audit event of the process comes here, so that the usual answer must be cheap.
     if _listeners and event in _EVENTS:
         # A copy, since one may leave while it is called.
         for listener in tuple(_listeners):
@@ -118,6 +120,7 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
 @cache
 def _install() -> None:
     """For the rest of this process, before the model's code is imported."""
+    # torch does not need safetensors, which may be missing.
     names = [*_LOADERS, *(_SAFETENSORS if find_spec("safetensors") else ())]
     for name in names:
         module, _, function = name.rpartition(".")

@@ -30,11 +30,13 @@ class Reading:
 
     def files(self) -> list[str]:
         """What was read and is still there, absolute, sorted."""
+        # Temporary files are gone by now.
         return sorted(path for path in self._read if os.path.isfile(path))
 
     def _note(self, event: str, arguments: tuple[Any, ...]) -> None:
         path = opening.path_of(event, arguments)
         if path is not None:
+            # In the order of events: what is written after it was read is still an input.
             if path not in self._written:
                 self._read[path] = None
         elif event in ("open", "os.rename"):

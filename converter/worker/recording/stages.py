@@ -32,6 +32,7 @@ _DEFAULT_CODES: dict[StageName, Code] = {
     "benchmark": Code.INTERNAL,
     "publish": Code.IO,
 }
+# A row stands in the manifest; the log has all of them.
 _MAX_WARNINGS = 20
 _MAX_MESSAGE = 400
 # What torch says of values of a tensor that a table or a list of classes does not have: not of an
@@ -64,6 +65,7 @@ def _catching() -> Iterator[list[Exception]]:
     found: list[Exception] = []
     try:
         yield found
+    # SystemExit and KeyboardInterrupt pass: what ends a process is told as NO_RESULT.
     except Exception as error:  # noqa: BLE001 - the one place
         found.append(error)
 
@@ -117,11 +119,15 @@ class Recorder:
         _reset_peak()
         start = time.perf_counter()
         with warnings.catch_warnings(record=True) as caught:
+            # Once for each line, whatever the environment has set.
             warnings.simplefilter("default")
             with _catching() as found:
                 yield notes
             for failure in found:
+                # To the log, where tracebacks belong; the row has one line.
                 traceback.print_exception(failure)
+                # Here the frames are alive, which a debugger needs; the error that is raised below
+                # has others.
                 if self._on_error is not None:
                     self._on_error(failure)
         seconds = time.perf_counter() - start
@@ -142,6 +148,7 @@ class Recorder:
 
     def _error(self, stage: StageName, error: Exception) -> ErrorRecord:
         code, message, hint = self._words(stage, error)
+        # One line, for a table and a terminal.
         message = " ".join(message.split())[: 2 * _MAX_MESSAGE]
         kind = None if isinstance(error, StageError) else type(error).__name__
         return ErrorRecord(
@@ -157,10 +164,12 @@ class Recorder:
         if isinstance(error, StageError):
             return error.code, error.message, error.hint
         text = str(error).strip()
+        # Before the stage's own code: memory and disk run out in any of them.
         if isinstance(error, MemoryError) or any(words in text for words in _NO_MEMORY):
             return Code.MEM_LIMIT, f"out of memory: {text}", "raise executor.memory_mb"
         if _NO_SPACE in text:  # whatever library says it, and whichever exception carries it
             return Code.IO, f"{_NO_SPACE}: {self._job.staging_dir}", "free space on the disk"
+        # Without a keyboard breakpoint() ends with BdbQuit and input() with EOFError.
         if isinstance(error, bdb.BdbQuit) or (
             isinstance(error, EOFError) and "reading a line" in text
         ):
@@ -169,6 +178,7 @@ class Recorder:
                 "the model's code asks for keyboard input, and there is none in a batch",
                 "remove the call of input() or breakpoint(); the log has its line",
             )
+        # In `load` it is mostly the code of the user that raises: `describe` names its line.
         if stage == "load":
             return self._describe(error, self._job)
         if stage == "export":  # passes over a graph wrap what went wrong in what they are
@@ -186,6 +196,7 @@ class Recorder:
 
 def _place(error: Exception) -> str:
     """`` (head.py:41)``, the innermost line of the model's own code; empty where there is none."""
+    # From the inside out: the innermost line of the model, not of torch below it.
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if coverage.watched(frame.filename):
             return f" ({Path(frame.filename).name}:{frame.lineno})"
@@ -223,4 +234,5 @@ def _peak_bytes() -> int:
                 return int(line.split()[1]) * 1024
     except OSError:
         pass
+    # The peak of the whole process, where that of the stage is not to be had.
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

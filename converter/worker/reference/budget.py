@@ -36,6 +36,7 @@ _LIMITING = {
     "arange", "clamp", "clamp_max", "clamp_min", "eq", "floor_divide", "fmod", "ge", "gt",
     "hardtanh", "le", "lt", "narrow", "ne", "remainder", "slice", "split", "threshold", "unfold",
 }  # fmt: skip
+# An open slice ends at 2^63 − 1 in aten, which is no limit of the model.
 _LARGEST_LIMIT = 1e6
 
 
@@ -57,6 +58,7 @@ class Work:
 
 
 class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    # Without it torch refuses to run them within a dispatch mode.
     supports_higher_order_operators = True  # torch.cond and its like count as one operator
 
     def __init__(self, work: Work) -> None:
@@ -89,8 +91,11 @@ def _limit(number: float) -> bool:
 def _depth(operator: str, args: tuple[Any, ...]) -> int:
     """Products for each element of a result."""
     tensors = [value for value in args if isinstance(value, torch.Tensor)]
+    # Weight [out, in / groups, kernel…]: an element of the result is a sum over all axes but the
+    # first.
     if "convolution" in operator and len(tensors) > 1:
         return max(1, tensors[1].numel() // max(1, tensors[1].shape[0]))
+    # `mm`, `addmm`, `bmm` and `baddbmm`. The last one is [.., k, n].
     if "mm" in operator and tensors:
         # The rows of the last matrix are what each sum runs over.
         return max(1, tensors[-1].shape[-2] if tensors[-1].dim() > 1 else 1)
@@ -112,6 +117,7 @@ def of_file(file: OnnxFile, inputs: Mapping[str, Array]) -> Work:
     A weight is used once for each position of the input that it slides over; an image of 224 x 224
     has 150 for each weight of a ResNet.
     """
+    # A file shows no sizes of its inner tensors, so that the inputs stand for them.
     elements = sum(array.size for array in inputs.values())
     weights = sum(math.prod(tensor.dims) for tensor in file.proto.graph.initializer)
     positions = max(_FEWEST_POSITIONS, elements // 1000)

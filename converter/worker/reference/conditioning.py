@@ -76,6 +76,7 @@ def unsteady(loaded: Loaded, samples: Sequence[Sequence[Array]]) -> bool:
     for place, wanted in enumerate(first):
         scale = _scale(wanted)
         for other in others:
+            # Outputs of whole numbers have no scale, and lists of other lengths no common one.
             if wanted.dtype.kind != "f" or other[place].shape != wanted.shape or scale == 0:
                 continue
             if not scale / _UNSTEADY <= _scale(other[place]) <= scale * _UNSTEADY:
@@ -119,6 +120,8 @@ def prepare(loaded: Loaded, job: Job, samples: int = 1) -> bool:
         try:
             condition(model, forward, job.seed)
         except REFUSALS as error:
+            # Not an error of the job: the reference stage runs the model without it, and judges its
+            # outputs.
             print(f"no conditioning with {count} samples: {first_line(error)}")
         else:
             return True
@@ -128,6 +131,7 @@ def prepare(loaded: Loaded, job: Job, samples: int = 1) -> bool:
 def _batch(job: Job, count: int) -> dict[str, Array]:
     """``count`` samples of each input, the ones to be verified first, joined along axis 0."""
     samples = [Case("", job.inputs, number).draw(job.seed) for number in range(count)]
+    # An input without axes has none to be joined along.
     return {
         name: np.concatenate([np.atleast_1d(sample[name]) for sample in samples])
         if count > 1
@@ -141,6 +145,7 @@ def condition(model: nn.Module, forward: Callable[[], object], seed: int) -> Non
 
     ``forward`` runs the model once on an example; it sees the model in eval mode.
     """
+    # A generator of its own: what the model draws at random stays that of the job's seed.
     generator = torch.Generator().manual_seed(seed)
     training = {module: module.training for module in model.modules()}
     # So that each layer is fed by the statistics which the hooks have just set before it.
@@ -150,6 +155,7 @@ def condition(model: nn.Module, forward: Callable[[], object], seed: int) -> Non
             for name, parameter in module.named_parameters(recurse=False):
                 if parameter.is_floating_point():
                     _redraw(module, name, parameter, generator)
+        # Once all weights are drawn: what a layer is fed depends on those before it.
         with _Calibration(model, generator):
             forward()
     for module, mode in training.items():
@@ -164,9 +170,12 @@ def _redraw(module: nn.Module, name: str, parameter: Tensor, generator: torch.Ge
     constant = bool((parameter == first).all())
     # All zero, or drawn with next to no spread (biases of vision transformers: 1e-6).
     vanishes = first == 0 if constant else float(parameter.square().mean()) < _VANISHING**2
+    # By name too: a table of positions has two axes, and is no matrix.
     matrix = parameter.dim() >= 2 and name.endswith("weight")
     if isinstance(module, nn.Embedding):
         parameter.copy_(noise)
+    # Fan-in: each output is a sum of that many products. Where the first axis is not the outputs
+    # (transposed convolutions) calibration sets the scale.
     elif matrix and (isinstance(module, _SCALED) or not constant or first == 0):
         parameter.copy_(noise / math.sqrt(max(1, parameter[0].numel())))
     elif vanishes:
@@ -200,10 +209,12 @@ class _Calibration:
     def __exit__(self, *error: object) -> None:
         for handle in self._handles:
             handle.remove()
+        # After the pass, so that every call of the pass has seen the same weight.
         for module in self._repeated:
             module.weight.mul_(_REPEATED)
 
     def _statistics(self, module: nn.Module, arguments: tuple[Any, ...]) -> None:
+        # The first call alone: statistics that change between calls would fit none of them.
         if module not in self._seen:
             self._seen[module] = arguments[0].shape
             _set_statistics(module, arguments[0], self._generator)
@@ -240,6 +251,8 @@ def _set_statistics(module: Any, value: Tensor, generator: torch.Generator) -> N
     mean = value.mean(others)
     variance = value.var(others, unbiased=False)
     overall = float(value.var(unbiased=False)) if value.numel() > 1 else 1.0
+    # The mean of one value is that value: the normalised result would be zero whatever the input
+    # is.
     if value.numel() // value.shape[1] < _FEW:
         noise = torch.randn(mean.shape, generator=generator).to(mean)
         mean = value.mean() + _SMALL_BIAS * math.sqrt(overall) * noise

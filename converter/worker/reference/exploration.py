@@ -80,6 +80,7 @@ class Exploration:
             work: what one of them does.
             limits: numbers beside those that the model's own code and attributes hold.
         """
+        # Of all stated cases: one of them may take a way that holds other limits.
         codes = set().union(*(ways.codes for ways in self._found.ways))
         held = set().union(limits, *(ways.constants for ways in self._found.ways))
         model = self._run.model
@@ -87,20 +88,26 @@ class Exploration:
         # Both sides of zero are among the patterns of every input already.
         numbers = sorted({*harvest.numbers(model, codes), *map(abs, held - {0})})
         names = set().union(*(ways.names for ways in self._found.ways))
+        # Only for code that asks for it: elsewhere the outputs would be NaN too, and the case
+        # dropped.
         required, values = cases.of_values(self._job, numbers, nan=bool(names & _ASK_FOR_NAN))
         promising, usual = cases.of_sizes(self._job, sizes)
         together = cases.of_tables(self._job, harvest.tables(model))
         traced = self._found.kept[0][0]
         cheap: list[Case] = []
         dear: list[Case] = []
+        # Measured by the whole budget, so that what remains does not decide which kind a case is.
         for case in cases.of_all_sizes(self._job, {*sizes, *numbers}):
             (dear if budget.cost(case, traced, work) > _DEAR * passes else cheap).append(case)
         left = passes
+        # What users are most likely to feed comes first.
         for offered, patience in (
             (required, None),
             # In turn, so that many limits of one kind do not take the budget of the others.
             (cases.in_turn([together, cheap, promising, values]), None),
             (dear, None),
+            # Only the usual ones give up early. The others stand for limits that the code really
+            # has.
             (usual, _PATIENCE),
         ):
             left = self._spend(offered, left, work, patience)
@@ -114,6 +121,7 @@ class Exploration:
         if not self._watch or not cases.symbols(self._job):
             return
         if coverage.unreached(self._found.ways):
+            # Not counted against the budget: there are two sizes for each end of a range.
             for case in cases.of_ends(self._job, ends()):
                 if case.label not in self._tried:
                     self.attempt(case)
@@ -131,6 +139,7 @@ class Exploration:
         for case in offered:
             if patience is not None and quiet > patience:
                 break
+            # The label is the case: of the same name it would run a second time for nothing.
             if case.label in self._tried or (self._ordered and case.ties):
                 continue
             worth = budget.cost(case, traced, work)
@@ -156,6 +165,7 @@ class Exploration:
 
         def run() -> None:
             watching = coverage.watching(ways) if self._watch else nullcontext()
+            # On the replica that has run the others: state that builds up shows in the last repeat.
             outputs.extend(self._run(inputs, used=True, within=watching))
 
         crash = self._crash(case, inputs) if 0 in case.sizes.values() else None
@@ -169,6 +179,7 @@ class Exploration:
                 return self.attempt(other, least=True)
             # Else its values may be what PyTorch refuses, and the size is not to blame.
             sized = bool(case.sizes) and (least or not case.filled)
+            # Several symbols at once leave open which of them is refused.
             for symbol, size in case.sizes.items() if sized and len(case.sizes) == 1 else ():
                 self._found.refused.setdefault(symbol, {})[size] = f"at {case.label}: {why}"
             if not sized:
@@ -213,6 +224,7 @@ def _unusable(outputs: list[Array]) -> str:
 
 
 def _whole(number: float) -> bool:
+    # 0 and 1 are tried in any case.
     return number == int(number) and number >= 2
 
 

@@ -36,6 +36,7 @@ _FEW = 16
 
 def sizes(model: Any, codes: Iterable[CodeType]) -> list[int]:
     """Whole numbers from 2 on that may limit an axis, in order."""
+    # Of `x[-100:]` as well, which is a limit of 100.
     found = {abs(int(number)) for number in _all(model, codes) if number == int(number)}
     found |= set(_lengths(model))
     return sorted(number for number in found if 2 <= number <= _LARGEST_SIZE)
@@ -51,6 +52,7 @@ def of_graph(model: ModelProto) -> list[float]:
     """Constants that an ONNX graph cuts or compares with."""
     held: dict[str, TensorProto] = {tensor.name: tensor for tensor in model.graph.initializer}
     for node in structure.nodes(model.graph):
+        # A limit that no initializer holds may be the value of a Constant node.
         if node.op_type == "Constant" and node.attribute and node.attribute[0].HasField("t"):
             held[node.output[0]] = node.attribute[0].t
     found: set[float] = set()
@@ -63,6 +65,7 @@ def of_graph(model: ModelProto) -> list[float]:
 
 def _values(tensor: TensorProto) -> set[float]:
     """The finite numbers of a tensor that has few."""
+    # Long ones are weights. Values in another file were not read.
     if math.prod(tensor.dims) > _FEW or uses_external_data(tensor):
         return set()
     values = onnx.numpy_helper.to_array(tensor)
@@ -76,6 +79,8 @@ def _all(model: Any, codes: Iterable[CodeType]) -> Iterator[float]:
     if isinstance(model, OnnxFile):
         yield from of_graph(model.proto)
     for code in codes:
+        # Literals of the code that ran, not of the whole file: other classes in it are other
+        # models.
         yield from numbers_in(code.co_consts)
     for module in _own_modules(model):
         # A limit may stand in the class body as well.
@@ -97,6 +102,7 @@ def _keys(model: Any) -> Iterator[tuple[int, ...]]:
         for value in vars(module).values():
             if isinstance(value, Mapping):
                 yield from keyed(value)
+        # A ModuleDict is torch's own class, which the loop passes by: its keys are read here.
         for child in module.children():
             if isinstance(child, torch.nn.ModuleDict | torch.nn.ParameterDict):
                 yield from keyed(child.keys())
@@ -107,6 +113,7 @@ def _own_modules(model: Any) -> Iterator[torch.nn.Module]:
     if not isinstance(model, torch.nn.Module) or isinstance(model, torch.jit.ScriptModule):
         return
     for module in model.modules():
+        # Without a file it belongs to no library.
         source = getattr(sys.modules.get(type(module).__module__), "__file__", None)
         if source is None or watched(source):
             yield module
@@ -116,11 +123,13 @@ def _lengths(model: Any) -> Iterator[int]:
     """Lengths of tables: embeddings, and tensors that the model's own modules hold."""
     if not isinstance(model, torch.nn.Module) or isinstance(model, torch.jit.ScriptModule):
         return
+    # Of torch's too: a table of embeddings ends where it ends, whoever wrote it.
     for module in model.modules():
         if isinstance(module, torch.nn.Embedding):
             yield module.num_embeddings
     for module in _own_modules(model):
         tensors = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+        # Tensors that are neither parameters nor buffers are tables as well.
         tensors += [v for v in vars(module).values() if isinstance(v, torch.Tensor)]
         for tensor in tensors:
             if not isinstance(tensor, torch.nn.parameter.UninitializedParameter):

@@ -63,8 +63,10 @@ def write(
     """
     arrays: dict[str, Array] = {}
     header = {
+        # Arrays are filled in on the way, under keys that the header repeats.
         "cases": [_case(item, f"case{n}", arrays) for n, item in enumerate(references.cases)],
         "noise": {
+            # References of their own: what is measured in one precision must not stay for the next.
             precision: _noises(references.in_precision(precision), f"{precision}.", arrays)
             for precision in precisions
         },
@@ -83,6 +85,7 @@ def write(
         "domain": _dumped(verify.domain),
         "reason": verify.reason,
     }
+    # As bytes of an array: text in an object array would have to be pickled.
     text = np.frombuffer(json.dumps(header).encode(), np.uint8)
     with path.open("wb") as file:
         np.savez(file, allow_pickle=False, **{_HEADER: text}, **arrays)
@@ -125,6 +128,7 @@ def read(path: Path, job: Job) -> Kept:
                 ),
                 precision=job.precision,
             )
+    # A file that was cut off shows as any of these, depending on where.
     except (OSError, ValueError, KeyError, IndexError, BadZipFile) as error:
         raise StageError(Code.IO, f"{path.name} of the parent cannot be read: {error}") from error
     changed = {
@@ -155,6 +159,8 @@ def _case(item: Reference, key: str, arrays: dict[str, Array]) -> dict[str, Any]
         "inputs": {name: _dumped(spec) for name, spec in case.inputs.items()},
         "sample": case.sample,
         "sizes": case.sizes,
+        # What a pattern draws is among the inputs. Its name and its ties are all that judging asks
+        # for.
         "filled": {name: [p.name, p.ties] for name, p in case.filled.items()},
         "stated": case.stated,
         "outputs": len(item.outputs),
@@ -208,6 +214,7 @@ def _keep_noise(noise: Noise, key: str, arrays: dict[str, Array]) -> dict[str, A
     return {
         "floors": noise.floors,
         "slices": [list(part.slices) for part in noise.parts],
+        # Pairs, since the keys of a JSON object come back as text.
         "decades": [list(part.decades.items()) for part in noise.parts],
         "edge": list(edge.rows),
     }

@@ -25,6 +25,7 @@ def check_inputs(model: Any, kind: Kind, job: Job) -> None:
     """
     if kind == "module":
         _check_arguments(inspect.signature(model.forward), job)
+    # A name that forward does not know stands for its place, and may be anything.
     names = _parameters(model, kind)
     for place, name in enumerate(job.inputs):
         if name in names and names.index(name) != place:
@@ -53,6 +54,7 @@ def _check_arguments(signature: inspect.Signature, job: Job) -> None:
     keyword = [
         name
         for name, parameter in signature.parameters.items()
+        # One with a default that nobody wants to feed is no concern.
         if parameter.kind is parameter.KEYWORD_ONLY and name not in job.constants
         if name in job.inputs or parameter.default is parameter.empty
     ]
@@ -91,6 +93,7 @@ def check_outputs(keys: Sequence[Sequence[str]], names: Sequence[str]) -> None:
     if len(keys) != len(names):  # which has an error of its own
         return
     for place, name in enumerate(names):
+        # A key may stand in several paths: any of those places is right.
         own = [index for index, path in enumerate(keys) if name in path]
         if own and place not in own:
             returned = [".".join(path) or "a tensor without a key" for path in keys]

@@ -66,11 +66,13 @@ def measure(
     again = _again(run, loaded, inputs, outputs, precision)
     found = [_between(moved, outputs, members) for moved in _runs(again, outputs, exact)]
     if not found:
+        # Unknown floors: the bounds fall back to what a deep network shows (`unknown`).
         return Noise([None] * len(outputs), bounds=bounds)
     noise = replace(worst(found), bounds=bounds)
     if of_file:
         # Inputs that move show less than operators that round.
         noise = noise.at_least(bounds.unknown)
+    # Outputs without an order by scores have no detections that rounding could bring or lose.
     if not detections.ranked(members, outputs):
         return noise
     return replace(noise, edge=_Edge(again, outputs, members, noise).after)
@@ -89,6 +91,7 @@ def _again(
 
 def worst(noises: Sequence[Noise]) -> Noise:
     """The largest of each; of several, none has the detections on the edge."""
+    # With its edge: of one case it is still known which detections come and go.
     if len(noises) == 1:
         return noises[0]
     columns = zip(*(noise.floors for noise in noises), strict=True)
@@ -99,6 +102,7 @@ def worst(noises: Sequence[Noise]) -> Noise:
 
 
 def _runs(again: Again, outputs: Sequence[Array], exact: bool) -> Iterator[list[Array]]:
+    # The smallest output decides, since one run serves all of them.
     fewest = min((output.size for output in outputs if output.dtype.kind == "f"), default=0)
     for seed in range(1 if fewest >= _MANY else _RUNS):
         moved = again(seed, 1.0, exact)
@@ -117,6 +121,7 @@ def _torch(
     exact: bool,
 ) -> list[Array] | None:
     arguments, model = tensors(inputs, run.device), replica(run.model)
+    # None where the file computes in float32: the model's own dtypes give the steps then.
     dtype = torch.float16 if precision == _HALF else None
     try:
         with Rerounding(seed, level, exact=exact, precision=dtype):
@@ -125,6 +130,7 @@ def _torch(
     except REFUSALS as error:
         print(f"the model does not run with other rounding: {first_line(error)}")
         return None
+    # Another number of outputs is another result, with nothing to compare it to.
     return found if len(found) == len(outputs) else None
 
 
@@ -138,6 +144,7 @@ def _file(
     exact: bool,
 ) -> list[Array] | None:
     floats = [name for name, array in inputs.items() if array.dtype.kind == "f" and array.size]
+    # Whole numbers have no step to be moved by.
     if not floats:
         return None
     # Philox draws the same on every machine.
@@ -145,6 +152,7 @@ def _file(
     moved = dict(inputs)
     for name in floats:
         array = inputs[name]
+        # One step up or down for each element, so that all of them move and none moves far.
         signs = draw.integers(0, 2, array.shape) * 2 - 1
         step = level * numerics.BOUNDS[precision].step(array.dtype)
         moved[name] = (array.astype(np.float64) * (1 + signs * step)).astype(array.dtype)
@@ -163,6 +171,7 @@ def _between(moved: Sequence[Array], outputs: Sequence[Array], members: Places) 
         rows = detections.pair(members, outputs, moved)
         for place in members.values():
             floors[place] = _of_pairs(outputs[place], moved[place], rows)
+    # Parts are measured on unpaired rows. `compare.outputs` does not use those of detections.
     return Noise(floors, list(map(parts.rounding, moved, outputs)))
 
 
@@ -195,6 +204,8 @@ class _Edge:
         self._again, self._outputs, self._members = again, outputs, members
         self._floors, self._bounds = noise.floors, noise.bounds
         allowed = (_allowed(floor, noise.bounds) for floor in noise.floors)
+        # A level of n moves outputs n times as far as rounding does. It stays below what a right
+        # file may be off, or the runs would be thrown away.
         self._reach = min([_FARTHEST, *(_WITHIN * times for times in allowed)])
         self._runs = 0
         self._found: list[Edge] = []
@@ -203,6 +214,7 @@ class _Edge:
         """What so many runs show; they are made once, when they are asked for."""
         while self._runs < runs:
             pair, other_side = divmod(self._runs, 2)
+            # Never below rounding itself: what that moves is on the edge in any case.
             level = max(1.0, min(self._reach, _FIRST if pair == 0 else _FARTHEST))
             # How products add up tells what moving their results does not, and takes twice as long.
             exact = pair % _EXACT == _EXACT - 1
@@ -222,6 +234,7 @@ class _Edge:
     def _run(self, seed: int, level: float, *, exact: bool) -> None:
         outputs, members = self._outputs, self._members
         moved = self._again(seed, level, exact)
+        # Without detections, or in another form, nothing can be paired.
         if moved is None or not detections.comparable(members, outputs, moved):
             return
         rows = detections.pair(members, outputs, moved)

@@ -43,6 +43,8 @@ def _with_inputs(job: Job, loaded: Loaded) -> Job:
         name: {
             axis: symbol
             for axis, symbol in axes.items()
+            # A stated shape with fewer axes than the file has is told by the interface, as
+            # OUTPUT_STRUCTURE.
             if name not in inputs or axis < len(inputs[name].shape)
         }
         for name, axes in structure.symbolic_axes(proto, job.dynamic_axes).items()

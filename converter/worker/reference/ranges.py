@@ -43,6 +43,7 @@ def ends(loaded: Loaded, job: Job, inputs: dict[str, Array]) -> dict[str, list[i
     try:
         isolation.call(capture, seconds=_SECONDS, memory_bytes=_MEMORY_BYTES, log=log)
         found: dict[str, list[int]] = json.loads(answer.read_text())
+    # A child that ended with 0 may have left no file all the same.
     except (isolation.ChildError, OSError) as error:
         print(f"no ranges of sizes from torch.export: {error}")
         return {}
@@ -68,6 +69,7 @@ def _captured(loaded: Loaded, job: Job, inputs: dict[str, Array]) -> dict[str, l
     values = {node.name: node.meta.get("val") for node in program.graph.nodes}
     found: dict[str, list[int]] = {}
     for symbol, places in cases.symbols(job).items():
+        # The first place stands for the symbol: all axes of one symbol have one size.
         name, axis = places[0]
         value = values.get(names[list(job.inputs).index(name)])
         size: Any = value.shape[axis] if isinstance(value, torch.Tensor) else None

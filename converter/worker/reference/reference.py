@@ -145,6 +145,7 @@ class References:
             if item.noise is not None:  # which detections come and go was looked for already
                 noise = replace(noise, edge=item.noise.edge)
             item.exact = exact
+            # Equal elements are rounded alike by the file, and random rounding averages that away.
             noise = noise.times(self.bounds.coherent) if item.case.ties else noise
             # Of values that look alike one draw may by chance round less than another would.
             least = self.bounds.unknown if item.case.filled else 0.0
@@ -194,6 +195,7 @@ def compute(loaded: Loaded, job: Job, limits: Iterable[float] = ()) -> Reference
     found = References(conditioned=loaded.conditioned and parameters)
     run = Runner(loaded, job, found.add_warning)
     random = job.training == "train"
+    # Around all cases, and ended before the noise is measured: the exporter needs the own ratios.
     with training.dropout_disabled(run.model, random) as found.disabled_dropout:
         _run_cases(found, run, loaded, job, limits)
 
@@ -241,15 +243,18 @@ def _run_cases(
     if found.vacuous is None:
         found.detections = detections.places(names, first.outputs)
     work = run.work
+    # Its operators run in ONNX Runtime, where no dispatch mode counts them.
     if isinstance(loaded.model, OnnxFile):
         work = budget.of_file(loaded.model, first.inputs)
     elif not work.operators:  # no second sample
         with _counted(run):
+            # The repeat is due anyway, and counts as well as a call of its own would.
             _check_repeats(names, first, run)
     # Before other sizes are tried, at which pinned inputs change as well.
     if found.vacuous is None:
         _look_for_what_never_changes(found, names, constant)
     if found.vacuous is None:
+        # Limits of the file that is judged, and numbers that operators were seen to cut with.
         _explore(found, run, loaded, job, work, [*limits, *work.limits], watch=watch)
     second = next((item for item in found.cases if item.case.label == SECOND), None)
     if cases.symbols(job) and second is not None:  # the last call may have been of another size
@@ -259,15 +264,18 @@ def _run_cases(
 
 def _run_stated(found: References, run: Runner, job: Job, *, watch: bool) -> None:
     """The traced example, the second sample and the user's own cases."""
+    # It may be the second time, with other statistics in the model.
     found.cases.clear()
     for case in cases.fixed(job):
         inputs = case.draw(job.seed)
+        # The hooks see the calls of this case, so that the ratios are those of the traced example.
         with ExitStack() as around:
             ratios = around.enter_context(training.called(run.model, found.disabled_dropout))
             # Not the first call: counting puts frames of torch between an error and the model.
             if case.label == SECOND and not run.work.operators:
                 around.enter_context(_counted(run))
             ways = Ways()
+            # Only forward is watched: under the tracer a copy of the model took four times as long.
             outputs = run(inputs, within=coverage.watching(ways) if watch else nullcontext())
         found.cases.append(Reference(case, inputs, outputs, ways))
         if case.label == TRACED:
@@ -295,16 +303,19 @@ def _explore(
 ) -> None:
     """Other sizes and other values."""
     explored = found.explored
+    # The search starts from the stated cases, so that it tries none of them again.
     explored.kept = [(item.case, item.inputs, item.outputs) for item in found.cases]
     explored.ways = [item.ways for item in found.cases]
     count = len(explored.kept)
     ordered = detections.ranked(found.detections, found.cases[0].outputs)
+    # Before the budget is spent: two other sizes of each symbol are tried whatever it is.
     search = exploration.Exploration(run, job, explored, watch=watch, ordered=ordered)
     search.other_sizes()
     _check_sizes(found, loaded, job, [case for case, _, _ in explored.kept[count:]])
     if len(explored.kept) > count:  # before other cases cover what these have left
         _check_repeats(found.names, found.cases[0], run)
     search.search(budget.passes(job, loaded.model, work), work, limits)
+    # Last, since it takes as long as a small export and is asked for where conditions stay open.
     search.turn(lambda: ranges.ends(loaded, job, found.cases[0].inputs))
     found.cases += [
         Reference(*kept, ways=ways)
@@ -332,6 +343,7 @@ def _look_for_what_never_changes(found: References, names: list[str], constant: 
     still = [
         name
         for index, name in enumerate(names)
+        # Floats that stay are VERIFY_VACUOUS; whole numbers may stay by right and are named.
         if first.outputs[index].dtype.kind != "f" and others and index not in constant
         if _same([case.outputs[index] for case in found.cases])
     ]

@@ -65,6 +65,7 @@ _RESIZES = {
 # What samples an image at coordinates that are its second argument.
 _ROI_ALIGN = "torchvision::roi_align"
 _SAMPLES = {_ROI_ALIGN, "aten::grid_sampler_2d", "aten::grid_sampler_3d"}
+# Elements: 256 KiB of float32, beside 512 KiB of their float64.
 _PIECE = 1 << 16
 # Memory whose numbers are still to come.
 _EMPTY = {
@@ -109,12 +110,15 @@ class Rerounding(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
+        # What the model itself computes in float16 has its own rounding already, and keeps it.
         if self._precision is not None and not _has_narrower(args, kwargs):
             return self._in_precision(func, args, kwargs, self._precision)
         if not _rounds(func, args, kwargs):
             return func(*args, **kwargs)
         self._next()
         if func in _PRODUCTS and not self._exact:
+            # In its own precision, with half a step on top: how the product added up does not show
+            # then.
             result = func(*args, **kwargs)
             for part, _ in _pieces(result, result):
                 part.copy_(self._moved(part))
@@ -129,6 +133,7 @@ class Rerounding(TorchDispatchMode):  # type: ignore[no-untyped-call]
         result = func(*args, **kwargs)
         for plain, exact in zip(tree_leaves(result), tree_leaves(wide), strict=True):
             # Written over the plain result, which keeps its layout and what shares its memory.
+            # Of several results only those of floats that rounding could move.
             if _narrow(plain):
                 for part, value in _pieces(plain, exact):
                     part.copy_(self._rounded(value, plain.dtype))
@@ -151,9 +156,12 @@ class Rerounding(TorchDispatchMode):  # type: ignore[no-untyped-call]
         Arguments go to the nearest number, as the weights of a file do: parameters, constants and
         inputs alike; what an earlier operator made is there already.
         """
+        # A view must stay one of the argument itself: `_nearest` makes copies, and what is written
+        # through a view of a copy is lost.
         if _is_view(func) or func.overloadpacket in _EMPTY:
             return func(*args, **kwargs)
         random = _rounds(func, args, kwargs)
+        # Also where nothing rounds: what is copied or concatenated must be of the precision too.
         args, kwargs = _nearest(func, args, kwargs, precision)
         if random:
             self._next()
@@ -179,6 +187,7 @@ class Rerounding(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """A value of which nothing is known to be cut off, moved by up to half a step."""
         if not _narrow(value):
             return value
+        # `eps` is the distance of neighbours at one, and rounding moves by half of that at most.
         step = self._level * torch.finfo(precision or value.dtype).eps / 2
         return value.addcmul(value, self._shares(value), value=step)
 
@@ -196,6 +205,7 @@ class Rerounding(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return (image, moved, *others)
         if func not in _RESIZES or args[2]:  # with corners aligned the scale is no argument
             return args
+        # (input, output size, corners, then a scale for each axis or None).
         given = [*args[3:], *[None] * (len(args[1]) - len(args[3:]))]
         share = float(self._shares(torch.empty(1)))
         moved = 1 + math.copysign(1, share) * step
@@ -208,6 +218,7 @@ class Rerounding(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _shares(self, like: torch.Tensor) -> torch.Tensor:
         """Random numbers from -1 to 1, of eight bits each, which are drawn eight at a time."""
+        # An eighth as many words as numbers, rounded up; the last bytes are left over.
         words = torch.empty(-(-like.numel() // 8), dtype=torch.int64, device=like.device)
         words.random_(torch.iinfo(torch.int64).min, None, generator=self._generator(like.device))
         bits = words.view(torch.int8)[: like.numel()].view(like.shape)
@@ -216,6 +227,7 @@ class Rerounding(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _generator(self, device: torch.device) -> torch.Generator:
         """Of its own: what the model draws at random stays what it was."""
         if device not in self._generators:
+            # The seed that `_next` would give at this count.
             first = self._seed * _STRIDE + self._count
             self._generators[device] = torch.Generator(device).manual_seed(first)
         return self._generators[device]
@@ -230,6 +242,7 @@ def _rounds(func: Any, args: Any, kwargs: Any) -> bool:
     )
 
 
+# `Tensor(a)` in a schema shares memory with its result; `Tensor(a!)` is written into.
 def _is_view(func: Any) -> bool:
     return any(
         argument.alias_info is not None and not argument.alias_info.is_write
@@ -259,6 +272,7 @@ def _nearest(
         if argument.alias_info is not None and argument.alias_info.is_write
     }
     named = zip((argument.name for argument in func._schema.arguments), args, strict=False)
+    # What is written into keeps its place in memory: a rounded copy would take the result away.
     return (
         tuple(value if name in written else tree_map(nearest, value) for name, value in named),
         {k: v if k in written else tree_map(nearest, v) for k, v in kwargs.items()},
@@ -297,6 +311,8 @@ def _in_float64(func: Any, args: Any, kwargs: Any) -> Any:
         return None
     args, kwargs = tree_map(_widened, (args, kwargs))
     try:
+        # The mode is entered for convolutions alone: within it every operator passes through
+        # Python.
         if func is _aten.convolution.default:
             with Strips():  # type: ignore[no-untyped-call]
                 return func(*args, **kwargs)
@@ -308,4 +324,5 @@ def _in_float64(func: Any, args: Any, kwargs: Any) -> Any:
 def _widened(value: Any) -> Any:
     if _narrow(value):
         return value.to(_WIDER[value.dtype])
+    # A dtype that is an argument (`to(float32)`) is widened as well, or it would narrow the result.
     return _WIDER.get(value, value) if isinstance(value, torch.dtype) else value

@@ -57,7 +57,9 @@ def _strips(
     sizes = [
         _length(*axis) for axis in zip(x.shape[2:], kernel, stride, padding, dilation, strict=True)
     ]
+    # Bytes of the im2col copy: [samples, channels × kernel elements, output elements].
     copied = x.shape[0] * x.shape[1] * math.prod(kernel) * math.prod(sizes) * _ELEMENT_BYTES
+    # No more strips than there are output rows in all samples.
     return min(x.shape[0] * sizes[0], math.ceil(copied / _MOST_BYTES))
 
 
@@ -82,7 +84,10 @@ def _by_rows(
     inner = [0, *padding[1:]]
     parts = []
     for number in range(count):
+        # Equal shares: the last strip is not a thin one.
         first, end = rows * number // count, rows * (number + 1) // count
+        # Input rows that these output rows read, from `top` to before `bottom`; outside of the
+        # image they are padding.
         top = first * stride[0] - padding[0]
         bottom = (end - 1) * stride[0] - padding[0] + reach
         strip = x[:, :, max(top, 0) : min(bottom, size)]

@@ -33,6 +33,7 @@ def dropout_disabled(model: Any, random: bool) -> Iterator[dict[str, float]]:
         random: whether that was asked for; a model that drops where it was not stays as it is.
     """
     active = {name: module for name, module in _dropouts(model) if random and module.p > 0}
+    # Kept apart from the modules: the ratios are also what a file is compared with.
     before = {name: module.p for name, module in active.items()}
     for module in active.values():
         module.p = 0.0
@@ -69,6 +70,7 @@ def _dropouts(model: Any) -> Iterator[tuple[str, Any]]:
     if not isinstance(model, nn.Module):
         return
     for name, module in model.named_modules():
+        # Training as it stands in the module: a part that is frozen in eval drops nothing.
         if isinstance(module, nn.modules.dropout._DropoutNd) and module.training:
             yield name, module
 
@@ -82,6 +84,7 @@ def comparable(path: Path, silenced_modules: Mapping[str, float]) -> Iterator[Pa
     model = onnx.load(path, load_external_data=False)
     zero = False
     for node in structure.nodes(model.graph):
+        # A node without that input cannot be active: `training_mode` is the input behind it.
         if node.op_type == "Dropout" and len(node.input) > 1:
             # An initializer of the outer graph is seen in the bodies of If and Loop too.
             node.input[1] = _ZERO
@@ -119,9 +122,12 @@ def check(
     Raises:
         StageError: TRAINING_IGNORED.
     """
+    # A script has no modules of torch's classes to be asked.
     if not isinstance(loaded.model, nn.Module) or isinstance(loaded.model, torch.jit.ScriptModule):
         return
     lost = []
+    # dynamo ignores the request for training: an eval graph comes out, BatchNorm folded away (torch
+    # 2.15).
     if any(_normalises_batches(module) for module in loaded.model.modules()) and not any(
         _in_training(node) for node in structure.nodes(model.graph)
     ):
@@ -131,6 +137,7 @@ def check(
         lost.append("active Dropout")
     complaint = f"has no {' and no '.join(lost)}"
     if not lost:
+        # Only where nothing is lost as a whole: else the ratios would be the same complaint twice.
         of_modules = [module.p for _, module in _dropouts(loaded.model)]
         if not _differ(dropped, found, of_modules):
             return
@@ -145,6 +152,7 @@ def _differ(dropped: Sequence[float], found: Sequence[float], of_modules: Sequen
 
     A node without a call is none: a model may pass a module's ratio to the function.
     """
+    # Each call takes its own node, since a file may drop less often than the model.
     free = list(found)
     for ratio in dropped:
         match = next((other for other in free if _same(ratio, other)), None)

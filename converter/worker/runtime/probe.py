@@ -19,6 +19,7 @@ def main(library: str) -> None:
     print(json.dumps(_all() if library == WORKER else {library: LIBRARIES[library]()}))
 
 
+# Imports stand in the functions: this module must load where a library is broken.
 def _torch() -> dict[str, Any]:
     import torch
 
@@ -56,6 +57,7 @@ def _highest_opset() -> int | None:
     from converter.worker.runtime.session import Session
     from converter.worker.runtime.starting import one_node
 
+    # From above: the first that loads is the newest.
     for opset in range(onnx.defs.onnx_opset_version(), 0, -1):
         try:
             Session(one_node(opset))
@@ -98,6 +100,7 @@ def _failure(provider: str) -> str:
     from converter.worker.runtime.starting import one_node
 
     try:
+        # That the provider is listed says nothing: whether it starts shows only in a session.
         Session(one_node(17), provider=provider)
     except StageError as error:
         return error.message
@@ -105,6 +108,7 @@ def _failure(provider: str) -> str:
 
 
 WORKER = "worker"
+# In the order in which a worker imports them.
 LIBRARIES: dict[str, Callable[[], dict[str, Any]]] = {
     "torch": _torch,
     "torchvision": _torchvision,

@@ -94,9 +94,11 @@ def reason(text: str) -> str:
         # `[ONNXRuntimeError] : 1 : FAIL : reason`, and the reason may hold colons as well.
         line = line.split(" : ", 3)[-1]
     op = node = ""
+    # One frame may hold another, in any order: they are taken off until none begins the line.
     while frame := next((found for each in _FRAMES if (found := each.match(line))), None):
         line = line[frame.end() :]
         named = frame.groupdict()
+        # The innermost node is the one that failed.
         op, node = named.get("op") or op, named.get("node", node)
         if "signature" in named:
             line = _without_signature(line)
@@ -107,6 +109,7 @@ def reason(text: str) -> str:
 
 def _without_signature(line: str) -> str:
     """What follows a C++ signature and the condition that did not hold."""
+    # After these words stands the message of the check.
     if " was false. " in line:
         return line.rpartition(" was false. ")[2]
     depth = 0

@@ -52,6 +52,7 @@ class Session:
                 SESSION, when ONNX Runtime refuses the model.
         """
         options = ort.SessionOptions()
+        # Stated, since ONNX Runtime would take all cores, where its idle threads spin.
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = _FATAL_ONLY
@@ -64,6 +65,7 @@ class Session:
         self._session = starting.start(content, provider, options, provider_options or {})
         self._device = providers.load(provider).DEVICE
         self.active = list(self._session.get_providers())
+        # As ONNX Runtime says it, not as it was asked.
         self.provider = self.active[0]
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         self.inputs = [value.name for value in inputs]
@@ -98,11 +100,13 @@ class Session:
 
     def prepared(self, feeds: Mapping[str, Array]) -> Callable[[], object]:
         """A run with nothing left to do but to run; on a device, inputs and outputs stay there."""
+        # Looked up once: what is timed is the call and nothing else.
         run, outputs, values = self._session.run, self.outputs, dict(feeds)
         if not self.binds:
             return lambda: run(outputs, values)
         binding = self._session.io_binding()
         for name, array in values.items():
+            # Copied to the device once, and not part of the figure.
             value = ort.OrtValue.ortvalue_from_numpy(array, self._device, 0)
             binding.bind_ortvalue_input(name, value)
         for name in outputs:

@@ -37,6 +37,7 @@ def require(provider: str) -> Provider:
         StageError: EP_UNAVAILABLE, when this build of ONNX Runtime does not have it.
     """
     plugin = providers.load(provider)
+    # ONNX Runtime takes a missing provider with a warning and runs on the CPU.
     if plugin.NAME not in ort.get_available_providers():
         available = ", ".join(ort.get_available_providers())
         raise StageError(
@@ -65,6 +66,7 @@ def start(
             SESSION, when ONNX Runtime refuses the model.
     """
     plugin = require(provider)
+    # Before the first session: some libraries are found only if they were loaded already.
     plugin.prepare()
     try:
         session = _open(model, provider, options, stated)
@@ -89,6 +91,7 @@ def _open(
     stated: Mapping[str, Mapping[str, Any]],
 ) -> ort.InferenceSession:
     listed = []
+    # Those that may take nodes that the first leaves; each with its own options.
     for name in (provider, *providers.load(provider).FALLBACKS):
         plugin = providers.load(name)
         listed.append((plugin.NAME, providers.options(plugin, stated.get(name, {}))))
@@ -120,6 +123,7 @@ def _missing_library(provider: str) -> str:
     """
     folder = Path(ort.__file__).parent / "capi"
     library = folder / f"libonnxruntime_providers_{provider}.so"
+    # Built in, such as the CPU's, or of another package.
     if not library.is_file():
         return ""
     try:
@@ -142,6 +146,7 @@ def first_line(error: BaseException) -> str:
 def one_node(opset: int) -> bytes:
     """A model of one node; its IR version is one that every ONNX Runtime in use reads."""
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "y")]
+    # Relu is in every opset.
     graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", ends[:1], ends[1:])
     opsets = [helper.make_opsetid("", opset)]
     return bytes(helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString())

@@ -48,6 +48,7 @@ def read(path: Path) -> object:
         # To the CPU, since tensors that were saved on a GPU want to go back to one.
         return torch.load(path, map_location="cpu", weights_only=True)
     except UNREADABLE as error:
+        # torch names what it refuses in the text of its message alone (2.15).
         refused = re.search(r"GLOBAL (\S+)", str(error))
         told = refused[1] if refused and isinstance(error, pickle.UnpicklingError) else None
         if unsafe := told or _foreign_global(_pickle_of(path)):
@@ -75,6 +76,7 @@ def check_looks(path: Path) -> None:
             f"{path} looks like a Git LFS pointer, not the file itself",
             f"Run: git lfs pull --include {path.name}",
         )
+    # What a download that needed a login leaves.
     if head.lstrip().startswith(b"<"):
         raise not_a_checkpoint(path, "looks like a web page (HTML); did its download need a login?")
     if head.startswith(b"\x1f\x8b"):
@@ -105,7 +107,9 @@ def _check_zip(path: Path) -> None:
             "damaged, or compressed by something other than torch.save",
             f"{AGAIN} If you trust it, unpack it and save the state dict again.",
         )
+    # torch.save puts its entries into a folder.
     names = {entry.filename.rpartition("/")[2] for entry in entries}
+    # First, since a TorchScript archive has a `data.pkl` as well.
     if "constants.pkl" in names:
         raise not_a_checkpoint(
             path, "looks like a TorchScript archive", "Use it as a source: {torchscript: PATH}."
@@ -122,6 +126,7 @@ def _pickle_of(path: Path) -> bytes:
             with archive.open(names[0]) as file:
                 return file.read(_SCANNED)
     except (*UNREADABLE, OSError, zipfile.BadZipFile, zlib.error):
+        # An old checkpoint is no archive: the pickle stands at the front.
         with path.open("rb") as plain:
             return plain.read(_SCANNED)
 
@@ -136,12 +141,14 @@ def _foreign_global(data: bytes) -> str | None:
     memo: dict[object, str] = {}
     top = ""
     try:
+        # genops reads opcodes and calls nothing.
         for opcode, argument, _ in pickletools.genops(data):
             if opcode.name in ("GLOBAL", "INST", "STACK_GLOBAL"):
                 stacked = opcode.name == "STACK_GLOBAL"
                 name = ".".join(texts[-2:]) if stacked else str(argument).replace(" ", ".")
                 if name.replace(".", "").isidentifier() and not name.startswith(_OWN):
                     return name
+            # A text that was used before comes out of the memo.
             if opcode.name == "MEMOIZE":
                 memo[len(memo)] = top
             elif "PUT" in opcode.name:
@@ -149,6 +156,7 @@ def _foreign_global(data: bytes) -> str | None:
             else:
                 value = memo.get(argument) if "GET" in opcode.name else argument
                 top = value if isinstance(value, str) else ""
+                # The last two texts: STACK_GLOBAL takes its module and its name from there.
                 texts = [*texts[-1:], top] if top else texts
     except ValueError:  # damaged, or no pickle: then nothing more is found
         pass

@@ -21,6 +21,7 @@ from converter.layout.libraries import is_library
 class Loader(SourceFileLoader):
     """Compiles a module each time; neither reads nor writes a cache."""
 
+    # It is `get_code` of the base class that reads and writes `__pycache__`.
     def get_code(self, fullname: str) -> CodeType:
         path = self.get_filename(fullname)
         code: CodeType = self.source_to_code(self.get_data(path), path)
@@ -34,6 +35,7 @@ class Finder:
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         for finder in sys.meta_path:
+            # Itself left out, or it would ask itself without end.
             if finder is self or not hasattr(finder, "find_spec"):
                 continue
             spec = finder.find_spec(name, path, target)
@@ -51,6 +53,7 @@ _FINDER = Finder()
 def install() -> None:
     """For the rest of this process; what is imported already stays as it is."""
     if _FINDER not in sys.meta_path:
+        # In front: the first finder that knows a name decides how it is loaded.
         sys.meta_path.insert(0, _FINDER)
 
 

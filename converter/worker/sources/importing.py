@@ -38,6 +38,7 @@ def from_target(target: str, trust: Sequence[str]) -> object:
         raise StageError(
             Code.LOAD, f"_target_ '{target}' is no dotted name", "Write package.module.name."
         )
+    # Before any look at the module: importing a package runs its `__init__`.
     _permit_import(target, trust)
     # Of the first part alone: to find a dotted name Python imports the packages around it.
     if importlib.util.find_spec(parts[0]) is None:
@@ -89,12 +90,14 @@ def trusted_file(key: str, file: str, trust: Sequence[str]) -> Path:
     """
     # A link in a trusted folder may lead out of it.
     path = Path(file).resolve()
+    # A FIFO would be waited for without end.
     if not path.is_file():
         raise StageError(
             Code.LOAD,
             f"{key}: {file} does not exist" if not path.exists() else f"{key}: {file} is no file",
             "A relative path counts from the folder where the command was started.",
         )
+    # By the real path, which is what is executed.
     if not policy.holds_file(path, trust):
         what = f"{key}: {file} is not inside a trusted folder"
         if str(path) != file:
@@ -108,9 +111,11 @@ def _permit_import(target: str, trust: Sequence[str]) -> None:
         return
     top = target.partition(".")[0]
     for folder in policy.folders(trust):
+        # A look into the folder, which imports nothing.
         if importlib.machinery.PathFinder.find_spec(top, [str(folder)]) is None:
             continue
         _make_importable(folder)
+        # Trusting a folder must not open another package of the same name that Python finds first.
         elsewhere = _place_outside(top, trust)
         if elsewhere is None:
             return
@@ -142,6 +147,7 @@ def _import_prefix(parts: list[str]) -> tuple[ModuleType, list[str]]:
     module = importlib.import_module(parts[0])
     for count in range(1, len(parts) - 1):
         name = ".".join(parts[: count + 1])
+        # A module without `__path__` has no submodules: what follows are attributes.
         if not hasattr(module, "__path__") or importlib.util.find_spec(name) is None:
             return module, parts[count:]
         module = importlib.import_module(name)
@@ -175,6 +181,7 @@ def _permit_call(what: str, target: str, found: object, trust: Sequence[str]) ->
     trusted = module is not None and (
         policy.is_listed(module, trust)
         or _is_in_trusted_folder(module, trust)
+        # In a built-in package only what builds a model: its helpers are callable too.
         or (policy.is_built_in(module) and _builds_a_model(found, module))
     )
     if not trusted:
@@ -203,10 +210,12 @@ def _builds_a_model(found: object, module: str) -> bool:
         return issubclass(found, torch.nn.Module)
     name = getattr(found, "__name__", "")
     if module.startswith("torchvision."):
+        # By identity: a helper that is called like a builder is none.
         from torchvision.models import get_model_builder, list_models
 
         return any(get_model_builder(known) is found for known in list_models())
     if module.startswith("timm."):
+        # Imported here, since timm need not be installed.
         from timm.models import is_model, model_entrypoint
 
         return is_model(name) and model_entrypoint(name) is found

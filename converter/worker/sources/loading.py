@@ -87,12 +87,14 @@ def load(job: Job) -> Loaded:
     random.seed(job.seed)
     np.random.seed(job.seed)
     torch.manual_seed(job.seed)
+    # The other sources are files with a whole model in them.
     has_builder = job.source.kind in ("registry", "target", "file")
     reading = Reading()
     model, sha256 = _build(job, reading) if has_builder else _read(job)
     kind = _kind(model, job)
     _check_mode(kind, job)
     if isinstance(model, torch.nn.Module | torch.export.ExportedProgram):
+        # Before it runs: later NaN would be told of an output, and not of the weight.
         weights.check_finite(model)
     if isinstance(model, torch.nn.Module):
         model.train(job.training == "train").to(device)
@@ -111,6 +113,7 @@ def describe(error: Exception, job: Job) -> tuple[Code, str, str]:
     The message names the innermost line of the user's own code on the way to the error.
     """
     what = _one_line(error)
+    # The run must stop on a full disk, whatever code of the user's met it.
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Code.IO, f"{what} ({error.filename})", "Free some space and run again."
     place = _place(error, job)
@@ -162,6 +165,7 @@ def _build(job: Job, reading: Reading) -> tuple[Any, str | None]:
     if isinstance(job.weights, str) and job.weights != "random":
         reading.stop()  # they count by their name and the version of the library
         return published.build(builder, kwargs, job.weights)
+    # Weights come from `weights:` only, where they are checked; a builder of a library loads none.
     with weightguard.guarded(builder, job):
         model = builder(**kwargs)
     if not isinstance(job.weights, Checkpoint):
@@ -189,6 +193,7 @@ def _without_backbone(builder: Any) -> dict[str, Any]:
     """Torchvision's builders with a backbone download its weights even with ``weights=None``."""
     if not (getattr(builder, "__module__", None) or "").startswith("torchvision."):
         return {}
+    # Only where it is a parameter: through `**kwargs` it would reach the network itself.
     takes_one = "weights_backbone" in inspect.signature(builder).parameters
     return {"weights_backbone": None} if takes_one else {}
 
@@ -221,6 +226,7 @@ def _read(job: Job) -> tuple[Any, str]:
             raise _carries_its_own(job)
         found = onnx_source.load(Path(source.onnx))
         return found, checkpoint.hash_of(found.path)
+    # Loading either format may run code. An ONNX file runs none, and needs no trust.
     path = importing.trusted_file(f"source.{source.kind}", str(source.path), job.trust)
     sha256 = checkpoint.hash_of(path)
     try:
@@ -236,6 +242,7 @@ def _read(job: Job) -> tuple[Any, str]:
             f"{_one_line(error)}",
             "Save it again, with torch.jit.save (.pt) or torch.export.save (.pt2).",
         ) from error
+    # A script module is a torch.nn.Module too, and takes a checkpoint. A program is none.
     if isinstance(job.weights, Checkpoint) and isinstance(model, torch.nn.Module):
         return model, weights.load_checkpoint(model, job.weights)
     if job.weights != "random":
@@ -254,6 +261,7 @@ def _carries_its_own(job: Job) -> StageError:
 def _kind(model: object, job: Job) -> Kind:
     if isinstance(model, OnnxFile):
         return "onnx"
+    # The narrower kinds first: a script module is a module as well.
     if isinstance(model, torch.jit.ScriptFunction):
         return "script_function"
     if isinstance(model, torch.jit.ScriptModule):
@@ -287,6 +295,7 @@ def _one_line(error: BaseException) -> str:
 
 def _place(error: Exception, job: Job) -> str | None:
     """``file:line`` of the innermost frame in the user's own code."""
+    # A file that does not parse has no frame in the traceback.
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}"
     roots = [*policy.folders(job.trust)]
@@ -294,6 +303,7 @@ def _place(error: Exception, job: Job) -> str | None:
         top = sys.modules.get(job.source.target.partition(".")[0])
         file = getattr(top, "__file__", None)
         places = [*getattr(top, "__path__", ())] or ([file] if file else [])
+        # A trusted module may lie anywhere on the path, outside of all trusted folders.
         roots += [Path(place).resolve() for place in places]
     frames = traceback.extract_tb(error.__traceback__)
     for frame in reversed(frames):

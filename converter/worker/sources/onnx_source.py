@@ -34,6 +34,7 @@ def load(path: Path) -> OnnxFile:
         StageError: LOAD when there is no ONNX model, EXTERNAL_DATA when a tensor's data lies
             outside the file's folder, behind a link, or is missing.
     """
+    # A FIFO would be waited for without end.
     if not path.is_file():
         raise StageError(
             Code.LOAD,
@@ -44,6 +45,7 @@ def load(path: Path) -> OnnxFile:
         proto = onnx.load(path, load_external_data=False)
     except DecodeError:
         proto = onnx.ModelProto()
+    # Protobuf may take a file that is no model for a message of unknown fields.
     if not proto.HasField("graph"):
         raise StageError(
             Code.LOAD, f"source.onnx: {path} is not an ONNX model", "Get the file again."

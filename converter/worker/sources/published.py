@@ -38,6 +38,7 @@ def build(builder: Builder, kwargs: Mapping[str, Any], name: str) -> tuple[Any, 
         StageError: WEIGHTS_MISSING for an unknown name, WEIGHTS_DOWNLOAD, WEIGHTS_FORMAT for a
             damaged file in the cache, or WEIGHTS_UNSAFE for one that holds more than tensors.
     """
+    # By the builder's own module: a target may reach it through another one.
     library = (getattr(builder, "__module__", None) or "").partition(".")[0]
     if library == "torchvision":
         return _torchvision(builder, kwargs, name)
@@ -54,6 +55,7 @@ def _torchvision(builder: Builder, kwargs: Mapping[str, Any], name: str) -> tupl
     sha256 = _hash_of_cached(cached)
     with _downloading(weights.url, folder):
         model = builder(**{**kwargs, "weights": weights, "progress": False})
+    # Not there before: the builder has downloaded it meanwhile.
     return model, sha256 or _hash_of_cached(cached)
 
 
@@ -82,6 +84,7 @@ def _hash_of_cached(path: Path) -> str | None:
     if not path.is_file():
         return None
     sha256 = hash_of(path)
+    # torch.hub checks that part of a name on a download only, never on a file in its cache.
     promised = re.search(r"-([0-9a-f]{8,})\.", path.name)
     if promised and not sha256.startswith(promised[1]):
         raise StageError(
@@ -94,6 +97,7 @@ def _hash_of_cached(path: Path) -> str | None:
 
 
 def _timm(builder: Builder, kwargs: Mapping[str, Any], name: str) -> tuple[Any, str | None]:
+    # Imported here, since only timm needs it.
     from huggingface_hub import constants
     from timm.models import get_pretrained_cfg, list_pretrained
 
@@ -107,6 +111,7 @@ def _timm(builder: Builder, kwargs: Mapping[str, Any], name: str) -> tuple[Any, 
         url, folder = f"{constants.ENDPOINT}/{config.hf_hub_id}", Path(constants.HF_HUB_CACHE)
     else:
         url, folder = str(config.url), Path(torch.hub.get_dir()) / "checkpoints"
+    # Without a tag timm takes its own default.
     chosen = {"pretrained": True} | ({} if tag == "DEFAULT" else {"pretrained_cfg": tag})
     with _downloading(url, folder):
         model = builder(**{**kwargs, **chosen})

@@ -41,6 +41,7 @@ def no_weights(job: Job, library: str) -> Iterator[None]:
     def refuse(event: str, arguments: tuple[Any, ...]) -> None:
         what = _attempt(event, arguments)
         if what is not None:
+            # Kept as well as raised: a builder may catch it and go on without weights.
             refusals.append(_refusal(job, library, what))
             raise refusals[0]
 
@@ -48,6 +49,7 @@ def no_weights(job: Job, library: str) -> Iterator[None]:
         with opening.listening(refuse):
             yield
     finally:
+        # Over whatever the builder has made of it, a finished model too.
         if refusals:
             raise refusals[0]
 
@@ -64,6 +66,7 @@ def only_tensors() -> Iterator[None]:
 
     @functools.wraps(load)
     def checked(*args: Any, **kwargs: Any) -> Any:
+        # Over what the caller says, and over TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD.
         return load(*args, **{**kwargs, "weights_only": True})
 
     holder.load = checked
@@ -95,6 +98,7 @@ def _more_than_tensors(what: str) -> StageError:
 
 def _attempt(event: str, arguments: tuple[Any, ...]) -> str | None:
     """What an event would do, in words; ``None``: nothing that could load weights."""
+    # Named before the file is opened, so that nothing of it has been read yet.
     if event == opening.LOADED:
         return f"{arguments[0]} of {arguments[1]}"
     if event == "pickle.find_class":

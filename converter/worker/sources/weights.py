@@ -26,6 +26,7 @@ def load_checkpoint(module: torch.nn.Module, checkpoint: Checkpoint) -> str:
         StageError: one of the WEIGHTS codes.
     """
     path = Path(checkpoint.checkpoint)
+    # A FIFO or a device would be read without end.
     if not path.is_file():
         raise StageError(
             Code.WEIGHTS_MISSING,
@@ -93,6 +94,7 @@ def _stripped(
             f"there are {_first(state)}",
             _prefix_hint(state, expected) or "Remove weights.strip_prefix, or correct it.",
         )
+    # Two keys have become one, and one of the tensors would be lost.
     if len(stripped) < len(state):
         twice = [key for key in state if not key.startswith(prefix) and prefix + key in state]
         raise StageError(
@@ -108,6 +110,7 @@ def _apply(
 ) -> None:
     """Load, strictly; ``found`` are the keys as they stand in the file."""
     own = module.state_dict()
+    # torch raises for a wrong shape even when it is not strict, in words of its own.
     shapes = [
         f"{key} is {_shape(value)}, the model's is {_shape(own[key])}"
         for key, value in state.items()
@@ -149,6 +152,7 @@ def _prefix_hint(found: Iterable[str], expected: set[str]) -> str:
         parts = key.split(".")
         fits.update(
             ".".join(parts[:cut]) + "."
+            # Every prefix that ends at a dot, counted by the keys that it would make fit.
             for cut in range(1, len(parts))
             if ".".join(parts[cut:]) in expected
         )

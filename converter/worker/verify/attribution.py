@@ -53,17 +53,22 @@ def prove(
         graph: what is in it; its weights do not matter.
         told: what its ``metadata_props`` say.
     """
+    # With optimisations, as users run it.
     verdict = verify(final, references, job, parameters=parameters, graph=graph)
     if verdict.error is None:
         return Proof(verdict, simplify, graph)
     # The same file without ONNX Runtime's optimisations: right there means they are at fault.
     plain = verify(final, references, job, parameters=parameters, optimise=False, graph=graph)
+    # Nothing was simplified, so only the export and the runtime are left to blame.
     if simplify is None or not simplify.applied:
         faulty: FaultyStage = "export" if plain.error else "runtime"
         return Proof(blamed(verdict, faulty), simplify, graph)
+    # Taken back before the plain file is judged: the row keeps the simplifier's error also where
+    # the export turns out to be wrong itself.
     simplify = simplification.reverted(simplify, verdict.error.message)
     # From the disk: the exporter's weights are not kept in memory for the rare case of a failure.
     model = checking.exported(raw, job, references.cases)
+    # With the words that were promised: `conclusion.told` relies on the file saying them.
     publishing.save(model, final, job.export, told)
     graph = structure.light(model)
     del model  # the session holds its own copy of the weights

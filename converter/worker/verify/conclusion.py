@@ -30,10 +30,13 @@ def drawn(
         frozen: lines at which the exporter turned a tensor into a number.
     """
     frozen = frozen or FrozenPlaces()
+    # A wrong file is told up to where it is right. What no case reached matters only for one that
+    # would pass.
     if verdict.error is not None:
         found = domain.of(references, job, verdict.undecided)
         return _limited(verdict, found, references, frozen.places)
     symbols = bool(cases.symbols(job))
+    # Undecided cases count for nothing here: a branch that only they took is not verified.
     open_ = limits.unreached(references, verdict.undecided, frozen, symbols=symbols)
     found = domain.of(references, job, verdict.undecided, open_)
     reason = verdict.record.reason
@@ -41,6 +44,7 @@ def drawn(
         reason = "; ".join(text for text in (reason, _not_reached(open_)) if text)
     changes = {"domain": found, "reason": reason}
     record = verdict.record.model_copy(update=changes)
+    # In `standard` an open branch is told and no failure; `verify=strict` makes it one.
     if not open_ or job.verify.unreached != "fail":
         return replace(verdict, record=record)
     error = StageError(
@@ -67,6 +71,7 @@ def told(
         words: what it says so far.
         values: of parameters that are graph inputs.
     """
+    # A wrong file keeps the words that it was written with: it is not published.
     if verdict.error is not None or verdict.record.domain is None:
         return verdict
     said = domain.words(verdict.record.domain)
@@ -78,6 +83,7 @@ def told(
     error = verification.traced_error(final, references, job, values)
     if error is None:
         return verdict
+    # It was `passed` until now, and the manifest must not say both.
     changes = {"status": "failed", "reason": error.message}
     record = verdict.record.model_copy(update=changes)
     return replace(verdict, record=record, error=error, failed=references.cases[0])

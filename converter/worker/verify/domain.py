@@ -40,7 +40,9 @@ def of(
     return Domain(
         symbols=[_symbol(symbol, references, judged, job) for symbol in cases.symbols(job)],
         inputs=[_input(name, judged, job) for name in job.inputs],
+        # Of all cases, those of zeros too: this counts what has run, not what was verified.
         branches_seen=len(set().union(*(item.taken for item in ways))),
+        # One line may be frozen by the exporter and seen one way only: it is named once.
         unreached=coverage.by_line([*open_, *coverage.unreached(telling).values()]),
         left_out=_some(references.explored.left_out),
         dropped=_some([*references.explored.dropped, *unsaid]),
@@ -79,6 +81,7 @@ def _input(name: str, judged: Sequence[Reference], job: Job) -> InputDomain:
         dtype=spec.dtype,
         low=min((_number(np.nanmin(array)) for array in arrays), default=None),
         high=max((_number(np.nanmax(array)) for array in arrays), default=None),
+        # The ordinary draw is first, and a pattern that several cases have is listed once.
         patterns=list(dict.fromkeys([drawn, *found])),
     )
 

@@ -43,14 +43,17 @@ def explained(
     parameters: Mapping[str, Array],
 ) -> StageError:
     """The error, with a hint that names the fast path where that is what the file differs in."""
+    # The fast path gives zeros for numbers. It changes no shape, and other codes have other causes.
     if error.code not in (Code.VERIFY_VALUE, Code.VERIFY_NONFINITE) or not taken(loaded):
         return error
     session = Session(file, threads=job.threads)
     for item in references.cases:
+        # A case that the file does not even run is another failure than the one to be explained.
         try:
             actual = session.run({**references.feeds(item), **parameters})
         except RuntimeErrors:
             return error
+        # The first case that differs decides. One model has one cause, and each try runs it again.
         if not _agree(item.outputs, actual):
             told = hint(loaded, job, item.inputs, actual)
             return StageError(error.code, error.message, told or error.hint)

@@ -52,12 +52,15 @@ def frozen(
     warned = [
         (warning.filename, warning.lineno)
         for warning in caught
+        # Only these say that a tensor became a number of Python.
         if issubclass(warning.category, TracerWarning) and coverage.noted(warning.filename)
     ]
     places = _places(exporter, warned, references)
     # What cases have shown of a line needs no trace of its own, which is as dear as an export.
     known: set[Place] = set().union(*(item.ways.numbers for item in references.cases))
     known |= _conditions([item.ways for item in references.cases])
+    # Only a trace makes numbers of sizes: torch.export keeps them as symbols, and a copy freezes
+    # nothing.
     if exporters.load(exporter).CAPTURE != "trace" or known.issuperset(warned):
         return FrozenPlaces(places)
     return FrozenPlaces(places, _sizes(loaded, references, job) & set(places))
@@ -66,6 +69,7 @@ def frozen(
 def _conditions(ways: Iterable[Ways]) -> set[Place]:
     """The lines that decide which way the code goes."""
     taken = set().union(*(item.taken for item in ways))
+    # How often a loop turns is a number, and no way through the code.
     return {jump.place for jump, _ in taken if not jump.loop and coverage.decides(jump)}
 
 
@@ -86,12 +90,17 @@ def _sizes(loaded: Loaded, references: References, job: Job) -> set[Place]:
     if not moved(other):
         return set()
     numbers: list[dict[Place, set[str]]] = []
+    # The traced case as well: its references were made without a trace.
     for item in (traced, other):
+        # Not those of the references: in a trace sizes are tensors, and would add numbers that
+        # eager PyTorch never makes. `unreached` tells sizes by just that.
         ways = Ways()
 
         def run(item: Reference = item, ways: Ways = ways) -> None:
             arguments = execution.tensors(item.inputs, loaded.device)
             model = execution.replica(loaded.model)
+            # `len` of a tensor is a size too. In eager PyTorch it converts nothing, so that it is
+            # asked for here only.
             watched = coverage.converting(ways, ("__len__",))
             with execution.bound(replace(loaded, model=model), job), watched, torch.no_grad():
                 # The check would trace once more. Where it is strict, a model may return no dict.
@@ -99,6 +108,8 @@ def _sizes(loaded: Loaded, references: References, job: Job) -> set[Place]:
                     model, arguments, check_trace=False, strict=False
                 )
 
+        # A model may refuse to be traced at other sizes. Then nothing is known, and nothing is
+        # claimed.
         if stages.refusal(run) is not None:
             return set()
         numbers.append(ways.numbers)
@@ -121,9 +132,11 @@ def _places(exporter: str, warned: Sequence[Place], references: References) -> l
     if exporters.load(exporter).CAPTURE == "copy":
         return []
     found = list(warned)
+    # What only zeros have reached counts as not reached: eight times zero is zero.
     ways = [item.ways for item in references.cases if not item.blind]
     found += sorted(set().union(*(item.compared for item in ways)))
     found += [jump.place for jump, _ in coverage.unreached(ways)]
+    # An autograd function with a `symbolic` writes its own operators, whatever its Python does.
     return [place for place in dict.fromkeys(found) if not coverage.replaced(place)]
 
 
@@ -145,6 +158,7 @@ def unreached(
     sides = coverage.unreached(ways)
     turns = coverage.unreached_turns(ways)
     conditions = _conditions(ways)
+    # As text, since a dict of lists has no hash.
     moved = len({str(item.case.shapes) for item in judged}) > 1
     found = [branch for (jump, _), branch in sides.items() if jump.place in frozen.places]
     found += [branch for jump, branch in turns.items() if jump.place in frozen.places]
@@ -155,6 +169,8 @@ def unreached(
         values = set().union(*(item.numbers.get(place, set()) for item in ways))
         chosen = set().union(*(item.choices.get(place, set()) for item in ways))
         outcome = None
+        # One number in every case, or a size in cases that never moved one: another was never
+        # tried.
         if 1 in (len(values), len(chosen)) or (not values and symbols and not moved):
             outcome = "another value"
         # The number was another one and the file stayed right: it may matter where no case looked.
@@ -199,14 +215,17 @@ def _limit(references: References, failed: Reference, passed: Mapping[str, bool]
         return ""  # values matter, not this size
     for item in references.cases:
         if item.case.label not in passed or item.case.sizes.keys() - {symbol}:
+            # Not judged, or of other symbols too: neither tells where this symbol stops.
             continue
         size = item.case.sizes.get(symbol)
         if size:  # of nothing most results are right by chance
             (right if passed[item.case.label] else wrong).add(size)
+    # The traced example names no sizes, and has one all the same.
     if passed.get(traced.label):
         right.add(_size(references, failed, symbol))
     if not right or not wrong:
         return ""
+    # Both sides are clean: the limit lies between them, and saying more would be a guess.
     if max(right) < min(wrong):
         return f"right up to {symbol} = {max(right)}"
     if min(right) > max(wrong):
@@ -220,6 +239,7 @@ def _size(references: References, failed: Reference, symbol: str) -> int:
     first = references.cases[0].case.shapes
     for name, shape in failed.case.shapes.items():
         for axis, size in enumerate(shape):
+            # The symbol is the one axis that differs. Another axis of the same size has not moved.
             if size == failed.case.sizes[symbol] and first[name][axis] != size:
                 return first[name][axis]
     return failed.case.sizes[symbol]

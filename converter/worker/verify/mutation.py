@@ -31,6 +31,8 @@ from converter.worker.runtime.starting import RuntimeErrors
 from converter.worker.verify.verification import Verdict, verify
 
 DAMAGES: dict[str, Callable[[Any], Any]] = {
+    # A lost weight, one of the wrong sign, and one that is off by so little that only a tight bound
+    # shows it.
     "zeroed": np.zeros_like,
     "negated": lambda values: -values,
     "x 1.1": lambda values: (values * values.dtype.type(1.1)).astype(values.dtype),
@@ -90,6 +92,7 @@ class Sound:
         """For each output the largest relative L2 distance of another file to the sound one."""
         try:
             return _distances(self._run(file), self._outputs)
+        # Damage may leave a file that opens and does not run.
         except RuntimeErrors:
             return [float("inf")] * len(self.noise)
 
@@ -119,6 +122,7 @@ def prove(
         ``verdict`` with the count, or VERIFY_VACUOUS where a damage passes that a comparison
         could tell from rounding.
     """
+    # Names and types will do: each damaged copy reads the weights by itself.
     damages = _damages(onnx.load(file, load_external_data=False), job.verify.mutations or 0)
     if not damages:
         none = MutationRecord(reason="the file has no floating-point initializer to damage")
@@ -130,6 +134,7 @@ def prove(
     for name, kind in damages:
         # Read anew each time: saving external data takes the weights out of the model.
         publishing.save(damaged(file, name, kind), copy, job.export)
+        # By the bounds of the job: they are what is put to the test.
         if verify(copy, references, job, parameters=parameters).error is not None:
             noticed += 1
             continue
@@ -139,6 +144,7 @@ def prove(
         if changed is None:
             equivalent += 1
         else:
+            # Not stopped here: the row counts all that was tried.
             missed.append(f"{name} ({kind}), which changes output {changed}")
     names = ", ".join(dict.fromkeys(name for name, _ in damages[:3]))
     count = MutationRecord(applied=len(damages), noticed=noticed, equivalent=equivalent)
@@ -164,6 +170,7 @@ def _damages(model: ModelProto, count: int) -> list[tuple[str, str]]:
 def initializers(model: ModelProto, count: int) -> list[str]:
     """At most ``count`` floating-point initializers, evenly spread over the order of their use."""
     held = {tensor.name for tensor in model.graph.initializer if tensor.data_type in _FLOATS}
+    # In the order of their use: the file may keep initializers in any order.
     used = [name for name in dict.fromkeys(structure.references(model.graph)) if name in held]
     if len(used) <= count:
         return used
@@ -207,6 +214,7 @@ def _distances(found: Sequence[Sequence[Array]], wanted: Sequence[Sequence[Array
 
 
 def _distance(got: Array, want: Array) -> float:
+    # A shape that depends on values is moved beyond any rounding.
     if got.shape != want.shape or not np.isfinite(got).all():
         return float("inf")
     exact = want.astype(np.float64)

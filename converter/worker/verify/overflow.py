@@ -51,6 +51,7 @@ _GIVEN = {
     "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze",
 }  # fmt: skip
 # Elements of at least this share of a constant are that constant: a mask to which scores are added.
+# Halved, because what is added to a mask may also pull it towards zero.
 _SHARE = 0.5
 # A serialised model ends at 2 GiB; above this much it goes to ONNX Runtime as a file.
 _MOST_BYTES = 1 << 30
@@ -76,6 +77,8 @@ class Overflow:
     def __str__(self) -> str:
         if math.isfinite(self.largest):
             value = f"{self.largest:.2g}"
+            # Two digits may round it down to the end of float16, which would contradict the
+            # sentence.
             value = value if float(value) > LARGEST else f"{self.largest:.6g}"
             return f"{self.op} '{self.node}' gives {value}, float16 ends at {LARGEST:.0f}"
         value = "NaN" if math.isnan(self.largest) else "infinity"
@@ -113,14 +116,18 @@ def first(parent: Path, derived: Path, feeds: Mapping[str, Array]) -> Overflow |
     Raises:
         StageError: SESSION, when ONNX Runtime refuses one of the files.
     """
+    # Both with their weights, since the probes compute with them.
     wide, narrow = checking.load(parent), checking.load(derived)
     tensors = _tensors(wide, narrow)
     if not tensors:
         return None
+    # Only the parent tells a mask by its size: in the derived file it is infinite, or a converter's
+    # limit.
     of_parent = _Probe(wide, {tensor.source: tensor.mask for tensor in tensors})
     of_derived = _Probe(narrow, {tensor.name: math.inf for tensor in tensors})
     expected, found = of_parent.run(feeds), of_derived.run(feeds)
     makers = {name: node for node in wide.graph.node for name in node.output}
+    # In the order of the parent: what follows an overflow is mostly its consequence.
     for tensor in tensors:
         want, got = expected[tensor.source], found[tensor.name]
         largest = _beyond(tensor, want, got)
@@ -141,6 +148,7 @@ class _Seen:
 
 
 def _beyond(tensor: _Tensor, want: _Seen, got: _Seen) -> float | None:
+    # Finite and too large in float32 is the plain case: a device has infinity there.
     if want.largest > LARGEST:
         return want.largest
     if got.nan > want.nan:
@@ -153,6 +161,7 @@ def _beyond(tensor: _Tensor, want: _Seen, got: _Seen) -> float | None:
 
 def _tensors(parent: ModelProto, derived: ModelProto) -> list[_Tensor]:
     """The float16 tensors of the derived file that the parent has too, in the parent's order."""
+    # Inputs before all results: one that is too large is the first overflow.
     order = [value.name for value in parent.graph.input]
     order += [name for node in parent.graph.node for name in node.output if name]
     places = {name: place for place, name in enumerate(order)}
@@ -171,16 +180,19 @@ def _tensors(parent: ModelProto, derived: ModelProto) -> list[_Tensor]:
     for node in derived.graph.node:
         if node.op_type == "Cast" and node.output[0] not in places and node.input[0] in origin:
             origin[node.output[0]] = origin[node.input[0]]
+    # Only what the file computes in float16 can overflow: islands in float32 keep their numbers.
     for name, kind in types.items():
         if kind == "tensor(float16)" and name in origin and name not in given:
             source = origin[name]
             found.append(_Tensor(name, source, masks.get(source, math.inf)))
+    # Sorted, since the derived file may have its nodes in another order.
     return sorted(found, key=lambda tensor: places[tensor.source])
 
 
 def _origins(derived: GraphProto, known: Collection[str]) -> dict[str, str]:
     """Each tensor of the derived file that a tensor of the parent is, perhaps through casts."""
     origin = {name: name for name in known}
+    # Casts alone: anything else in between computes.
     casts = [node for node in derived.node if node.op_type == "Cast"]
     for node in casts:
         if node.input[0] in origin:
@@ -193,12 +205,14 @@ def _origins(derived: GraphProto, known: Collection[str]) -> dict[str, str]:
 
 def _types(model: ModelProto) -> dict[str, str]:
     """Of all inputs and results, as ONNX Runtime infers them; weights are left out."""
+    # Types do not depend on weights, and without them the model fits into one message.
     bare = structure.skeleton(model)
     held = {value.name for value in bare.graph.output}
     for name in _results(bare.graph):
         if name not in held:
             # Without a type, so that ONNX Runtime infers it whatever `value_info` says.
             bare.graph.output.append(helper.make_empty_tensor_value_info(name))
+    # Inputs too: one beyond float16 overflows before any operator has seen it.
     given = {value.name for value in model.graph.input}
     names = given.union(_results(bare.graph))
     types = Session(bare.SerializeToString(), optimise=False).types
@@ -213,12 +227,14 @@ def _results(graph: GraphProto) -> Iterator[str]:
 
 def _masks(graph: GraphProto) -> dict[str, float]:
     """Tensors that constants beyond float16 reach → the magnitude where their elements begin."""
+    # In topological order, as the checker demands, so that one pass reaches every tensor.
     begins = dict(_large(graph))
     for node in graph.node:
         own = [_begin(attribute.t) for attribute in node.attribute if attribute.HasField("t")]
         reached = [begins[name] for name in node.input if name in begins]
         reached += [begin for begin in own if begin is not None]
         if reached and node.op_type in _HANDS_ON:
+            # With two masks in one tensor the smaller magnitude leaves out both.
             begins.update(dict.fromkeys(node.output, min(reached)))
     return begins
 
@@ -249,6 +265,8 @@ class _Probe:
 
     def __init__(self, model: ModelProto, tensors: Mapping[str, float]) -> None:
         self._names = list(tensors)
+        # A few numbers for each tensor: the tensors themselves as outputs would all be held at
+        # once.
         nodes: list[NodeProto] = []
         for place, (name, mask) in enumerate(tensors.items()):
             out, limit = f"{_PREFIX}{place}", f"{_PREFIX}inf"
@@ -259,6 +277,7 @@ class _Probe:
             nodes += _probes(name, out, limit)
         model.graph.initializer.extend(
             [
+                # [-1] makes one axis of any shape, of a scalar too.
                 numpy_helper.from_array(np.array([-1], np.int64), f"{_PREFIX}flat"),
                 numpy_helper.from_array(np.array([0], np.float32), f"{_PREFIX}none"),
                 numpy_helper.from_array(np.array(0, np.float32), f"{_PREFIX}zero"),
@@ -266,6 +285,7 @@ class _Probe:
             ]
         )
         model.graph.node.extend(nodes)
+        # The file's own outputs are no part of the question, and would only be copied.
         del model.graph.output[:]
         outputs = [f"{_PREFIX}{place}" for place in range(len(self._names))]
         model.graph.output.extend(map(helper.make_empty_tensor_value_info, outputs))
@@ -273,6 +293,7 @@ class _Probe:
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, _Seen]:
         with opened(self._model) as session:
+            # The same feeds go to both files; the derived one may take float16.
             cast = {
                 name: array.astype(np.float16)
                 if session.types[name] == "tensor(float16)"
@@ -291,6 +312,7 @@ def _probes(name: str, out: str, limit: str) -> Iterator[NodeProto]:
     """Nodes that give [largest magnitude below a limit, infinite, NaN] of a tensor of floats."""
     made = helper.make_node
     wide, size = f"{out}/wide", f"{out}/size"
+    # In float32, in which float16's infinity and NaN stay what they are.
     yield made("Cast", [name], [f"{out}/float"], to=TensorProto.FLOAT)
     yield made("Reshape", [f"{out}/float", f"{_PREFIX}flat"], [f"{out}/flat"])
     # One more element: ONNX Runtime reduces no empty tensor.

@@ -30,6 +30,7 @@ def asked_of(references: References, job: Job) -> References:
     """The references as a file of the job's precision is judged by them."""
     if job.precision == FULL:
         return references
+    # The references of a variant were read with its bounds already.
     if references.precision == job.precision and references.keeps_io != job.cast_io:
         return references
     if references.precision == job.precision:
@@ -81,9 +82,11 @@ def judged(
     """
     if job.precision == FULL:
         return verdict
+    # The device decides, not the file: the same file is native on a GPU.
     emulated = providers.load(provider or providers.standard()).DEVICE == "cpu"
     record = verdict.record.model_copy(update={"arithmetic": "emulated" if emulated else "native"})
     verdict = replace(verdict, record=record)
+    # Without the float32 file there is nothing to compare weights or magnitudes with.
     if verdict.error is not None or parent is None:
         return verdict
     traced = references.cases[0]
@@ -93,6 +96,7 @@ def judged(
     failed: Reference | None = traced
     undecided = dict(verdict.undecided)
     if error is None and emulated:
+        # Before the arithmetic: an overflow that is named says more than a number that is wrong.
         error = _overflow(parent, file, traced)
     if error is None and emulated:
         error, failed, unsaid = _arithmetic(file, references, job)
@@ -127,6 +131,7 @@ def _arithmetic(
     file: Path, references: References, job: Job
 ) -> tuple[StageError | None, Reference | None, dict[str, str]]:
     """What the file gives where every float16 tensor is rounded, as on a device."""
+    # Dropout off, as for the references; the copy is read here and can go.
     with training.comparable(file, references.disabled_dropout) as runnable:
         model = emulation.emulated(onnx.load(runnable))
     graph = structure.light(model)
@@ -139,6 +144,7 @@ def _arithmetic(
         )
         for item in references.cases
     ]
+    # Their interface is float32 now, as that of the emulated file is.
     asked = replace(references, cases=cases, keeps_io=True)
     with overflow.opened(model) as session:
         del model  # the session holds its own copy of the weights
@@ -154,4 +160,5 @@ def _arithmetic(
 
 
 def _widened(array: Array) -> Array:
+    # Exact: float32 holds every number of float16.
     return array.astype(np.float32) if array.dtype == np.float16 else array

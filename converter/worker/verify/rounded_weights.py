@@ -29,6 +29,7 @@ def changed(parent: Path, derived: Path) -> str | None:
     """
     wide = dict(_constants(checking.load(parent).graph))
     for name, tensor in _constants(checking.load(derived).graph):
+        # What a converter has added, or left in float32, is none of the parent's rounded weights.
         if tensor.data_type != TensorProto.FLOAT16 or name not in wide:
             continue
         if wide[name].data_type == TensorProto.FLOAT16:  # as the source itself has it
@@ -52,10 +53,13 @@ def changed(parent: Path, derived: Path) -> str | None:
 
 def _off(got: NDArray[np.float64], want: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Where a number is no rounding of the other, to either side."""
+    # The difference of two infinities is NaN, which is no error here.
     with np.errstate(invalid="ignore"):
         # A whole step of float16: some converters round to either side, not to the nearest.
         near = np.abs(got - want) <= np.maximum(2.0**-10 * np.abs(want), _SMALLEST)
     same = np.isnan(got) & np.isnan(want)
+    # `&` binds tighter than `|`: either the parent's number is beyond float16 and the file's is at
+    # the limit or beyond, or the file has the limit itself. The next line asks for the same sign.
     large = (np.abs(want) > _LARGEST) & (np.abs(got) >= _LIMIT) | (np.abs(got) == _LIMIT)
     limited = large & (np.abs(want) >= _LIMIT) & (np.sign(got) == np.sign(want))
     # Equality is for infinities, whose difference is NaN.

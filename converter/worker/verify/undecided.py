@@ -44,8 +44,11 @@ class Ordering:
     """
 
     def __init__(self, path: Path, graph: ModelProto, bounds: Bounds = BOUNDS["float32"]) -> None:
+        # The file on disk, since its weights are needed to see what is ranked.
         self._path = path
         self._near_by = bounds.near
+        # Of a subgraph too: that such an operator is there is enough for cases that are tied by
+        # design.
         self.any = any(node.op_type in _ORDERING for node in structure.nodes(graph.graph))
         # What a subgraph orders cannot be made an output of the graph.
         self._nodes = [node for node in graph.graph.node if node.op_type == "TopK"]
@@ -56,6 +59,7 @@ class Ordering:
         if session is None:
             return False
         try:
+            # By name: what was an output already was not added a second time.
             found = dict(zip(session.outputs, session.run(feeds), strict=True))
         except RuntimeErrors:
             return False
@@ -95,6 +99,7 @@ def anyway(
     if error.code is Code.VERIFY_VALUE and _rescaled(reference, references):
         # efficientnet_b0 grows ten times the input to a million, and then no kernel agrees.
         return "its random weights were fitted to inputs of another scale"
+    # The case's own ties first: `equal` opens a session.
     if ordering.any and (reference.case.ties or ordering.equal(feeds)):
         return "equal elements have no order of their own"
     return None
@@ -104,17 +109,22 @@ def by_rounding(
     error: StageError, check: CaseCheck, reference: Reference, references: References
 ) -> str | None:
     """Why an error says nothing where PyTorch rounds as it does; ``None``: it is one."""
+    # At larger inputs PyTorch itself may leave the range of float16, where a file's infinity is no
+    # news.
     drowned = error.code is Code.VERIFY_NONFINITE and _is_larger(reference, references)
     if error.code is not Code.VERIFY_VALUE and not drowned:
         return None
     floors = references.noise_of(reference).floors
+    # Only of lower precisions: in float32 such a case was dropped when the references were made.
     if references.precision != "float32" and _out_of_range(floors, references):
         return f"PyTorch itself is not finite there in {references.precision}"
     if drowned:
         return None
+    # Each wrong output needs its own excuse; one that has none fails the case.
     wrong = [place for place, output in enumerate(check.outputs) if not output.passed]
     for place in wrong:
         floor, share = floors[place], check.outputs[place].rel_l2
+        # Above the loosest bound only: within it the comparison has allowed for rounding already.
         if floor is not None and numerics.explained(share, floor, references.bounds):
             continue
         if not _within_a_step(check, place, references):
@@ -137,6 +147,7 @@ def _out_of_range(floors: Sequence[float | None], references: References) -> boo
     known = references.known_noise
     return known is not None and any(
         floor is None and usual is not None
+        # Not measurable in this case and measurable in others: the case is what leaves the range.
         for floor, usual in zip(floors, known.floors, strict=True)
     )
 
@@ -173,8 +184,11 @@ def _near(found: Mapping[str, Array], node: NodeProto, by: float) -> bool:
     """Whether two neighbours among those that a node takes, and the first that it leaves, agree."""
     axis = next((a.i for a in node.attribute if a.name == "axis"), -1)
     smallest = any(a.name == "largest" and a.i == 0 for a in node.attribute)
+    # TopK stands on any axis, the last by default. It is moved to the end.
     values = np.moveaxis(found[node.input[0]].astype(np.float64), axis, -1)
     taken = found[node.output[0]].shape[axis]
+    # Ascending, of the negated values where the largest are taken: the first `taken` are TopK's,
+    # and one that it leaves, whose gap decides what is taken at all.
     ranked = np.sort(values if smallest else -values, axis=-1)[..., : taken + 1]
     gaps, sizes = np.diff(ranked, axis=-1), np.abs(ranked[..., 1:])
     return bool((gaps <= by * sizes).any())

@@ -155,12 +155,14 @@ def _judge(
     for reference in references.cases:
         case = reference.case
         feeds = {**references.feeds(reference), **parameters}
+        # In a child and before the session sees it: an integer division by zero ends the process.
         crash = _crash(path, reference, feeds)
         check, error = _unchecked(case, session), crash
         if crash is None:
             # A stated case is never left out, so that its rounding is needed at once.
             check, error = run(reference, references, job, parameters, measure=case.stated)
         if error is not None and not case.stated:
+            # First what needs no measuring.
             why = undecided.anyway(error, reference, references, ordering, feeds)
             if why is None and crash is None:
                 # Takes as long as running the model several times: not where it is in vain.
@@ -178,6 +180,7 @@ def _judge(
                 check_state(references, reference)
         found.checks.append(check)
         found.passed[case.label] = error is None
+        # The first error is shown, and the others still count for the limit that is named.
         if error is not None and found.error is None:
             found.error, found.failed = error, reference
     return found
@@ -186,15 +189,18 @@ def _judge(
 def _drowned(references: References, job: Job) -> StageError | None:
     """Whether the tolerance of an output would take what depends on the input for rounding."""
     first = references.cases[0]
+    # Of one shape, since outputs of other sizes cannot be subtracted.
     alike = [item for item in references.cases if item.case.shapes == first.case.shapes]
     # A pattern moves outputs so far that too large a tolerance would not show.
     alike = [item for item in alike if item.case.stated]
     noise = [item.noise for item in alike if item.noise is not None]
+    # Nothing was measured where each case met the tightest bound, which is the tolerance then.
     floors = rounding.worst(noise).floors if noise else [0.0] * len(first.outputs)
     # Detections are compared in pairs, and constants need not move.
     skipped = {*references.detections.values()}
     skipped |= {i for i, name in enumerate(references.names) if name in job.constant_outputs}
     rtol, atol = job.verify.rtol, job.verify.atol
+    # Of ids and booleans nothing is tolerated either.
     blind = [
         None
         if output.dtype.kind != "f" or index in skipped
@@ -211,6 +217,7 @@ def _mutation(error: StageError, references: References) -> StageError:
     """Wrong numbers on the traced example of a model that writes into its input, or ``error``."""
     prefix = f"{Code.INPUT_MUTATED}: "
     notes = [text.removeprefix(prefix) for text in references.warnings if text.startswith(prefix)]
+    # A wrong shape, or NaN, has another reason than an input that was written into.
     if error.code is not Code.VERIFY_VALUE or not notes:
         return error
     return StageError(
@@ -285,6 +292,7 @@ def _run_case(
         failure = StageError(code, f"case {case}: {why}", advice)
         failure.__cause__ = error  # so that the log has all of it
         return check, failure
+    # Counts first: pairing outputs by position would compare the wrong ones.
     if len(outputs) != len(reference.outputs):
         message = (
             f"case {case}: the graph has {len(outputs)} outputs "
@@ -297,11 +305,13 @@ def _run_case(
         if item.code is not None:
             message = f"case {case}: {item.reason}"
             code = item.code
+            # A wrong shape has a better name where the file kept the size of the example.
             if case.sizes and _keeps_size(
                 item, references.cases[0].outputs[place], reference, place
             ):
                 code = Code.DIM_SPECIALISED
             hint = _hint(code, case.label, case.sizes)
+            # An error of unknown share (a zero output) is not called nearly right.
             if code is Code.VERIFY_VALUE and (item.check.rel_l2 or 1.0) < _CLOSE:
                 hint = _NEARLY
             if item.check.not_compared == "dtype":
@@ -315,6 +325,7 @@ def _run_case(
 def _keeps_size(item: Comparison, traced: Array, reference: Reference, place: int) -> bool:
     """Whether an output has a size of the traced example where PyTorch's has another."""
     expected = reference.outputs[place].shape
+    # With another number of axes no size corresponds to any.
     if item.check.not_compared != "shape" or len(item.check.shape) != len(expected):
         return False
     # The traced output may have had another rank.
@@ -343,6 +354,7 @@ def _compare(
             references.detections,
             narrowed=not references.keeps_io,
         )
+        # More rounding excuses wrong numbers only. Another shape or NaN stays what it is.
         if all(item.code is not Code.VERIFY_VALUE for item in compared):
             break
     return compared
@@ -362,10 +374,12 @@ def _bounds(
     Args:
         measure: whether it is worth that.
     """
+    # Most right files pass here, and nothing else has to be measured for them.
     yield Noise.none(count, references.bounds)
     # The rounding of another case costs nothing to try, and is mostly enough.
     if reference.noise is None and references.known_noise is not None:
         yield references.known_noise
+    # Without float64 products it takes a third of the time and mostly shows enough.
     if measure:
         yield references.noise_of(reference, exact=False)
         # Of float16 there is one measurement, and it has all.
@@ -373,6 +387,7 @@ def _bounds(
             yield references.noise_of(reference)
 
 
+# For the words of a hint only: the verdict is given by then.
 _CLOSE = 1e-3
 _NEARLY = (
     "close to PyTorch, but further than its own rounding explains; if that is near enough, state "
@@ -417,6 +432,7 @@ def _dynamic(
             # Axes of outputs are judged where the interface is.
             if name not in job.inputs:
                 continue
+            # The sizes that a case names are those that differ from the example.
             moved = [item.case for item in references.cases if symbol in item.case.sizes]
             # Undecided cases vouch for nothing.
             moved = [case for case in moved if case.label in passed]
@@ -430,6 +446,7 @@ def _dynamic(
                     declared=symbol,
                     symbolic=symbolic,
                     sizes_tested=sorted({case.sizes[symbol] for case in moved}),
+                    # An axis that no case has moved is not verified, whatever the file declares.
                     passed=symbolic and bool(moved) and all(passed[case.label] for case in moved),
                 )
             )
