@@ -411,3 +411,9 @@ def test_coordinates_of_an_interpolation_round_too(made: Convert, exporter: str)
     opset = 18 if exporter == "dynamo" else 17
     done = made("Mean", 1, 3, 14, 14, dynamic_axes=axes, exporters=[exporter], opset=opset)
     assert done.code is None, done.result.error
+
+
+def test_what_a_condition_asks_of_a_name() -> None:
+    """A name may begin as ``elif`` does; sizes outweigh the rank, and the value outweighs both."""
+    jumps = coverage._jumps(ways.Elements.forward.__code__).values()
+    assert [jump.uses for jump in jumps] == [(("elements", "value"),), (("x", "sizes"),)]

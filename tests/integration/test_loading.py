@@ -500,6 +500,12 @@ def test_a_file_that_is_not_onnx(job: MakeJob, tmp_path: Path, content: bytes) -
     )
 
 
+def test_the_name_of_an_onnx_file_says_nothing_of_its_format(job: MakeJob, tmp_path: Path) -> None:
+    """onnx reads a file called ``.json`` as text unless it is told."""
+    path = onnx_file(tmp_path, None).rename(tmp_path / "model.json")
+    assert loading.load(job({"onnx": str(path)})).kind == "onnx"
+
+
 def test_an_onnx_file_takes_no_weights(job: MakeJob, tmp_path: Path) -> None:
     error = refused(job({"onnx": str(onnx_file(tmp_path, None))}, weights="DEFAULT"))
     assert "carries its own" in error.message

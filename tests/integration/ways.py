@@ -479,3 +479,15 @@ class Averages(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return x.mean(-1), x.square().sum()
+
+
+class Elements(nn.Module):
+    """A condition whose first name begins as ``elif`` does, and one that mixes rank and size."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        elements = x.abs().sum()
+        if elements > 1e30:
+            x = -x
+        if x.dim() + x.shape[0] > 4_000:
+            x = x + 1
+        return x

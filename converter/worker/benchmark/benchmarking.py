@@ -38,7 +38,6 @@ from converter.worker.sources.loading import Loaded
 
 # One input over and over may stay in a cache that real traffic would miss.
 _SAMPLES = 4  # drawn of each input and used in rotation
-_REFUSALS = (*execution.REFUSALS, AttributeError, KeyError)
 
 Inputs = dict[str, InputSpec]
 
@@ -260,7 +259,7 @@ class _Measurement:
         try:
             with eager.calls_of(self.runner, self.complete, self._tensors(samples)) as calls:
                 found = self._timed(calls)
-        except _REFUSALS as error:
+        except execution.REFUSALS as error:
             return _remarked(latency, f"no PyTorch figure: {first_line(error)}")
         median = found.timing.milliseconds()["p50_ms"]
         speedup = None

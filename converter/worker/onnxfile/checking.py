@@ -29,7 +29,8 @@ def load(path: Path) -> ModelProto:
         StageError: CHECKER, when the file is not ONNX.
     """
     try:
-        model = onnx.load(path)
+        # With the format stated, or onnx reads a file called `.json` or `.pbtxt` as text.
+        model = onnx.load(path, format="protobuf")
     # A ValidationError: external data that leads out of the folder, or is a link.
     except (OSError, ValueError, DecodeError, onnx.checker.ValidationError) as error:
         raise StageError(Code.CHECKER, f"{path.name} cannot be read: {error}") from error

@@ -65,7 +65,7 @@ def save(
 
 def tell(path: Path, told: Mapping[str, str]) -> None:
     """Replace entries of a file's ``metadata_props``; external data stays as it is."""
-    model = onnx.load(path, load_external_data=False)
+    model = onnx.load(path, format="protobuf", load_external_data=False)
     _tell(model, told)
     onnx.save_model(model, path)
 

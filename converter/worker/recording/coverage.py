@@ -68,6 +68,9 @@ Place = tuple[str, int]
 # `not a and b` is negated in part only, which the lookahead leaves out.
 _NEGATED = re.compile(r"(?:el)?(?:if|while) not (?!.*\b(?:and|or)\b)")
 # Longer ones are hashes and dates, no sizes.
+# What a condition asks of a name, the weakest first: one that reads the value depends on it.
+_OUTWEIGHS = ("kind", "sizes", "value")
+_ELIF = re.compile(r"^elif\b")
 _DIGITS = re.compile(r"(?<!\d)\d{1,5}(?!\d)")
 
 
@@ -398,9 +401,8 @@ def _uses(code: CodeType, position: Any) -> tuple[tuple[str, str], ...]:
     local = {*code.co_varnames, *code.co_cellvars, *code.co_freevars} - {"self"}
     found: dict[str, str] = {}
     for name, how in _mentions(condition):
-        # The value outweighs all else: a condition that reads it anywhere depends on it.
-        if name in local and found.get(name) != "value":
-            found[name] = how if name not in found or how == "value" else found[name]
+        if name in local:
+            found[name] = max(found.get(name, how), how, key=_OUTWEIGHS.index)
     return tuple(found.items())
 
 
@@ -416,7 +418,7 @@ def _condition(text: str) -> ast.expr | None:
     """The condition in the source of a jump: by itself, or of the statement or choice it is in."""
     try:
         # `elif` begins no statement of its own.
-        found = ast.parse(text.strip().removeprefix("el")).body
+        found = ast.parse(_ELIF.sub("if", text.strip())).body
     except SyntaxError:
         return None
     node: Any = found[0] if found else None

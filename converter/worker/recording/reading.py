@@ -43,9 +43,11 @@ class Reading:
             self._note_written(event, arguments)
 
     def _note_written(self, event: str, arguments: tuple[Any, ...]) -> None:
+        # `open` has its mode second, and a descriptor in place of a name has none.
+        paths = arguments[:2] if event == "os.rename" else arguments[:1]
         names = [
             os.path.abspath(os.fsdecode(argument))
-            for argument in arguments[:2]
+            for argument in paths
             if isinstance(argument, str | bytes | os.PathLike)
         ]
         # To write under another name and then rename is how a file is written safely.

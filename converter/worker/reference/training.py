@@ -81,7 +81,7 @@ def comparable(path: Path, silenced_modules: Mapping[str, float]) -> Iterator[Pa
     if not silenced_modules:
         yield path
         return
-    model = onnx.load(path, load_external_data=False)
+    model = onnx.load(path, format="protobuf", load_external_data=False)
     zero = False
     for node in structure.nodes(model.graph):
         # A node without that input cannot be active: `training_mode` is the input behind it.

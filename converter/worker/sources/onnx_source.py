@@ -42,7 +42,8 @@ def load(path: Path) -> OnnxFile:
             "A relative path counts from the folder where the command was started.",
         )
     try:
-        proto = onnx.load(path, load_external_data=False)
+        # With the format stated, or onnx reads a file called `.json` or `.pbtxt` as text.
+        proto = onnx.load(path, format="protobuf", load_external_data=False)
     except DecodeError:
         proto = onnx.ModelProto()
     # Protobuf may take a file that is no model for a message of unknown fields.

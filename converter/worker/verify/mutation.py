@@ -123,7 +123,9 @@ def prove(
         could tell from rounding.
     """
     # Names and types will do: each damaged copy reads the weights by itself.
-    damages = _damages(onnx.load(file, load_external_data=False), job.verify.mutations or 0)
+    damages = _damages(
+        onnx.load(file, format="protobuf", load_external_data=False), job.verify.mutations or 0
+    )
     if not damages:
         none = MutationRecord(reason="the file has no floating-point initializer to damage")
         return Verdict(verdict.record.model_copy(update={"mutation": none}))

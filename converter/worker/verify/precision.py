@@ -133,7 +133,7 @@ def _arithmetic(
     """What the file gives where every float16 tensor is rounded, as on a device."""
     # Dropout off, as for the references; the copy is read here and can go.
     with training.comparable(file, references.disabled_dropout) as runnable:
-        model = emulation.emulated(onnx.load(runnable))
+        model = emulation.emulated(onnx.load(runnable, format="protobuf"))
     graph = structure.light(model)
     # Inputs that the file takes in its own precision are rounded before it sees them.
     cases = [

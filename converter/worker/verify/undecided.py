@@ -60,7 +60,9 @@ class Ordering:
             return False
         try:
             # By name: what was an output already was not added a second time.
-            found = dict(zip(session.outputs, session.run(feeds), strict=True))
+            found = dict(
+                zip(session.outputs, session.run(session.typed(feeds, cast=True)), strict=True)
+            )
         except RuntimeErrors:
             return False
         nodes = (node for node in self._nodes if node.output[0] in found)
@@ -69,7 +71,7 @@ class Ordering:
     @functools.cached_property
     def _session(self) -> Session | None:
         """The file with what it orders among its outputs; ``None`` where it does not open."""
-        model = onnx.load(self._path)
+        model = onnx.load(self._path, format="protobuf")
         held = {value.name for value in model.graph.output}
         wanted = {name for node in self._nodes for name in (node.input[0], node.output[0]) if name}
         for name in sorted(wanted - held):

@@ -74,7 +74,7 @@ def verify(
             )
     except StageError as refused:
         return Verdict(VerifyRecord(status="failed", reason=refused.message), refused)
-    graph = graph or onnx.load(path, load_external_data=False)
+    graph = graph or onnx.load(path, format="protobuf", load_external_data=False)
     judged = _judge(path, session, graph, references, job, parameters or {})
     dynamic = _dynamic(graph, references, job, judged.passed)
     # What numbers cannot show is looked at where they are right.
@@ -259,7 +259,11 @@ def _crash(path: Path, reference: Reference, feeds: Mapping[str, Array]) -> Stag
 
     def run() -> None:
         # A session of the child's own: the threads of the parent's are not there.
-        stages.refusal(lambda: Session(path).run(feeds))
+        def whole() -> None:
+            session = Session(path)
+            session.run(session.typed(feeds, cast=True))
+
+        stages.refusal(whole)
 
     crash = isolation.failure(run)
     if crash is None:
