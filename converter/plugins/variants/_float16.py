@@ -42,9 +42,17 @@ _LIMIT = float(np.finfo(np.float16).max)
 _LOST = 0.05
 # What keeps a whole number one, or nearly: not a layer, behind which it is an activation.
 _ARITHMETIC = frozenset({
-    "Abs", "Add", "Ceil", "Clip", "CumSum", "Div", "Expand", "Flatten", "Floor", "Gather",
-    "Identity", "Max", "Min", "Mod", "Mul", "Neg", "ReduceMax", "ReduceMin", "ReduceSum",
-    "Reshape", "Round", "Slice", "Split", "Squeeze", "Sub", "Tile", "Transpose", "Unsqueeze",
+    "Abs", "Add", "Ceil", "Clip", "Concat", "CumSum", "Div", "Expand", "Flatten", "Floor", "Gather",
+    "GatherElements", "GatherND", "Identity", "Max", "Mean", "Min", "Mod", "Mul", "Neg", "Pad",
+    "Pow", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum", "Reshape", "Round", "Sign", "Slice",
+    "Split", "Squeeze", "Sub", "Sum", "Tile", "Transpose", "Trilu", "Unsqueeze", "Where",
+})  # fmt: skip
+# What needs whole numbers as they are and gives others, which float16 holds as well as any: an
+# angle of 4000 has steps of 2 in float16, its sine has not.
+_OF_WHOLE = frozenset({
+    "ArgMax", "ArgMin", "Cos", "Equal", "Erf", "Exp", "Greater", "GreaterOrEqual", "Less",
+    "LessOrEqual", "Log", "OneHot", "Reciprocal", "Sigmoid", "Sin", "Softmax", "Softplus", "Sqrt",
+    "Tan", "Tanh", "TopK",
 })  # fmt: skip
 _INTEGERS = frozenset({
     onnx.TensorProto.INT8, onnx.TensorProto.INT16, onnx.TensorProto.INT32, onnx.TensorProto.INT64,
@@ -205,6 +213,8 @@ class _Survey:
         # Values that follow from shapes and constants, and those among them that hold sizes.
         self._static: set[ir.Value] = set()
         self._sized: set[ir.Value] = set()
+        # Of tensors whose rank is known: their sizes, 0 for one that is not.
+        self._shapes: dict[ir.Value, list[int]] = {}
         # Floats that are whole numbers of the input, or follow from such by simple arithmetic.
         self._whole: set[ir.Value] = set()
         self._imports = {d or "ai.onnx": version for d, version in model.opset_imports.items()}
@@ -217,7 +227,9 @@ class _Survey:
         known = precision.declared_types(inferred)
         for value in _values(graph):
             if value.name in known:
-                self.types[value] = known[value.name].tensor_type.elem_type
+                kind = known[value.name].tensor_type
+                self.types[value] = kind.elem_type
+                self._shapes[value] = [dim.dim_value for dim in kind.shape.dim]
         # Inference adds types and leaves the nodes in place: both can be walked in step.
         for node, twin in zip(graph, inferred.node, strict=True):
             for inner, body in zip(_subgraphs(node), precision.subgraphs(twin), strict=True):
@@ -320,16 +332,26 @@ class _Survey:
         """Whether it computes with whole numbers: ids and positions, told apart up to 2048 only."""
         floats = [value for value in node.inputs if value is not None and self.is_float(value)]
         return (
-            node.op_type in _ARITHMETIC
+            (node.op_type in _ARITHMETIC | _OF_WHOLE or self._is_outer(node))
             and not self._whole.isdisjoint(floats)
             and all(value in self._whole or value in self._static for value in floats)
         )
+
+    def _is_outer(self, node: ir.Node) -> bool:
+        """Whether a product adds nothing up: positions times frequencies, say."""
+        if node.op_type == "Einsum":
+            given, _, result = node.attributes.get_string("equation", "").partition("->")
+            return set(given) - {",", " ", "."} <= set(result)
+        if node.op_type != "MatMul":
+            return False
+        left, right = (self._shapes.get(value, []) if value else [] for value in node.inputs)
+        return left[-1:] == [1] or right[-2:-1] == [1]
 
     def _mark_whole(self, node: ir.Node) -> None:
         """Note whole numbers that become floats, and what simple arithmetic makes of them."""
         given = [value for value in node.inputs if value is not None]
         from_integers = node.op_type == "Cast" and self.types.get(given[0]) in _INTEGERS
-        if from_integers or self._counts(node):
+        if from_integers or (node.op_type not in _OF_WHOLE and self._counts(node)):
             self._whole.update(filter(self.is_float, node.outputs))
 
     def _mark(self, node: ir.Node) -> None:

@@ -123,8 +123,9 @@ def _torch(
     arguments, model = tensors(inputs, run.device), replica(run.model)
     # None where the file computes in float32: the model's own dtypes give the steps then.
     dtype = torch.float16 if precision == _HALF else None
+    fixed = [*model.parameters(), *model.buffers()] if isinstance(model, torch.nn.Module) else []
     try:
-        with Rerounding(seed, level, exact=exact, precision=dtype):
+        with Rerounding(seed, level, exact=exact, precision=dtype, constants=fixed):
             result = run.forward(arguments, model=model)
         found = [tensor.detach().cpu().resolve_neg().numpy() for tensor in flatten(result)]
     except REFUSALS as error:

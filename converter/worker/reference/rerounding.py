@@ -14,13 +14,14 @@ so that no operator needs a kernel for float16 and the outputs compare with thos
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from converter.worker.reference.origins import Origins, keeps_whole
 from converter.worker.reference.strips import Strips
 
 _WIDER = {
@@ -88,6 +89,8 @@ class Rerounding(TorchDispatchMode):  # type: ignore[no-untyped-call]
         precision: ``torch.float16`` gives what is float32 the steps and the range of float16;
             ``exact`` says nothing then: float32's own rounding is 8000 times smaller. At level 0
             every result is rounded to nearest, as a processor does that computes in float16.
+        constants: parameters and buffers. What follows from them, from sizes and from whole numbers
+            of the input by simple arithmetic is not rounded to ``precision``, as in a file.
     """
 
     def __init__(
@@ -97,12 +100,14 @@ class Rerounding(TorchDispatchMode):  # type: ignore[no-untyped-call]
         *,
         exact: bool = True,
         precision: torch.dtype | None = None,
+        constants: Iterable[torch.Tensor] = (),
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._seed = seed
         self._level = level
         self._exact = exact
         self._precision = precision
+        self._origins = Origins(constants)
         self._count = 0
         self._generators: dict[torch.device, torch.Generator] = {}
 
@@ -158,17 +163,29 @@ class Rerounding(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """
         # A view must stay one of the argument itself: `_nearest` makes copies, and what is written
         # through a view of a copy is lost.
-        if _is_view(func) or func.overloadpacket in _EMPTY:
+        if _is_view(func):
             return func(*args, **kwargs)
+        if func.overloadpacket in _EMPTY:
+            result = func(*args, **kwargs)
+            self._origins.note(result, "fixed")
+            return result
+        origin = self._origins.of(func, args, kwargs)
+        # What is known of constants stays known: an exporter computes it, too.
+        if origin == "fixed" or (origin == "whole" and keeps_whole(func)):
+            result = func(*args, **kwargs)
+            self._origins.note(result, origin)
+            return result
         random = _rounds(func, args, kwargs)
-        # Also where nothing rounds: what is copied or concatenated must be of the precision too.
-        args, kwargs = _nearest(func, args, kwargs, precision)
+        if origin is None:
+            # Also where nothing rounds: what is copied or concatenated must be of the precision.
+            args, kwargs = _nearest(func, args, kwargs, precision)
         if random:
             self._next()
             if torch.Tag.nondeterministic_seeded in func.tags and not func._schema.is_mutable:
                 # Attention, whose scores and weights are rounded too where it is not one kernel.
                 args, kwargs = tree_map(lambda v: self._moved(v, precision), (args, kwargs))
         result = func(*args, **kwargs)
+        self._origins.note(result, None)
         for plain in tree_leaves(result):
             if not _plain_float32(plain):
                 continue
