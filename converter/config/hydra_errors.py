@@ -21,7 +21,13 @@ from converter.config.resolution import reason
 from converter.model import wording
 from converter.model.batch import BatchSpec
 from converter.model.errors import ConfigError, Problem
+from converter.plugins import loader
 
+# How a plugin is asked for that brought no preset.
+_BY_NAME = {
+    "exporter": "exporter.name={}", "simplifier": "simplifier.name={}",
+    "variant": "+variant.{}={{}}", "executor": "executor.name={}",
+}  # fmt: skip
 _RAISED = (HydraException, OmegaConfBaseException, ValueError, KeyError, AssertionError)
 
 
@@ -118,6 +124,9 @@ class _Context:
         place = re.match(r"In '([^']+)'", str(error))
         where = f"{place[1]}.yaml: " if place and place[1] != self._config_name else ""
         options = list(error.options or self._hydra.config_loader.get_group_options(group))
+        if group in _BY_NAME and name in loader.names(f"{group}s"):
+            message = f"{where}{name} is a plugin, and no file is its preset."
+            return Problem(group, message, f"Write {_BY_NAME[group].format(name)}")
         message = f"{where}there is no {group} '{name}'."
         return Problem(group, message, wording.did_you_mean(name, options))
 

@@ -12,6 +12,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -89,7 +90,8 @@ def _plugin_options(spec: BatchSpec) -> list[Problem]:
         plugin = loader.found(kind).get(name)
         if plugin is not None:
             found: list[Problem] = []
-            _typed(loader.options_of(plugin.load()), options, key, found)
+            kind_of_options = loader.options_of(plugin.load())
+            plugin.call(partial(_typed, kind_of_options, options, key, found))
             problems.extend(_nearest(problem, beside) for problem in found)
 
     check("simplifiers", spec.simplifier.name, spec.simplifier.options, ("simplifier",))

@@ -12,6 +12,7 @@ from converter.display.summary import size
 from converter.doctor.facts import Facts
 from converter.doctor.trial import Trial
 from converter.layout import trust
+from converter.model.errors import ConfigError
 from converter.model.spec import Frozen
 from converter.plan import opsets, request
 from converter.plugins import loader, providers
@@ -212,6 +213,18 @@ def _problem(message: str, fix: str) -> Finding:
     return Finding(level="problem", message=message, fix=fix)
 
 
+def _plugins(facts: Facts) -> Iterator[Finding]:
+    """Plugins of other distributions that would be refused where a run asks for them."""
+    for plugin in loader.every():
+        if plugin.built_in or plugin.kind in ("models", "configs"):
+            continue
+        try:
+            plugin.load()
+        except ConfigError as error:
+            yield from (_problem(f"{p.key}: {p.message}", p.hint) for p in error.problems)
+
+
 CHECKS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
     _runtimes, _requirements, _imports, _limits, _folders, _trusted, _opsets, _gpus,
+    _plugins,
 )  # fmt: skip

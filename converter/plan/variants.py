@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from converter.model.batch import BatchSpec
@@ -45,12 +46,13 @@ def of(spec: BatchSpec, model: ModelSpec) -> list[Variant]:
     """The variants of a model with everything resolved.
 
     Raises:
-        ConfigError: there is no such plugin.
+        ConfigError: there is no such plugin, or it raises where it says what it does.
     """
     found = []
     for name, variant in stated(spec, model).items():
         plugin = loader.load("variants", plugin_of(name, variant))
-        options = loader.options_of(plugin).model_validate(variant.options)
+        announced = loader.found("variants")[plugin_of(name, variant)]
+        options = announced.call(partial(loader.options_of(plugin).model_validate, variant.options))
         found.append(
             Variant(
                 id=name,
@@ -60,8 +62,8 @@ def of(spec: BatchSpec, model: ModelSpec) -> list[Variant]:
                 optional=variant.optional,
                 rtol=variant.rtol,
                 atol=variant.atol,
-                cast_io=not plugin.keeps_io(options),
-                options=options.model_dump(mode="json"),
+                cast_io=not announced.call(partial(plugin.keeps_io, options)),
+                options=announced.call(partial(options.model_dump, mode="json")),
             )
         )
     return found

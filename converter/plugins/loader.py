@@ -16,18 +16,22 @@ top: it does so in its functions, or in a module beside it.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points, version
+from importlib.metadata import Distribution, EntryPoint, distributions, entry_points, version
 from importlib.util import find_spec
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
 
 from converter.model.batch import ExecutorSpec, SimplifierSpec
 from converter.model.errors import ConfigError, Problem
 from converter.model.spec import Frozen, VariantSpec
+
+T = TypeVar("T")
 
 KINDS = (
     "exporters", "simplifiers", "variants", "providers", "executors", "reports", "models",
@@ -102,9 +106,16 @@ class Plugin:
             raise self.broken(f"cannot be imported: {why}") from error
         # Told now, by name: else the first job that uses the part would fail in the middle of a
         # run.
-        missing = [name for name in _PARTS.get(self.kind, ()) if not hasattr(found, name)]
+        parts = _PARTS.get(self.kind, ())
+        missing = [name for name in parts if not hasattr(found, name)]
         if missing:
             raise self.broken(f"has no {', '.join(missing)}")
+        # Constants have capital letters.
+        wrong = [name for name in parts if name.islower() and not callable(getattr(found, name))]
+        if wrong:
+            raise self.broken(f"has no function {', '.join(wrong)}")
+        if not isinstance(packages_of(found), tuple):
+            raise self.broken("has PACKAGES that are no tuple of names")
         options = options_of(found)
         if not _is_options(options):
             raise self.broken("has Options that are no subclass of converter.model.spec.Frozen")
@@ -113,6 +124,21 @@ class Plugin:
             keys = ", ".join(sorted(shadowed))
             raise self.broken(f"has Options of a name that its group has already: {keys}")
         return found
+
+    def call(self, work: Callable[[], T]) -> T:
+        """What code of the plugin gives here, in the parent process.
+
+        Raises:
+            pydantic.ValidationError: its options are not of their types.
+            ConfigError: it raises something else.
+        """
+        try:
+            return work()
+        except ValidationError:
+            raise
+        except _BROKEN as error:
+            why = f"{type(error).__name__}: {error}"
+            raise self.broken(f"raises {why} where its options are read") from error
 
     def broken(self, why: str) -> ConfigError:
         """The refusal of a plugin that is not what its kind asks for."""
@@ -145,7 +171,25 @@ def found(kind: str) -> dict[str, Plugin]:
     Raises:
         ConfigError: two have one name.
     """
-    return combined(kind, entry_points(group=f"converter.{kind}"))
+    return combined(kind, _announced(kind))
+
+
+def _announced(kind: str) -> Iterable[EntryPoint]:
+    try:
+        return entry_points(group=f"converter.{kind}")
+    # One file that cannot be read hides those of all other distributions.
+    except ValueError as error:
+        unreadable = [d.name for d in distributions() if not _is_readable(d)]
+        message = f"the entry points of {', '.join(unreadable)} cannot be read: {error}."
+        hint = f"Install {' and '.join(unreadable)} again, or remove it."
+        raise ConfigError(Problem("plugins", message, hint)) from error
+
+
+def _is_readable(distribution: Distribution) -> bool:
+    try:
+        return bool(distribution.entry_points) or True
+    except ValueError:
+        return False
 
 
 def every() -> list[Plugin]:
@@ -168,7 +212,9 @@ def combined(kind: str, announced: Iterable[EntryPoint]) -> dict[str, Plugin]:
     }
     for point in announced:
         distribution = point.dist.name if point.dist is not None else "unknown"
-        plugin = Plugin(kind, point.name, point.module, distribution)
+        # An empty value has no module: told when it is asked for, like one that is not there.
+        module = point.module if point.pattern.match(point.value) else ""
+        plugin = Plugin(kind, point.name, module, distribution)
         other = plugins.setdefault(point.name, plugin)
         if other != plugin:
             raise ConfigError(

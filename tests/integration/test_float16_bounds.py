@@ -146,7 +146,33 @@ def test_float16_has_its_range_and_whole_numbers_are_kept() -> None:
     with Rerounding(0, precision=torch.float16):
         assert (x * x).tolist() == [1, torch.inf, torch.inf]
         assert (x * 2 + 1).tolist() == [3, 601, -599]
-        assert torch.arange(2050.0)[-2:].tolist() == [2048, 2048]
+        assert (x + torch.arange(2047.0, 2050.0)).tolist() == [2048, 2348, 1748]
+
+
+def test_positions_are_rounded_once_they_meet_the_input() -> None:
+    """A file computes with them in float32: an angle of 4001 is no number of float16."""
+    places, table, x = torch.tensor([4001, 3]), torch.tensor([0.5, 1.0]), torch.ones(2)
+    with Rerounding(0, precision=torch.float16, level=0, constants=[table]):
+        angles = places[:, None].float() * table
+        assert angles[0].tolist() == [2000.5, 4001]
+        sines = angles.sin()
+        assert (x + torch.arange(2.0)).tolist() == [1, 2]
+        assert (angles + x)[0].tolist() == [2001, 4000]
+        filled = torch.zeros(2)
+        filled[:1] = x[:1] / 3
+        moved = filled * 1.0
+    exact = (places[:, None].double() * table).sin()
+    assert torch.equal(sines, exact.float().half().float())
+    # What an operator in place wrote into a constant is of the input.
+    assert torch.equal(moved, moved.half().float())
+
+
+@pytest.mark.parametrize("product", ["ids * w", "ids[:, None] @ w[None]", "torch.outer(ids, w)"])
+def test_a_product_that_adds_nothing_up_keeps_positions(product: str) -> None:
+    ids, w = torch.tensor([4001]), torch.tensor([1.0])
+    with Rerounding(0, precision=torch.float16, level=0, constants=[w]):
+        found = eval(product, {"ids": ids.float(), "w": w, "torch": torch})
+    assert found.flatten().tolist() == [4001]
 
 
 def test_parameters_are_left_as_they_were(job: MakeJob) -> None:

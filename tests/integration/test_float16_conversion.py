@@ -364,7 +364,7 @@ def test_casts_follow_what_reads_them(keep: bool) -> None:
 def test_integers_do_not_pass_through_half(keep: bool) -> None:
     model = model_of(
         "g (int64[1] i) => (int32[1] y, float[1] z) { f = Cast<to=1>(i) y = Cast<to=6>(f) "
-        "h = Cast<to=1>(i) z = Exp(h) }"
+        "h = Cast<to=1>(i) z = Relu(h) }"
     )
     half = half_of(model, keep)
     assert run(half, i=np.array([70001]))[0].tolist() == [70001]
@@ -384,6 +384,26 @@ def test_arithmetic_on_ids_is_computed_in_float32(keep: bool) -> None:
     assert run(half, i=np.array([59999, 4098]), x=x)[0].tolist() == [29999, 2049]
     types = types_of(half)
     assert (types["m"], types["p"]) == (FLOAT, HALF)
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("shape", "product"),
+    [("2,1", "Mul(u, w)"), ("2,1", "MatMul(u, w)"), ("2", 'Einsum<equation="i,k->ik">(u, v)')],
+)
+def test_angles_of_positions_are_computed_in_float32(keep: bool, shape: str, product: str) -> None:
+    """A rotary embedding: an angle of 4001 has steps of 2 in float16, its sine has not."""
+    model = model_of(
+        f"g (int64[{shape}] i, float[2,2] x) => (float[2,2] y) <float[1,2] w={{0.7, 0.3}}, "
+        f"float[2] v={{0.7, 0.3}}> {{ u = Cast<to=1>(i) a = {product} c = Concat<axis=0>(a) "
+        "s = Sin(c) y = Mul(x, s) }"
+    )
+    half = half_of(model, keep)
+    places = np.array([[4001], [3]])
+    given = places if "," in shape else places[:, 0]
+    found = run(half, i=given, x=np.ones((2, 2), np.float32))[0]
+    assert np.allclose(found, np.sin(places * np.array([0.7, 0.3])), atol=1e-3)
+    assert types_of(half)["c"] == FLOAT
 
 
 @BOTH

@@ -83,8 +83,45 @@ def test_options_may_not_be_called_like_keys_of_their_group(
         optional: bool = True
 
     module = ModuleType("acme_variant")
-    parts = {"FORMAT": "onnx", "PRECISION": "float32", "PACKAGES": (), "keeps_io": None}
-    vars(module).update(parts, derive=None, Options=Options)
+    parts = {"FORMAT": "onnx", "PRECISION": "float32", "PACKAGES": (), "keeps_io": print}
+    vars(module).update(parts, derive=print, Options=Options)
     monkeypatch.setitem(sys.modules, "acme_variant", module)
     with pytest.raises(ConfigError, match="Options of a name that its group has already: optional"):
         loader.Plugin("variants", "mine", "acme_variant", "acme").load()
+
+
+GOOD = {"FORMAT": "onnx", "PRECISION": "float32", "PACKAGES": ("onnx",), "derive": print}
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        ({"keeps_io": None}, "has no function keeps_io"),
+        ({"keeps_io": print, "PACKAGES": "onnx"}, "PACKAGES that are no tuple"),
+    ],
+)
+def test_parts_are_what_they_should_be(
+    parts: dict[str, object], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = ModuleType("acme_variant")
+    vars(module).update({**GOOD, **parts})
+    monkeypatch.setitem(sys.modules, "acme_variant", module)
+    with pytest.raises(ConfigError, match=said):
+        loader.Plugin("variants", "mine", "acme_variant", "acme").load()
+
+
+def test_what_raises_where_its_options_are_read_names_its_distribution() -> None:
+    plugin = loader.Plugin("variants", "mine", "acme_variant", "acme")
+
+    def boom() -> None:
+        raise RuntimeError("boom")
+
+    with pytest.raises(ConfigError, match="plugin of acme raises RuntimeError: boom where its opt"):
+        plugin.call(boom)
+
+
+def test_an_entry_point_without_a_module_costs_itself_only() -> None:
+    found = loader.combined("variants", [EntryPoint("v", "", "converter.variants")])
+    assert "fp16" in found
+    with pytest.raises(ConfigError, match=r"variants\.v: the plugin of unknown cannot be imported"):
+        found["v"].load()

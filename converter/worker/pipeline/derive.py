@@ -182,7 +182,7 @@ def _in_child(job: Derived, folder: Path, target: Path) -> list[str]:
                     plugin.derive(Path(job.parent_file), target, options)
                 # By contract this is a plugin's way to say no; anything else is a defect of it.
                 except ValueError as error:
-                    refusal = str(error)
+                    refusal = " ".join(str(error).split()) or type(error).__name__
             told.write_text(json.dumps({"strays": strays, "refusal": refusal}))
 
         try:

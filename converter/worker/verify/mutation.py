@@ -122,10 +122,8 @@ def prove(
         ``verdict`` with the count, or VERIFY_VACUOUS where a damage passes that a comparison
         could tell from rounding.
     """
-    # Names and types will do: each damaged copy reads the weights by itself.
-    damages = _damages(
-        onnx.load(file, format="protobuf", load_external_data=False), job.verify.mutations or 0
-    )
+    model = onnx.load(file, format="protobuf", load_external_data=False)
+    damages = _damages(model, job.verify.mutations or 0)
     if not damages:
         none = MutationRecord(reason="the file has no floating-point initializer to damage")
         return Verdict(verdict.record.model_copy(update={"mutation": none}))

@@ -21,6 +21,9 @@ from converter.worker.verify import emulation, overflow, rounded_weights, verifi
 from converter.worker.verify.verification import Verdict
 
 FULL = "float32"
+# The float32 file is right on the same cases: not the inputs are at fault.
+_OF_NUMBERS = (Code.VERIFY_VALUE, Code.VERIFY_NONFINITE, Code.VERIFY_VACUOUS)
+_IN_FULL = f"let operators compute in {FULL} (op_block_list, node_block_list), or leave it out"
 _TYPES = {"float16": TensorProto.FLOAT16}
 # Of the weights and of the nodes with floats: normalisations and what nobody has in half may stay.
 _LEAST_WEIGHTS, _LEAST_NODES = 0.5, 0.2
@@ -87,6 +90,9 @@ def judged(
     record = verdict.record.model_copy(update={"arithmetic": "emulated" if emulated else "native"})
     verdict = replace(verdict, record=record)
     # Without the float32 file there is nothing to compare weights or magnitudes with.
+    if verdict.error is not None and verdict.error.code in _OF_NUMBERS:
+        wrong = StageError(verdict.error.code, verdict.error.message, _IN_FULL)
+        return replace(verdict, error=wrong)
     if verdict.error is not None or parent is None:
         return verdict
     traced = references.cases[0]
@@ -154,7 +160,7 @@ def _arithmetic(
     error = StageError(
         error.code,
         f"computed in {job.precision}, as on a device: {error.message}",
-        f"let operators compute in {FULL} (op_block_list, node_block_list), or leave it out",
+        _IN_FULL,
     )
     return error, failed, undecided
 
