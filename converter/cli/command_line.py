@@ -142,7 +142,7 @@ def convert(point: Point, command: str) -> ExitCode:
 
     spec = validation.parse(point.config, sweep=point.sweep)
     gc.enable()
-    from converter.run import start  # only now: a wrong configuration does not wait for it
+    from converter.runner import start  # only now: a wrong configuration does not wait for it
 
     origin = start.Origin(
         experiment=point.experiment,

@@ -12,7 +12,7 @@ from converter.layout import claim
 from converter.model import manifest
 from converter.model.errors import ExitCode, RunError
 from converter.model.manifest import MANIFEST, Manifest
-from converter.run import resuming
+from converter.runner import resuming
 from converter.sweep import SweepPoint, page, worst
 from converter.sweep.record import SWEEP, PointRecord, Sweep, SweepInfo, matrix
 

@@ -23,9 +23,9 @@ from converter.model.changes import Comparison
 from converter.model.errors import ExitCode, RunError
 from converter.model.job import Job, JobResult
 from converter.model.manifest import Manifest
-from converter.run import finalize, state
-from converter.run.context import RunContext
-from converter.run.runner import execute
+from converter.runner import finalize, state
+from converter.runner.context import RunContext
+from converter.runner.loop import execute
 
 
 class Nights:
@@ -402,7 +402,7 @@ def test_a_folder_that_another_process_holds_names_it(tmp_path: Path) -> None:
 def test_a_folder_that_another_run_holds_is_not_published_to(
     nights: Nights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    monkeypatch.setattr("converter.run.finalize._PUBLISH_WAIT_S", 0.1)
+    monkeypatch.setattr("converter.runner.finalize._PUBLISH_WAIT_S", 0.1)
     target = tmp_path / "published"
     with exclusive.lock_with_timeout(target, 0):
         code, _ = nights.run({}, "a", publish_to=str(target))

@@ -30,8 +30,8 @@ from converter.model.measure import Measure
 from converter.model.spec import Expect
 from converter.plugins import executors
 from converter.plugins.executors import Events, Finished, StageEntered, Started
-from converter.run import runner
-from converter.run.context import RunContext
+from converter.runner import loop as runner
+from converter.runner.context import RunContext
 
 Act = Callable[[Measure], JobResult]
 

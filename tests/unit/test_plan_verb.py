@@ -9,8 +9,8 @@ import pytest
 
 from converter.model.errors import ExitCode
 from converter.model.job import Job
-from converter.run.context import RunContext
-from converter.run.runner import execute
+from converter.runner.context import RunContext
+from converter.runner.loop import execute
 from tests.unit.conftest import Composer
 from tests.unit.conftest import Run as Cli
 from tests.unit.test_runner import Script

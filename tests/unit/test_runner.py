@@ -27,8 +27,8 @@ from converter.model.manifest import ArtifactRow, Manifest, ModelRecord, request
 from converter.model.spec import Expect
 from converter.plan.jobs import Plan
 from converter.plugins.executors import Events, Finished, StageEntered, Started, Tick
-from converter.run.context import RunContext
-from converter.run.runner import execute
+from converter.runner.context import RunContext
+from converter.runner.loop import execute
 
 CONTENT = b"a whole file"
 Act = Callable[[Job], JobResult]

@@ -22,9 +22,9 @@ from converter.model.manifest import ArtifactRow
 from converter.model.measure import Measure
 from converter.model.spec import Expect
 from converter.plugins import executors
-from converter.run import reuse
-from converter.run.context import RunContext
-from converter.run.runner import execute
+from converter.runner import reuse
+from converter.runner.context import RunContext
+from converter.runner.loop import execute
 from tests.unit.test_benchmarks import Measuring, ended, measured, wrong
 from tests.unit.test_runner import CONTENT, Act, Script, failed, make_plan, ok, rows
 

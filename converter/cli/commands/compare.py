@@ -18,7 +18,7 @@ from converter.model import manifest
 from converter.model.batch import CompareSpec
 from converter.model.errors import ExitCode
 from converter.model.manifest import Manifest
-from converter.run import finalize
+from converter.runner import finalize
 
 SUMMARY = "what is worse from one run to the next: OLD NEW [--json]"
 

@@ -19,7 +19,7 @@ from converter.model.errors import ConfigError, ConverterError, ExitCode, Proble
 if TYPE_CHECKING:
     from converter.config.point import Point
     from converter.model.job import Job
-    from converter.run.reuse import CacheSession
+    from converter.runner.reuse import CacheSession
 
 SUMMARY = "what a run would do: [OVERRIDE ...] [-m] [--json]"
 
@@ -86,7 +86,7 @@ def _intents(point: Point) -> list[_Intent]:
     from converter.config import validation
     from converter.layout import environment, trust
     from converter.plan import jobs, packages, variants
-    from converter.run.reuse import CacheSession, keys_for
+    from converter.runner.reuse import CacheSession, keys_for
 
     spec = validation.parse(point.config, sweep=point.sweep)
     cwd = Path.cwd()

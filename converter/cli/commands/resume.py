@@ -17,7 +17,7 @@ from converter.config import saved, validation
 from converter.display import summary
 from converter.layout import claim
 from converter.model.errors import ConfigError, Problem, RunError
-from converter.run import resuming, start
+from converter.runner import resuming, start
 from converter.sweep import journal
 from converter.sweep.record import SWEEP
 

@@ -16,7 +16,7 @@ from converter.model.job import Derived, Job
 from converter.model.manifest import ArtifactRow, Manifest
 from converter.plan import keys, variants
 from converter.plan.jobs import Plan
-from converter.run.reuse import CacheSession
+from converter.runner.reuse import CacheSession
 
 _LISTED = 10
 

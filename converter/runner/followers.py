@@ -11,7 +11,7 @@ from converter.layout import delivery, files
 from converter.model.job import Derived, Job, JobResult
 from converter.model.manifest import ArtifactRow
 from converter.plan import variants
-from converter.run.reuse import CacheSession
+from converter.runner.reuse import CacheSession
 
 _FOLDER = ".references"  # no model can have this name
 

@@ -23,8 +23,8 @@ from converter.model.manifest import ArtifactRow
 from converter.model.measure import Measure
 from converter.plugins import executors
 from converter.plugins.executors import Executor, Finished
-from converter.run.context import RunContext
-from converter.run.state import RunState
+from converter.runner.context import RunContext
+from converter.runner.state import RunState
 
 _FOLDER = ".benchmark"  # no model can have this name
 

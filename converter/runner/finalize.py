@@ -25,8 +25,8 @@ from converter.model.manifest import Manifest
 from converter.model.plaintext import plain
 from converter.plan import selection
 from converter.plugins import reports
-from converter.run.context import RunContext
-from converter.run.state import RunState
+from converter.runner.context import RunContext
+from converter.runner.state import RunState
 
 # Another run that publishes takes seconds; one with `exclusive` holds the folder for hours.
 _PUBLISH_WAIT_S = 60.0

@@ -13,8 +13,8 @@ from converter.layout.interrupts import Interrupts
 from converter.model.batch import BatchSpec
 from converter.model.errors import ExitCode
 from converter.plan import jobs
-from converter.run import runner
-from converter.run.context import RunContext
+from converter.runner import loop
+from converter.runner.context import RunContext
 
 
 @dataclass(frozen=True)
@@ -84,4 +84,4 @@ def run(
         resumes=resumes,
         interrupts=origin.interrupts,
     )
-    return runner.run(planned, context)
+    return loop.run(planned, context)

@@ -20,9 +20,9 @@ from converter.model.manifest import ArtifactRow
 from converter.plan.jobs import Plan
 from converter.plugins import executors
 from converter.plugins.executors import Executor, Finished
-from converter.run import benchmarks, finalize, resuming
-from converter.run.context import RunContext
-from converter.run.state import RunState
+from converter.runner import benchmarks, finalize, resuming
+from converter.runner.context import RunContext
+from converter.runner.state import RunState
 
 
 def run(plan: Plan, context: RunContext) -> ExitCode:

@@ -37,10 +37,10 @@ from converter.model.manifest import (
 from converter.plan import packages, selection
 from converter.plan.jobs import Plan
 from converter.processes import outcome
-from converter.run import resuming, reuse
-from converter.run.context import RunContext
-from converter.run.followers import Followers
-from converter.run.reuse import CacheSession
+from converter.runner import resuming, reuse
+from converter.runner.context import RunContext
+from converter.runner.followers import Followers
+from converter.runner.reuse import CacheSession
 
 _Told = TypeVar("_Told", ArtifactRow, JobResult)
 
