@@ -138,22 +138,14 @@ def convert(point: Point, command: str) -> ExitCode:
         ConfigError: it is wrong.
         RunError: the run cannot go on.
     """
+    # Before the run is imported: a wrong configuration does not wait for it.
     from converter.config import validation
 
     spec = validation.parse(point.config, sweep=point.sweep)
     gc.enable()
-    from converter.runner import start  # only now: a wrong configuration does not wait for it
+    from converter.runner import start
 
-    origin = start.Origin(
-        experiment=point.experiment,
-        overrides=point.overrides,
-        sha256=point.sha256,
-        command=command,
-        folder=point.folder,
-        point=point.name,
-        interrupts=point.interrupts,
-    )
-    return start.run(spec, origin, point.claim, compared_with=spec.baseline)
+    return start.of_point(point, command, spec=spec)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from converter.config import validation
+from converter.config.point import Point
 from converter.finalize import baseline, history, zoo_index
 from converter.layout import exclusive, trust
 from converter.layout.interrupts import Interrupts
@@ -85,3 +87,41 @@ def run(
         interrupts=origin.interrupts,
     )
     return loop.run(planned, context)
+
+
+def of_point(
+    point: Point,
+    command: str,
+    claimed: Callable[[Path], None] = lambda _: None,
+    *,
+    spec: BatchSpec | None = None,
+) -> ExitCode:
+    """Run one composed configuration to its end.
+
+    Args:
+        command: what the user typed.
+        claimed: is told the run directory once it is made.
+        spec: what the configuration was parsed to, where that was done.
+
+    Raises:
+        ConfigError: the configuration is wrong, or its baseline cannot be read.
+        RunError: a folder is held by another run or cannot be written.
+    """
+    if spec is None:
+        spec = validation.parse(point.config, sweep=point.sweep)
+    origin = Origin(
+        experiment=point.experiment,
+        overrides=point.overrides,
+        sha256=point.sha256,
+        command=command,
+        folder=point.folder,
+        point=point.name,
+        interrupts=point.interrupts,
+    )
+
+    def directory() -> Path:
+        place = point.claim()
+        claimed(place)
+        return place
+
+    return run(spec, origin, directory, compared_with=spec.baseline)

@@ -29,15 +29,33 @@ def run(arguments: Namespace, task: Task, report: Report) -> ExitCode:
         ConverterError: the configuration cannot be composed, or the directory not be used.
     """
     overrides = list(arguments.overrides)
-    hydra = compose.opened(arguments.config_dir)
-    try:
-        if arguments.cfg or arguments.info or arguments.hydra_help or arguments.shell_completion:
+    if arguments.cfg or arguments.info or arguments.hydra_help or arguments.shell_completion:
+        hydra = compose.opened(arguments.config_dir)
+        try:
             with reworded(hydra, CONFIG, overrides):
                 return _show(hydra, arguments)
-        mode = RunMode.MULTIRUN if arguments.multirun else RunMode.RUN
+        finally:
+            GlobalHydra.instance().clear()
+    return compose_and_run(
+        overrides, task, report, config_dir=arguments.config_dir, multirun=arguments.multirun
+    )
+
+
+def compose_and_run(
+    overrides: list[str],
+    task: Task,
+    report: Report,
+    *,
+    config_dir: str | None = None,
+    multirun: bool = False,
+) -> ExitCode:
+    """Like ``run``, from what the flags say."""
+    hydra = compose.opened(config_dir)
+    try:
+        mode = RunMode.MULTIRUN if multirun else RunMode.RUN
         config, refused = composed(hydra, CONFIG, overrides, mode)
         # An experiment may be a sweep by itself.
-        sweep = arguments.multirun or config.hydra.mode == RunMode.MULTIRUN
+        sweep = multirun or config.hydra.mode == RunMode.MULTIRUN
         if refused:
             raise ConfigError([*refused, *([] if sweep else _other_problems(config))])
         if sweep:

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from converter.cli.commands._arguments import onnx_file, usage
-from converter.cli.commands._recorded import published
 from converter.inspection import difference, sidebyside, text
 from converter.inspection.content import Content
 from converter.model.errors import ExitCode, StageError
+from converter.runner.recorded import published
 
 SUMMARY = "what a file holds: MODEL.onnx, or RUN_DIR NAME [--diff OTHER] [--json]"
 

@@ -16,17 +16,17 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from converter.cli.commands._arguments import usage
-from converter.cli.commands._recorded import (
-    elsewhere,
-    package_changes,
-    recorded_job,
-    recorded_result,
-)
 from converter.display.summary import EXPECTED
 from converter.model.errors import ExitCode, RunError
 from converter.model.job import Derived, Job, JobResult, WorkerEvent
 from converter.plan import variants
 from converter.processes.outcome import apply_expect, left
+from converter.runner.recorded import (
+    elsewhere,
+    package_changes,
+    recorded_job,
+    recorded_result,
+)
 
 SUMMARY = "run one job in the foreground: RUN_DIR NAME[/ARTIFACT] [--pdb] [--keep DIR]"
 

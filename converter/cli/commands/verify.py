@@ -10,27 +10,22 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import tempfile
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from converter.cli.commands._arguments import onnx_file
-from converter.cli.commands._recorded import (
-    elsewhere,
-    package_changes,
-    published,
-    recorded_job,
-    recorded_result,
-)
 from converter.display.columns import shorten
 from converter.display.summary import WIDTH
 from converter.inspection import text
-from converter.layout import delivery
-from converter.model.errors import ExitCode, RunError
-from converter.model.job import Job, JobResult, OutputCheck, Recheck
+from converter.model.errors import ExitCode
+from converter.model.job import JobResult, OutputCheck
 from converter.model.verified import sizes
+from converter.runner import rechecking
+from converter.runner.recorded import (
+    package_changes,
+    recorded_result,
+)
 
 SUMMARY = "verify a file against its source: RUN_DIR NAME[/ARTIFACT] [--model FILE] [--json]"
 
@@ -52,9 +47,10 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--model", metavar="FILE", type=Path, help="default: the published file")
     parser.add_argument("--json", action="store_true", help="one JSON object")
     arguments = parser.parse_args(argv)
-    job = recorded_job("verify", arguments.run, arguments.name)
-    file = _file(arguments.run, job, arguments.model)
-    result, log = _verify(job, file, _parent(arguments.run, job))
+    if arguments.model is not None:
+        onnx_file("verify", arguments.model)
+    found = rechecking.verify(arguments.run, arguments.name, arguments.model)
+    result, file = found.result, found.file
     verdict = _verdict(result)
     if arguments.json:
         print(json.dumps(_record(result, file, verdict), indent=2, ensure_ascii=False))
@@ -63,48 +59,9 @@ def main(argv: Sequence[str]) -> int:
     for note in _notes(arguments.run, arguments.name, result):
         print(note, file=sys.stderr)
     # Of a wrong file the table says where; its log has no more.
-    if verdict == "not verified" and log:
-        print("the end of its log:", *log, sep="\n    ", file=sys.stderr)
+    if verdict == "not verified" and found.log:
+        print("the end of its log:", *found.log, sep="\n    ", file=sys.stderr)
     return ExitCode.OK if verdict == "right" else ExitCode.MODELS_FAILED
-
-
-def _file(run: Path, job: Job, model: Path | None) -> Path:
-    """The file to verify."""
-    if model is not None:
-        return onnx_file("verify", model)
-    return published("verify", run, job.label, "Name one with --model FILE.")
-
-
-def _parent(run: Path, job: Job) -> Path | None:
-    """The published file that an artifact was made from, where it is still there."""
-    # Absolute, as all paths of a job are: its executor may run it somewhere else.
-    path = (run / delivery.MODELS / job.name / f"{job.name}.onnx").absolute()
-    return path if job.parent and path.is_file() else None
-
-
-def _verify(job: Job, file: Path, parent: Path | None) -> tuple[JobResult, list[str]]:
-    """The result, and the last lines of the log."""
-    from converter.config import standard
-    from converter.plugins import executors
-    from converter.plugins.executors import Finished
-
-    try:
-        with tempfile.TemporaryDirectory(prefix="converter-verify-") as folder:
-            work = Path(folder)
-            changed = {"file": str(file.absolute()), "parent_file": parent and str(parent)}
-            recheck = Recheck.model_validate({**elsewhere(job, work), **changed})
-            # Under a supervisor: a file that crashes or hangs ONNX Runtime ends that process, and
-            # this one says so.
-            executor = executors.create(standard.executor(workers=1, retries=0))
-            # Closed at once, not when the generator is collected: no process may outlive the
-            # command.
-            with closing(executor.run([recheck])) as events:
-                result = next(event.result for event in events if isinstance(event, Finished))
-            # Before the temporary folder goes, and the log with it.
-            log = (work / delivery.LOG).read_text(encoding="utf-8", errors="replace")
-            return result, log.splitlines()[-_LOG_LINES:]
-    except OSError as error:
-        raise RunError(f"no room for temporary files: {error}; TMPDIR chooses where") from error
 
 
 def _verdict(result: JobResult) -> str:

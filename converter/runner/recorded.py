@@ -8,9 +8,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from converter.cli.commands._arguments import names, usage
 from converter.layout import delivery, trust
 from converter.model import manifest
+from converter.model.errors import ConfigError, Problem
 from converter.model.job import Derived, Job, JobResult, asked
 from converter.model.wording import did_you_mean
 from converter.plan import packages
@@ -24,17 +24,19 @@ def recorded_job(command: str, run: Path, name: str) -> Job:
     """
     folder = run / delivery.MODELS
     if not run.is_dir():
-        siblings = names(run.parent, "*/")
-        raise usage(command, f"there is no run directory {run}.", did_you_mean(run.name, siblings))
+        siblings = sorted(path.name for path in run.parent.glob("*/"))
+        raise _refusal(
+            command, f"there is no run directory {run}.", did_you_mean(run.name, siblings)
+        )
     # `resnet18/job.json` of a model, and one level deeper `resnet18/fp16/job.json` of a variant.
     found = [*folder.glob(f"*/{delivery.JOB}"), *folder.glob(f"*/*/{delivery.JOB}")]
     known = sorted(str(path.parent.relative_to(folder)) for path in found)
     if not known:
         points = [path.parent.name for path in sorted(run.glob(f"*/{delivery.MODELS}"))]
         hint = f"It is a sweep, take one of its points: {', '.join(points)}." if points else ""
-        raise usage(command, f"{run} holds no models of a run.", hint)
+        raise _refusal(command, f"{run} holds no models of a run.", hint)
     if name not in known:
-        raise usage(command, f"{run} has no model '{name}'.", did_you_mean(name, known))
+        raise _refusal(command, f"{run} has no model '{name}'.", did_you_mean(name, known))
     path = folder / name / delivery.JOB
     try:
         # The types refuse keys that they do not know: the record of a variant is no plain `Job`.
@@ -43,12 +45,12 @@ def recorded_job(command: str, run: Path, name: str) -> Job:
     except (OSError, ValidationError) as error:
         reason = str(error).splitlines()[0]
         hint = "It must be as this version of the converter wrote it."
-        raise usage(command, f"{path} cannot be read: {reason}.", hint) from error
+        raise _refusal(command, f"{path} cannot be read: {reason}.", hint) from error
     # What is verified or run is what the record says: under another name its verdict would be taken
     # for that of another model.
     if job.label != name:
         hint = "Its folder was renamed, or the record copied from another model."
-        raise usage(command, f"{path} is the record of '{job.label}', not of '{name}'.", hint)
+        raise _refusal(command, f"{path} is the record of '{job.label}', not of '{name}'.", hint)
     return job
 
 
@@ -61,7 +63,7 @@ def published(command: str, run: Path, name: str, hint: str = "") -> Path:
     job = recorded_job(command, run, name)
     path = run / delivery.MODELS / job.label / job.target
     if not path.is_file():
-        raise usage(command, f"{name} has no published file in {run}.", hint)
+        raise _refusal(command, f"{name} has no published file in {run}.", hint)
     return path
 
 
@@ -98,3 +100,7 @@ def package_changes(run: Path) -> list[str]:
         # A package that the run did not have had no hand in its files.
         if before and before != here.get(package)
     ]
+
+
+def _refusal(command: str, message: str, hint: str = "") -> ConfigError:
+    return ConfigError(Problem(command, message, hint))

@@ -1,0 +1,106 @@
+"""Inputs as Python has them, in the terms of a configuration: tensors, arrays, shapes."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from converter.model.errors import ConfigError, Problem
+
+Inputs: TypeAlias = Any
+"""A tensor, array or shape for each argument of forward: by name, in a list, or a single one."""
+
+
+def parameters(model: Any) -> list[str]:
+    """The names of forward's arguments that may be given by their place."""
+    taken = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    signature = inspect.signature(model.forward)
+    return [name for name, one in signature.parameters.items() if one.kind in taken]
+
+
+def stated(inputs: Inputs, names: Sequence[str] | None, folder: Path | None) -> dict[str, Any]:
+    """``inputs`` and ``cases`` of a request.
+
+    A tensor says of which shape, dtype and range inputs are; those are drawn, since a single input
+    shows little, and the tensor itself is one more case.
+
+    Args:
+        names: of forward's arguments, where they are known.
+        folder: takes the values of tensors; ``None``: only their shapes and ranges count.
+
+    Raises:
+        ConfigError: names are missing, or one is no tensor, array or shape.
+    """
+    given = {name: _array(name, value) for name, value in _listed(inputs, names).items()}
+    declared = {name: _declared(value) for name, value in given.items()}
+    # A constant is declared with its value already.
+    arrays = {n: v for n, v in given.items() if _is_array(v) and "value" not in declared[n]}
+    if folder is None or not arrays:
+        return {"inputs": declared, "cases": ()}
+    paths = {name: str(folder / f"{number}.npy") for number, name in enumerate(arrays)}
+    for name, array in arrays.items():
+        _save(paths[name], array)
+    case = {"label": "given", "inputs": {name: {"path": path} for name, path in paths.items()}}
+    return {"inputs": declared, "cases": (case,)}
+
+
+def _listed(inputs: Inputs, names: Sequence[str] | None) -> dict[str, Any]:
+    if isinstance(inputs, Mapping):
+        return dict(inputs)
+    # A shape is a tuple as well: of numbers, where a list of inputs has none.
+    several = isinstance(inputs, (list, tuple)) and not _is_shape(inputs)
+    values = list(inputs) if several else [] if inputs is None else [inputs]
+    known = list(names or ())[: len(values)]
+    if len(known) < len(values):
+        hint = "Name them: inputs={'x': (1, 3, 64, 64)}"
+        raise ConfigError(Problem("inputs", "their names are not known.", hint))
+    return dict(zip(known, values, strict=True))
+
+
+def _is_shape(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and all(type(size) is int for size in value)
+
+
+def _is_array(value: Any) -> bool:
+    return hasattr(value, "dtype") and hasattr(value, "shape")
+
+
+def _array(name: str, value: Any) -> Any:
+    """A tensor as an array; what is none stays what it is."""
+    if isinstance(value, Mapping) or _is_shape(value):
+        return value
+    # By what they can do: here are neither torch nor NumPy.
+    found = value.detach().cpu().numpy() if hasattr(value, "detach") else value
+    if not _is_array(found):
+        message = f"found {type(value).__name__}; expected a tensor, an array or a shape."
+        raise ConfigError(Problem(f"inputs.{name}", message))
+    return found
+
+
+def _declared(value: Any) -> dict[str, Any]:
+    """An input as a configuration states it."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    if not _is_array(value):
+        return {"shape": list(value)}
+    dtype = str(value.dtype)
+    declared: dict[str, Any] = {"shape": [int(size) for size in value.shape], "dtype": dtype}
+    if value.size == 0 or dtype == "bool":
+        return declared
+    low, high = value.min().item(), value.max().item()
+    if dtype.startswith("float"):
+        if low < high:
+            return {**declared, "low": low, "high": high}
+        # A single number is a parameter; of a whole tensor of ones nobody means the ones.
+        return {**declared, "value": low} if value.size == 1 else declared
+    # `high` is excluded; ids begin at 0, and a tensor of zeros stands for more than zeros.
+    return {**declared, "low": min(0, low), "high": max(2, high + 1)}
+
+
+def _save(path: str, array: Any) -> None:
+    # Whoever has an array has NumPy: the parent of a run needs none.
+    import numpy as np  # noqa: TID251
+
+    np.save(path, array, allow_pickle=False)

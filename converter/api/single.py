@@ -1,0 +1,211 @@
+"""Convert one model without a configuration: the same pipeline, the same verdict."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from converter.api import given, live, runs
+from converter.api.request import (
+    EXPERIMENT,
+    Request,
+    name_of,
+    output_of,
+    source_of,
+    weights_of,
+)
+from converter.layout import files, trust
+from converter.model.errors import ConfigError, ConverterError, Problem, RunError
+from converter.model.job import VerifyRecord
+from converter.model.manifest import ArtifactRow, ModelRecord
+
+if TYPE_CHECKING:
+    from torch import nn  # noqa: TID251 - for the type only
+
+
+class ConversionFailed(ConverterError, AssertionError):  # noqa: N818 - reads as what happened
+    """The file was not made, or is not what PyTorch computes.
+
+    Attributes:
+        run: where its log and records are.
+        row: the artifact that decided it.
+    """
+
+    def __init__(self, run: runs.Run, row: ArtifactRow) -> None:
+        error = row.error
+        words = [f"{row.label} is {row.status}"]
+        if error is not None:
+            words = [f"{row.label}: {error.code}: {error.message}"]
+            words += [error.hint] if error.hint else []
+            words += [f"log: {run.directory / error.log}"] if error.log else []
+        super().__init__("\n    ".join(words))
+        self.run = run
+        self.row = row
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A model whose files are verified.
+
+    Attributes:
+        files: artifact → its ``.onnx`` file; external data is beside it.
+        verify: what the float32 file was compared on, and how near it came.
+        record: all of the manifest about the model.
+        run: the run that made it.
+        yaml: an experiment that does the same.
+    """
+
+    files: Mapping[str, Path]
+    verify: VerifyRecord
+    record: ModelRecord
+    run: runs.Run
+    yaml: str
+
+    @property
+    def path(self) -> Path:
+        """The model's own file."""
+        return self.files["onnx"]
+
+
+def convert(
+    model: str | nn.Module,
+    inputs: given.Inputs = None,
+    *,
+    output: str | Path | None = None,
+    dynamic: Mapping[str, Mapping[int, str]] | None = None,
+    opset: int | None = None,
+    variants: Sequence[str] = (),
+    weights: str | None = None,
+    overrides: Sequence[str] = (),
+    quiet: bool = True,
+) -> Converted:
+    """Convert one model and verify its files against PyTorch.
+
+    A source in words is converted in a process of its own, as in a run. A module that is here
+    already is copied and converted in this process: what crashes there crashes here.
+
+    Args:
+        model: ``torchvision/resnet18``, ``FILE.py:CLASS``, a ``.onnx``, ``.pt`` or ``.pt2`` file,
+            or a module.
+        inputs: a tensor, NumPy array or shape for each argument of forward, by name, in a list, or
+            a single one; a registry name has its own.
+        output: where the ``.onnx`` file goes once it is verified; variants stand beside it. Without
+            one the files stay in the run directory.
+        dynamic: input → axis → name of a size that may change.
+        opset: default: that of the configuration.
+        variants: ``fp16``, …
+        weights: a name of pretrained weights or a checkpoint, of a source in words.
+        overrides: keys of the configuration, as on the command line: ``verify=strict``.
+        quiet: print nothing.
+
+    Raises:
+        ConfigError: what was asked for is not possible; nothing was started.
+        ConversionFailed: a file was not made, or is wrong; ``output`` is as it was.
+        RunError: a folder cannot be written.
+    """
+    asked = Path(output) if output is not None else None
+    wanted = output_of(asked) if asked is not None else None
+    common: dict[str, Any] = {
+        "opset": opset,
+        "variants": tuple(variants),
+        "dynamic_axes": {name: dict(axes) for name, axes in (dynamic or {}).items()},
+    }
+    if isinstance(model, str):
+        source, folder = source_of(model)
+        request = Request(wanted or name_of(source), source, trust=folder, **common)
+        if weights is not None:
+            request = replace(request, weights=weights_of(weights))
+        request = replace(request, **given.stated(inputs, names=None, folder=None))
+        return of_request(request, asked, overrides, quiet=quiet)
+    if weights is not None:
+        raise ConfigError(Problem("weights", "a module has its own already.", "Load them into it."))
+    with live.held(model) as token, tempfile.TemporaryDirectory(prefix="converter-") as scratch:
+        request = Request(
+            wanted or name_of({"name": type(model).__name__}),
+            {"_target_": live.TARGET},
+            kwargs={"token": token},
+            **common,
+        )
+        names = given.parameters(model)
+        request = replace(request, **given.stated(inputs, names=names, folder=Path(scratch)))
+        # Here, since no other process has the module; and another one of its name would be taken
+        # for it in the store.
+        here = ["executor=inline", "store.use=false", *overrides]
+        with _trusting(live.TARGET.rpartition(".")[0]):
+            return of_request(request, asked, here, quiet=quiet)
+
+
+def of_request(
+    request: Request, output: Path | None, overrides: Sequence[str], *, quiet: bool
+) -> Converted:
+    """Run a request; raises as ``convert`` does."""
+    text = request.yaml()
+    with tempfile.TemporaryDirectory(prefix="converter-") as folder:
+        path = Path(folder) / "experiment" / f"{EXPERIMENT}.yaml"
+        path.parent.mkdir()
+        path.write_text(text, encoding="utf-8")
+        with _trusting(str(request.trust) if request.trust is not None else None):
+            words = (f"+experiment={EXPERIMENT}", *overrides)
+            run = runs.run(*words, config_dir=folder, quiet=quiet)
+    (record,) = run.manifest.models
+    if run.exit_code != 0:
+        raise ConversionFailed(run, _deciding(record))
+    rows = [row for row in record.rows if row.files]
+    made = {row.id: run.directory / row.files[0].path for row in rows}
+    if output is not None:
+        made = _copied(rows, run.directory, output.parent)
+    (own,) = [row for row in rows if row.id == "onnx"]
+    return Converted(made, own.verify, record, run, text)
+
+
+def _deciding(record: ModelRecord) -> ArtifactRow:
+    rows = record.rows
+    return next((row for row in rows if row.id == record.decided_by), rows[0])
+
+
+def _copied(rows: Sequence[ArtifactRow], run: Path, folder: Path) -> dict[str, Path]:
+    """Copy files beside their final names, then rename: none is ever half there.
+
+    Raises:
+        RunError: the folder cannot be written.
+    """
+    parts = [part for row in rows for part in row.files]
+    try:
+        with tempfile.TemporaryDirectory(prefix=".converter-", dir=folder) as scratch:
+            for part in parts:
+                copy = Path(scratch) / Path(part.path).name
+                shutil.copyfile(run / part.path, copy)
+                if files.sha256(copy) != part.sha256:
+                    raise RunError(f"{run / part.path} changed while it was copied")
+                files.fsync(copy)
+            # External data first: a model must not be there before its weights.
+            for part in sorted(parts, key=lambda part: part.path.endswith(".onnx")):
+                name = Path(part.path).name
+                os.replace(Path(scratch) / name, folder / name)
+        files.fsync(folder)
+    except OSError as error:
+        raise RunError(f"{folder} cannot be written: {error.strerror or error}") from error
+    return {row.id: folder / Path(row.files[0].path).name for row in rows}
+
+
+@contextlib.contextmanager
+def _trusting(entry: str | None) -> Iterator[None]:
+    """Add to ``CONVERTER_TRUST`` what the user named by hand, for this run only."""
+    before = os.environ.get(trust.VARIABLE)
+    if entry is None:
+        yield
+        return
+    os.environ[trust.VARIABLE] = os.pathsep.join([*([before] if before else []), entry])
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[trust.VARIABLE]
+        else:
+            os.environ[trust.VARIABLE] = before
