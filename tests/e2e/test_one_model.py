@@ -116,7 +116,7 @@ print(len(converter.load_manifest(run.directory / "manifest.json").models), "mod
 def test_the_api(folder: Path) -> None:
     (folder / "use.py").write_text(API)
     said = python("use.py", cwd=folder)
-    assert "Random: NONDETERMINISTIC: PyTorch gives another " in said
+    assert "live: NONDETERMINISTIC: PyTorch gives another " in said
     assert "log: " in said
     assert said.endswith("ok\n1 model\n")
     assert onnx.load(folder / "live.onnx").graph.input[0].name == "x"
