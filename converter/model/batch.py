@@ -32,6 +32,8 @@ class ExporterSpec(Frozen):
     """Group ``exporter``: the exporters to try, in order, until one verifies.
 
     Attributes:
+        name: what the choice is called: ``auto``, or the one exporter.
+        order: the exporters to try, in this order.
         options: by the name of an exporter its own options.
     """
 
@@ -41,7 +43,11 @@ class ExporterSpec(Frozen):
 
 
 class SimplifierSpec(Frozen):
-    """Group ``simplifier``: the plugin, and its own options as further keys."""
+    """Group ``simplifier``: the plugin, and its own options as further keys.
+
+    Attributes:
+        name: the plugin that simplifies.
+    """
 
     model_config = ConfigDict(extra="allow")
 
@@ -58,9 +64,11 @@ class BenchmarkSpec(Frozen):
 
     Attributes:
         providers: execution providers to time each file on; none is ``off``.
-        threads: intra-op threads; ``auto`` is the number of physical cores.
+        threads: intra-op threads; ``auto`` is the number of physical cores. Example: ``4``.
         budget_s: seconds that a file may take on one provider, and PyTorch again, warm-up included.
-        batch_sizes: further sizes of a dynamic batch axis (axis 0 of an input).
+            Example: ``0.5``.
+        batch_sizes: further sizes of a dynamic batch axis (axis 0 of an input). Example:
+            ``[8, 32]``.
         optional: a provider that this machine lacks does not fail the model.
         torch: time the PyTorch model too, for ``speedup``.
         options: by the name of a provider its own options.
@@ -82,11 +90,14 @@ class ExecutorSpec(Frozen):
     """Group ``executor``; further keys are options of the plugin.
 
     Attributes:
-        workers: models converted at a time; ``auto`` is the number of cores.
-        timeout_s: seconds that one model may take.
-        grace_s: seconds between SIGTERM and SIGKILL.
-        memory_mb: MiB that one model's processes may hold; ``auto`` is 85 % of the machine's.
-        retries: further tries for a job that a signal ended; never for an exception.
+        name: the plugin that runs the jobs.
+        workers: models converted at a time; ``auto`` is the number of cores. Example: ``4``.
+        timeout_s: seconds that one model may take. Example: ``600``.
+        grace_s: seconds between SIGTERM and SIGKILL. Example: ``10``.
+        memory_mb: MiB that one model's processes may hold; ``auto`` is 85 % of the machine's,
+            ``null`` has no limit. Example: ``8192``.
+        retries: further tries for a job that a signal ended; never for an exception. Example:
+            ``0``.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -105,7 +116,12 @@ class ExecutorSpec(Frozen):
 
 
 class StoreSpec(Frozen):
-    """Where results are kept for other runs; ``use: false`` neither reads nor writes it."""
+    """Where results are kept for other runs.
+
+    Attributes:
+        path: the folder. Example: ``/data/converter-store``.
+        use: whether results are taken from there and put there.
+    """
 
     path: Text = "outputs/.store"
     use: bool = True
@@ -115,10 +131,11 @@ class CompareSpec(Frozen):
     """What counts as worse than the baseline.
 
     Attributes:
-        latency: share by which a model may become slower.
-        error: share of its tolerance by which the worst error of a model may grow.
-        size: share by which its files may grow.
-        remeasure_budget_s: seconds that timing slower models again may take.
+        latency: share by which a model may become slower. Example: ``0.2``.
+        error: share of its tolerance by which the worst error of a model may grow. Example:
+            ``0.5``.
+        size: share by which its files may grow. Example: ``0.1``.
+        remeasure_budget_s: seconds that timing slower models again may take. Example: ``60``.
     """
 
     latency: Share = 0.10
@@ -139,6 +156,40 @@ class BatchSpec(Frozen):
 
     What names plugins has no default here: ``configs/`` states it, and
     ``converter.config.standard`` reads it there.
+
+    Attributes:
+        exporter: the exporters to try, in order, until one verifies.
+        simplifier: the plugin that simplifies each file, and its options.
+        variant: further artifacts of every model: a list of names, or a mapping with options.
+        verify: how each file is verified against PyTorch.
+        benchmark: what is timed after the conversions.
+        executor: how the jobs are run.
+        opset: the ONNX opset of the default domain. Example: ``18``.
+        training: the mode that models are exported in.
+        simplify: whether the simplifier runs.
+        device: where the PyTorch models run.
+        seed: the seed of random weights and inputs. Example: ``1``.
+        include: patterns of registry names whose models are converted. Example:
+            ``["torchvision/*"]``.
+        exclude: patterns of registry names that ``include`` leaves out. Example:
+            ``["torchvision/vit_*"]``.
+        select: patterns of the names of this run's models; the others are left out. Example:
+            ``["resnet*"]``.
+        models: by its name, each model to convert. Example:
+            ``{resnet18: {source: torchvision/resnet18, opset: 19}}``.
+        baseline: what to compare with: a run directory, a manifest, or ``latest``. Example:
+            ``latest``.
+        compare: what counts as worse than the baseline.
+        store: where results are kept for other runs.
+        reports: the reports that are written beside the manifest.
+        publish_to: a folder that only ever receives verified files. Example: ``zoo``.
+        keep: how many runs of this experiment stay; older ones are removed. Example: ``14``.
+        exclusive: whether a second run of this experiment is refused while this one goes on.
+        deadline: seconds after which what is left is ``not_run``. Example: ``14400``.
+        on_failure: a command that is given the run directory when a model failed. Example:
+            ``[mail, -s, failed, me]``.
+        on_regression: a command that is given the run directory when something is worse than the
+            baseline. Example: ``[mail, -s, worse, me]``.
     """
 
     exporter: ExporterSpec

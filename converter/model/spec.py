@@ -1,7 +1,8 @@
 """The typed configuration of one model: what a user may write, with every default.
 
 Field names are the YAML keys. The types of a model's parts (inputs, weights, export, …) are also
-the types of a ``Job``. ``converter.model.batch`` has the types of a whole run.
+the types of a ``Job``. ``converter.model.batch`` has the types of a whole run. What editors and
+``docs/keys.md`` say of a key is its line under ``Attributes:``; ``Example:`` ends it, in YAML.
 """
 
 from __future__ import annotations
@@ -37,6 +38,17 @@ class Source(Frozen):
     """Where a model's ``nn.Module`` comes from: exactly one kind.
 
     In YAML a registry name may be written as a plain string.
+
+    Attributes:
+        registry: a name of the registry, as ``python -m converter list`` shows it; also written
+            without the key. Example: ``torchvision/resnet18``.
+        target: a function or class that returns the module, by the name to import it from.
+            Example: ``my_package.classifier.build``.
+        file: a Python file that has the function or class ``name``. Example: ``models/net.py``.
+        name: the function or class in ``file``. Example: ``Net``.
+        torchscript: an archive of ``torch.jit.save``. Example: ``models/net.pt``.
+        exported_program: an archive of ``torch.export.save``. Example: ``models/net.pt2``.
+        onnx: a file that is ONNX already. Example: ``models/net.onnx``.
     """
 
     registry: Text | None = None
@@ -79,7 +91,17 @@ SOURCE_KINDS = ("registry", "target", "file", "torchscript", "exported_program",
 
 
 class Checkpoint(Frozen):
-    """A file of tensors: ``key`` names the mapping inside, ``strip_prefix`` is cut off its keys."""
+    """A file of tensors.
+
+    Attributes:
+        checkpoint: the path; a relative one counts from where the command is started.
+            Example: ``weights/classifier.pth``.
+        key: names the mapping of tensors inside, where the file holds more. Example:
+            ``state_dict``.
+        strip_prefix: cut off the names of the tensors. Example: ``module.``.
+        sha256: the file is refused if its SHA-256 is another one. Example:
+            ``"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"``.
+    """
 
     checkpoint: Text
     key: str | None = None
@@ -96,12 +118,15 @@ class InputSpec(Frozen):
     """One tensor input. ``fill`` follows from ``value``, ``path``, bounds on floats, the dtype.
 
     Attributes:
-        shape: sizes of the traced example.
-        low, high: bounds of ``uniform`` (0, 1) and ``integers`` (-10, 10; unsigned 0, 10), ``high``
-            excluded; where one is stated, the other is 1 away, of integers 20, and ``low`` of
-            unsigned ones 0.
-        value: of ``constant``: a number, or a list of the tensor's shape.
-        path: of ``file``: a ``.npy`` file.
+        shape: sizes of the traced example. Example: ``[1, 3, 224, 224]``.
+        dtype: type of the elements. Example: ``int64``.
+        fill: how the values are made; by default it follows from the other keys.
+        low: lower bound of ``uniform`` (0) and ``integers`` (-10; unsigned 0); where ``high`` alone
+            is stated, 1 below it, of integers 20, of unsigned ones 0. Example: ``0``.
+        high: upper bound of ``uniform`` (1) and ``integers`` (10), excluded; where ``low`` alone is
+            stated, 1 above it, of integers 20. Example: ``100``.
+        value: of ``constant``: a number, or a list of the tensor's shape. Example: ``0.5``.
+        path: of ``file``: a ``.npy`` file. Example: ``inputs/image.npy``.
     """
 
     shape: list[Dim]
@@ -144,7 +169,16 @@ class InputSpec(Frozen):
 
 
 class CaseInput(Frozen):
-    """What a verification case changes of one input; everything else stays as declared."""
+    """What a verification case changes of one input; everything else stays as declared.
+
+    Attributes:
+        shape: sizes in this case. Example: ``[4, 3, 224, 224]``.
+        fill: how the values are made; by default it follows from the other keys.
+        low: lower bound of ``uniform`` and ``integers``. Example: ``0``.
+        high: upper bound of ``uniform`` and ``integers``, excluded. Example: ``100``.
+        value: of ``constant``: a number, or a list of the tensor's shape. Example: ``0.5``.
+        path: of ``file``: a ``.npy`` file. Example: ``inputs/image.npy``.
+    """
 
     shape: list[Dim] | None = None
     fill: Fill | None = None
@@ -167,6 +201,14 @@ class CaseInput(Frozen):
 
 
 class VerifyCase(Frozen):
+    """Inputs that a file is verified on in addition.
+
+    Attributes:
+        label: what the case is called in reports. Example: ``dark image``.
+        inputs: by the name of an input what the case changes of it. Example:
+            ``{image: {fill: uniform, low: 0, high: 0.1}}``.
+    """
+
     label: Text
     inputs: dict[str, CaseInput] = Field(default_factory=dict)
 
@@ -175,13 +217,17 @@ class VerifySpec(Frozen):
     """How a file is proved against PyTorch; ``None`` means inherited, then derived.
 
     Attributes:
-        rtol, atol: element-wise bound ``|onnx - torch| <= atol + rtol * |torch|``.
-        shapes: extra shapes, each ``{input: [sizes]}``.
-        cases: extra inputs, run in addition.
+        rtol, atol: element-wise bound ``|onnx - torch| <= atol + rtol * |torch|``. Example:
+            ``1.0e-4``.
+        shapes: extra shapes, each ``{input: [sizes]}``. Example:
+            ``[{image: [4, 3, 224, 224]}]``.
+        cases: extra inputs, run in addition. Example:
+            ``[{label: dark, inputs: {image: {fill: uniform, low: 0, high: 0.1}}}]``.
         reference: ``eager``, or ``export``: with ``torch.onnx.is_in_onnx_export()`` true.
         mutations: damaged copies of a right file that the comparison must notice; none by default.
+            Example: ``8``.
         budget: work for cases beyond the required ones, in forward passes of the traced example;
-            by default as much as costs about a third of what the other stages do.
+            by default as much as costs about a third of what the other stages do. Example: ``50``.
         unreached: what becomes of a branch on the input that no case reached: ``note`` it in
             ``verify.reason``, or ``fail`` the row with VERIFY_UNREACHED.
     """
@@ -197,7 +243,18 @@ class VerifySpec(Frozen):
 
 
 class ExportSpec(Frozen):
-    """Options of the exporters, in the terms of ``torch.onnx.export``."""
+    """Options of the exporters, in the terms of ``torch.onnx.export``.
+
+    Attributes:
+        constant_folding: compute in the exporter what depends on no input.
+        export_params: write the weights into the file.
+        keep_initializers_as_inputs: make each weight an input of the graph as well.
+        parameter_names: names of the weights in the file, in order. Example:
+            ``[conv.weight, conv.bias]``.
+        custom_opsets: versions of further operator domains. Example: ``{com.example: 1}``.
+        external_data: whether weights go into a file of their own; ``auto`` where the file would
+            be over 2 GB.
+    """
 
     constant_folding: bool = True
     export_params: bool = True
@@ -208,7 +265,16 @@ class ExportSpec(Frozen):
 
 
 class Expect(Frozen):
-    """An expected failure: xfail needs the same status and code; success becomes xpass."""
+    """An expected failure: xfail needs the same status and code; success becomes xpass.
+
+    Attributes:
+        status: the status that the model must get. Example: ``failed``.
+        code: the error code that it must get; ``docs/errors.md`` lists them. Example:
+            ``VERIFY_VALUE``.
+        reason: why it fails, for those who read the report. Example:
+            ``the exporter freezes the length``.
+        issue: where it is tracked. Example: ``"#123"``.
+    """
 
     status: Literal["failed", "crashed", "timeout", "oom"]
     code: Text
@@ -217,7 +283,12 @@ class Expect(Frozen):
 
 
 class OpsetRange(Frozen):
-    """Constrains the run's opset: outside, the model is skipped with the reason."""
+    """Constrains the run's opset: outside, the model is skipped with the reason.
+
+    Attributes:
+        min: the lowest opset that the model supports. Example: ``17``.
+        max: the highest opset that the model supports. Example: ``20``.
+    """
 
     min: Opset | None = None
     max: Opset | None = None
@@ -241,9 +312,10 @@ class VariantSpec(Frozen):
     """One artifact that is made from the ONNX file; further keys are options of its plugin.
 
     Attributes:
-        plugin: that makes it; by default the one of the variant's own name.
+        plugin: the plugin that makes it; by default the one of the variant's own name.
         optional: its failure does not fail the model.
         rtol, atol: as in ``verify``, whose own are for the float32 file; derived by default.
+            Example: ``1.0e-2``.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -260,7 +332,37 @@ class VariantSpec(Frozen):
 
 
 class ModelSpec(Frozen):
-    """One entry of ``models:``. What is ``None`` is inherited from the registry or the run."""
+    """One entry of ``models:``. What is ``None`` is inherited from the registry or the run.
+
+    Attributes:
+        source: where the module comes from: a registry name, or a mapping of one kind; by default
+            the registry entry of the model's own name. Example: ``torchvision/resnet18``.
+        kwargs: arguments of the function or class that builds the model. Example:
+            ``{num_classes: 12}``.
+        weights: ``random``, the name of pretrained weights of torchvision or timm, or a checkpoint.
+            Example: ``{checkpoint: weights/classifier.pth}``.
+        inputs: the tensors that ``forward`` takes, in its order; by default those of the registry.
+            Example: ``{image: {shape: [1, 3, 224, 224]}}``.
+        constants: arguments of ``forward`` that are no inputs of the file. Example:
+            ``{return_features: false}``.
+        outputs: names of the outputs, in order; as a mapping, with what is known of each.
+            Example: ``[logits]``.
+        dynamic_axes: by the name of an input or output its axes of any size: ``{axis: symbol}``, or
+            a list of axes. Example: ``{image: {0: batch}, logits: {0: batch}}``.
+        opset: the ONNX opset of this model, or the range that it supports. Example:
+            ``{min: 17}``.
+        training: the mode that the model is exported in.
+        simplify: whether the simplifier runs.
+        exporter: the exporter of this model, in place of the run's.
+        device: where the PyTorch model runs.
+        export: options of the exporters.
+        verify: how the file is verified; a key that is left out is the run's.
+        variants: further artifacts that are made of the file: a list of names, or a mapping with
+            options; an empty list has none, whatever the run asks for.
+        expect: a failure that is expected. Example:
+            ``{status: failed, code: VERIFY_VALUE, reason: the exporter freezes the length}``.
+        tags: words of your own, for the reports. Example: ``[vision]``.
+    """
 
     source: (
         Annotated[Source, BeforeValidator(_registry_source, json_schema_input_type=Text | Source)]

@@ -6,7 +6,11 @@ NAME = "CUDAExecutionProvider"
 
 
 class Options(Frozen):
-    """TF32 keeps 10 bits of mantissa: verification against float32 needs all 23."""
+    """TF32 keeps 10 bits of mantissa: verification against float32 needs all 23.
+
+    Attributes:
+        use_tf32: compute matrix products in TF32. Example: ``"1"``.
+    """
 
     use_tf32: str = "0"
 

@@ -6,7 +6,12 @@ NAME = "OpenVINOExecutionProvider"
 
 
 class Options(Frozen):
-    """Without a stated precision OpenVINO computes in bfloat16 where the CPU has it."""
+    """Without a stated precision OpenVINO computes in bfloat16 where the CPU has it.
+
+    Attributes:
+        device_type: the device that OpenVINO computes on. Example: ``GPU``.
+        precision: what it computes in. Example: ``FP16``.
+    """
 
     device_type: str = "CPU"
     precision: str = "FP32"

@@ -17,7 +17,12 @@ NAME = "TensorrtExecutionProvider"
 
 
 class Options(Frozen):
-    """Words, where CUDA's provider takes digits: ONNX Runtime refuses "0"."""
+    """Words, where CUDA's provider takes digits: ONNX Runtime refuses "0".
+
+    Attributes:
+        trt_fp16_enable: compute in float16. Example: ``"True"``.
+        trt_int8_enable: compute in int8. Example: ``"True"``.
+    """
 
     trt_fp16_enable: str = "False"
     trt_int8_enable: str = "False"

@@ -19,7 +19,7 @@ class Options(Frozen):
     """What onnxsim may be told.
 
     Attributes:
-        skipped_optimizers: its passes that are left out, such as ``fuse_bn_into_conv``.
+        skipped_optimizers: its passes that are left out. Example: ``[fuse_bn_into_conv]``.
     """
 
     skipped_optimizers: list[str] = Field(default_factory=list)

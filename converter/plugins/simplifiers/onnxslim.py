@@ -19,7 +19,7 @@ class Options(Frozen):
     """What onnxslim may be told.
 
     Attributes:
-        skip_fusion_patterns: its fusions that are left out, such as ``FusionGemm``.
+        skip_fusion_patterns: its fusions that are left out. Example: ``[FusionGemm]``.
     """
 
     skip_fusion_patterns: list[str] = Field(default_factory=list)

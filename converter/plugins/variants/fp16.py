@@ -18,8 +18,9 @@ class Options(Frozen):
 
     Attributes:
         keep_io_types: inputs and outputs stay float32; else they are float16 too.
-        op_block_list: operators that compute in float32: ``LayerNormalization``, ``domain::Op``.
-        node_block_list: nodes that do, by name.
+        op_block_list: operators that compute in float32. Example:
+            ``[LayerNormalization, "com.microsoft::Gelu"]``.
+        node_block_list: nodes that compute in float32, by name. Example: ``[/head/MatMul]``.
     """
 
     keep_io_types: bool = True
