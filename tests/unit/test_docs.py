@@ -20,7 +20,9 @@ DOCUMENTS = [
     "CHANGELOG.md",
     "docs/architecture.md",
     "docs/compare.md",
+    "docs/editor.md",
     "docs/glossary.md",
+    "docs/keys.md",
     "docs/nightly.md",
     "docs/verification.md",
 ]

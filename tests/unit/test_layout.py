@@ -42,14 +42,13 @@ def test_exceptions_are_caught_wholesale_in_one_place_only() -> None:
 LAYERS = (
     "model", "layout", "plugins", "plugins.simplifiers", "plugins.providers", "plan", "config",
     "processes", "cache", "compare", "plugins.executors", "display", "plugins.reports", "finalize",
-    "runner", "sweep", "inspection", "api", "worker", "worker.inputs", "worker.recording",
-    "worker.compare",
-    "worker.runtime", "worker.onnxfile", "worker.sources", "plugins.exporters", "plugins.variants",
-    "worker.reference", "worker.verify", "worker.pipeline", "worker.benchmark", "doctor", "cli",
-    "cli.commands",
+    "runner", "sweep", "schemas", "inspection", "api", "worker", "worker.inputs",
+    "worker.recording", "worker.compare", "worker.runtime", "worker.onnxfile", "worker.sources",
+    "plugins.exporters", "plugins.variants", "worker.reference", "worker.verify", "worker.pipeline",
+    "worker.benchmark", "doctor", "cli", "cli.commands",
 )  # fmt: skip
-# What starts the program, or writes the documents, and is imported by nobody.
-ENTRIES = {"converter.__main__", "converter.schemas"}
+# What starts the program and is imported by nobody.
+ENTRIES = {"converter.__main__"}
 PACKAGE = REPOSITORY / "converter"
 FILES = {
     ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__"): path

@@ -1,0 +1,1 @@
+"""JSON Schemas of what people write and programs read, and the reference of keys made from them."""
