@@ -207,7 +207,8 @@ def _problem(
     if error["type"] == "value_error":
         return Problem(key, f"{error['ctx']['error']}.")
     # So pydantic marks a key that is wrong, in place of a key below it.
-    if error["loc"][-1] == "[key]":
+    # Empty where the whole is of another kind: `models: {NAME: 3}`.
+    if error["loc"] and error["loc"][-1] == "[key]":
         return Problem(key, f"found the key {wording.found(place[-1])}; expected a whole number.")
     hint = ""
     if error["type"] == "literal_error" and isinstance(error["input"], str):

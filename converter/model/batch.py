@@ -146,9 +146,11 @@ class CompareSpec(Frozen):
 
 def _named(value: object) -> object:
     """A list of names says nothing else of each."""
-    if isinstance(value, list) and all(isinstance(name, str) for name in value):
-        return {name: {} for name in value}
-    return value
+    if not isinstance(value, list):
+        return value
+    if not all(isinstance(name, str) for name in value):
+        raise ValueError("expected a list of names, or a mapping of names to their options")
+    return {name: {} for name in value}
 
 
 class BatchSpec(Frozen):
