@@ -49,6 +49,7 @@ options:
                      with --resolve, --package KEY
   --info KIND        what it was composed from (defaults, searchpath, ...)
   --hydra-help       Hydra's own help
+  --shell-completion install=bash
   --debug            print tracebacks
   --version, -h, --help
 
@@ -111,6 +112,9 @@ def _dispatch(words: list[str], debug: bool) -> int:
     if arguments.version:
         print(f"converter {__version__}")
         return ExitCode.OK
+    if arguments.shell_completion and (text := _completion(arguments.overrides)) is not None:
+        print(text, end="")
+        return ExitCode.OK
     # Nothing that is built until the configuration is known becomes garbage: looking for it would
     # take a tenth of the time. `convert` switches it on again.
     gc.disable()
@@ -124,6 +128,14 @@ def _dispatch(words: list[str], debug: bool) -> int:
         lambda point: convert(point, command),
         lambda error, point: _report(error, debug, point),
     )
+
+
+def _completion(overrides: Sequence[str]) -> str | None:
+    from converter.cli import completion
+
+    actions = parser()._actions
+    flags = {flag for action in actions for flag in action.option_strings if flag[:2] == "--"}
+    return completion.run(overrides, flags, commands())
 
 
 def _is_command(words: Sequence[str]) -> bool:
