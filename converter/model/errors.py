@@ -19,7 +19,7 @@ from enum import IntEnum, StrEnum
 
 
 class ExitCode(IntEnum):
-    """What the process tells the shell; README.md has the table."""
+    """What the process tells the shell; docs/commands.md has the table."""
 
     OK = 0
     MODELS_FAILED = 1

@@ -1,4 +1,4 @@
-"""What the README shows works as it stands."""
+"""What the documents show works as it stands."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ import pytest
 pytestmark = pytest.mark.e2e
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+OWN_ZOO = (REPOSITORY / "docs/howto/own-zoo.md").read_text(encoding="utf-8")
+RUN = (REPOSITORY / "docs/run.md").read_text(encoding="utf-8")
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -37,8 +39,8 @@ torch.save({"state_dict": state}, "weights/classifier.pth")
 """
 
 
-def section(title: str) -> str:
-    return README.split(f"\n## {title}\n")[1].split("\n## ")[0]
+def section(document: str, title: str) -> str:
+    return document.split(f"\n## {title}\n")[1].split("\n## ")[0]
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -46,9 +48,27 @@ def blocks(text: str, language: str) -> list[str]:
 
 
 def commands_shown() -> list[list[str]]:
-    """The arguments of the commands of "Say what to convert", without their comments."""
-    (block,) = blocks(section("Say what to convert"), "sh")
+    """The arguments of the commands of "Overrides", without their comments."""
+    (block,) = blocks(section(OWN_ZOO, "Overrides"), "sh")
     return [shlex.split(line, comments=True)[3:] for line in block.splitlines()]
+
+
+def without_times(line: str) -> str:
+    """A line of a run as it is every time: models end in another order, at another time."""
+    line = re.sub(r"\[\d+/\d+\]", "[N/N]", re.sub(r"\S*outputs/\w+/[\d_-]+", "RUN", line))
+    return re.sub(r"\d+\.\d s\b", "N s", line).rstrip()
+
+
+def test_the_output_in_the_readme_is_real(converter_command: Command) -> None:
+    found = re.search(
+        r"<!-- output -->\n```\n\$ python -m converter (.*?)\n(.*?)```", README, re.DOTALL
+    )
+    assert found is not None
+    done = converter_command(*shlex.split(found[1]))
+    assert done.returncode == 1
+    printed = {without_times(line) for line in (done.stdout + done.stderr).splitlines()}
+    shown = [without_times(line) for line in found[2].splitlines() if line != "…"]
+    assert [line for line in shown if line not in printed] == []
 
 
 RUNS = [arguments for arguments in commands_shown() if arguments[0] not in ("list", "-m")]
@@ -92,7 +112,7 @@ def test_the_sweep_runs_all_its_points(converter_command: Command, tmp_path: Pat
 
 
 def test_the_users_own_model_converts(converter_command: Command, tmp_path: Path) -> None:
-    own = section("Your own models")
+    own = section(OWN_ZOO, "By hand")
     for text in blocks(own, "yaml"):
         found = re.search(r"^# (my_zoo/\S+)$", text, re.MULTILINE)
         assert found is not None
@@ -117,7 +137,7 @@ def test_the_users_own_model_converts(converter_command: Command, tmp_path: Path
     manifest = json.loads((tmp_path / "outputs/mine/latest/manifest.json").read_text())
     assert [(row["name"], row["status"]) for row in manifest["models"]] == [("classifier", "ok")]
 
-    show = blocks(section("What a run leaves"), "sh")[0].replace("zoo/latest", "mine/latest")
+    show = blocks(section(RUN, "The manifest"), "sh")[0].replace("zoo/latest", "mine/latest")
     listed = subprocess.run(
         [sys.executable, *shlex.split(show)[1:]], cwd=tmp_path, capture_output=True, text=True
     )

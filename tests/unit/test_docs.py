@@ -18,13 +18,7 @@ DOCUMENTS = [
     "README.md",
     "CONTRIBUTING.md",
     "CHANGELOG.md",
-    "docs/architecture.md",
-    "docs/compare.md",
-    "docs/editor.md",
-    "docs/glossary.md",
-    "docs/keys.md",
-    "docs/nightly.md",
-    "docs/verification.md",
+    *sorted(str(path.relative_to(REPOSITORY)) for path in REPOSITORY.glob("docs/**/*.md")),
 ]
 
 
@@ -74,8 +68,23 @@ def test_links_lead_somewhere(document: str) -> None:
         assert (path.parent / target).exists(), target
 
 
-def test_both_readme_commands_install_the_tested_versions() -> None:
-    for command in (marked_command("run"), marked_command("test")):
+def test_every_name_of_a_link_in_the_readme_has_its_address() -> None:
+    named = set(re.findall(r"\]\[([\w-]+)\]", README))
+    assert named == set(re.findall(r"^\[([\w-]+)\]: https://", README, re.MULTILINE))
+
+
+def test_the_readme_is_short_and_leads_to_every_page() -> None:
+    assert len(README.splitlines()) < 120
+    pages = {path for path in DOCUMENTS if path.startswith("docs/") and path != "docs/index.md"}
+    assert pages <= set(re.findall(r"\]\((docs/[^)#]+)", README))
+
+
+def test_the_short_form_differs_from_the_first_command_in_the_experiment_alone() -> None:
+    assert marked_command("smoke") == marked_command("run").replace("=zoo", "=smoke")
+
+
+def test_the_readme_commands_install_the_tested_versions() -> None:
+    for command in map(marked_command, ("smoke", "run", "test")):
         assert command.startswith("python3 -m venv .venv && ")
         assert "pip install -c constraints.txt -e " in command
 
@@ -95,13 +104,16 @@ def test_the_readme_commands_use_extras_and_markers_that_exist() -> None:
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_experiments_that_are_named_exist(document: str) -> None:
     text = (REPOSITORY / document).read_text(encoding="utf-8")
-    for name in set(re.findall(r"\+experiment=(\w+)", text)) - {"mine"}:
+    for name in set(re.findall(r"\+experiment=(\w+)", text)) - {"mine"}:  # `init` writes that one
         assert (REPOSITORY / "configs" / "experiment" / f"{name}.yaml").is_file(), name
 
 
-def test_models_that_the_readme_overrides_exist() -> None:
+def test_models_that_are_overridden_exist() -> None:
     zoo = (REPOSITORY / "configs" / "experiment" / "zoo.yaml").read_text(encoding="utf-8")
-    for name in set(re.findall(r"models\.(\w+)\.opset|~models\.(\w+)", README)):
+    text = (REPOSITORY / "docs/howto/own-zoo.md").read_text(encoding="utf-8")
+    found = set(re.findall(r"models\.(\w+)\.opset|~models\.(\w+)", text))
+    assert found
+    for name in found:
         model = "".join(name)
         assert (REPOSITORY / "configs" / "model" / f"{model}.yaml").is_file() or model in zoo
 

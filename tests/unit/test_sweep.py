@@ -81,8 +81,8 @@ def test_the_command_line_decides_over_what_the_file_sweeps(
     assert [(p.config["opset"], p.config["seed"]) for p in points] == [(16, 3), (17, 3), (18, 3)]
 
 
-def test_the_sweeps_of_the_readme_have_points(composed: Composer) -> None:
-    text = (REPOSITORY / "README.md").read_text(encoding="utf-8").split("\n## Sweep\n")[1]
+def test_the_sweeps_of_the_documents_have_points(composed: Composer) -> None:
+    text = (REPOSITORY / "docs/howto/sweep.md").read_text(encoding="utf-8")
     block = text.split("```sh\n")[1].split("```")[0]
     found = [composed(*shlex.split(line, comments=True)[3:]) for line in block.splitlines()]
     assert [[point.claim().name for point in points] for points in found] == [
