@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 from converter.model.errors import ConfigError, Problem
 
@@ -102,7 +103,7 @@ def _overrides(words: list[str], word: str) -> list[str]:
     from converter.config import compose
     from converter.config.point import CONFIG
 
-    own = [after for flag, after in zip(words, words[1:]) if flag in ("--config-dir", "-cd")]
+    own = [after for flag, after in pairwise(words) if flag in ("--config-dir", "-cd")]
     hydra = compose.opened(own[-1] if own else None)
     try:
         said = " ".join([*(text for text in words if "=" in text or text[0] == "~"), word])

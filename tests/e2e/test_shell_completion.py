@@ -61,7 +61,7 @@ def test_overrides_commands_flags_and_names(tmp_path: Path) -> None:
         "python -m converter +experiment=s",
         "python -m converter +experiment=smoke models.simple_c",
         "python -m converter compare.lat",
-        "python -m converter dumb --x veri",  # `dumb` is no command: an override, as any word
+        "python -m converter veri",
         "python -m converter doc",
         "python -m converter --conf",
         "python -m converter list torchvision/resnet1",
