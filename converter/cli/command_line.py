@@ -49,7 +49,7 @@ options:
                      with --resolve, --package KEY
   --info KIND        what it was composed from (defaults, searchpath, ...)
   --hydra-help       Hydra's own help
-  --shell-completion install=bash
+  --shell-completion install=bash   eval "$(...)" of it: Tab completes
   --debug            print tracebacks
   --version, -h, --help
 

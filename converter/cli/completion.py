@@ -18,16 +18,21 @@ _OF_THE_REGISTRY = ("convert", "list")
 # This one takes what a run takes.
 _OF_OVERRIDES = ("plan",)
 
+_PLAIN = r"[\w./=+~@,:%-]+"
+
 _SCRIPT = r"""
 _converter_completion() {
-    local line=${COMP_LINE:0:COMP_POINT} word choices program
+    local line=${COMP_LINE:0:COMP_POINT} word choice choices program
     local start='^[[:space:]]*([^[:space:]]*python[0-9.]*[[:space:]]+-m[[:space:]]+converter|[^[:space:]]*converter)[[:space:]]'
     COMPREPLY=()
     [[ $line =~ $start ]] || return 0
     read -ra program <<< "${BASH_REMATCH[1]}"
     word=${line##*[[:space:]]}
     choices=$(COMP_LINE=$line "${program[@]}" --shell-completion query=bash 2> /dev/null)
-    mapfile -t COMPREPLY < <(compgen -W "$choices" -- "$word")
+    # Not by compgen -W: it would run what a name says, such as $(...).
+    while read -r choice; do
+        [[ -n $choice && $choice == "$word"* ]] && COMPREPLY+=("$choice")
+    done <<< "$choices"
     # bash replaces only what follows the last of these.
     local kept=${word%"${word##*[=:]}"}
     [[ $COMP_WORDBREAKS == *=* ]] && COMPREPLY=("${COMPREPLY[@]#"$kept"}")
@@ -35,7 +40,7 @@ _converter_completion() {
     [[ ${#COMPREPLY[@]} == 1 && ${COMPREPLY[0]} == *[=./] ]] && compopt -o nospace
     return 0
 }
-complete -o default -F _converter_completion python python3 converter
+complete -o bashdefault -o default -F _converter_completion python python3 converter
 """.lstrip()  # noqa: E501
 _REMOVAL = "complete -r python python3 converter; unset -f _converter_completion\n"
 
@@ -52,16 +57,12 @@ def run(overrides: Sequence[str], flags: Iterable[str], commands: Iterable[str])
     Raises:
         ConfigError: none of these, or more than one.
     """
-    found = [word.split("=") for word in overrides]
-    if (
-        len(found) != 1
-        or len(found[0]) != 2
-        or found[0][0] not in ("install", "uninstall", "query")
-    ):
+    found = re.fullmatch(r"(install|uninstall|query)=(\w+)", " ".join(overrides))
+    if found is None:
         hint = 'For bash: eval "$(python -m converter --shell-completion install=bash)"'
         message = "--shell-completion takes install=SHELL or uninstall=SHELL."
         raise ConfigError(Problem("usage", message, hint))
-    action, shell = found[0]
+    action, shell = found.groups()
     if shell != "bash":
         return None
     if action == "install":
@@ -69,7 +70,9 @@ def run(overrides: Sequence[str], flags: Iterable[str], commands: Iterable[str])
     if action == "uninstall":
         return _REMOVAL
     line = re.sub(r"^\s*\S*(python[\d.]*\s+-m\s+)?converter\s", "", os.environ["COMP_LINE"])
-    return "\n".join([*suggestions(line, flags, commands), ""])
+    # What a shell reads otherwise than as itself must not get onto the line.
+    found_words = (w for w in suggestions(line, flags, commands) if re.fullmatch(_PLAIN, w))
+    return "\n".join([*found_words, ""])
 
 
 def suggestions(line: str, flags: Iterable[str], commands: Iterable[str]) -> list[str]:

@@ -54,7 +54,8 @@ def test_the_line_is_documented() -> None:
 
 def test_overrides_commands_flags_and_names(tmp_path: Path) -> None:
     (tmp_path / "zoo/experiment").mkdir(parents=True)
-    (tmp_path / "zoo/experiment/own.yaml").write_text("# @package _global_\nopset: 18\n")
+    for name in ("own", "o$(touch hacked)"):
+        (tmp_path / f"zoo/experiment/{name}.yaml").write_text("# @package _global_\nopset: 18\n")
     python = Path(sys.executable)
     assert answers(
         tmp_path,
@@ -73,7 +74,7 @@ def test_overrides_commands_flags_and_names(tmp_path: Path) -> None:
         "seeds smoke",  # what follows the `=`: bash keeps what stands before it
         "models.simple_cnn.",
         "compare.latency=",
-        "verify. verify=",
+        "verify verify. verify=",  # the command, or a key
         "doctor",
         "--config-dir",
         "torchvision/resnet101 torchvision/resnet152 torchvision/resnet18",
@@ -82,6 +83,7 @@ def test_overrides_commands_flags_and_names(tmp_path: Path) -> None:
         "nightly",
         "",
     ]
+    assert not (tmp_path / "hacked").exists()
 
 
 def test_tab_completes_what_is_typed(tmp_path: Path) -> None:
