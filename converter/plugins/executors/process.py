@@ -8,7 +8,7 @@ import os
 import socket
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
@@ -88,6 +88,7 @@ class ProcessExecutor:
                     yield Tick()
             finally:
                 # Also where the generator is closed in the middle: no process outlives its run.
+                self._give_up_unanswered(running.values())
                 _close(list(running))
 
     def _start(self, attempt: _Attempt) -> Connection:
@@ -106,6 +107,13 @@ class ProcessExecutor:
         if huge_pages not in servers:
             servers[huge_pages] = _new_server(huge_pages)
         return servers[huge_pages]
+
+    def _give_up_unanswered(self, attempts: Collection[_Attempt]) -> None:
+        """End the servers that no job has heard of: at their imports they are deaf for seconds."""
+        if all(attempt.pid is None for attempt in attempts):
+            for entry in {self._entry or attempt.job.ENTRY for attempt in attempts}:
+                if (server := servers.pop(entry in _CONVERSIONS, None)) is not None:
+                    server.close()
 
     def _again(self, result: JobResult, attempt: _Attempt) -> _Attempt | None:
         """The next try of a job whose process was lost, or ``None``.
