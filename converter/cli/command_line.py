@@ -21,6 +21,7 @@ from pkgutil import iter_modules
 from typing import TYPE_CHECKING, NoReturn
 
 from converter import __version__
+from converter.display import notice
 from converter.model.errors import ConfigError, ConverterError, ExitCode, Problem
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConverterError as error:
         return _report(error, debug)
     except KeyboardInterrupt:
+        notice.clear()
         # A run handles its signals itself: this one came before, or a command has none of its own.
         what = (
             f"{words[0]}: interrupted" if _is_command(words) else "interrupted before the run began"
@@ -89,6 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Also after an error: in a process that calls `main` itself the collector would stay off.
     finally:
         gc.enable()
+        notice.clear()
 
 
 def script() -> int:
@@ -118,6 +121,8 @@ def _dispatch(words: list[str], debug: bool) -> int:
     # Nothing that is built until the configuration is known becomes garbage: looking for it would
     # take a tenth of the time. `convert` switches it on again.
     gc.disable()
+    if not (arguments.cfg or arguments.info or arguments.hydra_help or arguments.shell_completion):
+        notice.show("reading the configuration …")
     from converter.sweep import launch
 
     # Hydra renders `--hydra-help` from the parser in the arguments.
@@ -155,6 +160,7 @@ def convert(point: Point, command: str) -> ExitCode:
 
     spec = validation.parse(point.config, sweep=point.sweep)
     gc.enable()
+    notice.show("preparing the run …")
     from converter.runner import start
 
     return start.of_point(point, command, spec=spec)
@@ -229,6 +235,7 @@ def _command(name: str) -> Callable[[Sequence[str]], int]:
 
 def _report(error: ConverterError, debug: bool, point: str = "") -> ExitCode:
     """Tell what is wrong on stderr, and give the exit code of its kind."""
+    notice.clear()
     if debug:
         traceback.print_exception(error)
     if isinstance(error, ConfigError):

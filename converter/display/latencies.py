@@ -1,4 +1,4 @@
-"""The latencies of a run in words: a short form, a table of 80 columns, doubts and remarks."""
+"""The latencies of a run in words: a short form, a table, doubts and remarks."""
 
 from __future__ import annotations
 
@@ -7,22 +7,21 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from converter.display import columns
+from converter.display.columns import Table
+from converter.display.screen import Paragraph
 from converter.model.job import Latency
 from converter.model.manifest import ArtifactRow
 
 _HEAD = ("model", "provider", "shape", "p50 ms", "p99 ms", "torch ms", "speedup", "stable")
-# With these two and a provider of eight letters (openvino, tensorrt) a row has 79 columns.
-_NAME_WIDTH = 18
-_SHAPE_WIDTH = 13
 _KINDS = 5
 
 
-def render(rows: Sequence[ArtifactRow], most: int) -> list[str]:
+def paragraphs(rows: Sequence[ArtifactRow], most: int) -> list[Paragraph]:
     """The parts of a summary: the table of at most ``most`` models, and what is said of them."""
     with_latency = [row for row in rows if row.latency]
     if not with_latency:
         return []
-    parts = []
+    parts: list[Paragraph] = []
     measured = [row for row in with_latency if any(e.status == "measured" for e in row.latency)]
     if measured and len(measured) <= most:
         parts.append(table(measured))
@@ -51,24 +50,24 @@ def figure(value: float | None) -> str:
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}" if value >= 1 else f"{value:.3f}"
 
 
-def table(rows: Iterable[ArtifactRow]) -> str:
-    """A line for each measured latency, at most 80 columns wide; ``*``: a doubtful one."""
+def table(rows: Iterable[ArtifactRow]) -> Table:
+    """A line for each measured latency; ``*``: a doubtful one."""
     cells = [
         _cells(row.label, entry)
         for row in rows
         for entry in row.latency
         if entry.status == "measured"
     ]
-    return columns.table(_HEAD, cells, left=3)
+    return columns.table(_HEAD, cells, left=3, shrinks=(0, 2))
 
 
 def _cells(name: str, entry: Latency) -> tuple[str, ...]:
     # The first input stands for all: there is room for one.
     shape = next(("x".join(map(str, shape)) for shape in entry.shapes.values()), "-")
     return (
-        columns.shorten(name, _NAME_WIDTH),
+        name,
         entry.provider,
-        columns.shorten(shape, _SHAPE_WIDTH),
+        shape,
         figure(entry.p50_ms),
         figure(entry.p99_ms),
         figure(entry.torch_p50_ms) + ("*" if entry.torch_notes else ""),
@@ -100,10 +99,22 @@ def not_measured(rows: Iterable[ArtifactRow]) -> list[Missing]:
 
 
 def _not_measured(rows: Iterable[ArtifactRow]) -> list[str]:
+    """Without those whose row fails for it: that is told with the failures."""
+    told = [
+        row.model_copy(update={"latency": [e for e in row.latency if not _failed_for(row, e)]})
+        for row in rows
+    ]
     return [
         f"latency {item.provider} {item.status}: {item.reason} ({_names(item.models)})"
-        for item in not_measured(rows)
+        for item in not_measured(told)
     ]
+
+
+def _failed_for(row: ArtifactRow, entry: Latency) -> bool:
+    error = row.error
+    if error is None or entry.reason is None:
+        return False
+    return entry.reason.startswith(f"{error.code}: {error.message}")
 
 
 def doubtful(rows: Iterable[ArtifactRow]) -> tuple[int, int]:

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from converter.display.progress import Printer, Progress
+from converter.display.progress import Progress
+from converter.display.screen import Printer
 from converter.model.errors import RunError
 from converter.model.manifest import ArtifactRow
 from converter.plugins.executors import Event
@@ -59,6 +60,10 @@ class Both:
 
     def __init__(self, parts: Sequence[Progress]) -> None:
         self._parts = parts
+
+    def doing(self, what: str) -> None:
+        for part in self._parts:
+            part.doing(what)
 
     def event(self, event: Event) -> None:
         for part in self._parts:

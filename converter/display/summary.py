@@ -1,4 +1,4 @@
-"""What a run prints at its end: a table of 80 columns, the failures, where to look."""
+"""What a run prints at its end: a table, each failure in full, where to look."""
 
 from __future__ import annotations
 
@@ -7,35 +7,40 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from converter.display import columns, latencies
+from converter.display.columns import Table
+from converter.display.screen import Paragraph, plain
 from converter.model.errors import Code
 from converter.model.job import StageName
 from converter.model.manifest import ArtifactRow, Manifest, ModelRecord, counts
 
-WIDTH = 80
 # Not `xpass`: it fails the run, so that a stale `expect` does not stay.
 EXPECTED = ("ok", "xfail", "skipped")
 _ALL_ROWS = 40  # a longer table would hide what is not ok, and each row was printed before
 _HEAD = ("model", "status", "opset", "exporter", "nodes", "size", "max abs", "seconds")
-# With the widest of all other columns (crashed, torchscript, 1.2e-05) a row has 80.
-_NAME_WIDTH = 24
 _PROOF: tuple[StageName, ...] = ("reference", "verify")
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 def render(manifest: Manifest, directory: Path) -> str:
-    """The whole summary, lines of at most 80 columns but for paths and messages."""
+    """The whole summary for a log, lines of at most 80 columns but for paths and messages."""
+    return "\n\n".join(map(plain, paragraphs(manifest, directory)))
+
+
+def paragraphs(manifest: Manifest, directory: Path) -> list[Paragraph]:
+    """What a run prints at its end; of one that a signal ended, only what failed before."""
     rows = manifest.rows
+    notes = [line for row in rows for line in explain(row, directory)]
+    failures: list[Paragraph] = ["\n".join(notes)] if notes else []
+    if manifest.run.ended_by == "signal":
+        return failures
     shown = rows if len(rows) <= _ALL_ROWS else [row for row in rows if row.status != "ok"]
-    parts = []
+    parts: list[Paragraph] = []
     if shown:
         parts.append(table(shown))
     if len(shown) < len(rows):
         parts.append(f"{len(rows) - len(shown)} more are ok; manifest.json has every row.")
-    parts += latencies.render(rows, _ALL_ROWS)
-    if notes := [line for row in rows for line in explain(row, directory)]:
-        parts.append("\n".join(notes))
-    parts.append("\n".join([totals(manifest.models), *verification(rows), str(directory)]))
-    return "\n\n".join(parts)
+    parts += [*latencies.paragraphs(rows, _ALL_ROWS), *failures]
+    return [*parts, "\n".join([totals(manifest.models), *verification(rows), str(directory)])]
 
 
 def totals(models: Sequence[ModelRecord]) -> str:
@@ -87,14 +92,15 @@ def verification(rows: Sequence[ArtifactRow]) -> list[str]:
     return [f"{told}, {100 * proof / whole:.0f} % with their latencies" if benchmark else told]
 
 
-def table(rows: Sequence[ArtifactRow]) -> str:
+def table(rows: Sequence[ArtifactRow]) -> Table:
+    """A line for each row."""
     return columns.table(_HEAD, map(_cells, rows), left=2)
 
 
 def _cells(row: ArtifactRow) -> tuple[str, ...]:
     onnx = row.onnx
     return (
-        columns.shorten(row.label, _NAME_WIDTH),
+        row.label,
         row.status,
         str(onnx.opset if onnx else row.request.opset or "-"),
         onnx.exporter if onnx else "-",
@@ -158,16 +164,29 @@ def reason(row: ArtifactRow) -> str:
     return ""
 
 
+def code(row: ArtifactRow) -> str:
+    """The code of a row's error, for the line of its progress; empty where it has none."""
+    return str(row.error.code) if row.error is not None else ""
+
+
+def page(code: Code) -> str:
+    """Where the documentation says what an error code means."""
+    return f"docs/errors.md#{code.lower()}"
+
+
 def explain(row: ArtifactRow, directory: Path) -> list[str]:
-    """The lines below the table for a row that is not ok; none for one that is, or never ran."""
+    """The lines below the table for a row that is not ok; none for one that is, or never ran.
+
+    The one place that tells a failure in full: its reason, what to do, its log, its page.
+    """
     if row.status in ("ok", "not_run"):
         return []
     lines = [f"{row.status} {row.label}: {reason(row)}"]
-    if row.status in EXPECTED:
+    if row.status in EXPECTED or row.error is None:
         return lines
-    if row.error is not None and row.error.hint:
+    if row.error.hint:
         lines.append(f"    {row.error.hint}")
     # Code that was refused did not run: its log says no more than the hint.
-    if row.error is not None and row.error.log and row.error.code is not Code.TARGET_DENIED:
+    if row.error.log and row.error.code is not Code.TARGET_DENIED:
         lines.append(f"    {directory / row.error.log}")
-    return lines
+    return [*lines, f"    {page(row.error.code)}"]

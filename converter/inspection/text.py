@@ -6,7 +6,8 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from converter.display.summary import WIDTH, size
+from converter.display.columns import WIDTH
+from converter.display.summary import size
 from converter.inspection.content import Content, Function, Initializer, Node
 from converter.model.job import Domain, TensorInfo
 from converter.model.verified import KEY, Verified, extent, read, sizes
@@ -201,11 +202,11 @@ def columns(rows: Iterable[Sequence[str]]) -> list[str]:
     return lines
 
 
-def wrap(text: str, first: str, rest: str) -> list[str]:
-    """Lines of at most 80 columns, but for a name that is longer."""
+def wrap(text: str, first: str, rest: str, width: int = WIDTH) -> list[str]:
+    """Lines of at most ``width`` columns, but for a name that is longer."""
     return textwrap.wrap(
         text,
-        WIDTH,
+        width,
         initial_indent=first,
         subsequent_indent=rest,
         break_long_words=False,

@@ -13,7 +13,7 @@ from contextlib import closing
 from pathlib import Path
 
 from converter.config import standard
-from converter.display.progress import Progress
+from converter.display.progress import STOPPING, Progress
 from converter.layout import delivery, environment
 from converter.layout.interrupts import Interrupts
 from converter.model.batch import BenchmarkSpec, ExecutorSpec
@@ -70,6 +70,7 @@ def execute(
         with closing(executor.run(measures)) as events:
             for event in events:
                 if interrupts.received is not None or interrupts.late:
+                    shown.doing(STOPPING)
                     return None
                 shown.event(event)
                 if not isinstance(event, Finished):

@@ -23,6 +23,7 @@ class RunContext:
         command: what the user typed, for the log.
         spec: the configuration that the plan was made from.
         home: the folder of the experiment's runs.
+        point: the folder name of a sweep's point; empty for a run.
         baseline: what to compare with, read before anything ran.
         store: the folder of the store, absolute; ``None`` where none is used.
         resumes: the directory holds the beginning of this run.
@@ -36,6 +37,7 @@ class RunContext:
     command: str
     spec: BatchSpec = field(default_factory=standard.spec)
     home: Path | None = None
+    point: str = ""
     baseline: Baseline | None = None
     store: Path | None = None
     resumes: bool = False

@@ -68,9 +68,9 @@ def finish(
     # A failed model counts for more, whatever the comparison says.
     if code == ExitCode.OK and found is not None and found.verdict == "regression":
         code = ExitCode.REGRESSION
-    notes = record.interruption_notes(received, failure, late=late)
-    if found is not None:
-        notes.insert(0, "\n".join(wording.lines(found)))
+    # Last of all that is told: how to go on.
+    ending = record.interruption_notes(received, failure, late=late)
+    notes = ["\n".join(wording.lines(found))] if found is not None else []
     problems: list[str] = []
     try:
         final = _write(final, context, code)
@@ -85,16 +85,16 @@ def finish(
     except OSError as error:
         if failure is None:
             # With an earlier failure the notes have said where to resume.
-            notes += record.interruption_notes(None, error)
+            ending = record.interruption_notes(None, error)
         _mark_unfinished(final, context.directory, problems)
         notes += problems
         # Also on a full disk: somebody has to hear of it.
         notes += _tell(context, ExitCode.RUN_FAILED, found, log)
-        return RunOutcome(ExitCode.RUN_FAILED, final, failure or error, notes)
+        return RunOutcome(ExitCode.RUN_FAILED, final, failure or error, [*notes, *ending])
     notes += problems
     if received is None:
         notes += _tell(context, code, found, log)
-    return RunOutcome(code, final, failure, notes)
+    return RunOutcome(code, final, failure, [*notes, *ending])
 
 
 def _closed(

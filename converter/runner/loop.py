@@ -8,9 +8,11 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain, islice
 
-from converter.display import progress, runlog, summary
+from converter.display import notice, progress, runlog, summary
+from converter.display.screen import Screen, plain
 from converter.layout import delivery
 from converter.layout.interrupts import Interrupts
 from converter.layout.runlock import locked
@@ -20,7 +22,7 @@ from converter.model.manifest import ArtifactRow
 from converter.plan.jobs import Plan
 from converter.plugins import executors
 from converter.plugins.executors import Executor, Finished
-from converter.runner import benchmarks, finalize, resuming
+from converter.runner import benchmarks, finalize, remembered, resuming
 from converter.runner.context import RunContext
 from converter.runner.state import RunState
 
@@ -38,7 +40,7 @@ def run(plan: Plan, context: RunContext) -> ExitCode:
 def execute(plan: Plan, executor: Executor, context: RunContext) -> ExitCode:
     """Like ``run``, with the executor given."""
     directory = context.directory
-    say = progress.Printer(sys.stdout)
+    say = Screen(sys.stdout)
     interrupts = context.interrupts
     interrupts.limit(context.spec.deadline)
     lock = locked(directory, holds_run=context.resumes)
@@ -50,11 +52,12 @@ def execute(plan: Plan, executor: Executor, context: RunContext) -> ExitCode:
         if context.resumes:
             plan, told = resuming.remaining(plan, directory, record.cache)
             record.take_over(plan.skipped)
+            notice.clear()
             say(told)
             log(told)
         record.open()
-        total = record.total
-        screen = progress.create(total, sys.stdout, sys.stderr)
+        total, past = len(record.labels), partial(remembered.estimate, context, record.labels)
+        screen = progress.create(total, sys.stdout, sys.stderr, past)
         shown = runlog.Both([screen, progress.Lines(total, log)])
         # Overwritten by every way that comes back. An exception that passes through leaves it, so
         # that `finally` writes a manifest that says `complete: false`.
@@ -73,9 +76,10 @@ def execute(plan: Plan, executor: Executor, context: RunContext) -> ExitCode:
             shutil.rmtree(directory / delivery.STAGING, ignore_errors=True)
             ending = finalize.finish(record, context, interrupts, failure, log)
             log(f"finished: exit code {int(ending.code)}")
-        for text in (summary.render(ending.manifest, directory), *ending.notes):
-            say("\n" + text)
-            log(text)
+        for part in (*summary.paragraphs(ending.manifest, directory), *ending.notes):
+            say("")
+            say(part)
+            log(plain(part))
     return ending.code
 
 
@@ -99,9 +103,10 @@ class _Conversions:
             self.shown.row(row)
         stored: list[Job] = []
         refused: list[ArtifactRow] = []
+        self.shown.doing("looking at the models …")
         try:
             for job in plan.jobs:
-                if self.interrupts.received is not None:
+                if self._stops():
                     return None
                 # Keys are made and the store is asked for all jobs before the first worker starts:
                 # what is not there can then run in the order of the plan while the rest is taken
@@ -120,7 +125,7 @@ class _Conversions:
                 self.waiting.clear()
                 self.waiting.extend(damaged)
                 self._run([])
-            if self.interrupts.received is None:  # somebody waits for the end
+            if not self._stops():  # somebody waits for the end
                 self.record.look_again()
         except OSError as error:
             return error
@@ -129,12 +134,14 @@ class _Conversions:
     def _run(self, stored: Sequence[Job]) -> list[Job]:
         """Run what waits, and take others from the store meanwhile; gives those that it lacks."""
         damaged = []
+        if self.waiting:
+            self.shown.doing(progress.LOADING)
         with closing(self.executor.run(self.waiting)) as events:
             # The workers load their libraries from here on. Nothing waits? Then what follows may.
             # A generator does nothing before somebody asks for its first event.
             first = list(islice(events, 1)) if self.waiting else []
             for job in stored:
-                if self.interrupts.received is not None:
+                if self._stops():
                     return []
                 if (row := self.record.reuse(job)) is not None:
                     self._let_in(row)
@@ -142,7 +149,7 @@ class _Conversions:
                     damaged.append(job)
             for event in chain(first, events):
                 # A signal may have reached the workers too: what they say now is not their fault.
-                if self.interrupts.received is not None:
+                if self._stops():
                     return []
                 self.shown.event(event)
                 if isinstance(event, Finished):
@@ -151,6 +158,13 @@ class _Conversions:
                 if self.interrupts.late:
                     return []
         return damaged
+
+    def _stops(self) -> bool:
+        """Whether a signal came; it is answered at once, since ending workers takes a while."""
+        if self.interrupts.received is None:
+            return False
+        self.shown.doing(progress.STOPPING)
+        return True
 
     def _let_in(self, row: ArtifactRow) -> None:
         self.shown.row(row)

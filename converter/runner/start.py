@@ -81,6 +81,7 @@ def run(
         command=origin.command,
         spec=spec,
         home=home,
+        point=origin.point,
         baseline=earlier,
         store=cwd / spec.store.path if spec.store.use else None,
         resumes=resumes,

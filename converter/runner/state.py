@@ -85,9 +85,9 @@ class RunState:
         return {label: self._as_asked(row) for label, row in rows.items()}
 
     @property
-    def total(self) -> int:
-        """How many rows there will be: one for each artifact."""
-        return len(self._rows)
+    def labels(self) -> list[str]:
+        """Those of all rows that there will be: one for each artifact."""
+        return list(self._rows)
 
     def take_over(self, rows: Sequence[ArtifactRow]) -> None:
         """Take over the rows of models that need no run."""
@@ -376,7 +376,10 @@ class RunState:
     def interruption_notes(
         self, received: signal.Signals | None, failure: OSError | None, *, late: bool = False
     ) -> list[str]:
-        """What to tell the user of a run that did not come to its end, or cannot be reused."""
+        """What to tell the user of a run that did not come to its end, or cannot be reused.
+
+        The last of them says how to go on.
+        """
         # By model, as the person counts: one that lacks a variant is not finished.
         undone = {row.name for row in self._rows.values() if row.status == "not_run"}
         done = len(self.order) - len(undone)
@@ -388,12 +391,12 @@ class RunState:
         if failure is not None:
             where = failure.filename or self._directory
             why = failure.strerror or failure
-            return [f"Stopped: {why}: {where}. {so_far}. {again}", *words]
+            return [*words, f"Stopped: {why}: {where}. {so_far}. {again}"]
         if received is not None:
-            return [f"Interrupted by {received.name}: {so_far}. {again}", *words]
+            return [*words, f"Interrupted by {received.name}: {so_far}. {again}"]
         if late and (missing or done < len(self.order)):
             end = "The deadline passed and what was running was ended"
-            return [f"{end}: {so_far}. {again}", *words]
+            return [*words, f"{end}: {so_far}. {again}"]
         return words
 
 

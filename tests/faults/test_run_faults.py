@@ -192,15 +192,19 @@ def test_a_signal_ends_a_sweep_and_its_record_is_true(runs: Runs) -> None:
         model["name"]: [cell["status"] for cell in model["cells"]] for model in ended["models"]
     }
     assert found == {"good": ["ok", "not_run"], "hang": ["not_run", "not_run"]}
-    assert "The sweep did not come to its end: 1 of 2 points ran." in output
+    assert f"Interrupted: 0 of 2 points finished; results in {runs.directory}." in output
+    resume = f"Resume with: python -m converter resume {runs.directory / 'seed=0'}"
+    assert output.splitlines()[-1].endswith(resume)
     assert (runs.directory / "sweep.html").is_file()
 
 
 def test_a_signal_while_the_libraries_load_stops_at_once(runs: Runs) -> None:
     with runs.started(runs.command({"good": "Good"})) as process:
         runs.wait_for("models/good/job.json")
+        before = time.monotonic()
         process.send_signal(signal.SIGINT)
         output, _ = process.communicate(timeout=20)
+    assert time.monotonic() - before < 6
     assert process.returncode == 130, output
     assert all_gone(runs.mark, set(), 2) == {}
 

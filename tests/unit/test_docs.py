@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from converter.display import summary
 from converter.model.errors import Code
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -139,3 +140,11 @@ def test_constraints_are_exact_and_name_no_index() -> None:
 
 def test_the_changelog_has_the_version() -> None:
     assert f"## {PROJECT['version']}" in (REPOSITORY / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_the_page_of_each_code_is_a_section_of_the_document() -> None:
+    anchors = {heading.lower() for heading in re.findall(r"^### (\w+)$", ERRORS, re.MULTILINE)}
+    for code in Code:
+        document, _, anchor = summary.page(code).partition("#")
+        assert (REPOSITORY / document).is_file()
+        assert anchor in anchors, f"docs/errors.md has no section {code}"

@@ -6,9 +6,10 @@ import io
 from pathlib import Path
 
 import pytest
-from test_progress import ok_row
+from test_progress import manifest_of, ok_row
 
-from converter.display import latencies, progress
+from converter.display import latencies, progress, summary
+from converter.display.columns import Table
 from converter.model.errors import Code
 from converter.model.job import ErrorRecord, Latency
 from converter.model.manifest import ArtifactRow
@@ -39,14 +40,14 @@ def test_the_table_fits_80_columns() -> None:
         "tensorrt", shapes={"x": [1024, 3, 1024, 1024, 1024]}, p50_ms=99999.0, p99_ms=99999.0,
         torch_p50_ms=99999.0, speedup=1234.5, stable=False, notes=[BUSY], torch_notes=[BUSY],
     )  # fmt: skip
-    text = latencies.table([row("a_name_that_is_far_too_long_for_it", widest, latency())])
+    text = latencies.table([row("a_name_that_is_far_too_long_for_it", widest, latency())]).text()
     assert all(len(line) <= 80 for line in text.splitlines())
     assert "8x3x224x224" in text
     assert "NO*" in text
 
 
 def test_a_line_of_the_table() -> None:
-    head, _, line = latencies.table([row("resnet18", latency())]).splitlines()
+    head, _, line = latencies.table([row("resnet18", latency())]).text().splitlines()
     assert head.split() == [
         "model", "provider", "shape", "p50", "ms", "p99", "ms", "torch", "ms", "speedup", "stable",
     ]  # fmt: skip
@@ -63,7 +64,7 @@ def test_a_figure_has_about_three_digits(value: float | None, text: str) -> None
 
 def test_what_is_missing_is_said_once_for_all_models() -> None:
     missing = latency("cuda", status="unavailable", reason="no CUDA here")
-    parts = latencies.render([row(name, missing) for name in "abcde"], 40)
+    parts = latencies.paragraphs([row(name, missing) for name in "abcde"], 40)
     assert parts == ["latency cuda unavailable: no CUDA here (a, b, c and 2 more)"]
 
 
@@ -82,7 +83,7 @@ def test_figures_with_notes_are_counted() -> None:
 def test_doubts_are_said_once_for_all_models() -> None:
     noted = [row("a", latency(notes=[BUSY, BUSY])), row("b", latency(notes=[BUSY]))]
     quiet = row("c", latency())
-    _, doubts = latencies.render([*noted, quiet], 40)
+    _, doubts = latencies.paragraphs([*noted, quiet], 40)
     assert doubts == f"* a: {BUSY} (and 1 more)"
 
 
@@ -92,16 +93,17 @@ def test_only_a_doubt_about_the_file_marks_its_figure() -> None:
     rows = [row("a", latency(remarks=[shared])), row("b", latency(remarks=[shared])), torch]
     assert latencies.doubtful(rows) == (0, 3)
     assert latencies.torch_doubtful(rows) == (1, 3)
-    table, said = latencies.render(rows, 40)
-    assert [line.split()[-3:] for line in table.splitlines()[2:]] == [
-        ["24.7", "2.00x", "yes"], ["24.7", "2.00x", "yes"], ["24.7*", "2.00x", "yes"],
+    table, said = latencies.paragraphs(rows, 40)
+    assert isinstance(table, Table)
+    assert [line[-3:] for line in table.rows] == [
+        ("24.7", "2.00x", "yes"), ("24.7", "2.00x", "yes"), ("24.7*", "2.00x", "yes"),
     ]  # fmt: skip
     assert said == f"* torch of torch: {BUSY}\nremark: a: {shared} (and 1 more)"
 
 
 def test_a_long_run_has_no_table_and_one_without_latency_has_nothing() -> None:
-    assert latencies.render([row(f"m{number}", latency()) for number in range(41)], 40) == []
-    assert latencies.render([ok_row("a")], 40) == []
+    assert latencies.paragraphs([row(f"m{number}", latency()) for number in range(41)], 40) == []
+    assert latencies.paragraphs([ok_row("a")], 40) == []
 
 
 def test_lines_tell_each_latency() -> None:
@@ -114,8 +116,19 @@ def test_lines_tell_each_latency() -> None:
     failed = row("a", latency(), absent).model_copy(update={"status": "failed", "error": error})
     screen.measured(failed)
     assert stream.getvalue().splitlines()[1] == (
-        "[1/1] latency a  cpu 12.3 ms, cuda unavailable  EP_UNAVAILABLE: no CUDA here"
+        "[1/1] latency a  cpu 12.3 ms, cuda unavailable  EP_UNAVAILABLE"
     )
+
+
+def test_what_fails_a_row_is_told_with_the_failures_only() -> None:
+    error = ErrorRecord(
+        stage="benchmark", code=Code.EP_UNAVAILABLE, message="no CUDA here", hint="Use cpu."
+    )
+    absent = latency("cuda", status="unavailable", reason="EP_UNAVAILABLE: no CUDA here; Use cpu.")
+    failed = row("a", absent).model_copy(update={"status": "failed", "error": error})
+    text = summary.render(manifest_of(failed, row("b", latency())), Path("/r"))
+    assert text.count("no CUDA here") == 1
+    assert "failed a: EP_UNAVAILABLE: no CUDA here\n    Use cpu.\n" in text
 
 
 def test_the_bar_starts_again_and_tells_only_what_is_missing() -> None:

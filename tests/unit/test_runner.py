@@ -501,7 +501,7 @@ def test_the_run_log_holds_what_was_printed_with_times(
     assert told[0] == "started: python -m converter +experiment=zoo"
     assert told[1:3] == [
         "[1/2] ok       a  3.5 s",
-        "[2/2] failed   b  3.5 s  EXPORT: no such operator",
+        "[2/2] failed   b  3.5 s  EXPORT",
     ]
     assert told[3] == "finished: exit code 1"
     printed = [line for line in capsys.readouterr().out.splitlines() if line]

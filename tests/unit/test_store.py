@@ -14,6 +14,7 @@ import pytest
 from converter.cache.entries import DamagedError, LatencyRecord, Store
 from converter.cli import command_line
 from converter.config import standard
+from converter.display.estimate import clock
 from converter.model import manifest
 from converter.model.batch import OnCached
 from converter.model.errors import Code, ExitCode, RunError
@@ -22,7 +23,7 @@ from converter.model.manifest import ArtifactRow
 from converter.model.measure import Measure
 from converter.model.spec import Expect
 from converter.plugins import executors
-from converter.runner import reuse
+from converter.runner import remembered, reuse
 from converter.runner.context import RunContext
 from converter.runner.loop import execute
 from tests.unit.test_benchmarks import Measuring, ended, measured, wrong
@@ -82,6 +83,16 @@ def last(tmp_path: Path) -> Path:
 def only(store: Store) -> Path:
     (key,) = store.held()
     return store.path / key
+
+
+def test_the_store_remembers_how_long_a_model_took(
+    night: RunModels, tmp_path: Path, store: Store
+) -> None:
+    found = night("a")
+    context = RunContext(tmp_path, "zoo", [], "", "converter", OFF, store=store.path)
+    seconds = sum(stage.seconds or 0.0 for stage in found["a"].stages.values())
+    assert seconds > 1
+    assert remembered.estimate(context, ["a"]).remaining({}) == clock(seconds)
 
 
 def test_the_second_night_takes_everything_from_the_store(

@@ -199,7 +199,7 @@ def test_an_experiment_that_sweeps_needs_no_flag(run: Run) -> None:
         "hydra.sweep.dir=s",
     )  # fmt: skip
     assert code == 0
-    assert "single_conv                   - skipped skipped skipped" in out
+    assert "single_conv      - skipped skipped skipped" in out
     assert "[1] opset=13  exit code 0: 1 skipped" in out
     assert str(Path("s/sweep.html").absolute()) in out
     record = json.loads(Path("s/sweep.json").read_text())

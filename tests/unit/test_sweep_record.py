@@ -161,11 +161,11 @@ def test_the_screen_shows_the_matrix_and_the_causes(two: Folder) -> None:
         "[1] opset=13  exit code 1: 1 failed, 1 ok",
         "[2] opset=17  exit code 0: 3 ok",
         "",
-        "model                    opsets     [1]     [2]",
-        "-----------------------------------------------",
-        "a                         13-17      ok      ok",
-        "b                            17  failed      ok",
-        "c                            17  absent      ok",
+        "model opsets    [1] [2]",
+        "-----------------------",
+        "a      13-17     ok  ok",
+        "b         17 failed  ok",
+        "c         17 absent  ok",
         "",
         "b [1] failed in check: INPUT_DROPPED",
         "",
@@ -199,8 +199,17 @@ def test_an_interrupted_sweep_says_how_far_it_came(tmp_path: Path) -> None:
     folder = Folder(tmp_path, "opset=13", "opset=17")
     folder.end(0, ExitCode.INTERRUPTED, ok("a", status="not_run", **NO_FILE))
     text = screen.render(folder.journal.close(ExitCode.INTERRUPTED), tmp_path)
-    assert "The sweep did not come to its end: 1 of 2 points ran." in text
     assert "[2] opset=17  not run" in text
+    resume = f"Resume with: python -m converter resume {tmp_path / 'opset=13'}"
+    last = f"Interrupted: 0 of 2 points finished; results in {tmp_path}. {resume}"
+    assert text.splitlines()[-1] == last
+
+
+def test_a_sweep_that_lacks_a_point_says_how_far_it_came(tmp_path: Path) -> None:
+    folder = Folder(tmp_path, "opset=13", "opset=17")
+    folder.end(0, ExitCode.OK, ok("a", opset=13))
+    text = screen.render(folder.journal.close(ExitCode.RUN_FAILED), tmp_path)
+    assert "The sweep did not come to its end: 1 of 2 points ran." in text
 
 
 # On the page

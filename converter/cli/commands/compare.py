@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from converter.compare import wording
+from converter.display.screen import Screen
 from converter.finalize import baseline
 from converter.model import manifest
 from converter.model.batch import CompareSpec
@@ -55,7 +56,7 @@ def main(argv: Sequence[str]) -> int:
     if arguments.json:
         print(manifest.dump(found), end="")
     else:
-        print("\n".join(wording.lines(found)))
+        Screen(sys.stdout)("\n".join(wording.lines(found)))
     return ExitCode.REGRESSION if found.verdict == "regression" else ExitCode.OK
 
 

@@ -7,6 +7,8 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 
+from converter.display.columns import Labelled
+from converter.display.screen import Screen
 from converter.display.summary import size
 from converter.doctor.checks import Finding, findings
 from converter.doctor.facts import Facts, collect
@@ -19,6 +21,8 @@ from converter.plugins.loader import Plugin
 from converter.worker.runtime.probe import WORKER
 
 SUMMARY = "versions, providers, opset ranges, known conflicts with their fixes; [--json]"
+
+_LABEL = 11  # columns
 
 
 def main(argv: Sequence[str]) -> int:
@@ -44,7 +48,9 @@ def main(argv: Sequence[str]) -> int:
         }
         print(json.dumps(record, indent=2, ensure_ascii=False))
     else:
-        print("\n".join([*_describe(facts, trials), "", *_tell(found)]))
+        screen = Screen(sys.stdout)
+        described = Labelled(tuple(_describe(facts, trials, screen.width)), _LABEL)
+        screen(described, "\n".join(_tell(found, screen.width)))
     return ExitCode.MODELS_FAILED if problems else ExitCode.OK
 
 
@@ -59,7 +65,7 @@ def _trials(facts: Facts) -> list[Trial]:
         raise RunError(f"no room for temporary files: {error}; TMPDIR chooses where") from error
 
 
-def _describe(facts: Facts, trials: Sequence[Trial]) -> Iterator[str]:
+def _describe(facts: Facts, trials: Sequence[Trial], width: int) -> Iterator[str]:
     here = facts.environment
     gpus = [f"{gpu.name}, driver {gpu.driver}" for gpu in here.gpus]
     packages = [f"{name} {version}" for name, version in here.packages.items() if version]
@@ -83,7 +89,7 @@ def _describe(facts: Facts, trials: Sequence[Trial]) -> Iterator[str]:
         "trial": ", ".join(map(_outcome, trials)) or "not tried: the imports fail",
     }
     for label, text in rows.items():
-        yield from wrap(text, f"{label:<11}", " " * 11)
+        yield from wrap(text, f"{label:<{_LABEL}}", " " * _LABEL, width)
 
 
 def _listed(plugin: Plugin) -> dict[str, str]:
@@ -105,9 +111,9 @@ def _outcome(trial: Trial) -> str:
     return f"a convolution by {trial.exporter}: {outcome}"
 
 
-def _tell(found: Sequence[Finding]) -> Iterator[str]:
+def _tell(found: Sequence[Finding], width: int) -> Iterator[str]:
     for finding in found:
-        yield from wrap(f"{finding.message}.", f"{finding.level}: ", "    ")
-        yield from wrap(f"fix: {finding.fix}", "    ", "        ")
+        yield from wrap(f"{finding.message}.", f"{finding.level}: ", "    ", width)
+        yield from wrap(f"fix: {finding.fix}", "    ", "        ", width)
     problems = sum(finding.level == "problem" for finding in found)
     yield f"{problems} problem{'s'[: problems > 1]}" if problems else "nothing is wrong"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import registry
-from converter.display.summary import WIDTH
+from converter.display.columns import Labelled
+from converter.display.screen import Screen
 from converter.inspection.text import wrap
 from converter.model.errors import ConfigError, ExitCode, Problem
 
@@ -35,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
         # are no JSON.
         print(json.dumps([_record(entry) for entry in entries], indent=2, default=str))
     else:
-        _table(entries)
+        _table(entries, Screen(sys.stdout))
     return ExitCode.OK
 
 
@@ -49,8 +51,9 @@ def _record(entry: registry.Entry) -> dict[str, Any]:
     }
 
 
-def _table(entries: list[registry.Entry]) -> None:
-    """A line for each entry, or more where 80 columns do not hold it."""
+def _table(entries: list[registry.Entry], screen: Screen) -> None:
+    """A line for each entry, or more where it does not fit. No name is cut: people copy them."""
+    lines: list[str] = []
     rows = [(entry.name, entry.task, _inputs(entry.inputs)) for entry in entries]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     for entry, (name, task, inputs) in zip(entries, rows, strict=True):
@@ -58,13 +61,14 @@ def _table(entries: list[registry.Entry]) -> None:
         line = f"{name:<{widths[0]}}  {task:<{widths[1]}}  {inputs}"
         whole = f"{line}  ({parameters})" if parameters else line
         # Long names and many inputs do not fit: first the parameters go below, then the inputs too.
-        if len(whole) <= WIDTH:
-            print(whole)
+        if len(whole) <= screen.width:
+            lines.append(whole)
             continue
-        details = [inputs, f"({parameters})"] if len(line) > WIDTH else [f"({parameters})"]
-        print(f"{name}  {task}" if len(line) > WIDTH else line)
-        for text in details:
-            print(*wrap(text, "    ", "    "), sep="\n")
+        long = len(line) > screen.width
+        lines.append(f"{name}  {task}" if long else line)
+        for text in [inputs, f"({parameters})"] if long else [f"({parameters})"]:
+            lines += wrap(text, "    ", "    ", screen.width)
+    screen(Labelled(tuple(lines), widths[0]))
 
 
 def _inputs(inputs: Mapping[str, Mapping[str, Any]]) -> str:

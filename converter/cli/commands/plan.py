@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from converter.display import notice
+from converter.display.columns import Table, table
+from converter.display.screen import Screen
 from converter.model.errors import ConfigError, ConverterError, ExitCode, Problem
 
 if TYPE_CHECKING:
@@ -61,13 +65,17 @@ def main(argv: Sequence[str]) -> int:
         hint = "Leave out the word `plan`."
         raise ConfigError(Problem("usage", "this option shows a configuration.", hint))
     points: list[dict[str, object]] = []
+    screen = Screen(sys.stdout)
 
     def task(point: Point) -> ExitCode:
         intents = _intents(point)
         name = ",".join(point.overrides)
         points.append({"overrides": point.overrides, "models": [asdict(i) for i in intents]})
         if not as_json:
-            print("\n".join([f"{name}:", *_lines(intents), ""] if point.sweep else _lines(intents)))
+            notice.clear()
+            if point.sweep:
+                screen(f"{name}:")
+            screen(_table(intents), _total(intents) + "\n" * point.sweep)
         return ExitCode.OK
 
     def refuse(error: ConverterError, point: str) -> ExitCode:
@@ -75,6 +83,7 @@ def main(argv: Sequence[str]) -> int:
         raise error
 
     arguments.parser = parser()
+    notice.show("looking at the models …")
     code = launch.run(arguments, task, refuse)
     if as_json:
         print(json.dumps(points, indent=2, ensure_ascii=False))
@@ -122,13 +131,18 @@ def _intent(job: Job, cache: CacheSession) -> _Intent:
     return _Intent(job.label, "run", looked.reason or "store.use is false", key)
 
 
-def _lines(intents: Sequence[_Intent]) -> list[str]:
+def _table(intents: Sequence[_Intent]) -> Table:
     width = max(len(intent.name) for intent in intents)
     lines = [f"{i.action:<8} {i.name:<{width}}  {i.reason or ''}".rstrip() for i in intents]
+    rows = [(intent.action, intent.name, intent.reason or "") for intent in intents]
+    head = ("action", "model", "reason")
+    return table(head, rows, left=2, shrinks=(1,), wraps=2, log="\n".join(lines))
+
+
+def _total(intents: Sequence[_Intent]) -> str:
     number = Counter(intent.action for intent in intents)
     models = len({intent.name.partition("/")[0] for intent in intents})
     of = f"{models} model{'s' * (models != 1)}"
     if len(intents) > models:
         of = f"{of}, {len(intents)} artifacts"
-    total = f"{of}: {number['run']} to run, {number['stored']} stored, {number['skipped']} skipped"
-    return [*lines, "", total]
+    return f"{of}: {number['run']} to run, {number['stored']} stored, {number['skipped']} skipped"

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from converter.config import saved, validation
-from converter.display import summary
+from converter.display import notice, summary
 from converter.layout import claim
 from converter.model.errors import ConfigError, Problem, RunError
 from converter.runner import resuming, start
@@ -42,6 +42,7 @@ def main(argv: Sequence[str]) -> int:
         journal.refresh(directory.parent)  # its sweep may have been killed before it noted this
         print(f"complete, nothing to resume: {summary.totals(before.models)}\n{directory}")
         return before.run.exit_code
+    notice.show("preparing the run …")
     found = saved.read(directory)
     try:
         # Relative paths of the configuration start there, those in `kwargs` too.

@@ -11,6 +11,7 @@ import json
 import math
 import re
 import shutil
+import sys
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -20,6 +21,8 @@ from typing import Any
 from converter.cache import housekeeping
 from converter.cache.entries import Store
 from converter.cache.housekeeping import Item
+from converter.display.columns import Table, table
+from converter.display.screen import Screen
 from converter.display.summary import size
 from converter.model.batch import StoreSpec
 from converter.model.errors import ConfigError, ExitCode, Problem, RunError
@@ -88,14 +91,26 @@ def _list(store: Store, as_json: bool) -> int:
             json.dumps({"path": str(store.path), "entries": [_record(i) for i in found]}, indent=2)
         )
         return ExitCode.OK
-    width = max((len(_name(item)) for item in found), default=0)
+    screen = Screen(sys.stdout)
+    if found:
+        screen(_table(found))
+    screen(f"{_entries(len(found))}, {size(sum(item.bytes for item in found))} in {store.path}")
+    return ExitCode.OK
+
+
+def _table(found: Sequence[Item]) -> Table:
+    rows = []
     for item in found:
         onnx = item.stored.result.onnx if item.stored else None
         what = f"opset {onnx.opset:<3} {onnx.exporter}" if onnx else item.problem or ""
         age = _ago(time.time() - item.used_at)
-        print(f"{item.key[:12]}  {_name(item):<{width}}  {size(item.bytes):>7}  {age:>4}  {what}")
-    print(f"{_entries(len(found))}, {size(sum(item.bytes for item in found))} in {store.path}")
-    return ExitCode.OK
+        rows.append((item.key[:12], _name(item), size(item.bytes), age, what))
+    width = max(len(row[1]) for row in rows)
+    lines = [
+        f"{k}  {name:<{width}}  {big:>7}  {age:>4}  {what}" for k, name, big, age, what in rows
+    ]
+    head = ("key", "name", "size", "used", "what")
+    return table(head, rows, left=2, shrinks=(1,), wraps=4, log="\n".join(lines))
 
 
 def _collect(store: Store, max_age: float | None, max_size: int | None, as_json: bool) -> int:
@@ -128,11 +143,14 @@ def _verify(store: Store, as_json: bool) -> int:
         damaged = [{"key": item.key, "name": _name(item), "problem": why} for item, why in bad]
         print(json.dumps({"entries": len(found), "damaged": damaged}, indent=2))
     else:
-        for item, problem in bad:
-            print(f"damaged {item.key[:12]} {_name(item)}: {problem}")
+        lines = [f"damaged {item.key[:12]} {_name(item)}: {problem}" for item, problem in bad]
         if bad:
-            print("The next run that needs one builds it again; `store gc` removes what it finds.")
-        print(f"{_entries(len(found))}: {len(found) - len(bad)} whole, {len(bad)} damaged")
+            lines.append(
+                "The next run that needs one builds it again; `store gc` removes what it finds."
+            )
+        whole = len(found) - len(bad)
+        lines.append(f"{_entries(len(found))}: {whole} whole, {len(bad)} damaged")
+        Screen(sys.stdout)("\n".join(lines))
     return ExitCode.MODELS_FAILED if bad else ExitCode.OK
 
 

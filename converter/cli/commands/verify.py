@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from converter.cli.commands._arguments import onnx_file
-from converter.display.columns import shorten
-from converter.display.summary import WIDTH
+from converter.display.columns import Table, table
+from converter.display.screen import Screen
 from converter.inspection import text
 from converter.model.errors import ExitCode
 from converter.model.job import JobResult, OutputCheck
@@ -30,7 +30,6 @@ from converter.runner.recorded import (
 SUMMARY = "verify a file against its source: RUN_DIR NAME[/ARTIFACT] [--model FILE] [--json]"
 
 _HEAD = ("case", "output", "shape", "max abs", "rel L2", "bound", "passed")
-_WORD_WIDTH = 14  # of an output and of a shape; the case has what is left
 _LOG_LINES = 15
 
 
@@ -55,7 +54,13 @@ def main(argv: Sequence[str]) -> int:
     if arguments.json:
         print(json.dumps(_record(result, file, verdict), indent=2, ensure_ascii=False))
     else:
-        print("\n".join([str(file), "", *_table(result), *_explain(result, verdict)]))
+        screen = Screen(sys.stdout)
+        told = "\n".join(_explain(result, verdict))
+        if tables := _table(result):
+            screen(str(file), *tables)
+            screen(told)
+        else:
+            screen(str(file), told)
     for note in _notes(arguments.run, arguments.name, result):
         print(note, file=sys.stderr)
     # Of a wrong file the table says where; its log has no more.
@@ -84,28 +89,14 @@ def _record(result: JobResult, file: Path, verdict: str) -> dict[str, Any]:
     }
 
 
-def _table(result: JobResult) -> list[str]:
-    """A line for each output of each case, at most 80 columns wide."""
+def _table(result: JobResult) -> list[Table]:
+    """A line for each output of each case; none where there are none."""
     rows = [
         (case.label, output.name, "x".join(map(str, output.shape)) or "scalar", *_numbers(output))
         for case in result.verify.cases
         for output in case.outputs
     ]
-    if not rows:
-        return []
-    widths = [max(len(row[i]) for row in (_HEAD, *rows)) for i in range(len(_HEAD))]
-    for i in (1, 2):
-        widths[i] = min(widths[i], _WORD_WIDTH)
-    # One space between columns, so one less than there are columns.
-    widths[0] = min(widths[0], WIDTH - sum(widths[1:]) - len(_HEAD) + 1)
-    lines = [
-        " ".join(
-            shorten(cell, width).ljust(width) if i < 3 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in (_HEAD, *rows)
-    ]
-    return [lines[0], "-" * len(lines[0]), *lines[1:]]
+    return [table(_HEAD, rows, left=3, shrinks=(0, 1, 2))] if rows else []
 
 
 def _numbers(output: OutputCheck) -> tuple[str, ...]:

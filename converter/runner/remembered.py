@@ -1,0 +1,65 @@
+"""What earlier runs and the store say about the time that the models of a run take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pydantic import ValidationError
+
+from converter.cache.entries import DamagedError, Store
+from converter.display.estimate import Estimate, Took, took
+from converter.finalize import history
+from converter.layout import environment
+from converter.model import manifest
+from converter.runner.context import RunContext
+
+
+def estimate(context: RunContext, labels: Iterable[str]) -> Estimate:
+    """How long a run takes, as far as the past tells.
+
+    Args:
+        labels: of all its artifacts.
+    """
+    wanted = list(labels)
+    before = _of_the_last_run(context)
+    missing = {label for label in wanted if label not in before}
+    if missing and context.store is not None:
+        before |= _of_the_store(Store(context.store), missing)
+    stated = context.spec.executor.workers
+    workers = environment.cores() if stated == "auto" else stated
+    measures = bool(context.spec.benchmark.providers)
+    return Estimate(wanted, before, workers, latency=measures)
+
+
+def _of_the_last_run(context: RunContext) -> dict[str, Took]:
+    """The seconds of the last complete run of the experiment, by label."""
+    path = history.latest(context.home, context.point) if context.home is not None else None
+    if path is None:
+        return {}
+    try:
+        rows = manifest.read(path).rows
+    except (OSError, ValidationError):  # of another version: it is an estimate only
+        return {}
+    return {row.label: found for row in rows if (found := took(row)) is not None}
+
+
+def _of_the_store(store: Store, labels: set[str]) -> dict[str, Took]:
+    """The seconds of the newest entry of each label, made from whatever."""
+    newest: dict[str, tuple[str, str]] = {}
+    for key, entry in store.entries():
+        if entry.label in labels:
+            newest[entry.label] = max(newest.get(entry.label, ("", "")), (entry.created_at, key))
+    found = {}
+    for label, (_, key) in newest.items():
+        try:
+            stored = store.read(key)
+        except DamagedError:
+            continue
+        if stored is None:  # concurrent garbage collection
+            continue
+        stages = dict(stored.result.stages)
+        stages.pop("benchmark", None)
+        seconds = sum(stage.seconds or 0.0 for stage in stages.values())
+        latency = stored.latency.stage.seconds if stored.latency is not None else None
+        found[label] = Took(seconds, latency)
+    return found
