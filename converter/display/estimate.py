@@ -76,11 +76,14 @@ class Estimate:
         self._unmeasured.pop(row.label, None)
         self._latencies.done.append(row.stages["benchmark"].seconds or 0.0)
 
-    def remaining(self, running: Mapping[str, float]) -> str:
-        """``01:20``; ``01:20+`` where the latencies come on top; ``?`` where nothing is known.
+    def remaining(self, running: Mapping[str, float], *, begun: bool = True) -> str:
+        """``01:20``; ``01:20+`` where more comes on top; ``?`` where nothing is known.
+
+        On top come latencies that were never measured, and what precedes the first model.
 
         Args:
             running: by label, for how many seconds already.
+            begun: models run, or have run.
         """
         conversions = self._conversions.left(self._left, running)
         if conversions is None:
@@ -90,7 +93,7 @@ class Estimate:
         on_top = self._latencies.left(self._unmeasured, {} if self._left else running)
         if on_top is None:
             return f"{clock(seconds)}+" if self._left else "?"
-        return clock(seconds + sum(on_top))
+        return clock(seconds + sum(on_top)) + "+" * (not begun)
 
 
 class _Seconds:

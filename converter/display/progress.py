@@ -218,8 +218,8 @@ class Bar:
         self._drawn = time_now
         elapsed = {name: time_now - item.since for name, item in self._running.items()}
         times = clock(time_now - self._began)
-        if not self._closed:
-            times = f"{times}<{self._estimate.remaining(elapsed)}"
+        if not self._closed and self._doing != STOPPING:
+            times = f"{times}<{self._estimate.remaining(elapsed, begun=not self._doing)}"
         beside = f"{self._total}/{self._total} |{'':12}| {times} "
         room = self._screen.width - len(beside) - 1
         running = {} if self._closed else self._running

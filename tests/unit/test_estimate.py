@@ -31,6 +31,7 @@ BEFORE = {"a": Took(10.0, 5.0), "b": Took(30.0, 5.0), "c": Took(20.0, 5.0)}
 def test_what_is_left_is_shared_by_the_workers() -> None:
     estimate = Estimate("abc", BEFORE, workers=2)
     assert estimate.remaining({}) == "00:30"
+    assert estimate.remaining({}, begun=False) == "00:30+"  # torch is still to be loaded
     estimate.row(row("a", 10.0))
     assert estimate.remaining({"b": 25.0}) == "00:20"  # the longest of them, not the half of 25 s
     estimate.row(row("b", 30.0))

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from converter.compare import wording
+from converter.display import notice
 from converter.display.screen import Screen
 from converter.finalize import baseline
 from converter.model import manifest
@@ -48,7 +49,9 @@ def main(argv: Sequence[str]) -> int:
     old = baseline.load(arguments.old.absolute(), "compare")
     new = baseline.load(arguments.new.absolute(), "compare")
     stated = {name: getattr(arguments, name) for name in CompareSpec.model_fields}
+    notice.show("comparing …")
     found = finalize.compared(old, new, CompareSpec.model_validate(stated))
+    notice.clear()
     for path, run in ((arguments.old, old), (arguments.new, new)):
         if words := _unknown(path, run.manifest):
             # Not on stdout, which may be one JSON object.

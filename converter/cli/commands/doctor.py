@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 
+from converter.display import notice
 from converter.display.columns import Labelled
 from converter.display.screen import Screen
 from converter.display.summary import size
@@ -34,8 +35,10 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m converter doctor", description=SUMMARY)
     parser.add_argument("--json", action="store_true", help="one JSON object")
     arguments = parser.parse_args(argv)
+    notice.show("importing the libraries and converting a convolution …")
     facts = collect()
     trials = _trials(facts)
+    notice.clear()
     found = findings(facts, trials)
     problems = sum(finding.level == "problem" for finding in found)
     if arguments.json:

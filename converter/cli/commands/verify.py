@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from converter.cli.commands._arguments import onnx_file
+from converter.display import notice
 from converter.display.columns import Table, table
 from converter.display.screen import Screen
 from converter.inspection import text
@@ -48,7 +49,9 @@ def main(argv: Sequence[str]) -> int:
     arguments = parser.parse_args(argv)
     if arguments.model is not None:
         onnx_file("verify", arguments.model)
+    notice.show("loading torch …")
     found = rechecking.verify(arguments.run, arguments.name, arguments.model)
+    notice.clear()
     result, file = found.result, found.file
     verdict = _verdict(result)
     if arguments.json:
