@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
 
-TARGET = f"{__name__}.take"
 _models: dict[str, Any] = {}
 
 
@@ -21,6 +20,11 @@ def held(model: Any) -> Iterator[str]:
         yield token
     finally:
         del _models[token]
+
+
+def source() -> dict[str, str]:
+    """What a configuration says of it; ``kwargs: {token: …}`` says which."""
+    return {"_target_": f"{__name__}.{take.__name__}"}
 
 
 def take(token: str) -> Any:

@@ -38,7 +38,7 @@ class Request:
     name: str
     source: str | dict[str, str]
     inputs: Mapping[str, dict[str, Any]] = field(default_factory=dict)
-    dynamic_axes: Mapping[str, dict[int, str]] = field(default_factory=dict)
+    dynamic_axes: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
     weights: str | dict[str, str] | None = None
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     opset: int | None = None

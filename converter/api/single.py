@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from converter.api import given, live, runs
 from converter.api.request import (
@@ -93,52 +93,56 @@ def convert(
     Args:
         model: ``torchvision/resnet18``, ``FILE.py:CLASS``, a ``.onnx``, ``.pt`` or ``.pt2`` file,
             or a module.
-        inputs: a tensor, NumPy array or shape for each argument of forward, by name, in a list, or
-            a single one; a registry name has its own.
-        output: where the ``.onnx`` file goes once it is verified; variants stand beside it. Without
-            one the files stay in the run directory.
+        inputs: a tensor, array or shape for each argument of forward, by name, in a list, or a
+            single one; a registry name has its own.
+        output: where the ``.onnx`` file goes, variants beside it; by default the run directory.
         dynamic: input → axis → name of a size that may change.
-        opset: default: that of the configuration.
         variants: ``fp16``, …
         weights: a name of pretrained weights or a checkpoint, of a source in words.
         overrides: keys of the configuration, as on the command line: ``verify=strict``.
-        quiet: print nothing.
 
     Raises:
         ConfigError: what was asked for is not possible; nothing was started.
         ConversionFailed: a file was not made, or is wrong; ``output`` is as it was.
         RunError: a folder cannot be written.
     """
-    asked = Path(output) if output is not None else None
-    wanted = output_of(asked) if asked is not None else None
-    common: dict[str, Any] = {
-        "opset": opset,
-        "variants": tuple(variants),
-        "dynamic_axes": {name: dict(axes) for name, axes in (dynamic or {}).items()},
-    }
-    if isinstance(model, str):
-        source, folder = source_of(model)
-        request = Request(wanted or name_of(source), source, trust=folder, **common)
-        if weights is not None:
-            request = replace(request, weights=weights_of(weights))
-        request = replace(request, **given.stated(inputs, names=None, folder=None))
-        return of_request(request, asked, overrides, quiet=quiet)
-    if weights is not None:
+    words = isinstance(model, str)
+    if weights is not None and not words:
         raise ConfigError(Problem("weights", "a module has its own already.", "Load them into it."))
+    source, folder = source_of(model) if isinstance(model, str) else (live.source(), None)
+    asked = Path(output) if output is not None else None
+    named = name_of(source if words else {"name": type(model).__name__})
+    request = Request(
+        output_of(asked) if asked is not None else named,
+        source,
+        dynamic_axes=dynamic or {},
+        opset=opset,
+        variants=tuple(variants),
+        weights=weights_of(weights) if weights is not None else None,
+        trust=folder,
+    )
+    if not isinstance(model, str):
+        return _here(model, inputs, request, asked, overrides, quiet)
+    request = replace(request, **given.stated(inputs, names=None, folder=None))
+    return of_request(request, asked, overrides, quiet=quiet)
+
+
+def _here(
+    model: nn.Module,
+    inputs: given.Inputs,
+    request: Request,
+    output: Path | None,
+    overrides: Sequence[str],
+    quiet: bool,
+) -> Converted:
+    """Convert a module of this process in this process."""
     with live.held(model) as token, tempfile.TemporaryDirectory(prefix="converter-") as scratch:
-        request = Request(
-            wanted or name_of({"name": type(model).__name__}),
-            {"_target_": live.TARGET},
-            kwargs={"token": token},
-            **common,
-        )
-        names = given.parameters(model)
-        request = replace(request, **given.stated(inputs, names=names, folder=Path(scratch)))
-        # Here, since no other process has the module; and another one of its name would be taken
-        # for it in the store.
+        stated = given.stated(inputs, names=given.parameters(model), folder=Path(scratch))
+        request = replace(request, kwargs={"token": token}, **stated)
+        # No other process has the module, and the store would take another one of its name for it.
         here = ["executor=inline", "store.use=false", *overrides]
-        with _trusting(live.TARGET.rpartition(".")[0]):
-            return of_request(request, asked, here, quiet=quiet)
+        with _trusting(live.__name__):
+            return of_request(request, output, here, quiet=quiet)
 
 
 def of_request(

@@ -48,11 +48,12 @@ LAYERS = (
     "worker.benchmark", "doctor", "cli", "cli.commands",
 )  # fmt: skip
 # What starts the program and is imported by nobody.
-ENTRIES = {"converter.__main__"}
+ENTRIES = {"converter.__main__", "converter.testing", "converter.pytest_plugin"}
 PACKAGE = REPOSITORY / "converter"
 FILES = {
     ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__"): path
     for path in sorted(PACKAGE.rglob("*.py"))
+    if "zoo_template" not in path.parts  # what `init` writes: code of a user
 }
 
 
