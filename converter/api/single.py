@@ -106,12 +106,9 @@ def convert(
         ConversionFailed: a file was not made, or is wrong; ``output`` is as it was.
         RunError: a folder cannot be written.
     """
-    words = isinstance(model, str)
-    if weights is not None and not words:
-        raise ConfigError(Problem("weights", "a module has its own already.", "Load them into it."))
     source, folder = source_of(model) if isinstance(model, str) else (live.source(), None)
     asked = Path(output) if output is not None else None
-    named = name_of(source if words else {"name": type(model).__name__})
+    named = name_of(source if isinstance(model, str) else {"name": type(model).__name__})
     request = Request(
         output_of(asked) if asked is not None else named,
         source,
@@ -136,6 +133,8 @@ def _here(
     quiet: bool,
 ) -> Converted:
     """Convert a module of this process in this process."""
+    if request.weights is not None:
+        raise ConfigError(Problem("weights", "a module has its own already.", "Load them into it."))
     with live.held(model) as token, tempfile.TemporaryDirectory(prefix="converter-") as scratch:
         stated = given.stated(inputs, names=given.parameters(model), folder=Path(scratch))
         request = replace(request, kwargs={"token": token}, **stated)
