@@ -18,7 +18,8 @@ Command = Callable[..., "subprocess.CompletedProcess[str]"]
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the developer's shell exports must not decide a test; one thread, two cores."""
-    for name in ("CONVERTER_TRUST", "CONVERTER_ENV", "HYDRA_FULL_ERROR"):
+    colours = ("FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE")
+    for name in ("CONVERTER_TRUST", "CONVERTER_ENV", "HYDRA_FULL_ERROR", *colours):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 

@@ -37,7 +37,10 @@ _CELLS = {
     **dict.fromkeys("sx-", "dim"),
 }
 _WORDS = "|".join(map(re.escape, sorted(_STYLES, key=len, reverse=True)))
-_STATUSES = ("failed", "crashed", "timeout", "oom", "xpass", "xfail", "skipped")
+_SENTENCES = (
+    "failed", "crashed", "timeout", "oom", "xpass", "xfail", "skipped", "latency", "remark",
+    "worse", "better", "changed",
+)  # fmt: skip
 _HEADED = re.compile(rf"^(?:\[ *\d+/\d+\] )?({_WORDS})(?![\w*/-])")
 _TOTALS = re.compile(r"^\d+ (?:models?|artifacts?|entr(?:y|ies))[:,]")
 _COUNT = re.compile(rf"\b[1-9]\d* ({_WORDS})\b")
@@ -70,11 +73,13 @@ class Screen:
     def __init__(self, stream: TextIO) -> None:
         self._print = Printer(stream)
         self._console = _console(stream)
+        # A log that is to have colours keeps the form of a log.
+        self._is_log = self._console is None or not stream.isatty()
 
     @property
     def width(self) -> int:
         """Columns that there are; 80 where it is no terminal."""
-        return WIDTH if self._console is None else self._console.width
+        return WIDTH if self._console is None or self._is_log else self._console.width
 
     @property
     def colours(self) -> bool:
@@ -91,6 +96,8 @@ class Screen:
         console = self._console
         if console is None:
             return plain(paragraph)
+        if self._is_log:
+            paragraph = plain(paragraph)
         with console.capture() as captured:
             if isinstance(paragraph, Table):
                 _draw(paragraph, console)
@@ -99,7 +106,8 @@ class Screen:
                     console.print(_labelled(line, paragraph.width), soft_wrap=True)
             else:
                 for line in paragraph.split("\n"):
-                    console.print(_marked(line, console.width), soft_wrap=True)
+                    text = _marked(line, None if self._is_log else console.width)
+                    console.print(text, soft_wrap=True)
         return captured.get().removesuffix("\n")
 
 
@@ -145,15 +153,15 @@ def _draw(table: Table, console: Console) -> None:
     console.print(drawn)
 
 
-def _marked(line: str, width: int) -> Text:
-    """A line with its colours; a reason is broken between words."""
+def _marked(line: str, width: int | None) -> Text:
+    """A line with its colours; a reason is broken between words where a width is given."""
     from rich.text import Text
 
     head = _HEADED.match(line)
-    hint = line.startswith("    ") and not _ASIDE.match(line)
-    reason = head is not None and head[1] in _STATUSES
+    hint = line.startswith(("    ", "* ")) and not _ASIDE.match(line)
+    reason = head is not None and head[1] in _SENTENCES
     # A command that is broken by us cannot be copied.
-    if (hint or reason) and not _COMMAND.search(line):
+    if width is not None and (hint or reason) and not _COMMAND.search(line):
         wrapped = textwrap.wrap(
             line, width, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
         )

@@ -115,9 +115,12 @@ def test_a_dumb_terminal_gets_what_a_pipe_gets(monkeypatch: pytest.MonkeyPatch) 
     assert shown(Terminal(), rows(), FAILURE) == shown(io.StringIO(), rows(), FAILURE)
 
 
-def test_force_color_colours_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_force_color_colours_a_pipe_that_keeps_its_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = shown(io.StringIO(), rows(), FAILURE * 3)
     monkeypatch.setenv("FORCE_COLOR", "1")
-    assert "\x1b[31mfailed" in shown(io.StringIO(), FAILURE)
+    text = shown(io.StringIO(), rows(), FAILURE * 3)
+    assert "\x1b[31mfailed" in text
+    assert without_codes(text) == before
 
 
 def test_a_reason_is_broken_between_words_and_a_command_is_not() -> None:
