@@ -2,7 +2,7 @@
 # docker run --rm -v "$PWD/outputs:/work/outputs" converter +experiment=smoke
 FROM python:3.11-slim
 
-# The index of the CPU builds of torch, which are a tenth of the size; empty: the default build.
+# The index of the CPU builds of torch, which are much smaller; empty: the default build.
 ARG TORCH_INDEX_URL=
 ARG EXTRAS=cpu
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
@@ -11,7 +11,7 @@ WORKDIR /opt/converter
 # Alone in its layer: a change of the code does not install torch again.
 COPY constraints.txt ./
 RUN if [ -n "$TORCH_INDEX_URL" ]; then \
-        pip install -c constraints.txt torch torchvision --index-url "$TORCH_INDEX_URL"; \
+        pip install -c constraints.txt --no-deps torch torchvision --index-url "$TORCH_INDEX_URL"; \
     else \
         pip install -c constraints.txt torch torchvision; \
     fi
