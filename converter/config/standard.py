@@ -66,10 +66,9 @@ def filled(config: Mapping[str, Any]) -> dict[str, Any]:
             continue
         usual = plain()[key]
         stated = found.setdefault(key, usual)
-        if isinstance(stated, dict):
-            kind = field.annotation
-            assert isinstance(kind, type)
-            assert issubclass(kind, Frozen)
+        kind = field.annotation
+        # A mapping where a list is expected is refused later.
+        if isinstance(stated, dict) and isinstance(kind, type) and issubclass(kind, Frozen):
             names = [name for name, inner in kind.model_fields.items() if inner.is_required()]
             found[key] = {**{name: usual[name] for name in names}, **stated}
     return found

@@ -78,11 +78,16 @@ SOURCE_KINDS = ("registry", "target", "file", "torchscript", "exported_program",
 
 
 class Checkpoint(Frozen):
-    """A file of tensors: ``key`` names the mapping inside, ``strip_prefix`` is cut off its keys."""
+    """A file of tensors: ``key`` names the mapping inside, ``strip_prefix`` is cut off its keys.
+
+    Attributes:
+        ignore: globs of keys, as the file has them, that the model has no use for: a loss, say.
+    """
 
     checkpoint: Text
     key: str | None = None
     strip_prefix: str | None = None
+    ignore: list[Text] = Field(default_factory=list)
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
 
 
@@ -252,6 +257,11 @@ class VariantSpec(Frozen):
     def options(self) -> dict[str, Any]:
         """What the plugin's ``Options`` are to be made of."""
         return dict(self.model_extra or {})
+
+
+def short_model(value: object) -> object:
+    """The short form of an entry of ``models:``: a registry name alone is its ``source``."""
+    return {"source": value} if isinstance(value, str) else value
 
 
 class ModelSpec(Frozen):
