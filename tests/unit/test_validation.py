@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from converter.config import standard
 from converter.config.validation import parse
+from converter.model import wording
 from converter.model.batch import BatchSpec
 from converter.model.errors import ConfigError
-from converter.model.spec import OpsetRange, VariantSpec
+from converter.model.spec import ModelSpec, OpsetRange, Source, VariantSpec
 from converter.plan import variants
 
 BASE: dict[str, Any] = {"source": "conv_bn_relu"}
@@ -199,3 +202,94 @@ def test_every_problem_is_told_at_once_and_once() -> None:
 def test_models_is_a_mapping(models: object) -> None:
     (message,) = problems({"models": models})
     assert message.endswith("expected a mapping of names to models.")
+
+
+# The short form
+
+
+def test_a_registry_name_alone_is_the_source() -> None:
+    spec = parse({"models": {"a": "torchvision/resnet18", "b": {"source": "srcnn"}}})
+    long = parse({"models": {"a": {"source": "torchvision/resnet18"}, "b": {"source": "srcnn"}}})
+    assert spec == long
+    # As `converter.schemas` describes it.
+    typed = standard.spec(models={"a": "torchvision/resnet18"})
+    assert typed.models["a"] == ModelSpec(source=Source(registry="torchvision/resnet18"))
+
+
+def test_a_name_that_the_registry_lacks_is_told_of_the_short_form_too() -> None:
+    (message,) = problems({"models": {"m": "srcn"}})
+    assert message.startswith("models.m.source: the registry has no 'srcn'. Did you mean srcnn")
+
+
+# Choices of other tools
+
+
+@pytest.mark.parametrize(
+    ("dtype", "meant"), [("fp16", "float16"), ("double", "float64"), ("long", "int64")]
+)
+def test_a_dtype_by_the_name_that_others_give_it(dtype: str, meant: str) -> None:
+    (message,) = of_model(inputs={"x": {"shape": [1], "dtype": dtype}})
+    assert message.endswith(f" Did you mean {meant}?")
+
+
+def test_bfloat16_is_told_not_to_be_there_yet() -> None:
+    (message,) = of_model(inputs={"x": {"shape": [1], "dtype": "bfloat16"}})
+    assert "Did you mean" not in message
+    assert "bfloat16 is not supported yet" in message
+    assert message.endswith("use float32 for the inputs and the model.")
+
+
+# Every key with a value of another kind (generated from the types)
+
+
+def keys_of(kind: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The paths of all keys below a type; a free name is ``x``, an item of a list 0."""
+    if path:
+        yield path
+    below = list(wording.keys(kind))
+    for name in below or [0, "x"]:
+        inner = wording.below(kind, name)
+        if inner is not None and inner is not Any:
+            yield from keys_of(inner, (*path, str(name)))
+
+
+def placed(path: tuple[str, ...], value: Any) -> Any:
+    for place, part in reversed(list(enumerate(path))):
+        # What a case cannot do without.
+        if part == "0" and path[place - 1] == "cases" and isinstance(value, dict):
+            value = {"label": "l"} | value
+        value = [value] if part == "0" else {part: value}
+    return value
+
+
+KINDS: dict[str, Any] = {
+    "number": 3.25,
+    "text": "qqq",
+    "list": [1, {"a": 2}],
+    "mapping": {"q": [1]},
+}
+RUN_KEYS = [path for path in keys_of(BatchSpec) if path[0] != "models"]
+MODEL_KEYS = [("models", "m", *path) for path in keys_of(ModelSpec)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("path", RUN_KEYS + MODEL_KEYS, ids=".".join)
+def test_a_value_of_another_kind_names_its_key(path: tuple[str, ...], kind: str) -> None:
+    config = placed(path, KINDS[kind])
+    models = config.setdefault("models", {"m": {}})
+    if isinstance(models["m"], dict):
+        models["m"] = BASE | models["m"]
+    try:
+        parse(config)
+    except ConfigError as error:
+        # Or what stands around it: a list of names, a source of two kinds.
+        around = tuple(".".join(path[:end]) for end in range(min(len(path), 2), len(path) + 1))
+        keys = [problem.key for problem in error.problems]
+        assert any(key.startswith(around) or around[0].startswith(f"{key}.") for key in keys), keys
+
+
+@pytest.mark.parametrize("value", [None, 3, True, [1]])
+def test_a_model_of_another_kind(value: Any) -> None:
+    (message,) = problems({"models": {"m": value}})
+    assert message.startswith("models.m: found ")
+    assert "; expected a registry name or a mapping of source, kwargs, weights" in message
