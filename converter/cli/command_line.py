@@ -21,6 +21,7 @@ from pkgutil import iter_modules
 from typing import TYPE_CHECKING, NoReturn
 
 from converter import __version__
+from converter.cli import suggestions
 from converter.model.errors import ConfigError, ConverterError, ExitCode, Problem
 
 if TYPE_CHECKING:
@@ -95,6 +96,8 @@ def script() -> int:
 def _dispatch(words: list[str], debug: bool) -> int:
     if _is_command(words):
         return _command(words[0])(words[1:])
+    if (late := suggestions.late_command(words, commands())) is not None:
+        raise ConfigError(late)
     # Overrides may stand on both sides of a flag, which `parse_args` refuses.
     arguments = parser().parse_intermixed_args(words)
     if arguments.help:
@@ -149,7 +152,7 @@ def convert(point: Point, command: str) -> ExitCode:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise ConfigError(Problem("usage", f"{message}.", "See python -m converter --help."))
+        raise ConfigError(Problem("usage", f"{message}.", suggestions.for_option(message, self)))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -203,9 +206,7 @@ def _listed() -> Iterator[str]:
 def _command(name: str) -> Callable[[Sequence[str]], int]:
     known = commands()
     if name not in known:
-        hint = "An override is written key=value; see python -m converter --help."
-        message = f"unknown command '{name}'; the commands are: {', '.join(known)}."
-        raise ConfigError(Problem("usage", message, hint))
+        raise ConfigError(suggestions.unknown_command(name, known))
     main: Callable[[Sequence[str]], int] = import_module(f"converter.cli.commands.{name}").main
     return main
 
