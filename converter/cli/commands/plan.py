@@ -1,7 +1,8 @@
 """``python -m converter plan OVERRIDES``: what a run would do, without doing it.
 
-Every model with what would become of it: taken from the store, run and why, or skipped. Nothing
-is written, no worker is started.
+Every model with what would become of it: taken from the store, run and why, skipped, or failing
+for what shows without running it: a file that is missing, code that is not trusted, a name that
+does not exist. Nothing is written, no worker is started.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from converter.model.errors import ConfigError, ConverterError, ExitCode, Proble
 
 if TYPE_CHECKING:
     from converter.config.point import Point
+    from converter.model.errors import StageError
     from converter.model.job import Job
     from converter.run.reuse import CacheSession
 
@@ -33,16 +35,26 @@ Overrides and options are those of a run: python -m converter --help.
 
 @dataclass(frozen=True)
 class _Intent:
-    """Attributes: action: ``run``, ``stored`` or ``skipped``; reason: why not the one before."""
+    """What becomes of a model.
+
+    Attributes:
+        action: ``run``, ``fails`` (it would, and that shows already), ``stored`` or ``skipped``.
+        reason: why not the one before; of ``fails`` what is wrong and what to do.
+        unexpected: it fails, and the configuration does not expect that.
+    """
 
     name: str
     action: str
     reason: str | None
     job_key: str | None
+    unexpected: bool = False
 
 
 def main(argv: Sequence[str]) -> int:
     """Print the plan of a run, or of each point of a sweep.
+
+    Returns:
+        1 where a model would fail that the configuration does not expect to.
 
     Raises:
         ConfigError: the configuration is wrong.
@@ -64,10 +76,11 @@ def main(argv: Sequence[str]) -> int:
     def task(point: Point) -> ExitCode:
         intents = _intents(point)
         name = ",".join(point.overrides)
-        points.append({"overrides": point.overrides, "models": [asdict(i) for i in intents]})
+        points.append({"overrides": point.overrides, "models": [_as_json(i) for i in intents]})
         if not as_json:
             print("\n".join([f"{name}:", *_lines(intents), ""] if point.sweep else _lines(intents)))
-        return ExitCode.OK
+        fails = any(intent.unexpected for intent in intents)
+        return ExitCode.MODELS_FAILED if fails else ExitCode.OK
 
     def refuse(error: ConverterError, point: str) -> ExitCode:
         raise error
@@ -79,11 +92,17 @@ def main(argv: Sequence[str]) -> int:
     return code
 
 
+def _as_json(intent: _Intent) -> dict[str, object]:
+    found = asdict(intent)
+    del found["unexpected"]  # what the exit code tells
+    return found
+
+
 def _intents(point: Point) -> list[_Intent]:
     from converter.cache.entries import Store
     from converter.config import validation
     from converter.layout import environment, trust
-    from converter.plan import jobs, packages, variants
+    from converter.plan import foresight, jobs, packages, variants
     from converter.run.reuse import CacheSession, keys_for
 
     spec = validation.parse(point.config, sweep=point.sweep)
@@ -100,6 +119,9 @@ def _intents(point: Point) -> list[_Intent]:
     for job in planned.jobs:
         looked = cache.look_up(job)
         told[job.name] = [_intent(job, cache)]
+        if looked.stored is None and (wrong := foresight.failures(job)):
+            told[job.name] = [_failing(job, wrong)]
+            continue
         for stub in variants.jobs_of(job):
             if looked.stored is None:
                 why = f"{stub.parent} is to be made first"
@@ -108,6 +130,16 @@ def _intents(point: Point) -> list[_Intent]:
                 derived = variants.from_parent(stub, looked.stored.result.files)
                 told[job.name].append(_intent(derived, cache))
     return [intent for name in planned.order for intent in told[name]]
+
+
+def _failing(job: Job, wrong: Sequence[StageError]) -> _Intent:
+    # The first one is what a run would show.
+    expected = job.expect is not None and job.expect.code == wrong[0].code
+    told = []
+    for error in wrong:
+        hint = "as expected" if expected and error is wrong[0] else error.hint
+        told.append(f"{error.code}: {error.message}" + (f"; {hint}" if hint else ""))
+    return _Intent(job.label, "fails", "; also ".join(told), None, unexpected=not expected)
 
 
 def _intent(job: Job, cache: CacheSession) -> _Intent:
@@ -126,4 +158,6 @@ def _lines(intents: Sequence[_Intent]) -> list[str]:
     if len(intents) > models:
         of = f"{of}, {len(intents)} artifacts"
     total = f"{of}: {number['run']} to run, {number['stored']} stored, {number['skipped']} skipped"
+    if number["fails"]:
+        total += f", {number['fails']} would fail"
     return [*lines, "", total]
