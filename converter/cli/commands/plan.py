@@ -30,6 +30,7 @@ usage: python -m converter plan [OVERRIDE ...] [-m] [--config-dir DIR] [--json]
 
 {SUMMARY}
 Overrides and options are those of a run: python -m converter --help.
+Exit code 1: a model would fail for what shows already (trust, files, names), unexpectedly.
 """
 
 
