@@ -17,7 +17,7 @@ from __future__ import annotations
 import ast
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cache
@@ -89,16 +89,19 @@ def names(pattern: str = "*") -> list[str]:
 
 def nearest(name: str) -> list[str]:
     """Up to three names that someone who wrote ``name`` may have meant, best first."""
-    last = _last(name)
+    prefix = family(name)
+    inside = _nearest(name, _family(prefix).names()) if prefix else []
+    # Those of the family that was written come first.
+    return [*inside, *(known for known in _nearest(name, names()) if known not in inside)][:3]
+
+
+def _nearest(name: str, known: Iterable[str]) -> list[str]:
     # By the last part: `resnt18` and `timm/resnt18` are both near `torchvision/resnet18`.
     by_last: dict[str, list[str]] = {}
-    for known in names():
-        by_last.setdefault(_last(known), []).append(known)
-    close = difflib.get_close_matches(last, by_last, n=3)
-    found = [known for word in close for known in by_last[word] if known != name]
-    prefix = family(name)
-    # False sorts first: those of the family that was written.
-    return sorted(found, key=lambda known: family(known) != prefix)[:3] if prefix else found[:3]
+    for one in known:
+        by_last.setdefault(_last(one), []).append(one)
+    close = difflib.get_close_matches(_last(name), by_last, n=3)
+    return [one for word in close for one in by_last[word] if one != name]
 
 
 def family(name: str) -> str | None:

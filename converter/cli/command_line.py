@@ -21,6 +21,7 @@ from pkgutil import iter_modules
 from typing import TYPE_CHECKING, NoReturn
 
 from converter import __version__
+from converter.cli import suggestions
 from converter.display import notice
 from converter.model.errors import ConfigError, ConverterError, ExitCode, Problem
 
@@ -106,6 +107,8 @@ def script() -> int:
 def _dispatch(words: list[str], debug: bool) -> int:
     if _is_command(words):
         return _command(words[0])(words[1:])
+    if (late := suggestions.late_command(words, commands())) is not None:
+        raise ConfigError(late)
     # Overrides may stand on both sides of a flag, which `parse_args` refuses.
     arguments = parser().parse_intermixed_args(words)
     # Before Hydra is imported: its own help composes first, which takes 0.45 to 0.6 s (1.3.8).
@@ -170,7 +173,7 @@ class _Parser(argparse.ArgumentParser):
     # argparse would print its usage and call `sys.exit`. Here a wrong flag is told like a wrong key
     # of the configuration, by `_report`.
     def error(self, message: str) -> NoReturn:
-        raise ConfigError(Problem("usage", f"{message}.", "See python -m converter --help."))
+        raise ConfigError(Problem("usage", f"{message}.", suggestions.for_option(message, self)))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -226,9 +229,7 @@ def _listed() -> Iterator[str]:
 def _command(name: str) -> Callable[[Sequence[str]], int]:
     known = commands()
     if name not in known:
-        hint = "An override is written key=value; see python -m converter --help."
-        message = f"unknown command '{name}'; the commands are: {', '.join(known)}."
-        raise ConfigError(Problem("usage", message, hint))
+        raise ConfigError(suggestions.unknown_command(name, known))
     main: Callable[[Sequence[str]], int] = import_module(f"converter.cli.commands.{name}").main
     return main
 

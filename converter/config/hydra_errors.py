@@ -7,7 +7,7 @@ what no pattern knows keeps its own first line.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,6 +17,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from converter.config import standard, strict_yaml
 from converter.config.resolution import reason
 from converter.model import wording
 from converter.model.batch import BatchSpec
@@ -28,7 +29,9 @@ _BY_NAME = {
     "exporter": "exporter.name={}", "simplifier": "simplifier.name={}",
     "variant": "+variant.{}={{}}", "executor": "executor.name={}",
 }  # fmt: skip
-_RAISED = (HydraException, OmegaConfBaseException, ValueError, KeyError, AssertionError)
+_RAISED = (
+    HydraException, OmegaConfBaseException, ValueError, KeyError, AssertionError, TypeError,
+)  # fmt: skip
 
 
 @contextmanager
@@ -96,12 +99,23 @@ class _Context:
         if isinstance(error, MissingConfigException):
             return self._missing(error)
         text = str(error)
+        # A list of something else than names raises a TypeError in Hydra.
+        if isinstance(error, TypeError) or text.startswith("Config group override must be"):
+            for group, _, value in (o.lstrip("+").partition("=") for o in self._overrides):
+                # Neither a name nor a list of names.
+                if re.fullmatch(r"null|true|false|[-.\d]\S*|\[.*|\{.*", value) and self._options(
+                    group
+                ):
+                    return self._no_choice(group)
         for pattern, method in self._patterns():
             if found := re.search(pattern, text):
                 return method(*found.groups())
         # Hydra wraps OmegaConf's errors; only those know their key.
-        cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
-        if isinstance(cause, OmegaConfBaseException):
+        causes = (error, error.__cause__, error.__context__)
+        cause = next((one for one in causes if isinstance(one, OmegaConfBaseException)), None)
+        if cause is not None:
+            if "Cannot merge DictConfig with ListConfig" in str(cause):
+                return _other_kind(str(cause.full_key or ""), text)
             return Problem(str(cause.full_key or ""), f"{reason(cause)}.")
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         hint = "In a defaults list each item is GROUP: NAME, and the overrides come last."
@@ -113,6 +127,7 @@ class _Context:
             (r"Could not override '([^']+)'", self._no_key),
             (r"Could not delete from config\. '([^']+)' does not exist", self._no_deletion),
             (r"An item is already at '([^']+)'", _there_already),
+            (r"force-add of config groups is not supported: '\+\+([^'=]+)=", self._no_choice),
             (r"Ambiguous value for argument '([^']+)'", _sweep_without_flag),
             (r"Sweep parameters '([^']+)' requires --multirun", _sweep_without_flag),
         ]
@@ -128,12 +143,19 @@ class _Context:
             message = f"{where}{name} is a plugin, and no file is its preset."
             return Problem(group, message, f"Write {_BY_NAME[group].format(name)}")
         message = f"{where}there is no {group} '{name}'."
+        kind = f"{group}s"
+        meant = loader.meant(kind, name) if kind in loader.KINDS else None
+        if meant in options:
+            return Problem(group, message, f"Did you mean {meant}?")
         return Problem(group, message, wording.did_you_mean(name, options))
 
     def _no_key(self, key: str) -> Problem:
         """An override of a key that is not there: unknown, or only not stated."""
         stated = next((o for o in self._overrides if o.startswith(f"{key}=")), f"{key}=VALUE")
         parent, part, there = self._first_missing(key)
+        if parent == "models" and part in there:  # text, of which nothing is a key
+            hint = f"Write it as a mapping, models.{part}: {{source: NAME}}, and change that."
+            return Problem(key, f"models.{part} is stated by its source alone.", hint)
         if parent == "models":
             hint = f"{wording.did_you_mean(part, there)} To add it: +models.{part}={{source: NAME}}"
             return Problem(key, f"this run has no model '{part}'.", hint.strip())
@@ -149,6 +171,15 @@ class _Context:
             kind = wording.below(kind, step)
         # The key is right: Hydra takes `key=` only for what some file has stated.
         return Problem(key, "no file of this run states this key.", f"Write ++{stated}")
+
+    def _options(self, group: str) -> list[str]:
+        return list(self._hydra.config_loader.get_group_options(group))
+
+    def _no_choice(self, group: str) -> Problem:
+        """A value in the place of the name of a preset."""
+        options = self._options(group)
+        message = f"expected the name of a preset: {' or '.join(options)}."
+        return Problem(group, message, f"For one of its keys write ++{group}.KEY=VALUE")
 
     def _no_deletion(self, key: str) -> Problem:
         _, part, there = self._first_missing(key)
@@ -179,6 +210,40 @@ class _Context:
 def _keys(node: Any) -> list[str]:
     names = [str(key) for key in node] if isinstance(node, DictConfig) else []
     return [name for name in names if name != "hydra"]
+
+
+def _other_kind(key: str, text: str) -> Problem:
+    """A list where the configuration has a mapping already, or the other way round.
+
+    Args:
+        key: of an override; OmegaConf does not know that of a file.
+        text: names the file.
+    """
+    where, written = "", "a list"
+    if not key and (name := re.match(r"In '([^']+)'", text)):
+        path, content = strict_yaml.last_read(name[1])
+        where = f"{path}: "
+        key, written = next(_unlike(content, standard.plain()), ("", written))
+    if key == "models":
+        message = f"{where}found a list; expected a mapping of names to models."
+        return Problem(
+            key, message, "Write '+models.NAME=SOURCE', in a file models: {NAME: SOURCE}."
+        )
+    kind: Any = BatchSpec
+    for step in key.split("."):
+        kind = wording.below(kind, step)
+    return Problem(key, f"{where}found {written}; expected {wording.expected(kind)}.")
+
+
+def _unlike(found: Any, usual: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
+    """The keys with a list for a mapping or a mapping for a list, and which of both they have."""
+    for key, value in found.items() if isinstance(found, Mapping) else ():
+        before = usual.get(key)
+        if isinstance(before, list | dict) and isinstance(value, list | dict):
+            if isinstance(before, dict) and isinstance(value, dict):
+                yield from _unlike(value, before, f"{path}{key}.")
+            elif type(before) is not type(value):
+                yield f"{path}{key}", wording.found(value)
 
 
 def _grammar(error: OverrideParseException) -> Problem:

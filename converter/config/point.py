@@ -11,10 +11,10 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from converter.config import resolution
+from converter.config import resolution, strict_yaml
 from converter.layout import claim
 from converter.layout.interrupts import Interrupts
-from converter.model.errors import ConverterError, ExitCode
+from converter.model.errors import ConfigError, ConverterError, ExitCode
 
 CONFIG = "config"
 """The file of ``configs/`` that everything is composed from."""
@@ -112,10 +112,12 @@ def create(
         interrupts: of the sweep that it is a point of.
 
     Raises:
-        ConfigError: a value is missing or does not resolve.
+        ConfigError: a value is missing or does not resolve, or a file lacks its package line.
     """
     # Before anything resolves, since to resolve is to read.
     resolution.refuse_copied_environment(config)
+    if unpackaged := strict_yaml.without_package(map(str, config)):
+        raise ConfigError(unpackaged)
     values = resolution.resolve(config, without="hydra")
     # The points of a sweep share one, so that a signal in one of them ends the others.
     noted = interrupts or Interrupts()

@@ -20,6 +20,7 @@ from converter.plan import request, selection
 from converter.plugins import loader
 
 T = TypeVar("T", bound=Hashable)
+_CHECKPOINTS = (".pth", ".pt", ".ckpt", ".bin", ".safetensors", ".tar")
 
 
 def check(
@@ -46,6 +47,7 @@ def check(
     for name, model in models.items():
         problems += _model(f"models.{name}", model)
         problems += _weights(f"models.{name}", name, model)
+        problems += _weights_file(f"models.{name}", model)
     # Models whose entry was refused still have a name: else `select` would be told to match
     # nothing.
     names = {**models, **dict.fromkeys(refused_models)}
@@ -68,9 +70,9 @@ def _unreachable(spec: BatchSpec, models: Mapping[str, ModelSpec]) -> list[Probl
 def _choices(spec: BatchSpec) -> list[Problem]:
     """Names of plugins, and what belongs to a model only."""
     exporters = request.exporters()
-    problems = choice("exporter.name", spec.exporter.name, ["auto", *exporters])
+    problems = choice("exporter.name", spec.exporter.name, ["auto", *exporters], "exporters")
     for exporter in spec.exporter.order:
-        problems += choice("exporter.order", exporter, exporters)
+        problems += choice("exporter.order", exporter, exporters, "exporters")
     problems += _option_groups(spec, exporters)
     problems += choice("simplifier.name", spec.simplifier.name, loader.names("simplifiers"))
     problems += choice("executor.name", spec.executor.name, loader.names("executors"))
@@ -108,7 +110,7 @@ def _model(key: str, model: ModelSpec) -> list[Problem]:
     problems: list[Problem] = []
     if model.exporter is not None:
         choices = ["auto", *request.exporters()]
-        problems += choice(f"{key}.exporter", model.exporter, choices)
+        problems += choice(f"{key}.exporter", model.exporter, choices, "exporters")
     if isinstance(model.opset, OpsetRange):
         low, high = model.opset.min, model.opset.max
         if low is not None and high is not None and low > high:
@@ -142,6 +144,15 @@ def _weights(key: str, name: str, model: ModelSpec) -> list[Problem]:
         Problem(f"{key}.kwargs.{argument}", message, hint)
         for argument in loading_arguments(library, model.kwargs)
     ]
+
+
+def _weights_file(key: str, model: ModelSpec) -> list[Problem]:
+    """A path in the place of the name of pretrained weights."""
+    stated = model.weights
+    if not isinstance(stated, str) or not stated.endswith(_CHECKPOINTS):
+        return []
+    message = f"'{stated}' is a file; expected random, a name of pretrained weights, or a mapping."
+    return [Problem(f"{key}.weights", message, f"Write weights: {{checkpoint: {stated}}}")]
 
 
 def _is_onnx(model: ModelSpec) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,11 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # What files held when they were read: each point of a sweep reads all of them anew.
 _READ: dict[tuple[Path, str, bytes], Any] = {}
 # What YAML 1.1 reads in silence: 012 is 10, 1:30 is 90, 1e400 is infinity.
+# Of the files of these groups that have no package line, what a composition has read: their keys
+# would go under the name of the group, which no run has.
+_GROUPS = {"experiment": "_global_", "model": "models.{name}"}
+_UNPACKAGED: dict[Path, tuple[str, str]] = {}
+_SET = "tag:yaml.org,2002:set"
 _OCTAL = re.compile(r"[-+]?0[0-9_]+")
 _SEXAGESIMAL = re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?")
 _EXPONENT = re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+")
@@ -122,8 +127,9 @@ class _Scan:
         self.roots += 1
         if self.roots > 1:
             self._refuse(event, "a second document; a file holds one mapping")
-        elif not isinstance(event, yaml.MappingStartEvent):
+        elif not isinstance(event, yaml.MappingStartEvent) or event.tag == _SET:
             kind = "a list" if isinstance(event, yaml.SequenceStartEvent) else "a single value"
+            kind = "a set (!!set)" if getattr(event, "tag", None) == _SET else kind
             self._refuse(event, f"found {kind} at the root; a mapping is expected")
 
     def _open(self, event: yaml.MappingStartEvent | yaml.SequenceStartEvent) -> None:
@@ -188,6 +194,8 @@ def install() -> None:
     from hydra._internal.sources_registry import SourcesRegistry
     from hydra.plugins.config_source import ConfigResult
 
+    _UNPACKAGED.clear()
+
     class StrictConfigSource(FileConfigSource):
         def load_config(self, config_path: str) -> ConfigResult:
             path = Path(self.path, self._normalize_file_name(config_path))
@@ -198,6 +206,7 @@ def install() -> None:
             if key in _READ:
                 # Hydra takes the defaults list out of what it was given.
                 read: ConfigResult = copy.deepcopy(_READ[key])
+                _note_package(path, config_path, read.header)
                 return read
             if path.is_file():
                 check(data, _shown(path))
@@ -207,11 +216,49 @@ def install() -> None:
                 raise ConfigError(syntax_problem(error, _shown(path))) from error
             if isinstance(result.config, MutableMapping):
                 _read_off(result.config.get("defaults"))
+            _note_package(path, config_path, result.header)
             if data:
                 _READ[key] = copy.deepcopy(result)
             return result
 
     SourcesRegistry.instance().types["file"] = StrictConfigSource
+
+
+def _note_package(path: Path, config_path: str, header: Mapping[str, str | None]) -> None:
+    group, _, name = config_path.removesuffix(".yaml").partition("/")
+    if group in _GROUPS and name and header.get("package") is None:
+        package = _GROUPS[group].format(name=name.rpartition("/")[2])
+        _UNPACKAGED[path] = group, package
+
+
+def without_package(keys: Iterable[str]) -> list[Problem]:
+    """The files that put their keys where no run looks, for want of a package line.
+
+    Args:
+        keys: of the configuration that was composed of them.
+    """
+    found = set(keys) & _GROUPS.keys()
+    return [
+        Problem(
+            _shown(path),
+            f"has no `# @package` line, so that Hydra puts its keys under `{group}`.",
+            f"Add as its first line: # @package {package}",
+        )
+        for path, (group, package) in _UNPACKAGED.items()
+        if group in found or ("experiment" in found and group == "model")
+    ]
+
+
+def last_read(name: str) -> tuple[str, Any]:
+    """A file as it is shown, and the plain values that it holds.
+
+    Args:
+        name: as Hydra calls it: ``experiment/zoo``.
+    """
+    for path, _, data in reversed(_READ):
+        if path.as_posix().endswith(f"/{name}.yaml"):
+            return _shown(path), yaml.load(data, Loader=_LOADER)  # noqa: S506 - a safe loader
+    return f"{name}.yaml", None
 
 
 def _read_off(defaults: Any) -> None:

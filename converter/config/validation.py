@@ -22,7 +22,7 @@ from converter.config import rules, standard, variant_rules
 from converter.model import wording
 from converter.model.batch import BatchSpec, ExecutorSpec
 from converter.model.errors import ConfigError, Problem
-from converter.model.spec import Frozen, ModelSpec, VariantSpec
+from converter.model.spec import Frozen, ModelSpec, VariantSpec, short_model
 from converter.plan import variants
 from converter.plugins import loader
 
@@ -60,7 +60,7 @@ def parse(config: Mapping[str, Any], *, sweep: bool = False) -> BatchSpec:
     problems += check_names(entries)
     models: dict[str, ModelSpec] = {}
     for name, entry in entries.items():
-        model = _typed(ModelSpec, entry, ("models", name), problems)
+        model = _typed(ModelSpec, short_model(entry), ("models", name), problems)
         if model is not None:
             models[name] = model
     # Without a second validation: each model has had its own.
@@ -210,11 +210,24 @@ def _problem(
     # Empty where the whole is of another kind: `models: {NAME: 3}`.
     if error["loc"] and error["loc"][-1] == "[key]":
         return Problem(key, f"found the key {wording.found(place[-1])}; expected a whole number.")
-    hint = ""
-    if error["type"] == "literal_error" and isinstance(error["input"], str):
-        close = wording.near(error["input"], wording.expected(annotation).split(" or "))
-        hint = f"Did you mean {close[0]}?" if close else ""
-    return _mismatch(key, error["input"], wording.expected(annotation), hint)
+    return _mismatch(
+        key, error["input"], wording.expected(annotation), _advice(key, error, annotation)
+    )
+
+
+def _advice(key: str, error: ErrorDetails, annotation: Any) -> str:
+    """What to write in place of a value that is of another kind, or none of the choices."""
+    value = error["input"]
+    if not isinstance(value, str):
+        return ""
+    if error["type"] == "literal_error":
+        if value in wording.NOT_YET:
+            return wording.NOT_YET[value]
+        close = wording.near(value, wording.expected(annotation).split(" or "))
+        return f"Did you mean {close[0]}?" if close else ""
+    if error["type"] == "list_type" and wording.takes_text(wording.below(annotation, 0)):
+        return f"Write '{key}=[{value}]'."
+    return ""
 
 
 def _mismatch(key: str, value: object, expected: str, hint: str = "") -> Problem:

@@ -71,10 +71,15 @@ def _unfit(key: str, name: str) -> list[Problem]:
     ]
 
 
-def choice(key: str, name: str, choices: list[str]) -> list[Problem]:
-    """Whether a configuration names what there is."""
+def choice(key: str, name: str, choices: list[str], kind: str = "") -> list[Problem]:
+    """Whether a configuration names what there is.
+
+    Args:
+        kind: of the plugins that the choices name, which may be called otherwise elsewhere.
+    """
     if name in choices:
         return []
     message = f"found '{name}'; expected {' or '.join(choices)}."
-    close = wording.near(name, choices)
+    meant = loader.meant(kind, name) if kind else None
+    close = [meant] if meant else wording.near(name, choices)
     return [Problem(key, message, f"Did you mean {close[0]}?" if close else "")]

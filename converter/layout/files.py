@@ -1,10 +1,24 @@
-"""Files that are whole: hashes and forced writes."""
+"""Files: whether they are there, hashes and forced writes."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 from pathlib import Path
+
+from converter.model.errors import Code, StageError
+
+
+def require(code: Code, what: str, path: str | Path) -> None:
+    """Refuse a path that the configuration names and that leads to no file.
+
+    Raises:
+        StageError: of that code.
+    """
+    if not Path(path).is_file():
+        why = "is no file" if Path(path).exists() else "does not exist"
+        hint = "A relative path counts from the folder where the command was started."
+        raise StageError(code, f"{what} {path} {why}", hint)
 
 
 def sha256(path: Path) -> str:

@@ -15,6 +15,7 @@ import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from converter.layout import files
 from converter.model.errors import Code, StageError
 
 VARIABLE = "CONVERTER_TRUST"
@@ -66,6 +67,35 @@ def target_denied(what: str, addition: str, trust: Sequence[str], advice: str = 
     line = line_to_export(addition, trust)
     hint = f"{advice}, or, if you trust its code: {line}" if advice else f"If you trust it: {line}"
     return StageError(Code.TARGET_DENIED, what, hint)
+
+
+def untrusted_target(target: str, trust: Sequence[str]) -> StageError:
+    """The refusal of a dotted name whose module nobody listed."""
+    top = target.partition(".")[0]
+    return target_denied(f"_target_ '{target}' is not trusted", top, trust, registry_advice(target))
+
+
+def registry_advice(target: str) -> str:
+    """How the registry has the models of a library; empty for others."""
+    top = target.partition(".")[0]
+    return f"Write 'source: {top}/NAME'" if top in ("torchvision", "timm") else ""
+
+
+def trusted_file(key: str, file: str, trust: Sequence[str]) -> Path:
+    """The real path of a file whose loading runs code.
+
+    Raises:
+        StageError: LOAD when there is none, TARGET_DENIED when no trusted folder holds it.
+    """
+    files.require(Code.LOAD, f"{key}:", file)
+    # A link in a trusted folder may lead out of it.
+    path = Path(file).resolve()
+    if not holds_file(path, trust):
+        what = f"{key}: {file} is not inside a trusted folder"
+        if str(path) != file:
+            what += f" (it leads to {path})"
+        raise target_denied(what, str(path.parent), trust)
+    return path
 
 
 def _is_folder(entry: str) -> bool:

@@ -19,6 +19,7 @@ from converter.model.spec import (
     Training,
     VariantSpec,
     VerifySpec,
+    short_model,
 )
 
 Positive = Annotated[float, Field(gt=0)]
@@ -211,7 +212,10 @@ class BatchSpec(Frozen):
     include: list[Text] = Field(default_factory=list)
     exclude: list[Text] = Field(default_factory=list)
     select: list[Text] = Field(["*"], min_length=1)
-    models: dict[str, ModelSpec] = Field(default_factory=dict)
+    models: dict[
+        str,
+        Annotated[ModelSpec, BeforeValidator(short_model, json_schema_input_type=Text | ModelSpec)],
+    ] = Field(default_factory=dict)
     baseline: str | None = None
     compare: CompareSpec = CompareSpec()
     store: StoreSpec = StoreSpec()

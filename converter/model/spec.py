@@ -101,11 +101,14 @@ class Checkpoint(Frozen):
         strip_prefix: cut off the names of the tensors. Example: ``module.``.
         sha256: the file is refused if its SHA-256 is another one. Example:
             ``"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"``.
+        ignore: globs of keys, as the file has them, that the model has no use for, such as those of
+            a loss. Example: ``[loss.*]``.
     """
 
     checkpoint: Text
     key: str | None = None
     strip_prefix: str | None = None
+    ignore: list[Text] = Field(default_factory=list)
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
 
 
@@ -329,6 +332,11 @@ class VariantSpec(Frozen):
     def options(self) -> dict[str, Any]:
         """What the plugin's ``Options`` are to be made of."""
         return dict(self.model_extra or {})
+
+
+def short_model(value: object) -> object:
+    """The short form of an entry of ``models:``: a registry name alone is its ``source``."""
+    return {"source": value} if isinstance(value, str) else value
 
 
 class ModelSpec(Frozen):

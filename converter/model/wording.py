@@ -7,14 +7,26 @@ Both come from the types in ``converter.model.spec``, so a message cannot drift 
 from __future__ import annotations
 
 import difflib
+import re
 import types
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from converter.model.spec import Frozen, Source
+from converter.model.spec import Frozen, ModelSpec, Source
 
+NOT_YET = {
+    "bfloat16": "bfloat16 is not supported yet, neither NumPy nor ONNX Runtime on the CPU computes "
+    "in it: use float32 for the inputs and the model."
+}
+"""Values that are refused although they exist elsewhere, and what to use."""
+
+# What other tools call a choice; `fp32` is told apart from them by its form.
+_ELSEWHERE = {
+    "gpu": "cuda", "nvidia": "cuda", "half": "float16", "float": "float32", "double": "float64",
+    "long": "int64", "int": "int64", "short": "int16", "byte": "uint8", "boolean": "bool",
+}  # fmt: skip
 _SIMPLE = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
 
 
@@ -34,6 +46,9 @@ def near(name: str, known: Iterable[str], most: int = 3) -> list[str]:
     """The known names that somebody who wrote ``name`` may have meant, best first."""
     written = name.casefold()
     lowered = {word.casefold(): word for word in known}
+    meant = _ELSEWHERE.get(written, re.sub(r"^fp(?=\d)", "float", written))
+    if meant != written and meant in lowered:
+        return [lowered[meant]]
     # 0.6 is difflib's own default.
     close = difflib.get_close_matches(written, lowered, n=most, cutoff=0.6)
     # Too much begins with one or two letters.
@@ -64,6 +79,8 @@ def expected(annotation: Any) -> str:
         return f"a list, each item {expected(arguments[0])}"
     if annotation is Source:
         return "a registry name or " + _mapping(Source)
+    if annotation is ModelSpec:
+        return "a registry name or " + _mapping(ModelSpec)
     if _is_model(annotation):
         return _mapping(annotation)
     return _SIMPLE.get(annotation, "a mapping" if origin is dict else "a value")
@@ -88,6 +105,11 @@ def below(annotation: Any, key: object) -> Any:
                 if key in (name, field.alias):
                     return of_field(field)
     return None
+
+
+def takes_text(annotation: Any) -> bool:
+    """Whether any text may stand where the type is."""
+    return str in _parts(annotation)
 
 
 def of_field(field: FieldInfo) -> Any:

@@ -217,7 +217,7 @@ def _request(job: Job) -> Parts:
         said = [said, entry.module, entry.builder, dict(entry.kwargs)]
     weights = job.weights
     if isinstance(weights, Checkpoint):
-        parts["request.weights"] = [weights.key, weights.strip_prefix]
+        parts["request.weights"] = [weights.key, weights.strip_prefix, *weights.ignore]
     else:
         parts["request.weights"] = weights
     # A list: the order of the inputs is that of forward's arguments.

@@ -122,7 +122,31 @@ def _unknown_source(name: str, model: ModelSpec) -> Problem | None:
         hint = " or ".join(f"source: {known}" for known in registry.nearest(name)[:2])
         return Problem(f"models.{name}.source", "is missing.", f"Perhaps {hint}." if hint else "")
     source = model.source.registry
-    if source is None or registry.find(source) or registry.family(source):
+    if source is None or registry.find(source):
         return None
+    key = f"models.{name}.source"
+    if kind := _as_file(source):
+        return Problem(key, f"'{source}' is a file, not a name of the registry.", f"Write {kind}.")
+    prefix = registry.family(source)
+    if prefix is None:
+        hint = wording.did_you_mean(source, registry.nearest(source))
+        return Problem(key, f"the registry has no '{source}'.", hint)
+    # The library is not installed here, or the failure of an older one is known.
+    if not registry.names(f"{prefix}*") or model.expect is not None:
+        return None
+    library = prefix.rstrip("/")
     hint = wording.did_you_mean(source, registry.nearest(source))
-    return Problem(f"models.{name}.source", f"the registry has no '{source}'.", hint)
+    return Problem(key, f"the installed {library} has no '{source.removeprefix(prefix)}'.", hint)
+
+
+def _as_file(source: str) -> str:
+    """How the source is written that a path stands for; empty: it is no path."""
+    suffix = source.rpartition(".")[2]
+    weights = f"; of a file of weights: weights: {{checkpoint: {source}}} beside the source"
+    return {
+        "py": f"source: {{file: {source}, name: CLASS}}",
+        "onnx": f"source: {{onnx: {source}}}",
+        "pt2": f"source: {{exported_program: {source}}}",
+        "pt": f"source: {{torchscript: {source}}}{weights}",
+        "pth": f"source: {{torchscript: {source}}}{weights}",
+    }.get(suffix, "")

@@ -233,6 +233,14 @@ def names(kind: str) -> list[str]:
     return list(found(kind))
 
 
+def meant(kind: str, name: str) -> str | None:
+    """The plugin that others call by this name (its ``ALSO_CALLED``), or ``None``."""
+    for plugin in found(kind).values():
+        if plugin.built_in and name.casefold() in getattr(plugin.load(), "ALSO_CALLED", ()):
+            return plugin.name
+    return None
+
+
 def load(kind: str, name: str) -> Any:
     """The module of a plugin.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -78,3 +80,37 @@ class EncoderPool(nn.Module):
     def forward(self, x: Tensor, pad: Tensor) -> Tensor:
         pooled: Tensor = self.head(self.encoder(x, src_key_padding_mask=pad).mean(1))
         return pooled
+
+
+class SingularValues(nn.Module):
+    """No exporter has it, nor has ONNX."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        values: Tensor = torch.linalg.svd(x).S
+        return values
+
+
+def _entropy(g: Any, x: Any) -> Any:
+    return g.op("Neg", g.op("Mul", x, g.op("Log", x)))
+
+
+torch.onnx.register_custom_op_symbolic("aten::special_entr", _entropy, 17)
+
+
+class Entropy(nn.Module):
+    """The TorchScript exporter does not have it, and the lines above register it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.special.entr(x)
+
+
+class Table(nn.Module):
+    """Whole numbers, and floats that fit what the table holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(10, 4)
+
+    def forward(self, ids: Tensor, scale: Tensor) -> Tensor:
+        y: Tensor = self.table(ids) * scale
+        return y

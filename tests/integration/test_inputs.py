@@ -76,10 +76,21 @@ def test_a_file(tmp_path: Path) -> None:
     )
 
 
+def test_an_archive_of_several_arrays(tmp_path: Path) -> None:
+    path = tmp_path / "x.npz"
+    np.savez(path, image=np.zeros((4, 5), np.float32), mask=np.zeros(3))
+    with pytest.raises(StageError, match=r"holds several arrays by name \(image, mask\)") as caught:
+        draw(fill="file", path=str(path))
+    assert caught.value.code is Code.FORWARD
+    assert caught.value.hint == (
+        "save the one: numpy.save('image.npy', numpy.load('x.npz')['image'])"
+    )
+
+
 @pytest.mark.parametrize(
     ("content", "message", "hint"),
     [
-        (None, "cannot be read", "expected a .npy file"),
+        (None, "does not exist", "the folder where the command was started"),
         (b"", "cannot be read", "expected a .npy file"),
         (b"1,2,3", "cannot be read", "expected a .npy file"),
         (np.zeros((2, 2)), r"holds float64\[2, 2\], expected float32\[4, 5\]", "make shape and"),

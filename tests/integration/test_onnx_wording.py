@@ -53,6 +53,58 @@ def test_a_row_of_a_file_speaks_of_the_file(convert: Convert, tmp_path: Path, gr
         assert not FOREIGN.search(text), text
 
 
+TEXTS = """g (float[1,2] x) => (string[n] label, float[1,2] p)
+  <string[2] labels = {"cat", "dog"}>
+  { i = ArgMax <axis = 1, keepdims = 0> (x) label = Gather(labels, i) p = Relu(x) }"""
+
+
+def test_an_output_that_is_text_is_told_to_be_cut_off(convert: Convert, tmp_path: Path) -> None:
+    error = convert(source(TEXTS, tmp_path), inputs={}, **OPTIONS).result.error
+    assert error.code is Code.OUTPUT_STRUCTURE
+    assert error.message == (
+        "output label of the file is tensor(string): only numbers and booleans are compared"
+    )
+    assert error.hint == "compute only the numbers: cut it off with onnx.utils.extract_model"
+
+
+def test_the_maps_of_a_classifier_are_told_to_be_left_out(convert: Convert, tmp_path: Path) -> None:
+    h, path = onnx.helper, tmp_path / "zipmap.onnx"
+    maps = h.make_map_type_proto(7, h.make_tensor_type_proto(1, None))
+    output = h.make_value_info("z", h.make_sequence_type_proto(maps))
+    node = h.make_node("ZipMap", ["x"], ["z"], domain="ai.onnx.ml", classlabels_int64s=[0, 1])
+    graph = h.make_graph([node], "g", [h.make_tensor_value_info("x", 1, [1, 2])], [output])
+    opsets = [h.make_opsetid("", 17), h.make_opsetid("ai.onnx.ml", 3)]
+    onnx.save(h.make_model(graph, opset_imports=opsets, ir_version=8), path)
+    error = convert({"onnx": str(path)}, inputs={}, **OPTIONS).result.error
+    assert error.code is Code.OUTPUT_STRUCTURE
+    assert "output z of the file is seq(map(int64,tensor(float)))" in error.message
+    assert "skl2onnx: options={'zipmap': False}" in error.hint
+
+
+def test_an_input_that_is_text_cannot_be_sampled(convert: Convert, tmp_path: Path) -> None:
+    graph = "g (string[2] x) => (string[2] y) { y = Identity(x) }"
+    error = convert(source(graph, tmp_path), inputs={}, **OPTIONS).result.error
+    assert error.code is Code.OUTPUT_STRUCTURE
+    assert error.message.startswith("input x of the file is string; inputs of float16, float32")
+    assert error.hint == "cut the part off that reads it, with onnx.utils.extract_model"
+
+
+@pytest.mark.parametrize(
+    ("stated", "told"),
+    [
+        ({"shape": [2, 4]}, "inputs.x.shape is [2, 4]: give the one that the file takes"),
+        ({"shape": [2, 3], "dtype": "float64"}, "x.dtype is float64, the model takes float32"),
+    ],
+)
+def test_an_input_that_the_file_refuses_is_named(
+    convert: Convert, tmp_path: Path, stated: dict[str, Any], told: str
+) -> None:
+    graph = "g (float[2,3] x) => (float[2,3] y) {y = Sigmoid(x)}"
+    error = convert(source(graph, tmp_path), inputs={"x": stated}, **OPTIONS).result.error
+    assert (error.stage, error.code) == ("reference", Code.FORWARD)
+    assert told in error.hint
+
+
 def test_another_file_is_compared_with_the_original_one(tiny_job: Convert, tmp_path: Path) -> None:
     graph = "g (float[2,3] x) => (float[2,3] y) {y = Sigmoid(x)}"
     job = tiny_job(source(graph, tmp_path), inputs={}, **OPTIONS)

@@ -352,19 +352,32 @@ def test_advice_names_only_exporters_that_can_help(convert: Convert, tmp_path: P
     assert hint(**dynamo, opset=24).endswith(
         "report; try exporter: torchscript with an opset from 7 to 23"
     )
-    assert hint(opset=17).endswith("a symbolic function for it; try exporter: dynamo")
+    assert hint(opset=17).endswith("register_custom_op_symbolic; try exporter: dynamo")
     assert hint(opset=11).endswith("try exporter: dynamo with an opset from 16 to 25")
     # It was tried as well, or does not take the source.
-    assert hint(exporters=["dynamo", "torchscript"]) == "the log has torch.export's report"
+    assert hint(exporters=["dynamo", "torchscript"]).endswith("the log has torch.export's report")
     torch.export.save(
         torch.export.export(tiny.NoOnnxForm(), (torch.ones(2, 3),)), tmp_path / "net.pt2"
     )
     source = {"exported_program": str(tmp_path / "net.pt2")}
     error = convert(source, trust=[str(tmp_path)], **dynamo).result.error
-    assert (error.code, error.hint) == (
-        Code.EXPORT_UNSUPPORTED,
-        "the log has torch.export's report",
-    )
+    assert error.code is Code.EXPORT_UNSUPPORTED
+    assert error.hint.endswith("the log has torch.export's report")
+
+
+def test_an_operator_that_no_exporter_has_is_answered_with_the_ways_there_are(
+    convert: Convert,
+) -> None:
+    def error(name: str) -> Any:
+        inputs = {"x": {"shape": [3, 3], "low": 0.1, "high": 1.0}}
+        source = {"_target_": f"remedied.{name}"}
+        return convert(source, trust=["remedied"], inputs=inputs).result.error
+
+    found = error("SingularValues")
+    assert found.code is Code.EXPORT_UNSUPPORTED
+    assert "rewrite it with other operators, or leave it to what comes before or" in found.hint
+    assert "where the model's code is: torch.onnx.register_custom_op_symbolic" in found.hint
+    assert error("Entropy") is None  # which registers its own
 
 
 # Several exporters

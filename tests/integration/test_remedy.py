@@ -196,6 +196,38 @@ def test_a_number_of_steps_or_a_position_is_no_value_of_an_input(
     assert error.hint == "the traceback is in the log"
 
 
+IMAGE = {"x": {"shape": [1, 1, 8, 8]}}
+IDS_2 = {"shape": [2, 3], "dtype": "int64", "low": 0, "high": 10}
+
+
+@pytest.mark.parametrize(
+    ("source", "inputs", "told"),
+    [
+        ("tiny.Net", {"x": {"shape": [2, 5]}}, "x.shape is [2, 5], the model takes 3 in its last"),
+        ("tiny.Conv", IMAGE, "x.shape is [1, 1, 8, 8], the model takes 3 channels (axis 1)"),
+        ("tiny.Conv", {"x": {"shape": [3, 8]}}, "x.shape is [3, 8]: correct it, or the sizes"),
+        (
+            "tiny.Net",
+            {"x": {"shape": [2, 3], "dtype": "float64"}},
+            "x.dtype is float64, the model takes float32 there: state the dtype that it takes",
+        ),
+        (
+            "remedied.Table",
+            {"ids": {"shape": [2, 3]}, "scale": {"shape": [1]}},
+            "the model takes int64 there: state the dtype that it takes",
+        ),
+        ("remedied.Table", {"ids": IDS_2, "scale": {"shape": [5]}}, "scale.shape is [5]: correct"),
+    ],
+)
+def test_an_input_that_torch_refuses_is_named(
+    convert: Convert, source: str, inputs: dict[str, Any], told: str
+) -> None:
+    error = convert({"_target_": source}, inputs=inputs, trust=["tiny", "remedied"]).result.error
+    assert (error.stage, error.code) == ("reference", Code.FORWARD)
+    assert "models.model.inputs." in error.hint
+    assert told in error.hint
+
+
 # The fast path of attention
 
 

@@ -302,6 +302,41 @@ def test_row_28_missing_and_extra(module: Net, state: dict[str, Tensor], path: P
     assert "Is it a checkpoint of this model?" in error.hint
 
 
+def test_row_28_keys_of_a_training_loop(module: Net, state: dict[str, Tensor], path: Path) -> None:
+    """As Lightning saves it: the model below ``model.``, a loss and a metric beside it."""
+    extra = {"loss.weight": torch.ones(2), "loss.pos.weight": torch.ones(1), "total": torch.ones(1)}
+    torch.save({"state_dict": {**prefixed(state, "model."), **extra}}, path)
+    settings: dict[str, Any] = {"key": "state_dict"}
+    assert refused(module, path, **settings).hint == (
+        "Set weights.strip_prefix: 'model.', and weights.ignore: ['loss.*', 'total'] "
+        f"({KEYS} of {KEYS} keys would fit)."
+    )
+    settings["strip_prefix"] = "model."
+    error = refused(module, path, **settings)
+    assert "3 extra (loss.weight, loss.pos.weight, total)" in error.message
+    assert error.hint == "The model does not use them: set weights.ignore: ['loss.*', 'total']."
+    settings["ignore"] = ["loss.*", "total"]
+    weights.load_checkpoint(module, Checkpoint(checkpoint=str(path), **settings))
+    assert torch.equal(module.head.bias, state["head.bias"])
+
+
+def test_row_28_what_is_ignored_is_there_and_not_needed(
+    module: Net, state: dict[str, Tensor], path: Path
+) -> None:
+    torch.save(state, path)
+    error = refused(module, path, ignore=["loss.*"])
+    assert "weights.ignore 'loss.*' matches no key; there are conv.weight" in error.message
+    assert error.hint == "Correct the pattern, or remove it."
+    assert "missing (head.weight, head.bias)" in refused(module, path, ignore=["head.*"]).message
+
+
+def test_row_28_extra_keys_beside_used_ones_are_named_one_by_one(
+    module: Net, state: dict[str, Tensor], path: Path
+) -> None:
+    torch.save({**state, "head.mask": torch.ones(2), "head.aux.a": torch.ones(1)}, path)
+    assert refused(module, path).hint.endswith("weights.ignore: ['head.mask', 'head.aux.*'].")
+
+
 def test_row_28_another_shape(module: Net, state: dict[str, Tensor], path: Path) -> None:
     torch.save({**state, "head.weight": torch.ones(10, 4)}, path)
     error = refused(module, path)

@@ -115,14 +115,13 @@ def test_version(run: Run) -> None:
     assert out.startswith("converter 0")
 
 
-@pytest.mark.parametrize("verb", ["doktor", "lst", "zoo"])
+@pytest.mark.parametrize("verb", ["xyz", "qqqq"])
 def test_an_unknown_verb_names_those_there_are(
     verb: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert command_line.main([verb]) == 2
     err = capsys.readouterr().err
-    assert f"usage: unknown command '{verb}'; the commands are: " in err
-    assert "list" in err
+    assert f"usage: unknown command '{verb}'. The commands are: compare, convert, doctor, " in err
 
 
 def test_every_verb_has_a_summary() -> None:

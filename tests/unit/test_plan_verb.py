@@ -72,6 +72,37 @@ def test_without_the_store_all_is_to_run(cli: Cli, composed: Composer) -> None:
     assert "run      mine  store.use is false" in out
 
 
+def test_what_will_fail_is_told_before_it_runs(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CONVERTER_TRUST", raising=False)
+    code, out, _ = cli(
+        "plan",
+        "+experiment=one",
+        "+models.code={source: {_target_: os.system}, inputs: {x: {shape: [1]}}}",
+        "+models.lost={source: srcnn, weights: {checkpoint: no.pth}}",
+    )
+    assert code == ExitCode.MODELS_FAILED
+    assert out.splitlines() == [
+        "run      mine  not in the store",
+        "fails    code  TARGET_DENIED: _target_ 'os.system' is not trusted; "
+        "If you trust it: export CONVERTER_TRUST=os",
+        f"fails    lost  WEIGHTS_MISSING: weights.checkpoint: {Path.cwd()}/no.pth does not exist; "
+        "A relative path counts from the folder where the command was started.",
+        "",
+        "3 models: 1 to run, 0 stored, 0 skipped, 2 would fail",
+    ]
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_a_failure_that_is_expected_is_no_failure_of_the_plan(cli: Cli) -> None:
+    expect = "expect: {status: failed, code: WEIGHTS_MISSING, reason: a test}"
+    lost = f"+models.lost={{source: srcnn, weights: {{checkpoint: no.pth}}, {expect}}}"
+    code, out, _ = cli("plan", "+experiment=one", lost, "--json")
+    assert code == ExitCode.OK
+    (point,) = json.loads(out)
+    assert [model["action"] for model in point["models"]] == ["run", "fails"]
+    assert point["models"][1]["reason"].endswith("no.pth does not exist; as expected")
+
+
 def test_as_json_a_sweep_is_a_list_of_points(cli: Cli) -> None:
     code, out, _ = cli("plan", "-m", "+experiment=one", "opset=13,12", "--json")
     assert code == 0

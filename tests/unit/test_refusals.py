@@ -36,6 +36,10 @@ def refused(run: Run, *words: str) -> str:
         ("", "model/broken.yaml: is empty; a mapping is expected"),
         ("# @package models.broken\n", "a mapping is expected"),
         ("- 1\n", "model/broken.yaml:1: found a list at the root; a mapping is expected"),
+        (
+            "!!set {a, b}\n",
+            "model/broken.yaml:1: found a set (!!set) at the root; a mapping is exp",
+        ),
         ("17\n", "model/broken.yaml:1: found a single value at the root; a mapping is expected"),
         ("a: \0\n", "model/broken.yaml: contains a NUL byte"),
         ("source: x\nopset: 012\n", "model/broken.yaml:2: 012 would be read as an octal"),
@@ -62,6 +66,60 @@ def test_aliases_that_explode(run: Run, folder: Path) -> None:
     assert "aliases expand to more than the limit of" in refused(run, "+model=broken")
 
 
+@pytest.mark.parametrize(
+    ("text", "words", "sentences"),
+    [
+        (
+            "source: srcnn\n",
+            ["+model=broken"],
+            ["model/broken.yaml: has no `# @package` line", "line: # @package models.broken"],
+        ),
+        (
+            "defaults: [/model: [mine]]\nseed: 3\n",
+            ["+experiment=broken"],
+            ["experiment/broken.yaml: has no `# @package` line", "line: # @package _global_"],
+        ),
+        (
+            "models: [srcnn]\n# @package _global_\n",
+            ["+experiment=broken"],
+            ["experiment/broken.yaml: has no `# @package` line"],
+        ),
+    ],
+)
+def test_a_file_without_its_package_line(
+    run: Run, folder: Path, text: str, words: list[str], sentences: list[str]
+) -> None:
+    (folder / words[0].lstrip("+").replace("=", "/")).with_suffix(".yaml").write_text(text)
+    told = refused(run, *words)
+    assert told.startswith("configuration: 1 problem\n")
+    for sentence in sentences:
+        assert sentence in told
+
+
+def test_a_package_that_the_defaults_list_states_is_enough(run: Run, folder: Path) -> None:
+    (folder / "model/plain.yaml").write_text("source: srcnn\n")
+    text = "# @package _global_\ndefaults: [/model@models.here: plain]\nseed: x\n"
+    (folder / "experiment/place.yaml").write_text(text)
+    assert refused(run, "+experiment=place").splitlines()[1:] == [
+        "  seed: found 'x'; expected a whole number from 0 to 4294967295."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("models: [srcnn]", "models: {file}: found a list; expected a mapping of names to models."),
+        ("select: {a: 1}", "select: {file}: found a mapping; expected a list that is not empty"),
+        ("verify: [1]", "verify: {file}: found a list; expected a mapping of rtol, atol, "),
+        ("store: [1]", "store: {file}: found a list; expected a mapping of path, use."),
+    ],
+)
+def test_a_list_for_a_mapping_in_a_file(run: Run, folder: Path, text: str, sentence: str) -> None:
+    file = folder / "experiment/kind.yaml"
+    file.write_text(f"# @package _global_\n{text}\n")
+    assert sentence.format(file=file) in refused(run, "+experiment=kind")
+
+
 # Values and names (rows 6-20, 23)
 
 
@@ -85,6 +143,14 @@ def test_aliases_that_explode(run: Run, folder: Path) -> None:
             ["+models.mine.dynamic_axes={input: {0: a}}", "+models.mine.dynamic_axes.input.0=b"],
             "models.mine.dynamic_axes.input.0: the key 0 is stated twice",
         ),
+        (["exporter.name=onnxscript"], "Did you mean dynamo?"),
+        (["++benchmark.providers=[gpu]"], "Did you mean cuda?"),
+        (["device=gpu"], "device: found 'gpu'; expected auto or cpu or cuda. Did you mean cuda?"),
+        (["select=min*"], "each item text that is not empty. Write 'select=[min*]'."),
+        (["include=srcnn"], "Write 'include=[srcnn]'."),
+        (["+models.x=torchvision/resnet19"], "the installed torchvision has no 'resnet19'."),
+        (["+models.x=[srcnn]"], "models.x: found a list; expected a registry name or a mapping"),
+        (["+models.x=3"], "models.x: found 3; expected a registry name or a mapping of source,"),
         (["simplifier.name=onnxslm"], "expected onnxsim or onnxslim"),
         (["+models.mine.outputs=[a, a]"], "'a' is listed more than once."),
         (["models.mine.source=srcn"], "the registry has no 'srcn'. Did you mean srcnn"),
@@ -133,6 +199,18 @@ def test_one_problem_a_line_under_their_number(run: Run) -> None:
         (["opset=range(13,15)"], "opset=range(13,15): has several values. For a sweep add -m"),
         (["opset=[1"], "opset=[1: is not a valid override"),
         (["exporter=dynamoo"], "exporter: there is no exporter 'dynamoo'. Did you mean dynamo?"),
+        (["exporter=onnxscript"], "there is no exporter 'onnxscript'. Did you mean dynamo?"),
+        (["benchmark=gpu"], "benchmark: there is no benchmark 'gpu'. Did you mean cuda?"),
+        (["models=[srcnn]"], "models: found a list; expected a mapping of names to models."),
+        (["models=[srcnn]"], "Write '+models.NAME=SOURCE', in a file models: {NAME: SOURCE}."),
+        (["verify=[1]"], "verify: expected the name of a preset: standard or strict."),
+        (["verify=3"], "For one of its keys write ++verify.KEY=VALUE"),
+        (["++verify=[1]"], "For one of its keys write ++verify.KEY=VALUE"),
+        (
+            ["+models.x=srcnn", "models.x.opset=18"],
+            "models.x.opset: models.x is stated by its source alone. Write it as a mapping, "
+            "models.x: {source: NAME}",
+        ),
         (["+model=mime"], "model: there is no model 'mime'. Did you mean mine?"),
     ],
 )
@@ -185,6 +263,14 @@ def test_a_sweep_tells_all_refused_overrides(run: Run) -> None:
 )
 def test_a_command_that_does_not_fit(run: Run, words: list[str], sentence: str) -> None:
     assert sentence in refused(run, *words)
+
+
+@pytest.mark.parametrize("verb", ["plan", "resume"])
+def test_a_command_that_is_not_the_first_word(run: Run, verb: str) -> None:
+    text = refused(run, verb, "+experiment=one")
+    assert (
+        f"usage: the command '{verb}' comes first. Write python -m converter {verb} --con" in text
+    )
 
 
 def test_defaults_in_the_wrong_order(run: Run, folder: Path) -> None:

@@ -362,6 +362,16 @@ def test_a_folder_of_runs_names_those_that_are_not_complete(interrupted: Stage) 
     assert "runs holds several runs. Those that are not complete: night." in err
 
 
+def test_a_folder_that_is_no_run_is_answered_with_those_there_are(stage: Stage) -> None:
+    for name in ("zoo/2026-01-01", "zoo/2026-01-02"):
+        Path("outputs", name, ".hydra").mkdir(parents=True)
+    Path("empty").mkdir()
+    code, _, err = stage.command("resume", "empty")
+    assert code == ExitCode.CONFIG
+    assert "There are outputs/zoo/2026-01-02, outputs/zoo/2026-01-01." in err
+    assert "Delete" not in err
+
+
 @pytest.mark.parametrize("name", ["none", "empty", "unstarted"])
 def test_without_a_run_there_is_nothing_to_resume(stage: Stage, name: str) -> None:
     Path("empty").mkdir()
@@ -369,7 +379,12 @@ def test_without_a_run_there_is_nothing_to_resume(stage: Stage, name: str) -> No
     Path("unstarted/.hydra/config.yaml").write_text("opset: 17\n")
     code, _, err = stage.command("resume", name)
     assert code == ExitCode.CONFIG
-    assert "no run" in err
+    told = {
+        "none": "there is no run directory",
+        "empty": "is not a run directory: it has no folder .hydra. Name the folder of a run",
+        "unstarted": "holds no run that has begun. Delete the folder and start again.",
+    }
+    assert told[name] in err
 
 
 def test_a_saved_configuration_that_cannot_be_read_is_named(interrupted: Stage) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import registry
 from converter.config.validation import parse
 from converter.model.errors import ConfigError
 from converter.model.spec import CaseInput, InputSpec
@@ -317,8 +318,46 @@ def test_an_unknown_registry_name_is_answered_with_the_nearest() -> None:
     )
 
 
-def test_a_builder_that_the_installed_library_lacks_is_for_the_worker() -> None:
+def test_a_builder_that_the_installed_library_lacks_ends_the_command() -> None:
+    (message,) = problems({"models": {"m": {"source": "torchvision/resnet19"}}})
+    assert message.startswith(
+        "models.m.source: the installed torchvision has no 'resnet19'. "
+        "Did you mean torchvision/resnet18 or torchvision/"
+    )
+
+
+def test_a_builder_whose_absence_is_expected_is_for_the_worker() -> None:
+    expect = {"status": "failed", "code": "LOAD", "reason": "torchvision 0.99 has it"}
+    assert parse({"models": {"m": {"source": "torchvision/resnet1800", "expect": expect}}})
+
+
+def test_a_library_that_is_not_installed_is_for_the_worker(monkeypatch: Any) -> None:
+    monkeypatch.setattr(registry, "names", lambda pattern="*": [])
     assert parse({"models": {"m": {"source": "torchvision/resnet1800"}}})
+
+
+@pytest.mark.parametrize(
+    ("source", "hint"),
+    [
+        ("net.py", "Write source: {file: net.py, name: CLASS}."),
+        ("a/net.onnx", "Write source: {onnx: a/net.onnx}."),
+        ("net.pt2", "Write source: {exported_program: net.pt2}."),
+        ("net.pt", "of a file of weights: weights: {checkpoint: net.pt} beside the source."),
+    ],
+)
+def test_a_path_is_no_registry_name(source: str, hint: str) -> None:
+    (message,) = problems({"models": {"m": {"source": source}}})
+    assert message.startswith(f"models.m.source: '{source}' is a file, not a name of the registry.")
+    assert message.endswith(hint)
+
+
+@pytest.mark.parametrize("path", ["my.pth", "runs/last.ckpt", "model.safetensors"])
+def test_weights_that_are_a_path_are_a_checkpoint(path: str) -> None:
+    (message,) = of_model(weights=path)
+    assert message == (
+        f"models.m.weights: '{path}' is a file; expected random, a name of pretrained weights, or "
+        f"a mapping. Write weights: {{checkpoint: {path}}}"
+    )
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from converter.config import standard
 from converter.config.validation import parse
 from converter.model.batch import BatchSpec
 from converter.model.errors import ConfigError
-from converter.model.spec import OpsetRange, VariantSpec
+from converter.model.spec import ModelSpec, OpsetRange, Source, VariantSpec
 from converter.plan import variants
 
 BASE: dict[str, Any] = {"source": "conv_bn_relu"}
@@ -204,3 +205,45 @@ def test_models_is_a_mapping(models: object) -> None:
 def test_a_number_that_no_decimal_can_say_is_refused() -> None:
     with pytest.raises(ConfigError, match="seed: found a whole number of 16000 bits; at most 64"):
         parse({"seed": int("f" * 4000, 16), "models": {"a": {"source": "srcnn"}}})
+
+
+# The short form
+
+
+def test_a_registry_name_alone_is_the_source() -> None:
+    spec = parse({"models": {"a": "torchvision/resnet18", "b": {"source": "srcnn"}}})
+    long = parse({"models": {"a": {"source": "torchvision/resnet18"}, "b": {"source": "srcnn"}}})
+    assert spec == long
+    # As `converter.schemas` describes it.
+    typed = standard.spec(models={"a": "torchvision/resnet18"})
+    assert typed.models["a"] == ModelSpec(source=Source(registry="torchvision/resnet18"))
+
+
+def test_a_name_that_the_registry_lacks_is_told_of_the_short_form_too() -> None:
+    (message,) = problems({"models": {"m": "srcn"}})
+    assert message.startswith("models.m.source: the registry has no 'srcn'. Did you mean srcnn")
+
+
+# Choices of other tools
+
+
+@pytest.mark.parametrize(
+    ("dtype", "meant"), [("fp16", "float16"), ("double", "float64"), ("long", "int64")]
+)
+def test_a_dtype_by_the_name_that_others_give_it(dtype: str, meant: str) -> None:
+    (message,) = of_model(inputs={"x": {"shape": [1], "dtype": dtype}})
+    assert message.endswith(f" Did you mean {meant}?")
+
+
+def test_bfloat16_is_told_not_to_be_there_yet() -> None:
+    (message,) = of_model(inputs={"x": {"shape": [1], "dtype": "bfloat16"}})
+    assert "Did you mean" not in message
+    assert "bfloat16 is not supported yet" in message
+    assert message.endswith("use float32 for the inputs and the model.")
+
+
+@pytest.mark.parametrize("value", [None, 3, True, [1]])
+def test_a_model_of_another_kind(value: Any) -> None:
+    (message,) = problems({"models": {"m": value}})
+    assert message.startswith("models.m: found ")
+    assert "; expected a registry name or a mapping of source, kwargs, weights" in message

@@ -1,7 +1,8 @@
 """``python -m converter plan OVERRIDES``: what a run would do, without doing it.
 
-Every model with what would become of it: taken from the store, run and why, or skipped. Nothing
-is written, no worker is started.
+Every model with what would become of it: taken from the store, run and why, skipped, or failing
+for what shows without running it: a file that is missing, code that is not trusted, a name that
+does not exist. Nothing is written, no worker is started.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from converter.model.errors import ConfigError, ConverterError, ExitCode, Proble
 
 if TYPE_CHECKING:
     from converter.config.point import Point
+    from converter.model.errors import StageError
     from converter.model.job import Job
     from converter.runner.reuse import CacheSession
 
@@ -32,21 +34,32 @@ usage: python -m converter plan [OVERRIDE ...] [-m] [--config-dir DIR] [--json]
 
 {SUMMARY}
 Overrides and options are those of a run: python -m converter --help.
+Exit code 1: a model would fail for what shows already (trust, files, names), unexpectedly.
 """
 
 
 @dataclass(frozen=True)
 class _Intent:
-    """Attributes: action: ``run``, ``stored`` or ``skipped``; reason: why not the one before."""
+    """What becomes of a model.
+
+    Attributes:
+        action: ``run``, ``fails`` (it would, and that shows already), ``stored`` or ``skipped``.
+        reason: why not the one before; of ``fails`` what is wrong and what to do.
+        unexpected: it fails, and the configuration does not expect that.
+    """
 
     name: str
     action: str
     reason: str | None
     job_key: str | None
+    unexpected: bool = False
 
 
 def main(argv: Sequence[str]) -> int:
     """Print the plan of a run, or of each point of a sweep.
+
+    Returns:
+        1 where a model would fail that the configuration does not expect to.
 
     Raises:
         ConfigError: the configuration is wrong.
@@ -70,13 +83,14 @@ def main(argv: Sequence[str]) -> int:
     def task(point: Point) -> ExitCode:
         intents = _intents(point)
         name = ",".join(point.overrides)
-        points.append({"overrides": point.overrides, "models": [asdict(i) for i in intents]})
+        points.append({"overrides": point.overrides, "models": [_as_json(i) for i in intents]})
         if not as_json:
             notice.clear()
             if point.sweep:
                 screen(f"{name}:")
             screen(_table(intents), _total(intents) + "\n" * point.sweep)
-        return ExitCode.OK
+        fails = any(intent.unexpected for intent in intents)
+        return ExitCode.MODELS_FAILED if fails else ExitCode.OK
 
     def refuse(error: ConverterError, point: str) -> ExitCode:
         # A run tells of a wrong point and goes on with the next. Here nothing is lost by an end.
@@ -90,11 +104,17 @@ def main(argv: Sequence[str]) -> int:
     return code
 
 
+def _as_json(intent: _Intent) -> dict[str, object]:
+    found = asdict(intent)
+    del found["unexpected"]  # what the exit code tells
+    return found
+
+
 def _intents(point: Point) -> list[_Intent]:
     from converter.cache.entries import Store
     from converter.config import validation
     from converter.layout import environment, trust
-    from converter.plan import jobs, packages, variants
+    from converter.plan import foresight, jobs, packages, variants
     from converter.runner.reuse import CacheSession, keys_for
 
     spec = validation.parse(point.config, sweep=point.sweep)
@@ -111,6 +131,9 @@ def _intents(point: Point) -> list[_Intent]:
     for job in planned.jobs:
         looked = cache.look_up(job)
         told[job.name] = [_intent(job, cache)]
+        if looked.stored is None and (wrong := foresight.failures(job)):
+            told[job.name] = [_failing(job, wrong)]
+            continue
         for stub in variants.jobs_of(job):
             # The key of a variant is made of the hashes of its parent's files: it has none before
             # them.
@@ -121,6 +144,16 @@ def _intents(point: Point) -> list[_Intent]:
                 derived = variants.from_parent(stub, looked.stored.result.files)
                 told[job.name].append(_intent(derived, cache))
     return [intent for name in planned.order for intent in told[name]]
+
+
+def _failing(job: Job, wrong: Sequence[StageError]) -> _Intent:
+    # The first one is what a run would show.
+    expected = job.expect is not None and job.expect.code == wrong[0].code
+    told = []
+    for error in wrong:
+        hint = "as expected" if expected and error is wrong[0] else error.hint
+        told.append(f"{error.code}: {error.message}" + (f"; {hint}" if hint else ""))
+    return _Intent(job.label, "fails", "; also ".join(told), None, unexpected=not expected)
 
 
 def _intent(job: Job, cache: CacheSession) -> _Intent:
@@ -145,4 +178,5 @@ def _total(intents: Sequence[_Intent]) -> str:
     of = f"{models} model{'s' * (models != 1)}"
     if len(intents) > models:
         of = f"{of}, {len(intents)} artifacts"
-    return f"{of}: {number['run']} to run, {number['stored']} stored, {number['skipped']} skipped"
+    total = f"{of}: {number['run']} to run, {number['stored']} stored, {number['skipped']} skipped"
+    return f"{total}, {number['fails']} would fail" if number["fails"] else total

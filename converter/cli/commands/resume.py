@@ -21,6 +21,7 @@ from converter.runner import resuming, start
 from converter.sweep import journal
 from converter.sweep.record import SWEEP
 
+_LISTED = 3  # runs of a hint
 SUMMARY = "finish an interrupted run: RUN_DIR"
 
 
@@ -88,6 +89,24 @@ def _check(directory: Path) -> None:
         unfinished = [run.name for run in runs if not run.is_symlink() and not _is_complete(run)]
         hint = f"Those that are not complete: {', '.join(unfinished) or 'none'}."
         raise ConfigError(Problem("resume", f"{directory} {kind}.", hint))
+    message = f"{directory} is not a run directory: it has no folder {saved.FOLDER}."
+    raise ConfigError(Problem("resume", message, _near(directory)))
+
+
+def _near(directory: Path) -> str:
+    """Run directories below a folder, else below ``outputs``; the latest ones."""
+    for folder in (directory, Path("outputs")):
+        found = {path.parent.resolve() for path in folder.glob(f"*/*/{saved.FOLDER}")}
+        if found:
+            latest = sorted(found, key=lambda run: run.name)[-_LISTED:]
+            return f"There are {', '.join(str(_shown(run)) for run in reversed(latest))}."
+    return "Name the folder of a run, such as outputs/zoo/2026-…"
+
+
+def _shown(path: Path) -> Path:
+    """Relative to where the command was started, if it is below that."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def _is_complete(directory: Path) -> bool:

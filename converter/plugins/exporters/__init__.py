@@ -33,7 +33,8 @@ class Exporter(Protocol):
         TRAINING_HINT: what to do where it loses a layer that is active in training mode.
 
     A module may have ``Options``: typed keys of ``exporter.options.NAME``, all of which it finds in
-    ``job.exporter_options[NAME]``.
+    ``job.exporter_options[NAME]``; and ``ALSO_CALLED``, names that others give it, for "did you
+    mean".
     """
 
     SOURCES: Literal["pytorch", "onnx"]

@@ -16,6 +16,11 @@ from converter.worker.sources.loading import Loaded
 # How torch.export says that the code needs one size of an axis that was declared dynamic.
 _FIXED = ("inferred a static shape", "specialized it to be a constant")
 
+_NO_FORM = (
+    "rewrite it with other operators, or leave it to what comes before or after the model (its "
+    "result as an input, its operand as an output)"
+)
+
 
 def export(loaded: Loaded, job: Job, arguments: tuple[Any, ...], destination: Path) -> None:
     """Write ``destination`` and, beside it, its external data.
@@ -58,11 +63,11 @@ def _refusal(error: BaseException) -> StageError:
         if any(words in line for words in _FIXED):
             hint = "the model's code fixes this axis; rewrite it, or remove the axis"
             return StageError(Code.DIM_SPECIALISED, line, hint)
-    return StageError(
-        Code.EXPORT_UNSUPPORTED,
-        f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__,
-        "the log has torch.export's report",
-    )
+    message = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    hint = "the log has torch.export's report"
+    if "No ONNX function found" in message:
+        hint = f"{_NO_FORM}; {hint}"
+    return StageError(Code.EXPORT_UNSUPPORTED, message, hint)
 
 
 def _dynamic_shapes(loaded: Loaded, job: Job) -> tuple[Any, ...] | None:

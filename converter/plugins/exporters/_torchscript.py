@@ -101,4 +101,8 @@ def _advice(message: str, job: Job) -> str:
     if "opset version" in message and "Support for this operator was added in version" in message:
         version = message.split("was added in version")[1].split(",")[0].strip()
         return f"opset {version} has it; this run requests {job.opset}"
-    return "rewrite the operator with others, or register a symbolic function for it"
+    return (
+        "rewrite it with other operators, or leave it to what comes before or after the model (its "
+        "result as an input, its operand as an output); an ONNX form of your own is registered "
+        "where the model's code is: torch.onnx.register_custom_op_symbolic"
+    )

@@ -18,6 +18,7 @@ CAPTURE = "graph"
 OPSETS = (((2, 0), 16, 25),)
 NATIVE_OPSET: int | None = 18
 TRAINING_HINT = ""
+ALSO_CALLED = ("onnxscript", "torch.export", "export", "torchdynamo", "torch_dynamo")
 
 
 def unsuited(loaded: Loaded, job: Job) -> str | None:

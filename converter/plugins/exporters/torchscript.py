@@ -14,6 +14,7 @@ SOURCES = "pytorch"
 CAPTURE = "trace"
 # torch states them.
 OPSETS = (((2, 0), 7, 23),)
+ALSO_CALLED = ("jit", "trace", "script", "legacy", "torch.jit")
 NATIVE_OPSET: int | None = None
 TRAINING_HINT = "a dropout whose result nobody uses is in no graph: take it out of forward"
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from converter.model.errors import Code, StageError
 from converter.model.spec import InputSpec
+from converter.plan import foresight
 
 Array = NDArray[np.generic]
 
@@ -159,6 +160,7 @@ def _from_file(
     name: str, spec: InputSpec, shape: tuple[int, ...], dtype: np.dtype, *, resize: bool
 ) -> Array:
     path = Path(spec.path or "")
+    foresight.check_array(f"inputs.{name}.path", path)
     try:
         # Unpickling would run code out of a file of data.
         array = np.load(path, allow_pickle=False)

@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import get_args
 
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
@@ -20,7 +21,7 @@ from onnx.external_data_helper import uses_external_data
 
 from converter.model.errors import Code, StageError
 from converter.model.job import TensorInfo
-from converter.model.spec import InputSpec
+from converter.model.spec import Dtype, InputSpec
 
 # Shapes, axes and scales stay constants, since structure depends on their values.
 _SMALL = 1024
@@ -346,14 +347,26 @@ def name_outputs(model: ModelProto, names: Sequence[str]) -> None:
             value.name = name
 
 
+def _dtype_told(dtype: str) -> str:
+    return "string" if dtype == "object" else dtype  # as NumPy has it
+
+
 def input_specs(model: ModelProto) -> dict[str, InputSpec]:
     """Sample inputs for a file that nobody described: batch 2 where axis 0 is symbolic.
 
     Raises:
-        StageError: LOAD, for a symbolic dimension elsewhere: its size cannot be guessed.
+        StageError: LOAD, for a symbolic dimension elsewhere: its size cannot be guessed;
+            OUTPUT_STRUCTURE, for an input that is no tensor of numbers.
     """
     specs = {}
     for value in fed_inputs(model):
+        if value.dtype not in get_args(Dtype):
+            raise StageError(
+                Code.OUTPUT_STRUCTURE,
+                f"input {value.name} of the file is {_dtype_told(value.dtype)}; inputs of "
+                f"{', '.join(get_args(Dtype))} can be sampled",
+                "cut the part off that reads it, with onnx.utils.extract_model",
+            )
         shape: list[int] = []
         for axis, size in enumerate(value.shape):
             if not isinstance(size, int) and axis > 0:

@@ -19,7 +19,7 @@ from converter.model.errors import Code, StageError
 from converter.model.job import ErrorRecord, Job, StageName, StageRecord
 from converter.model.manifest import fingerprint
 from converter.worker.inputs.inputs import integer_range
-from converter.worker.recording import coverage
+from converter.worker.recording import coverage, refusals
 
 _DEFAULT_CODES: dict[StageName, Code] = {
     "load": Code.LOAD,
@@ -42,6 +42,7 @@ _BAD_VALUE = re.compile(
     r"(?:index|Target|tried to access index|takes value) (-?\d+) "
     r"(?:is out of bounds|on a tensor of|which is not in the valid range)"
 )
+_LOG = "the traceback is in the log"
 _NO_SPACE = os.strerror(errno.ENOSPC)
 # What torch, ONNX Runtime and NumPy say when an allocation fails.
 _NO_MEMORY = ("can't allocate memory", "bad_alloc", "Unable to allocate", "CUDA out of memory")
@@ -186,8 +187,10 @@ class Recorder:
                 error = error.__cause__
         lines = str(error).strip().splitlines()
         message = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-        hint = "the traceback is in the log"
+        hint = _LOG
         if stage == "reference":
+            hint = refusals.of_inputs(text, self._job)
+            hint = f"{hint}; {_LOG}" if hint else _LOG
             message += _place(error)
             if found := _BAD_VALUE.search(text):
                 hint = _ranges(self._job, found[1]) or hint

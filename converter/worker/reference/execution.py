@@ -19,8 +19,10 @@ from torch.onnx._internal.torchscript_exporter._globals import GLOBALS
 from converter.model.errors import Code, StageError
 from converter.model.job import Job
 from converter.worker.inputs.inputs import Array
+from converter.worker.recording import refusals
 from converter.worker.reference import budget, naming
 from converter.worker.reference.budget import Work
+from converter.worker.runtime import runtime_errors
 from converter.worker.runtime.session import Session
 from converter.worker.runtime.starting import RuntimeErrors, first_line
 from converter.worker.sources.loading import Loaded
@@ -88,12 +90,7 @@ class Runner:
             within: where forward runs, and nothing else does: watching Python code costs.
         """
         if self._session is not None:
-            try:
-                return self._session.run(inputs)
-            except RuntimeErrors as error:
-                raise StageError(
-                    Code.FORWARD, f"the original file does not run: {first_line(error)}"
-                ) from error
+            return self._of_file(self._session, inputs)
         arguments = tensors(inputs, self.device)
         model = self.used = self.used if used and self.used is not None else replica(self.model)
         # Parameters are watched by their version counters: copies would take as much memory again.
@@ -105,6 +102,28 @@ class Runner:
         for name, argument, array in zip(inputs, arguments, inputs.values(), strict=True):
             if not np.array_equal(argument.cpu().numpy(), array, equal_nan=array.dtype.kind == "f"):
                 self._warn(f"INPUT_MUTATED: forward changes its argument {name} in place")
+        return outputs
+
+    def _of_file(self, session: Session, inputs: Mapping[str, Array]) -> list[Array]:
+        """Outputs of an ONNX source.
+
+        Raises:
+            StageError: FORWARD, where it does not run; OUTPUT_STRUCTURE, for an output that is no
+                tensor of numbers.
+        """
+        try:
+            outputs = session.run(inputs)
+        except RuntimeErrors as error:
+            why = first_line(error)
+            raise StageError(
+                Code.FORWARD,
+                f"the original file does not run: {why}",
+                refusals.of_inputs(why, self._job) or runtime_errors.hint(why),
+            ) from error
+        for name, array in zip(session.outputs, outputs, strict=True):
+            kind = session.types[name]
+            if array.dtype.kind not in "biufc" or kind.startswith(("seq(", "map(")):
+                raise _not_numbers(name, kind)
         return outputs
 
     def _arrays(self, result: Any) -> list[Array]:
@@ -146,6 +165,18 @@ class Runner:
         # GB.
         with torch.no_grad(), _in_export(self._job.verify.reference == "export"), counting:
             return (model or self.model)(*arguments, **self._job.constants)
+
+
+def _not_numbers(name: str, kind: str) -> StageError:
+    """The refusal of an output that has strings (labels), or maps (of a ZipMap)."""
+    hint = "compute only the numbers: cut it off with onnx.utils.extract_model"
+    if "map(" in kind:
+        hint += ", or convert the classifier without it (skl2onnx: options={'zipmap': False})"
+    return StageError(
+        Code.OUTPUT_STRUCTURE,
+        f"output {name} of the file is {kind}: only numbers and booleans are compared",
+        hint,
+    )
 
 
 def _seed(seed: int, device: torch.device) -> None:

@@ -7,7 +7,6 @@ module, but is not its code.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import importlib
 import importlib.machinery
@@ -15,6 +14,7 @@ import importlib.util
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from pkgutil import iter_modules
 from types import ModuleType
 
 import torch
@@ -22,6 +22,7 @@ import torch
 import registry
 from converter.layout import trust as policy
 from converter.model.errors import Code, StageError
+from converter.plan import foresight
 from converter.worker.sources import freshcode
 
 MODELS = (torch.nn.Module, torch.jit.ScriptFunction, torch.export.ExportedProgram)
@@ -33,20 +34,12 @@ def from_target(target: str, trust: Sequence[str]) -> object:
     Raises:
         StageError: TARGET_DENIED, or LOAD when there is no such module or name.
     """
-    parts = target.split(".")
-    if len(parts) < 2 or not all(part.isidentifier() for part in parts):
-        raise StageError(
-            Code.LOAD, f"_target_ '{target}' is no dotted name", "Write package.module.name."
-        )
+    parts = foresight.dotted(target)
     # Before any look at the module: importing a package runs its `__init__`.
     _permit_import(target, trust)
     # Of the first part alone: to find a dotted name Python imports the packages around it.
     if importlib.util.find_spec(parts[0]) is None:
-        raise StageError(
-            Code.LOAD,
-            f"_target_ '{target}': there is no module '{parts[0]}'",
-            f"Install it, put its folder on PYTHONPATH, or list the folder in {policy.VARIABLE}.",
-        )
+        raise foresight.no_module(target)
     module, rest = _import_prefix(parts)
     found: object = module
     for name in rest:
@@ -64,7 +57,7 @@ def from_file(file: str, name: str, trust: Sequence[str]) -> object:
     Raises:
         StageError: TARGET_DENIED, or LOAD when there is no such file or name.
     """
-    path = trusted_file("source.file", file, trust)
+    path = policy.trusted_file("source.file", file, trust)
     _make_importable(path.parent)  # its imports of neighbouring files, as for a script
     module_name = f"_model_file_{path.stem}"
     loader = freshcode.Loader(module_name, str(path))
@@ -80,30 +73,6 @@ def from_file(file: str, name: str, trust: Sequence[str]) -> object:
 def from_registry(entry: registry.Entry) -> object:
     """The builder of a registry entry."""
     return _attribute(importlib.import_module(entry.module), entry.builder, entry.name)
-
-
-def trusted_file(key: str, file: str, trust: Sequence[str]) -> Path:
-    """The real path of a file whose loading runs code.
-
-    Raises:
-        StageError: LOAD when there is none, TARGET_DENIED when no trusted folder holds it.
-    """
-    # A link in a trusted folder may lead out of it.
-    path = Path(file).resolve()
-    # A FIFO would be waited for without end.
-    if not path.is_file():
-        raise StageError(
-            Code.LOAD,
-            f"{key}: {file} does not exist" if not path.exists() else f"{key}: {file} is no file",
-            "A relative path counts from the folder where the command was started.",
-        )
-    # By the real path, which is what is executed.
-    if not policy.holds_file(path, trust):
-        what = f"{key}: {file} is not inside a trusted folder"
-        if str(path) != file:
-            what += f" (it leads to {path})"
-        raise policy.target_denied(what, str(path.parent), trust)
-    return path
 
 
 def _permit_import(target: str, trust: Sequence[str]) -> None:
@@ -123,8 +92,7 @@ def _permit_import(target: str, trust: Sequence[str]) -> None:
             f"_target_ '{target}': '{top}' is also in {folder}, but Python finds {elsewhere} first",
             top, trust, advice=f"Rename {folder / top}",
         )  # fmt: skip
-    advice = _use_the_registry(target)
-    raise policy.target_denied(f"_target_ '{target}' is not trusted", top, trust, advice)
+    raise policy.untrusted_target(target, trust)
 
 
 def _make_importable(folder: Path) -> None:
@@ -159,13 +127,11 @@ def _attribute(holder: object, name: str, what: str) -> object:
         return getattr(holder, name)
     except AttributeError:
         public = [known for known in dir(holder) if not known.startswith("_")]
-        near = difflib.get_close_matches(name, public, n=3) or public[:5]
+        # Modules that nobody has imported yet are no attributes of their package.
+        places = [*getattr(holder, "__path__", ())]
+        public += [found.name for found in iter_modules(places) if found.name not in public]
         where = getattr(holder, "__name__", "it").removeprefix("_model_file_")
-        raise StageError(
-            Code.LOAD,
-            f"{what}: {where} has no '{name}'",
-            f"Near names: {', '.join(near)}." if near else "It defines nothing.",
-        ) from None
+        raise foresight.no_name(what, where, name, public) from None
 
 
 def _permit_call(what: str, target: str, found: object, trust: Sequence[str]) -> object:
@@ -234,9 +200,4 @@ def _denied(target: str, found: object, trust: Sequence[str]) -> StageError:
     else:
         what = f"_target_ '{target}' is code of '{module}', which is not trusted"
         addition = module.partition(".")[0]
-    return policy.target_denied(what, addition, trust, _use_the_registry(target))
-
-
-def _use_the_registry(target: str) -> str:
-    top = target.partition(".")[0]
-    return f"Write 'source: {top}/NAME'" if top in ("torchvision", "timm") else ""
+    return policy.target_denied(what, addition, trust, policy.registry_advice(target))

@@ -22,6 +22,7 @@ from converter.layout import trust as policy
 from converter.model.errors import Code, StageError
 from converter.model.job import Job
 from converter.model.spec import Checkpoint
+from converter.plan import foresight
 from converter.worker.recording.reading import Reading
 from converter.worker.sources import (
     checkpoint,
@@ -185,7 +186,7 @@ def _builder(job: Job) -> tuple[Any, Mapping[str, Any]]:
         return importing.from_file(source.file, source.name, job.trust), {}
     name = str(source.registry)
     if (entry := registry.find(name)) is None:
-        raise StageError(Code.LOAD, f"the registry has no model '{name}'", _nearest(name))
+        raise foresight.no_entry(name)
     return importing.from_registry(entry), entry.kwargs
 
 
@@ -227,7 +228,7 @@ def _read(job: Job) -> tuple[Any, str]:
         found = onnx_source.load(Path(source.onnx))
         return found, checkpoint.hash_of(found.path)
     # Loading either format may run code. An ONNX file runs none, and needs no trust.
-    path = importing.trusted_file(f"source.{source.kind}", str(source.path), job.trust)
+    path = policy.trusted_file(f"source.{source.kind}", str(source.path), job.trust)
     sha256 = checkpoint.hash_of(path)
     try:
         if source.torchscript is not None:
@@ -276,14 +277,6 @@ def _kind(model: object, job: Job) -> Kind:
         f"{job.source} returned a {kind.__module__}.{kind.__qualname__}, not a model",
         "It must return a torch.nn.Module, a script module or function, or an ExportedProgram.",
     )
-
-
-def _nearest(name: str) -> str:
-    near = ", ".join(registry.nearest(name)) or "none"
-    prefix = registry.family(name)
-    if prefix is None:
-        return f"Near names: {near}."
-    return f"The installed {prefix.rstrip('/')} does not have it; near names: {near}."
 
 
 def _one_line(error: BaseException) -> str:

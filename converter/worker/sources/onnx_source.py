@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx.checker import ValidationError
 from onnx.external_data_helper import load_external_data_for_tensor
 
+from converter.layout import files
 from converter.model.errors import Code, StageError
 from converter.worker.onnxfile import structure
 
@@ -34,13 +35,7 @@ def load(path: Path) -> OnnxFile:
         StageError: LOAD when there is no ONNX model, EXTERNAL_DATA when a tensor's data lies
             outside the file's folder, behind a link, or is missing.
     """
-    # A FIFO would be waited for without end.
-    if not path.is_file():
-        raise StageError(
-            Code.LOAD,
-            f"source.onnx: {path} does not exist",
-            "A relative path counts from the folder where the command was started.",
-        )
+    files.require(Code.LOAD, "source.onnx:", path)
     try:
         # With the format stated, or onnx reads a file called `.json` or `.pbtxt` as text.
         proto = onnx.load(path, format="protobuf", load_external_data=False)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import cast
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
+from converter.layout import files
 from converter.model.errors import Code, StageError
 from converter.model.spec import Checkpoint
 from converter.worker.sources.checkpoint import AGAIN, hash_of, not_a_checkpoint, read
@@ -26,13 +28,7 @@ def load_checkpoint(module: torch.nn.Module, checkpoint: Checkpoint) -> str:
         StageError: one of the WEIGHTS codes.
     """
     path = Path(checkpoint.checkpoint)
-    # A FIFO or a device would be read without end.
-    if not path.is_file():
-        raise StageError(
-            Code.WEIGHTS_MISSING,
-            f"weights.checkpoint: {path} {'is no file' if path.exists() else 'does not exist'}",
-            "A relative path counts from the folder where the command was started.",
-        )
+    files.require(Code.WEIGHTS_MISSING, "weights.checkpoint:", path)
     sha256 = hash_of(path)
     # Before anything of the file is unpickled.
     if checkpoint.sha256 not in (None, sha256):
@@ -42,7 +38,7 @@ def load_checkpoint(module: torch.nn.Module, checkpoint: Checkpoint) -> str:
             f"{checkpoint.sha256}, the file has {sha256}",
             f"{AGAIN} If it was replaced on purpose, state the new sha256.",
         )
-    state = _state_dict(read(path), checkpoint, path)
+    state = _used(_state_dict(read(path), checkpoint, path), checkpoint.ignore, path)
     expected = set(module.state_dict())
     _apply(module, _stripped(state, checkpoint.strip_prefix, expected, path), state, path)
     return sha256
@@ -72,6 +68,22 @@ def _state_dict(content: object, checkpoint: Checkpoint, path: Path) -> Mapping[
     )
 
 
+def _used(state: Mapping[str, object], ignored: Sequence[str], path: Path) -> Mapping[str, object]:
+    """The state dict without the keys that the configuration ignores."""
+    for pattern in ignored:
+        if not any(fnmatchcase(key, pattern) for key in state):
+            raise StageError(
+                Code.WEIGHTS_KEYS,
+                f"{path}: weights.ignore '{pattern}' matches no key; there are {_first(state)}",
+                "Correct the pattern, or remove it.",
+            )
+    return {
+        key: value
+        for key, value in state.items()
+        if not any(fnmatchcase(key, pattern) for pattern in ignored)
+    }
+
+
 def _holds_tensors(content: object) -> bool:
     return (
         isinstance(content, Mapping)
@@ -92,7 +104,7 @@ def _stripped(
             Code.WEIGHTS_KEYS,
             f"{path}: no key starts with weights.strip_prefix '{prefix}'; "
             f"there are {_first(state)}",
-            _prefix_hint(state, expected) or "Remove weights.strip_prefix, or correct it.",
+            _prefix_hint(state, expected, 0) or "Remove weights.strip_prefix, or correct it.",
         )
     # Two keys have become one, and one of the tensors would be lost.
     if len(stripped) < len(state):
@@ -133,8 +145,50 @@ def _apply(
         raise StageError(
             Code.WEIGHTS_KEYS,
             f"{path} does not fit the model; keys: {', '.join(problems)}",
-            _prefix_hint(found, set(own)) or "Is it a checkpoint of this model? Check its kwargs.",
+            _keys_hint(list(found), state, set(own), keys.missing_keys, keys.unexpected_keys),
         )
+
+
+def _keys_hint(
+    found: Sequence[str],
+    state: Mapping[str, object],
+    expected: set[str],
+    missing: Sequence[str],
+    extra: Sequence[str],
+) -> str:
+    """What to set, so that the keys fit.
+
+    Args:
+        found: the keys as the file has them; ``state`` has them without the stated prefix.
+        expected: the model's.
+    """
+    if hint := _prefix_hint(found, expected, len(expected & state.keys())):
+        return hint
+    if missing:
+        return "Is it a checkpoint of this model? Check its kwargs."
+    # In the order of the file, of which `state` has each key once.
+    names = dict(zip(state, found, strict=True))
+    return f"The model does not use them: set weights.ignore: {_patterns(extra, names)}."
+
+
+def _patterns(extra: Sequence[str], names: Mapping[str, str]) -> str:
+    """Globs for some keys of a file and no other: the modules that they are of, where that fits.
+
+    Args:
+        names: each key without its prefix, to the one in the file.
+    """
+    unused = {names[key] for key in extra}
+    found: dict[str, None] = {}
+    for key in (names[key] for key in extra):
+        parts = key.split(".")
+        globs = (".".join(parts[:cut]) + ".*" for cut in range(1, len(parts)))
+        own = (
+            glob
+            for glob in globs
+            if all(name in unused for name in names.values() if fnmatchcase(name, glob))
+        )
+        found[next(own, key)] = None
+    return f"[{', '.join(repr(glob) for glob in found)}]"
 
 
 def _same_shape(own: object, value: Tensor) -> bool:
@@ -144,8 +198,12 @@ def _same_shape(own: object, value: Tensor) -> bool:
     return own.shape == value.shape or (own.ndim == 0 and value.numel() == 1)
 
 
-def _prefix_hint(found: Iterable[str], expected: set[str]) -> str:
-    """The ``strip_prefix`` that makes most keys fit, if it beats the keys as they are."""
+def _prefix_hint(found: Iterable[str], expected: set[str], fitting: int) -> str:
+    """The ``strip_prefix`` that makes most keys fit, and what is to be ignored then.
+
+    Args:
+        fitting: how many keys fit as it is; empty where no prefix beats that.
+    """
     keys = list(found)
     fits: Counter[str] = Counter()
     for key in keys:
@@ -157,9 +215,13 @@ def _prefix_hint(found: Iterable[str], expected: set[str]) -> str:
             if ".".join(parts[cut:]) in expected
         )
     prefix, count = max(fits.items(), key=lambda item: item[1], default=("", 0))
-    if count <= sum(key in expected for key in keys):
+    if count <= max(fitting, sum(key in expected for key in keys)):
         return ""
-    return f"Set weights.strip_prefix: '{prefix}' ({count} of {len(expected)} keys would fit)."
+    stripped = {key.removeprefix(prefix): key for key in keys}
+    extra = [key for key in stripped if key not in expected]
+    also = f", and weights.ignore: {_patterns(extra, stripped)}" if extra else ""
+    told = f"{count} of {len(expected)} keys would fit"
+    return f"Set weights.strip_prefix: '{prefix}'{also} ({told})."
 
 
 def check_finite(module: torch.nn.Module | torch.export.ExportedProgram) -> None:
