@@ -120,6 +120,7 @@ def test_the_worst_output_is_the_one_closest_to_its_tolerance() -> None:
     ("bounds", "share", "text"),
     [
         ({"atol": 4e-5}, 0.05, "2.0e-06 of 4.0e-05"),
+        ({"atol": 1e-6, "rtol": 1e-3}, 2.0, "2.0e-06 of 1.0e-06 + 1e-03·|y|"),
         ({"rtol": 1e-2}, 0.1, "1.0e-03 of 1.0e-02 relative"),
         ({}, math.inf, "2.0e-06 of none"),
         ({"max_abs": 0.0}, 0.0, "0.0e+00 of none"),

@@ -91,7 +91,9 @@ def _error_text(row: ArtifactRow) -> str:
         missing = "not measured" if row.verify.status == "not_measured" else NONE
         return summary.uncompared(row) or missing
     if output.atol:
-        return f"{output.max_abs:.1e} of {output.atol:.1e}"
+        # Without the second part an error of a large element would look too large, and be right.
+        relative = f" + {output.rtol:.0e}·|y|" if output.rtol else ""
+        return f"{output.max_abs:.1e} of {output.atol:.1e}{relative}"
     if output.rtol:
         return f"{output.max_rel or 0:.1e} of {output.rtol:.1e} relative"
     # Integers and booleans, which must be equal.

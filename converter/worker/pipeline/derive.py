@@ -170,7 +170,8 @@ def _in_child(job: Derived, folder: Path, target: Path) -> list[str]:
     Raises:
         StageError: DERIVE, with what the plugin raised or how its process ended.
     """
-    with tempfile.TemporaryDirectory(prefix="converter-derive-") as scratch:
+    # In the staging folder, which goes at the end of the run also where this process is killed.
+    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         told, log = Path(scratch) / "told.json", Path(scratch) / "log"
 
         def work() -> None:
