@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import os
+import random
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,6 +23,29 @@ def held(model: Any) -> Iterator[str]:
         yield token
     finally:
         del _models[token]
+
+
+@contextmanager
+def preserved() -> Iterator[None]:
+    """Give back what a job sets for its process: seeds, threads, TF32, warnings, variables."""
+    # Whoever has a module has both.
+    import numpy as np  # noqa: TID251
+    import torch  # noqa: TID251
+
+    threads, tf32 = torch.get_num_threads(), torch.backends.cudnn.allow_tf32
+    drawn, drawn_by_numpy = random.getstate(), np.random.get_state()
+    variables = dict(os.environ)
+    with torch.random.fork_rng(), warnings.catch_warnings():
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+            torch.backends.cudnn.allow_tf32 = tf32
+            random.setstate(drawn)
+            np.random.set_state(drawn_by_numpy)
+            for name in os.environ.keys() - variables.keys():
+                del os.environ[name]
+            os.environ.update(variables)
 
 
 def source() -> dict[str, str]:

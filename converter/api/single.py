@@ -140,7 +140,7 @@ def _here(
         request = replace(request, kwargs={"token": token}, **stated)
         # No other process has the module, and the store would take another one of its name for it.
         here = ["executor=inline", "store.use=false", *overrides]
-        with _trusting(live.__name__):
+        with live.preserved(), _trusting(live.__name__):
             return of_request(request, output, here, quiet=quiet)
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from types import FrameType, TracebackType
+from typing import Any
 
 from converter.model.errors import ExitCode
 
@@ -26,6 +28,7 @@ class Interrupts:
         self.received: signal.Signals | None = None
         self._end: float | None = None
         self._depth = 0
+        self._before: dict[signal.Signals, Any] = {}
 
     def limit(self, deadline_s: float | None) -> None:
         """A run begins: it is late after so many seconds; each point of a sweep has its own."""
@@ -38,7 +41,8 @@ class Interrupts:
         return self._end is not None and time.monotonic() >= self._end
 
     def __enter__(self) -> Interrupts:
-        if self._depth == 0:
+        # Python takes handlers from the main thread only; in another one nobody asked for them.
+        if self._depth == 0 and threading.current_thread() is threading.main_thread():
             self._before = {
                 number: signal.signal(number, self._note)
                 for number in (signal.SIGINT, signal.SIGTERM)
@@ -56,6 +60,7 @@ class Interrupts:
         if self._depth == 0:
             for number, handler in self._before.items():
                 signal.signal(number, handler)
+            self._before = {}
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None:  # the supervisors notice, and end all below them

@@ -113,6 +113,38 @@ print(len(converter.load_manifest(run.directory / "manifest.json").models), "mod
 """
 
 
+UNCHANGED = """
+import os, random, threading, warnings
+import numpy as np, torch, converter
+from nets import Net
+
+def state():
+    return (torch.get_num_threads(), torch.random.get_rng_state().tolist(), random.getstate(),
+            np.random.get_state()[1].tolist(), torch.backends.cudnn.allow_tf32, dict(os.environ),
+            list(warnings.filters), os.getcwd())
+
+torch.set_num_threads(2)
+net = Net().train()
+net.conv.bias.requires_grad_(False)
+before, weights = state(), {name: value.clone() for name, value in net.state_dict().items()}
+made = converter.convert(net, (1, 3, 8, 8))
+assert state() == before
+assert net.training and not net.conv.bias.requires_grad
+assert all(torch.equal(value, weights[name]) for name, value in net.state_dict().items())
+
+found = []
+thread = threading.Thread(target=lambda: found.append(converter.convert(net, [(1, 3, 8, 8)])))
+thread.start()
+thread.join()
+print(found[0].verify.status)
+"""
+
+
+def test_a_module_and_its_process_are_left_as_they_were(folder: Path) -> None:
+    (folder / "use.py").write_text(UNCHANGED)
+    assert python("use.py", cwd=folder).endswith("passed\n")
+
+
 def test_the_api(folder: Path) -> None:
     (folder / "use.py").write_text(API)
     said = python("use.py", cwd=folder)

@@ -12,6 +12,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -634,3 +635,20 @@ def test_a_lock_that_its_holder_removes_meanwhile_is_taken_again(
     with pytest.raises(lockfile.HeldError, match=f"process {os.getpid()} on "):
         lockfile.taken(path, str)
     os.close(descriptor)
+
+
+def test_a_run_in_a_thread_leaves_signals_alone() -> None:
+    """Python takes handlers from the main thread only."""
+    from converter.layout.interrupts import Interrupts
+
+    before = signal.getsignal(signal.SIGINT)
+    seen: list[object] = []
+
+    def run() -> None:
+        with Interrupts() as interrupts:
+            seen.append((interrupts.received, signal.getsignal(signal.SIGINT)))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert seen == [(None, before)]
