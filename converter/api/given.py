@@ -16,8 +16,32 @@ Inputs: TypeAlias = Any
 def parameters(model: Any) -> list[str]:
     """The names of forward's arguments that may be given by their place."""
     taken = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    signature = inspect.signature(model.forward)
+    try:
+        signature = inspect.signature(model.forward)
+    except ValueError:  # of what torch.jit.trace makes
+        return []
     return [name for name, one in signature.parameters.items() if one.kind in taken]
+
+
+def check(model: Any, dynamic: Any, variants: Any, overrides: Any) -> None:
+    """Refuse arguments of another kind, which would fail later in words of Python.
+
+    Raises:
+        ConfigError: the first that is wrong.
+    """
+    if isinstance(model, type):
+        hint = f"Make one: {model.__name__}(…)"
+        raise ConfigError(Problem("model", f"{model.__name__} is a class.", hint))
+    if not isinstance(model, str) and not hasattr(model, "state_dict"):
+        message = f"found {type(model).__name__}; expected a torch.nn.Module or a source in words."
+        raise ConfigError(Problem("model", message))
+    axes = isinstance(dynamic, Mapping) and all(isinstance(a, Mapping) for a in dynamic.values())
+    if dynamic is not None and not axes:
+        message = "expected a mapping of inputs to mappings of axes to names."
+        raise ConfigError(Problem("dynamic", message, "Write {'x': {0: 'batch'}}"))
+    for key, value in {"variants": variants, "overrides": overrides}.items():
+        if isinstance(value, str):
+            raise ConfigError(Problem(key, f"found text; write ['{value}']."))
 
 
 def stated(inputs: Inputs, names: Sequence[str] | None, folder: Path | None) -> dict[str, Any]:

@@ -33,6 +33,8 @@ def preserved() -> Iterator[None]:
     import torch  # noqa: TID251
 
     threads, tf32 = torch.get_num_threads(), torch.backends.cudnn.allow_tf32
+    products = torch.backends.cuda.matmul.allow_tf32
+    precision = torch.get_float32_matmul_precision()
     drawn, drawn_by_numpy = random.getstate(), np.random.get_state()
     variables = dict(os.environ)
     with torch.random.fork_rng(), warnings.catch_warnings():
@@ -41,6 +43,8 @@ def preserved() -> Iterator[None]:
         finally:
             torch.set_num_threads(threads)
             torch.backends.cudnn.allow_tf32 = tf32
+            torch.backends.cuda.matmul.allow_tf32 = products
+            torch.set_float32_matmul_precision(precision)
             random.setstate(drawn)
             np.random.set_state(drawn_by_numpy)
             for name in os.environ.keys() - variables.keys():

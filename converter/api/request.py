@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,11 @@ EXPERIMENT = "convert"
 """The name of the experiment, and so of the folder of its runs below ``outputs/``."""
 
 _KINDS = {".onnx": "onnx", ".pt": "torchscript", ".pth": "torchscript", ".pt2": "exported_program"}
-_INPUT = re.compile(r"(?P<name>[^=:]+)=(?P<shape>\d+(?:x\d+)*|)(?::(?P<dtype>\w+))?")
+_NUMBER = r"-?\d+(?:\.\d+)?"
+_INPUT = re.compile(
+    r"(?P<name>[^=:]+)=(?P<shape>\d+(?:x\d+)*|)(?::(?P<dtype>[a-z]\w*))?"
+    rf"(?::(?P<low>{_NUMBER})\.\.(?P<high>{_NUMBER}))?"
+)
 _DYNAMIC = re.compile(r"(?P<name>[^=:]+):(?P<axis>\d+)=(?P<symbol>[A-Za-z_]\w*)")
 # `name` in a model's key: as validation has it.
 _UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
@@ -84,6 +89,10 @@ def source_of(text: str) -> tuple[str | dict[str, str], Path | None]:
     path, _, name = text.rpartition(":")
     if path.endswith(".py"):
         file = _existing(path)
+        if os.pathsep in str(file.resolve().parent):
+            message = f"the folder of {path} has '{os.pathsep}' in its name."
+            hint = "CONVERTER_TRUST divides its entries there: rename the folder."
+            raise ConfigError(Problem("convert", message, hint))
         return {"file": path, "name": name}, file.resolve().parent
     if text.endswith(".py"):
         hint = f"Name the class or function that builds the model: {text}:NAME"
@@ -122,17 +131,28 @@ def name_of(source: str | dict[str, str]) -> str:
 
 
 def input_of(text: str) -> tuple[str, dict[str, Any]]:
-    """``x=1x3x64x64`` or ``ids=1x16:int64``; a scalar is ``n=:int64``.
+    """``x=1x3x64x64``, ``ids=1x16:int64:0..100`` (100 excluded); a scalar is ``n=:int64``.
 
     Raises:
         ConfigError: it is not of that form.
     """
     match = _INPUT.fullmatch(text)
     if match is None:
-        hint = "Write NAME=SIZExSIZE[:DTYPE], such as x=1x3x64x64 or ids=1x16:int64"
+        hint = (
+            "Write NAME=SIZExSIZE[:DTYPE][:LOW..HIGH], such as x=1x3x64x64 or ids=1x16:int64:0..9"
+        )
         raise ConfigError(Problem("--input", f"found '{text}'.", hint))
     shape = [int(size) for size in match["shape"].split("x") if size]
-    return match["name"], {"shape": shape, **({"dtype": match["dtype"]} if match["dtype"] else {})}
+    stated: dict[str, Any] = {"shape": shape}
+    if match["dtype"]:
+        stated["dtype"] = match["dtype"]
+    if match["low"]:
+        stated |= {"low": _number(match["low"]), "high": _number(match["high"])}
+    return match["name"], stated
+
+
+def _number(text: str) -> int | float:
+    return float(text) if "." in text else int(text)
 
 
 def dynamic_of(texts: Sequence[str]) -> dict[str, dict[int, str]]:
@@ -166,6 +186,8 @@ def output_of(path: Path) -> str:
         message = f"{path} is no name of an ONNX file here."
         hint = "It ends in .onnx; before that letters, digits, '.', '_' and '-', a letter first."
         raise ConfigError(Problem("--output", message, hint))
+    if path.is_dir():
+        raise ConfigError(Problem("--output", f"{path} is a folder."))
     if not path.absolute().parent.is_dir():
         raise ConfigError(Problem("--output", f"there is no folder {path.parent}."))
     return path.stem

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -47,14 +47,31 @@ def run(*overrides: str, config_dir: str | Path | None = None, quiet: bool = Fal
         ConfigError: the configuration is wrong, or is a sweep; nothing was started.
         RunError: the run itself cannot go on.
     """
-    command = shlex.join(["converter.run", *overrides])
+    if not all(isinstance(text, str) for text in overrides):
+        raise ConfigError(Problem("run", "an override is text, such as 'opset=18'."))
+    return started(overrides, config_dir, quiet, shlex.join(["converter.run", *overrides]))
+
+
+def started(
+    overrides: Sequence[str],
+    config_dir: str | Path | None,
+    quiet: bool,
+    command: str,
+    again: str = "",
+) -> Run:
+    """Like ``run``.
+
+    Args:
+        command: what the user typed, for the log.
+        again: how to go on where it was stopped; by default ``resume``.
+    """
     claimed: list[Path] = []
 
     def task(point: Point) -> ExitCode:
         if point.sweep:
             hint = "Use the command line, or one call of converter.run for each point."
             raise ConfigError(Problem("run", "this configuration is a sweep.", hint))
-        return start.of_point(point, command, claimed.append)
+        return start.of_point(point, command, claimed.append, again=again)
 
     with _silence() if quiet else contextlib.nullcontext():
         folder = None if config_dir is None else str(config_dir)

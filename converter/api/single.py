@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import fcntl
 import os
 import shutil
 import tempfile
@@ -21,7 +23,7 @@ from converter.api.request import (
     weights_of,
 )
 from converter.layout import files, trust
-from converter.model.errors import ConfigError, ConverterError, Problem, RunError
+from converter.model.errors import ConfigError, ConverterError, ExitCode, Problem, RunError
 from converter.model.job import VerifyRecord
 from converter.model.manifest import ArtifactRow, ModelRecord
 
@@ -47,6 +49,14 @@ class ConversionFailed(ConverterError, AssertionError):  # noqa: N818 - reads as
         super().__init__("\n    ".join(words))
         self.run = run
         self.row = row
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal ended the conversion. Attributes: code: 130 or 143."""
+
+    def __init__(self, code: ExitCode) -> None:
+        super().__init__("the conversion was interrupted")
+        self.code = code
 
 
 @dataclass(frozen=True)
@@ -106,6 +116,7 @@ def convert(
         ConversionFailed: a file was not made, or is wrong; ``output`` is as it was.
         RunError: a folder cannot be written.
     """
+    given.check(model, dynamic, variants, overrides)
     source, folder = source_of(model) if isinstance(model, str) else (live.source(), None)
     asked = Path(output) if output is not None else None
     named = name_of(source if isinstance(model, str) else {"name": type(model).__name__})
@@ -135,6 +146,13 @@ def _here(
     """Convert a module of this process in this process."""
     if request.weights is not None:
         raise ConfigError(Problem("weights", "a module has its own already.", "Load them into it."))
+    try:
+        copy.deepcopy(model)
+    # What PyTorch and pickle raise for tensors of a graph (weight_norm), locks and the like.
+    except (RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError) as error:
+        why = str(error).partition("\n")[0]
+        hint = "Give a source in words (FILE.py:CLASS), or take out what cannot be copied."
+        raise ConfigError(Problem("model", f"cannot be copied: {why}.", hint)) from error
     with live.held(model) as token, tempfile.TemporaryDirectory(prefix="converter-") as scratch:
         stated = given.stated(inputs, names=given.parameters(model), folder=Path(scratch))
         request = replace(request, kwargs={"token": token}, **stated)
@@ -145,7 +163,12 @@ def _here(
 
 
 def of_request(
-    request: Request, output: Path | None, overrides: Sequence[str], *, quiet: bool
+    request: Request,
+    output: Path | None,
+    overrides: Sequence[str],
+    *,
+    quiet: bool,
+    command: str = "converter.convert",
 ) -> Converted:
     """Run a request; raises as ``convert`` does."""
     text = request.yaml()
@@ -155,11 +178,18 @@ def of_request(
         path.write_text(text, encoding="utf-8")
         with _trusting(str(request.trust) if request.trust is not None else None):
             words = (f"+experiment={EXPERIMENT}", *overrides)
-            run = runs.run(*words, config_dir=folder, quiet=quiet)
+            again = "Nothing was written: start it again"
+            run = runs.started(words, folder, quiet, command, again)
+    if run.exit_code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED):
+        raise Interrupted(run.exit_code)
+    if len(run.manifest.models) != 1:
+        hint = "Convert each by itself, or list them in an experiment."
+        raise ConfigError(Problem("convert", "an override adds another model.", hint))
     (record,) = run.manifest.models
-    if run.exit_code != 0:
-        raise ConversionFailed(run, _deciding(record))
     rows = [row for row in record.rows if row.files]
+    # Skipped, or a failure that an override expects: no file either, and no failure of the run.
+    if run.exit_code is not ExitCode.OK or not any(row.id == "onnx" for row in rows):
+        raise ConversionFailed(run, _deciding(record))
     made = {row.id: run.directory / row.files[0].path for row in rows}
     if output is not None:
         made = _copied(rows, run.directory, output.parent)
@@ -180,21 +210,42 @@ def _copied(rows: Sequence[ArtifactRow], run: Path, folder: Path) -> dict[str, P
     """
     parts = [part for row in rows for part in row.files]
     try:
-        with tempfile.TemporaryDirectory(prefix=".converter-", dir=folder) as scratch:
+        with (
+            _alone(folder),
+            tempfile.TemporaryDirectory(prefix=".converter-", dir=folder) as scratch,
+        ):
             for part in parts:
                 copy = Path(scratch) / Path(part.path).name
                 shutil.copyfile(run / part.path, copy)
                 if files.sha256(copy) != part.sha256:
                     raise RunError(f"{run / part.path} changed while it was copied")
                 files.fsync(copy)
-            # External data first: a model must not be there before its weights.
-            for part in sorted(parts, key=lambda part: part.path.endswith(".onnx")):
-                name = Path(part.path).name
+            names = sorted((Path(part.path).name for part in parts), key=_is_model)
+            # A model of before must not be there with weights of now, nor one before its weights.
+            if len(names) > len(rows):
+                for name in filter(_is_model, names):
+                    (folder / name).unlink(missing_ok=True)
+            for name in names:
                 os.replace(Path(scratch) / name, folder / name)
         files.fsync(folder)
     except OSError as error:
         raise RunError(f"{folder} cannot be written: {error.strerror or error}") from error
     return {row.id: folder / Path(row.files[0].path).name for row in rows}
+
+
+def _is_model(name: str) -> bool:
+    return name.endswith(".onnx")
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep out others that copy into a folder, without a file there: the folder is the lock."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager

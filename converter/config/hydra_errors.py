@@ -252,6 +252,9 @@ def _grammar(error: OverrideParseException) -> Problem:
     if "Exception: " in detail:  # of the lexer; what follows only repeats the override
         detail = "a character is not allowed there"
     hint = "Put it in single quotes where it has spaces, brackets or braces."
+    key, _, value = error.override.partition("=")
+    if re.search("[=%#]", value):
+        hint = f"Put the value in quotes of its own inside of the shell's: '{key}=\"{value}\"'"
     return Problem(error.override, f"is not a valid override ({detail}).", hint)
 
 

@@ -10,7 +10,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from converter.config import compose, resolution, validation
+from converter.config import compose, resolution, strict_yaml, validation
 from converter.config.hydra_errors import composed
 from converter.config.point import CONFIG
 from converter.config.standard import configs
@@ -47,6 +47,8 @@ def _composed(hydra: Hydra, words: list[str]) -> list[Problem]:
         config, refused = composed(hydra, CONFIG, words, RunMode.MULTIRUN)
         if refused:
             return refused
+        if unpackaged := strict_yaml.without_package(map(str, config)):
+            return unpackaged
         sweep = config.hydra.mode == RunMode.MULTIRUN or bool(
             OmegaConf.select(config, "hydra.sweeper.params")
         )

@@ -26,6 +26,7 @@ class RunContext:
         point: the folder name of a sweep's point; empty for a run.
         baseline: what to compare with, read before anything ran.
         store: the folder of the store, absolute; ``None`` where none is used.
+        again: how to go on where the run was stopped; by default ``resume``.
         resumes: the directory holds the beginning of this run.
         interrupts: signals are noted there while it runs.
     """
@@ -40,5 +41,6 @@ class RunContext:
     point: str = ""
     baseline: Baseline | None = None
     store: Path | None = None
+    again: str = ""
     resumes: bool = False
     interrupts: Interrupts = field(default_factory=Interrupts)

@@ -47,6 +47,7 @@ def run(
     directory: Callable[[], Path],
     *,
     compared_with: str | None,
+    again: str = "",
     resumes: bool = False,
 ) -> ExitCode:
     """Run a configuration to its end.
@@ -54,6 +55,7 @@ def run(
     Args:
         directory: gives the run directory; called when nothing stands against the run.
         compared_with: ``latest``, a run directory or a manifest.
+        again: how to go on where the run was stopped; by default ``resume``.
         resumes: the directory holds the beginning of this run.
 
     Raises:
@@ -84,6 +86,7 @@ def run(
         point=origin.point,
         baseline=earlier,
         store=cwd / spec.store.path if spec.store.use else None,
+        again=again,
         resumes=resumes,
         interrupts=origin.interrupts,
     )
@@ -95,6 +98,7 @@ def of_point(
     command: str,
     claimed: Callable[[Path], None] = lambda _: None,
     *,
+    again: str = "",
     spec: BatchSpec | None = None,
 ) -> ExitCode:
     """Run one composed configuration to its end.
@@ -102,6 +106,7 @@ def of_point(
     Args:
         command: what the user typed.
         claimed: is told the run directory once it is made.
+        again: how to go on where it was stopped.
         spec: what the configuration was parsed to, where that was done.
 
     Raises:
@@ -125,4 +130,4 @@ def of_point(
         claimed(place)
         return place
 
-    return run(spec, origin, directory, compared_with=spec.baseline)
+    return run(spec, origin, directory, compared_with=spec.baseline, again=again)

@@ -50,6 +50,7 @@ class RunState:
 
     def __init__(self, plan: Plan, context: RunContext) -> None:
         self._directory = context.directory
+        self._again = context.again
         self._jobs = {job.label: job for job in plan.jobs}
         self.order = plan.order
         self._benchmarks = bool(context.spec.benchmark.providers)
@@ -386,7 +387,7 @@ class RunState:
         so_far = f"{done} of {len(self.order)} models finished; results in {self._directory}"
         if missing := len(self.unmeasured()):
             so_far += f"; the latency of {missing} is not measured"
-        again = f"Resume with: {claim.resume_command(self._directory)}"
+        again = self._again or f"Resume with: {claim.resume_command(self._directory)}"
         words = self.cache.words()
         if failure is not None:
             where = failure.filename or self._directory

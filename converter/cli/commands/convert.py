@@ -7,6 +7,7 @@ prints at the end is the configuration that does the same.
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ this run.
 
   convert torchvision/resnet18 -o resnet18.onnx
   convert nets.py:Net --input x=1x3x64x64 --dynamic x:0=batch -o net.onnx
-  convert nets.py:Bert --input ids=1x16:int64 --variant fp16 opset=18
+  convert nets.py:Bert --input ids=1x16:int64:0..30000 --variant fp16
 
 KEY=VALUE is any key of a configuration (`benchmark=cpu`, `verify=strict`).
 """
@@ -56,18 +57,24 @@ def main(argv: Sequence[str]) -> int:
     )
     if folder is not None:
         print(f"code of {folder} may run in this one run: its file was named\n")
+    command = shlex.join(["python", "-m", "converter", "convert", *argv])
     try:
-        made = single.of_request(asked, output, arguments.overrides, quiet=False)
+        made = single.of_request(asked, output, arguments.overrides, quiet=False, command=command)
+    except single.Interrupted as interrupted:
+        return interrupted.code
     except single.ConversionFailed as failed:
         # The run has told why.
         if output is not None:
             print(f"\n{output} was not written", file=sys.stderr)
-        return failed.run.exit_code
+        # A skipped model, or an expected failure: as expected, and there is no file.
+        return failed.run.exit_code or ExitCode.MODELS_FAILED
     print()
     for path in made.files.values():
         print(f"verified: {path}")
     print(f"\nthe same in a configuration, say zoo/experiment/{asked.name}.yaml, run with")
-    print(f"python -m converter --config-dir zoo +experiment={asked.name}\n")
+    words = ["--config-dir", "zoo", f"+experiment={asked.name}", *arguments.overrides]
+    trust = f"CONVERTER_TRUST={shlex.quote(str(folder))} " if folder is not None else ""
+    print(f"{trust}{shlex.join(['python', '-m', 'converter', *words])}\n")
     print(made.yaml, end="")
     return ExitCode.OK
 
@@ -83,7 +90,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*")
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="default: the run's own")
     parser.add_argument(
-        "--input", metavar="NAME=SHAPE[:DTYPE]", action="append", default=[], help="x=1x3x64x64"
+        "--input",
+        metavar="NAME=SHAPE[:DTYPE][:LOW..HIGH]",
+        action="append",
+        default=[],
+        help="x=1x3x64x64",
     )
     parser.add_argument(
         "--dynamic", metavar="INPUT:AXIS=SYMBOL", action="append", default=[], help="x:0=batch"

@@ -164,7 +164,9 @@ class Runner:
         # A graph of gradients would hold every intermediate result: a trace of mvit_v2_s took 20
         # GB.
         with torch.no_grad(), _in_export(self._job.verify.reference == "export"), counting:
-            return (model or self.model)(*arguments, **self._job.constants)
+            # Not by its truth: a module may have a length, and be empty.
+            run = self.model if model is None else model
+            return run(*arguments, **self._job.constants)
 
 
 def _not_numbers(name: str, kind: str) -> StageError:
