@@ -166,3 +166,99 @@ def test_every_shipped_file_is_valid_by_itself(file: Path) -> None:
 
     if file.name != "config.yaml":
         assert zoo_files.problems(file) == []
+
+
+class Module:
+    """What the API takes for a module."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def forward(self, x: object) -> object:
+        return x
+
+
+@pytest.mark.parametrize(
+    ("model", "more", "said"),
+    [
+        (None, {}, "model: found NoneType; expected a torch.nn.Module or a source in words."),
+        (Module, {}, r"model: Module is a class. Make one: Module\("),
+        (Module(), {"dynamic": "x:0=b"}, "dynamic: expected a mapping of inputs to mappings of"),
+        (Module(), {"dynamic": {"x": [0]}}, "Write {'x': {0: 'batch'}}"),
+        (Module(), {"variants": "fp16"}, r"variants: found text; write \['fp16'\]."),
+        (Module(), {"overrides": "seed=1"}, r"overrides: found text; write \['seed=1'\]."),
+        (Module(), {"weights": "DEFAULT"}, "weights: a module has its own already."),
+    ],
+)
+def test_arguments_of_another_kind(model: Any, more: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        converter.convert(model, (1, 3), **more)
+
+
+def test_a_module_that_cannot_be_copied() -> None:
+    class Stuck(Module):
+        def __deepcopy__(self, memo: object) -> object:
+            raise RuntimeError("Only Tensors created explicitly by the user\nsupport it")
+
+    with pytest.raises(ConfigError, match="model: cannot be copied: Only Tensors created expl"):
+        converter.convert(Stuck(), (1, 3))  # type: ignore[arg-type]
+
+
+def test_ranges_of_an_input() -> None:
+    assert request.input_of("ids=1x16:int64:0..100")[1] == {
+        "shape": [1, 16], "dtype": "int64", "low": 0, "high": 100,
+    }  # fmt: skip
+    assert request.input_of("x=4:-0.5..1.5")[1] == {"shape": [4], "low": -0.5, "high": 1.5}
+
+
+def test_a_folder_that_trust_cannot_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = Path("a:b")
+    folder.mkdir()
+    (folder / "nets.py").touch()
+    with pytest.raises(ConfigError, match="has ':' in its name"):
+        request.source_of("a:b/nets.py:Net")
+    Path("net.onnx").mkdir()
+    with pytest.raises(ConfigError, match=r"--output: net\.onnx is a folder"):
+        request.output_of(Path("net.onnx"))
+
+
+def test_a_model_without_its_package_line_is_told_the_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "zoo" / "model" / "net.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text("source: srcnn\n")
+    assert main(["validate", str(file)]) == 2
+    assert "# @package models.net" in capsys.readouterr().err
+
+
+def test_copies_replace_the_model_before_its_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A death in between must not leave a model of before with weights of now."""
+    from types import SimpleNamespace
+
+    from converter.api import single
+    from converter.layout import files
+
+    run, target = tmp_path / "run", tmp_path / "target"
+    run.mkdir()
+    target.mkdir()
+    parts = []
+    for name in ("net.onnx", "net.onnx.data"):
+        (run / name).write_text(f"new {name}")
+        (target / name).write_text("old")
+        parts.append(SimpleNamespace(path=name, sha256=files.sha256(run / name)))
+    row: Any = SimpleNamespace(id="onnx", files=parts)
+    replace, seen = single.os.replace, []
+
+    def spied(source: Path, to: Path) -> None:
+        seen.append((to.name, (target / "net.onnx").exists()))
+        replace(source, to)
+
+    monkeypatch.setattr(single.os, "replace", spied)
+    assert single._copied([row], run, target) == {"onnx": target / "net.onnx"}
+    assert seen == [("net.onnx.data", False), ("net.onnx", False)]
+    assert (target / "net.onnx").read_text() == "new net.onnx"
+    assert sorted(path.name for path in target.iterdir()) == ["net.onnx", "net.onnx.data"]
