@@ -13,8 +13,8 @@ from converter.model.errors import Problem
 
 _HELP = "See python -m converter --help."
 _RUN = "python -m converter +experiment=smoke"
-# A command that is on its way, or was never there: what does it.
 _CONVERT = "convert"
+# Words of other tools: what does it here.
 _ELSEWHERE = {
     "run": f"A run needs no command: {_RUN}",
     "start": f"A run needs no command: {_RUN}",
@@ -24,7 +24,6 @@ _ELSEWHERE = {
     "show": "Did you mean view (a report) or inspect (a file)?",
     "open": "Did you mean view?",
     "check": "Did you mean verify (a run) or doctor (this machine)?",
-    "validate": "Did you mean plan?",
     "dry-run": "Did you mean plan?",
     "continue": "Did you mean resume?",
     "cache": "Did you mean store?",
@@ -63,10 +62,9 @@ def unknown_command(name: str, known: Sequence[str]) -> Problem:
     if (configs() / "experiment" / f"{name}.yaml").is_file():
         hint = f"'{name}' is an experiment: python -m converter +experiment={name}"
         return Problem("usage", message, hint)
-    listed = sorted({*known, _CONVERT})
-    if close := wording.near(name, listed):
+    if close := wording.near(name, known):
         return Problem("usage", message, f"Did you mean {' or '.join(close)}?")
-    hint = f"The commands are: {', '.join(listed)}. An override is written key=value. {_HELP}"
+    hint = f"The commands are: {', '.join(known)}. An override is written key=value. {_HELP}"
     return Problem("usage", message, hint)
 
 
