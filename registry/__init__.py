@@ -75,6 +75,15 @@ def find(name: str) -> Entry | None:
     return _family(prefix).entry(name) if prefix else _own().get(name)
 
 
+def published(name: str) -> tuple[str, ...] | None:
+    """The names of a model's published weights; ``None``: they show only in its library."""
+    prefix = family(name)
+    # Of a family that can tell: timm's tags are made when it is imported.
+    tell = getattr(_family(prefix), "published", None) if prefix else None
+    found: tuple[str, ...] | None = tell(name) if tell is not None else None
+    return found
+
+
 def names(pattern: str = "*") -> list[str]:
     """The names that match a glob, sorted within each kind: own models, then the families'."""
     found = sorted(name for name in _own() if fnmatchcase(name, pattern))

@@ -97,6 +97,37 @@ def entry(name: str) -> Entry | None:
     )
 
 
+def published(name: str) -> tuple[str, ...] | None:
+    """The names of a builder's weights, as ``weights:`` takes them.
+
+    Returns:
+        ``IMAGENET1K_V1``, ``DEFAULT``; none where it has no weights; ``None`` where an enum of
+        another module has them.
+    """
+    builder = _builders().get(name.removeprefix(PREFIX))
+    spec = find_spec("torchvision")
+    if builder is None or spec is None or spec.origin is None:
+        return None
+    arguments = _function(builder.signature).args
+    annotations = [a.annotation for a in [*arguments.args, *arguments.kwonlyargs]
+                   if a.arg == "weights" and a.annotation is not None]  # fmt: skip
+    path = Path(spec.origin).parents[1] / Path(*builder.module.split(".")).with_suffix(".py")
+    enums = {
+        node.name: node
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ClassDef)
+    }
+    found: list[str] = []
+    for node in (part for annotation in annotations for part in ast.walk(annotation)):
+        if isinstance(node, ast.Name) and node.id not in ("Optional", "Union"):
+            if node.id not in enums:
+                return None
+            members = enums[node.id].body
+            found += [t.id for m in members if isinstance(m, ast.Assign) for t in m.targets
+                      if isinstance(t, ast.Name)]  # fmt: skip
+    return tuple(dict.fromkeys(found))
+
+
 @cache
 def _builders() -> dict[str, Builder]:
     spec = find_spec("torchvision")
@@ -120,11 +151,15 @@ def _builders() -> dict[str, Builder]:
 
 def _parameters(signature: str) -> dict[str, Any]:
     """The builder's own arguments; ``weights`` and ``progress`` are the converter's business."""
+    found = parameters_of(_function(signature).args)
+    return {name: value for name, value in found.items() if name not in ("weights", "progress")}
+
+
+def _function(signature: str) -> ast.FunctionDef:
     # A signature is no expression: as that of a function `ast` reads it.
     function = ast.parse(f"def builder({signature}): ...").body[0]
     assert isinstance(function, ast.FunctionDef)
-    found = parameters_of(function.args)
-    return {name: value for name, value in found.items() if name not in ("weights", "progress")}
+    return function
 
 
 def _inputs(name: str, task: str) -> Mapping[str, Mapping[str, Any]]:

@@ -56,6 +56,12 @@ def _check_source(job: Job) -> None:
 def _check_weights(job: Job) -> None:
     if isinstance(job.weights, Checkpoint):
         files.require(Code.WEIGHTS_MISSING, "weights.checkpoint:", job.weights.checkpoint)
+        return
+    name = job.source.registry
+    known = registry.published(name) if name and job.weights != "random" else None
+    # Also with the enum's name in front: `ResNet18_Weights.DEFAULT`.
+    if name and known is not None and job.weights.rpartition(".")[2] not in known:
+        raise no_weights(name.rpartition("/")[2], job.weights, known)
 
 
 def _check_inputs(job: Job) -> None:
@@ -106,6 +112,21 @@ def no_entry(name: str) -> StageError:
     prefix = registry.family(name)
     told = f"The installed {prefix.rstrip('/')} does not have it; near" if prefix else "Near"
     return StageError(Code.LOAD, f"the registry has no model '{name}'", f"{told} names: {near}.")
+
+
+def no_weights(model: str, name: str, known: Sequence[str]) -> StageError:
+    """The refusal of a name of published weights."""
+    if not known:
+        return StageError(
+            Code.WEIGHTS_MISSING,
+            f"weights: '{name}' is requested, but {model} has no published weights",
+            "Use weights: random, or weights: {checkpoint: PATH}.",
+        )
+    return StageError(
+        Code.WEIGHTS_MISSING,
+        f"weights: {model} has no weights '{name}'",
+        f"Choose one of {', '.join(known)}; or random, or {{checkpoint: PATH}}.",
+    )
 
 
 def no_module(target: str) -> StageError:

@@ -129,3 +129,18 @@ def test_an_archive_of_arrays_is_no_input(package: Path) -> None:
     assert code is Code.FORWARD
     assert "holds several arrays by name (image, mask): an .npz file; expected a .npy" in message
     assert hint == "save the one: numpy.save('image.npy', numpy.load('in.npz')['image'])"
+
+
+@pytest.mark.parametrize("name", ["DEFAULT", "IMAGENET1K_V1", "ResNet18_Weights.IMAGENET1K_V1"])
+def test_published_weights_are_read_from_the_library(package: Path, name: str) -> None:
+    assert told(package, {"registry": "torchvision/resnet18"}, weights=name) == []
+
+
+def test_a_name_that_no_weights_have(package: Path) -> None:
+    ((code, message, hint),) = told(
+        package, {"registry": "torchvision/resnet18"}, weights="IMAGENET1K_V9"
+    )
+    assert (code, message) == (
+        Code.WEIGHTS_MISSING, "weights: resnet18 has no weights 'IMAGENET1K_V9'",
+    )  # fmt: skip
+    assert hint.startswith("Choose one of IMAGENET1K_V1, DEFAULT; or random")

@@ -16,6 +16,7 @@ from urllib.parse import urlparse
 import torch
 
 from converter.model.errors import Code, StageError
+from converter.plan import foresight
 from converter.worker.sources.checkpoint import hash_of
 from converter.worker.sources.weightguard import only_tensors
 
@@ -153,14 +154,4 @@ def _downloading(url: str, folder: Path) -> Iterator[None]:
 
 def _unknown(name: str, builder: Builder, choices: Sequence[str]) -> StageError:
     model = getattr(builder, "__name__", "the model")
-    if not choices:
-        return StageError(
-            Code.WEIGHTS_MISSING,
-            f"weights: '{name}' is requested, but {model} has no published weights",
-            "Use weights: random, or weights: {checkpoint: PATH}.",
-        )
-    return StageError(
-        Code.WEIGHTS_MISSING,
-        f"weights: {model} has no weights '{name}'",
-        f"Choose one of {', '.join(choices)}; or random, or {{checkpoint: PATH}}.",
-    )
+    return foresight.no_weights(model, name, choices)
