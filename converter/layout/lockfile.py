@@ -30,16 +30,17 @@ def taken(path: Path, refusal: Callable[[str], str]) -> int:
         HeldError: another process has it.
     """
     while True:
-        descriptor = _opened(path)
+        descriptor, seen = _opened(path), False
         try:
             _take(descriptor, refusal)
-            if _is_at(descriptor, path):
-                return descriptor
-        except BaseException:
-            os.close(descriptor)
-            raise
-        # Its holder removed it between our opening and its end: this is a lock that nobody sees.
-        os.close(descriptor)
+            seen = _is_at(descriptor, path)
+        finally:
+            # Refused, or its holder removed it between our opening and its end: then this is a lock
+            # that nobody sees.
+            if not seen:
+                os.close(descriptor)
+        if seen:
+            return descriptor
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
