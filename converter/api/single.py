@@ -68,7 +68,8 @@ class Converted:
         verify: what the float32 file was compared on, and how near it came.
         record: all of the manifest about the model.
         run: the run that made it.
-        yaml: an experiment that does the same.
+        yaml: an experiment that does the same, where the source was in words: no file can name a
+            module of this process.
     """
 
     files: Mapping[str, Path]
