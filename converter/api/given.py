@@ -57,10 +57,10 @@ def stated(inputs: Inputs, names: Sequence[str] | None, folder: Path | None) -> 
     Raises:
         ConfigError: names are missing, or one is no tensor, array or shape.
     """
-    given = {name: _array(name, value) for name, value in _listed(inputs, names).items()}
-    declared = {name: _declared(value) for name, value in given.items()}
+    given: dict[str, Any] = {}
+    declared = {name: _tree(name, value, given) for name, value in _listed(inputs, names).items()}
     # A constant is declared with its value already.
-    arrays = {n: v for n, v in given.items() if _is_array(v) and "value" not in declared[n]}
+    arrays = {n: v for n, v in given.items() if _is_array(v) and "value" not in _declared(v)}
     if folder is None or not arrays:
         return {"inputs": declared, "cases": ()}
     paths = {name: str(folder / f"{number}.npy") for number, name in enumerate(arrays)}
@@ -68,6 +68,24 @@ def stated(inputs: Inputs, names: Sequence[str] | None, folder: Path | None) -> 
         _save(paths[name], array)
     case = {"label": "given", "inputs": {name: {"path": path} for name, path in paths.items()}}
     return {"inputs": declared, "cases": (case,)}
+
+
+def _tree(path: str, value: Any, given: dict[str, Any]) -> Any:
+    """A value as a configuration states it; what stands in for a tensor is put into ``given``."""
+    if isinstance(value, (list, tuple)) and not _is_shape(value):
+        return [_tree(f"{path}.{index}", item, given) for index, item in enumerate(value)]
+    if isinstance(value, Mapping) and not _is_stated(value):
+        return {str(key): _tree(f"{path}.{key}", item, given) for key, item in value.items()}
+    given[path] = _array(path, value)
+    return _declared(given[path])
+
+
+def _is_stated(value: Mapping[str, Any]) -> bool:
+    """Whether a mapping is an input in the terms of a configuration, and no tree of tensors."""
+    return "_target_" in value or not any(
+        _is_array(item) or isinstance(item, Mapping | list | tuple) and not _is_shape(item)
+        for item in value.values()
+    )
 
 
 def _listed(inputs: Inputs, names: Sequence[str] | None) -> dict[str, Any]:

@@ -164,9 +164,10 @@ def _onnx(key: str, model: ModelSpec) -> list[Problem]:
     default, export = ModelSpec(), ExportSpec()
     keys = [
         name
-        for name in ("exporter", "kwargs", "weights", "constants")
+        for name in ("exporter", "kwargs", "weights", "constants", "arguments", "passing")
         if getattr(model, name) != getattr(default, name)
     ]
+    keys = [{"arguments": "inputs", "passing": "pass"}.get(name, name) for name in keys]
     if model.weights == default.weights and "weights" in model.model_fields_set:
         keys.append("weights")  # random weights were asked for, and the file has its own
     keys += ["training"] if model.training == "train" else []
@@ -192,6 +193,11 @@ def _tensors(key: str, model: ModelSpec) -> list[Problem]:
     if not model.inputs and not supplied:
         hint = f"State {key}.inputs: {{NAME: {{shape: [1, 3, 224, 224]}}}}."
         problems.append(Problem(f"{key}.inputs", "this source has no default inputs.", hint))
+    names = [one.name for one in model.arguments] or list(model.inputs or ())
+    for name in model.passing if isinstance(model.passing, dict) and names else ():
+        if name not in names:
+            hint = wording.did_you_mean(name, names)
+            problems.append(Problem(f"{key}.pass.{name}", "the model has no such input.", hint))
     outputs, parameters = model.outputs or [], model.export.parameter_names
     twice = [(f"{key}.outputs", name) for name in _repeated(outputs)]
     twice += [(f"{key}.export.parameter_names", name) for name in _repeated(parameters)]

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from converter.config import rules, standard, variant_rules
-from converter.model import wording
+from converter.model import trees, wording
 from converter.model.batch import BatchSpec, ExecutorSpec
 from converter.model.errors import ConfigError, Problem
 from converter.model.spec import Frozen, ModelSpec, VariantSpec, short_model
@@ -60,7 +60,9 @@ def parse(config: Mapping[str, Any], *, sweep: bool = False) -> BatchSpec:
     problems += check_names(entries)
     models: dict[str, ModelSpec] = {}
     for name, entry in entries.items():
-        model = _typed(ModelSpec, short_model(entry), ("models", name), problems)
+        entry, unfit_tree = trees.flattened(short_model(entry), f"models.{name}")
+        problems += unfit_tree
+        model = _typed(ModelSpec, entry, ("models", name), problems)
         if model is not None:
             models[name] = model
     # Without a second validation: each model has had its own.

@@ -13,6 +13,7 @@ from pydantic import Field
 from converter.model.errors import Code
 from converter.model.plaintext import PlainText
 from converter.model.spec import (
+    Argument,
     Checkpoint,
     Device,
     Expect,
@@ -75,6 +76,8 @@ class Job(Frozen):
     """One model with everything resolved: no default is left to look up, all paths absolute.
 
     Attributes:
+        inputs: the inputs of the file, flat.
+        arguments: what ``forward`` gets of them; none: each is one, in its place.
         dynamic_axes: input or output name → axis → symbol; the list form has been named.
         constant_outputs: those of ``outputs`` that need not depend on the inputs' values.
         exporters: to try, in order; ``exporter_options`` has all options of each that has any.
@@ -108,6 +111,7 @@ class Job(Frozen):
     kwargs: dict[str, Any] = Field(default_factory=dict)
     weights: str | Checkpoint = "random"
     inputs: dict[str, InputSpec]
+    arguments: list[Argument] = Field(default_factory=list)
     constants: dict[str, Any] = Field(default_factory=dict)
     outputs: list[str] = Field(default_factory=list)
     constant_outputs: list[str] = Field(default_factory=list)

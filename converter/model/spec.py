@@ -10,10 +10,12 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
 Dtype = Literal["float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool"]
 Fill = Literal["normal", "uniform", "integers", "constant", "file"]
 Training = Literal["eval", "train"]
+Pass = Literal["position", "keyword"]
 Device = Literal["auto", "cpu", "cuda"]
 Opset = Annotated[int, Field(ge=7, le=25, description="ONNX opset of the default domain")]
 Tolerance = Annotated[float, Field(ge=0)]
@@ -130,6 +132,10 @@ class InputSpec(Frozen):
             stated, 1 above it, of integers 20. Example: ``100``.
         value: of ``constant``: a number, or a list of the tensor's shape. Example: ``0.5``.
         path: of ``file``: a ``.npy`` file. Example: ``inputs/image.npy``.
+        passing: how forward gets it; by ``keyword`` where parameters before it are left out, or it
+            is keyword-only.
+        name: what it is called in the file; by default its path, such as ``state.0``. Example:
+            ``hidden``.
     """
 
     shape: list[Dim]
@@ -139,6 +145,8 @@ class InputSpec(Frozen):
     high: float | None = None
     value: Any = None
     path: Text | None = None
+    passing: Pass | None = Field(None, alias="pass")
+    name: Text | None = None
 
     @property
     def filling(self) -> Fill:
@@ -169,6 +177,35 @@ class InputSpec(Frozen):
         if self.low is not None and self.high is not None and self.low >= self.high:
             raise ValueError(f"low ({self.low:g}) must be below high ({self.high:g})")
         return self
+
+
+class Argument(Frozen):
+    """An argument of forward, or a part of one; exactly one of the first four is set.
+
+    Attributes:
+        tensor: the input of the file that it is.
+        items: of a list or a tuple, in order.
+        entries: of a mapping, by key; with ``target`` its arguments by keyword.
+        value: anything else, as it is.
+        target: what makes it of ``items`` and ``entries``: a named tuple, a class of caches.
+        name: of forward's parameter; only where it is a whole argument.
+        keyword: it is passed by that name.
+    """
+
+    tensor: str | None = None
+    items: list[Argument] | None = None
+    entries: dict[str, Argument] | None = None
+    value: Any = None
+    target: str | None = None
+    name: str = ""
+    keyword: bool = False
+
+    def tensors(self) -> list[str]:
+        """The inputs that it holds, in order."""
+        if self.tensor is not None:
+            return [self.tensor]
+        parts = [*(self.items or ()), *(self.entries or {}).values()]
+        return [name for part in parts for name in part.tensors()]
 
 
 class CaseInput(Frozen):
@@ -349,10 +386,14 @@ class ModelSpec(Frozen):
             ``{num_classes: 12}``.
         weights: ``random``, the name of pretrained weights of torchvision or timm, or a checkpoint.
             Example: ``{checkpoint: weights/classifier.pth}``.
-        inputs: the tensors that ``forward`` takes, in its order; by default those of the registry.
+        inputs: what ``forward`` takes, in its order: tensors, and lists and mappings of them, which
+            are inputs of the file by their paths (``state.0``); by default those of the registry.
             Example: ``{image: {shape: [1, 3, 224, 224]}}``.
-        constants: arguments of ``forward`` that are no inputs of the file. Example:
-            ``{return_features: false}``.
+        passing: how ``forward`` gets its inputs, all of them or by their names. Example:
+            ``{attention_mask: keyword}``.
+        arguments: made of the tree of ``inputs``, where it is one; nobody states it.
+        constants: arguments of ``forward`` that are no inputs of the file; also a dtype or a device
+            by its name. Example: ``{return_features: false, dtype: torch.float16}``.
         outputs: names of the outputs, in order; as a mapping, with what is known of each.
             Example: ``[logits]``.
         dynamic_axes: by the name of an input or output its axes of any size: ``{axis: symbol}``, or
@@ -379,6 +420,8 @@ class ModelSpec(Frozen):
     kwargs: dict[str, Any] = Field(default_factory=dict)
     weights: str | Checkpoint = "random"
     inputs: dict[str, InputSpec] | None = None
+    passing: Pass | dict[Text, Pass] | None = Field(None, alias="pass")
+    arguments: SkipJsonSchema[list[Argument]] = Field(default_factory=list)
     constants: dict[str, Any] = Field(default_factory=dict)
     outputs: list[Text] | dict[Text, OutputSpec] | None = None
     dynamic_axes: DynamicAxes = Field(default_factory=dict)

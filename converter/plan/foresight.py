@@ -17,7 +17,7 @@ from pkgutil import iter_modules
 import registry
 from converter.layout import files
 from converter.layout import trust as policy
-from converter.model import wording
+from converter.model import trees, wording
 from converter.model.errors import Code, StageError
 from converter.model.job import Job
 from converter.model.spec import CaseInput, Checkpoint, InputSpec
@@ -30,7 +30,7 @@ _COMPUTED = {"*", "__getattr__", "globals", "exec", "setattr", "vars", "locals",
 def failures(job: Job) -> list[StageError]:
     """What will fail, in the order in which the worker would meet it."""
     found = []
-    for check in (_check_source, _check_weights, _check_inputs):
+    for check in (_check_source, _check_objects, _check_weights, _check_inputs):
         try:
             check(job)
         except StageError as error:
@@ -51,6 +51,11 @@ def _check_source(job: Job) -> None:
         policy.trusted_file(f"source.{source.kind}", source.path, job.trust)
     elif source.registry is not None and registry.find(source.registry) is None:
         raise no_entry(source.registry)
+
+
+def _check_objects(job: Job) -> None:
+    for _, target in trees.targets(job):
+        _check_target(target, job.trust)
 
 
 def _check_weights(job: Job) -> None:

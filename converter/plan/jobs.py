@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from converter.layout import environment
+from converter.model import trees
 from converter.model.batch import BatchSpec
 from converter.model.job import STAGES, Job, VerifyRecord
 from converter.model.manifest import ArtifactRow, not_run_stages, request_of
@@ -104,6 +105,7 @@ class _Resolver:
             kwargs=model.kwargs,
             weights=self._weights(model.weights),
             inputs=inputs,
+            arguments=trees.arguments(model, inputs),
             constants=model.constants,
             outputs=list(model.outputs or ()),
             constant_outputs=[name for name, said in _said(model.outputs) if said.constant],
@@ -146,9 +148,11 @@ class _Resolver:
         return weights.model_copy(update={"checkpoint": self._path(weights.checkpoint)})
 
     def _input(self, tensor: InputSpec) -> InputSpec:
-        if tensor.path is None:
-            return tensor
-        return tensor.model_copy(update={"path": self._path(tensor.path)})
+        # Its place among the arguments of forward stands in the job's `arguments`.
+        placed: dict[str, str | None] = {"passing": None, "name": None}
+        if tensor.path is not None:
+            placed["path"] = self._path(tensor.path)
+        return tensor.model_copy(update=placed)
 
     def _case_input(self, tensor: CaseInput) -> CaseInput:
         if tensor.path is None:

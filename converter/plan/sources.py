@@ -23,6 +23,7 @@ from typing import Any
 import registry
 from converter.layout import trust as policy
 from converter.layout.libraries import is_library
+from converter.model import trees
 from converter.model.job import Job
 from converter.model.spec import CaseInput, Checkpoint, InputSpec
 from converter.plan.contents import Contents
@@ -165,6 +166,8 @@ class _Code:
                 self._follow(first, [root], only=registry.__name__)
             else:
                 self._installed(entry.module)
+        for _, target in trees.targets(job):
+            self._target(target, _roots(job))
 
     def _target(self, target: str, roots: Sequence[str]) -> None:
         top = target.partition(".")[0]

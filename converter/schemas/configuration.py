@@ -259,8 +259,29 @@ def _short_forms(definitions: Node) -> None:
     run["models"]["additionalProperties"] = {"anyOf": [source, {"$ref": "#/definitions/ModelSpec"}]}
     # `off` is false to Hydra (YAML 1.1) and text to editors (YAML 1.2).
     _also(run["benchmark"], {"description": "Measure nothing.", "enum": [False, "off"]})
+    _trees(definitions)
     axes = definitions["ModelSpec"]["properties"]["dynamic_axes"]["additionalProperties"]["anyOf"]
     axes[0]["propertyNames"] = {"pattern": "^[0-9]+$"}
+
+
+def _trees(definitions: Node) -> None:
+    """An input may be a list or a mapping of inputs, or an object that is made of them."""
+    below = {"anyOf": [{"type": "object"}, {"type": "array"}]}
+    plain = {"anyOf": [*below["anyOf"], {"type": "number"}, {"type": "boolean"}]}
+    by_key = {
+        "type": "object",
+        "patternProperties": {"^_target_$": {"type": "string"}, "^pass$": {"type": "string"}},
+        "additionalProperties": plain,
+        "not": {"required": ["shape"]},  # a tensor has one, and is described beside this
+    }
+    tree = {
+        # In words, since a schema that holds itself has no end where it is written as a table.
+        "$comment": "tree of inputs",
+        "description": "A list or a mapping of inputs; with `_target_`, what makes one of them.",
+        "anyOf": [{"type": "array", "items": below, "minItems": 1}, by_key],
+    }
+    inputs = definitions["ModelSpec"]["properties"]["inputs"]["anyOf"][0]
+    inputs["additionalProperties"] = {"anyOf": [{"$ref": "#/definitions/InputSpec"}, tree]}
 
 
 def _also(node: Node, choice: Node) -> None:

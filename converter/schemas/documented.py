@@ -34,7 +34,11 @@ class _Documented(GenerateJsonSchema):
         found["description"] = docstrings.summary(kind)
         lines = docstrings.lines(kind)
         for name, field in kind.model_fields.items():
-            about = found["properties"][field.alias or name]
+            key = field.alias or name
+            # Made by the program, and no key of a file.
+            if key not in found["properties"]:
+                continue
+            about = found["properties"][key]
             # The name of the field in other words: an editor would show it in place of the key.
             about.pop("title", None)
             if line := lines.get(name):

@@ -136,6 +136,8 @@ def _type(node: Node) -> str:
 
 def _words(node: Node) -> list[str]:
     """What may stand there, each alternative in words."""
+    if "$comment" in node:
+        return [node["$comment"]]
     if "anyOf" in node:
         return [word for choice in node["anyOf"] for word in _words(choice)]
     if "$ref" in node:

@@ -97,7 +97,9 @@ class _Generator:
 
     def _choices(self, node: Node) -> Iterator[Node]:
         """The alternatives, but for the interpolation, which is text of a form of its own."""
-        if "anyOf" in node:
+        if "$comment" in node:  # a tree, whose parts are tried where it is not nested
+            yield from ({"type": choice["type"]} for choice in node["anyOf"])
+        elif "anyOf" in node:
             for choice in node["anyOf"]:
                 yield from self._choices(choice)
         elif "$ref" in node:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 
@@ -22,19 +21,19 @@ def calls_of(
     """Calls of the PyTorch model as users make them: eager, without gradients, its state kept."""
     # Once for all calls: a copy for each would be timed with it.
     model = execution.replica(runner.model)
-    constants = job.constants
     torch.manual_seed(job.seed)
 
-    def call_on(arguments: tuple[torch.Tensor, ...]) -> Callable[[], object]:
-        if arguments and arguments[0].is_cuda:
-            return functools.partial(_on_device, model, arguments, constants)
-        return lambda: model(*arguments, **constants)
+    def call_on(tensors: tuple[torch.Tensor, ...]) -> Callable[[], object]:
+        # Made before the clock starts: users have their arguments at hand.
+        placed, named = runner.arguments(tensors)
+        call = functools.partial(model, *placed, **named)
+        return functools.partial(_on_device, call) if tensors and tensors[0].is_cuda else call
 
     with torch.inference_mode():
         yield [call_on(arguments) for arguments in samples]
 
 
-def _on_device(model: Any, arguments: tuple[torch.Tensor, ...], constants: dict[str, Any]) -> None:
+def _on_device(call: Callable[[], object]) -> None:
     """A call and its end: CUDA works on after the call has returned."""
-    model(*arguments, **constants)
+    call()
     torch.cuda.synchronize()

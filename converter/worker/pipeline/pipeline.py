@@ -101,6 +101,7 @@ def run(job: Job, emit: Emit, on_error: OnError | None = None) -> JobResult:
         with head.stage("reference") as notes:
             references = reference.compute(loaded, job)
             notes += references.warnings
+            job = named(job, references)
             if references.vacuous is not None:
                 # Within the stage, so that the row names it; nothing is exported to be compared
                 # with nothing.
@@ -185,8 +186,7 @@ def _convert(
     told = {domain.KEY: domain.words(domain.of(references, job, {}))}
     with recorder.stage("export"):
         values = parameters(loaded, job)
-        with execution.bound(loaded, job):
-            exporters.export(done.exporter, loaded, job, _example(references, loaded), raw)
+        _export(done.exporter, loaded, references, job, raw)
     with recorder.stage("check"):
         model = checking.exported(raw, job, references.cases)
         checking.check(model, job, done.exporter, set(values))
@@ -246,6 +246,14 @@ def _simplified(model: ModelProto, job: Job, folder: Path) -> simplification.Sim
     return simplification.simplify(model, str(job.simplifier), options, declared, folder)
 
 
+def _export(
+    exporter: str, loaded: Loaded, references: References, job: Job, destination: Path
+) -> None:
+    example = _example(references, loaded)
+    with execution.bound(loaded, job, example) as flat:
+        exporters.export(exporter, flat, execution.in_order(loaded, job), example, destination)
+
+
 def _example(references: References, loaded: Loaded) -> tuple[torch.Tensor, ...]:
     return execution.tensors(references.cases[0].inputs, loaded.device)
 
@@ -253,6 +261,12 @@ def _example(references: References, loaded: Loaded) -> tuple[torch.Tensor, ...]
 def precisions(job: Job) -> list[str]:
     """Those of the variants that are to be made from a job's file."""
     return sorted({variant.precision for variant in job.variants})
+
+
+def named(job: Job, references: References) -> Job:
+    """The job with its outputs named by their paths, where it names none and they have keys."""
+    own = [name for name in references.names if not name.startswith("#")]
+    return job if job.outputs or not own else job.model_copy(update={"outputs": own})
 
 
 def _declared(job: Job) -> set[str]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
-import functools
+import dataclasses
 import inspect
 import pickle
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from converter.model.job import Job
 from converter.worker.inputs.inputs import Array
 from converter.worker.recording import refusals
 from converter.worker.reference import budget, naming
+from converter.worker.reference.arguments import Arguments
 from converter.worker.reference.budget import Work
 from converter.worker.runtime import runtime_errors
 from converter.worker.runtime.session import Session
@@ -29,6 +31,8 @@ from converter.worker.sources.loading import Loaded
 from converter.worker.sources.onnx_source import OnnxFile
 
 Warn = Callable[[str], None]
+Path = tuple[str | int, ...]
+"""The keys and the places that lead to a tensor, outermost first."""
 # What a model raises at a size or in a precision that it does not accept.
 REFUSALS = (
     RuntimeError, ValueError, LookupError, AssertionError, TypeError, ArithmeticError,
@@ -50,7 +54,11 @@ class Runner:
         device: where it runs.
         counts: whether the next calls are counted; their errors come from deeper in torch then.
         work: what those did; nothing for an ONNX source.
+        arguments: makes forward's arguments of tensors; not there for an ONNX source.
+        paths: where each output of the last call stood in what forward returned.
     """
+
+    arguments: Arguments
 
     def __init__(self, loaded: Loaded, job: Job, warn: Warn) -> None:
         self._job = job
@@ -60,6 +68,7 @@ class Runner:
         self.used: Any = None
         self.counts = False
         self.work = Work()
+        self.paths: list[Path] = []
         # Modules, scripts, functions and programs are called alike; torch's types do not say so.
         self.model: Any = None
         if isinstance(loaded.model, OnnxFile):
@@ -71,7 +80,9 @@ class Runner:
         else:
             self.model = loaded.model
         if self.model is not None:
+            self.arguments = Arguments(job, self.model, loaded.kind)
             naming.check_inputs(self.model, loaded.kind, job)
+        self._loaded = loaded
 
     def __call__(
         self,
@@ -129,7 +140,8 @@ class Runner:
     def _arrays(self, result: Any) -> list[Array]:
         found = _leaves(result)
         names = self._job.outputs
-        naming.check_outputs([keys for keys, _ in found], names)
+        self.paths = [path for path, _ in found]
+        naming.check_outputs(self.paths, names)
         if len(names) != len(found):
             names = [f"#{index}" for index in range(len(found))]
         return [_array(name, tensor) for name, (_, tensor) in zip(names, found, strict=True)]
@@ -166,7 +178,11 @@ class Runner:
         with torch.no_grad(), _in_export(self._job.verify.reference == "export"), counting:
             # Not by its truth: a module may have a length, and be empty.
             run = self.model if model is None else model
-            return run(*arguments, **self._job.constants)
+            placed, named = self.arguments(arguments)
+            result = run(*placed, **named)
+        # Exporters know no other containers, and are told by now.
+        self._loaded.structured = self._loaded.structured or not _plain(result)
+        return result
 
 
 def _not_numbers(name: str, kind: str) -> StageError:
@@ -193,49 +209,102 @@ def _seed(seed: int, device: torch.device) -> None:
 
 
 @contextmanager
-def bound(loaded: Loaded, job: Job) -> Iterator[None]:
-    """Within it ``forward`` has its constants as arguments, so that no exporter sees them.
+def bound(loaded: Loaded, job: Job, example: tuple[torch.Tensor, ...]) -> Iterator[Loaded]:
+    """Within it ``forward`` takes the flat inputs alone, and returns flat tensors.
 
     As keyword arguments the TorchScript exporter would make numbers graph inputs, and dynamo
     would lose the names of dynamic axes. Numbers that are defaults of ``forward`` are constants
     too: the TorchScript exporter would pass them as tensors.
 
-    Raises:
-        StageError: EXPORT_UNSUPPORTED, for a source whose forward cannot be changed.
+    Args:
+        example: the flat inputs of the traced example.
+
+    Yields:
+        What is to be exported: the model itself with another ``forward``, or one around it.
     """
-    if loaded.kind != "module":
-        if job.constants:
-            raise StageError(
-                Code.EXPORT_UNSUPPORTED,
-                f"constants ({', '.join(job.constants)}) cannot be bound to a {loaded.kind}",
-                "bind them in the code that made it",
-            )
-        yield
+    if loaded.kind in ("onnx", "exported_program"):  # nothing of a program can be changed
+        yield loaded
         return
     model = loaded.torch_model
-    signature = inspect.signature(model.forward)
-    constants = {**_numbers(signature, len(job.inputs)), **job.constants}
-    if not constants:
-        yield
+    arguments = Arguments(job, model, loaded.kind)
+    if loaded.kind != "module":
+        if not (job.constants or job.arguments or loaded.structured):
+            yield loaded
+            return
+        # A script inside of a trace stays a script, with its branches and loops. The exporter's own
+        # trace would refuse it (torch 2.15: "not part of the active trace").
+        around = _Around(model, _flat(model, arguments, job))
+        traced = torch.jit.trace(around, example, check_trace=False)  # type: ignore[no-untyped-call]
+        yield replace(loaded, model=traced, kind="script_module")
         return
-    # Inputs keep their places: what is bound leaves the signature, whatever stands behind it.
-    free = [p for name, p in signature.parameters.items() if name not in constants]
-    model.forward = functools.partial(model.forward, **constants)
-    # The TorchScript exporter would fill the bound parameters in from the signature once more.
-    model.forward.__signature__ = signature.replace(parameters=free)
+    own = model.forward
+    signature = inspect.signature(own)
+    numbers = _numbers(signature, arguments, job)
+    if not (numbers or job.constants or job.arguments or loaded.structured):
+        yield loaded
+        return
+    arguments.constants = {**numbers, **arguments.constants}
+    model.forward = _flat(own, arguments, job)
     try:
-        yield
+        yield loaded
     finally:
         # The class's own method was hidden by it, and shows again.
         del model.forward
 
 
-def _numbers(signature: inspect.Signature, given: int) -> dict[str, Any]:
-    """Defaults that are numbers, of the parameters after the first ``given``."""
+def in_order(loaded: Loaded, job: Job) -> Job:
+    """The job with its inputs in the order of the graph: a program was captured in its own."""
+    if not isinstance(loaded.model, torch.export.ExportedProgram) or not job.arguments:
+        return job
+    names = Arguments(job, loaded.model, loaded.kind).in_order(loaded.model)
+    return job.model_copy(update={"inputs": {name: job.inputs[name] for name in names}})
+
+
+class _Around(torch.nn.Module):
+    """A module around a script, whose own forward cannot be replaced."""
+
+    def __init__(self, inner: Any, forward: Callable[..., Any]) -> None:
+        super().__init__()
+        self.inner = inner
+        self.forward = forward
+
+
+def _flat(own: Callable[..., Any], arguments: Arguments, job: Job) -> Callable[..., Any]:
+    """``forward`` of flat tensors."""
+
+    def forward(*tensors: torch.Tensor) -> Any:
+        placed, named = arguments(tensors)
+        result = own(*placed, **named)
+        return result if _plain(result) else tuple(flatten(result))
+
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    names = [f"input_{place}" for place in range(len(job.inputs))]
+    if not job.arguments:  # as forward calls them: dynamo names what it makes after them
+        known = [n for n in inspect.signature(own).parameters if n not in arguments.constants]
+        names = known if len(known) == len(names) else names
+    # The exporters ask for it, and would find no parameters.
+    forward.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [inspect.Parameter(name, kind) for name in names]
+    )
+    return forward
+
+
+def _plain(result: Any) -> bool:
+    """Whether exporters take a result as it is: tensors, and tuples and lists of them."""
+    if isinstance(result, tuple | list):
+        return all(_plain(item) for item in result)
+    return result is None or isinstance(result, torch.Tensor)
+
+
+def _numbers(signature: inspect.Signature, arguments: Arguments, job: Job) -> dict[str, Any]:
+    """Defaults that are numbers, of the parameters that get no argument."""
+    by_place = [argument for argument in job.arguments if not argument.keyword]
+    placed = len(by_place) if job.arguments else len(job.inputs)
+    named = {*arguments.constants, *(one.name for one in job.arguments if one.keyword)}
     return {
         name: parameter.default
-        for name, parameter in list(signature.parameters.items())[given:]
-        if isinstance(parameter.default, bool | int | float)
+        for name, parameter in list(signature.parameters.items())[placed:]
+        if name not in named and isinstance(parameter.default, bool | int | float)
     }
 
 
@@ -253,8 +322,8 @@ def flatten(result: Any) -> list[torch.Tensor]:
     return [tensor for _, tensor in _leaves(result)]
 
 
-def _leaves(result: Any) -> list[tuple[tuple[str, ...], torch.Tensor]]:
-    """As ``flatten``, each tensor with the keys that lead to it."""
+def _leaves(result: Any) -> list[tuple[Path, torch.Tensor]]:
+    """As ``flatten``, each tensor with the keys and the places that lead to it."""
     found = list(_walk(result, ()))
     if not found:
         raise StageError(
@@ -265,23 +334,35 @@ def _leaves(result: Any) -> list[tuple[tuple[str, ...], torch.Tensor]]:
     return found
 
 
-def _walk(value: Any, keys: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], torch.Tensor]]:
+def _walk(value: Any, path: Path) -> Iterator[tuple[Path, torch.Tensor]]:
     if isinstance(value, torch.Tensor):
         # NumPy has no bits for a conjugate or a negative that PyTorch has not computed yet.
-        yield keys, value.resolve_conj().resolve_neg()
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _walk(item, (*keys, str(key)))
-    elif isinstance(value, (tuple, list)):
-        fields = getattr(value, "_fields", None)  # of a named tuple
-        for index, item in enumerate(value):
-            yield from _walk(item, (*keys, fields[index]) if fields else keys)
-    elif value is not None:
+        yield path, value.resolve_conj().resolve_neg()
+        return
+    inside = None if value is None else _parts(value)
+    if value is not None and inside is None:
         raise StageError(
             Code.OUTPUT_STRUCTURE,
             f"forward returns {type(value).__name__}, expected tensors",
             "return tensors, or tuples, lists and dicts of them",
         )
+    for key, item in inside or ():
+        yield from _walk(item, (*path, key))
+
+
+def _parts(value: Any) -> list[tuple[str | int, Any]] | None:
+    """What a container holds, by key or place; ``None``: it is none."""
+    if isinstance(value, Mapping):
+        return [(str(key), item) for key, item in value.items()]
+    if dataclasses.is_dataclass(value):
+        return [(one.name, getattr(value, one.name)) for one in dataclasses.fields(value)]
+    if isinstance(value, tuple | list):
+        fields = getattr(value, "_fields", None)  # of a named tuple
+        return list(zip(fields, value, strict=True)) if fields else list(enumerate(value))
+    # Caches of transformers give their layers in turn.
+    if isinstance(value, Iterable) and not isinstance(value, str | bytes):
+        return list(enumerate(value))
+    return None
 
 
 def _array(name: str, tensor: torch.Tensor) -> Array:

@@ -7,7 +7,7 @@ which two of the model's own names are exchanged would deceive whoever feeds it 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from converter.model.errors import Code, StageError
@@ -23,11 +23,12 @@ def check_inputs(model: Any, kind: Kind, job: Job) -> None:
     Raises:
         StageError: OUTPUT_STRUCTURE, with what it takes.
     """
+    placed, named = _given(job)
     if kind == "module":
-        _check_arguments(inspect.signature(model.forward), job)
+        _check_arguments(inspect.signature(model.forward), placed, named, job)
     # A name that forward does not know stands for its place, and may be anything.
     names = _parameters(model, kind)
-    for place, name in enumerate(job.inputs):
+    for place, name in enumerate(placed):
         if name in names and names.index(name) != place:
             other = names[place] if place < len(names) else "something else"
             raise StageError(
@@ -35,8 +36,16 @@ def check_inputs(model: Any, kind: Kind, job: Job) -> None:
                 f"inputs has {name} at place {place + 1}, where forward takes {other}; "
                 f"{name} is argument {names.index(name) + 1} of forward ({', '.join(names)})",
                 "entry i of inputs is positional argument i of forward: list them in that order, "
-                "with none left out between them",
+                f"or state models.{job.name}.pass: keyword",
             )
+
+
+def _given(job: Job) -> tuple[list[str], list[str]]:
+    """Names of the arguments that are given by position, and by keyword."""
+    if not job.arguments:
+        return [*job.inputs], []
+    placed = [argument.name for argument in job.arguments if not argument.keyword]
+    return placed, [argument.name for argument in job.arguments if argument.keyword]
 
 
 def _parameters(model: Any, kind: Kind) -> list[str]:
@@ -50,46 +59,64 @@ def _parameters(model: Any, kind: Kind) -> list[str]:
     return [parameter.name for parameter in parameters if parameter.kind in _BY_POSITION]
 
 
-def _check_arguments(signature: inspect.Signature, job: Job) -> None:
+def _check_arguments(
+    signature: inspect.Signature, placed: Sequence[str], named: Sequence[str], job: Job
+) -> None:
     keyword = [
         name
         for name, parameter in signature.parameters.items()
         # One with a default that nobody wants to feed is no concern.
-        if parameter.kind is parameter.KEYWORD_ONLY and name not in job.constants
-        if name in job.inputs or parameter.default is parameter.empty
+        if parameter.kind is parameter.KEYWORD_ONLY and name not in (*named, *job.constants)
+        if name in placed or parameter.default is parameter.empty
     ]
     if keyword:
         listed = ", ".join(keyword)
         raise StageError(
             Code.OUTPUT_STRUCTURE,
             f"forward takes {listed} by keyword only, and inputs are given by position",
-            f"wrap the model: forward({listed}) that calls it with {keyword[0]}={keyword[0]}; "
-            "what is no tensor goes into constants",
+            f"state inputs.{keyword[0]}.pass: keyword; what is no tensor goes into constants",
         )
     try:
         # Names stand in for values: Python itself says what is missing or too much.
-        signature.bind(*job.inputs, **job.constants)
+        signature.bind(*placed, **dict.fromkeys(named), **job.constants)
     except TypeError as error:
-        given = f"{len(job.inputs)} ({', '.join(job.inputs)})"
+        given = f"{len(placed) + len(named)} ({', '.join([*placed, *named])})"
         constants = f" and constants names {', '.join(job.constants)}" if job.constants else ""
         raise StageError(
             Code.OUTPUT_STRUCTURE,
             f"inputs names {given}{constants}, forward takes ({', '.join(signature.parameters)}): "
             f"{error}",
-            "entry i of inputs is positional argument i of forward",
+            "entry i of inputs is positional argument i of forward, unless it says pass: keyword",
         ) from error
 
 
-def check_outputs(keys: Sequence[Sequence[str]], names: Sequence[str]) -> None:
+def of_outputs(paths: Sequence[Sequence[str | int]], taken: Collection[str]) -> list[str]:
+    """Names of outputs that the configuration does not name: their paths, where these have keys.
+
+    Args:
+        paths: of each tensor that ``forward`` returns: the keys and places that lead to it.
+        taken: by inputs, which may have the same paths: those of outputs get ``out.`` before them.
+    """
+    if not any(isinstance(key, str) for path in paths for key in path):
+        return []
+    # No name begins with a number: TorchScript refuses those.
+    full = [path if path and isinstance(path[0], str) else ("output", *path) for path in paths]
+    names = [".".join(map(str, path)) for path in full]
+    names = [f"out.{name}" if name in taken else name for name in names]
+    return names if len({*names, *taken}) == len(names) + len(taken) else []
+
+
+def check_outputs(paths: Sequence[Sequence[str | int]], names: Sequence[str]) -> None:
     """Raise where a name is the key of another tensor.
 
     Args:
-        keys: of each tensor that ``forward`` returns: the keys that lead to it, outermost first.
+        paths: of each tensor that ``forward`` returns: the keys and places that lead to it.
         names: what the configuration calls them.
 
     Raises:
         StageError: OUTPUT_STRUCTURE.
     """
+    keys = [[key for key in path if isinstance(key, str)] for path in paths]
     if len(keys) != len(names):  # which has an error of its own
         return
     for place, name in enumerate(names):

@@ -59,9 +59,9 @@ def _captured(loaded: Loaded, job: Job, inputs: dict[str, Array]) -> dict[str, l
     shapes = tuple(
         dict.fromkeys(job.dynamic_axes.get(name, {}), Dim.AUTO) or None for name in job.inputs
     )
-    with execution.bound(loaded, job):
+    with execution.bound(loaded, job, arguments) as flat:
         program = torch.export.export(
-            loaded.torch_model, arguments, dynamic_shapes=shapes, strict=False
+            flat.torch_model, arguments, dynamic_shapes=shapes, strict=False
         )
     ranges: dict[Any, Any] = program.range_constraints
     names = [spec.arg.name for spec in program.graph_signature.input_specs

@@ -19,10 +19,17 @@ from converter.worker.inputs.inputs import Array
 from converter.worker.onnxfile import output_axes
 from converter.worker.recording import coverage
 from converter.worker.recording.coverage import Ways
-from converter.worker.reference import budget, conditioning, exploration, ranges, training
+from converter.worker.reference import (
+    budget,
+    conditioning,
+    exploration,
+    naming,
+    ranges,
+    training,
+)
 from converter.worker.reference import noise as rounding
 from converter.worker.reference.budget import Work
-from converter.worker.reference.execution import Runner
+from converter.worker.reference.execution import Path, Runner
 from converter.worker.reference.exploration import Explored
 from converter.worker.sources.loading import Loaded
 from converter.worker.sources.onnx_source import OnnxFile
@@ -230,7 +237,7 @@ def _run_cases(
     watch = exploration.watches(run.model)
     _run_stated(found, run, job, watch=watch)
     first = found.cases[0]
-    found.names = names = _output_names(job, len(first.outputs))
+    found.names = names = _output_names(job, run.paths, len(first.outputs))
     alike = [item.outputs for item in found.cases if item.case.shapes == first.case.shapes]
     # Weights change with the statistics, so that what has run so far is void.
     if conditioning.unsteady(loaded, alike):
@@ -358,9 +365,9 @@ def _same(arrays: list[Array]) -> bool:
     return all(np.array_equal(arrays[0], other) for other in arrays[1:])
 
 
-def _output_names(job: Job, count: int) -> list[str]:
+def _output_names(job: Job, paths: list[Path], count: int) -> list[str]:
     if not job.outputs:
-        return [f"#{index}" for index in range(count)]
+        return naming.of_outputs(paths, job.inputs) or [f"#{index}" for index in range(count)]
     if len(job.outputs) != count:
         raise StageError(
             Code.OUTPUT_STRUCTURE,

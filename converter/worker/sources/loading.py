@@ -30,6 +30,7 @@ from converter.worker.sources import (
     importing,
     onnx_source,
     published,
+    values,
     weightguard,
     weights,
 )
@@ -54,6 +55,7 @@ class Loaded:
         weights_sha256: of the checkpoint, the downloaded file or the source file itself.
         conditioned: the random weights were conditioned.
         reading: notes the files that the user's code reads, until it is stopped.
+        structured: its results hold more than tensors and lists of them; known once it has run.
     """
 
     model: Model
@@ -62,6 +64,7 @@ class Loaded:
     weights_sha256: str | None
     conditioned: bool = False
     reading: Reading = field(default_factory=Reading)
+    structured: bool = False
 
     @property
     def torch_model(self) -> Any:
@@ -161,7 +164,8 @@ def _build(job: Job, reading: Reading) -> tuple[Any, str | None]:
                 "Remove them, or name the function or class that builds it.",
             )
         return builder, None
-    kwargs = {**fixed, **job.kwargs}
+    key = f"models.{job.name}.kwargs"
+    kwargs = {**fixed, **values.resolved(job.kwargs, job.trust, key)}
     _check_kwargs(builder, kwargs, job)
     if isinstance(job.weights, str) and job.weights != "random":
         reading.stop()  # they count by their name and the version of the library

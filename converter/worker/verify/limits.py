@@ -102,10 +102,11 @@ def _sizes(loaded: Loaded, references: References, job: Job) -> set[Place]:
             # `len` of a tensor is a size too. In eager PyTorch it converts nothing, so that it is
             # asked for here only.
             watched = coverage.converting(ways, ("__len__",))
-            with execution.bound(replace(loaded, model=model), job), watched, torch.no_grad():
+            around = execution.bound(replace(loaded, model=model), job, arguments)
+            with around as flat, watched, torch.no_grad():
                 # The check would trace once more. Where it is strict, a model may return no dict.
                 torch.jit.trace(  # type: ignore[no-untyped-call]
-                    model, arguments, check_trace=False, strict=False
+                    flat.torch_model, arguments, check_trace=False, strict=False
                 )
 
         # A model may refuse to be traced at other sizes. Then nothing is known, and nothing is
