@@ -83,7 +83,7 @@ def test_inputs_in_another_order(tiny_job: Callable[..., Any], tmp_path: Path, k
         Code.OUTPUT_STRUCTURE,
         "inputs has z at place 2, where forward takes y; z is argument 3 of forward (x, y, z)",
     )
-    assert "list them in that order, with none left out between them" in caught.value.hint
+    assert "list them in that order, or state models.model.pass: keyword" in caught.value.hint
 
 
 def test_any_number_of_arguments_has_no_names(tiny_job: Callable[..., Any]) -> None:
@@ -98,7 +98,7 @@ def test_an_argument_by_keyword_only(tiny_job: Callable[..., Any], name: str) ->
     assert caught.value.message == (
         "forward takes x by keyword only, and inputs are given by position"
     )
-    assert caught.value.hint.startswith("wrap the model: forward(x) that calls it with x=x")
+    assert caught.value.hint.startswith("state inputs.x.pass: keyword")
 
 
 def test_a_constant_may_be_by_keyword_only(tiny_job: Callable[..., Any]) -> None:
