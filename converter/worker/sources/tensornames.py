@@ -56,14 +56,14 @@ def _used(keys: list[str], ignored: Iterable[str]) -> Names:
 
 def _stripped(names: Names, prefix: str) -> Names:
     """Without ``prefix``, where a name has it; the others stay."""
-    having = [name for name in names if name.startswith(prefix)]
-    if not having:
+    if not any(name.startswith(prefix) for name in names):
         raise UnfitError(
             f"no key starts with weights.strip_prefix '{prefix}'; there are {first(names)}",
             "Remove weights.strip_prefix, or correct it.",
         )
     # One of the two tensors would be lost.
-    if twice := [name for name in names if name not in having and prefix + name in names]:
+    without = [name for name in names if not name.startswith(prefix)]
+    if twice := [name for name in without if prefix + name in names]:
         raise UnfitError(
             f"keys stand both with and without '{prefix}': {first(twice)}",
             "Leave out those of one kind with weights.ignore, or save the two state dicts under "
