@@ -13,6 +13,7 @@ import yaml
 
 import registry
 from converter.model.errors import ConfigError, Problem
+from converter.plan import checkpoints
 
 EXPERIMENT = "convert"
 """The name of the experiment, and so of the folder of its runs below ``outputs/``."""
@@ -172,8 +173,9 @@ def dynamic_of(texts: Sequence[str]) -> dict[str, dict[int, str]]:
 
 
 def weights_of(text: str) -> str | dict[str, str]:
-    """A name of pretrained weights, or a checkpoint where it is a file."""
-    return {"checkpoint": text} if Path(text).is_file() else text
+    """A name of pretrained weights, or a checkpoint where it is a file or a folder of weights."""
+    is_folder = any(Path(text, name).is_file() for name in checkpoints.IN_FOLDER)
+    return {"checkpoint": text} if is_folder or Path(text).is_file() else text
 
 
 def output_of(path: Path) -> str:

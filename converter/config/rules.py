@@ -48,6 +48,7 @@ def check(
         problems += _model(f"models.{name}", model)
         problems += _weights(f"models.{name}", name, model)
         problems += _weights_file(f"models.{name}", model)
+        problems += _conditioned(f"models.{name}", model)
     # Models whose entry was refused still have a name: else `select` would be told to match
     # nothing.
     names = {**models, **dict.fromkeys(refused_models)}
@@ -151,8 +152,20 @@ def _weights_file(key: str, model: ModelSpec) -> list[Problem]:
     stated = model.weights
     if not isinstance(stated, str) or not stated.endswith(_CHECKPOINTS):
         return []
-    message = f"'{stated}' is a file; expected random, a name of pretrained weights, or a mapping."
+    message = (
+        f"'{stated}' is a file; expected random, conditioned, a name of pretrained weights, or a "
+        "mapping."
+    )
     return [Problem(f"{key}.weights", message, f"Write weights: {{checkpoint: {stated}}}")]
+
+
+def _conditioned(key: str, model: ModelSpec) -> list[Problem]:
+    """Weights that are there are not redrawn."""
+    kind = model.source.kind if model.source else None
+    if model.weights != "conditioned" or kind not in ("torchscript", "exported_program"):
+        return []  # of an ONNX source no weights can be stated at all
+    message = f"conditioned redraws random weights, and a source {kind} carries its own."
+    return [Problem(f"{key}.weights", message, "Remove the key, or name what builds the module.")]
 
 
 def _is_onnx(model: ModelSpec) -> bool:

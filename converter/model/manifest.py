@@ -38,7 +38,7 @@ from converter.model.job import (
     label,
 )
 from converter.model.plaintext import plain
-from converter.model.spec import Checkpoint, Frozen, InputSpec
+from converter.model.spec import UNTRAINED, Checkpoint, Frozen, InputSpec
 
 SCHEMA_VERSION = "2"
 MANIFEST = "manifest.json"
@@ -92,6 +92,13 @@ class Environment(Frozen):
 
 
 class WeightsInfo(Frozen):
+    """Where the weights came from.
+
+    Attributes:
+        name: of pretrained weights; ``conditioned`` where random ones were to be.
+        sha256: of the file; of a checkpoint of several files that of their list.
+    """
+
     kind: Literal["random", "enum", "checkpoint", "embedded"]
     name: str | None = None
     path: str | None = None
@@ -271,8 +278,9 @@ def _weights_of(job: Job, result: JobResult | None) -> WeightsInfo:
         return WeightsInfo(kind="checkpoint", path=job.weights.checkpoint, sha256=sha256)
     if job.source.kind in ("torchscript", "exported_program", "onnx"):
         return WeightsInfo(kind="embedded", path=job.source.path, sha256=sha256)
-    if job.weights == "random":
-        return WeightsInfo(kind="random")
+    if job.weights in UNTRAINED:
+        stated = None if job.weights == "random" else job.weights
+        return WeightsInfo(kind="random", name=stated)
     return WeightsInfo(kind="enum", name=job.weights, sha256=sha256)
 
 

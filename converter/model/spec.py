@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
 Dtype = Literal["float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool"]
@@ -93,25 +93,60 @@ SOURCE_KINDS = ("registry", "target", "file", "torchscript", "exported_program",
 
 
 class Checkpoint(Frozen):
-    """A file of tensors.
+    """A file of tensors: of ``torch.save``, or safetensors.
+
+    Names of tensors are fitted to the model in this order: ``ignore``, ``strip_prefix``,
+    ``rename``.
 
     Attributes:
-        checkpoint: the path; a relative one counts from where the command is started.
+        checkpoint: the path of a file, of an index of shards (``model.safetensors.index.json``), or
+            of a folder as a hub has it; a relative one counts from where the command is started.
             Example: ``weights/classifier.pth``.
-        key: names the mapping of tensors inside, where the file holds more. Example:
-            ``state_dict``.
-        strip_prefix: cut off the names of the tensors. Example: ``module.``.
-        sha256: the file is refused if its SHA-256 is another one. Example:
-            ``"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"``.
+        key: names the mapping of tensors inside, where the file holds more; dots lead further in
+            (``ema.module``), unless the name with its dots is there. Example: ``state_dict``.
+        strip_prefix: cut off the names of the tensors that have it; of a list each, in order.
+            Example: ``module.``.
         ignore: globs of keys, as the file has them, that the model has no use for, such as those of
             a loss. Example: ``[loss.*]``.
+        rename: by the old name of a tensor its name in the model; old and new name that end at a
+            dot stand for all names that begin so, and an empty old one for all. Example:
+            ``{fc.: head.}``.
+        sha256: the file is refused if its SHA-256 is another one; of several files the SHA-256 of
+            their list, a line ``NAME SHA256`` each, sorted. Example:
+            ``"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"``.
     """
 
     checkpoint: Text
     key: str | None = None
-    strip_prefix: str | None = None
+    strip_prefix: str | list[Text] | None = None
     ignore: list[Text] = Field(default_factory=list)
+    rename: dict[str, str] = Field(default_factory=dict)
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+
+    @property
+    def prefixes(self) -> list[str]:
+        """Those to be cut off, in order."""
+        stated = self.strip_prefix
+        return stated if isinstance(stated, list) else [] if stated is None else [stated]
+
+    @field_validator("rename")
+    @classmethod
+    def _names_are_of_one_kind(cls, rename: dict[str, str]) -> dict[str, str]:
+        for old, new in rename.items():
+            if _many(old) != _many(new):
+                raise ValueError(
+                    f"'{old}' to '{new}': both end at a dot (all names that begin so), or neither "
+                    "does (one name)"
+                )
+        return rename
+
+
+def _many(name: str) -> bool:
+    return name == "" or name.endswith(".")
+
+
+UNTRAINED = ("random", "conditioned")
+"""Weights that the builder has drawn; ``conditioned``: also where it is the user's own."""
 
 
 # The keys that each fill reads. Any other is refused, since it would be ignored in silence.
@@ -384,8 +419,9 @@ class ModelSpec(Frozen):
             the registry entry of the model's own name. Example: ``torchvision/resnet18``.
         kwargs: arguments of the function or class that builds the model. Example:
             ``{num_classes: 12}``.
-        weights: ``random``, the name of pretrained weights of torchvision or timm, or a checkpoint.
-            Example: ``{checkpoint: weights/classifier.pth}``.
+        weights: ``random``, ``conditioned`` (random ones, redrawn so that outputs say something;
+            those of registry models always are), the name of pretrained weights of torchvision or
+            timm, or a checkpoint. Example: ``{checkpoint: weights/classifier.pth}``.
         inputs: what ``forward`` takes, in its order: tensors, and lists and mappings of them, which
             are inputs of the file by their paths (``state.0``); by default those of the registry.
             Example: ``{image: {shape: [1, 3, 224, 224]}}``.

@@ -20,7 +20,8 @@ from converter.layout import trust as policy
 from converter.model import trees, wording
 from converter.model.errors import Code, StageError
 from converter.model.job import Job
-from converter.model.spec import CaseInput, Checkpoint, InputSpec
+from converter.model.spec import UNTRAINED, CaseInput, Checkpoint, InputSpec
+from converter.plan import checkpoints
 
 _SHOWN = 5
 # A module with one of these may have names that its text does not tell.
@@ -60,10 +61,10 @@ def _check_objects(job: Job) -> None:
 
 def _check_weights(job: Job) -> None:
     if isinstance(job.weights, Checkpoint):
-        files.require(Code.WEIGHTS_MISSING, "weights.checkpoint:", job.weights.checkpoint)
+        checkpoints.require(Path(job.weights.checkpoint))
         return
     name = job.source.registry
-    known = registry.published(name) if name and job.weights != "random" else None
+    known = registry.published(name) if name and job.weights not in UNTRAINED else None
     # Also with the enum's name in front: `ResNet18_Weights.DEFAULT`.
     if name and known is not None and job.weights.rpartition(".")[2] not in known:
         raise no_weights(name.rpartition("/")[2], job.weights, known)

@@ -217,7 +217,9 @@ def _request(job: Job) -> Parts:
         said = [said, entry.module, entry.builder, dict(entry.kwargs)]
     weights = job.weights
     if isinstance(weights, Checkpoint):
-        parts["request.weights"] = [weights.key, weights.strip_prefix, *weights.ignore]
+        fitted = weights.model_dump(mode="json", exclude={"checkpoint", "sha256"})
+        # In their order: prefixes are cut off one after the other.
+        parts["request.weights"] = {**fitted, "strip_prefix": weights.prefixes}
     else:
         parts["request.weights"] = weights
     # A list: the order of the inputs is that of forward's arguments.
@@ -270,7 +272,7 @@ def _worker_code() -> str:
     paths += [p for kind in _PLUGINS for p in sorted((plugins / kind).glob("_*.py"))]
     # Every file is verified on one provider; job and spec decide what a request means.
     paths += [plugins / "providers" / f"{providers.standard()}.py"]
-    paths += [model / "job.py", model / "spec.py"]
+    paths += [model / "job.py", model / "spec.py", _PACKAGE / "plan/checkpoints.py"]
     return _hash(paths)
 
 

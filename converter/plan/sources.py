@@ -1,13 +1,13 @@
 """Which files a job is made from, found without running any of them.
 
-Data: the checkpoint, the files of inputs and cases, a source that is a file, with its external
-data, files and folders that ``kwargs`` name. Code: the module of a registry model and what it
-imports beside it; for ``_target_`` all of its top-level package or module; for ``file`` that
-file; for both, everything that they import from folders of the user's. An installed package
-counts by its version, also where that code only imports it, and the one that has the model by its
-defining module too; an editable install is a folder of the user's. Not seen are modules that are
-imported by a computed name, what installed packages import, and data that code opens by itself:
-the worker tells which files these were (``converter.worker.recording.reading``).
+Data: the checkpoint, with its index and all shards, the files of inputs and cases, a source that
+is a file, with its external data, files and folders that ``kwargs`` name. Code: the module of a
+registry model and what it imports beside it; for ``_target_`` all of its top-level package or
+module; for ``file`` that file; for both, everything that they import from folders of the user's.
+An installed package counts by its version, also where that code only imports it, and the one that
+has the model by its defining module too; an editable install is a folder of the user's. Not seen
+are modules that are imported by a computed name, what installed packages import, and data that code
+opens by itself: the worker tells which files these were (``converter.worker.recording.reading``).
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from converter.layout.libraries import is_library
 from converter.model import trees
 from converter.model.job import Job
 from converter.model.spec import CaseInput, Checkpoint, InputSpec
+from converter.plan import checkpoints
 from converter.plan.contents import Contents
 from converter.plan.modules import Modules, Place
 
@@ -77,7 +78,7 @@ def of(job: Job, contents: Contents, modules: Modules, known: Set[Path] | None =
 
 def _data(job: Job, contents: Contents) -> Iterator[tuple[str, Path]]:
     if isinstance(job.weights, Checkpoint):
-        yield "weights.checkpoint", Path(job.weights.checkpoint)
+        yield from checkpoints.names(Path(job.weights.checkpoint)).items()
     tensors: list[tuple[str, InputSpec | CaseInput]] = [
         (f"inputs.{name}.path", tensor) for name, tensor in job.inputs.items()
     ]

@@ -16,6 +16,8 @@ from jobs import IMAGE
 from torch import nn
 
 from converter.model.errors import Code
+from converter.model.manifest import request_of
+from converter.plan.keys import Keys
 from converter.worker.reference import conditioning
 
 pytestmark = pytest.mark.integration
@@ -79,6 +81,10 @@ def test_modes_and_hooks_are_as_before() -> None:
         ("registry", "random", "script_module", False),
         ("target", "random", "module", False),
         ("file", "random", "module", False),
+        ("registry", "conditioned", "module", True),
+        ("target", "conditioned", "module", True),
+        ("file", "conditioned", "module", True),
+        ("file", "conditioned", "script_module", False),
     ],
 )
 def test_only_weights_that_are_random_by_construction(
@@ -114,7 +120,9 @@ def test_a_checkpoint_is_not_touched(convert: Convert, tmp_path: Path) -> None:
 
 def test_a_users_own_builder_is_not_touched(convert: Convert, tmp_path: Path) -> None:
     """It may have read trained weights: vanishing outputs are told, not mended."""
-    assert convert("Vanishing", inputs=IMAGE).code is Code.VERIFY_VACUOUS
+    done = convert("Vanishing", inputs=IMAGE)
+    assert done.code is Code.VERIFY_VACUOUS
+    assert "weights: conditioned redraws them" in done.result.error.hint
     (tmp_path / "own.py").write_text(
         "import torch\n"
         "def build():\n"
@@ -126,3 +134,41 @@ def test_a_users_own_builder_is_not_touched(convert: Convert, tmp_path: Path) ->
     done = convert(source, trust=[str(tmp_path)])
     assert (done.code, done.result.conditioned) == (None, False)
     assert np.unique(done.weights["weight"]).tolist() == [0.25]
+
+
+def test_a_users_own_builder_is_conditioned_where_it_is_stated(convert: Convert) -> None:
+    """A net that is not trained yet can be tried, and its row says so."""
+    done = convert("Vanishing", inputs=IMAGE, weights="conditioned")
+    assert (done.code, done.result.conditioned) == (None, True)
+    assert done.result.verify.sensitivity.input_delta > 1e-2
+    assert done.files == convert("Vanishing", inputs=IMAGE, weights="conditioned").files
+
+
+def test_the_manifest_and_the_key_tell_what_was_conditioned(
+    tiny_job: Callable[..., Any], convert: Convert
+) -> None:
+    job = tiny_job("Vanishing", inputs=IMAGE, weights="conditioned")
+    request = request_of(job, convert("Vanishing", inputs=IMAGE, weights="conditioned").result)
+    assert (request.weights.kind, request.weights.name) == ("random", "conditioned")
+    assert request.conditioned is True
+    plain = tiny_job("Vanishing", inputs=IMAGE)
+    assert request_of(plain).weights != request.weights
+    made = Keys({}, [])
+    assert made.of(job).parts["request.weights"] == "conditioned"
+    assert made.of(plain).digest != made.of(job).digest
+
+
+def test_what_is_no_module_of_the_builders_is_not_conditioned(
+    convert: Convert, tmp_path: Path
+) -> None:
+    (tmp_path / "own.py").write_text(
+        "import torch\n"
+        "def build():\n"
+        "    return torch.jit.script(torch.nn.Linear(3, 4))\n"
+        "ready = torch.nn.Linear(3, 4)\n"
+    )
+    for name in ("build", "ready"):
+        source = {"file": str(tmp_path / "own.py"), "name": name}
+        done = convert(source, trust=[str(tmp_path)], weights="conditioned")
+        assert done.code is Code.LOAD
+        assert "weights" in done.result.error.message

@@ -355,9 +355,36 @@ def test_a_path_is_no_registry_name(source: str, hint: str) -> None:
 def test_weights_that_are_a_path_are_a_checkpoint(path: str) -> None:
     (message,) = of_model(weights=path)
     assert message == (
-        f"models.m.weights: '{path}' is a file; expected random, a name of pretrained weights, or "
-        f"a mapping. Write weights: {{checkpoint: {path}}}"
+        f"models.m.weights: '{path}' is a file; expected random, conditioned, a name of pretrained "
+        f"weights, or a mapping. Write weights: {{checkpoint: {path}}}"
     )
+
+
+@pytest.mark.parametrize("kind", ["torchscript", "exported_program", "onnx"])
+def test_weights_that_a_source_carries_are_not_conditioned(kind: str) -> None:
+    inputs = {"x": {"shape": [1]}}
+    (message,) = of_model(source={kind: "a.pt"}, weights="conditioned", inputs=inputs)
+    if kind == "onnx":
+        assert message.startswith("models.m.weights: the source is ONNX already")
+    else:
+        assert message == (
+            "models.m.weights: conditioned redraws random weights, and a source "
+            f"{kind} carries its own. Remove the key, or name what builds the module."
+        )
+
+
+@pytest.mark.parametrize("source", ["srcnn", {"_target_": "mine.build"}])
+def test_weights_of_a_builder_are_conditioned(source: Any) -> None:
+    model = accepted(source=source, weights="conditioned", inputs={"input": {"shape": [1]}})
+    assert model.weights == "conditioned"
+
+
+@pytest.mark.parametrize("rename", [{"a.": "b"}, {"a": "b."}, {"": "b"}, {"a": ""}])
+def test_a_module_is_renamed_to_a_module(rename: dict[str, str]) -> None:
+    (message,) = of_model(weights={"checkpoint": "a.pth", "rename": rename})
+    assert message.startswith("models.m.weights.rename: ")
+    assert "both end at a dot (all names that begin so), or neither does (one name)" in message
+    assert accepted(weights={"checkpoint": "a", "rename": {"a.": "", "": "b.", "c": "d"}})
 
 
 @pytest.mark.parametrize(

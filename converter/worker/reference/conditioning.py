@@ -8,7 +8,8 @@ around their value, batch statistics taken from a forward pass, and the outputs 
 convolutions and linear layers scaled to unit variance in the same pass (Mishkin and Matas, "All
 you need is a good init", 2016).
 
-Weights that came from a file or from the network are never touched.
+Weights that came from a file or from the network are never touched; ``weights: conditioned``
+states that a builder of the user's reads none.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from converter.model.errors import Code, StageError
 from converter.model.job import Job
 from converter.worker.inputs.cases import Case
 from converter.worker.inputs.inputs import Array
@@ -59,9 +61,20 @@ _SCALED = (
 def applies(loaded: Loaded, job: Job) -> bool:
     """Only where the weights are random by construction: a builder of the registry made them.
 
-    A builder of the user's may have read trained weights, and those are not ours to touch.
+    A builder of the user's may have read trained weights, and those are not ours to touch, unless
+    ``weights: conditioned`` says so.
     """
-    return job.weights == "random" and job.source.kind == "registry" and loaded.kind == "module"
+    drawn = job.weights == "random" and job.source.kind == "registry"
+    return (drawn or job.weights == "conditioned") and loaded.kind == "module"
+
+
+def advised(error: StageError | None, job: Job) -> StageError | None:
+    """VERIFY_VACUOUS with a further way out, where conditioning is one and was not asked for."""
+    own = job.source.kind in ("target", "file") and job.weights == "random"
+    if error is None or error.code is not Code.VERIFY_VACUOUS or not own:
+        return error
+    hint = f"{error.hint}; where its weights are untrained: weights: conditioned redraws them"
+    return StageError(error.code, error.message, hint)
 
 
 def unsteady(loaded: Loaded, samples: Sequence[Sequence[Array]]) -> bool:

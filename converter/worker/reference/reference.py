@@ -246,7 +246,8 @@ def _run_cases(
         first = found.cases[0]
         alike = [item.outputs for item in found.cases if item.case.shapes == first.case.shapes]
     constant = {index for index, name in enumerate(names) if name in job.constant_outputs}
-    found.sensitivity, found.vacuous = vacuity.judge(names, alike, constant)
+    found.sensitivity, vacuous = vacuity.judge(names, alike, constant)
+    found.vacuous = conditioning.advised(vacuous, job)
     if found.vacuous is None:
         found.detections = detections.places(names, first.outputs)
     work = run.work

@@ -3,31 +3,37 @@
 The order is from cheap and certain to expensive: the first bytes, the table of contents and
 what it would unpack to; only then is the file unpickled, with a literal
 ``weights_only=True``. Without the literal ``TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1`` in the
-environment would let the file run code.
+environment would let the file run code. What torch refuses then, a reader of our own goes
+through that makes tensors and nothing else (``tensorpickle``).
 """
 
 from __future__ import annotations
 
 import hashlib
 import pickle
-import pickletools
-import re
 import struct
 import zipfile
 import zlib
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
 
 from converter.model.errors import Code, StageError
+from converter.worker.sources import tensorpickle
 
 # What torch.load raises on damaged files; collected by loading 6,000 of them with torch 2.15.
 UNREADABLE = (
     pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, TypeError,
     AttributeError, AssertionError, OverflowError, struct.error,
 )  # fmt: skip
-_SCANNED = 1 << 20  # bytes of a refused pickle that are searched for what it would run
-_OWN = ("torch.", "collections.OrderedDict")
+# What the first bytes of other formats are, and what to do with such a file.
+_OTHERS = (
+    (b"\x1f\x8b", "gzip archive", "Unpack it first: gunzip."),
+    (b"\x89HDF", "HDF5 file (Keras)", "Save its tensors from PyTorch, as a state dict."),
+    (b"GGUF", "GGUF file", "Use the safetensors file that it was made from."),
+    (b"\x93NUMPY", "NumPy array", "Save a state dict: torch.save or safetensors."),
+)
 AGAIN = "Get the file again from where it was published."
 
 
@@ -40,24 +46,59 @@ def hash_of(path: Path) -> str:
 def read(path: Path) -> object:
     """What a checkpoint holds; nothing in it is executed.
 
+    What is no tensor and no plain value is a ``tensorpickle.Opaque``.
+
     Raises:
         StageError: WEIGHTS_FORMAT, WEIGHTS_SIZE or WEIGHTS_UNSAFE.
     """
     check_looks(path)
+    if _is_safetensors(path):
+        return _read_safetensors(path)
     try:
-        # To the CPU, since tensors that were saved on a GPU want to go back to one.
-        return torch.load(path, map_location="cpu", weights_only=True)
+        # Opened here: of a path that is called so, torch reads safetensors whatever is in it. To
+        # the CPU, since tensors that were saved on a GPU want to go back to one.
+        with path.open("rb") as file:
+            return torch.load(file, map_location="cpu", weights_only=True)
     except UNREADABLE as error:
-        # torch names what it refuses in the text of its message alone (2.15).
-        refused = re.search(r"GLOBAL (\S+)", str(error))
-        told = refused[1] if refused and isinstance(error, pickle.UnpicklingError) else None
-        if unsafe := told or _foreign_global(_pickle_of(path)):
-            raise StageError(
-                Code.WEIGHTS_UNSAFE,
-                f"{path} asks to run '{unsafe}'; it holds more than tensors and was not loaded",
-                "Where it was made, save a plain state dict: torch.save(model.state_dict(), path).",
-            ) from None
-        raise not_a_checkpoint(path, f"cannot be read ({_brief(error)})") from error
+        return _read_tensors(path, error)
+
+
+def _read_tensors(path: Path, refusal: BaseException) -> object:
+    """The tensors of a file that torch refused, where it did for what stands beside them."""
+    try:
+        found = tensorpickle.read(path)
+    except tensorpickle.UnsafeError as unsafe:
+        raise StageError(
+            Code.WEIGHTS_UNSAFE,
+            f"{path} asks to run '{unsafe.name}'; it holds more than tensors and was not loaded",
+            "Where it was made, save a plain state dict: torch.save(model.state_dict(), path).",
+        ) from None
+    except (*UNREADABLE, zipfile.BadZipFile, zlib.error):
+        pass
+    else:
+        # With any other error it has seen damage.
+        if isinstance(refusal, pickle.UnpicklingError):
+            return found
+    raise not_a_checkpoint(path, f"cannot be read ({_brief(refusal)})") from refusal
+
+
+def _is_safetensors(path: Path) -> bool:
+    with path.open("rb") as file:
+        head = file.read(9)
+    # Its first eight bytes are the length of a JSON header. A name alone says less than the first
+    # bytes of an archive or a pickle.
+    return head[8:] == b"{" or (path.suffix == ".safetensors" and head[:1] not in (b"P", b"\x80"))
+
+
+def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
+    """The library checks the header: its length, offsets without overlap or holes, the end."""
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    # A dtype that this torch does not have is an AttributeError.
+    except (SafetensorError, *UNREADABLE, OSError) as error:
+        looks = f"looks like a safetensors file, and is truncated or damaged ({_brief(error)})"
+        raise not_a_checkpoint(path, looks) from error
 
 
 def check_looks(path: Path) -> None:
@@ -79,14 +120,9 @@ def check_looks(path: Path) -> None:
     # What a download that needed a login leaves.
     if head.lstrip().startswith(b"<"):
         raise not_a_checkpoint(path, "looks like a web page (HTML); did its download need a login?")
-    if head.startswith(b"\x1f\x8b"):
-        raise not_a_checkpoint(path, "looks like a gzip archive", "Unpack it first: gunzip.")
-    if head[8:9] == b"{":  # its first eight bytes are the length of a JSON header
-        raise not_a_checkpoint(
-            path,
-            "looks like a safetensors file",
-            "Save its tensors with torch.save, as a state dict.",
-        )
+    for first, kind, hint in _OTHERS:
+        if head.startswith(first):
+            raise not_a_checkpoint(path, f"looks like a {kind}", hint)
     if head.startswith(b"PK"):
         _check_zip(path)
 
@@ -114,53 +150,17 @@ def _check_zip(path: Path) -> None:
         raise not_a_checkpoint(
             path, "looks like a TorchScript archive", "Use it as a source: {torchscript: PATH}."
         )
+    if "archive_format" in names:
+        raise not_a_checkpoint(
+            path,
+            "looks like an exported program",
+            "Use it as a source: {exported_program: PATH}.",
+        )
+    if names and all(name.endswith(".npy") for name in names):
+        hint = "Save its arrays as a state dict: torch.save or safetensors."
+        raise not_a_checkpoint(path, "looks like an .npz archive of NumPy", hint)
     if "data.pkl" not in names:
         raise not_a_checkpoint(path, "looks like a zip archive that torch.save did not write")
-
-
-def _pickle_of(path: Path) -> bytes:
-    """The beginning of the pickle in a checkpoint file, however it was written."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = [name for name in archive.namelist() if name.endswith("data.pkl")]
-            with archive.open(names[0]) as file:
-                return file.read(_SCANNED)
-    except (*UNREADABLE, OSError, zipfile.BadZipFile, zlib.error):
-        # An old checkpoint is no archive: the pickle stands at the front.
-        with path.open("rb") as plain:
-            return plain.read(_SCANNED)
-
-
-def _foreign_global(data: bytes) -> str | None:
-    """The first name in a pickle that no state dict has, read from the opcodes: nothing runs.
-
-    torch names it only where it was written with the opcode GLOBAL, as ``torch.save`` does;
-    ``pickle.dump`` writes STACK_GLOBAL, whose module and name are the two texts before it.
-    """
-    texts: list[str] = [""]
-    memo: dict[object, str] = {}
-    top = ""
-    try:
-        # genops reads opcodes and calls nothing.
-        for opcode, argument, _ in pickletools.genops(data):
-            if opcode.name in ("GLOBAL", "INST", "STACK_GLOBAL"):
-                stacked = opcode.name == "STACK_GLOBAL"
-                name = ".".join(texts[-2:]) if stacked else str(argument).replace(" ", ".")
-                if name.replace(".", "").isidentifier() and not name.startswith(_OWN):
-                    return name
-            # A text that was used before comes out of the memo.
-            if opcode.name == "MEMOIZE":
-                memo[len(memo)] = top
-            elif "PUT" in opcode.name:
-                memo[argument] = top
-            else:
-                value = memo.get(argument) if "GET" in opcode.name else argument
-                top = value if isinstance(value, str) else ""
-                # The last two texts: STACK_GLOBAL takes its module and its name from there.
-                texts = [*texts[-1:], top] if top else texts
-    except ValueError:  # damaged, or no pickle: then nothing more is found
-        pass
-    return None
 
 
 def not_a_checkpoint(path: Path, looks: str, hint: str = AGAIN) -> StageError:

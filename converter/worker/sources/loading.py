@@ -21,7 +21,7 @@ import registry
 from converter.layout import trust as policy
 from converter.model.errors import Code, StageError
 from converter.model.job import Job
-from converter.model.spec import Checkpoint
+from converter.model.spec import UNTRAINED, Checkpoint
 from converter.plan import foresight
 from converter.worker.recording.reading import Reading
 from converter.worker.sources import (
@@ -96,6 +96,8 @@ def load(job: Job) -> Loaded:
     reading = Reading()
     model, sha256 = _build(job, reading) if has_builder else _read(job)
     kind = _kind(model, job)
+    if job.weights == "conditioned" and kind != "module":
+        raise _carries_its_own(job)
     _check_mode(kind, job)
     if isinstance(model, torch.nn.Module | torch.export.ExportedProgram):
         # Before it runs: later NaN would be told of an output, and not of the weight.
@@ -167,7 +169,7 @@ def _build(job: Job, reading: Reading) -> tuple[Any, str | None]:
     key = f"models.{job.name}.kwargs"
     kwargs = {**fixed, **values.resolved(job.kwargs, job.trust, key)}
     _check_kwargs(builder, kwargs, job)
-    if isinstance(job.weights, str) and job.weights != "random":
+    if isinstance(job.weights, str) and job.weights not in UNTRAINED:
         reading.stop()  # they count by their name and the version of the library
         return published.build(builder, kwargs, job.weights)
     # Weights come from `weights:` only, where they are checked; a builder of a library loads none.

@@ -2,226 +2,237 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from fnmatch import fnmatchcase
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
-from converter.layout import files
 from converter.model.errors import Code, StageError
 from converter.model.spec import Checkpoint
-from converter.worker.sources.checkpoint import AGAIN, hash_of, not_a_checkpoint, read
+from converter.plan import checkpoints
+from converter.worker.sources import proposals, tensornames
+from converter.worker.sources.checkpoint import AGAIN, not_a_checkpoint, read
+from converter.worker.sources.proposals import Proposal, Shapes, holds_tensors
+from converter.worker.sources.tensornames import UnfitError, first
+from converter.worker.sources.tensorpickle import Opaque
+
+_NOTHING = object()
 
 
 def load_checkpoint(module: torch.nn.Module, checkpoint: Checkpoint) -> str:
     """Load a checkpoint into a module, all of it and nothing else.
 
     Returns:
-        The SHA-256 of the file.
+        The SHA-256 of the file; of several that of their list (``checkpoints.sha256``).
 
     Raises:
         StageError: one of the WEIGHTS codes.
     """
     path = Path(checkpoint.checkpoint)
-    files.require(Code.WEIGHTS_MISSING, "weights.checkpoint:", path)
-    sha256 = hash_of(path)
+    found = checkpoints.require(path)
+    sha256 = checkpoints.sha256(found)
     # Before anything of the file is unpickled.
     if checkpoint.sha256 not in (None, sha256):
         raise StageError(
             Code.WEIGHTS_FORMAT,
             f"{path} is not the checkpoint that was promised: weights.sha256 is "
-            f"{checkpoint.sha256}, the file has {sha256}",
+            f"{checkpoint.sha256}, the {'files have' if found.files[1:] else 'file has'} {sha256}",
             f"{AGAIN} If it was replaced on purpose, state the new sha256.",
         )
-    state = _used(_state_dict(read(path), checkpoint, path), checkpoint.ignore, path)
-    expected = set(module.state_dict())
-    _apply(module, _stripped(state, checkpoint.strip_prefix, expected, path), state, path)
+    content = _content(found)
+    _Fitting(module, checkpoint, content).load()
     return sha256
 
 
-def _state_dict(content: object, checkpoint: Checkpoint, path: Path) -> Mapping[str, object]:
-    """The mapping of tensors, under ``key`` when one is given."""
+def _content(found: checkpoints.Found) -> object:
+    """What the file holds; of shards all their tensors, each of which is in one of them."""
+    if found.index is None:
+        return read(found.shards[0])
+    together: dict[str, object] = {}
+    for shard in found.shards:
+        state = read(shard)
+        if not isinstance(state, Mapping):
+            raise not_a_checkpoint(shard, f"holds a {type(state).__name__}, not a state dict")
+        if twice := state.keys() & together.keys():
+            raise _not_indexed(found, f"{first(sorted(twice))} in two of its files")
+        wanted = {name for name, file in found.tensors.items() if file == _named(found, shard)}
+        if lost := sorted(wanted - state.keys()):
+            raise _not_indexed(found, f"not {first(lost)}, which {shard.name} should hold")
+        together |= state
+    return together
+
+
+def _named(found: checkpoints.Found, shard: Path) -> str:
+    assert found.index is not None
+    return shard.relative_to(found.index.parent).as_posix()
+
+
+def _not_indexed(found: checkpoints.Found, what: str) -> StageError:
+    return StageError(
+        Code.WEIGHTS_FORMAT,
+        f"{found.index} and its files do not belong together: there is {what}",
+        AGAIN.replace("the file", "all files"),
+    )
+
+
+class _Fitting:
+    """A module, and the content of a checkpoint that is to fit it."""
+
+    def __init__(self, module: torch.nn.Module, stated: Checkpoint, content: object) -> None:
+        self._module = module
+        self._stated = stated
+        self._path = Path(stated.checkpoint)
+        self._content = content
+        self._own: dict[str, Any] = module.state_dict()
+
+    def load(self) -> None:
+        """Load, strictly.
+
+        Raises:
+            StageError: WEIGHTS_FORMAT, WEIGHTS_KEYS or WEIGHTS_UNSAFE.
+        """
+        held = self._held()
+        try:
+            names = tensornames.fitted(held, self._stated)
+        except UnfitError as error:
+            hint = error.hint if error.final else self._proposed(error.hint)
+            message = f"{self._path}: {error.message}"
+            raise StageError(Code.WEIGHTS_KEYS, message, hint) from None
+        state = {name: held[key] for name, key in names.items()}
+        self._check_shapes(state)
+        for name, value in state.items():
+            if isinstance(value, Opaque) and name in self._own:
+                raise _unsafe(self._path, value, f"as '{names[name]}'", self._stated.key)
+        state = {name: value for name, value in state.items() if not isinstance(value, Opaque)}
+        # torch's own verdict on the keys: old BatchNorm checkpoints may lack num_batches_tracked.
+        keys = self._module.load_state_dict(state, strict=False)
+        extra = [name for name in names if name in keys.unexpected_keys or name not in state]
+        problems = [
+            f"{len(found)} {kind} ({first(found)})"
+            for kind, found in (("missing", keys.missing_keys), ("extra", extra))
+            if found
+        ]
+        if problems:
+            raise StageError(
+                Code.WEIGHTS_KEYS,
+                f"{self._path} does not fit the model; keys: {', '.join(problems)}",
+                self._proposed(
+                    "Is it a checkpoint of this model? Check its kwargs.",
+                    sum(name in self._own for name in state),
+                ),
+            )
+
+    def _held(self) -> Mapping[str, object]:
+        """The mapping of tensors, under ``key`` when one is given."""
+        content, key = self._content, self._stated.key
+        if isinstance(content, Opaque):
+            raise _unsafe(self._path, content, "and nothing else", None)
+        if not isinstance(content, Mapping):
+            kind = f"holds a {type(content).__name__}, not a state dict"
+            raise not_a_checkpoint(self._path, kind)
+        if key is not None:
+            below = _below(content, key)
+            if below is _NOTHING:
+                raise StageError(
+                    Code.WEIGHTS_KEYS,
+                    f"{self._path} has no key '{key}'; it has {first(map(str, content))}",
+                    self._proposed(
+                        "Set weights.key to the one that holds the tensors, or remove it."
+                    ),
+                )
+            content = below
+        if holds_tensors(content):
+            return content  # type: ignore[return-value]  # a mapping with names, by now
+        where = f"under '{key}'" if key else "at its top"
+        for name, value in [("", content), *_items(content)]:
+            if isinstance(value, Opaque) and value.is_module:
+                inner = ".".join(str(part) for part in (key, name) if part)
+                raise _unsafe(self._path, value, f"as '{inner}'", inner, self._proposed(""))
+        there = first(str(name) for name, _ in _items(content))
+        raise StageError(
+            Code.WEIGHTS_KEYS,
+            f"{self._path} holds no tensors {where}; it holds {there}",
+            self._proposed(AGAIN),
+        )
+
+    def _check_shapes(self, state: Mapping[str, object]) -> None:
+        """Torch raises for a wrong shape even when it is not strict, in words of its own."""
+        expected = self._expected
+        shapes = [
+            f"{name} is {_shape(value)}, the model's is {_shape(self._own[name])}"
+            for name, value in state.items()
+            if name in expected
+            and isinstance(value, Tensor)
+            and not proposals.fits(value, expected[name])
+        ]
+        if not shapes:
+            return
+        found = self._best()
+        raise StageError(
+            Code.WEIGHTS_KEYS,
+            f"{self._path} does not fit the model: {first(shapes)}",
+            found.line(expected)
+            if found is not None and found.complete
+            else "Give the builder the kwargs that these weights were trained with "
+            "(num_classes, …).",
+        )
+
+    @property
+    def _expected(self) -> Shapes:
+        return {
+            name: tuple(value.shape) if isinstance(value, Tensor) and not is_lazy(value) else None
+            for name, value in self._own.items()
+        }
+
+    def _best(self) -> Proposal | None:
+        found = proposals.best(self._content, self._expected, self._stated)
+        # What is stated already is no way out.
+        return None if found is not None and found.stated == self._stated else found
+
+    def _proposed(self, otherwise: str, fitting: int = 0) -> str:
+        """The proposal, where it is right or better than what is stated, which fits so far."""
+        found = self._best()
+        if found is None or not (found.complete or found.fitting > fitting):
+            return otherwise
+        return found.line(self._expected)
+
+
+def _below(content: object, key: str) -> object:
+    """What a dotted key leads to; a key that has dots itself comes first."""
     if not isinstance(content, Mapping):
-        raise not_a_checkpoint(path, f"holds a {type(content).__name__}, not a state dict")
-    if checkpoint.key is not None:
-        if checkpoint.key not in content:
-            raise StageError(
-                Code.WEIGHTS_KEYS,
-                f"{path} has no key '{checkpoint.key}'; it has {_first(map(str, content))}",
-                "Set weights.key to the one that holds the tensors, or remove it.",
-            )
-        content = content[checkpoint.key]
-    if _holds_tensors(content):
-        return cast(Mapping[str, object], content)
-    holders = [str(key) for key, value in _items(content) if _holds_tensors(value)]
-    where = f"under '{checkpoint.key}'" if checkpoint.key else "at its top"
-    there = f"; it holds {_first(str(key) for key, _ in _items(content))}"
-    raise StageError(
-        Code.WEIGHTS_KEYS,
-        f"{path} holds no tensors {where}{there}",
-        f"Set weights.key: {holders[0]}" if holders and not checkpoint.key else AGAIN,
+        return _NOTHING
+    if key in content:
+        return content[key]
+    parts = key.split(".")
+    for cut in range(len(parts) - 1, 0, -1):
+        found = _below(content.get(".".join(parts[:cut])), ".".join(parts[cut:]))
+        if found is not _NOTHING:
+            return found
+    return _NOTHING
+
+
+def _unsafe(
+    path: Path, found: Opaque, where: str, key: str | None, proposal: str = ""
+) -> StageError:
+    """The refusal of an object, with the two ways to its weights."""
+    inside = f"[{']['.join(map(repr, key.split('.')))}]" if key else ""
+    loaded = f"torch.load({str(path)!r}, map_location='cpu', weights_only=False){inside}"
+    hint = proposal or (
+        f"Where it was made, save its state dict: torch.save({loaded}.state_dict(), 'state.pth'). "
+        "Or, if you trust the file, let a builder of your own load it, build.py: "
+        f"def build(path): import torch; return {loaded.replace(repr(str(path)), 'path')}.float() "
+        f"with source: {{file: build.py, name: build}}, kwargs: {{path: {path}}} and no weights."
     )
-
-
-def _used(state: Mapping[str, object], ignored: Sequence[str], path: Path) -> Mapping[str, object]:
-    """The state dict without the keys that the configuration ignores."""
-    for pattern in ignored:
-        if not any(fnmatchcase(key, pattern) for key in state):
-            raise StageError(
-                Code.WEIGHTS_KEYS,
-                f"{path}: weights.ignore '{pattern}' matches no key; there are {_first(state)}",
-                "Correct the pattern, or remove it.",
-            )
-    return {
-        key: value
-        for key, value in state.items()
-        if not any(fnmatchcase(key, pattern) for pattern in ignored)
-    }
-
-
-def _holds_tensors(content: object) -> bool:
-    return (
-        isinstance(content, Mapping)
-        and all(isinstance(key, str) for key in content)
-        and any(isinstance(value, Tensor) for value in content.values())
+    kind = "pickled module" if found.is_module else "pickled object"
+    return StageError(
+        Code.WEIGHTS_UNSAFE,
+        f"{path} holds a {kind} '{found.name}' {where}: to load it would run its code, "
+        "and it was not loaded",
+        hint,
     )
-
-
-def _stripped(
-    state: Mapping[str, object], prefix: str | None, expected: set[str], path: Path
-) -> dict[str, object]:
-    """The state dict with ``prefix`` cut off the keys that have it; the others stay."""
-    if prefix is None:
-        return dict(state)
-    stripped = {key.removeprefix(prefix): value for key, value in state.items()}
-    if not any(key.startswith(prefix) for key in state):
-        raise StageError(
-            Code.WEIGHTS_KEYS,
-            f"{path}: no key starts with weights.strip_prefix '{prefix}'; "
-            f"there are {_first(state)}",
-            _prefix_hint(state, expected, 0) or "Remove weights.strip_prefix, or correct it.",
-        )
-    # Two keys have become one, and one of the tensors would be lost.
-    if len(stripped) < len(state):
-        twice = [key for key in state if not key.startswith(prefix) and prefix + key in state]
-        raise StageError(
-            Code.WEIGHTS_KEYS,
-            f"{path}: keys stand both with and without '{prefix}': {_first(twice)}",
-            "Save the two state dicts under keys of their own and set weights.key.",
-        )
-    return stripped
-
-
-def _apply(
-    module: torch.nn.Module, state: dict[str, object], found: Iterable[str], path: Path
-) -> None:
-    """Load, strictly; ``found`` are the keys as they stand in the file."""
-    own = module.state_dict()
-    # torch raises for a wrong shape even when it is not strict, in words of its own.
-    shapes = [
-        f"{key} is {_shape(value)}, the model's is {_shape(own[key])}"
-        for key, value in state.items()
-        if isinstance(value, Tensor) and not _same_shape(own.get(key), value)
-    ]
-    if shapes:
-        raise StageError(
-            Code.WEIGHTS_KEYS,
-            f"{path} does not fit the model: {_first(shapes)}",
-            "Give the builder the kwargs that these weights were trained with (num_classes, …).",
-        )
-    # torch's own verdict on the keys: old BatchNorm checkpoints may lack num_batches_tracked.
-    keys = module.load_state_dict(state, strict=False)
-    problems = [
-        f"{len(names)} {kind} ({_first(names)})"
-        for kind, names in (("missing", keys.missing_keys), ("extra", keys.unexpected_keys))
-        if names
-    ]
-    if problems:
-        raise StageError(
-            Code.WEIGHTS_KEYS,
-            f"{path} does not fit the model; keys: {', '.join(problems)}",
-            _keys_hint(list(found), state, set(own), keys.missing_keys, keys.unexpected_keys),
-        )
-
-
-def _keys_hint(
-    found: Sequence[str],
-    state: Mapping[str, object],
-    expected: set[str],
-    missing: Sequence[str],
-    extra: Sequence[str],
-) -> str:
-    """What to set, so that the keys fit.
-
-    Args:
-        found: the keys as the file has them; ``state`` has them without the stated prefix.
-        expected: the model's.
-    """
-    if hint := _prefix_hint(found, expected, len(expected & state.keys())):
-        return hint
-    if missing:
-        return "Is it a checkpoint of this model? Check its kwargs."
-    # In the order of the file, of which `state` has each key once.
-    names = dict(zip(state, found, strict=True))
-    return f"The model does not use them: set weights.ignore: {_patterns(extra, names)}."
-
-
-def _patterns(extra: Sequence[str], names: Mapping[str, str]) -> str:
-    """Globs for some keys of a file and no other: the modules that they are of, where that fits.
-
-    Args:
-        names: each key without its prefix, to the one in the file.
-    """
-    unused = {names[key] for key in extra}
-    found: dict[str, None] = {}
-    for key in (names[key] for key in extra):
-        parts = key.split(".")
-        globs = (".".join(parts[:cut]) + ".*" for cut in range(1, len(parts)))
-        own = (
-            glob
-            for glob in globs
-            if all(name in unused for name in names.values() if fnmatchcase(name, glob))
-        )
-        found[next(own, key)] = None
-    return f"[{', '.join(repr(glob) for glob in found)}]"
-
-
-def _same_shape(own: object, value: Tensor) -> bool:
-    if not isinstance(own, Tensor) or is_lazy(own):
-        return True
-    # torch takes one element for a scalar: files from before it had scalars hold them so.
-    return own.shape == value.shape or (own.ndim == 0 and value.numel() == 1)
-
-
-def _prefix_hint(found: Iterable[str], expected: set[str], fitting: int) -> str:
-    """The ``strip_prefix`` that makes most keys fit, and what is to be ignored then.
-
-    Args:
-        fitting: how many keys fit as it is; empty where no prefix beats that.
-    """
-    keys = list(found)
-    fits: Counter[str] = Counter()
-    for key in keys:
-        parts = key.split(".")
-        fits.update(
-            ".".join(parts[:cut]) + "."
-            # Every prefix that ends at a dot, counted by the keys that it would make fit.
-            for cut in range(1, len(parts))
-            if ".".join(parts[cut:]) in expected
-        )
-    prefix, count = max(fits.items(), key=lambda item: item[1], default=("", 0))
-    if count <= max(fitting, sum(key in expected for key in keys)):
-        return ""
-    stripped = {key.removeprefix(prefix): key for key in keys}
-    extra = [key for key in stripped if key not in expected]
-    also = f", and weights.ignore: {_patterns(extra, stripped)}" if extra else ""
-    told = f"{count} of {len(expected)} keys would fit"
-    return f"Set weights.strip_prefix: '{prefix}'{also} ({told})."
 
 
 def check_finite(module: torch.nn.Module | torch.export.ExportedProgram) -> None:
@@ -257,8 +268,3 @@ def _items(content: object) -> Iterable[tuple[object, object]]:
 
 def _shape(value: object) -> str:
     return "×".join(map(str, value.shape)) or "a scalar" if isinstance(value, Tensor) else "?"
-
-
-def _first(names: Iterable[str]) -> str:
-    every = list(names)
-    return ", ".join(every[:5]) + (", …" if len(every) > 5 else "") if every else "nothing"

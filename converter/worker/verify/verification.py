@@ -20,8 +20,8 @@ from converter.worker.inputs.cases import SECOND, TRACED, Case
 from converter.worker.inputs.inputs import Array
 from converter.worker.onnxfile import interface, structure
 from converter.worker.recording import isolation, stages
+from converter.worker.reference import conditioning, training
 from converter.worker.reference import noise as rounding
-from converter.worker.reference import training
 from converter.worker.reference.reference import Reference, References, check_state
 from converter.worker.runtime import runtime_errors
 from converter.worker.runtime.session import Session
@@ -208,9 +208,10 @@ def _drowned(references: References, job: Job) -> StageError | None:
         for index, (output, floor) in enumerate(zip(first.outputs, floors, strict=True))
     ]
     outputs = [item.outputs for item in alike]
-    return vacuity.below_noise_floor(
+    vacuous = vacuity.below_noise_floor(
         references.names, outputs, blind, rtol is not None or atol is not None
     )
+    return conditioning.advised(vacuous, job)
 
 
 def _mutation(error: StageError, references: References) -> StageError:

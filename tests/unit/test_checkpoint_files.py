@@ -1,0 +1,171 @@
+"""Which files a checkpoint is, without reading a tensor: for the key, and before a run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from converter.api.request import weights_of
+from converter.model.errors import Code, StageError
+from converter.model.job import Job
+from converter.plan import checkpoints, foresight, keys
+from converter.plan.keys import Keys
+
+Make = Callable[..., Job]
+
+
+def job(folder: Path, **weights: Any) -> Job:
+    values = {
+        "name": "m", "source": {"registry": "srcnn"}, "inputs": {}, "opset": 17,
+        "weights": weights, "exporters": ["torchscript"],
+        "model_dir": str(folder / "models"), "staging_dir": str(folder / "staging"),
+    }  # fmt: skip
+    return Job.model_validate(values)
+
+
+def sharded(folder: Path, **table: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": table}))
+    return index
+
+
+def refused(path: Path) -> StageError:
+    with pytest.raises(StageError) as caught:
+        checkpoints.require(path)
+    return caught.value
+
+
+@pytest.mark.parametrize("name", checkpoints.IN_FOLDER)
+def test_a_folder_as_a_hub_has_it(tmp_path: Path, name: str) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / name).write_text(json.dumps({"weight_map": {"a": "one.bin"}}))
+    (tmp_path / "one.bin").touch()
+    found = checkpoints.require(tmp_path)
+    wanted = [tmp_path / name]
+    if name.endswith(".index.json"):
+        wanted.append(tmp_path / "one.bin")
+    assert list(found.files) == wanted
+    assert list(found.names) == [f"weights.checkpoint/{path.name}" for path in wanted]
+    assert weights_of(str(tmp_path)) == {"checkpoint": str(tmp_path)}
+
+
+def test_a_folder_with_safetensors_and_a_pickle_is_read_from_the_first(tmp_path: Path) -> None:
+    for name in ("pytorch_model.bin", "model.safetensors"):
+        (tmp_path / name).touch()
+    assert checkpoints.find(tmp_path).shards == (tmp_path / "model.safetensors",)
+
+
+def test_a_folder_without_a_checkpoint(tmp_path: Path) -> None:
+    error = refused(tmp_path)
+    assert error.code is Code.WEIGHTS_MISSING
+    assert f"{tmp_path} is no file, and as a folder it holds none of model.safe" in error.message
+    assert "the folder where the command was started" in error.hint
+    for name in ("b.pth", "a.ckpt", "notes.txt"):
+        (tmp_path / name).touch()
+    hint = refused(tmp_path).hint
+    assert (
+        hint
+        == f"Name the file: weights: {{checkpoint: {tmp_path}/a.ckpt}}. There are a.ckpt, b.pth."
+    )
+    assert weights_of(str(tmp_path)) == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name", ["../x", "/etc/passwd", "a/../../x", "..", "", "a\0b", "..\\x", "C:\\x", "C:x"]
+)
+def test_an_index_does_not_lead_out_of_its_folder(tmp_path: Path, name: str) -> None:
+    error = refused(sharded(tmp_path, a=name))
+    assert error.code is Code.WEIGHTS_FORMAT
+    assert "is not an index of shards: it names a file outside of its folder" in error.message
+    assert "\0" not in error.message
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ("{", "is no JSON"),
+        ("[" * 100_000, "is no JSON"),
+        ("[]", "has no mapping weight_map"),
+        ('{"weight_map": {}}', "has no mapping weight_map"),
+        ('{"weight_map": ["a"]}', "has no mapping weight_map"),
+        ('{"weight_map": {"a": 1}}', "names a file outside of its folder: '1'"),
+    ],
+)
+def test_what_is_no_index(tmp_path: Path, content: str, why: str) -> None:
+    path = tmp_path / "pytorch_model.bin.index.json"
+    path.write_text(content)
+    error = refused(path)
+    assert error.code is Code.WEIGHTS_FORMAT
+    assert why in error.message
+    assert "name one file of weights" in error.hint
+
+
+def test_missing_shards_are_told_before_a_run(tmp_path: Path) -> None:
+    index = sharded(tmp_path, a="s1.safetensors", b="s2.safetensors", c="s3.safetensors")
+    (tmp_path / "s2.safetensors").touch()
+    for path in (index, tmp_path):
+        (error,) = foresight.failures(job(tmp_path, checkpoint=str(path)))
+        assert error.code is Code.WEIGHTS_MISSING
+        assert error.message == (
+            f"weights.checkpoint: {index} names 3 files, and 2 are not there: "
+            "s1.safetensors, s3.safetensors"
+        )
+        assert error.hint.startswith("Put them beside it (1 are there)")
+
+
+def test_all_shards_count_in_the_key(tmp_path: Path) -> None:
+    index = sharded(tmp_path, a="s1.safetensors", b="part/s2.safetensors")
+    second = tmp_path / "part/s2.safetensors"
+    second.parent.mkdir()
+    for path in (tmp_path / "s1.safetensors", second):
+        path.write_bytes(b"1")
+    made = job(tmp_path, checkpoint=str(tmp_path))
+    makes = Keys({}, [])
+    before = makes.of(made)
+    assert {name for name in before.files if name.startswith("weights")} == {
+        "weights.checkpoint/model.safetensors.index.json",
+        "weights.checkpoint/s1.safetensors",
+        "weights.checkpoint/part/s2.safetensors",
+    }
+    second.write_bytes(b"2")
+    assert makes.changed_files(made, before) == [second]
+    said = keys.difference(before.parts, makes.of(made).parts)
+    assert said == "weights.checkpoint/part/s2.safetensors changed"
+    second.unlink()
+    index.unlink()
+    assert index in makes.changed_files(made, before)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"key": "ema"}, {"strip_prefix": ["b.", "a."]}, {"rename": {"a": "b"}}, {"ignore": ["a"]},
+    ],
+)  # fmt: skip
+def test_how_names_are_fitted_counts_in_the_key(tmp_path: Path, changed: dict[str, Any]) -> None:
+    path = tmp_path / "w.pth"
+    path.touch()
+    plain = {"checkpoint": str(path), "strip_prefix": ["a.", "b."]}
+    one, other = (Keys({}, []).of(job(tmp_path, **w)) for w in (plain, plain | changed))
+    assert keys.difference(one.parts, other.parts) == "weights changed"
+    single = Keys({}, []).of(job(tmp_path, checkpoint=str(path), strip_prefix="a."))
+    listed = Keys({}, []).of(job(tmp_path, checkpoint=str(path), strip_prefix=["a."]))
+    assert single.digest == listed.digest
+
+
+def test_the_hash_of_several_files_is_that_of_their_list(tmp_path: Path) -> None:
+    index = sharded(tmp_path, a="s1.safetensors")
+    shard = tmp_path / "s1.safetensors"
+    shard.write_bytes(b"1")
+    sums = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (index, shard)}
+    text = "".join(f"{name} {sums[name]}\n" for name in sorted(sums))
+    found = checkpoints.require(tmp_path)
+    assert checkpoints.sha256(found) == hashlib.sha256(text.encode()).hexdigest()
+    assert checkpoints.sha256(checkpoints.require(index)) == checkpoints.sha256(found)
+    assert checkpoints.sha256(checkpoints.require(shard)) == sums["s1.safetensors"]
