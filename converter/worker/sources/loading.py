@@ -8,7 +8,7 @@ import random
 import sys
 import traceback
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +23,7 @@ from converter.model.errors import Code, StageError
 from converter.model.job import Job
 from converter.model.spec import Checkpoint
 from converter.plan import foresight
+from converter.worker.inputs.cases import Sample
 from converter.worker.recording.reading import Reading
 from converter.worker.sources import (
     checkpoint,
@@ -54,6 +55,9 @@ class Loaded:
         weights_sha256: of the checkpoint, the downloaded file or the source file itself.
         conditioned: the random weights were conditioned.
         reading: notes the files that the user's code reads, until it is stopped.
+        samples: real ones, of the job's ``data``.
+        left_out: of ``data``, what was not read, in words.
+        metric: what the job's ``metric`` names.
     """
 
     model: Model
@@ -62,6 +66,9 @@ class Loaded:
     weights_sha256: str | None
     conditioned: bool = False
     reading: Reading = field(default_factory=Reading)
+    samples: list[Sample] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    metric: Callable[..., Any] | None = None
 
     @property
     def torch_model(self) -> Any:
