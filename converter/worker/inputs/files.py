@@ -62,11 +62,14 @@ def read(name: str, spec: InputSpec, number: int) -> tuple[Array, str]:
     image = _image(key, spec)
     rows = spec.shape[0] if str(image.layout).startswith("n") else 1
     # The rows of a batch are one picture each, or a file that mixes them up would look right.
-    paths = [Path(files[(number + row) % len(files)]) for row in range(min(rows, len(files)))]
+    paths = [
+        Path(files[(number + row) % len(files)]) for row in range(max(min(rows, len(files)), 1))
+    ]
     pictures = [_picture(key, one, spec.dtype, image) for one in paths]
     if not str(image.layout).startswith("n"):
         return pictures[0], f"{key} {path}"
-    return np.stack([pictures[row % len(pictures)] for row in range(rows)]), f"{key} {path}"
+    batch = np.stack([pictures[row % len(pictures)] for row in range(max(rows, 1))])
+    return batch[:rows], f"{key} {path}"
 
 
 def _tensor(key: str, path: Path, kind: str, name: str, spec: InputSpec) -> Array:

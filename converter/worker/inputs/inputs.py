@@ -78,7 +78,7 @@ def _bounded(
     if dtype == np.bool_:
         return _mixed(np.asarray(rng.integers(0, 2, shape)).astype(dtype))
     if spec.columns:
-        return in_columns(name, spec, rng.uniform(0, 1, shape))
+        return np.asarray(in_columns(name, spec, rng.uniform(0, 1, shape)))
     if spec.filling == "uniform":
         low, high = bounds(spec)
         return np.asarray(rng.uniform(low, high, shape)).astype(dtype)
@@ -123,10 +123,10 @@ def _mask(rng: np.random.Generator, shape: tuple[int, ...], spec: InputSpec) -> 
 
 def _ascending(rng: np.random.Generator, shape: tuple[int, ...], spec: InputSpec) -> Any:
     low, high = ends(spec)
-    whole = not spec.dtype.startswith("float")
-    values = (
-        rng.integers(int(low), int(high) + 1, shape) if whole else rng.uniform(low, high, shape)
-    )
+    if spec.dtype.startswith("float"):
+        values: Any = np.minimum(rng.uniform(low, high, shape), high)
+    else:
+        values = rng.integers(int(low), int(high) + 1, shape)
     return np.sort(values, axis=-1)
 
 
@@ -182,7 +182,7 @@ def length_range(spec: InputSpec, full: int | None) -> tuple[int, int]:
     return min(int(low), most), most
 
 
-def in_columns(name: str, spec: InputSpec, shares: Any) -> Array:
+def in_columns(name: str, spec: InputSpec, shares: Any) -> Any:
     """Values between the bounds of each column, at the share of each range from 0 to 1."""
     dtype = np.dtype(spec.dtype)
     shares = np.asarray(shares)
@@ -201,9 +201,11 @@ def in_columns(name: str, spec: InputSpec, shares: Any) -> Array:
 
 
 def ends(spec: InputSpec) -> tuple[float, float]:
-    """The least and the greatest value of ``sorted``, the latter included for whole numbers."""
+    """The least and the greatest value of ``sorted``, both included."""
     if spec.dtype.startswith("float"):
-        return bounds(spec)
+        kind, (least, most) = np.dtype(spec.dtype).type, bounds(spec)
+        # The upper bound is excluded, in the dtype too.
+        return least, float(np.nextafter(kind(most), kind(least)))
     low, past = _integer_bounds("", spec, np.dtype(spec.dtype))
     return low, past - 1
 
