@@ -538,3 +538,36 @@ def test_a_drop_that_is_allowed_is_recorded(convert: MakeJob) -> None:
     done = flatten(convert, data={"_target_": "meanings.samples"}, metric=metric)
     assert done.result.status == "ok", done.result.error
     assert done.result.verify.metric.drop == 0.25
+
+
+def test_a_case_is_one_file(tiny_job: MakeJob, folder: Path) -> None:
+    case = {"label": "other", "inputs": {"x": {"path": str(folder)}}}
+    made = tiny_job("Net", inputs={"x": {"shape": [2, 4, 3]}}, verify={"cases": [case]})
+    with pytest.raises(StageError, match=r"inputs\.x\.path .*val is no file"):
+        cases.fixed(made)
+
+
+def test_a_file_is_scored_again_when_it_is_verified_again(
+    convert: MakeJob, tiny_job: MakeJob
+) -> None:
+    import meanings
+
+    from converter.model.job import Recheck
+    from converter.worker.pipeline import recheck
+
+    metric = {"_target_": "meanings.falling", "max_drop": 1.0}
+    asked = {
+        "inputs": {"x": {"shape": [2, 6, 3]}}, "dynamic_axes": {"x": {1: "t"}}, "outputs": ["y"],
+        "data": {"_target_": "meanings.samples"}, **TRUST,
+    }  # fmt: skip
+    target = {"_target_": "meanings.Flatten"}
+    meanings.Score.calls = 0
+    done = convert(target, metric=metric, **asked)
+    assert done.result.verify.metric.drop == 0.5
+    strict = tiny_job(target, metric={**metric, "max_drop": 0.1}, **asked)
+    again = Recheck.model_validate({**dict(strict), "file": str(done.path)})
+    found = recheck.run(again, lambda news: None)
+    assert found.error is not None
+    assert found.error.code is Code.ACCURACY
+    assert found.verify.metric is not None
+    assert not found.verify.metric.passed
