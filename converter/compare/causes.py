@@ -27,6 +27,8 @@ _REQUESTED = (
     "simplify",
     "inputs",
     "outputs",
+    "data",
+    "metric",
     "dynamic_axes",
     "device",
     "seed",

@@ -5,6 +5,7 @@ A file that is as good as yesterday's but no longer proved is worse: a green run
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 
@@ -13,6 +14,9 @@ from converter.model.changes import Change
 from converter.model.job import CaseCheck, Domain
 from converter.model.manifest import ArtifactRow
 from converter.model.verified import sizes
+
+# As `converter.worker.verify.domain` calls them.
+_SAMPLES = re.compile(r"(?:data: )?(?P<count>\d+) samples? of (?P<of>.*)")
 
 
 def changes(before: ArtifactRow, after: ArtifactRow) -> list[Change]:
@@ -94,7 +98,7 @@ def _domain(before: ArtifactRow, after: ArtifactRow) -> Iterable[Change]:
     ]
     for values in was.inputs:
         kept = held.get(values.name, values.patterns)
-        left = [pattern for pattern in values.patterns if pattern not in kept]
+        left = [pattern for pattern in values.patterns if not _held(pattern, kept)]
         lost += [f"{values.name}: {', '.join(left)}"] if left else []
     if lost:
         yield Change(
@@ -104,6 +108,20 @@ def _domain(before: ArtifactRow, after: ArtifactRow) -> Iterable[Change]:
             after=_extent(now),
             detail=f"not verified now: {'; '.join(lost)}",
         )
+
+
+def _held(pattern: str, kept: Iterable[str]) -> bool:
+    """Whether a pattern is among those that are verified now; of samples as many or more are."""
+    counted = _SAMPLES.fullmatch(pattern)
+    if counted is None:
+        return pattern in kept
+    found = (_SAMPLES.fullmatch(other) for other in kept)
+    return any(
+        other is not None
+        and other["of"] == counted["of"]
+        and int(other["count"]) >= int(counted["count"])
+        for other in found
+    )
 
 
 def _extent(domain: Domain) -> int:

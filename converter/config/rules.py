@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from converter.config import run_rules, variant_rules
+from converter.config import data_rules, run_rules, variant_rules
 from converter.config.variant_rules import choice
 from converter.layout.libraries import loading_arguments
 from converter.model import wording
@@ -131,7 +131,7 @@ def _model(key: str, model: ModelSpec) -> list[Problem]:
     if model.inputs:
         problems += _axes(f"{key}.dynamic_axes", model)
         problems += _verify(f"{key}.verify", model, model.inputs)
-    return problems
+    return problems + data_rules.check(key, model)
 
 
 def _weights(key: str, name: str, model: ModelSpec) -> list[Problem]:
@@ -287,7 +287,7 @@ def _verify(key: str, model: ModelSpec, inputs: Mapping[str, InputSpec]) -> list
     for label in sorted({*labels} & {"traced", "second", *shapes}):
         message = f"the label '{label}' is the name of another case."
         problems.append(Problem(f"{key}.cases", message, "Choose another."))
-    return problems
+    return problems + data_rules.labels(key, labels, model)
 
 
 def _fixed_axes(place: str, name: str, change: CaseInput, model: ModelSpec) -> list[Problem]:

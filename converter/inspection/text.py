@@ -110,7 +110,7 @@ def domain(found: Domain) -> list[str]:
     parts = {
         "limit": found.limits,
         "nothing to compare": refused,
-        "left out by the budget": found.left_out,
+        "left out": found.left_out,
         "dropped": found.dropped,
     }
     return verified(Verified.of(found)) + [

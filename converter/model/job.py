@@ -15,11 +15,13 @@ from converter.model.plaintext import PlainText
 from converter.model.spec import (
     Argument,
     Checkpoint,
+    DataSpec,
     Device,
     Expect,
     ExportSpec,
     Frozen,
     InputSpec,
+    MetricSpec,
     Source,
     Training,
     VerifySpec,
@@ -115,6 +117,8 @@ class Job(Frozen):
     constants: dict[str, Any] = Field(default_factory=dict)
     outputs: list[str] = Field(default_factory=list)
     constant_outputs: list[str] = Field(default_factory=list)
+    data: DataSpec | None = None
+    metric: MetricSpec | None = None
     dynamic_axes: dict[str, dict[int, str]] = Field(default_factory=dict)
     opset: int | None
     training: Training = "eval"
@@ -416,7 +420,7 @@ class Domain(Frozen):
         branches_seen: outcomes of conditions in the model's own code that the cases took.
         unreached: those that no case took.
         limits: where a file stops being right: ``right up to T = 64: head.py:41``.
-        left_out: cases that the budget did not reach, by label.
+        left_out: cases that the budget did not reach, by label; samples beyond their limit.
         dropped: cases that PyTorch refuses, or at which it is not finite: label and reason.
     """
 
@@ -427,6 +431,26 @@ class Domain(Frozen):
     limits: list[PlainText] = Field(default_factory=list)
     left_out: list[str] = Field(default_factory=list)
     dropped: list[PlainText] = Field(default_factory=list)
+
+
+class MetricRecord(Frozen):
+    """A score on real samples, of PyTorch's outputs and of the file's; higher is better.
+
+    Attributes:
+        name: of the function.
+        samples: how many it was given.
+        torch, onnx: the two scores.
+        drop: by how much the file's is lower; negative where it is higher.
+        max_drop: what was allowed.
+    """
+
+    name: PlainText
+    samples: int
+    torch: float
+    onnx: float
+    drop: float
+    max_drop: float
+    passed: bool
 
 
 class VerifyRecord(Frozen):
@@ -446,6 +470,7 @@ class VerifyRecord(Frozen):
     cases: list[CaseCheck] = Field(default_factory=list)
     dynamic: list[DynamicCheck] = Field(default_factory=list)
     mutation: MutationRecord | None = None
+    metric: MetricRecord | None = None
     domain: Domain | None = None
 
 

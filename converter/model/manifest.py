@@ -38,7 +38,7 @@ from converter.model.job import (
     label,
 )
 from converter.model.plaintext import plain
-from converter.model.spec import UNTRAINED, Checkpoint, Frozen, InputSpec
+from converter.model.spec import UNTRAINED, Checkpoint, DataSpec, Frozen, InputSpec, MetricSpec
 
 SCHEMA_VERSION = "2"
 MANIFEST = "manifest.json"
@@ -118,6 +118,8 @@ class Request(Frozen):
     device: str
     seed: int
     weights: WeightsInfo
+    data: DataSpec | None = None
+    metric: MetricSpec | None = None
     conditioned: bool | None = None
 
 
@@ -267,6 +269,8 @@ def request_of(job: Job, result: JobResult | None = None) -> Request:
         device=(result and result.device) or job.device,
         seed=job.seed,
         weights=_weights_of(job, result),
+        data=job.data,
+        metric=job.metric,
         conditioned=result.conditioned if result else None,
     )
 

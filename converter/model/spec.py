@@ -13,7 +13,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 from pydantic.json_schema import SkipJsonSchema
 
 Dtype = Literal["float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool"]
-Fill = Literal["normal", "uniform", "integers", "constant", "file"]
+Fill = Literal[
+    "normal", "uniform", "integers", "constant", "file", "mask", "lengths", "sorted", "onehot",
+    "probabilities",
+]  # fmt: skip
+Layout = Literal["nchw", "nhwc", "chw", "hwc"]
 Training = Literal["eval", "train"]
 Pass = Literal["position", "keyword"]
 Device = Literal["auto", "cpu", "cuda"]
@@ -21,6 +25,11 @@ Opset = Annotated[int, Field(ge=7, le=25, description="ONNX opset of the default
 Tolerance = Annotated[float, Field(ge=0)]
 Dim = Annotated[int, Field(ge=0)]
 Text = Annotated[str, Field(min_length=1)]
+Size = Annotated[int, Field(ge=1)]
+Bound = float | list[float]
+"""One number, or one for each entry of the last axis."""
+IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+"""Files that are read as pictures."""
 
 
 class Frozen(BaseModel):
@@ -149,9 +158,71 @@ UNTRAINED = ("random", "conditioned")
 """Weights that the builder has drawn; ``conditioned``: also where it is the user's own."""
 
 
+class ImageSpec(Frozen):
+    """How a picture becomes a tensor: ``value / 255``, of ``uint8`` the bytes as they are.
+
+    Attributes:
+        size: what the picture is resized to, ``[height, width]`` or the side of a square; by
+            default the sizes in ``shape``. Example: ``[224, 224]``.
+        layout: order of the axes; by default ``nchw``, of three axes ``chw``.
+        mode: colours; by default by the number of channels in ``shape``.
+        mean: of each channel, subtracted after the division by 255. Example:
+            ``[0.485, 0.456, 0.406]``.
+        std: of each channel, divided by after ``mean``. Example: ``[0.229, 0.224, 0.225]``.
+        resize: ``stretch`` to the size, ``cover`` it and cut off what stands over at both sides, or
+            ``none``: the picture must have the size.
+    """
+
+    size: Size | list[Size] | None = None
+    layout: Layout | None = None
+    mode: Literal["RGB", "L"] | None = None
+    mean: list[float] = Field(default_factory=list)
+    std: list[float] = Field(default_factory=list)
+    resize: Literal["stretch", "cover", "none"] = "stretch"
+
+    @model_validator(mode="after")
+    def _sizes_and_scales(self) -> ImageSpec:
+        if isinstance(self.size, list) and len(self.size) != 2:
+            raise ValueError(f"size is {self.size}; write [height, width], or one number")
+        if not all(value > 0 for value in self.std):
+            raise ValueError(f"std is {self.std}; what is divided by must be above 0")
+        return self
+
+    def on(self, shape: list[int]) -> ImageSpec:
+        """With everything stated: what was left out follows from the shape.
+
+        Raises:
+            ValueError: it does not fit the shape.
+        """
+        layout = self.layout or ("chw" if len(shape) == 3 else "nchw")
+        if len(shape) != len(layout):
+            raise ValueError(
+                f"a picture has 3 axes (chw) or 4 (nchw); the shape {shape} has {len(shape)}"
+            )
+        sizes = dict(zip(layout, shape, strict=True))
+        mode = self.mode or ("L" if sizes["c"] == 1 else "RGB")
+        channels = 1 if mode == "L" else 3
+        if sizes["c"] != channels:
+            raise ValueError(
+                f"the shape {shape} has {sizes['c']} channels ({layout}), a picture of mode {mode} "
+                f"has {channels}"
+            )
+        for key in ("mean", "std"):
+            if len(getattr(self, key)) not in (0, channels):
+                raise ValueError(
+                    f"image.{key} has {len(getattr(self, key))} numbers for {channels} channels"
+                )
+        size = self.size if self.size is not None else [sizes["h"], sizes["w"]]
+        size = [size, size] if isinstance(size, int) else size
+        return self.model_copy(update={"size": size, "layout": layout, "mode": mode})
+
+
 # The keys that each fill reads. Any other is refused, since it would be ignored in silence.
-_USED: dict[Fill, set[str]] = {"normal": set(), "constant": {"value"}, "file": {"path"}}
-_USED |= {"uniform": {"low", "high"}, "integers": {"low", "high"}}
+_USED: dict[Fill, set[str]] = {"normal": set(), "constant": {"value"}, "onehot": set()}
+_USED |= {"uniform": {"low", "high"}, "integers": {"low", "high"}, "sorted": {"low", "high"}}
+_USED |= {"file": {"path", "key", "image", "limit"}, "probabilities": set()}
+_USED |= {"mask": {"padding"}, "lengths": {"of", "low"}}
+_KEYS = ("low", "high", "value", "path", "key", "image", "limit", "padding", "of")
 
 
 class InputSpec(Frozen):
@@ -160,13 +231,27 @@ class InputSpec(Frozen):
     Attributes:
         shape: sizes of the traced example. Example: ``[1, 3, 224, 224]``.
         dtype: type of the elements. Example: ``int64``.
-        fill: how the values are made; by default it follows from the other keys.
-        low: lower bound of ``uniform`` (0) and ``integers`` (-10; unsigned 0); where ``high`` alone
-            is stated, 1 below it, of integers 20, of unsigned ones 0. Example: ``0``.
-        high: upper bound of ``uniform`` (1) and ``integers`` (10), excluded; where ``low`` alone is
-            stated, 1 above it, of integers 20. Example: ``100``.
+        fill: how the values are made; by default it follows from the other keys. ``mask``: rows of
+            ones, padded with zeros; ``lengths``: from 1 to the size of an axis; ``sorted``: each
+            row ascending; ``onehot``: one 1 in each row; ``probabilities``: positive, each row
+            sums to 1. A row is the last axis.
+        low: lower bound of ``uniform`` (0), ``integers`` and ``sorted`` (-10; unsigned 0); where
+            ``high`` alone is stated, 1 below it, of integers 20, of unsigned ones 0; the least of
+            ``lengths`` (1). With a list each entry of the last axis has its own. Example: ``0``.
+        high: upper bound of ``uniform`` (1), ``integers`` and ``sorted`` (10), excluded; where
+            ``low`` alone is stated, 1 above it, of integers 20; or a list, as ``low``. Example:
+            ``100``.
         value: of ``constant``: a number, or a list of the tensor's shape. Example: ``0.5``.
-        path: of ``file``: a ``.npy`` file. Example: ``inputs/image.npy``.
+        path: of ``file``: a ``.npy``, ``.npz``, ``.pt``, ``.safetensors`` or picture (``.png``,
+            ``.jpg``, ``.jpeg``, ``.bmp``, ``.webp``); or a folder or a glob of such, each of which
+            is a case. Example: ``inputs/image.npy``.
+        key: which tensor of a file that holds several. Example: ``pixel_values``.
+        image: how a picture becomes a tensor. Example: ``{mean: [0.5, 0.5, 0.5]}``.
+        limit: how many files of a folder or a glob are read, by name (16). Example: ``50``.
+        padding: of ``mask``: the side of the zeros (``right``). Example: ``left``.
+        of: of ``lengths``: the symbol of ``dynamic_axes``, or the axis of an input, whose size no
+            length exceeds; by default axis 1 of an input with as many rows. Example:
+            ``features.1``.
         passing: how forward gets it; by ``keyword`` where parameters before it are left out, or it
             is keyword-only.
         name: what it is called in the file; by default its path, such as ``state.0``. Example:
@@ -176,12 +261,17 @@ class InputSpec(Frozen):
     shape: list[Dim]
     dtype: Dtype = "float32"
     fill: Fill | None = None
-    low: float | None = None
-    high: float | None = None
+    low: Bound | None = None
+    high: Bound | None = None
     value: Any = None
     path: Text | None = None
     passing: Pass | None = Field(None, alias="pass")
     name: Text | None = None
+    key: Text | None = None
+    image: ImageSpec | None = None
+    limit: Annotated[int, Field(ge=1, le=100)] | None = None
+    padding: Literal["left", "right"] | None = None
+    of: Text | None = None
 
     @property
     def filling(self) -> Fill:
@@ -193,24 +283,35 @@ class InputSpec(Frozen):
             return "integers"
         return "normal" if self.low is None and self.high is None else "uniform"
 
+    @property
+    def columns(self) -> list[tuple[float, float]]:
+        """The bounds of each entry of the last axis, where they are stated one by one."""
+        if not isinstance(self.low, list) and not isinstance(self.high, list):
+            return []
+        count = self.shape[-1]
+        low, high = (
+            bound if isinstance(bound, list) else [bound] * count for bound in (self.low, self.high)
+        )
+        return [(a, b) for a, b in zip(low, high, strict=True) if a is not None and b is not None]
+
     @model_validator(mode="after")
     def _fill_has_what_it_needs(self) -> InputSpec:
-        if self.fill in ("normal", "uniform") and not self.dtype.startswith("float"):
-            raise ValueError(
-                f"fill {self.fill} draws fractions, which {self.dtype} cannot hold; "
-                "use fill: integers, or a float dtype"
-            )
         if self.filling == "constant" and self.value is None:
             raise ValueError("fill constant needs 'value'")
         if self.filling == "file" and self.path is None:
-            raise ValueError("fill file needs 'path', a .npy file")
+            raise ValueError("fill file needs 'path', a file, a folder or a glob")
+        _check_dtype(self)
         # A boolean is drawn from two values: bounds would say nothing.
         used = _USED[self.filling] - ({"low", "high"} if self.dtype == "bool" else set())
-        for key in ("low", "high", "value", "path"):
+        for key in _KEYS:
             if getattr(self, key) is not None and key not in used:
                 raise ValueError(f"fill {self.filling} of {self.dtype} has no use for '{key}'")
-        if self.low is not None and self.high is not None and self.low >= self.high:
+        if isinstance(self.low, list) or isinstance(self.high, list):
+            _check_columns(self)
+        elif self.low is not None and self.high is not None and self.low >= self.high:
             raise ValueError(f"low ({self.low:g}) must be below high ({self.high:g})")
+        if self.path is not None:
+            _check_path(self, self.path)
         return self
 
 
@@ -243,24 +344,81 @@ class Argument(Frozen):
         return [name for part in parts for name in part.tensors()]
 
 
+def _check_dtype(spec: InputSpec) -> None:
+    """What a fill draws, the dtype must hold; what is made row by row needs a last axis."""
+    fill, dtype = spec.filling, spec.dtype
+    if spec.fill in ("normal", "uniform", "probabilities") and not dtype.startswith("float"):
+        instead = "" if fill == "probabilities" else "fill: integers, or "
+        raise ValueError(
+            f"fill {fill} draws fractions, which {dtype} cannot hold; use {instead}a float dtype"
+        )
+    if fill == "lengths" and (dtype == "bool" or dtype.startswith("float")):
+        raise ValueError(f"fill lengths draws whole numbers; {dtype} is none: use int64 or int32")
+    if fill == "lengths" and isinstance(spec.low, float) and spec.low < 1:
+        raise ValueError(f"low ({spec.low:g}) of lengths must be 1 or more")
+    if fill == "sorted" and dtype == "bool":
+        raise ValueError("fill sorted needs numbers; use fill: mask for bool")
+    if fill in ("mask", "sorted", "onehot", "probabilities") and not spec.shape:
+        raise ValueError(f"fill {fill} is made row by row; the shape [] has no axis")
+
+
+def _check_columns(spec: InputSpec) -> None:
+    if spec.filling not in ("uniform", "integers"):
+        raise ValueError(f"fill {spec.filling} takes one number for low and high, no list")
+    if spec.low is None or spec.high is None:
+        raise ValueError("bounds of single columns need both 'low' and 'high'")
+    last = spec.shape[-1] if spec.shape else 0
+    for key, bound in (("low", spec.low), ("high", spec.high)):
+        if isinstance(bound, list) and len(bound) != last:
+            raise ValueError(f"{key} has {len(bound)} numbers for a last axis of {last}")
+    for column, (low, high) in enumerate(spec.columns):
+        if low >= high:
+            raise ValueError(f"low ({low:g}) must be below high ({high:g}) in column {column}")
+
+
+def _check_path(spec: InputSpec, path: str) -> None:
+    """What the name of the file tells; of a folder the worker finds the same."""
+    picture = path.lower().endswith(IMAGES)
+    plain = path.lower().endswith((".npy", ".npz", ".pt", ".safetensors"))
+    if spec.key is not None and (picture or path.lower().endswith(".npy")):
+        raise ValueError(f"'key' names a tensor among several; {path} holds one")
+    if spec.image is not None and plain:
+        raise ValueError(f"'image' is for pictures ({', '.join(IMAGES)}); {path} is none")
+    if picture or spec.image is not None:
+        image = (spec.image or ImageSpec()).on(spec.shape)
+        if not spec.dtype.startswith("float") and (spec.dtype != "uint8" or image.mean + image.std):
+            raise ValueError(
+                f"a picture is read as uint8, or as a float dtype with mean and std, "
+                f"not as {spec.dtype}" + (" with mean and std" if spec.dtype == "uint8" else "")
+            )
+
+
 class CaseInput(Frozen):
     """What a verification case changes of one input; everything else stays as declared.
 
     Attributes:
         shape: sizes in this case. Example: ``[4, 3, 224, 224]``.
         fill: how the values are made; by default it follows from the other keys.
-        low: lower bound of ``uniform`` and ``integers``. Example: ``0``.
-        high: upper bound of ``uniform`` and ``integers``, excluded. Example: ``100``.
+        low: lower bound of ``uniform``, ``integers`` and ``sorted``; or a list. Example: ``0``.
+        high: upper bound of the same, excluded; or a list. Example: ``100``.
         value: of ``constant``: a number, or a list of the tensor's shape. Example: ``0.5``.
-        path: of ``file``: a ``.npy`` file. Example: ``inputs/image.npy``.
+        path: of ``file``: one file, as of an input. Example: ``inputs/image.npy``.
+        key: which tensor of a file that holds several. Example: ``pixel_values``.
+        image: how a picture becomes a tensor. Example: ``{mean: [0.5, 0.5, 0.5]}``.
+        padding: of ``mask``: the side of the zeros. Example: ``left``.
+        of: of ``lengths``: what no length exceeds, as of an input. Example: ``features.1``.
     """
 
     shape: list[Dim] | None = None
     fill: Fill | None = None
-    low: float | None = None
-    high: float | None = None
+    low: Bound | None = None
+    high: Bound | None = None
     value: Any = None
     path: Text | None = None
+    key: Text | None = None
+    image: ImageSpec | None = None
+    padding: Literal["left", "right"] | None = None
+    of: Text | None = None
 
     def on(self, declared: InputSpec) -> InputSpec:
         """The declared input with this change; another fill keeps only what it has a use for."""
@@ -272,6 +430,14 @@ class CaseInput(Frozen):
             alone = {"shape": declared.shape, "dtype": declared.dtype, **stated}
             fill = InputSpec.model_validate(alone).filling
         kept = declared.model_dump(include={"shape", "dtype", *_USED[fill]}, exclude_none=True)
+        if self.path is not None:
+            # Of another file: one of a folder's is a single one, and a picture may follow a tensor.
+            kept = {key: kept[key] for key in kept if key not in ("key", "limit")}
+            if not self.path.lower().endswith(IMAGES):
+                kept.pop("image", None)
+        if self.shape is not None and "image" in kept:
+            # A picture is resized to the shape of the case, unless that states another size.
+            kept["image"] = {**kept["image"], "size": None}
         return InputSpec.model_validate({**kept, "fill": fill, **stated})
 
 
@@ -406,6 +572,60 @@ class VariantSpec(Frozen):
         return dict(self.model_extra or {})
 
 
+class _Called(Frozen):
+    """A function of the user's, with its arguments beside its name."""
+
+    model_config = ConfigDict(extra="allow")
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What it is called with by keyword."""
+        return dict(self.model_extra or {})
+
+
+class DataSpec(_Called):
+    """A set of real samples; in YAML its path may be written as a plain string.
+
+    Attributes:
+        path: a folder or a glob of ``.npz`` files (arrays by the names of the inputs, one sample
+            each) or of ``test_data_set_N`` folders of ONNX. Example: ``data/val``.
+        target: a function that yields mappings of arrays or tensors by the names of the inputs;
+            further keys are its arguments. Example: ``my_package.data.samples``.
+        limit: how many samples are taken, the first ones. Example: ``50``.
+    """
+
+    path: Text | None = None
+    target: Text | None = Field(None, alias="_target_")
+    limit: Annotated[int, Field(ge=1, le=100)] = 16
+
+    @model_validator(mode="after")
+    def _one_place(self) -> DataSpec:
+        if (self.path is None) == (self.target is None):
+            found = "neither" if self.path is None else "both"
+            raise ValueError(f"expected 'path' or '_target_'; found {found}")
+        if self.target is None and self.arguments:
+            named = ", ".join(sorted(self.arguments))
+            raise ValueError(f"unknown key {named}; a path takes 'limit' alone")
+        return self
+
+
+class MetricSpec(_Called):
+    """A score of outputs on the samples of ``data``; higher is better.
+
+    Attributes:
+        target: a function ``metric(samples, outputs)`` that returns a number; further keys are its
+            arguments. Example: ``my_package.metrics.top1``.
+        max_drop: by how much the file's score may be below PyTorch's. Example: ``0.005``.
+    """
+
+    target: Text = Field(alias="_target_")
+    max_drop: Annotated[float, Field(ge=0)] = 0.01
+
+
+def _data_path(value: object) -> object:
+    return {"path": value} if isinstance(value, str) else value
+
+
 def short_model(value: object) -> object:
     """The short form of an entry of ``models:``: a registry name alone is its ``source``."""
     return {"source": value} if isinstance(value, str) else value
@@ -432,6 +652,12 @@ class ModelSpec(Frozen):
             by its name. Example: ``{return_features: false, dtype: torch.float16}``.
         outputs: names of the outputs, in order; as a mapping, with what is known of each.
             Example: ``[logits]``.
+        data: real samples that the file is verified on beside those that are drawn: a folder or a
+            glob of ``.npz`` files or of ``test_data_set_N`` folders, or a function that yields
+            them. Example: ``data/val``.
+        metric: a function that scores outputs on the samples of ``data``; the file may score lower
+            than PyTorch by ``max_drop`` at most. Example:
+            ``{_target_: my_package.metrics.top1, max_drop: 0.01}``.
         dynamic_axes: by the name of an input or output its axes of any size: ``{axis: symbol}``, or
             a list of axes. Example: ``{image: {0: batch}, logits: {0: batch}}``.
         opset: the ONNX opset of this model, or the range that it supports. Example:
@@ -460,6 +686,11 @@ class ModelSpec(Frozen):
     arguments: SkipJsonSchema[list[Argument]] = Field(default_factory=list)
     constants: dict[str, Any] = Field(default_factory=dict)
     outputs: list[Text] | dict[Text, OutputSpec] | None = None
+    data: (
+        Annotated[DataSpec, BeforeValidator(_data_path, json_schema_input_type=Text | DataSpec)]
+        | None
+    ) = None
+    metric: MetricSpec | None = None
     dynamic_axes: DynamicAxes = Field(default_factory=dict)
     opset: Opset | OpsetRange | None = None
     training: Training | None = None

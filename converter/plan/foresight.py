@@ -7,12 +7,14 @@ functions. What only a running model shows (its weights, its shapes) is not know
 from __future__ import annotations
 
 import ast
+import json
 import zipfile
 from collections.abc import Iterable, Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import find_spec
 from pathlib import Path
 from pkgutil import iter_modules
+from typing import Any
 
 import registry
 from converter.layout import files
@@ -20,10 +22,13 @@ from converter.layout import trust as policy
 from converter.model import trees, wording
 from converter.model.errors import Code, StageError
 from converter.model.job import Job
-from converter.model.spec import UNTRAINED, CaseInput, Checkpoint, InputSpec
-from converter.plan import checkpoints
+from converter.model.spec import IMAGES, UNTRAINED, Checkpoint, InputSpec
+from converter.plan import checkpoints, samples
 
 _SHOWN = 5
+_ARRAYS = (".npy", ".npz", ".pt", ".safetensors")
+# As the library itself refuses longer ones.
+_LONGEST_HEADER = 100_000_000
 # A module with one of these may have names that its text does not tell.
 _COMPUTED = {"*", "__getattr__", "globals", "exec", "setattr", "vars", "locals", "sys"}
 
@@ -31,7 +36,10 @@ _COMPUTED = {"*", "__getattr__", "globals", "exec", "setattr", "vars", "locals",
 def failures(job: Job) -> list[StageError]:
     """What will fail, in the order in which the worker would meet it."""
     found = []
-    for check in (_check_source, _check_objects, _check_weights, _check_inputs):
+    checks = (
+        _check_source, _check_objects, _check_weights, _check_inputs, _check_data, _check_metric,
+    )  # fmt: skip
+    for check in checks:
         try:
             check(job)
         except StageError as error:
@@ -71,31 +79,149 @@ def _check_weights(job: Job) -> None:
 
 
 def _check_inputs(job: Job) -> None:
-    tensors: list[tuple[str, InputSpec | CaseInput]] = [*job.inputs.items()]
-    for case in job.verify.cases:
-        tensors += case.inputs.items()
-    for name, tensor in tensors:
+    samples.sets(job.inputs)
+    for name, tensor in job.inputs.items():
         if tensor.path is not None:
-            check_array(f"inputs.{name}.path", Path(tensor.path))
+            for path in samples.of(tensor):
+                check_array(f"inputs.{name}.path", Path(path), name, tensor)
+    for case in job.verify.cases:
+        for name, change in case.inputs.items():
+            if change.path is not None:
+                declared = job.inputs.get(name)
+                # What an ONNX source itself declares is not known yet.
+                changed = change.on(declared) if declared is not None else None
+                check_array(f"inputs.{name}.path", Path(change.path), name, changed)
 
 
-def check_array(key: str, path: Path) -> None:
-    """Refuse what ``numpy.load`` would not read as one array.
+def _check_data(job: Job) -> None:
+    if job.data is not None and job.data.target is not None:
+        _check_target(job.data.target, job.trust)
+    elif job.data is not None:
+        samples.all_of_data(job.data)
+
+
+def _check_metric(job: Job) -> None:
+    if job.metric is not None:
+        _check_target(job.metric.target, job.trust)
+
+
+def check_array(key: str, path: Path, name: str, spec: InputSpec | None) -> str:
+    """Refuse what cannot be read as the one tensor of an input.
+
+    Args:
+        key: of the configuration, for the message.
+        name: of the input.
+        spec: of the input, where it is known.
+
+    Returns:
+        How it is read: ``.npy``, ``.npz``, ``.pt``, ``.safetensors`` or ``image``.
 
     Raises:
         StageError: FORWARD.
     """
     files.require(Code.FORWARD, key, path)
-    if not zipfile.is_zipfile(path):
-        return
-    with zipfile.ZipFile(path) as archive:
-        names = [name.removesuffix(".npy") for name in archive.namelist()]
-    one = names[0] if names else "NAME"
+    kind = _kind(path)
+    if kind is None:
+        raise StageError(
+            Code.FORWARD,
+            f"{key} {path} is none of the files that are read: {', '.join((*_ARRAYS, *IMAGES))}",
+            "Convert it (numpy.save), or leave it out of a folder with a glob: path: FOLDER/*.png",
+        )
+    stated = spec.key if spec is not None else None
+    if spec is not None and spec.image is not None and kind != "image":
+        raise StageError(
+            Code.FORWARD,
+            f"{key} {path} is no picture, and 'image' says how one is read",
+            "Remove the key 'image', or name pictures only.",
+        )
+    if stated is not None and kind in ("image", ".npy"):
+        raise StageError(
+            Code.FORWARD,
+            f"{key} {path} holds one tensor, and 'key' names one among several",
+            "Remove the key.",
+        )
+    if kind == ".npz":
+        chosen(f"{key} {path}", _names_in_archive(key, path), stated, name)
+    elif kind == ".safetensors":
+        chosen(f"{key} {path}", list(safetensors_header(key, path)[0]), stated, name)
+    return kind
+
+
+def _kind(path: Path) -> str | None:
+    suffix = path.suffix.lower()
+    if suffix in IMAGES:
+        return "image"
+    if suffix in (".npz", ".pt", ".safetensors"):
+        return suffix
+    with path.open("rb") as file:
+        head = file.read(6)
+    # By what it holds, whatever it is called.
+    if head == b"\x93NUMPY":
+        return ".npy"
+    if suffix == ".npy":
+        return ".npz" if head.startswith(b"PK") else ".npy"
+    return None
+
+
+def _names_in_archive(key: str, path: Path) -> list[str]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return [name.removesuffix(".npy") for name in archive.namelist()]
+    except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError) as error:
+        raise unreadable(key, path, str(error), "expected an .npz file") from error
+
+
+def safetensors_header(key: str, path: Path) -> tuple[dict[str, Any], int]:
+    """What a safetensors file says of its tensors, by name, and where their bytes begin.
+
+    Raises:
+        StageError: FORWARD, where it is none.
+    """
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if not 2 <= length <= min(_LONGEST_HEADER, path.stat().st_size - 8):
+                raise ValueError("its header is truncated or damaged")
+            header = json.loads(file.read(length))
+    except (OSError, ValueError, RecursionError) as error:
+        raise unreadable(key, path, str(error), "expected a safetensors file") from error
+    if not isinstance(header, dict):
+        raise unreadable(key, path, "its header is no mapping", "expected a safetensors file")
+    header.pop("__metadata__", None)
+    return header, 8 + length
+
+
+def unreadable(key: str, path: Path, why: str, hint: str) -> StageError:
+    """The refusal of a file that is there and is not what it is called."""
+    return StageError(Code.FORWARD, f"{key} {path} cannot be read: {why}", hint)
+
+
+def chosen(what: str, names: Sequence[str], stated: str | None, own: str) -> str:
+    """Which tensor of a file is meant.
+
+    Args:
+        what: the key and the file, for the message.
+        names: of the tensors that it holds.
+        stated: by ``key``.
+        own: the name of the input.
+
+    Raises:
+        StageError: FORWARD, where there is no such tensor, or none is stated and several fit.
+    """
+    shown = ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
+    if stated is not None and stated not in names:
+        hint = wording.did_you_mean(stated, names)
+        raise StageError(Code.FORWARD, f"{what} has no tensor '{stated}' ({shown})", hint)
+    if stated is not None:
+        return stated
+    if own in names:
+        return own
+    if len(names) == 1:
+        return names[0]
     raise StageError(
         Code.FORWARD,
-        f"{key} {path} holds several arrays by name ({', '.join(names[:_SHOWN])}): an .npz file; "
-        "expected a .npy file, which is one array",
-        f"save the one: numpy.save('{one}.npy', numpy.load('{path.name}')['{one}'])",
+        f"{what} holds {len(names)} tensors by name ({shown}), none of them '{own}'",
+        f"Say which: key: {names[0] if names else 'NAME'}",
     )
 
 

@@ -9,22 +9,27 @@ from pathlib import Path
 from typing import Any
 
 from converter.layout import environment
-from converter.model import trees
+from converter.model import lengths, trees
 from converter.model.batch import BatchSpec
 from converter.model.job import STAGES, Job, VerifyRecord
 from converter.model.manifest import ArtifactRow, not_run_stages, request_of
 from converter.model.spec import (
+    IMAGES,
     CaseInput,
     Checkpoint,
+    DataSpec,
     DynamicAxes,
+    ImageSpec,
     InputSpec,
     ModelSpec,
     OutputSpec,
     Source,
     VerifySpec,
 )
-from converter.plan import opsets, request, selection, variants
+from converter.plan import opsets, request, samples, selection, variants
 from converter.plugins import loader, simplifiers
+
+Axes = dict[str, dict[int, str]]
 
 
 @dataclass(frozen=True)
@@ -94,7 +99,9 @@ class _Resolver:
     def job(self, name: str, model: ModelSpec) -> Job:
         spec = self.spec
         source = model.source or Source(registry=name)
+        axes = name_axes(model.dynamic_axes)
         inputs = {key: self._input(value) for key, value in (model.inputs or {}).items()}
+        inputs = {key: _with_axis(key, inputs, axes) for key in inputs}
         opset, exporters = request.opset_of(spec, model), request.exporters_of(spec, model)
         able = opsets.supporting(exporters, opset, opsets.installed_torch()) if opset else []
         chosen = model.exporter or spec.exporter.name
@@ -109,7 +116,9 @@ class _Resolver:
             constants=model.constants,
             outputs=list(model.outputs or ()),
             constant_outputs=[name for name, said in _said(model.outputs) if said.constant],
-            dynamic_axes=name_axes(model.dynamic_axes),
+            data=self._data(model.data),
+            metric=model.metric,
+            dynamic_axes=axes,
             opset=opset,
             training=model.training or spec.training,
             # An ONNX source has an exporter of its own; what the run chose is for PyTorch models.
@@ -124,7 +133,7 @@ class _Resolver:
             seed=spec.seed,
             export=model.export,
             variants=variants.of(spec, model),
-            verify=self._verify(model.verify),
+            verify=self._verify(model.verify, inputs, axes),
             expect=model.expect,
             tags=model.tags,
             threads=threads(spec.executor.workers),
@@ -149,17 +158,31 @@ class _Resolver:
 
     def _input(self, tensor: InputSpec) -> InputSpec:
         # Its place among the arguments of forward stands in the job's `arguments`.
-        placed: dict[str, str | None] = {"passing": None, "name": None}
-        if tensor.path is not None:
-            placed["path"] = self._path(tensor.path)
-        return tensor.model_copy(update=placed)
-
-    def _case_input(self, tensor: CaseInput) -> CaseInput:
+        tensor = tensor.model_copy(update={"passing": None, "name": None})
         if tensor.path is None:
             return tensor
-        return tensor.model_copy(update={"path": self._path(tensor.path)})
+        path = self._path(tensor.path)
+        image = tensor.image
+        if image is not None or any(file.lower().endswith(IMAGES) for file in _first(path)):
+            image = _fitted(image or ImageSpec(), tensor.shape)
+        return tensor.model_copy(update={"path": path, "image": image})
 
-    def _verify(self, verify: VerifySpec) -> VerifySpec:
+    def _data(self, data: DataSpec | None) -> DataSpec | None:
+        if data is None or data.path is None:
+            return data
+        return data.model_copy(update={"path": self._path(data.path)})
+
+    def _case_input(
+        self, name: str, tensor: CaseInput, inputs: dict[str, InputSpec], axes: Axes
+    ) -> CaseInput:
+        if tensor.path is not None:
+            tensor = tensor.model_copy(update={"path": self._path(tensor.path)})
+        if tensor.of is None or name not in inputs:
+            return tensor
+        changed = {**inputs, name: inputs[name].model_copy(update={"of": tensor.of})}
+        return tensor.model_copy(update={"of": _with_axis(name, changed, axes).of})
+
+    def _verify(self, verify: VerifySpec, inputs: dict[str, InputSpec], axes: Axes) -> VerifySpec:
         """The run's tolerances, reference and mutations, where the model states none."""
         shared = ("rtol", "atol", "reference", "mutations", "budget", "unreached")
         stated = {
@@ -171,11 +194,38 @@ class _Resolver:
         inherited = {key: getattr(self.spec.verify, key) for key in shared}
         cases = [
             case.model_copy(
-                update={"inputs": {k: self._case_input(v) for k, v in case.inputs.items()}}
+                update={
+                    "inputs": {
+                        k: self._case_input(k, v, inputs, axes) for k, v in case.inputs.items()
+                    }
+                }
             )
             for case in verify.cases
         ]
         return verify.model_copy(update={**inherited, **stated, "cases": cases})
+
+
+def _first(path: str) -> list[str]:
+    """The first file of a set, or the file itself: it tells which kind they are."""
+    return samples.every(path)[:1]
+
+
+def _fitted(image: ImageSpec, shape: list[int]) -> ImageSpec:
+    """With everything stated, so that a picture keeps its size where the shape is another one."""
+    try:
+        return image.on(shape)
+    except ValueError:  # a folder of pictures: `foresight` and the worker say what does not fit
+        return image
+
+
+def _with_axis(name: str, inputs: dict[str, InputSpec], axes: Axes) -> InputSpec:
+    """An input of lengths with the axis that its ``of`` stands for, as ``INPUT.AXIS``."""
+    spec = inputs[name]
+    if spec.filling != "lengths" and spec.of is None:
+        return spec
+    place = lengths.place(name, inputs, axes)
+    # Where there is none, `converter.config.rules` has refused it.
+    return spec if place is None else spec.model_copy(update={"of": f"{place[0]}.{place[1]}"})
 
 
 def _said(outputs: list[str] | dict[str, OutputSpec] | None) -> Iterable[tuple[str, OutputSpec]]:

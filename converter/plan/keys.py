@@ -103,6 +103,7 @@ class Keys:
         if job.device != "cpu":
             parts["gpus"] = self._gpus
         parts |= {f"file {name}": self._contents.sha256(path) for name, path in found.files.items()}
+        parts |= {f"samples left out of {key}": count for key, count in found.left_out if count}
         parts = json.loads(json.dumps(parts))  # as they will be read again
         return JobKey(parts, found.files, _too_large(found.too_large))
 
@@ -116,7 +117,10 @@ class Keys:
             **_system(),
             **_own_code(job),
         }
-        return JobKey(json.loads(json.dumps(parts)), {})
+        # The metric is called anew for each file: what it is made from is not the model's.
+        found = sources.of_metric(job, self._contents, self._modules)
+        parts |= {f"file {name}": self._contents.sha256(path) for name, path in found.files.items()}
+        return JobKey(json.loads(json.dumps(parts)), found.files)
 
     def changed_files(self, job: Job, key: JobKey) -> list[Path]:
         """The files that are not what they were when the key was made; read again.
@@ -224,7 +228,8 @@ def _request(job: Job) -> Parts:
         parts["request.weights"] = weights
     # A list: the order of the inputs is that of forward's arguments.
     parts["request.inputs"] = [[name, _input(tensor)] for name, tensor in job.inputs.items()]
-    parts["request.verify"] = _without_paths(parts["request.verify"])
+    for name in ("verify", "data"):
+        parts[f"request.{name}"] = _without_paths(parts[f"request.{name}"])
     return {**parts, "request.source": said}
 
 

@@ -1,13 +1,14 @@
 """Which files a job is made from, found without running any of them.
 
-Data: the checkpoint, with its index and all shards, the files of inputs and cases, a source that
-is a file, with its external data, files and folders that ``kwargs`` name. Code: the module of a
-registry model and what it imports beside it; for ``_target_`` all of its top-level package or
-module; for ``file`` that file; for both, everything that they import from folders of the user's.
-An installed package counts by its version, also where that code only imports it, and the one that
-has the model by its defining module too; an editable install is a folder of the user's. Not seen
-are modules that are imported by a computed name, what installed packages import, and data that code
-opens by itself: the worker tells which files these were (``converter.worker.recording.reading``).
+Data: the checkpoint, with its index and all shards, the files of inputs and cases, the samples of
+``data``, a source that is a file, with its external data, files and folders that ``kwargs`` name.
+Code: the module of a registry model and what it imports beside it; for each ``_target_``, of
+``kwargs``, ``data`` and ``metric`` too, all of its top-level package or module; for ``file`` that
+file; for both, everything that they import from folders of the user's. An installed package counts
+by its version, also where that code only imports it, and the one that has the model by its defining
+module too; an editable install is a folder of the user's. Not seen are modules that are imported by
+a computed name, what installed packages import, and data that code opens by itself: the worker
+tells which files these were (``converter.worker.recording.reading``).
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ import registry
 from converter.layout import trust as policy
 from converter.layout.libraries import is_library
 from converter.model import trees
+from converter.model.errors import StageError
 from converter.model.job import Job
 from converter.model.spec import CaseInput, Checkpoint, InputSpec
-from converter.plan import checkpoints
+from converter.plan import checkpoints, samples
 from converter.plan.contents import Contents
 from converter.plan.modules import Modules, Place
 
@@ -45,11 +47,14 @@ class Sources:
             library's. Some may not be installed.
         too_large: the keys of folders with more than ``MOST_FILES`` files: those are not in
             ``files``.
+        left_out: the keys of sets of samples of which only the first are read, with the number of
+            the others: a row names it.
     """
 
     files: dict[str, Path]
     libraries: frozenset[str]
     too_large: tuple[str, ...] = ()
+    left_out: tuple[tuple[str, int], ...] = ()
 
 
 def of(job: Job, contents: Contents, modules: Modules, known: Set[Path] | None = None) -> Sources:
@@ -66,14 +71,42 @@ def of(job: Job, contents: Contents, modules: Modules, known: Set[Path] | None =
     data = dict(_data(job, contents))
     too_large = []
     # One file too many leaves out the whole folder: half of it in the key would look like all.
-    for key, folder in _named("kwargs", job.kwargs, os.path.isdir):
+    for key, folder in _arguments(job, os.path.isdir):
         inside = _inside(folder, contents)
         if inside is None:
             too_large.append(key)
             continue
         paths = {name: Path(folder, name) for name in inside}
         data |= {f"{key}/{name}": p for name, p in paths.items() if known is None or p in known}
-    return Sources({**data, **code.files}, frozenset(code.libraries), tuple(too_large))
+    libraries = frozenset(code.libraries)
+    return Sources({**data, **code.files}, libraries, tuple(too_large), tuple(_left_out(job)))
+
+
+def of_metric(job: Job, contents: Contents, modules: Modules) -> Sources:
+    """The files and libraries of the metric alone: all that judges a file that is there."""
+    code = _Code(modules, None)
+    if job.metric is not None:
+        code.collect_targets([job.metric.target], job)
+    arguments = job.metric.arguments if job.metric else {}
+    data = {key: Path(path) for key, path in _named("metric", arguments, os.path.isfile)}
+    return Sources({**data, **code.files}, frozenset(code.libraries))
+
+
+def _left_out(job: Job) -> Iterator[tuple[str, int]]:
+    for name, tensor in job.inputs.items():
+        if tensor.path is not None and samples.several(tensor.path):
+            yield f"inputs.{name}.path", samples.left_out(tensor.path, len(samples.of(tensor)))
+    if job.data is not None and job.data.path is not None:
+        yield "data", max(len(_samples_of(job, whole=True)) - job.data.limit, 0)
+
+
+def _samples_of(job: Job, *, whole: bool = False) -> list[samples.DataFiles]:
+    if job.data is None:
+        return []
+    try:
+        return samples.all_of_data(job.data) if whole else samples.of_data(job.data)
+    except (StageError, OSError):  # the job will tell
+        return []
 
 
 def _data(job: Job, contents: Contents) -> Iterator[tuple[str, Path]]:
@@ -85,8 +118,10 @@ def _data(job: Job, contents: Contents) -> Iterator[tuple[str, Path]]:
     for index, case in enumerate(job.verify.cases):
         place = f"verify.cases.{index}.inputs"
         tensors += [(f"{place}.{name}.path", change) for name, change in case.inputs.items()]
-    yield from ((key, Path(tensor.path)) for key, tensor in tensors if tensor.path is not None)
-    for key, path in _named("kwargs", job.kwargs, os.path.isfile):
+    for key, tensor in tensors:
+        yield from _of_path(key, tensor)
+    yield from _of_samples(job)
+    for key, path in _arguments(job, os.path.isfile):
         yield key, Path(path)
     source = job.source
     # A file of Python counts as code, with what it imports.
@@ -99,6 +134,35 @@ def _data(job: Job, contents: Contents) -> Iterator[tuple[str, Path]]:
             # What lies elsewhere the job refuses to read.
             if (folder / location).resolve().is_relative_to(folder):
                 yield f"source.onnx/{location}", folder / location
+
+
+def _of_path(key: str, tensor: InputSpec | CaseInput) -> Iterator[tuple[str, Path]]:
+    """The file of an input; of a folder or a glob those that are read."""
+    if tensor.path is None:
+        return
+    if not isinstance(tensor, InputSpec) or not samples.several(tensor.path):
+        yield key, Path(tensor.path)
+        return
+    # Not only those that were there before: a new one that sorts among them is read as well.
+    for file in samples.of(tensor):
+        yield f"{key}/{samples.below(tensor.path, file)}", Path(file)
+
+
+def _of_samples(job: Job) -> Iterator[tuple[str, Path]]:
+    """The files of ``data`` that are read."""
+    root = os.path.dirname(job.data.path) if job.data and job.data.path else ""
+    for sample in _samples_of(job):
+        for path in (*sample.inputs, *sample.outputs):
+            yield f"data/{samples.below(root, path)}", Path(path)
+
+
+def _arguments(job: Job, exists: Callable[[str], bool]) -> Iterator[tuple[str, str]]:
+    """What the arguments of the builder, and of the functions of ``data`` and ``metric``, name."""
+    named = {"kwargs": job.kwargs}
+    named |= {"data": job.data.arguments} if job.data else {}
+    named |= {"metric": job.metric.arguments} if job.metric else {}
+    for key, arguments in named.items():
+        yield from _named(key, arguments, exists)
 
 
 def _named(key: str, value: Any, exists: Callable[[str], bool]) -> Iterator[tuple[str, str]]:
@@ -168,6 +232,13 @@ class _Code:
             else:
                 self._installed(entry.module)
         for _, target in trees.targets(job):
+            self._target(target, _roots(job))
+
+        targets = [said.target for said in (job.data, job.metric) if said and said.target]
+        self.collect_targets(targets, job)
+
+    def collect_targets(self, targets: Sequence[str], job: Job) -> None:
+        for target in targets:
             self._target(target, _roots(job))
 
     def _target(self, target: str, roots: Sequence[str]) -> None:

@@ -394,3 +394,21 @@ def test_arithmetic_that_overflows_is_refused_though_a_cpu_computes_it(
     assert code(done) == Code.VERIFY_NONFINITE
     assert done.error is not None
     assert "65504" in done.error.message
+
+
+def test_a_variant_is_scored_on_the_samples_of_its_model(made: Callable[..., JobResult]) -> None:
+    """With what the samples hold besides, which no model reads; it runs without the model."""
+    import meanings
+
+    meanings.Score.calls = 0
+    asked = {
+        "inputs": {"x": {"shape": [2, 6, 3]}}, "dynamic_axes": {"x": {1: "t"}}, "outputs": ["y"],
+        "data": {"_target_": "meanings.samples"}, "trust": ["tiny", "meanings"],
+    }  # fmt: skip
+    found = made(copied, source={"_target_": "meanings.Flatten"},
+                 metric={"_target_": "meanings.agreement"}, **asked)  # fmt: skip
+    assert found.error is None, found.error
+    assert found.verify.metric is not None
+    assert found.verify.metric.samples == 3
+    assert found.verify.domain is not None
+    assert "data: 3 samples of samples()" in found.verify.domain.inputs[0].patterns

@@ -238,6 +238,21 @@ def test_a_symbol_that_the_configuration_renamed_has_lost_nothing() -> None:
     assert compared(before, after).verdict == "same"
 
 
+@pytest.mark.parametrize(
+    ("now", "lost"),
+    [(12, False), (13, False), (11, True)],
+)
+def test_fewer_real_samples_are_told_and_more_are_not(now: int, lost: bool) -> None:
+    def row(count: int) -> ArtifactRow:
+        patterns = ["normal", f"data: {count} samples of val/"]
+        values = InputDomain(name="image", dtype="float32", patterns=patterns)
+        return with_domain(proved("traced"), verified_on(inputs=[values]))
+
+    changes = compared(row(12), row(now)).changes
+    details = [change.detail for change in changes]
+    assert details == (["not verified now: image: data: 12 samples of val/"] if lost else [])
+
+
 def test_what_a_failing_model_lost_is_told_once() -> None:
     wrong = proved(status="failed", **artifact(), verify=VerifyRecord(status="failed"))
     assert only(compared(proved("traced"), wrong)).kind == "newly_failing"

@@ -118,7 +118,7 @@ def test_all_files_that_are_missing_are_told(package: Path) -> None:
     }
 
 
-def test_an_archive_of_arrays_is_no_input(package: Path) -> None:
+def test_an_archive_without_the_inputs_array_needs_a_key(package: Path) -> None:
     path = package / "in.npz"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("image.npy", b"")
@@ -127,8 +127,14 @@ def test_an_archive_of_arrays_is_no_input(package: Path) -> None:
     source = {"registry": "srcnn"}
     ((code, message, hint),) = told(package, source, verify={"cases": [case]})
     assert code is Code.FORWARD
-    assert "holds several arrays by name (image, mask): an .npz file; expected a .npy" in message
-    assert hint == "save the one: numpy.save('image.npy', numpy.load('in.npz')['image'])"
+    assert message.endswith("in.npz holds 2 tensors by name (image, mask), none of them 'x'")
+    assert hint == "Say which: key: image"
+    case["inputs"]["x"]["key"] = "imagee"
+    ((_, message, hint),) = told(package, source, verify={"cases": [case]})
+    assert message.endswith("in.npz has no tensor 'imagee' (image, mask)")
+    assert hint == "Did you mean image?"
+    case["inputs"]["x"]["key"] = "mask"
+    assert told(package, source, verify={"cases": [case]}) == []
 
 
 @pytest.mark.parametrize("name", ["DEFAULT", "IMAGENET1K_V1", "ResNet18_Weights.IMAGENET1K_V1"])

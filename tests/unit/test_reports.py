@@ -288,7 +288,7 @@ def test_long_lists_of_a_domain_are_folded_away(tmp_path: Path) -> None:
         text = page(manifest_of(with_domain(ok("a"), domain)), tmp_path)
         for title in (
             f"{most} branches of this model were never reached",
-            "Left out by the budget",
+            "Left out",
             "Dropped, with the reason",
         ):
             assert f"<details{attribute}><summary>{title}</summary>" in text

@@ -105,7 +105,7 @@ def test_the_domain_in_a_few_lines_of_80_columns() -> None:
         "    head.py:41 `if T > 16` (true)",
         "    head.py:42 `if T > 17` (true)",
         "  nothing to compare: batch = 0",
-        "  left out by the budget: batch=1024; batch=1025",
+        "  left out: batch=1024; batch=1025",
         "  dropped: equal: its outputs are not finite",
     ]
     assert KEY == "converter.verified"  # files that were published carry it

@@ -123,6 +123,11 @@ def _explain(result: JobResult, verdict: str) -> list[str]:
     if result.verify.domain is not None:
         title = "verified on" if result.error is None else "tried on"
         lines += ["", title, *text.domain(result.verify.domain), ""]
+    if (metric := result.verify.metric) is not None:
+        lines.append(
+            f"{metric.name} on {metric.samples} samples: {metric.torch:.6g} in PyTorch, "
+            f"{metric.onnx:.6g} in the file (drop {metric.drop:.3g}, allowed {metric.max_drop:g})"
+        )
     if result.error is None:
         lines.append(f"right: {len(result.verify.cases)} cases")
         if result.verify.reason:

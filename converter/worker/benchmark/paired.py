@@ -14,7 +14,8 @@ from pathlib import Path
 from converter.model.job import ErrorRecord, JobResult, Latency
 from converter.model.measure import PairedBenchmark
 from converter.worker.benchmark import timing
-from converter.worker.inputs.inputs import Array, draw
+from converter.worker.inputs.cases import Case
+from converter.worker.inputs.inputs import Array
 from converter.worker.pipeline.pipeline import Emit
 from converter.worker.recording.stages import Recorder, StageFailedError
 from converter.worker.runtime.session import Session
@@ -39,7 +40,7 @@ def run(job: PairedBenchmark, emit: Emit) -> JobResult:
         with recorder.stage("benchmark"):
             files = (Path(job.baseline_file), Path(job.file))
             # The same numbers for both files.
-            feeds = {name: draw(name, spec, seed=job.seed) for name, spec in job.inputs.items()}
+            feeds = Case("", job.inputs, 0).draw(job.seed)
             sessions = [
                 Session(
                     file,

@@ -16,10 +16,14 @@ from itertools import chain, islice, zip_longest
 
 import numpy as np
 
+from converter.layout.files import require
+from converter.model import lengths
+from converter.model.errors import Code, StageError
 from converter.model.job import Job
 from converter.model.spec import InputSpec
+from converter.plan import samples
 from converter.worker.inputs import patterns
-from converter.worker.inputs.inputs import Array, draw, varies
+from converter.worker.inputs.inputs import Array, draw, sampled, varies
 from converter.worker.inputs.patterns import Group, Pattern
 
 TRACED, SECOND = "traced", "second"
@@ -28,6 +32,9 @@ _TRIES = 20
 _STRIDE = 1000  # even: a normal sample keeps its sign
 _STEPS: tuple[int | str, ...] = ("one", 1, 2, -1, "double", 4, 8, 16, 32, 64, "half", 14, 7)
 _STATED, _SHAPES, _SIZES, _VALUES = 200, 100, 300, 500  # where the samples of a kind begin
+# Below it the files of a folder, by their place in it, the first two of them the example and the
+# second sample. No input names more of them (`InputSpec.limit`).
+_FILES = 100
 # Sizes that code asks for: powers of two, multiples of 32, a prime, and their neighbours.
 _USUAL = (
     1, 2, 3, 5, 4, 7, 8, 9, 13, 15, 16, 17, 31, 32, 33, 63, 64, 65, 95, 96, 97,
@@ -41,6 +48,23 @@ _MOST_SCALED = 3  # cases for the number of elements or bytes, of six that move 
 
 
 @dataclass(frozen=True)
+class Sample:
+    """A real sample, as ``data`` has it.
+
+    Attributes:
+        label: ``data 3: 007.npz``.
+        inputs: by name, of the model's inputs.
+        others: what else it holds, such as a label: for the metric.
+        outputs: that were stored with it, by position.
+    """
+
+    label: str
+    inputs: dict[str, Array]
+    others: dict[str, Array] = field(default_factory=dict)
+    outputs: list[Array] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class Case:
     """One set of inputs.
 
@@ -50,6 +74,7 @@ class Case:
         sample: seed offset; the traced example is 0.
         sizes: for a dynamic case the size of each symbol that differs from the example.
         filled: inputs that are filled in a pattern, the others as declared.
+        real: a sample of ``data``, whose values are taken as they are: nothing is drawn then.
         stated: it is the traced example, the second sample or the user's own: it must hold.
     """
 
@@ -59,21 +84,35 @@ class Case:
     sizes: dict[str, int] = field(default_factory=dict)
     filled: dict[str, Pattern] = field(default_factory=dict)
     stated: bool = False
+    real: Sample | None = field(default=None, compare=False)
 
     def draw(self, seed: int) -> dict[str, Array]:
+        if self.real is not None:
+            # Copies: what a model does to its inputs must not reach the next one who asks.
+            return {name: self.real.inputs[name].copy() for name in self.inputs}
         # What the user states must fit; what is taken from it at another size is cut or repeated.
         # The number of a sample says of which kind it is: from `_STATED` to `_SIZES` they are the
         # user's.
-        given = self.label == TRACED or _STATED <= self.sample < _SIZES
+        read = 1 < self.sample < _FILES
+        given = self.label == TRACED or read or _STATED <= self.sample < _SIZES
         drawn = partial(
             _unlike_the_first if self.label == SECOND else draw, seed=seed, resize=not given
         )
         return {
-            name: self.filled[name].draw(name, spec, seed=seed, sample=self.sample)
+            name: self.filled[name].draw(
+                name, spec, seed=seed, sample=self.sample, full=self._full(name)
+            )
             if name in self.filled
-            else drawn(name, spec, sample=self.sample)
+            else drawn(name, spec, sample=self.sample, full=self._full(name))
             for name, spec in self.inputs.items()
         }
+
+    def _full(self, name: str) -> int | None:
+        """The size that no length of an input of lengths exceeds, at the sizes of this case."""
+        if self.inputs[name].filling != "lengths":
+            return None
+        place = lengths.place(name, self.inputs, {})
+        return self.inputs[place[0]].shape[place[1]] if place is not None else None
 
     def __str__(self) -> str:
         """``second (x 2×3)``: the label, and the shapes that it stands for."""
@@ -98,12 +137,17 @@ class Case:
         return any(pattern.ties for pattern in self.filled.values())
 
 
-def _unlike_the_first(name: str, spec: InputSpec, *, seed: int, sample: int, resize: bool) -> Array:
+def _unlike_the_first(
+    name: str, spec: InputSpec, *, seed: int, sample: int, resize: bool, full: int | None
+) -> Array:
     """Other values than the traced example's: a flag would be the same half of the time."""
-    first = values = draw(name, spec, seed=seed, sample=0)
+    if sampled(spec):
+        # The second file as it is: those of other inputs belong to it.
+        return draw(name, spec, seed=seed, sample=sample)
+    first = values = draw(name, spec, seed=seed, sample=0, full=full)
     # What is pinned cannot differ: one draw is enough.
     for offset in range(0, _TRIES * _STRIDE if varies(spec) else 0, _STRIDE):
-        values = draw(name, spec, seed=seed, sample=sample + offset, resize=resize)
+        values = draw(name, spec, seed=seed, sample=sample + offset, resize=resize, full=full)
         if not np.array_equal(values, first):
             break
     return values
@@ -115,6 +159,7 @@ def fixed(job: Job) -> list[Case]:
     # Where everything is pinned, a second sample would be the first one again.
     if any(varies(spec) for spec in job.inputs.values()):
         cases.append(Case(SECOND, job.inputs, 1, stated=True))
+    cases += _of_files(job)
     for number, shapes in enumerate(job.verify.shapes):
         label = " ".join(f"{name}={'x'.join(map(str, shape))}" for name, shape in shapes.items())
         inputs = {
@@ -125,9 +170,89 @@ def fixed(job: Job) -> list[Case]:
     for number, declared in enumerate(job.verify.cases):
         inputs = dict(job.inputs)
         for name, change in declared.inputs.items():
+            if change.path is not None:  # a case is one sample, not a folder of such
+                require(Code.FORWARD, f"inputs.{name}.path", change.path)
             inputs[name] = change.on(inputs[name])
         cases.append(Case(declared.label, inputs, _STATED + number, stated=True))
     return cases
+
+
+def _of_files(job: Job) -> list[Case]:
+    """A case for each further file of the inputs that name a folder or a glob, in pairs.
+
+    Raises:
+        StageError: FORWARD, where such inputs have different numbers of files.
+    """
+    found = samples.sets(job.inputs)
+    if not found:
+        return []
+    name, files = next(iter(found.items()))
+    path = str(job.inputs[name].path)
+    return [
+        Case(f"sample {samples.below(path, file)}", job.inputs, number, stated=True)
+        for number, file in enumerate(files[:_FILES])
+        if number > 1
+    ]
+
+
+def of_data(job: Job, real: Iterable[Sample]) -> list[Case]:
+    """A case for each real sample; it may have other sizes along dynamic axes.
+
+    Raises:
+        StageError: FORWARD, where a sample does not fit the inputs, with its name.
+    """
+    return [_of_sample(job, sample) for sample in real]
+
+
+def _of_sample(job: Job, sample: Sample) -> Case:
+    sizes: dict[str, int] = {}
+    for name, spec in job.inputs.items():
+        array, axes = sample.inputs[name], job.dynamic_axes.get(name, {})
+        fixed = len(array.shape) == len(spec.shape) and all(
+            axis in axes or size == wanted
+            for axis, (size, wanted) in enumerate(zip(array.shape, spec.shape, strict=True))
+        )
+        if not fixed or array.dtype != np.dtype(spec.dtype):
+            wanted = ", ".join(axes.get(axis, str(size)) for axis, size in enumerate(spec.shape))
+            raise StageError(
+                Code.FORWARD,
+                f"{sample.label}: {name} is {array.dtype}{list(array.shape)}, expected "
+                f"{spec.dtype}[{wanted}]",
+                "Sizes may differ along the axes of dynamic_axes; convert the sample, or state "
+                "another shape or dtype.",
+            )
+        for axis, symbol in axes.items():
+            if sizes.setdefault(symbol, array.shape[axis]) != array.shape[axis]:
+                raise StageError(
+                    Code.FORWARD,
+                    f"{sample.label}: {symbol} is {sizes[symbol]} and, on axis {axis} of {name}, "
+                    f"{array.shape[axis]}",
+                    "Axes of one symbol have one size; give them other names in dynamic_axes.",
+                )
+    moved = {
+        symbol: sizes[symbol]
+        for symbol, ((name, axis), *_) in symbols(job).items()
+        if sizes[symbol] != job.inputs[name].shape[axis]
+    }
+    inputs = {
+        name: spec.model_copy(update={"shape": list(sample.inputs[name].shape)})
+        for name, spec in job.inputs.items()
+    }
+    return Case(sample.label, inputs, _FILES, moved, stated=True, real=sample)
+
+
+def left_out(job: Job) -> list[str]:
+    """Files of folders and globs that are not read, in words."""
+    found = []
+    for name, spec in job.inputs.items():
+        if spec.filling == "file":
+            read = len(samples.of(spec))
+            more = samples.left_out(str(spec.path), read)
+            if more:
+                found.append(
+                    f"{name}: {more} more of {samples.name_of(str(spec.path))} (limit {read})"
+                )
+    return found
 
 
 def symbols(job: Job) -> dict[str, list[tuple[str, int]]]:

@@ -7,14 +7,16 @@ can be verified again years later on the same numbers.
 from __future__ import annotations
 
 import zlib
-from pathlib import Path
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from converter.model.errors import Code, StageError
 from converter.model.spec import InputSpec
-from converter.plan import foresight
+from converter.plan import samples
+from converter.worker.inputs import files
 
 Array = NDArray[np.generic]
 
@@ -23,7 +25,15 @@ Array = NDArray[np.generic]
 _INTEGER_SPAN = 20
 
 
-def draw(name: str, spec: InputSpec, *, seed: int, sample: int = 0, resize: bool = False) -> Array:
+def draw(
+    name: str,
+    spec: InputSpec,
+    *,
+    seed: int,
+    sample: int = 0,
+    resize: bool = False,
+    full: int | None = None,
+) -> Array:
     """One input tensor.
 
     Args:
@@ -32,6 +42,7 @@ def draw(name: str, spec: InputSpec, *, seed: int, sample: int = 0, resize: bool
         seed: the run's seed.
         sample: 0 is the traced example; other numbers give other values.
         resize: lists and files of another size are cut or repeated along each axis that differs.
+        full: of lengths, the size that none exceeds.
 
     Returns:
         An array of ``spec.shape`` and ``spec.dtype``.
@@ -41,11 +52,13 @@ def draw(name: str, spec: InputSpec, *, seed: int, sample: int = 0, resize: bool
     """
     shape = tuple(spec.shape)
     dtype = np.dtype(spec.dtype)
-    rng = generator(name, seed, sample)
     if spec.filling == "constant":
         return _constant(name, spec, shape, dtype, resize=resize)
     if spec.filling == "file":
-        return _from_file(name, spec, shape, dtype, resize=resize)
+        return _from_file(name, spec, shape, dtype, sample, resize=resize)
+    rng = generator(name, seed, sample)
+    if spec.filling == "lengths":
+        return _lengths(rng, shape, spec, full, one_full=sample % 2 == 0).astype(dtype)
     if spec.filling == "normal":
         # Even samples sum to more than zero and odd ones to less: code that branches on the sign
         # of its input takes another way in the second sample.
@@ -53,8 +66,19 @@ def draw(name: str, spec: InputSpec, *, seed: int, sample: int = 0, resize: bool
         negative = bool(values.sum() < 0)
         # `asarray`: the negative of an array without axes is no array.
         return np.asarray(values if negative == bool(sample % 2) else -values).astype(dtype)
+    return _bounded(name, spec, rng, shape, dtype)
+
+
+def _bounded(
+    name: str, spec: InputSpec, rng: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype
+) -> Array:
+    """Values of a fill that has bounds, or a meaning."""
+    if spec.filling in _MEANINGS:
+        return np.asarray(_MEANINGS[spec.filling](rng, shape, spec)).astype(dtype)
     if dtype == np.bool_:
         return _mixed(np.asarray(rng.integers(0, 2, shape)).astype(dtype))
+    if spec.columns:
+        return np.asarray(in_columns(name, spec, rng.uniform(0, 1, shape)))
     if spec.filling == "uniform":
         low, high = bounds(spec)
         return np.asarray(rng.uniform(low, high, shape)).astype(dtype)
@@ -78,8 +102,118 @@ def generator(name: str, seed: int, sample: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(entropy)))
 
 
+def padded(taken: Any, shape: tuple[int, ...], *, left: bool) -> Any:
+    """Rows of ones, as many as ``taken`` says of each row, padded with zeros."""
+    size = shape[-1]
+    # At least one, where there is one: a row without any entry has no mean.
+    ones = np.clip(taken, min(1, size), size)
+    places = np.arange(size)[::-1] if left else np.arange(size)
+    return (places[None] < np.reshape(ones, (-1, 1))).reshape(shape)
+
+
+def rows(shape: tuple[int, ...]) -> int:
+    """How many rows there are, a row being the last axis."""
+    return int(np.prod(shape[:-1]))
+
+
+def _mask(rng: np.random.Generator, shape: tuple[int, ...], spec: InputSpec) -> Any:
+    taken = rng.integers(1, max(shape[-1], 1) + 1, rows(shape))
+    return padded(taken, shape, left=spec.padding == "left")
+
+
+def _ascending(rng: np.random.Generator, shape: tuple[int, ...], spec: InputSpec) -> Any:
+    low, high = ends(spec)
+    if spec.dtype.startswith("float"):
+        values: Any = np.minimum(rng.uniform(low, high, shape), high)
+    else:
+        values = rng.integers(int(low), int(high) + 1, shape)
+    return np.sort(values, axis=-1)
+
+
+def _one_hot(rng: np.random.Generator, shape: tuple[int, ...], spec: InputSpec) -> Any:
+    return one_hot(rng.integers(0, max(shape[-1], 1), shape[:-1]), shape)
+
+
+def one_hot(classes: Any, shape: tuple[int, ...]) -> Any:
+    """Zeros with a single one in each row, at ``classes``."""
+    return np.broadcast_to(np.arange(shape[-1]) == np.asarray(classes)[..., None], shape)
+
+
+def _shares(rng: np.random.Generator, shape: tuple[int, ...], spec: InputSpec) -> Any:
+    return normalised(rng.exponential(1.0, shape))
+
+
+def normalised(weights: Any) -> Any:
+    """Positive numbers that sum to one in each row."""
+    # No share is so small that float16 would make a zero of it.
+    weights = np.maximum(np.asarray(weights), 1e-3)
+    return weights / weights.sum(axis=-1, keepdims=True)
+
+
+# Draws whose values are related along a row: generator, shape and specification.
+_Meaning = Callable[[np.random.Generator, tuple[int, ...], InputSpec], Any]
+_MEANINGS: dict[str, _Meaning] = {
+    "mask": _mask, "sorted": _ascending, "onehot": _one_hot, "probabilities": _shares,
+}  # fmt: skip
+
+
+def _lengths(
+    rng: np.random.Generator,
+    shape: tuple[int, ...],
+    spec: InputSpec,
+    full: int | None,
+    *,
+    one_full: bool,
+) -> Array:
+    least, most = length_range(spec, full)
+    values = np.asarray(rng.integers(least, most + 1, shape))
+    # Every other sample has a row that is full, as most batches have, and code pads to the longest.
+    if one_full and shape:
+        values[-1:] = most
+    elif one_full:
+        values = np.asarray(most)
+    return values
+
+
+def length_range(spec: InputSpec, full: int | None) -> tuple[int, int]:
+    """The least and the greatest length; ``full``: the size that none exceeds."""
+    most = full if full is not None else 1
+    low = spec.low if isinstance(spec.low, float | int) else 1
+    return min(int(low), most), most
+
+
+def in_columns(name: str, spec: InputSpec, shares: Any) -> Any:
+    """Values between the bounds of each column, at the share of each range from 0 to 1."""
+    dtype = np.dtype(spec.dtype)
+    shares = np.asarray(shares)
+    if spec.filling == "uniform":
+        low, high = np.asarray(spec.columns).T
+        values = (low + (high - low) * shares).astype(dtype)
+        # Rounding to the dtype may reach the upper bound, which is not part of the range.
+        last = np.nextafter(high.astype(dtype), low.astype(dtype))
+        return np.clip(values, low.astype(dtype), last)
+    every = [
+        _integer_bounds(name, spec.model_copy(update={"low": low, "high": high}), dtype)
+        for low, high in spec.columns
+    ]
+    least, past = np.asarray(every).T
+    return np.minimum(least + np.floor((past - least) * shares), past - 1).astype(dtype)
+
+
+def ends(spec: InputSpec) -> tuple[float, float]:
+    """The least and the greatest value of ``sorted``, both included."""
+    if spec.dtype.startswith("float"):
+        kind, (least, most) = np.dtype(spec.dtype).type, bounds(spec)
+        # The upper bound is excluded, in the dtype too.
+        return least, float(np.nextafter(kind(most), kind(least)))
+    low, past = _integer_bounds("", spec, np.dtype(spec.dtype))
+    return low, past - 1
+
+
 def bounds(spec: InputSpec) -> tuple[float, float]:
     """The bounds that ``uniform`` draws between."""
+    assert not isinstance(spec.low, list), "see `columns`"
+    assert not isinstance(spec.high, list), "see `columns`"
     if spec.low is None:
         return (0.0, 1.0) if spec.high is None else (spec.high - 1, spec.high)
     return spec.low, spec.low + 1 if spec.high is None else spec.high
@@ -87,6 +221,8 @@ def bounds(spec: InputSpec) -> tuple[float, float]:
 
 def _integer_bounds(name: str, spec: InputSpec, dtype: np.dtype) -> tuple[int, int]:
     """The least value and the one past the greatest, within the dtype."""
+    assert not isinstance(spec.low, list), "see `columns`"
+    assert not isinstance(spec.high, list), "see `columns`"
     info = np.iinfo(dtype if dtype.kind in "iu" else np.int64)  # floats may hold integers as well
     least, past = int(info.min), int(info.max) + 1
     for key, bound in (("low", spec.low), ("high", spec.high)):
@@ -118,13 +254,21 @@ def integer_range(name: str, spec: InputSpec) -> tuple[int, int] | None:
     dtype = np.dtype(spec.dtype)
     if spec.filling != "integers" or dtype.kind not in "iu":
         return None
+    if spec.columns:
+        low, high = np.asarray(spec.columns).T
+        return int(low.min()), int(high.max()) - 1
     low, past = _integer_bounds(name, spec, dtype)
     return low, past - 1
 
 
 def varies(spec: InputSpec) -> bool:
     """Whether another sample gives other values."""
-    return spec.filling not in ("constant", "file")
+    return spec.filling not in ("constant", "file") or sampled(spec)
+
+
+def sampled(spec: InputSpec) -> bool:
+    """Whether the values are those of several files."""
+    return spec.filling == "file" and len(samples.of(spec)) > 1
 
 
 def _constant(
@@ -157,26 +301,21 @@ def _constant(
 
 
 def _from_file(
-    name: str, spec: InputSpec, shape: tuple[int, ...], dtype: np.dtype, *, resize: bool
+    name: str,
+    spec: InputSpec,
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    sample: int,
+    *,
+    resize: bool,
 ) -> Array:
-    path = Path(spec.path or "")
-    foresight.check_array(f"inputs.{name}.path", path)
-    try:
-        # Unpickling would run code out of a file of data.
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise StageError(
-            Code.FORWARD,
-            f"inputs.{name}.path {path} cannot be read: {error}",
-            "expected a .npy file",
-        ) from error
+    array, what = files.read(name, spec, sample)
     if resize and array.ndim == len(shape):
         array = _resized(array, shape)
     if array.shape != shape or array.dtype != dtype:
         raise StageError(
             Code.FORWARD,
-            f"inputs.{name}.path {path} holds {array.dtype}{list(array.shape)}, "
-            f"expected {dtype}{list(shape)}",
+            f"{what} holds {array.dtype}{list(array.shape)}, expected {dtype}{list(shape)}",
             "make shape and dtype agree with the file",
         )
     return np.array(array, order="C")

@@ -44,16 +44,25 @@ class Pattern:
         values: from a random generator and a shape.
         required: tried before anything that a budget may leave out.
         ties: many elements are equal, so that an order among them is not defined.
+        of_full: of lengths, ``values`` for the size that is full.
     """
 
     name: str
     values: Draw
     required: bool = False
     ties: bool = False
+    of_full: Callable[[int], Draw] | None = None
 
-    def draw(self, name: str, spec: InputSpec, *, seed: int, sample: int) -> Array:
-        """One input tensor in this pattern, the same on every machine."""
-        values = self.values(inputs.generator(name, seed, sample), tuple(spec.shape))
+    def draw(
+        self, name: str, spec: InputSpec, *, seed: int, sample: int, full: int | None = None
+    ) -> Array:
+        """One input tensor in this pattern, the same on every machine.
+
+        Args:
+            full: of lengths, the size that none exceeds in the case.
+        """
+        made = self.values if self.of_full is None or full is None else self.of_full(full)
+        values = made(inputs.generator(name, seed, sample), tuple(spec.shape))
         # Drawn in float64 and cast once: a pattern need not know the dtype.
         return np.asarray(values).reshape(spec.shape).astype(spec.dtype)
 
@@ -84,10 +93,18 @@ def groups(job: Job, limits: Sequence[float], *, nan: bool = False) -> list[Grou
 
 
 def kind_of(name: str, job: Job) -> str | None:
-    """``mask``, ``lengths``, ``whole numbers``, ``range``, ``numbers``; ``None``: pinned."""
+    """``mask``, ``lengths``, ``whole numbers``, ``range``, ``numbers``; ``None``: pinned.
+
+    Of a fill with a meaning the name of that, with ``stated`` before it; ``columns``.
+    """
     spec = job.inputs[name]
-    if not inputs.varies(spec):
+    # Files are fed as they are: nothing else is known to be like them.
+    if spec.filling in ("constant", "file"):
         return None
+    if spec.filling in _STATED:
+        return f"stated {spec.filling}"
+    if spec.columns:
+        return "columns"
     # `high` is exclusive: only 0 and 1 are left, a mask in whole numbers.
     if spec.dtype == "bool" or (spec.filling == "integers" and (spec.low, spec.high) == (0, 2)):
         return "mask"
@@ -99,7 +116,7 @@ def kind_of(name: str, job: Job) -> str | None:
 def least(name: str, job: Job) -> Pattern | None:
     """The smallest whole numbers that an input may hold; ``None``: it holds none, or is pinned."""
     kind = kind_of(name, job)
-    if kind not in ("lengths", "whole numbers"):
+    if kind not in ("lengths", "stated lengths", "whole numbers"):
         return None
     listed = _of_kind(kind, name, job.inputs[name], job, ())
     # By the names that the lists below give: the least is called otherwise in lengths.
@@ -117,6 +134,8 @@ def greatest(name: str, job: Job) -> Pattern | None:
 def _of_kind(
     kind: str, name: str, spec: InputSpec, job: Job, limits: Sequence[float]
 ) -> list[Pattern]:
+    if kind.startswith("stated ") or kind == "columns":
+        return _STATED[spec.filling if kind != "columns" else kind](name, spec)
     if kind == "mask":
         return _masks()
     if kind == "numbers":
@@ -136,6 +155,8 @@ def _of_kind(
 def _full(name: str, job: Job) -> int | None:
     """The size that a length would be full at: of axis 1 of an input with as many rows."""
     spec = job.inputs[name]
+    assert not isinstance(spec.low, list), "those are columns"
+    assert not isinstance(spec.high, list), "those are columns"
     if len(spec.shape) != 1 or np.dtype(spec.dtype).kind not in "iu":
         return None
     for other, beside in job.inputs.items():
@@ -370,3 +391,141 @@ def _aligned(*, right: bool, full: bool) -> Draw:
         return (places[None] < taken[:, None]).reshape(shape)
 
     return values
+
+
+# Fills with a meaning: nothing is fed that the configuration says is never fed.
+
+
+def _padded_masks(name: str, spec: InputSpec) -> list[Pattern]:
+    """Zeros on the stated side only, and at least one 1 in each row."""
+    left = spec.padding == "left"
+
+    def of(lengths: Callable[[int], list[int]]) -> Draw:
+        def values(rng: Generator, shape: tuple[int, ...]) -> Values:
+            return inputs.padded(
+                np.resize(lengths(shape[-1]), inputs.rows(shape)), shape, left=left
+            )
+
+        return values
+
+    side = "left" if left else "right"
+    return [
+        Pattern(f"padded {side}", of(lambda n: [n - 1, 1, n // 2, 2]), required=True),
+        Pattern("all ones", of(lambda n: [n]), required=True),
+        Pattern(f"padded {side}, one full", of(lambda n: [n, 1, n // 2, n - 1]), required=True),
+        Pattern("a single one", of(lambda n: [1])),
+    ]
+
+
+def _stated_lengths(name: str, spec: InputSpec) -> list[Pattern]:
+    """Within the size of the stated axis, which is another one where that size moves."""
+
+    def pattern(label: str, of: Callable[[int, int, int], Values], required: bool) -> Pattern:
+        def made(full: int) -> Draw:
+            least, most = inputs.length_range(spec, full)
+
+            def values(rng: Generator, shape: tuple[int, ...]) -> Values:
+                return np.resize(of(least, most, int(np.prod(shape))), shape)
+
+            return values
+
+        return Pattern(label, made(1), required=required, of_full=made)
+
+    return [
+        pattern("all full", lambda least, most, count: [most], True),
+        # The name that `least` looks for, whatever the least is.
+        pattern("all one", lambda least, most, count: [least], True),
+        pattern(
+            "mixed",
+            lambda least, most, count: np.linspace(most, least, max(count, 2)).round(),
+            True,
+        ),
+        pattern("one full", lambda least, most, count: [least, most], False),
+    ]
+
+
+def _ascending(name: str, spec: InputSpec) -> list[Pattern]:
+    """Each row in order, within the bounds; equal neighbours are in order too."""
+    low, high = inputs.ends(spec)
+    span = high - low
+
+    def at(shares: Callable[[Generator, tuple[int, ...]], Values]) -> Draw:
+        def values(rng: Generator, shape: tuple[int, ...]) -> Values:
+            found = np.clip(low + span * np.sort(shares(rng, shape), axis=-1), low, high)
+            return found if spec.dtype.startswith("float") else np.floor(found)
+
+        return values
+
+    def pairs(rng: Generator, shape: tuple[int, ...]) -> Values:
+        return np.repeat(rng.uniform(0, 1, shape), 2, axis=-1)[..., : shape[-1]]
+
+    def evenly(rng: Generator, shape: tuple[int, ...]) -> Values:
+        return np.broadcast_to(np.linspace(0, 1, shape[-1]), shape)
+
+    def near(end: float) -> Callable[[Generator, tuple[int, ...]], Values]:
+        return lambda rng, shape: np.abs(end - _END * rng.uniform(0, 1, shape))
+
+    return [
+        Pattern("wide", at(evenly), required=True),
+        Pattern("equal neighbours", at(pairs), required=True, ties=True),
+        Pattern("low end", at(near(0.0))),
+        Pattern("high end", at(near(1.0))),
+        Pattern("all equal", at(lambda rng, shape: np.full(shape, 0.5)), ties=True),
+    ]
+
+
+def _classes(name: str, spec: InputSpec) -> list[Pattern]:
+    def in_order(rng: Generator, shape: tuple[int, ...]) -> Values:
+        rows = np.arange(inputs.rows(shape)) % max(shape[-1], 1)
+        return inputs.one_hot(rows.reshape(shape[:-1]), shape)
+
+    def always(place: Callable[[int], int]) -> Draw:
+        return lambda rng, shape: inputs.one_hot(np.full(shape[:-1], place(shape[-1])), shape)
+
+    return [
+        Pattern("first", always(lambda n: 0), required=True),
+        Pattern("last", always(lambda n: n - 1), required=True),
+        Pattern("in order", in_order, required=True),
+    ]
+
+
+def _shares(name: str, spec: InputSpec) -> list[Pattern]:
+    def peaked(rng: Generator, shape: tuple[int, ...]) -> Values:
+        classes = rng.integers(0, max(shape[-1], 1), shape[:-1])
+        return inputs.normalised(inputs.one_hot(classes, shape).astype(np.float64))
+
+    return [
+        Pattern("nearly certain", peaked, required=True),
+        Pattern("equal", lambda rng, shape: inputs.normalised(np.ones(shape)), required=True,
+                ties=True),
+        Pattern("uneven", lambda rng, shape: inputs.normalised(rng.exponential(1, shape) ** 4)),
+    ]  # fmt: skip
+
+
+def _columns(name: str, spec: InputSpec) -> list[Pattern]:
+    """Both ends of each column."""
+
+    def at(shares: Callable[[Generator, tuple[int, ...]], Values]) -> Draw:
+        return lambda rng, shape: inputs.in_columns(name, spec, shares(rng, shape))
+
+    def in_turn(rng: Generator, shape: tuple[int, ...]) -> Values:
+        places = np.arange(inputs.rows(shape))[:, None] + np.arange(shape[-1])[None]
+        return (places % 2).reshape(shape)
+
+    return [
+        Pattern("low ends", at(lambda rng, shape: np.zeros(shape)), required=True, ties=True),
+        Pattern("high ends", at(lambda rng, shape: np.ones(shape)), required=True, ties=True),
+        Pattern("ends in turn", at(in_turn), required=True, ties=True),
+        Pattern("either end", at(lambda rng, shape: rng.integers(0, 2, shape)), ties=True),
+        Pattern("middles", at(lambda rng, shape: np.full(shape, 0.5)), ties=True),
+    ]
+
+
+_STATED: dict[str, Callable[[str, InputSpec], list[Pattern]]] = {
+    "mask": _padded_masks,
+    "lengths": _stated_lengths,
+    "sorted": _ascending,
+    "onehot": _classes,
+    "probabilities": _shares,
+    "columns": _columns,
+}

@@ -40,8 +40,8 @@ from converter.worker.recording.stages import OnError, Recorder, StageFailedErro
 from converter.worker.reference import kept
 from converter.worker.reference.kept import Kept
 from converter.worker.reference.reference import References
-from converter.worker.sources import loading
-from converter.worker.verify import conclusion, domain, mutation, precision, verification
+from converter.worker.sources import data, loading
+from converter.worker.verify import conclusion, domain, mutation, precision, real, verification
 from converter.worker.verify.verification import Verdict
 
 _ELSEWHERE = "the plugin of a variant may write into its own folder only"
@@ -97,6 +97,7 @@ def _run(job: Derived, recorder: Recorder, done: _Done) -> None:
         # With inputs and outputs of the types that the variant declares.
         references = precision.asked_of(found.references, job)
         asked = found.job
+        metric = data.metric(job)
     with recorder.stage("derive"):
         _make(job, final)
         # Once more: a plugin that writes into its parent's folder would be compared with itself.
@@ -110,6 +111,7 @@ def _run(job: Derived, recorder: Recorder, done: _Done) -> None:
         graph = structure.read(final)
         del model  # the session holds its own copy of the weights
         verdict = _verdict(final, job.parent_file, graph, found, references)
+        verdict = real.judged(verdict, final, references, asked, {}, metric)
         done.verify = verdict.record
         if verdict.error is not None:
             raise verdict.error

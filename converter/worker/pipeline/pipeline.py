@@ -48,6 +48,7 @@ from converter.worker.verify import (
     fastpath,
     limits,
     mutation,
+    real,
     verification,
 )
 from converter.worker.verify.verification import Verdict
@@ -210,7 +211,7 @@ def _convert(
         frozen = limits.frozen(done.exporter, recorder.caught["export"], loaded, references, job)
         proof = attribution.prove(raw, final, graph, simplify, references, job, values, told)
         verdict = conclusion.drawn(proof.verdict, references, job, frozen)
-        verdict = conclusion.told(verdict, told, final, references, job, values)
+        verdict = _finished(verdict, told, final, loaded, references, job, values)
         done.verify = verdict.record
         if verdict.error is not None:
             raise fastpath.explained(verdict.error, final, loaded, job, references, values)
@@ -220,6 +221,20 @@ def _convert(
         done.onnx = publishing.described(proof.graph, job, done.exporter, proof.simplify)
         if job.variants:
             done.references = publishing.sealed(final.with_name(kept.FILE))
+
+
+def _finished(
+    verdict: Verdict,
+    told: dict[str, str],
+    final: Path,
+    loaded: Loaded,
+    references: References,
+    job: Job,
+    values: dict[str, Array],
+) -> Verdict:
+    """The verdict with what real samples say, on the file that says what was found."""
+    verdict = real.judged(verdict, final, references, job, values, loaded.metric)
+    return conclusion.told(verdict, told, final, references, job, values)
 
 
 def _prove(

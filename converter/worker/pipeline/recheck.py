@@ -25,7 +25,7 @@ from converter.worker.reference import harvest, preparing, reference, training
 from converter.worker.reference.reference import References
 from converter.worker.sources import loading
 from converter.worker.sources.loading import Loaded
-from converter.worker.verify import attribution, conclusion, precision, verification
+from converter.worker.verify import attribution, conclusion, precision, real, verification
 from converter.worker.verify.verification import Verdict
 
 
@@ -84,8 +84,19 @@ def _run(job: Recheck, recorder: Recorder, found: _Found) -> None:
         found.verdict = verify(
             Path(job.file), complete, found.loaded, found.references, parent=parent
         )
+        found.verdict = _real(found, complete, Path(job.file))
         if found.verdict.error is not None:
             raise found.verdict.error
+
+
+def _real(found: _Found, job: Job, file: Path) -> Verdict:
+    """The verdict with what real samples say of the file."""
+    assert found.verdict is not None, "the caller has made it"
+    assert found.loaded is not None, "the caller has made it"
+    assert found.references is not None, "the caller has made them"
+    values = pipeline.parameters(found.loaded, job)
+    references = precision.asked_of(found.references, job)
+    return real.judged(found.verdict, file, references, job, values, found.loaded.metric)
 
 
 def _limits(file: Path) -> list[float]:

@@ -22,7 +22,7 @@ from converter.model.spec import InputSpec
 from converter.worker.compare import detections
 from converter.worker.compare.numerics import BOUNDS, Bounds, Edge, Noise
 from converter.worker.compare.parts import Rounding
-from converter.worker.inputs.cases import Case
+from converter.worker.inputs.cases import Case, Sample
 from converter.worker.inputs.inputs import Array
 from converter.worker.inputs.patterns import Pattern
 from converter.worker.reference.exploration import Explored
@@ -154,6 +154,9 @@ def _case(item: Reference, key: str, arrays: dict[str, Array]) -> dict[str, Any]
     case = item.case
     arrays |= {f"{key}.input.{name}": array for name, array in item.inputs.items()}
     arrays |= {f"{key}.output.{n}": array for n, array in enumerate(item.outputs)}
+    # Of a real sample what the metric asks for; a variant is scored on them too.
+    others = case.real.others if case.real is not None else {}
+    arrays |= {f"{key}.other.{name}": array for name, array in others.items()}
     return {
         "label": case.label,
         "inputs": {name: _dumped(spec) for name, spec in case.inputs.items()},
@@ -163,6 +166,7 @@ def _case(item: Reference, key: str, arrays: dict[str, Array]) -> dict[str, Any]
         # for.
         "filled": {name: [p.name, p.ties] for name, p in case.filled.items()},
         "stated": case.stated,
+        "others": None if case.real is None else list(others),
         "outputs": len(item.outputs),
     }
 
@@ -170,6 +174,11 @@ def _case(item: Reference, key: str, arrays: dict[str, Array]) -> dict[str, Any]
 def _reference(
     told: Mapping[str, Any], key: str, noise: Noise, held: Mapping[str, Array]
 ) -> Reference:
+    real = None
+    if told["others"] is not None:
+        given = {name: held[f"{key}.input.{name}"] for name in told["inputs"]}
+        others = {name: held[f"{key}.other.{name}"] for name in told["others"]}
+        real = Sample(told["label"], given, others)
     case = Case(
         label=told["label"],
         inputs={name: _read(InputSpec, spec) for name, spec in told["inputs"].items()},
@@ -180,6 +189,7 @@ def _reference(
             for name, (pattern, ties) in told["filled"].items()
         },
         stated=told["stated"],
+        real=real,
     )
     return Reference(
         case,

@@ -9,7 +9,7 @@ import torch
 from converter.model.job import Job
 from converter.worker.onnxfile import structure
 from converter.worker.reference import conditioning
-from converter.worker.sources import loading
+from converter.worker.sources import data, loading
 from converter.worker.sources.loading import Loaded
 from converter.worker.sources.onnx_source import OnnxFile
 
@@ -21,7 +21,8 @@ def load(job: Job) -> tuple[Loaded, Job]:
         The model, and the job with its inputs filled in where the source knows them.
 
     Raises:
-        StageError: what ``loading.load`` raises, or FORWARD.
+        StageError: what ``loading.load`` raises, FORWARD, or TARGET_DENIED and LOAD for the
+            functions of ``data`` and ``metric``.
     """
     loaded = loading.load(job)
     # Full float32 on a device too, whatever the model's code has set when it was imported:
@@ -30,6 +31,9 @@ def load(job: Job) -> tuple[Loaded, Job]:
     # Not torch.backends.cudnn.allow_tf32, which torch.testing freezes when a model imports it.
     torch._C._set_cudnn_allow_tf32(False)
     job = _with_inputs(job, loaded)
+    # Before the weights are conditioned, which takes longer than to find that a sample is missing.
+    samples, left_out = data.for_verification(job)
+    loaded = replace(loaded, samples=samples, left_out=left_out, metric=data.metric(job))
     return replace(loaded, conditioned=conditioning.prepare(loaded, job)), job
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 
@@ -14,7 +14,7 @@ from converter.model.job import Job, Sensitivity
 from converter.worker.compare import detections, numerics, vacuity
 from converter.worker.compare.numerics import Bounds, Noise
 from converter.worker.inputs import cases
-from converter.worker.inputs.cases import SECOND, TRACED, Case
+from converter.worker.inputs.cases import SECOND, TRACED, Case, Sample
 from converter.worker.inputs.inputs import Array
 from converter.worker.onnxfile import output_axes
 from converter.worker.recording import coverage
@@ -29,8 +29,9 @@ from converter.worker.reference import (
 )
 from converter.worker.reference import noise as rounding
 from converter.worker.reference.budget import Work
-from converter.worker.reference.execution import Path, Runner
+from converter.worker.reference.execution import REFUSALS, Path, Runner
 from converter.worker.reference.exploration import Explored
+from converter.worker.runtime.starting import first_line
 from converter.worker.sources.loading import Loaded
 from converter.worker.sources.onnx_source import OnnxFile
 
@@ -235,14 +236,14 @@ def _run_cases(
     found: References, run: Runner, loaded: Loaded, job: Job, limits: Iterable[float]
 ) -> None:
     watch = exploration.watches(run.model)
-    _run_stated(found, run, job, watch=watch)
+    _run_stated(found, run, job, loaded.samples, watch=watch)
     first = found.cases[0]
     found.names = names = _output_names(job, run.paths, len(first.outputs))
     alike = [item.outputs for item in found.cases if item.case.shapes == first.case.shapes]
     # Weights change with the statistics, so that what has run so far is void.
     if conditioning.unsteady(loaded, alike):
         conditioning.prepare(loaded, job, conditioning.SEVERAL)
-        _run_stated(found, run, job, watch=watch)
+        _run_stated(found, run, job, loaded.samples, watch=watch)
         first = found.cases[0]
         alike = [item.outputs for item in found.cases if item.case.shapes == first.case.shapes]
     constant = {index for index, name in enumerate(names) if name in job.constant_outputs}
@@ -264,17 +265,20 @@ def _run_cases(
     if found.vacuous is None:
         # Limits of the file that is judged, and numbers that operators were seen to cut with.
         _explore(found, run, loaded, job, work, [*limits, *work.limits], watch=watch)
+    found.explored.left_out += [*cases.left_out(job), *loaded.left_out]
     second = next((item for item in found.cases if item.case.label == SECOND), None)
     if cases.symbols(job) and second is not None:  # the last call may have been of another size
         run(second.inputs, used=True)
     _check_repeats(names, first, run)  # last: nothing may have stayed behind
 
 
-def _run_stated(found: References, run: Runner, job: Job, *, watch: bool) -> None:
-    """The traced example, the second sample and the user's own cases."""
+def _run_stated(
+    found: References, run: Runner, job: Job, real: Sequence[Sample], *, watch: bool
+) -> None:
+    """The traced example, the second sample, the user's own cases and real samples."""
     # It may be the second time, with other statistics in the model.
     found.cases.clear()
-    for case in cases.fixed(job):
+    for case in [*cases.fixed(job), *cases.of_data(job, real)]:
         inputs = case.draw(job.seed)
         # The hooks see the calls of this case, so that the ratios are those of the traced example.
         with ExitStack() as around:
@@ -284,10 +288,31 @@ def _run_stated(found: References, run: Runner, job: Job, *, watch: bool) -> Non
                 around.enter_context(_counted(run))
             ways = Ways()
             # Only forward is watched: under the tracer a copy of the model took four times as long.
+            around.enter_context(_named(case))
             outputs = run(inputs, within=coverage.watching(ways) if watch else nullcontext())
         found.cases.append(Reference(case, inputs, outputs, ways))
         if case.label == TRACED:
             found.dropped = list(ratios)  # the replica that is used again keeps its hooks
+
+
+@contextmanager
+def _named(case: Case) -> Iterator[None]:
+    """Within it a real sample that PyTorch refuses is named: there may be many."""
+    try:
+        yield
+    except REFUSALS as error:
+        if case.real is None:
+            raise
+        raise StageError(
+            Code.FORWARD,
+            f"{case}: PyTorch refuses this sample: {first_line(error)}",
+            "Take it out of `data`, or correct it; its log has the traceback.",
+        ) from error
+    except StageError as error:
+        # An ONNX source words its refusal itself.
+        if case.real is None:
+            raise
+        raise StageError(error.code, f"{case}: {error.message}", error.hint) from error
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import random
 import sys
 import traceback
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +23,7 @@ from converter.model.errors import Code, StageError
 from converter.model.job import Job
 from converter.model.spec import UNTRAINED, Checkpoint
 from converter.plan import foresight
+from converter.worker.inputs.cases import Sample
 from converter.worker.recording.reading import Reading
 from converter.worker.sources import (
     checkpoint,
@@ -56,6 +57,9 @@ class Loaded:
         conditioned: the random weights were conditioned.
         reading: notes the files that the user's code reads, until it is stopped.
         structured: its results hold more than tensors and lists of them; known once it has run.
+        samples: real ones, of the job's ``data``.
+        left_out: of ``data``, what was not read, in words.
+        metric: what the job's ``metric`` names.
     """
 
     model: Model
@@ -65,6 +69,9 @@ class Loaded:
     conditioned: bool = False
     reading: Reading = field(default_factory=Reading)
     structured: bool = False
+    samples: list[Sample] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    metric: Callable[..., Any] | None = None
 
     @property
     def torch_model(self) -> Any:

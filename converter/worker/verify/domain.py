@@ -9,10 +9,12 @@ import numpy as np
 
 from converter.model.job import Branch, Domain, InputDomain, Job, SymbolDomain
 from converter.model.verified import KEY, Verified
+from converter.plan import samples
 from converter.worker.inputs import cases
-from converter.worker.inputs.inputs import varies
+from converter.worker.inputs.inputs import sampled, varies
 from converter.worker.recording import coverage
 from converter.worker.reference.reference import Reference, References
+from converter.worker.sources import data
 
 __all__ = ["KEY", "of", "words"]
 
@@ -75,7 +77,11 @@ def _input(name: str, judged: Sequence[Reference], job: Job) -> InputDomain:
     # NumPy finds no least element of an empty array. Some cases hold NaN on purpose.
     arrays = [item.inputs[name] for item in judged if item.inputs[name].size]
     found = [item.case.filled[name].name for item in judged if name in item.case.filled]
-    drawn = spec.filling if varies(spec) else "pinned"
+    drawn: str = spec.filling if varies(spec) else "pinned"
+    if sampled(spec):
+        drawn = _counted(len(samples.of(spec)), samples.name_of(str(spec.path)))
+    real = sum(item.case.real is not None for item in judged)
+    found += [f"data: {_counted(real, data.name(job))}"] if real else []
     return InputDomain(
         name=name,
         dtype=spec.dtype,
@@ -84,6 +90,10 @@ def _input(name: str, judged: Sequence[Reference], job: Job) -> InputDomain:
         # The ordinary draw is first, and a pattern that several cases have is listed once.
         patterns=list(dict.fromkeys([drawn, *found])),
     )
+
+
+def _counted(count: int, name: str) -> str:
+    return f"{count} sample{'s' * (count != 1)} of {name}"
 
 
 def _number(value: Any) -> float:

@@ -1,0 +1,59 @@
+"""What must hold of the data of a model: lengths, columns, samples, the metric."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from converter.model import lengths
+from converter.model.errors import Problem
+from converter.model.spec import InputSpec, ModelSpec
+
+
+def check(key: str, model: ModelSpec) -> list[Problem]:
+    """The problems of one model, with the registry's defaults filled in."""
+    problems: list[Problem] = []
+    if model.metric is not None and model.data is None:
+        hint = f"State {key}.data: FOLDER (of .npz files, or test_data_set_N), or remove the key."
+        problems.append(
+            Problem(f"{key}.metric", "a metric scores outputs on real samples; none named.", hint)
+        )
+    for name, spec in (model.inputs or {}).items():
+        problems += _input(f"{key}.inputs.{name}", name, spec, model)
+    return problems
+
+
+def labels(key: str, stated: Sequence[str], model: ModelSpec) -> list[Problem]:
+    """Labels that the worker gives to real samples."""
+    files = any(spec.path is not None for spec in (model.inputs or {}).values())
+    taken = [r"data \d+.*"] if model.data is not None else []
+    taken += [r"sample .*"] if files else []
+    return [
+        Problem(
+            f"{key}.cases", f"the label '{label}' is the name of another case.", "Choose another."
+        )
+        for label in stated
+        if any(re.fullmatch(pattern, label) for pattern in taken)
+    ]
+
+
+def _input(place: str, name: str, spec: InputSpec, model: ModelSpec) -> list[Problem]:
+    inputs = model.inputs or {}
+    dynamic = model.dynamic_axes.get(name, ())
+    if spec.columns and len(spec.shape) - 1 in dynamic:
+        message = "bounds of single columns need a last axis of one size; it is dynamic."
+        return [Problem(f"{place}.low", message, "State one number for all columns.")]
+    if spec.filling != "lengths":
+        return []
+    axes = {
+        tensor: listed for tensor, listed in model.dynamic_axes.items() if isinstance(listed, dict)
+    }
+    if lengths.place(name, inputs, axes) is not None:
+        return []
+    if spec.of is None:
+        message = "no other input has as many rows, so that nothing says how long they may be."
+        return [Problem(f"{place}.fill", message, "State of: SYMBOL, or of: INPUT.AXIS")]
+    symbols = {symbol for tensor in axes if tensor in inputs for symbol in axes[tensor].values()}
+    known = ", ".join([*sorted(symbols), *(f"{other}.AXIS" for other in inputs if other != name)])
+    message = f"found '{spec.of}'; expected a symbol of an input's dynamic_axes, or INPUT.AXIS."
+    return [Problem(f"{place}.of", message, f"Known: {known or 'none'}.")]
