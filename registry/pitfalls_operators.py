@@ -169,7 +169,7 @@ class ListOfTuples(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         pairs: list[tuple[Tensor, Tensor]] = []
         for row in range(x.shape[0]):
-            pairs.append((x[row], x[row].abs()))
+            pairs.append((x[row], x[row].abs()))  # noqa: PERF401 - this is the trap
         total = torch.zeros_like(x[0])
         for value, weight in pairs:
             total = total + value * weight
