@@ -152,7 +152,7 @@ def test_the_outputs_are_those_of_pytorch(
         folder = tmp_path / "swapped-bundle" / f"test_data_set_{number}"
         inputs, outputs = tensors(folder, "input"), tensors(folder, "output")
         with torch.no_grad():
-            z, larger = model(*(torch.from_numpy(inputs[name]) for name in ("b", "a")))
+            z, larger = model(*(torch.tensor(inputs[name]) for name in ("b", "a")))
         np.testing.assert_allclose(outputs["sum"], z.numpy(), rtol=1e-6)
         assert np.array_equal(outputs["larger"], larger.numpy())
         samples.append(inputs["a"])
