@@ -32,10 +32,28 @@ SOURCES = {
         "inputs": {"x": {"shape": [5, 4, 3]}},
         "outputs": ["y"],
     },
+    "pitfalls/wide_indices": {
+        "task": "pitfall",
+        "builder": "wide_indices",
+        "inputs": {"x": {"shape": [5, 4, 3]}},
+        "outputs": ["y"],
+    },
+    "pitfalls/negative_write": {
+        "task": "pitfall",
+        "builder": "negative_write",
+        "inputs": {"x": {"shape": [5, 4]}},
+        "outputs": ["y"],
+    },
     "pitfalls/broadcast_write": {
         "task": "pitfall",
         "builder": "broadcast_write",
         "inputs": {"x": {"shape": [5, 4, 3]}},
+        "outputs": ["y"],
+    },
+    "pitfalls/list_of_tuples": {
+        "task": "pitfall",
+        "builder": "list_of_tuples",
+        "inputs": {"x": {"shape": [3, 4]}},
         "outputs": ["y"],
     },
     "pitfalls/write_through_view": {
@@ -109,6 +127,26 @@ class SeveralIndices(nn.Module):
         return y.transpose(1, 2)
 
 
+class WideIndices(nn.Module):
+    """Writing at two index tensors, one of which is a matrix: torch's page says that it fails."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x.clone()
+        y[torch.tensor([[1, 2], [2, 3]]), torch.tensor([1, 3])] = torch.arange(12.0).reshape(
+            2, 2, 3
+        )
+        return y
+
+
+class NegativeWrite(nn.Module):
+    """Writing at indices from the end: torch's page says that it fails, and only reading does."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x.clone()
+        y[torch.tensor([1, -2]), torch.tensor([-1, 2])] = torch.arange(2.0)
+        return y
+
+
 class BroadcastWrite(nn.Module):
     """Values that must be broadcast to be written; ONNX Runtime finds too few of them."""
 
@@ -123,6 +161,34 @@ class BroadcastWrite(nn.Module):
             values.expand(2, 3) if self.fixed else values
         )
         return y
+
+
+class ListOfTuples(nn.Module):
+    """Appends a tuple to a list; a script keeps both, and ONNX has no sequence of pairs."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        pairs: list[tuple[Tensor, Tensor]] = []
+        for row in range(x.shape[0]):
+            pairs.append((x[row], x[row].abs()))  # noqa: PERF401 - this is the trap
+        total = torch.zeros_like(x[0])
+        for value, weight in pairs:
+            total = total + value * weight
+        return total
+
+
+class TwoLists(nn.Module):
+    """The same with a list for each half of the pairs."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        values: list[Tensor] = []
+        weights: list[Tensor] = []
+        for row in range(x.shape[0]):
+            values.append(x[row])
+            weights.append(x[row].abs())
+        total = torch.zeros_like(x[0])
+        for row in range(len(values)):
+            total = total + values[row] * weights[row]
+        return total
 
 
 class WriteThroughView(nn.Module):
@@ -173,8 +239,21 @@ def several_indices(fixed: bool = False) -> nn.Module:
     return SeveralIndices(fixed)
 
 
+def wide_indices() -> nn.Module:
+    return WideIndices()
+
+
+def negative_write() -> nn.Module:
+    return NegativeWrite()
+
+
 def broadcast_write(fixed: bool = False) -> nn.Module:
     return BroadcastWrite(fixed)
+
+
+def list_of_tuples(fixed: bool = False, script: bool = True) -> nn.Module:
+    module = TwoLists() if fixed else ListOfTuples()
+    return torch.jit.script(module) if script else module
 
 
 def write_through_view(fixed: bool = False) -> nn.Module:

@@ -198,6 +198,16 @@ def of_request(
     return Converted(made, own.verify, record, run, text)
 
 
+def written(made: Converted, folder: Path) -> dict[str, Path]:
+    """Copy the files of a conversion that stayed in its run into a folder, whole.
+
+    Raises:
+        RunError: the folder cannot be written.
+    """
+    rows = [row for row in made.record.rows if row.files]
+    return _copied(rows, made.run.directory, folder)
+
+
 def _deciding(record: ModelRecord) -> ArtifactRow:
     rows = record.rows
     return next((row for row in rows if row.id == record.decided_by), rows[0])

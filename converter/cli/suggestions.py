@@ -29,6 +29,9 @@ _ELSEWHERE = {
     "cache": "Did you mean store?",
     "clean": "Did you mean store?",
     "export": f"Did you mean {_CONVERT}?",
+    "optimize": "Did you mean simplify?",
+    "package": "Did you mean bundle?",
+    "pack": "Did you mean bundle?",
     "help": "Did you mean --help?",
     "version": "Did you mean --version?",
 }
@@ -58,7 +61,10 @@ def unknown_command(name: str, known: Sequence[str]) -> Problem:
         return Problem("usage", message, hint)
     from converter.config.standard import configs
     from converter.model import wording  # slow to import
+    from converter.plugins import loader
 
+    if name.casefold() in loader.names("simplifiers"):  # the command of such a package
+        return Problem("usage", message, "Did you mean simplify?")
     if (configs() / "experiment" / f"{name}.yaml").is_file():
         hint = f"'{name}' is an experiment: python -m converter +experiment={name}"
         return Problem("usage", message, hint)

@@ -201,7 +201,8 @@ def _problem(
         parent = wording.below(parent, part)
     annotation = wording.below(parent, place[-1]) if place else kind
     if error["type"] == "extra_forbidden":
-        hint = wording.did_you_mean(str(place[-1]), wording.keys(parent))
+        name = str(place[-1])
+        hint = wording.ARGUMENTS.get(name) or wording.did_you_mean(name, wording.keys(parent))
         return Problem(key, "unknown key.", hint)
     if error["type"] == "missing":
         return Problem(key, f"is missing; expected {wording.expected(annotation)}.")

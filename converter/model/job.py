@@ -5,7 +5,7 @@ Both are frozen and survive JSON unchanged: an executor may run a job on another
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, get_args
 
 from pydantic import Field
@@ -196,6 +196,22 @@ class Recheck(Job):
 
     file: str
     parent_file: str | None = None
+
+
+class Bundle(Recheck):
+    """A job that verifies ``file`` and lays it out for others, in ``FOLDER`` of its staging folder.
+
+    The result's files are those of the folder, by their paths in it.
+    """
+
+    ENTRY: ClassVar[str] = "converter.worker.pipeline.bundling:run"
+    FOLDER: ClassVar[str] = "bundle"
+
+    @staticmethod
+    def samples(labels: Sequence[str]) -> list[int]:
+        """Which of the verified cases go along: the traced example and the second sample."""
+        others = range(1, len(labels))
+        return [0, *([n for n in others if labels[n] == "second"] or others)[:1]]
 
 
 class ErrorRecord(Frozen):

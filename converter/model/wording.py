@@ -22,6 +22,27 @@ NOT_YET = {
 }
 """Values that are refused although they exist elsewhere, and what to use."""
 
+ARGUMENTS = {
+    "verbose": "Not offered: all that an exporter prints is in the model's log.txt, and the graph "
+    "in `inspect`. Remove it.",
+    "operator_export_type": "Not offered: torch supports ONNX alone here, and no runtime has "
+    "ATen's operators. Remove it; for an operator of your own write export.custom_opsets.",
+    "export_modules_as_functions": "Not offered: torch deprecates it, dynamo ignores it, and the "
+    "runtime inlines such functions. Remove it; names of nodes say which module they are of.",
+    "do_constant_folding": "Write export.constant_folding.",
+    "optimize": "Write export.constant_folding.",
+    "use_external_data_format": "Write export.external_data: always, auto or never.",
+    "opset_version": "Write opset, of the run or of the model.",
+    "input_names": "The keys of the model's inputs are their names.",
+    "output_names": "Write outputs: [NAME, ...] of the model.",
+    "dynamic_shapes": "Write dynamic_axes: {INPUT: {AXIS: NAME}} of the model.",
+    "args": "Write inputs and constants of the model.",
+    "fallback": "Write exporter: auto, which tries one after the other.",
+    "example_outputs": "Not offered: PyTorch's own outputs are the reference. Remove it.",
+    "enable_onnx_checker": "Not offered: every file is checked. Remove it.",
+}
+"""Arguments of ``torch.onnx.export`` that are no keys, of today and before: what to write."""
+
 # What other tools call a choice; `fp32` is told apart from them by its form.
 _ELSEWHERE = {
     "gpu": "cuda", "nvidia": "cuda", "half": "float16", "float": "float32", "double": "float64",

@@ -48,7 +48,35 @@ def verify(run: Path, name: str, model: Path | None) -> Rechecked:
         model = published("verify", run, job.label, "Name one with --model FILE.")
     elif not model.is_file():
         raise ConfigError(Problem("verify", f"{model} is no file."))
-    return _verify(job, model, _parent(run, job))
+    try:
+        with tempfile.TemporaryDirectory(prefix="converter-verify-") as folder:
+            return recheck(Recheck, run, job, model, Path(folder))
+    except OSError as error:
+        raise RunError(f"no room for temporary files: {error}; TMPDIR chooses where") from error
+
+
+def recheck(kind: type[Recheck], run: Path, job: Job, file: Path, work: Path) -> Rechecked:
+    """Compare a file with the source of a job, in a process of its own.
+
+    Args:
+        kind: of the job that does it.
+        work: a folder for its staging folder and its log.
+
+    Raises:
+        OSError: nothing can be written there.
+    """
+    parent = _parent(run, job)
+    changed = {"file": str(file.absolute()), "parent_file": parent and str(parent)}
+    asked = kind.model_validate({**elsewhere(job, work), **changed})
+    # Under a supervisor: a file that crashes or hangs ONNX Runtime ends that process, and this one
+    # says so.
+    executor = executors.create(standard.executor(workers=1, retries=0))
+    # Closed at once, not when the generator is collected: no process may outlive the command.
+    with closing(executor.run([asked])) as events:
+        result = next(event.result for event in events if isinstance(event, Finished))
+    # Before the temporary folder goes, and the log with it.
+    log = (work / delivery.LOG).read_text(encoding="utf-8", errors="replace")
+    return Rechecked(file, result, log.splitlines()[-_LOG_LINES:])
 
 
 def _parent(run: Path, job: Job) -> Path | None:
@@ -56,23 +84,3 @@ def _parent(run: Path, job: Job) -> Path | None:
     # Absolute, as all paths of a job are: its executor may run it somewhere else.
     path = (run / delivery.MODELS / job.name / f"{job.name}.onnx").absolute()
     return path if job.parent and path.is_file() else None
-
-
-def _verify(job: Job, file: Path, parent: Path | None) -> Rechecked:
-    try:
-        with tempfile.TemporaryDirectory(prefix="converter-verify-") as folder:
-            work = Path(folder)
-            changed = {"file": str(file.absolute()), "parent_file": parent and str(parent)}
-            recheck = Recheck.model_validate({**elsewhere(job, work), **changed})
-            # Under a supervisor: a file that crashes or hangs ONNX Runtime ends that process, and
-            # this one says so.
-            executor = executors.create(standard.executor(workers=1, retries=0))
-            # Closed at once, not when the generator is collected: no process may outlive the
-            # command.
-            with closing(executor.run([recheck])) as events:
-                result = next(event.result for event in events if isinstance(event, Finished))
-            # Before the temporary folder goes, and the log with it.
-            log = (work / delivery.LOG).read_text(encoding="utf-8", errors="replace")
-            return Rechecked(file, result, log.splitlines()[-_LOG_LINES:])
-    except OSError as error:
-        raise RunError(f"no room for temporary files: {error}; TMPDIR chooses where") from error

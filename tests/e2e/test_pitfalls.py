@@ -83,6 +83,13 @@ def test_a_right_file_of_a_careless_model_has_a_warning(
     assert warning in rows[name]["stages"]["reference"]["warnings"]
 
 
+def test_a_script_that_keeps_tuples_is_told_what_to_write(
+    rows: dict[str, dict[str, Any]],
+) -> None:
+    hint = rows["list_of_tuples"]["error"]["hint"]
+    assert "fill one list for each item of the tuple" in hint
+
+
 def test_a_simplification_that_drops_inputs_is_not_used(rows: dict[str, dict[str, Any]]) -> None:
     made = rows["initializers_as_inputs"]["onnx"]
     assert len(made["inputs"]) > 1

@@ -64,6 +64,8 @@ def test_overrides_commands_flags_and_names(tmp_path: Path) -> None:
         "python -m converter compare.lat",
         "python -m converter veri",
         "python -m converter doc",
+        "python -m converter bund",
+        "python -m converter simplif",
         "python -m converter --conf",
         "python -m converter list torchvision/resnet1",
         "python -m converter --config-dir zoo +experiment=o",
@@ -76,6 +78,8 @@ def test_overrides_commands_flags_and_names(tmp_path: Path) -> None:
         "compare.latency=",
         "verify verify. verify=",  # the command, or a key
         "doctor",
+        "bundle",
+        "simplifier. simplifier= simplify simplify=",
         "--config-dir",
         "torchvision/resnet101 torchvision/resnet152 torchvision/resnet18",
         "opset_sweep own",

@@ -121,7 +121,10 @@ def test_an_unknown_verb_names_those_there_are(
 ) -> None:
     assert command_line.main([verb]) == 2
     err = capsys.readouterr().err
-    assert f"usage: unknown command '{verb}'. The commands are: compare, convert, doctor, " in err
+    assert (
+        f"usage: unknown command '{verb}'. The commands are: bundle, compare, convert, doctor, "
+        in err
+    )
 
 
 def test_every_verb_has_a_summary() -> None:

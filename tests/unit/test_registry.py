@@ -19,8 +19,9 @@ from converter.model.spec import Checkpoint, InputSpec, ModelSpec
 CONFIGS = Path(__file__).parents[2] / "configs"
 MODELS = sorted((CONFIGS / "model").glob("*.yaml"))
 EXPERIMENTS = sorted((CONFIGS / "experiment").glob("*.yaml"))
-OWN = ["clip_on_export", "conv_bn_relu", "flatten_pool", "script_function", "scripted",
-       "simple_cnn", "single_conv", "srcnn", "srcnn_dynamic"]  # fmt: skip
+OWN = ["clip_on_export", "contrib_gelu", "conv_bn_relu", "flatten_pool", "repeated",
+       "script_function", "scripted", "simple_cnn", "single_conv", "srcnn",
+       "srcnn_dynamic"]  # fmt: skip
 PITFALLS = registry.names("pitfalls/*")
 FLOW = [1, 3, 128, 128]
 

@@ -90,6 +90,30 @@ def test_an_unknown_key_with_no_neighbour_lists_the_known() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("verbose", "Not offered: all that an exporter prints is in the model's log.txt, and"),
+        ("operator_export_type", "Not offered: torch supports ONNX alone here"),
+        ("export_modules_as_functions", "Not offered: torch deprecates it, dynamo ignores it"),
+        ("do_constant_folding", "Write export.constant_folding."),
+        ("opset_version", "Write opset, of the run or of the model."),
+    ],
+)
+def test_an_argument_of_torchs_export_is_refused_with_what_does_it(name: str, hint: str) -> None:
+    for found, key in (
+        (of_model(export={name: True}), f"models.m.export.{name}"),
+        (of_model(**{name: True}), f"models.m.{name}"),
+        (of_run(**{name: True}), name),
+        (
+            of_run(exporter={"name": "torchscript", "options": {"torchscript": {name: True}}}),
+            f"exporter.options.torchscript.{name}",
+        ),
+    ):
+        assert len(found) == 1
+        assert found[0].startswith(f"{key}: unknown key. {hint}"), found
+
+
 # Wrong types (row 7), opsets (row 16)
 
 

@@ -19,6 +19,8 @@ from converter.worker.sources.loading import Loaded
 _REFUSALS = {
     "Couldn't export Python operator": "give the autograd function a `symbolic` method",
     "Unsupported onnx_opset_version": "request another opset",
+    "Couldn't lower all tuples": "a script keeps a list of tuples, and ONNX has no such sequence: "
+    "fill one list for each item of the tuple, or trace the module instead of scripting it",
 }
 # What torch 2.15 says of every export, or of the way in which this exporter calls it.
 _USUAL = (

@@ -7,15 +7,15 @@ output names that have changed places, and what a model in training mode drops.
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 from onnx import ModelProto
 
 from converter.model.errors import Code, StageError
-from converter.model.job import ErrorRecord, Job, JobResult, Recheck
+from converter.model.job import ErrorRecord, FileInfo, Job, JobResult, Recheck
 from converter.worker.inputs.inputs import Array
 from converter.worker.onnxfile import checking, inspection, interface, publishing, structure
 from converter.worker.pipeline import onnx_wording, pipeline
@@ -36,10 +36,19 @@ class _Found:
     loaded: Loaded | None = None
     references: References | None = None
     verdict: Verdict | None = None
+    files: list[FileInfo] = field(default_factory=list)
 
 
-def run(job: Recheck, emit: Emit) -> JobResult:
+Use = Callable[[References, Verdict, dict[str, Array]], list[FileInfo]]
+"""What is done with a file that is right: the files that come of it."""
+
+
+def run(job: Recheck, emit: Emit, use: Use | None = None) -> JobResult:
     """Compute the reference from the source again and compare the file with it.
+
+    Args:
+        use: called in the stage ``publish`` with the references, the verdict and the values of
+            parameters that are inputs of the graph.
 
     Returns:
         A result without an artifact; ``faulty_stage`` is ``runtime`` where the file is right
@@ -50,7 +59,7 @@ def run(job: Recheck, emit: Emit) -> JobResult:
     found = _Found()
     error: ErrorRecord | None = None
     try:
-        _run(job, recorder, found)
+        _run(job, recorder, found, use)
     except StageFailedError as failed:
         error = failed.error
     result = JobResult(
@@ -59,6 +68,7 @@ def run(job: Recheck, emit: Emit) -> JobResult:
         status="ok" if error is None else "failed",
         error=error,
         stages=recorder.records,
+        files=found.files,
         device=str(found.loaded.device) if found.loaded else None,
         weights_sha256=found.loaded.weights_sha256 if found.loaded else None,
         conditioned=found.loaded.conditioned if found.loaded else None,
@@ -70,7 +80,7 @@ def run(job: Recheck, emit: Emit) -> JobResult:
     return onnx_wording.of_result(result, job)
 
 
-def _run(job: Recheck, recorder: Recorder, found: _Found) -> None:
+def _run(job: Recheck, recorder: Recorder, found: _Found, use: Use | None) -> None:
     with recorder.stage("load"):
         found.loaded, complete = preparing.load(job)
     with recorder.stage("reference") as notes:
@@ -87,6 +97,10 @@ def _run(job: Recheck, recorder: Recorder, found: _Found) -> None:
         found.verdict = _real(found, complete, Path(job.file))
         if found.verdict.error is not None:
             raise found.verdict.error
+    if use is not None:
+        with recorder.stage("publish"):
+            values = pipeline.parameters(found.loaded, complete)
+            found.files = use(found.references, found.verdict, values)
 
 
 def _real(found: _Found, job: Job, file: Path) -> Verdict:

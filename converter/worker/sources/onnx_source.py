@@ -19,6 +19,9 @@ from converter.layout import files
 from converter.model.errors import Code, StageError
 from converter.worker.onnxfile import structure
 
+# How a clone of onnx/models without Git LFS begins in place of each model.
+_LFS_POINTER = b"version https://git-lfs"
+
 
 @dataclass(frozen=True)
 class OnnxFile:
@@ -43,14 +46,20 @@ def load(path: Path) -> OnnxFile:
         proto = onnx.ModelProto()
     # Protobuf may take a file that is no model for a message of unknown fields.
     if not proto.HasField("graph"):
-        raise StageError(
-            Code.LOAD, f"source.onnx: {path} is not an ONNX model", "Get the file again."
-        )
+        raise StageError(Code.LOAD, f"source.onnx: {path} is not an ONNX model", _advice(path))
     # One by one, so that the error names the tensor.
     for tensor in structure.tensors(proto):
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             _load_external(tensor, path)
     return OnnxFile(path, proto)
+
+
+def _advice(path: Path) -> str:
+    with path.open("rb") as file:
+        pointer = file.read(len(_LFS_POINTER)) == _LFS_POINTER
+    if pointer:
+        return "It is a pointer of Git LFS: run git lfs pull in its repository."
+    return "Get the file again."
 
 
 def _load_external(tensor: onnx.TensorProto, path: Path) -> None:
