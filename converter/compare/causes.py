@@ -28,6 +28,9 @@ _REQUESTED = (
     "inputs",
     "outputs",
     "dynamic_axes",
+    "every_axis",
+    "dims",
+    "frozen",
     "device",
     "seed",
 )

@@ -38,7 +38,7 @@ from converter.model.job import (
     label,
 )
 from converter.model.plaintext import plain
-from converter.model.spec import Checkpoint, Frozen, InputSpec
+from converter.model.spec import Checkpoint, DimSpec, Frozen, InputSpec
 
 SCHEMA_VERSION = "2"
 MANIFEST = "manifest.json"
@@ -108,6 +108,9 @@ class Request(Frozen):
     inputs: dict[str, InputSpec]
     outputs: list[str] = Field(default_factory=list)
     dynamic_axes: dict[str, dict[int, str]]
+    every_axis: bool = False
+    dims: dict[str, DimSpec] = Field(default_factory=dict)
+    frozen: dict[str, int] = Field(default_factory=dict)
     device: str
     seed: int
     weights: WeightsInfo
@@ -257,6 +260,9 @@ def request_of(job: Job, result: JobResult | None = None) -> Request:
         inputs=job.inputs,
         outputs=job.outputs,
         dynamic_axes=job.dynamic_axes,
+        every_axis=job.every_axis,
+        dims=job.dims,
+        frozen=job.frozen,
         device=(result and result.device) or job.device,
         seed=job.seed,
         weights=_weights_of(job, result),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from converter.model.spec import (
     CaseInput,
     Checkpoint,
     DynamicAxes,
+    EveryAxis,
     InputSpec,
     ModelSpec,
     OutputSpec,
@@ -97,6 +98,7 @@ class _Resolver:
         opset, exporters = request.opset_of(spec, model), request.exporters_of(spec, model)
         able = opsets.supporting(exporters, opset, opsets.installed_torch()) if opset else []
         chosen = model.exporter or spec.exporter.name
+        axes = name_axes(model.dynamic_axes, inputs)
         simplify = spec.simplify if model.simplify is None else model.simplify
         return Job(
             name=name,
@@ -107,7 +109,14 @@ class _Resolver:
             constants=model.constants,
             outputs=list(model.outputs or ()),
             constant_outputs=[name for name, said in _said(model.outputs) if said.constant],
-            dynamic_axes=name_axes(model.dynamic_axes),
+            dynamic_axes=_moving(axes, model.freeze),
+            every_axis=model.dynamic_axes == "all",
+            dims=model.dims,
+            frozen={
+                symbol: size
+                for symbol, size in symbols_of(axes, inputs).items()
+                if symbol in model.freeze
+            },
             opset=opset,
             training=model.training or spec.training,
             # An ONNX source has an exporter of its own; what the run chose is for PyTorch models.
@@ -179,14 +188,41 @@ def _said(outputs: list[str] | dict[str, OutputSpec] | None) -> Iterable[tuple[s
     return outputs.items() if isinstance(outputs, dict) else ()
 
 
-def name_axes(axes: DynamicAxes) -> dict[str, dict[int, str]]:
-    """Give the axes of the list form their names: ``<tensor>_dim_<axis>``."""
+def name_axes(
+    axes: DynamicAxes | EveryAxis, inputs: Mapping[str, InputSpec]
+) -> dict[str, dict[int, str]]:
+    """Name the axes of the list form, and of ``all``: ``<tensor>_dim_<axis>``."""
+    if isinstance(axes, str):
+        axes = {name: list(range(len(spec.shape))) for name, spec in inputs.items() if spec.shape}
     return {
         tensor: {axis: f"{tensor}_dim_{axis}" for axis in listed}
         if isinstance(listed, list)
         else dict(listed)
         for tensor, listed in axes.items()
     }
+
+
+def symbols_of(
+    axes: Mapping[str, Mapping[int, str]], inputs: Mapping[str, InputSpec]
+) -> dict[str, int]:
+    """The symbols of inputs, with their sizes in the example."""
+    found: dict[str, int] = {}
+    for name, spec in inputs.items():
+        for axis, symbol in axes.get(name, {}).items():
+            if 0 <= axis < len(spec.shape):
+                found.setdefault(symbol, spec.shape[axis])
+    return found
+
+
+def _moving(
+    axes: Mapping[str, Mapping[int, str]], freeze: Collection[str]
+) -> dict[str, dict[int, str]]:
+    """The axes whose symbols are not frozen."""
+    kept = {
+        name: {axis: symbol for axis, symbol in listed.items() if symbol not in freeze}
+        for name, listed in axes.items()
+    }
+    return {name: listed for name, listed in kept.items() if listed or not axes[name]}
 
 
 def threads(workers: int | str) -> int:

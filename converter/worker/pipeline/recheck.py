@@ -79,6 +79,7 @@ def _run(job: Recheck, recorder: Recorder, found: _Found) -> None:
         notes += found.references.warnings
         if found.references.vacuous is not None:
             raise found.references.vacuous
+        complete = found.references.of_job(complete)
     with recorder.stage("verify"):
         parent = Path(job.parent_file) if job.parent_file else None
         found.verdict = verify(

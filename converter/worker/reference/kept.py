@@ -18,7 +18,7 @@ import numpy as np
 
 from converter.model.errors import Code, StageError
 from converter.model.job import Domain, Job, Sensitivity, VerifyRecord
-from converter.model.spec import InputSpec
+from converter.model.spec import DimSpec, InputSpec
 from converter.worker.compare import detections
 from converter.worker.compare.numerics import BOUNDS, Bounds, Edge, Noise
 from converter.worker.compare.parts import Rounding
@@ -82,6 +82,8 @@ def write(
         "not_tried": references.explored.dropped,
         "inputs": {name: _dumped(spec) for name, spec in job.inputs.items()},
         "dynamic_axes": job.dynamic_axes,
+        "dims": {symbol: _dumped(spec) for symbol, spec in job.dims.items()},
+        "assumed": job.assumed,
         "domain": _dumped(verify.domain),
         "reason": verify.reason,
     }
@@ -137,6 +139,8 @@ def read(path: Path, job: Job) -> Kept:
             name: {int(axis): symbol for axis, symbol in axes.items()}
             for name, axes in header["dynamic_axes"].items()
         },
+        "dims": {symbol: _read(DimSpec, spec) for symbol, spec in header["dims"].items()},
+        "assumed": header["assumed"],
     }
     domain = _read(Domain, header["domain"])
     return Kept(references, job.model_copy(update=changed), domain, header["reason"])
@@ -159,6 +163,7 @@ def _case(item: Reference, key: str, arrays: dict[str, Array]) -> dict[str, Any]
         "inputs": {name: _dumped(spec) for name, spec in case.inputs.items()},
         "sample": case.sample,
         "sizes": case.sizes,
+        "base": case.base,
         # What a pattern draws is among the inputs. Its name and its ties are all that judging asks
         # for.
         "filled": {name: [p.name, p.ties] for name, p in case.filled.items()},
@@ -175,6 +180,7 @@ def _reference(
         inputs={name: _read(InputSpec, spec) for name, spec in told["inputs"].items()},
         sample=told["sample"],
         sizes=told["sizes"],
+        base=told["base"],
         filled={
             name: Pattern(pattern, _drawn, ties=ties)
             for name, (pattern, ties) in told["filled"].items()
