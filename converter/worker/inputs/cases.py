@@ -202,6 +202,11 @@ def at_ends(job: Job) -> list[Case]:
     return list({case.label: case for case in found}.values())
 
 
+def sizes_of(job: Job, case: Case) -> dict[str, int]:
+    """The size of each symbol in a case."""
+    return {s: case.inputs[at[0][0]].shape[at[0][1]] for s, at in symbols(job).items()}
+
+
 def exactly(job: Job, sizes: Mapping[str, int]) -> Case:
     """A case of just these sizes, whatever the rules say; symbols that keep theirs are left out."""
     traced = rules(job).inputs

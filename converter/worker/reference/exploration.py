@@ -237,14 +237,13 @@ class Exploration:
         """Whether a case was run already."""
         return case.label in self._taken
 
-    def forget(self, symbols: set[str]) -> None:
-        """Drop what moved symbols that are no axes any more."""
+    def forget(self, wanted: Callable[[Case], bool]) -> None:
+        """Drop cases that were kept."""
         found = self._found
         both = zip(found.kept, found.ways, strict=True)
-        kept = [(item, ways) for item, ways in both if not symbols & item[0].sizes.keys()]
-        found.kept, found.ways = [item for item, _ in kept], [ways for _, ways in kept]
-        for symbol in symbols:
-            found.refused.pop(symbol, None)
+        kept = [(item, ways) for item, ways in both if not wanted(item[0])]
+        # In place: whoever runs the search holds these lists.
+        found.kept[:], found.ways[:] = [item for item, _ in kept], [ways for _, ways in kept]
 
     def ends_of_rules(self, work: Work) -> list[tuple[Case, str]]:
         """Sizes at both ends of the ranges that rules state.

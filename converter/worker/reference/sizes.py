@@ -7,6 +7,7 @@ where it fits all that was tried: what PyTorch takes obeys it, and what it refus
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -27,6 +28,8 @@ _FEWEST, _MOST, _SHARE = 72, 320, 5
 _TOGETHER = (1, 64, 60, 56, -1)
 _FACTORS = (2, 3, 4, 8, 16)
 _LONGEST = 100
+# How the reason of a refusal begins: the label of its case.
+_CASE = re.compile(r"^at [^:]*(: all (least|one))?: ")
 
 Move = Callable[[int], dict[str, int]]
 
@@ -109,9 +112,9 @@ class _Finder:
         self._search.job = job.model_copy(update=changes)
 
     def _moved(self, symbol: str) -> set[int]:
-        """Other sizes of a symbol that PyTorch took; 1 is left out, at which it broadcasts."""
-        kept = [case.sizes for case, _, _ in self._explored.kept if not case.stated]
-        return {sizes[symbol] for sizes in kept if symbol in sizes} - {1, self._dims.inputs[symbol]}
+        """Other sizes that PyTorch took of one symbol; 1 is left out, at which it broadcasts."""
+        kept = [case for case, _, _ in self._explored.kept if case.alone == symbol]
+        return {case.sizes[symbol] for case in kept} - {1, self._dims.inputs[symbol]}
 
     # Symbols that move together
 
@@ -208,9 +211,34 @@ class _Finder:
                 rest = sizes[target] - sizes[first.base] - sizes[follower]
                 text = _Relation("", target, 1, rest).text(f"{first.base} + {follower}")
             why = self._explored.refused.get(target) or self._explored.refused.get(first.base, {})
+            if not self._held(target, DimSpec(equals=text)):
+                continue
             self._assume({target: DimSpec(equals=text)})
+            # Alone they were refused for breaking the rule: that says nothing of these sizes.
+            for name in (*self._dims.leaves_of(target), target):
+                self._explored.refused.pop(name, None)
             notes.append(f"assumed: {target} = {text} (alone neither moves{_because(why)})")
         return notes
+
+    def _held(self, target: str, spec: DimSpec) -> bool:
+        """Whether all that PyTorch takes obeys a relation; where a size of 1 broadcasts is dropped.
+
+        An axis of size 1 goes with any other one. A case of it says nothing of the relation, and
+        its sizes are those of no symbol that a file could name.
+        """
+        job = self._search.job
+        dims = cases.rules(job.model_copy(update={"dims": {**job.dims, target: spec}}))
+        concerned = {target, *dims.leaves_of(target)}
+        broken = []
+        for case, _, _ in self._explored.kept:
+            sizes = cases.sizes_of(job, case)
+            if dims.broken({s: n for s, n in sizes.items() if s in concerned}) is None:
+                continue
+            if case.stated or 1 not in {sizes[symbol] for symbol in concerned}:
+                return False
+            broken.append(case.label)
+        self._search.forget(lambda case: case.label in broken)
+        return True
 
     def _summand(self, first: _Relation, known: Mapping[str, Sequence[_Relation]]) -> str | None:
         """Another stuck symbol that moves the same target: ``total = past + length``."""
@@ -345,11 +373,8 @@ class _Finder:
         def obeys(size: int) -> bool:
             return dims.broken({symbol: size}) is None
 
-        taken = [
-            case.sizes[symbol]
-            for case, _, _ in self._explored.kept
-            if not case.stated and case.sizes.get(symbol)
-        ]
+        taken = [cases.sizes_of(job, case)[symbol] for case, _, _ in self._explored.kept]
+        taken = [size for size in taken if size > 0]
         refused = [size for size in self._explored.refused.get(symbol, {}) if size > 0]
         return all(map(obeys, taken)) and not any(map(obeys, refused))
 
@@ -359,7 +384,9 @@ class _Finder:
         """Leave out the axes of ``dynamic_axes: all`` that PyTorch takes at no other size."""
         job = self._search.job
         dims = self._dims
-        still = [s for s in dims.inputs if not self._moved(s) and not dims.ruled(s)]
+        kept = [case.sizes for case, _, _ in self._explored.kept]
+        moved = {s for each in kept for s, size in each.items() if size not in (1, dims.inputs[s])}
+        still = [s for s in dims.inputs if s not in moved and not dims.ruled(s)]
         if not still:
             return []
         places = cases.symbols(job)
@@ -372,7 +399,9 @@ class _Finder:
         }
         axes = {name: found for name, found in axes.items() if found}
         self._search.job = job.model_copy(update={"dynamic_axes": axes})
-        self._search.forget({*still})
+        self._search.forget(lambda case: any(symbol in case.sizes for symbol in still))
+        for symbol in still:
+            self._explored.refused.pop(symbol, None)
         return [f"fixed, since PyTorch takes no other size: {listed}"]
 
 
@@ -402,7 +431,7 @@ def _said(found: DimSpec, stated: DimSpec | None, traced: int) -> str:
 
 def _at(refused: Mapping[int, str]) -> str:
     size = min(refused)
-    why = refused[size].partition(": ")[2]
+    why = _CASE.sub("", refused[size])
     return f" {size}: {_short(why)}" if why else f" {size}"
 
 
