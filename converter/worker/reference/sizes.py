@@ -7,6 +7,7 @@ where it fits all that was tried: what PyTorch takes obeys it, and what it refus
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -295,7 +296,9 @@ class _Finder:
     def _rule(self, symbol: str, spec: DimSpec | None) -> DimSpec | None:
         traced, move = self._dims.inputs[symbol], self._move(symbol)
         step = spec.multiple_of if spec is not None and spec.multiple_of else 1
-        divisor = self._divisor(move, step)
+        # What was taken already narrows it: a larger size may be beyond an end.
+        known = math.gcd(*(size - traced for size in self._moved(symbol)))
+        divisor = self._divisor(move, step, known)
         if divisor is None:
             return None
         rest = traced % divisor
@@ -318,10 +321,16 @@ class _Finder:
         taken = {*self._dims.inputs, *self._dims.specs, *self._dims.variables}
         return next(name for name in ("k", f"{symbol}_k", f"{symbol}_k_") if name not in taken)
 
-    def _divisor(self, move: Move, step: int) -> int | None:
-        """The one distance at whose multiples PyTorch takes a size; ``None``: there is none."""
+    def _divisor(self, move: Move, step: int, known: int) -> int | None:
+        """The one distance at whose multiples PyTorch takes a size; ``None``: there is none.
+
+        Args:
+            step: a divisor of it.
+            known: a multiple of it; 0: none is known.
+        """
         open_ = {n for n in range(1, _WIDEST + 1) if n % step == 0} or {step}
-        taken = False
+        open_ = {n for n in open_ if known % n == 0} or {step}
+        taken = known > 0
         while len(open_) > 1:
             by = max(sorted(range(step, _WIDEST + 1, step)), key=_telling(open_, taken))
             dividing = {n for n in open_ if by % n == 0}
