@@ -249,7 +249,7 @@ class Dims:
         exact = self.assigned({leaf: start})
         if exact.get(symbol) == size and self._valid(leaf, start):
             return self._changed([{leaf: start}])
-        sides = (self._next(leaf, start, -1), self._next(leaf, start, 1))
+        sides = self._beside(symbol, leaf, start, size)
         return self._changed([{leaf: value} for value in sides if value is not None])
 
     def moved(self, wanted: Mapping[str, int]) -> list[dict[str, int]]:
@@ -264,16 +264,24 @@ class Dims:
                 continue
             leaf = self.leaves_of(symbol)[0]
             start = self._at(symbol, leaf, size)
-            if self._valid(leaf, start):
+            if self.assigned({leaf: start}).get(symbol) == size and self._valid(leaf, start):
                 below[leaf] = above[leaf] = start
                 continue
-            down, up = self._next(leaf, start, -1), self._next(leaf, start, 1)
+            down, up = self._beside(symbol, leaf, start, size)
             if down is None and up is None:
                 return []
             below[leaf] = down if down is not None else up or 0
             above[leaf] = up if up is not None else down or 0
         sides = [below] if below == above else [below, above]
         return self._changed([side for side in sides if self.allows(self.assigned(side))])
+
+    def _beside(
+        self, symbol: str, leaf: str, start: int, size: int
+    ) -> tuple[int | None, int | None]:
+        """The nearest values of a leaf at which a symbol is below a size, and above it."""
+        # What is computed may jump over the size: `start` is the first value beyond it then.
+        beyond = self.assigned({leaf: start}).get(symbol, size) > size
+        return self._next(leaf, start - beyond, -1), self._next(leaf, start, 1)
 
     def ends(self, symbol: str) -> tuple[dict[str, int] | None, dict[str, int] | None]:
         """The least and the greatest sizes of a mover where its rules state a ``min``, a ``max``.

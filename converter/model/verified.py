@@ -76,7 +76,10 @@ class Verified(Frozen):
 
     def words(self) -> str:
         """As a file carries it: JSON, the same for the same job on every machine."""
-        return json.dumps(self.model_dump(), separators=(",", ":"), ensure_ascii=False)
+        said = self.model_dump()
+        if not self.dims:  # a file without rules stays what it was before there were any
+            del said["dims"]
+        return json.dumps(said, separators=(",", ":"), ensure_ascii=False)
 
 
 def read(text: str) -> Verified | None:

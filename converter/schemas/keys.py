@@ -35,6 +35,7 @@ HEADINGS = {
     "Checkpoint": "Checkpoint",
     "InputSpec": "Input",
     "OutputSpec": "Output",
+    "DimSpec": "Rule of sizes",
     "OpsetRange": "Opset range",
     "ExportSpec": "Export",
     "VerifySpec": "Verify of a model",

@@ -133,7 +133,13 @@ def read(path: Path, job: Job) -> Kept:
     # A file that was cut off shows as any of these, depending on where.
     except (OSError, ValueError, KeyError, IndexError, BadZipFile) as error:
         raise StageError(Code.IO, f"{path.name} of the parent cannot be read: {error}") from error
-    changed = {
+    domain = _read(Domain, header["domain"])
+    return Kept(references, job.model_copy(update=_of_job(header)), domain, header["reason"])
+
+
+def _of_job(header: Mapping[str, Any]) -> dict[str, Any]:
+    """What the worker that ran the model has found out about the job."""
+    return {
         "inputs": {name: _read(InputSpec, spec) for name, spec in header["inputs"].items()},
         "dynamic_axes": {
             name: {int(axis): symbol for axis, symbol in axes.items()}
@@ -142,8 +148,6 @@ def read(path: Path, job: Job) -> Kept:
         "dims": {symbol: _read(DimSpec, spec) for symbol, spec in header["dims"].items()},
         "assumed": header["assumed"],
     }
-    domain = _read(Domain, header["domain"])
-    return Kept(references, job.model_copy(update=changed), domain, header["reason"])
 
 
 def _dumped(model: Any) -> Any:
