@@ -325,9 +325,9 @@ class Dims:
         return fit and value >= self._floor(leaf)
 
     def _floor(self, leaf: str) -> int:
-        # A size of zero is fed by nobody who states multiples or a range; a cache may be empty.
+        # Zero is a multiple that nobody means. A cache may be empty.
         spec = self.specs.get(leaf)
-        return 0 if spec is None or spec.min is not None else 1
+        return 1 if spec is not None and spec.multiple_of and not spec.min else 0
 
     def span(self, leaf: str) -> tuple[int, int]:
         """The least and the greatest value of a leaf within the ranges; ``LARGEST``: no end."""

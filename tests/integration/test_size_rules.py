@@ -9,6 +9,7 @@ from typing import Any
 
 import jobs
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 
@@ -287,3 +288,58 @@ def test_what_is_fixed_on_purpose_is_told(run: Run) -> None:
     assert done.code is None, done.result.error
     assert "h is fixed at 8 on purpose" in done.result.verify.reason
     assert said(done) == {"h": "fixed at 8"}
+
+
+# Of a file that is ONNX already
+
+
+@pytest.mark.parametrize(
+    ("dims", "message"),
+    [
+        ({"m": {"multiple_of": 2}}, "dims.m: 'm' is on no axis of dynamic_axes"),
+        (
+            {"n": {"multiple_of": 3}},
+            "dims.n: the traced example has n = 2; allowed: mult",
+        ),
+        ({"n": {"equals": "2 **"}}, "dims.n: '2 **' is no expression"),
+        ({"n": {"multiple_of": 2}}, None),
+    ],
+)
+def test_rules_of_a_file(tmp_path: Path, dims: dict[str, Any], message: str | None) -> None:
+    text = """<ir_version: 8, opset_import: ["": 17]>
+        g (float[n, 3] x) => (float[n, 3] y) {y = Sin(x)}"""
+    onnx.save_model(onnx.parser.parse_model(text), tmp_path / "net.onnx")
+    source = {"onnx": str(tmp_path / "net.onnx")}
+    done = jobs.convert(jobs.make(tmp_path / "run", source, inputs={}, opset=None, dims=dims))
+    if message is None:
+        assert done.code is None, done.result.error
+        assert rules_of(done) == {"n": ("multiples of 2", False)}
+    else:
+        assert done.code is Code.LOAD
+        assert message in done.result.error.message
+
+
+# What torch says
+
+
+def test_what_torch_suggests_is_told_as_a_rule() -> None:
+    from converter.plugins.exporters import _shapes
+
+    report = """Constraints violated (t, u, v)!
+Suggested fixes:
+  _t = Dim('_t', min=1, max=oo)
+  t = 4*_t
+  u = Dim('u', max=64)
+  v = t + 1
+
+The error above"""
+    assert _shapes.suggested(report) == "t: {multiple_of: 4}, u: {max: 64}, v: t + 1"
+    assert _shapes.suggested("something else") == ""
+
+
+@pytest.mark.parametrize(("end", "right"), [(32, True), (400, False)])
+def test_a_range_that_the_graph_does_not_have(run: Run, end: int, right: bool) -> None:
+    """torch.export refuses to hold beyond 40; without names it holds less, which cases show."""
+    dims = {"t": {"multiple_of": 4, "max": end}}
+    done = run("Branching", {"x": {"shape": [1, 16, 6]}}, STEPS, "dynamo", dims=dims)
+    assert (done.code is None) is right, done.result.error
