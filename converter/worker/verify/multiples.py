@@ -58,9 +58,10 @@ def _alone(items: Sequence[Reference], symbol: str) -> set[int]:
 def _divisors(job: Job, symbol: str, bad: set[int], good: set[int]) -> Iterator[int]:
     traced = cases.rules(job).inputs[symbol]
     for divisor in range(2, _WIDEST + 1):
-        if traced % divisor or any(size % divisor == 0 for size in bad):
-            continue
-        if sum(size % divisor == 0 for size in good - {traced}) >= _FEWEST:
+        # Just these: of a file that is wrong at 1 alone, no multiple is the reason.
+        apart = all(size % divisor for size in bad)
+        just = apart and not any(size % divisor for size in {*good, traced})
+        if just and len(good - {traced}) >= _FEWEST:
             yield divisor
 
 
