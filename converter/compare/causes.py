@@ -30,6 +30,9 @@ _REQUESTED = (
     "data",
     "metric",
     "dynamic_axes",
+    "every_axis",
+    "dims",
+    "frozen",
     "device",
     "seed",
 )

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from converter.model import lengths
 from converter.model.errors import Problem
 from converter.model.spec import InputSpec, ModelSpec
+from converter.plan.jobs import name_axes
 
 
 def check(key: str, model: ModelSpec) -> list[Problem]:
@@ -39,15 +40,16 @@ def labels(key: str, stated: Sequence[str], model: ModelSpec) -> list[Problem]:
 
 def _input(place: str, name: str, spec: InputSpec, model: ModelSpec) -> list[Problem]:
     inputs = model.inputs or {}
-    dynamic = model.dynamic_axes.get(name, ())
+    named = name_axes(model.dynamic_axes, inputs)
+    dynamic = named.get(name, ())
     if spec.columns and len(spec.shape) - 1 in dynamic:
         message = "bounds of single columns need a last axis of one size; it is dynamic."
         return [Problem(f"{place}.low", message, "State one number for all columns.")]
     if spec.filling != "lengths":
         return []
-    axes = {
-        tensor: listed for tensor, listed in model.dynamic_axes.items() if isinstance(listed, dict)
-    }
+    # What the list form and `all` name is no symbol that somebody states.
+    stated = {} if isinstance(model.dynamic_axes, str) else model.dynamic_axes
+    axes = {tensor: named[tensor] for tensor in stated if isinstance(stated[tensor], dict)}
     if lengths.place(name, inputs, axes) is not None:
         return []
     if spec.of is None:

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from converter.config import data_rules, run_rules, variant_rules
+from converter.config import data_rules, run_rules, size_rules, variant_rules
 from converter.config.variant_rules import choice
 from converter.layout.libraries import loading_arguments
 from converter.model import wording
@@ -130,7 +130,11 @@ def _model(key: str, model: ModelSpec) -> list[Problem]:
     # An ONNX file may bring its own inputs, and nobody has opened it yet.
     if model.inputs:
         problems += _axes(f"{key}.dynamic_axes", model)
-        problems += _verify(f"{key}.verify", model, model.inputs)
+        sizes = size_rules.check(key, model)
+        problems += sizes
+        verify = _verify(f"{key}.verify", model, model.inputs)
+        # Shapes are held against rules that are right.
+        problems += verify or ([] if sizes else size_rules.stated(f"{key}.verify", model))
     return problems + data_rules.check(key, model)
 
 
@@ -193,6 +197,7 @@ def _onnx(key: str, model: ModelSpec) -> list[Problem]:
     ]
     message = "the source is ONNX already: nothing exports it."
     problems = [Problem(f"{key}.{name}", message, "Remove the key.") for name in keys]
+    problems += size_rules.of_file(key, model)
     if isinstance(model.opset, OpsetRange):
         hint = "State the one opset to convert it to, or remove the key."
         problems.append(Problem(f"{key}.opset", "the file has an opset of its own.", hint))
@@ -228,7 +233,9 @@ def _repeated(names: Iterable[T]) -> list[T]:
 
 def _axes(key: str, model: ModelSpec) -> list[Problem]:
     """Each dynamic axis belongs to a known tensor and lies within its rank."""
-    problems = []
+    problems: list[Problem] = []
+    if isinstance(model.dynamic_axes, str):  # all
+        return problems
     inputs, outputs = model.inputs or {}, model.outputs or []
     for name, axes in model.dynamic_axes.items():
         place = f"{key}.{name}"
@@ -294,6 +301,8 @@ def _fixed_axes(place: str, name: str, change: CaseInput, model: ModelSpec) -> l
     """A file takes another size only along an axis that was declared dynamic."""
     declared = (model.inputs or {})[name].shape
     if change.shape is None or _is_onnx(model):  # a file that is ONNX has axes of its own
+        return []
+    if isinstance(model.dynamic_axes, str):  # all
         return []
     dynamic = model.dynamic_axes.get(name, ())
     return [

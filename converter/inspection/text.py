@@ -9,6 +9,7 @@ from typing import Any
 from converter.display.columns import WIDTH
 from converter.display.summary import size
 from converter.inspection.content import Content, Function, Initializer, Node
+from converter.model.dims import sentence
 from converter.model.job import Domain, TensorInfo
 from converter.model.verified import KEY, Verified, extent, read, sizes
 
@@ -86,7 +87,8 @@ def tensor(value: TensorInfo) -> tuple[str, ...]:
 
 def verified(said: Verified) -> list[str]:
     """On what a file was verified: a line for each symbol and input, one for each branch."""
-    rows = [(f"size of {plain(symbol)}", sizes(found)) for symbol, found in said.sizes.items()]
+    rows = [("sizes", sentence(symbol, told)) for symbol, told in said.dims.items()]
+    rows += [(f"size of {plain(symbol)}", sizes(found)) for symbol, found in said.sizes.items()]
     rows += [
         (f"input {plain(name)}", f"{extent(held.low, held.high)}: {'; '.join(held.patterns)}")
         for name, held in said.values.items()

@@ -17,6 +17,7 @@ from converter.model.spec import (
     Checkpoint,
     DataSpec,
     Device,
+    DimSpec,
     Expect,
     ExportSpec,
     Frozen,
@@ -81,6 +82,11 @@ class Job(Frozen):
         inputs: the inputs of the file, flat.
         arguments: what ``forward`` gets of them; none: each is one, in its place.
         dynamic_axes: input or output name → axis → symbol; the list form has been named.
+        every_axis: ``dynamic_axes: all``: they are all axes of the inputs; the worker keeps those
+            that PyTorch takes at other sizes.
+        dims: the rule of each symbol that has one; the worker adds those that it finds.
+        assumed: symbols whose rule, or a part of it, was found and not stated.
+        frozen: symbols that are numbers on purpose, with the size of the example.
         constant_outputs: those of ``outputs`` that need not depend on the inputs' values.
         exporters: to try, in order; ``exporter_options`` has all options of each that has any.
         simplifier: ``None`` when simplification was not requested.
@@ -120,6 +126,10 @@ class Job(Frozen):
     data: DataSpec | None = None
     metric: MetricSpec | None = None
     dynamic_axes: dict[str, dict[int, str]] = Field(default_factory=dict)
+    every_axis: bool = False
+    dims: dict[str, DimSpec] = Field(default_factory=dict)
+    assumed: list[str] = Field(default_factory=list)
+    frozen: dict[str, int] = Field(default_factory=dict)
     opset: int | None
     training: Training = "eval"
     # What was asked for, which the row shows. `exporters` is what will run.
@@ -384,12 +394,17 @@ class SymbolDomain(Frozen):
         traced: its size in the traced example.
         sizes: all sizes that were verified, in order.
         refused: sizes that PyTorch itself refuses, or at which its outputs are not finite.
+        rule: which sizes it may have, behind its name: ``64 to 2048, multiples of 32``,
+            ``= past + 1``; of others nothing is promised. ``None``: any.
+        assumed: the rule, or a part of it, was found by trying PyTorch and not stated.
     """
 
     symbol: str
     traced: int
     sizes: list[int] = Field(default_factory=list)
     refused: list[int] = Field(default_factory=list)
+    rule: PlainText | None = None
+    assumed: bool = False
 
 
 class InputDomain(Frozen):
@@ -438,6 +453,8 @@ class Domain(Frozen):
         limits: where a file stops being right: ``right up to T = 64: head.py:41``.
         left_out: cases that the budget did not reach, by label; samples beyond their limit.
         dropped: cases that PyTorch refuses, or at which it is not finite: label and reason.
+        claims: symbols of outputs alone, with the rule that they keep: ``= 4 * h``.
+        frozen: symbols that are numbers in the file on purpose, with their size.
     """
 
     symbols: list[SymbolDomain] = Field(default_factory=list)
@@ -447,6 +464,8 @@ class Domain(Frozen):
     limits: list[PlainText] = Field(default_factory=list)
     left_out: list[str] = Field(default_factory=list)
     dropped: list[PlainText] = Field(default_factory=list)
+    claims: dict[str, PlainText] = Field(default_factory=dict)
+    frozen: dict[str, int] = Field(default_factory=dict)
 
 
 class MetricRecord(Frozen):

@@ -38,7 +38,15 @@ from converter.model.job import (
     label,
 )
 from converter.model.plaintext import plain
-from converter.model.spec import UNTRAINED, Checkpoint, DataSpec, Frozen, InputSpec, MetricSpec
+from converter.model.spec import (
+    UNTRAINED,
+    Checkpoint,
+    DataSpec,
+    DimSpec,
+    Frozen,
+    InputSpec,
+    MetricSpec,
+)
 
 SCHEMA_VERSION = "2"
 MANIFEST = "manifest.json"
@@ -115,6 +123,9 @@ class Request(Frozen):
     inputs: dict[str, InputSpec]
     outputs: list[str] = Field(default_factory=list)
     dynamic_axes: dict[str, dict[int, str]]
+    every_axis: bool = False
+    dims: dict[str, DimSpec] = Field(default_factory=dict)
+    frozen: dict[str, int] = Field(default_factory=dict)
     device: str
     seed: int
     weights: WeightsInfo
@@ -266,6 +277,9 @@ def request_of(job: Job, result: JobResult | None = None) -> Request:
         inputs=job.inputs,
         outputs=job.outputs,
         dynamic_axes=job.dynamic_axes,
+        every_axis=job.every_axis,
+        dims=job.dims,
+        frozen=job.frozen,
         device=(result and result.device) or job.device,
         seed=job.seed,
         weights=_weights_of(job, result),

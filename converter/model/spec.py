@@ -536,6 +536,30 @@ class OpsetRange(Frozen):
 
 
 DynamicAxes = dict[str, dict[int, str] | list[int]]
+EveryAxis = Literal["all"]
+
+
+class DimSpec(Frozen):
+    """The rule of a symbol: which sizes its axes may have.
+
+    In YAML an expression alone may be written as plain text.
+
+    Attributes:
+        min: the least size. Example: ``64``.
+        max: the greatest size. Example: ``2048``.
+        multiple_of: the sizes are multiples of it. Example: ``32``.
+        equals: the size, of other symbols: names, whole numbers, ``+``, ``-``, ``*`` and ``//``; a
+            name that is on no axis may have any value. Example: ``past + 1``.
+    """
+
+    min: Annotated[int, Field(ge=0)] | None = None
+    max: Annotated[int, Field(ge=1)] | None = None
+    multiple_of: Annotated[int, Field(ge=1)] | None = None
+    equals: Text | None = None
+
+
+def _rule(value: object) -> object:
+    return {"equals": value} if isinstance(value, str) else value
 
 
 class OutputSpec(Frozen):
@@ -659,7 +683,13 @@ class ModelSpec(Frozen):
             than PyTorch by ``max_drop`` at most. Example:
             ``{_target_: my_package.metrics.top1, max_drop: 0.01}``.
         dynamic_axes: by the name of an input or output its axes of any size: ``{axis: symbol}``, or
-            a list of axes. Example: ``{image: {0: batch}, logits: {0: batch}}``.
+            a list of axes; or ``all``: each axis of the inputs that PyTorch takes at other sizes.
+            Example: ``{image: {0: batch}, logits: {0: batch}}``.
+        dims: by a symbol of ``dynamic_axes`` the sizes that it may have: a range and multiples, or
+            an expression of other symbols. Example:
+            ``{h: {min: 64, max: 2048, multiple_of: 32}, total: past + 1}``.
+        freeze: symbols of ``dynamic_axes`` that are the numbers of the example in the file, on
+            purpose. Example: ``[h, w]``.
         opset: the ONNX opset of this model, or the range that it supports. Example:
             ``{min: 17}``.
         training: the mode that the model is exported in.
@@ -691,7 +721,11 @@ class ModelSpec(Frozen):
         | None
     ) = None
     metric: MetricSpec | None = None
-    dynamic_axes: DynamicAxes = Field(default_factory=dict)
+    dynamic_axes: EveryAxis | DynamicAxes = Field(default_factory=dict)
+    dims: dict[
+        Text, Annotated[DimSpec, BeforeValidator(_rule, json_schema_input_type=Text | DimSpec)]
+    ] = Field(default_factory=dict)
+    freeze: list[Text] = Field(default_factory=list)
     opset: Opset | OpsetRange | None = None
     training: Training | None = None
     simplify: bool | None = None

@@ -46,11 +46,14 @@ class Verified(Frozen):
 
     Attributes:
         sizes: symbol of a dynamic axis → the sizes that were verified, in order.
+        dims: symbol → which sizes it may have: ``64 to 2048, multiples of 32``, ``= past + 1``,
+            ``fixed at 224``. Of others nothing is promised.
         values: input → what it held.
         unreached: branches of the model's code that no case reached, each in a line.
     """
 
     sizes: dict[PlainText, list[int]] = Field(default_factory=dict)
+    dims: dict[PlainText, PlainText] = Field(default_factory=dict)
     values: dict[PlainText, Values] = Field(default_factory=dict)
     unreached: list[PlainText] = Field(default_factory=list)
 
@@ -59,6 +62,11 @@ class Verified(Frozen):
         return cls(
             # The traced size is verified too, as the example itself.
             sizes={item.symbol: sorted({item.traced, *item.sizes}) for item in domain.symbols},
+            dims={
+                **{item.symbol: item.rule for item in domain.symbols if item.rule},
+                **domain.claims,
+                **{symbol: f"fixed at {size}" for symbol, size in domain.frozen.items()},
+            },
             values={
                 item.name: Values(low=item.low, high=item.high, patterns=item.patterns)
                 for item in domain.inputs
@@ -68,7 +76,10 @@ class Verified(Frozen):
 
     def words(self) -> str:
         """As a file carries it: JSON, the same for the same job on every machine."""
-        return json.dumps(self.model_dump(), separators=(",", ":"), ensure_ascii=False)
+        said = self.model_dump()
+        if not self.dims:  # a file without rules stays what it was before there were any
+            del said["dims"]
+        return json.dumps(said, separators=(",", ":"), ensure_ascii=False)
 
 
 def read(text: str) -> Verified | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from converter.model.spec import (
     Checkpoint,
     DataSpec,
     DynamicAxes,
+    EveryAxis,
     ImageSpec,
     InputSpec,
     ModelSpec,
@@ -99,8 +100,8 @@ class _Resolver:
     def job(self, name: str, model: ModelSpec) -> Job:
         spec = self.spec
         source = model.source or Source(registry=name)
-        axes = name_axes(model.dynamic_axes)
         inputs = {key: self._input(value) for key, value in (model.inputs or {}).items()}
+        axes = name_axes(model.dynamic_axes, inputs)
         inputs = {key: _with_axis(key, inputs, axes) for key in inputs}
         opset, exporters = request.opset_of(spec, model), request.exporters_of(spec, model)
         able = opsets.supporting(exporters, opset, opsets.installed_torch()) if opset else []
@@ -118,7 +119,10 @@ class _Resolver:
             constant_outputs=[name for name, said in _said(model.outputs) if said.constant],
             data=self._data(model.data),
             metric=model.metric,
-            dynamic_axes=axes,
+            dynamic_axes=_moving(axes, model.freeze),
+            every_axis=model.dynamic_axes == "all",
+            dims=model.dims,
+            frozen=_frozen(axes, inputs, model.freeze),
             opset=opset,
             training=model.training or spec.training,
             # An ONNX source has an exporter of its own; what the run chose is for PyTorch models.
@@ -233,14 +237,46 @@ def _said(outputs: list[str] | dict[str, OutputSpec] | None) -> Iterable[tuple[s
     return outputs.items() if isinstance(outputs, dict) else ()
 
 
-def name_axes(axes: DynamicAxes) -> dict[str, dict[int, str]]:
-    """Give the axes of the list form their names: ``<tensor>_dim_<axis>``."""
+def name_axes(
+    axes: DynamicAxes | EveryAxis, inputs: Mapping[str, InputSpec]
+) -> dict[str, dict[int, str]]:
+    """Name the axes of the list form, and of ``all``: ``<tensor>_dim_<axis>``."""
+    if isinstance(axes, str):
+        axes = {name: list(range(len(spec.shape))) for name, spec in inputs.items() if spec.shape}
     return {
         tensor: {axis: f"{tensor}_dim_{axis}" for axis in listed}
         if isinstance(listed, list)
         else dict(listed)
         for tensor, listed in axes.items()
     }
+
+
+def symbols_of(
+    axes: Mapping[str, Mapping[int, str]], inputs: Mapping[str, InputSpec]
+) -> dict[str, int]:
+    """The symbols of inputs, with their sizes in the example."""
+    found: dict[str, int] = {}
+    for name, spec in inputs.items():
+        for axis, symbol in axes.get(name, {}).items():
+            if 0 <= axis < len(spec.shape):
+                found.setdefault(symbol, spec.shape[axis])
+    return found
+
+
+def _frozen(axes: Axes, inputs: Mapping[str, InputSpec], freeze: Collection[str]) -> dict[str, int]:
+    """The symbols that are fixed on purpose, with their sizes."""
+    return {name: size for name, size in symbols_of(axes, inputs).items() if name in freeze}
+
+
+def _moving(
+    axes: Mapping[str, Mapping[int, str]], freeze: Collection[str]
+) -> dict[str, dict[int, str]]:
+    """The axes whose symbols are not frozen."""
+    kept = {
+        name: {axis: symbol for axis, symbol in listed.items() if symbol not in freeze}
+        for name, listed in axes.items()
+    }
+    return {name: listed for name, listed in kept.items() if listed or not axes[name]}
 
 
 def threads(workers: int | str) -> int:

@@ -277,7 +277,8 @@ def _worker_code() -> str:
     paths += [p for kind in _PLUGINS for p in sorted((plugins / kind).glob("_*.py"))]
     # Every file is verified on one provider; job and spec decide what a request means.
     paths += [plugins / "providers" / f"{providers.standard()}.py"]
-    paths += [model / "job.py", model / "spec.py", _PACKAGE / "plan/checkpoints.py"]
+    paths += [model / "job.py", model / "spec.py", model / "dims.py", model / "trees.py"]
+    paths += [_PACKAGE / "plan/checkpoints.py"]
     return _hash(paths)
 
 

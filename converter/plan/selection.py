@@ -79,7 +79,7 @@ def with_defaults(model: ModelSpec) -> ModelSpec:
     # Also where it equals the default: it was said, and so outweighs the registry.
     stated = {name: getattr(model, name) for name in model.model_fields_set}
     merged = filled.model_copy(update=stated)
-    if "dynamic_axes" in stated:
+    if "dynamic_axes" in stated or isinstance(merged.dynamic_axes, str):
         return merged
     # Inputs that replace the registry's may have other names, and its axes would be an error then.
     tensors = {*(merged.inputs or {}), *(merged.outputs or [])}

@@ -260,8 +260,10 @@ def _short_forms(definitions: Node) -> None:
     # `off` is false to Hydra (YAML 1.1) and text to editors (YAML 1.2).
     _also(run["benchmark"], {"description": "Measure nothing.", "enum": [False, "off"]})
     _trees(definitions)
-    axes = definitions["ModelSpec"]["properties"]["dynamic_axes"]["additionalProperties"]["anyOf"]
-    axes[0]["propertyNames"] = {"pattern": "^[0-9]+$"}
+    # `all`, or a mapping of mappings and lists.
+    forms = definitions["ModelSpec"]["properties"]["dynamic_axes"]["anyOf"]
+    axes = next(form["additionalProperties"] for form in forms if "additionalProperties" in form)
+    axes["anyOf"][0]["propertyNames"] = {"pattern": "^[0-9]+$"}
 
 
 def _trees(definitions: Node) -> None:

@@ -38,6 +38,7 @@ HEADINGS = {
     "DataSpec": "Data",
     "MetricSpec": "Metric",
     "OutputSpec": "Output",
+    "DimSpec": "Rule of sizes",
     "OpsetRange": "Opset range",
     "ExportSpec": "Export",
     "VerifySpec": "Verify of a model",

@@ -104,6 +104,7 @@ def test_the_index_says_on_what_a_file_was_verified(tmp_path: Path) -> None:
     said = json.loads((tmp_path / "zoo/index.json").read_text())["models"]["a"]["verified"]
     assert said == {
         "sizes": {"batch": [1, 2, 3, 5, 7, 8]},
+        "dims": {},
         "values": {"image": {"low": -41.5, "high": 38.0, "patterns": ["normal", "large"]}},
         "unreached": ["head.py:41 `if T > 16` (true)"],
     }

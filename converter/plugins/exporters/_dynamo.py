@@ -10,7 +10,7 @@ from torch.onnx import errors as onnx_errors
 
 from converter.model.errors import Code, StageError
 from converter.model.job import Job
-from converter.plugins.exporters import _translations
+from converter.plugins.exporters import _shapes, _translations
 from converter.worker.sources.loading import Loaded
 
 # How torch.export says that the code needs one size of an axis that was declared dynamic.
@@ -29,6 +29,32 @@ def export(loaded: Loaded, job: Job, arguments: tuple[Any, ...], destination: Pa
         StageError: EXPORT_UNSUPPORTED, for an operator, a source or an option that it cannot do;
             DIM_SPECIALISED, for a dynamic axis that the code fixes.
     """
+    shapes = _dynamic_shapes(loaded, job)
+    ruled = _shapes.ruled(job) if shapes is not None else None
+    if ruled is None:
+        _export(loaded, job, arguments, destination, shapes)
+        return
+    try:
+        _export(loaded, job, arguments, destination, ruled)
+    except StageError as refused:
+        # torch refuses a named range that it cannot hold, although other sizes are of no concern
+        # here: without names it finds the sizes itself, and the cases judge the file.
+        print(f"torch.export does not take the rules of dims: {refused.message}")
+        try:
+            _export(loaded, job, arguments, destination, _shapes.open_(job))
+        except StageError:
+            raise refused from None
+        if _shapes.fixed(destination, job):
+            raise refused from None
+
+
+def _export(
+    loaded: Loaded,
+    job: Job,
+    arguments: tuple[Any, ...],
+    destination: Path,
+    shapes: tuple[Any, ...] | None,
+) -> None:
     try:
         # No `training`: torch 2.15 ignores it here and writes an eval graph, which the pipeline
         # finds (TRAINING_IGNORED). No `verify`: it only warns.
@@ -40,7 +66,7 @@ def export(loaded: Loaded, job: Job, arguments: tuple[Any, ...], destination: Pa
             input_names=list(job.inputs),
             output_names=job.outputs or None,
             opset_version=job.opset,
-            dynamic_shapes=_dynamic_shapes(loaded, job),
+            dynamic_shapes=shapes,
             keep_initializers_as_inputs=job.export.keep_initializers_as_inputs,
             optimize=job.export.constant_folding,
             # torch writes weights beside the file even for tiny models; how they ship is decided
@@ -59,6 +85,12 @@ def _refusal(error: BaseException) -> StageError:
     while error.__cause__ is not None:
         error = error.__cause__
     lines = [line.strip(" -") for line in str(error).splitlines() if line.strip()]
+    if suggested := _shapes.suggested(str(error)):
+        return StageError(
+            Code.DIM_SPECIALISED,
+            f"torch.export needs other sizes than were declared: {suggested}",
+            f"state them: dims: {{{suggested}}}, or rewrite the code that asks for them",
+        )
     for line in lines:
         if any(words in line for words in _FIXED):
             hint = "the model's code fixes this axis; rewrite it, or remove the axis"

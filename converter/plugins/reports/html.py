@@ -16,7 +16,7 @@ from plotly.offline import get_plotlyjs
 
 from converter.display import summary
 from converter.layout import delivery
-from converter.model import verified
+from converter.model import dims, verified
 from converter.model.manifest import ArtifactRow, Manifest
 from converter.model.plaintext import plain
 from converter.plugins.reports import _facts, _figures
@@ -47,6 +47,7 @@ def _jinja() -> Environment:
         "number": number,
         "quote": quote,
         "short": _facts.short,
+        "rule": dims.sentence,
         "sizes": verified.sizes,
         "never": verified.never,
     }

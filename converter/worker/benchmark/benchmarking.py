@@ -100,6 +100,7 @@ def _verify(job: Measure, complete: Job, loaded: Loaded, found: _Found) -> None:
         StageError: it is wrong there (its message names the provider), or EP_UNAVAILABLE.
     """
     references = reference.compute(loaded, complete)
+    complete = references.of_job(complete)
     verdict = recheck.verify(Path(job.file), complete, loaded, references, job.provider)
     error = verdict.error
     if error is not None and error.code is Code.EP_UNAVAILABLE:

@@ -18,6 +18,7 @@ import numpy as np
 
 from converter.layout.files import require
 from converter.model import lengths
+from converter.model.dims import Dims
 from converter.model.errors import Code, StageError
 from converter.model.job import Job
 from converter.model.spec import InputSpec
@@ -76,6 +77,7 @@ class Case:
         filled: inputs that are filled in a pattern, the others as declared.
         real: a sample of ``data``, whose values are taken as they are: nothing is drawn then.
         stated: it is the traced example, the second sample or the user's own: it must hold.
+        base: the symbol that was moved where others follow it by a rule.
     """
 
     label: str
@@ -85,6 +87,14 @@ class Case:
     filled: dict[str, Pattern] = field(default_factory=dict)
     stated: bool = False
     real: Sample | None = field(default=None, compare=False)
+    base: str = ""
+
+    @property
+    def alone(self) -> str | None:
+        """The one symbol that was moved, others only as its rule has it."""
+        if len(self.sizes) == 1:
+            return next(iter(self.sizes))
+        return self.base or None
 
     def draw(self, seed: int) -> dict[str, Array]:
         if self.real is not None:
@@ -265,15 +275,22 @@ def symbols(job: Job) -> dict[str, list[tuple[str, int]]]:
     return found
 
 
+def rules(job: Job) -> Dims:
+    """The rules of a job's sizes; a symbol without one may have any."""
+    # All places of a symbol have one size, so that the first speaks for all.
+    traced = {s: job.inputs[at[0][0]].shape[at[0][1]] for s, at in symbols(job).items()}
+    return Dims(job.dims, traced, job.assumed)
+
+
 def candidates(job: Job, moved: list[str]) -> Iterator[Case]:
     """Cases in which the symbols ``moved`` take other sizes, the most telling first.
 
     Size 1 comes first: it is where a frozen axis broadcasts in silence. Multiples and
-    larger steps follow for models that need a divisor or a minimum.
+    larger steps follow for models that need a divisor or a minimum. Where a rule is known they are
+    the nearest sizes that it allows.
     """
-    places = symbols(job)
-    # All places of a symbol have one size, so that the first speaks for all.
-    original = {s: job.inputs[places[s][0][0]].shape[places[s][0][1]] for s in moved}
+    dims = rules(job)
+    original = {symbol: dims.inputs[symbol] for symbol in moved}
     seen = [original]
     for number, step in enumerate(_STEPS):
         sizes = {}
@@ -281,11 +298,44 @@ def candidates(job: Job, moved: list[str]) -> Iterator[Case]:
             # Symbols that move together move by different amounts, so that a mix-up shows.
             sizes[symbol] = _moved(size, step, order if len(moved) > 1 and step in (1, 2) else 0)
         # Of a size of 2 several steps lead to 1: tried twice, it would stand for two sizes.
-        if any(size < 1 for size in sizes.values()) or sizes in seen:
+        if any(size < 1 for size in sizes.values()):
             continue
-        seen.append(sizes)
-        label = " ".join(f"{symbol}={size}" for symbol, size in sizes.items())
-        yield Case(label, resized(job.inputs, places, sizes), _SIZES + number, sizes)
+        alone = moved[0] if len(moved) == 1 else ""
+        for found in dims.near(alone, sizes[alone]) if alone else dims.moved(sizes):
+            # A symbol that is 0 by its rule (an empty cache) comes later, with the usual sizes.
+            if found not in seen and 0 not in found.values():
+                seen.append(found)
+                yield replace(_case(job, found, alone), sample=_SIZES + number)
+
+
+def _case(job: Job, sizes: dict[str, int], moved: str = "") -> Case:
+    """A case of other sizes; ``moved``: the one symbol that the others follow."""
+    label = " ".join(f"{symbol}={size}" for symbol, size in sizes.items())
+    base = moved if len(sizes) > 1 else ""
+    return Case(label, resized(job.inputs, symbols(job), sizes), _SIZES, sizes, base=base)
+
+
+def at_ends(job: Job) -> list[Case]:
+    """Cases at the ends of the ranges that rules state: of each symbol, then of all together."""
+    dims = rules(job)
+    ends = {symbol: dims.ends(symbol) for symbol in dims.movers() if dims.ruled(symbol)}
+    found = [_case(job, sizes, symbol) for symbol, both in ends.items() for sizes in both if sizes]
+    for side in (0, 1):
+        wanted = {s: sizes[s] for s, both in ends.items() if (sizes := both[side]) and s in sizes}
+        if len(wanted) > 1:
+            found += [_case(job, together) for together in dims.moved(wanted)]
+    return list({case.label: case for case in found}.values())
+
+
+def sizes_of(job: Job, case: Case) -> dict[str, int]:
+    """The size of each symbol in a case."""
+    return {s: case.inputs[at[0][0]].shape[at[0][1]] for s, at in symbols(job).items()}
+
+
+def exactly(job: Job, sizes: Mapping[str, int]) -> Case:
+    """A case of just these sizes, whatever the rules say; symbols that keep theirs are left out."""
+    traced = rules(job).inputs
+    return _case(job, {symbol: size for symbol, size in sizes.items() if size != traced[symbol]})
 
 
 def _moved(size: int, step: int | str, extra: int) -> int:
@@ -352,9 +402,8 @@ def of_tables(job: Job, keys: Iterable[tuple[int, ...]]) -> list[Case]:
             continue
         # The key does not say of which symbols.
         for some in (names[: len(key)], names[-len(key) :]):
-            case = _moved_together(job, dict(zip(some, key, strict=True)))
-            if _affordable(case, job):
-                found[case.label] = case
+            offered = _moved_together(job, dict(zip(some, key, strict=True)))
+            found |= {case.label: case for case in offered if affordable(case, job)}
     return list(found.values())
 
 
@@ -373,23 +422,23 @@ def of_all_sizes(job: Job, limits: Iterable[float]) -> list[Case]:
     # Fractions limit values, not sizes.
     whole = sorted({int(limit) for limit in limits if limit == int(limit) and limit >= 2})
 
-    def affordable(offered: Iterable[dict[str, int]]) -> Iterator[Case]:
-        made = (_moved_together(job, sizes) for sizes in offered)
-        return (case for case in made if case.sizes != original and _affordable(case, job))
+    def fitting(offered: Iterable[dict[str, int]]) -> Iterator[Case]:
+        made = chain.from_iterable(_moved_together(job, sizes) for sizes in offered)
+        return (case for case in made if case.sizes != original and affordable(case, job))
 
     found: list[Case] = []
     if len(original) > 1:
-        found += affordable({s: times * size for s, size in original.items()} for times in (2, 4))
-        above = affordable(dict.fromkeys(original, limit + 1) for limit in reversed(whole))
+        found += fitting({s: times * size for s, size in original.items()} for times in (2, 4))
+        above = fitting(dict.fromkeys(original, limit + 1) for limit in reversed(whole))
         # From the largest limit down, the first that is affordable.
         found += islice(above, 1)
     # Sums and products of whole numbers leave their range where there are many.
     found += (
         replace(case, label=f"{case.label}, {', '.join(filled)}: all greatest", filled=filled)
-        for case in affordable([{s: 4 * size for s, size in original.items()}])
+        for case in fitting([{s: 4 * size for s, size in original.items()}])
         if (filled := _greatest(job))
     )
-    scaled = [case for case in affordable(_scaled(job, original, whole)) if case not in found]
+    scaled = [case for case in fitting(_scaled(job, original, whole)) if case not in found]
     found += [scaled[at] for at in patterns.spread(len(scaled), _MOST_SCALED)]
     return sorted({case.label: case for case in found}.values(), key=lambda case: case.elements)
 
@@ -416,9 +465,8 @@ def _scaled(job: Job, original: dict[str, int], limits: Sequence[int]) -> list[d
     return found
 
 
-def _moved_together(job: Job, sizes: dict[str, int]) -> Case:
-    label = " ".join(f"{symbol}={size}" for symbol, size in sizes.items())
-    return Case(label, resized(job.inputs, symbols(job), sizes), _SIZES, sizes)
+def _moved_together(job: Job, sizes: dict[str, int]) -> list[Case]:
+    return [_case(job, found) for found in rules(job).moved(sizes)]
 
 
 def of_ends(job: Job, ends: Mapping[str, Sequence[int]]) -> list[Case]:
@@ -437,19 +485,27 @@ def with_least(job: Job, case: Case) -> Case | None:
 
 
 def _cheapest(job: Job, symbol: str, sizes: Iterable[int], seen: set[int]) -> list[Case]:
-    """Cases for the sizes that are new, smallest first; too large ones are left out."""
-    places = symbols(job)
-    found = []
+    """Cases for the sizes that are new, smallest first; too large ones are left out.
+
+    Where a rule does not allow a size it is the nearest ones below and above that it allows.
+    """
+    dims = rules(job)
+    found: dict[str, Case] = {}
     for size in sorted({size for size in sizes if size >= 0} - seen):
         seen.add(size)
-        inputs = resized(job.inputs, places, {symbol: size})
-        case = Case(f"{symbol}={size}", inputs, _SIZES, {symbol: size})
-        if _affordable(case, job):
-            found.append(case)
-    return found
+        offered = dims.near(symbol, size)
+        # A rule that was found may be wrong: what it excludes stays on trial.
+        if symbol in dims.assumed and symbol not in dims.expressions:
+            offered = [*offered, {symbol: size}]
+        for sizes_ in offered:
+            case = _case(job, sizes_, symbol)
+            if affordable(case, job):
+                found.setdefault(case.label, case)
+    return list(found.values())
 
 
-def _affordable(case: Case, job: Job) -> bool:
+def affordable(case: Case, job: Job) -> bool:
+    """Whether a case is small enough to be tried beside the required ones."""
     # The constant lets small inputs reach the sizes that code asks for, whatever their factor.
     return case.elements <= _LARGEST_GROWTH * Case("", job.inputs, 0).elements + 4096
 

@@ -176,7 +176,10 @@ class _Symbols:
     def rule(self, sizes: Sizes) -> str | None:
         """A symbol of the request, or a multiple of one and a rest, that has these sizes."""
         # Only what can stand in a rule: a name with a dash in it would read as a difference.
-        for symbol in filter(str.isidentifier, self.requested):
+        named = [*filter(str.isidentifier, self.requested)]
+        # One that has just these sizes before one that they could be computed of.
+        named.sort(key=lambda symbol: not np.array_equal(self._sizes[symbol], sizes))
+        for symbol in named:
             base = self._sizes[symbol]
             distinct, places = np.unique(base, return_index=True)
             if len(distinct) < _SIZES_FOR_A_RULE:
@@ -234,6 +237,12 @@ def _correct_axis(tensor: _Tensor, axis: int, symbols: _Symbols, taken: set[str]
     offered = [symbol for symbol in (declared, dim.dim_param) if symbol]
     if not offered:
         return
+    # A symbol that an exporter made up tells users nothing: a rule lets them compute the size.
+    if declared is None and tensor.kind == "output" and symbols.sizes(dim.dim_param) is None:
+        rule = symbols.rule(sizes)
+        if rule is not None:
+            dim.dim_param = rule
+            return
     # What was declared comes first; the exporter's own symbol is the next best that is true.
     for symbol in offered:
         if symbols.hold(symbol, sizes, place):

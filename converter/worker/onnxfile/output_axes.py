@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from converter.model.dims import Dims, bounds, within
 from converter.model.errors import Code, StageError
 from converter.model.job import Job
 from converter.worker.inputs import cases
 from converter.worker.inputs.inputs import Array
+from converter.worker.onnxfile.interface import Run
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,49 @@ def _declared(job: Job, outputs: Sequence[Sequence[Array]]) -> Iterator[_Axis]:
             # An output that has fewer axes in some case is told by `interface`.
             sizes = {shape[axis] for shape in shapes if axis < len(shape)}
             yield _Axis(name, place, axis, symbol, sorted(sizes))
+
+
+def check_claims(job: Job, runs: Sequence[Run]) -> None:
+    """Raise where PyTorch's output has another size than its symbol's rule in ``dims``.
+
+    Raises:
+        StageError: DIM_SPECIALISED.
+    """
+    dims = cases.rules(job)
+    for name, axes in job.dynamic_axes.items():
+        if name in job.inputs or name not in job.outputs:
+            continue
+        for axis, symbol in axes.items():
+            if symbol in dims.specs and symbol not in dims.inputs:
+                _check_claim(job, dims, runs, (name, axis, symbol))
+
+
+def _check_claim(job: Job, dims: Dims, runs: Sequence[Run], claim: tuple[str, int, str]) -> None:
+    name, axis, symbol = claim
+    place, spec = job.outputs.index(name), dims.specs[symbol]
+    for run in runs:
+        shape = run.outputs[place].shape
+        if axis >= len(shape):
+            continue
+        sizes = {s: run.inputs[at[0][0]].shape[at[0][1]] for s, at in cases.symbols(job).items()}
+        leaves = {leaf: sizes[leaf] for leaf in dims.leaves if leaf in sizes}
+        expected = dims.assigned(leaves).get(symbol) if spec.equals else shape[axis]
+        at = ", ".join(f"{s} = {sizes[s]}" for s in dims.leaves_of(symbol) if s in sizes)
+        # Of a free variable nobody knows the value in this case.
+        known = all(leaf in sizes for leaf in dims.leaves_of(symbol)) or not spec.equals
+        has = f"PyTorch's output {name} has {shape[axis]} on axis {axis}"
+        if known and expected != shape[axis]:
+            raise StageError(
+                Code.DIM_SPECIALISED,
+                f"dims.{symbol}: {spec.equals} is {expected} at {at}; {has}",
+                "state the size that the model gives",
+            )
+        if not within(shape[axis], spec):
+            raise StageError(
+                Code.DIM_SPECIALISED,
+                f"dims.{symbol} ({bounds(spec)}): {has} in case {run.case}",
+                "state the sizes that the model gives",
+            )
 
 
 def still(job: Job, outputs: Sequence[Sequence[Array]]) -> list[str]:

@@ -107,6 +107,7 @@ def run(job: Job, emit: Emit, on_error: OnError | None = None) -> JobResult:
                 # Within the stage, so that the row names it; nothing is exported to be compared
                 # with nothing.
                 raise references.vacuous
+            job = references.of_job(job)
     except StageFailedError as failed:
         error = failed.error
     else:

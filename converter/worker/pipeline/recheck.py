@@ -89,6 +89,7 @@ def _run(job: Recheck, recorder: Recorder, found: _Found, use: Use | None) -> No
         notes += found.references.warnings
         if found.references.vacuous is not None:
             raise found.references.vacuous
+        complete = found.references.of_job(complete)
     with recorder.stage("verify"):
         parent = Path(job.parent_file) if job.parent_file else None
         found.verdict = verify(

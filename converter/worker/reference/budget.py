@@ -30,6 +30,8 @@ _STAGES_S, _STAGES_OPERATOR_S, _STAGES_BYTE_S = 0.5, 6e-3, 1.5e-9
 _CASE_S, _CASE_OPERATOR_S, _CASE_PRODUCT_S, _CASE_ELEMENT_S = 2e-3, 2e-4, 8e-11, 5e-9
 _SHARE = 1 / 3
 _FEWEST, _MOST = 2, 64
+# The end of a range that is stated is tried up to here: growth, elements of all inputs, seconds.
+_LARGE_GROWTH, _LARGE_ELEMENTS, _LARGE_S = 16, 30_000_000, 20.0
 _FEWEST_POSITIONS = 64
 # Operators whose numbers are limits of sizes or values.
 _LIMITING = {
@@ -139,6 +141,13 @@ def passes(job: Job, model: Any, work: Work) -> float:
 def cost(case: Case, traced: Case, work: Work) -> float:
     """Forward passes of the traced example that a case is worth."""
     return _seconds(work, case.elements / max(1, traced.elements)) / _seconds(work)
+
+
+def too_large(case: Case, traced: Case, work: Work) -> bool:
+    """Whether a size that a rule names is beyond what a verification may take."""
+    times = case.elements / max(1, traced.elements)
+    much = times > _LARGE_GROWTH and case.elements > _LARGE_ELEMENTS
+    return much or (times > _LARGE_GROWTH and _seconds(work, times) > _LARGE_S)
 
 
 def _seconds(work: Work, times: float = 1.0) -> float:

@@ -62,15 +62,19 @@ class Exploration:
         watch: whether the model is Python code whose ways can be watched.
         ordered: its outputs list detections by their scores. Equal elements have no order, so that
             cases that are full of them would say nothing.
+
+    Attributes:
+        job: with the rules of sizes that are known so far.
     """
 
     def __init__(
         self, run: Runner, job: Job, found: Explored, *, watch: bool, ordered: bool
     ) -> None:
-        self._run, self._job, self._found = run, job, found
+        self._run, self.job, self._found = run, job, found
         self._watch, self._ordered = watch, ordered
         self._seen = set().union(*(ways.taken for ways in found.ways))
         self._tried = {case.label for case, _, _ in found.kept}
+        self._taken: dict[str, bool] = {}
 
     def search(self, passes: float, work: Work, limits: Iterable[float] = ()) -> None:
         """Try values, limits and usual sizes.
@@ -90,14 +94,14 @@ class Exploration:
         names = set().union(*(ways.names for ways in self._found.ways))
         # Only for code that asks for it: elsewhere the outputs would be NaN too, and the case
         # dropped.
-        required, values = cases.of_values(self._job, numbers, nan=bool(names & _ASK_FOR_NAN))
-        promising, usual = cases.of_sizes(self._job, sizes)
-        together = cases.of_tables(self._job, harvest.tables(model))
+        required, values = cases.of_values(self.job, numbers, nan=bool(names & _ASK_FOR_NAN))
+        promising, usual = cases.of_sizes(self.job, sizes)
+        together = cases.of_tables(self.job, harvest.tables(model))
         traced = self._found.kept[0][0]
         cheap: list[Case] = []
         dear: list[Case] = []
         # Measured by the whole budget, so that what remains does not decide which kind a case is.
-        for case in cases.of_all_sizes(self._job, {*sizes, *numbers}):
+        for case in cases.of_all_sizes(self.job, {*sizes, *numbers}):
             (dear if budget.cost(case, traced, work) > _DEAR * passes else cheap).append(case)
         left = passes
         # What users are most likely to feed comes first.
@@ -118,11 +122,11 @@ class Exploration:
         Args:
             ends: finds them, which takes as long as a small export.
         """
-        if not self._watch or not cases.symbols(self._job):
+        if not self._watch or not cases.symbols(self.job):
             return
         if coverage.unreached(self._found.ways):
             # Not counted against the budget: there are two sizes for each end of a range.
-            for case in cases.of_ends(self._job, ends()):
+            for case in cases.of_ends(self.job, ends()):
                 if case.label not in self._tried:
                     self.attempt(case)
 
@@ -152,14 +156,21 @@ class Exploration:
             quiet = 0 if self.attempt(case) else quiet + 1
         return passes
 
-    def attempt(self, case: Case, *, least: bool = False) -> bool:
+    def attempt(self, case: Case) -> bool:
+        """Run a case and keep it where PyTorch takes it; whether it showed a new way."""
+        kept = len(self._found.kept)
+        new = self._attempt(case)
+        self._taken[case.label] = len(self._found.kept) > kept
+        return new
+
+    def _attempt(self, case: Case, *, least: bool = False) -> bool:
         """Run a case and keep it where PyTorch takes it; whether it showed a new way.
 
         Args:
             least: its values are the smallest there are, so that its sizes are at fault.
         """
         self._tried.add(case.label)
-        inputs = case.draw(self._job.seed)
+        inputs = case.draw(self.job.seed)
         outputs: list[Array] = []
         ways = Ways()
 
@@ -175,13 +186,14 @@ class Exploration:
             self._run.used = None  # who knows in what state the call has left it
         if why:
             # Lengths or ids that were drawn for the traced size may not fit this one.
-            if (other := cases.with_least(self._job, case)) is not None:
-                return self.attempt(other, least=True)
+            if (other := cases.with_least(self.job, case)) is not None:
+                return self._attempt(other, least=True)
             # Else its values may be what PyTorch refuses, and the size is not to blame.
             sized = bool(case.sizes) and (least or not case.filled)
             # Several symbols at once leave open which of them is refused.
-            for symbol, size in case.sizes.items() if sized and len(case.sizes) == 1 else ():
-                self._found.refused.setdefault(symbol, {})[size] = f"at {case.label}: {why}"
+            if sized and (symbol := case.alone) is not None:
+                refused = self._found.refused.setdefault(symbol, {})
+                refused[case.sizes[symbol]] = f"at {case.label}: {why}"
             if not sized:
                 self._found.dropped.append(f"{case.label}: {why}")
             return False
@@ -202,16 +214,53 @@ class Exploration:
 
     def other_sizes(self) -> None:
         """Two other sizes for each dynamic symbol, and for all of them together."""
-        every = list(cases.symbols(self._job))
+        # What follows another symbol by a rule moves with it.
+        every = cases.rules(self.job).movers()
         for moved in [[symbol] for symbol in every] + ([every] if len(every) > 1 else []):
-            self._first(cases.candidates(self._job, moved), OTHER_SIZES)
+            self._first(cases.candidates(self.job, moved), OTHER_SIZES)
 
     def _first(self, offered: Iterable[Case], most: int) -> None:
-        kept = len(self._found.kept)
+        kept = 0
         for case in offered:
-            self.attempt(case)
-            if len(self._found.kept) == kept + most:
+            # Of the same name it was tried before a rule was found.
+            kept += self.takes(case)
+            if kept == most:
                 break
+
+    def takes(self, case: Case) -> bool:
+        """Whether PyTorch takes a case, which is kept then; it runs once."""
+        if case.label not in self._taken:
+            self.attempt(case)
+        return self._taken[case.label]
+
+    def tried(self, case: Case) -> bool:
+        """Whether a case was run already."""
+        return case.label in self._taken
+
+    def forget(self, wanted: Callable[[Case], bool]) -> None:
+        """Drop cases that were kept."""
+        found = self._found
+        both = zip(found.kept, found.ways, strict=True)
+        kept = [(item, ways) for item, ways in both if not wanted(item[0])]
+        # In place: whoever runs the search holds these lists.
+        found.kept[:], found.ways[:] = [item for item, _ in kept], [ways for _, ways in kept]
+
+    def ends_of_rules(self, work: Work) -> list[tuple[Case, str]]:
+        """Sizes at both ends of the ranges that rules state.
+
+        Returns:
+            Those that PyTorch does not take, and why; too large ones are left out.
+        """
+        traced = self._found.kept[0][0]
+        refused = []
+        for case in cases.at_ends(self.job):
+            if budget.too_large(case, traced, work):
+                self._found.left_out.append(case.label)
+            elif not self.takes(case):
+                symbol = case.alone or ""
+                why = self._found.refused.get(symbol, {}).get(case.sizes.get(symbol, -1), "")
+                refused.append((case, why))
+        return refused
 
 
 def _unusable(outputs: list[Array]) -> str:

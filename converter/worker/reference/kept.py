@@ -18,7 +18,7 @@ import numpy as np
 
 from converter.model.errors import Code, StageError
 from converter.model.job import Domain, Job, Sensitivity, VerifyRecord
-from converter.model.spec import InputSpec
+from converter.model.spec import DimSpec, InputSpec
 from converter.worker.compare import detections
 from converter.worker.compare.numerics import BOUNDS, Bounds, Edge, Noise
 from converter.worker.compare.parts import Rounding
@@ -82,6 +82,8 @@ def write(
         "not_tried": references.explored.dropped,
         "inputs": {name: _dumped(spec) for name, spec in job.inputs.items()},
         "dynamic_axes": job.dynamic_axes,
+        "dims": {symbol: _dumped(spec) for symbol, spec in job.dims.items()},
+        "assumed": job.assumed,
         "domain": _dumped(verify.domain),
         "reason": verify.reason,
     }
@@ -131,15 +133,21 @@ def read(path: Path, job: Job) -> Kept:
     # A file that was cut off shows as any of these, depending on where.
     except (OSError, ValueError, KeyError, IndexError, BadZipFile) as error:
         raise StageError(Code.IO, f"{path.name} of the parent cannot be read: {error}") from error
-    changed = {
+    domain = _read(Domain, header["domain"])
+    return Kept(references, job.model_copy(update=_of_job(header)), domain, header["reason"])
+
+
+def _of_job(header: Mapping[str, Any]) -> dict[str, Any]:
+    """What the worker that ran the model has found out about the job."""
+    return {
         "inputs": {name: _read(InputSpec, spec) for name, spec in header["inputs"].items()},
         "dynamic_axes": {
             name: {int(axis): symbol for axis, symbol in axes.items()}
             for name, axes in header["dynamic_axes"].items()
         },
+        "dims": {symbol: _read(DimSpec, spec) for symbol, spec in header["dims"].items()},
+        "assumed": header["assumed"],
     }
-    domain = _read(Domain, header["domain"])
-    return Kept(references, job.model_copy(update=changed), domain, header["reason"])
 
 
 def _dumped(model: Any) -> Any:
@@ -162,6 +170,7 @@ def _case(item: Reference, key: str, arrays: dict[str, Array]) -> dict[str, Any]
         "inputs": {name: _dumped(spec) for name, spec in case.inputs.items()},
         "sample": case.sample,
         "sizes": case.sizes,
+        "base": case.base,
         # What a pattern draws is among the inputs. Its name and its ties are all that judging asks
         # for.
         "filled": {name: [p.name, p.ties] for name, p in case.filled.items()},
@@ -184,6 +193,7 @@ def _reference(
         inputs={name: _read(InputSpec, spec) for name, spec in told["inputs"].items()},
         sample=told["sample"],
         sizes=told["sizes"],
+        base=told["base"],
         filled={
             name: Pattern(pattern, _drawn, ties=ties)
             for name, (pattern, ties) in told["filled"].items()

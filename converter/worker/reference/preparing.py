@@ -6,7 +6,10 @@ from dataclasses import replace
 
 import torch
 
+from converter.model import dim_problems
+from converter.model.errors import Code, StageError
 from converter.model.job import Job
+from converter.worker.inputs import cases
 from converter.worker.onnxfile import structure
 from converter.worker.reference import conditioning
 from converter.worker.sources import data, loading
@@ -53,4 +56,20 @@ def _with_inputs(job: Job, loaded: Loaded) -> Job:
         }
         for name, axes in structure.symbolic_axes(proto, job.dynamic_axes).items()
     }
-    return job.model_copy(update={"inputs": inputs, "dynamic_axes": dynamic})
+    complete = job.model_copy(update={"inputs": inputs, "dynamic_axes": dynamic})
+    _check_rules(complete)
+    return complete
+
+
+def _check_rules(job: Job) -> None:
+    """Raise where ``dims`` does not fit the symbols of a file, which nobody had read before.
+
+    Raises:
+        StageError: LOAD.
+    """
+    places = cases.symbols(job)
+    traced = {s: job.inputs[at[0][0]].shape[at[0][1]] for s, at in places.items()}
+    every = {symbol for axes in job.dynamic_axes.values() for symbol in axes.values()}
+    found = dim_problems.problems("dims", job.dims, traced, sorted(every - traced.keys()))
+    if found:
+        raise StageError(Code.LOAD, f"{found[0].key}: {found[0].message}", found[0].hint)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from torch.nn import Module
@@ -25,6 +26,7 @@ from converter.worker.reference import (
     exploration,
     naming,
     ranges,
+    sizes,
     training,
 )
 from converter.worker.reference import noise as rounding
@@ -79,6 +81,7 @@ class References:
         unproven: what all cases have in common, so that they cannot tell: a sentence each.
         warnings: what the model did to its inputs or its state.
         explored: what the search for cases refused, dropped and left out.
+        settled: what a job is, of its own fields, once the rules of its sizes were found.
         conditioned: the model's random weights were fitted to inputs of the declared scale.
         precision: in which the file computes that is judged (a key of ``numerics.BOUNDS``); to be
             set before any rounding is measured (``in_precision``).
@@ -100,6 +103,7 @@ class References:
     unproven: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     explored: Explored = field(default_factory=Explored)
+    settled: dict[str, Any] = field(default_factory=dict)
     conditioned: bool = False
     precision: str = "float32"
     keeps_io: bool = True
@@ -119,6 +123,10 @@ class References:
     def feeds(self, item: Reference) -> dict[str, Array]:
         """What the file is given in a case: float32 as float16 where it does not keep that."""
         return _float16(item.inputs) if not self.keeps_io else dict(item.inputs)
+
+    def of_job(self, job: Job) -> Job:
+        """The job with the rules of sizes that were found, and without axes that PyTorch fixes."""
+        return job.model_copy(update=self.settled)
 
     @property
     def declared(self) -> list[Reference]:
@@ -264,7 +272,7 @@ def _run_cases(
         _look_for_what_never_changes(found, names, constant)
     if found.vacuous is None:
         # Limits of the file that is judged, and numbers that operators were seen to cut with.
-        _explore(found, run, loaded, job, work, [*limits, *work.limits], watch=watch)
+        job = _explore(found, run, loaded, job, work, [*limits, *work.limits], watch=watch)
     found.explored.left_out += [*cases.left_out(job), *loaded.left_out]
     second = next((item for item in found.cases if item.case.label == SECOND), None)
     if cases.symbols(job) and second is not None:  # the last call may have been of another size
@@ -333,8 +341,8 @@ def _explore(
     limits: Iterable[float],
     *,
     watch: bool,
-) -> None:
-    """Other sizes and other values."""
+) -> Job:
+    """Other sizes and other values; gives the job with the rules of its sizes that were found."""
     explored = found.explored
     # The search starts from the stated cases, so that it tries none of them again.
     explored.kept = [(item.case, item.inputs, item.outputs) for item in found.cases]
@@ -343,13 +351,22 @@ def _explore(
     ordered = detections.ranked(found.detections, found.cases[0].outputs)
     # Before the budget is spent: two other sizes of each symbol are tried whatever it is.
     search = exploration.Exploration(run, job, explored, watch=watch, ordered=ordered)
+    passes = budget.passes(job, loaded.model, work)
+    refused = search.ends_of_rules(work)
     search.other_sizes()
-    _check_sizes(found, loaded, job, [case for case, _, _ in explored.kept[count:]])
+    found.unproven += sizes.find(search, explored, passes)
+    sizes.check_ends(search.job, refused)
+    _check_sizes(found, loaded, search.job, [case for case, _, _ in explored.kept[count:]])
     if len(explored.kept) > count:  # before other cases cover what these have left
         _check_repeats(found.names, found.cases[0], run)
-    search.search(budget.passes(job, loaded.model, work), work, limits)
+    search.search(passes, work, limits)
     # Last, since it takes as long as a small export and is asked for where conditions stay open.
-    search.turn(lambda: ranges.ends(loaded, job, found.cases[0].inputs))
+    search.turn(lambda: ranges.ends(loaded, search.job, found.cases[0].inputs))
+    # Again: a limit of sizes shows where larger ones were tried.
+    found.unproven += sizes.find(search, explored, passes)
+    job = search.job
+    found.settled = {key: getattr(job, key) for key in ("dims", "assumed", "dynamic_axes")}
+    found.unproven += sizes.notes(job, explored)
     found.cases += [
         Reference(*kept, ways=ways)
         for kept, ways in zip(explored.kept[count:], explored.ways[count:], strict=True)
@@ -357,6 +374,8 @@ def _explore(
     if loaded.kind != "onnx":  # whose axes are those of the file, and stay
         for note in output_axes.unmoved(job, found.outputs):
             found.add_warning(note)
+        output_axes.check_claims(job, found.cases)
+    return job
 
 
 def _look_for_what_never_changes(found: References, names: list[str], constant: set[int]) -> None:

@@ -13,7 +13,7 @@ from converter.worker.inputs.inputs import Array
 from converter.worker.onnxfile import publishing
 from converter.worker.recording.coverage import Place
 from converter.worker.reference.reference import References
-from converter.worker.verify import domain, limits, verification
+from converter.worker.verify import domain, limits, multiples, verification
 from converter.worker.verify.limits import FrozenPlaces
 from converter.worker.verify.verification import Verdict
 
@@ -34,7 +34,7 @@ def drawn(
     # would pass.
     if verdict.error is not None:
         found = domain.of(references, job, verdict.undecided)
-        return _limited(verdict, found, references, frozen.places)
+        return _limited(verdict, found, references, frozen.places, job)
     symbols = bool(cases.symbols(job))
     # Undecided cases count for nothing here: a branch that only they took is not verified.
     open_ = limits.unreached(references, verdict.undecided, frozen, symbols=symbols)
@@ -96,15 +96,18 @@ def _not_reached(branches: Sequence[Branch]) -> str:
 
 
 def _limited(
-    verdict: Verdict, found: Domain, references: References, places: Sequence[Place]
+    verdict: Verdict, found: Domain, references: References, places: Sequence[Place], job: Job
 ) -> Verdict:
     error = verdict.error
     assert error is not None, "it is asked for wrong files only"
-    said = None
+    said, rule = None, None
     if verdict.failed is not None:
+        rule = multiples.rule(references, verdict.passed, job)
         said = limits.explain(references, verdict.failed, verdict.passed, places)
-    if said is None:
-        return replace(verdict, record=verdict.record.model_copy(update={"domain": found}))
-    error = StageError(error.code, f"{error.message}; {said}", error.hint)
-    changes = {"domain": found.model_copy(update={"limits": [said]}), "reason": error.message}
+    # What may be stated is told in the place of the advice to rewrite.
+    error = StageError(
+        error.code, "; ".join(part for part in (error.message, said) if part), rule or error.hint
+    )
+    limits_ = [said] if said is not None else []
+    changes = {"domain": found.model_copy(update={"limits": limits_}), "reason": error.message}
     return replace(verdict, record=verdict.record.model_copy(update=changes), error=error)

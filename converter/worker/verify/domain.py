@@ -48,6 +48,8 @@ def of(
         unreached=coverage.by_line([*open_, *coverage.unreached(telling).values()]),
         left_out=_some(references.explored.left_out),
         dropped=_some([*references.explored.dropped, *unsaid]),
+        claims=_claims(job),
+        frozen=job.frozen,
     )
 
 
@@ -62,6 +64,7 @@ def _symbol(
     name, axis = cases.symbols(job)[symbol][0]
     # Of the arrays, since a case names only the sizes that it changes.
     sizes = {item.inputs[name].shape[axis] for item in judged}
+    dims = cases.rules(job)
     # A size that was refused in one case and judged in another one is verified.
     refused = references.explored.refused.get(symbol, {})
     return SymbolDomain(
@@ -69,7 +72,15 @@ def _symbol(
         traced=job.inputs[name].shape[axis],
         sizes=sorted(sizes),
         refused=sorted(set(refused) - sizes),
+        rule=dims.words(symbol) or None,
+        assumed=symbol in job.assumed,
     )
+
+
+def _claims(job: Job) -> dict[str, str]:
+    """The rules of symbols that are on outputs alone, or on no axis."""
+    dims = cases.rules(job)
+    return {symbol: dims.words(symbol) for symbol in dims.specs if symbol not in dims.inputs}
 
 
 def _input(name: str, judged: Sequence[Reference], job: Job) -> InputDomain:

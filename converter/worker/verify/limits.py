@@ -204,9 +204,9 @@ def explain(
 
 def _limit(references: References, failed: Reference, passed: Mapping[str, bool]) -> str:
     # Where several sizes moved at once, none of them is known to be the limit.
-    if len(failed.case.sizes) != 1:
+    symbol = failed.case.alone
+    if symbol is None:
         return ""
-    (symbol,) = failed.case.sizes
     traced = references.cases[0].case
     right: set[int] = set()
     wrong: set[int] = set()
@@ -215,7 +215,7 @@ def _limit(references: References, failed: Reference, passed: Mapping[str, bool]
     ):
         return ""  # values matter, not this size
     for item in references.cases:
-        if item.case.label not in passed or item.case.sizes.keys() - {symbol}:
+        if item.case.label not in passed or (item.case.sizes and item.case.alone != symbol):
             # Not judged, or of other symbols too: neither tells where this symbol stops.
             continue
         size = item.case.sizes.get(symbol)

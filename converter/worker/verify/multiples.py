@@ -1,0 +1,70 @@
+"""The rule at whose sizes a wrong file is right: ``dims: {h: {multiple_of: 2}}``.
+
+PyTorch may take every size where a file takes multiples only. Users who feed nothing else may state
+that, and get the file; nobody else is told that it is right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from converter.model.job import Job
+from converter.worker.inputs import cases
+from converter.worker.reference.reference import Reference, References
+
+_WIDEST = 64
+# So many sizes of a symbol besides the traced one must be right.
+_FEWEST = 2
+
+
+def rule(references: References, passed: Mapping[str, bool], job: Job) -> str | None:
+    """The rule to state where it holds in every case that was tried, else ``None``.
+
+    Args:
+        passed: whether the file is right, by the label of each case.
+    """
+    judged = [item for item in references.cases if item.case.label in passed]
+    wrong = [item for item in judged if not passed[item.case.label]]
+    # Where values matter no size is to blame. A rule that is stated already was no help.
+    if not wrong or any(not item.case.sizes for item in wrong):
+        return None
+    right = [item for item in judged if passed[item.case.label]]
+    found: dict[str, int] = {}
+    for symbol in cases.rules(job).movers():
+        if symbol in job.dims:
+            continue
+        bad, good = _alone(wrong, symbol), _alone(right, symbol)
+        if bad:
+            divisor = next(_divisors(job, symbol, bad, good), None)
+            if divisor is None:
+                return None
+            found[symbol] = divisor
+    if not found or any(_obeys(item, found, job) for item in wrong):
+        return None
+    said = ", ".join(f"{symbol}: {{multiple_of: {divisor}}}" for symbol, divisor in found.items())
+    return (
+        f"if users feed no other sizes, state dims: {{{said}}}: the file is right at every such "
+        "size that was tried"
+    )
+
+
+def _alone(items: Sequence[Reference], symbol: str) -> set[int]:
+    """The sizes of cases that move one symbol; an empty axis says nothing."""
+    return {
+        size for item in items if item.case.alone == symbol and (size := item.case.sizes[symbol])
+    }
+
+
+def _divisors(job: Job, symbol: str, bad: set[int], good: set[int]) -> Iterator[int]:
+    traced = cases.rules(job).inputs[symbol]
+    for divisor in range(2, _WIDEST + 1):
+        # Just these: of a file that is wrong at 1 alone, no multiple is the reason.
+        apart = all(size % divisor for size in bad)
+        just = apart and not any(size % divisor for size in {*good, traced})
+        if just and len(good - {traced}) >= _FEWEST:
+            yield divisor
+
+
+def _obeys(item: Reference, divisors: Mapping[str, int], job: Job) -> bool:
+    sizes = cases.sizes_of(job, item.case)
+    return all(sizes[symbol] % divisor == 0 for symbol, divisor in divisors.items())
