@@ -17,6 +17,7 @@ from converter.worker.benchmark import timing
 from converter.worker.inputs.inputs import Array, draw
 from converter.worker.pipeline.pipeline import Emit
 from converter.worker.recording.stages import Recorder, StageFailedError
+from converter.worker.runtime import custom_ops
 from converter.worker.runtime.session import Session
 from converter.worker.sources import loading
 
@@ -25,6 +26,7 @@ _BUDGET_S = 4.0
 _LEAST_PAIRS, _MOST_PAIRS = 15, 400
 
 
+@custom_ops.loaded
 def run(job: PairedBenchmark, emit: Emit) -> JobResult:
     """Time both files on the inputs of the job.
 

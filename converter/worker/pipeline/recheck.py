@@ -23,6 +23,7 @@ from converter.worker.pipeline.pipeline import Emit
 from converter.worker.recording.stages import Recorder, StageFailedError
 from converter.worker.reference import harvest, preparing, reference, training
 from converter.worker.reference.reference import References
+from converter.worker.runtime import custom_ops
 from converter.worker.sources import loading
 from converter.worker.sources.loading import Loaded
 from converter.worker.verify import attribution, conclusion, precision, verification
@@ -38,6 +39,7 @@ class _Found:
     verdict: Verdict | None = None
 
 
+@custom_ops.loaded
 def run(job: Recheck, emit: Emit) -> JobResult:
     """Compute the reference from the source again and compare the file with it.
 

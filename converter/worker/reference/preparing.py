@@ -9,6 +9,7 @@ import torch
 from converter.model.job import Job
 from converter.worker.onnxfile import structure
 from converter.worker.reference import conditioning
+from converter.worker.runtime import custom_ops
 from converter.worker.sources import loading
 from converter.worker.sources.loading import Loaded
 from converter.worker.sources.onnx_source import OnnxFile
@@ -23,6 +24,7 @@ def load(job: Job) -> tuple[Loaded, Job]:
     Raises:
         StageError: what ``loading.load`` raises, or FORWARD.
     """
+    custom_ops.require(job)
     loaded = loading.load(job)
     # Full float32 on a device too, whatever the model's code has set when it was imported:
     # references and noise in TF32 would widen every tolerance.
