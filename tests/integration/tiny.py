@@ -481,3 +481,27 @@ class Found(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return x[x[:, 0] > 0] * 2, torch.nonzero(x > 0), x.exp()
+
+
+# Dtypes that a file, or ONNX Runtime, has no arithmetic for
+
+
+class Spectrum(Net):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.fft.fft(super().forward(x))
+
+
+class SpectrumPairs(Net):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.view_as_real(torch.fft.fft(super().forward(x)))
+
+
+class BrainInside(Net):
+    """Weights of bfloat16, inputs and outputs of float32."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.to(torch.bfloat16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.to(torch.bfloat16)).float()
