@@ -46,6 +46,7 @@ def check(
     problems += unknown
     for name, model in models.items():
         problems += _model(f"models.{name}", model)
+        problems += _translations(f"models.{name}.export.translations", spec, model)
         problems += _weights(f"models.{name}", name, model)
         problems += _weights_file(f"models.{name}", model)
         problems += _conditioned(f"models.{name}", model)
@@ -151,6 +152,17 @@ def _weights(key: str, name: str, model: ModelSpec) -> list[Problem]:
     ]
 
 
+def _translations(key: str, spec: BatchSpec, model: ModelSpec) -> list[Problem]:
+    """Functions of onnxscript, of which TorchScript's exporter knows nothing."""
+    if not model.export.translations or request.exporters_of(spec, model) != ["torchscript"]:
+        return []
+    hint = (
+        "Choose exporter: dynamo or auto; or remove the key, and call "
+        "torch.onnx.register_custom_op_symbolic in the model's code."
+    )
+    return [Problem(key, "the torchscript exporter has no use for it.", hint)]
+
+
 def _weights_file(key: str, model: ModelSpec) -> list[Problem]:
     """A path in the place of the name of pretrained weights."""
     stated = model.weights
@@ -192,8 +204,9 @@ def _onnx(key: str, model: ModelSpec) -> list[Problem]:
         f"export.{name}"
         for name in ExportSpec.model_fields
         # How weights are stored is decided when the file is sealed, also for one that is ONNX
-        # already.
-        if name != "external_data" and getattr(model.export, name) != getattr(export, name)
+        # already; and such a file may have operators of anybody.
+        if name not in ("external_data", "custom_ops")
+        and getattr(model.export, name) != getattr(export, name)
     ]
     message = "the source is ONNX already: nothing exports it."
     problems = [Problem(f"{key}.{name}", message, "Remove the key.") for name in keys]

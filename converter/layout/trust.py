@@ -69,10 +69,11 @@ def target_denied(what: str, addition: str, trust: Sequence[str], advice: str = 
     return StageError(Code.TARGET_DENIED, what, hint)
 
 
-def untrusted_target(target: str, trust: Sequence[str]) -> StageError:
-    """The refusal of a dotted name whose module nobody listed."""
+def untrusted_target(target: str, trust: Sequence[str], what: str = "") -> StageError:
+    """The refusal of a dotted name whose module nobody listed; ``what`` is what states it."""
     top = target.partition(".")[0]
-    return target_denied(f"_target_ '{target}' is not trusted", top, trust, registry_advice(target))
+    what = what or f"_target_ '{target}'"
+    return target_denied(f"{what} is not trusted", top, trust, registry_advice(target))
 
 
 def registry_advice(target: str) -> str:

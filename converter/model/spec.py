@@ -30,6 +30,8 @@ Bound = float | list[float]
 """One number, or one for each entry of the last axis."""
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 """Files that are read as pictures."""
+Reference = Annotated[str, Field(pattern=r"^[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*$")]
+"""``module:NAME``."""
 
 
 class Frozen(BaseModel):
@@ -483,6 +485,10 @@ class VerifySpec(Frozen):
     unreached: Literal["note", "fail"] | None = None
 
 
+def _listed(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
 class ExportSpec(Frozen):
     """Options of the exporters, in the terms of ``torch.onnx.export``.
 
@@ -493,6 +499,11 @@ class ExportSpec(Frozen):
         parameter_names: names of the weights in the file, in order. Example:
             ``[conv.weight, conv.bias]``.
         custom_opsets: versions of further operator domains. Example: ``{com.example: 1}``.
+        translations: how the dynamo exporter writes custom operators of torch: a mapping of
+            operators to onnxscript functions, by the name to import it from; one or a list. Their
+            code must be trusted. Example: ``my_package.operators:TABLE``.
+        custom_ops: libraries of ONNX Runtime's custom operators, that every session of this model
+            loads. Native code: their folders must be trusted. Example: ``[lib/libmy_ops.so]``.
         external_data: whether weights go into a file of their own; ``auto`` where the file would
             be over 2 GB.
     """
@@ -502,6 +513,13 @@ class ExportSpec(Frozen):
     keep_initializers_as_inputs: bool = False
     parameter_names: list[Text] = Field(default_factory=list)
     custom_opsets: dict[str, int] = Field(default_factory=dict)
+    translations: Annotated[
+        list[Reference],
+        BeforeValidator(_listed, json_schema_input_type=Reference | list[Reference]),
+    ] = Field(default_factory=list)
+    custom_ops: Annotated[
+        list[Text], BeforeValidator(_listed, json_schema_input_type=Text | list[Text])
+    ] = Field(default_factory=list)
     external_data: Literal["auto", "always", "never"] = "auto"
 
 

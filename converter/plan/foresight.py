@@ -38,6 +38,7 @@ def failures(job: Job) -> list[StageError]:
     found = []
     checks = (
         _check_source, _check_objects, _check_weights, _check_inputs, _check_data, _check_metric,
+        _check_export,
     )  # fmt: skip
     for check in checks:
         try:
@@ -98,6 +99,13 @@ def _check_data(job: Job) -> None:
         _check_target(job.data.target, job.trust)
     elif job.data is not None:
         samples.all_of_data(job.data)
+
+
+def _check_export(job: Job) -> None:
+    for reference in job.export.translations:
+        _check_target(reference.replace(":", "."), job.trust, f"export.translations '{reference}'")
+    for path in job.export.custom_ops:
+        policy.trusted_file("export.custom_ops", path, job.trust)
 
 
 def _check_metric(job: Job) -> None:
@@ -261,11 +269,12 @@ def no_weights(model: str, name: str, known: Sequence[str]) -> StageError:
     )
 
 
-def no_module(target: str) -> StageError:
-    """The refusal of a target whose package Python does not find."""
+def no_module(target: str, what: str = "") -> StageError:
+    """The refusal of a target whose package Python does not find; ``what`` is what states it."""
+    what = what or f"_target_ '{target}'"
     return StageError(
         Code.LOAD,
-        f"_target_ '{target}': there is no module '{target.partition('.')[0]}'",
+        f"{what}: there is no module '{target.partition('.')[0]}'",
         f"Install it, put its folder on PYTHONPATH, or list the folder in {policy.VARIABLE}.",
     )
 
@@ -283,12 +292,13 @@ def no_name(what: str, where: str, name: str, known: Sequence[str]) -> StageErro
     return StageError(Code.LOAD, f"{what}: {where} has no '{name}'", hint)
 
 
-def _check_target(target: str, trust: Sequence[str]) -> None:
+def _check_target(target: str, trust: Sequence[str], what: str = "") -> None:
+    what = what or f"_target_ '{target}'"
     parts = dotted(target)
-    places = _places(target, parts[0], trust)
+    places = _places(target, parts[0], trust, what)
     spec = _find(parts[0], places)
     if spec is None:
-        raise no_module(target)
+        raise no_module(target, what)
     for count, part in enumerate(parts[1:], start=1):
         module = ".".join(parts[:count])
         inside = spec.submodule_search_locations
@@ -296,19 +306,19 @@ def _check_target(target: str, trust: Sequence[str]) -> None:
         if below is None:
             if spec.origin and spec.origin.endswith(".py"):
                 found = [one.name for one in iter_modules(inside or ())]
-                _check_name(f"_target_ '{target}'", module, part, Path(spec.origin), found)
+                _check_name(what, module, part, Path(spec.origin), found)
             return
         spec = below
 
 
-def _places(target: str, top: str, trust: Sequence[str]) -> list[str] | None:
+def _places(target: str, top: str, trust: Sequence[str], what: str) -> list[str] | None:
     """The trusted folder that a target comes from; ``None``: where Python looks anyway."""
     if policy.is_listed(target, trust) or policy.is_built_in(target):
         return None
     for folder in policy.folders(trust):
         if PathFinder.find_spec(top, [str(folder)]) is not None:
             return [str(folder)]
-    raise policy.untrusted_target(target, trust)
+    raise policy.untrusted_target(target, trust, what)
 
 
 def _find(name: str, places: list[str] | None) -> ModuleSpec | None:

@@ -20,6 +20,7 @@ from converter.model.spec import (
     DataSpec,
     DynamicAxes,
     EveryAxis,
+    ExportSpec,
     ImageSpec,
     InputSpec,
     ModelSpec,
@@ -135,7 +136,7 @@ class _Resolver:
             simplifier_options=self._simplifier_options() if simplify else {},
             device=model.device or spec.device,
             seed=spec.seed,
-            export=model.export,
+            export=self._export(model.export),
             variants=variants.of(spec, model),
             verify=self._verify(model.verify, inputs, axes),
             expect=model.expect,
@@ -154,6 +155,10 @@ class _Resolver:
         if source.path is None:
             return source
         return source.model_copy(update={source.kind: self._path(source.path)})
+
+    def _export(self, export: ExportSpec) -> ExportSpec:
+        libraries = [self._path(path) for path in export.custom_ops]
+        return export.model_copy(update={"custom_ops": libraries})
 
     def _weights(self, weights: str | Checkpoint) -> str | Checkpoint:
         if isinstance(weights, str):

@@ -110,17 +110,20 @@ class Keys:
     def _of_derived(self, job: Derived) -> JobKey:
         """What it is made from stands for the model and its code."""
         names = (*_DERIVED, *loader.packages_of(loader.load("variants", job.plugin)))
+        # Its verification runs them too.
+        files = {f"export.custom_ops.{i}": Path(p) for i, p in enumerate(job.export.custom_ops)}
         parts = {
             **_request(job),
             "parent": job.parent_files,
             **{f"package {name}": self._packages.get(name) for name in names},
             **_system(),
             **_own_code(job),
+            **{f"file {name}": self._contents.sha256(path) for name, path in files.items()},
         }
         # The metric is called anew for each file: what it is made from is not the model's.
         found = sources.of_metric(job, self._contents, self._modules)
         parts |= {f"file {name}": self._contents.sha256(path) for name, path in found.files.items()}
-        return JobKey(json.loads(json.dumps(parts)), found.files)
+        return JobKey(json.loads(json.dumps(parts)), {**files, **found.files})
 
     def changed_files(self, job: Job, key: JobKey) -> list[Path]:
         """The files that are not what they were when the key was made; read again.
@@ -128,10 +131,11 @@ class Keys:
         One that is new in a folder that counts is none: nobody had asked for it. One that is new,
         and that code of the job imports by its name, is.
         """
-        if isinstance(job, Derived):  # the worker has looked at what it is made from
-            return []
         known = frozenset(key.files.values())
-        now = sources.of(job, self._contents, self._modules, known).files
+        if isinstance(job, Derived):  # the worker has looked at what it is made from
+            now = key.files
+        else:
+            now = sources.of(job, self._contents, self._modules, known).files
         names = {**key.files, **now}
         return [
             path
@@ -230,6 +234,8 @@ def _request(job: Job) -> Parts:
     parts["request.inputs"] = [[name, _input(tensor)] for name, tensor in job.inputs.items()]
     for name in ("verify", "data"):
         parts[f"request.{name}"] = _without_paths(parts[f"request.{name}"])
+    # By their contents, which have parts of their own.
+    parts["request.export"].pop("custom_ops")
     return {**parts, "request.source": said}
 
 

@@ -1,14 +1,15 @@
 """Which files a job is made from, found without running any of them.
 
 Data: the checkpoint, with its index and all shards, the files of inputs and cases, the samples of
-``data``, a source that is a file, with its external data, files and folders that ``kwargs`` name.
-Code: the module of a registry model and what it imports beside it; for each ``_target_``, of
-``kwargs``, ``data`` and ``metric`` too, all of its top-level package or module; for ``file`` that
-file; for both, everything that they import from folders of the user's. An installed package counts
-by its version, also where that code only imports it, and the one that has the model by its defining
-module too; an editable install is a folder of the user's. Not seen are modules that are imported by
-a computed name, what installed packages import, and data that code opens by itself: the worker
-tells which files these were (``converter.worker.recording.reading``).
+``data``, a source that is a file, with its external data, files and folders that ``kwargs`` name,
+libraries of custom operators. Code: the module of a registry model and what it imports beside it;
+for each ``_target_``, of ``kwargs``, ``data`` and ``metric`` too, and for ``export.translations``
+all of the top-level package or module; for ``file`` that file; for all of them, everything that
+they import from folders of the user's. An installed package counts by its version, also where that
+code only imports it, and the one that has the model by its defining module too; an editable install
+is a folder of the user's. Not seen are modules that are imported by a computed name, what installed
+packages import, and data that code opens by itself: the worker tells which files these were
+(``converter.worker.recording.reading``).
 """
 
 from __future__ import annotations
@@ -121,6 +122,8 @@ def _data(job: Job, contents: Contents) -> Iterator[tuple[str, Path]]:
     for key, tensor in tensors:
         yield from _of_path(key, tensor)
     yield from _of_samples(job)
+    for index, library in enumerate(job.export.custom_ops):
+        yield f"export.custom_ops.{index}", Path(library)
     for key, path in _arguments(job, os.path.isfile):
         yield key, Path(path)
     source = job.source
@@ -216,6 +219,8 @@ class _Code:
         self.libraries: set[str] = set()
 
     def collect(self, job: Job) -> None:
+        for reference in job.export.translations:
+            self._target(reference.replace(":", "."), _roots(job))
         source = job.source
         if source.file is not None:
             folder = os.path.dirname(source.file)

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import tiny
+import torch
 from jobs import IMAGE
 
 from converter.model.errors import Code
@@ -42,16 +44,25 @@ def test_initializers_may_be_inputs_with_defaults(
     np.testing.assert_array_equal(done.run(x=ONES, **zeros), np.ones((2, 4)))
 
 
+@pytest.mark.parametrize("exporter", ["torchscript", "dynamo"])
 @pytest.mark.parametrize("names", [NAMES, []])
-def test_parameters_may_be_left_out_and_fed(convert: Convert, names: list[str]) -> None:
-    done = convert("Net", export={"export_params": False, "parameter_names": names})
+def test_parameters_may_be_left_out_and_fed(
+    convert: Convert, exporter: str, names: list[str]
+) -> None:
+    export = {"export_params": False, "parameter_names": names}
+    done = convert("Net", exporters=[exporter], export=export)
     assert (done.code, done.onnx.parameters) == (None, 0)
     assert inputs(done) == ["x", *(names or OWN)]
     assert done.result.verify.status == "passed"
+    shapes = {value.name: value.shape for value in done.onnx.inputs}
+    fed = {name: np.zeros(shape) for name, shape in shapes.items() if name != "x"}
+    fed[inputs(done)[-1]] = np.full(shapes[inputs(done)[-1]], 3)
+    np.testing.assert_array_equal(done.run(x=ONES, **fed), np.full((2, 4), 3))
 
 
-def test_parameter_names_alone_rename(convert: Convert) -> None:
-    done = convert("Net", export={"parameter_names": NAMES})
+@pytest.mark.parametrize("exporter", ["torchscript", "dynamo"])
+def test_parameter_names_alone_rename(convert: Convert, exporter: str) -> None:
+    done = convert("Net", exporters=[exporter], export={"parameter_names": NAMES})
     assert (set(done.weights), inputs(done)) == ({*NAMES}, ["x"])
 
 
@@ -65,21 +76,57 @@ def test_names_that_no_parameter_has(convert: Convert) -> None:
     assert error.hint == "give one name for each parameter"
 
 
-@pytest.mark.parametrize(
-    ("export", "words"),
-    [
-        ({"export_params": False}, "export.export_params: false"),
-        ({"parameter_names": NAMES}, "export.parameter_names"),
-        ({"custom_opsets": {"acme": 1}}, "export.custom_opsets"),
-    ],
-)
-def test_what_dynamo_would_ignore_it_refuses(
-    convert: Convert, export: dict[str, Any], words: str
-) -> None:
+def test_more_names_than_parameters_for_dynamo(convert: Convert) -> None:
+    export = {"parameter_names": [*NAMES, "w3"]}
     error = convert("Net", exporters=["dynamo"], export=export).result.error
-    assert (error.stage, error.code) == ("export", Code.EXPORT_UNSUPPORTED)
-    assert words in error.message
-    assert error.hint == "try exporter: torchscript"
+    assert error.code is Code.EXPORT_UNSUPPORTED
+    assert error.message == (
+        "models.model.export.parameter_names has 5 names, the model 4 parameters: "
+        "give one name for each parameter"
+    )
+
+
+def test_a_program_may_be_fed_its_parameters(convert: Convert, tmp_path: Path) -> None:
+    program = torch.export.export(tiny.Net().eval(), (torch.ones(2, 3),))
+    torch.export.save(program, tmp_path / "net.pt2")
+    done = convert(
+        {"exported_program": str(tmp_path / "net.pt2")},
+        exporters=["dynamo"],
+        export={"export_params": False},
+        trust=["tiny", str(tmp_path)],
+    )
+    assert (done.code, inputs(done)) == (None, ["x", *OWN])
+
+
+def test_both_exporters_call_weights_and_outputs_alike(convert: Convert) -> None:
+    """By the names of the state dict, also where nothing is folded."""
+    made = [
+        convert("Net", exporters=[exporter], outputs=["y"])
+        for exporter in ("torchscript", "dynamo")
+    ]
+    for done in made:
+        assert set(done.weights) == {*OWN}
+        assert [value.name for value in done.onnx.outputs] == ["y"]
+
+
+def test_a_domain_that_the_graph_does_not_use(convert: Convert) -> None:
+    done = convert("Net", exporters=["dynamo"], export={"custom_opsets": {"acme": 1}})
+    assert done.code is None
+    assert "acme" not in done.onnx.opsets
+    (said,) = [w for w in done.result.stages["export"].warnings if "custom_opsets" in w]
+    assert "export.custom_opsets: no operator of acme is in the graph" in said
+
+
+def test_a_script_has_no_python_for_dynamo(convert: Convert, tmp_path: Path) -> None:
+    with pytest.warns(FutureWarning, match=r"torch\.jit\.script"):
+        torch.jit.script(tiny.Net().eval()).save(tmp_path / "net.pt")
+    error = convert(
+        {"torchscript": str(tmp_path / "net.pt")},
+        exporters=["dynamo"],
+        trust=["tiny", str(tmp_path)],
+    ).result.error
+    assert error.code is Code.EXPORT_UNSUPPORTED
+    assert "name the module that the script was made of, by _target_ or file" in error.message
 
 
 @pytest.mark.parametrize("exporter", ["torchscript", "dynamo"])
@@ -112,9 +159,11 @@ def test_folding_of_constants_can_be_switched_off(convert: Convert) -> None:
 
 
 @pytest.mark.usefixtures("zoo")
-def test_parameters_of_batch_normalisation_are_fed_too(convert: Convert) -> None:
+@pytest.mark.parametrize("exporter", ["torchscript", "dynamo"])
+def test_parameters_of_batch_normalisation_are_fed_too(convert: Convert, exporter: str) -> None:
     """Fused into the convolution they would be parameters that the model does not have."""
-    done = convert({"registry": "Conv"}, inputs=IMAGE, export={"export_params": False})
+    export = {"export_params": False}
+    done = convert({"registry": "Conv"}, exporters=[exporter], inputs=IMAGE, export=export)
     assert done.code is None
     assert {"body.0.weight", "body.1.running_mean", "body.3.bias"} <= {*inputs(done)}
 

@@ -7,11 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 
 from converter.model.errors import Code
 from converter.model.job import Recheck
+from converter.worker.compare import numerics
 from converter.worker.pipeline import onnx_wording, pipeline, recheck
 
 pytestmark = pytest.mark.integration
@@ -58,13 +60,24 @@ TEXTS = """g (float[1,2] x) => (string[n] label, float[1,2] p)
   { i = ArgMax <axis = 1, keepdims = 0> (x) label = Gather(labels, i) p = Relu(x) }"""
 
 
-def test_an_output_that_is_text_is_told_to_be_cut_off(convert: Convert, tmp_path: Path) -> None:
-    error = convert(source(TEXTS, tmp_path), inputs={}, **OPTIONS).result.error
-    assert error.code is Code.OUTPUT_STRUCTURE
-    assert error.message == (
-        "output label of the file is tensor(string): only numbers and booleans are compared"
-    )
-    assert error.hint == "compute only the numbers: cut it off with onnx.utils.extract_model"
+@pytest.mark.parametrize("simplifier", [None, "onnxslim"])
+def test_an_output_that_is_text_is_compared(
+    convert: Convert, tmp_path: Path, simplifier: str | None
+) -> None:
+    options = {**OPTIONS, "simplifier": simplifier}
+    inputs = {"x": {"shape": [1, 2]}}
+    done = convert(source(TEXTS, tmp_path), inputs=inputs, **options)
+    assert done.code is None
+    label, p = done.result.verify.cases[0].outputs
+    assert (label.dtype, done.onnx.outputs[0].dtype) == ("string", "string")
+    assert (label.name, label.passed, label.max_abs, p.passed) == ("label", True, None, True)
+
+
+def test_another_text_is_wrong() -> None:
+    names = [np.array(["cat", name], object) for name in ("dog", "fox")]
+    found = numerics.compare("label", *names, rtol=1.0, atol=1.0)
+    assert (found.code, found.check.passed) == (Code.VERIFY_VALUE, False)
+    assert found.reason == "label[1] is 'fox', the source gives 'dog'; 1 of 2 differ"
 
 
 def test_the_maps_of_a_classifier_are_told_to_be_left_out(convert: Convert, tmp_path: Path) -> None:

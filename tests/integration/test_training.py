@@ -63,11 +63,35 @@ def test_a_wrong_number_is_found_in_spite_of_dropout(convert: Convert) -> None:
     assert done.code is Code.VERIFY_VALUE
 
 
-def test_dynamo_ignores_training_and_is_told(convert: Convert) -> None:
-    error = convert("Dropping", exporters=["dynamo"], **TRAIN).result.error
-    assert (error.stage, error.code) == ("check", Code.TRAINING_IGNORED)
-    assert "the dynamo export has no BatchNormalization with batch statistics" in error.message
-    assert error.hint == "try exporter: torchscript"
+@pytest.mark.parametrize("opset", [17, 18])
+@pytest.mark.parametrize("simplifier", [None, "onnxsim"])
+def test_dynamo_trains_as_well(convert: Convert, opset: int, simplifier: str | None) -> None:
+    done = convert(
+        "DroppingWide", exporters=["dynamo"], simplifier=simplifier, **{**TRAIN, "opset": opset}
+    )
+    assert done.code is None
+    assert "verified with the ratio of 2 modules at zero" in done.result.verify.reason
+    assert ratios(done.model) == [0.25, 0.5]
+    (norm,) = (node for node in done.model.graph.node if node.op_type == "BatchNormalization")
+    assert {a.name: a.i for a in norm.attribute}["training_mode"] == 1
+    # The updated statistics are nobody's output.
+    assert len(done.model.graph.output) == 1
+
+
+@pytest.mark.parametrize("source", ["Conv", "WideTwice", "NormalisedOtherwise"])
+def test_dynamo_trains_other_layers(convert: Convert, source: str) -> None:
+    inputs = jobs.IMAGE if source == "Conv" else TRAIN["inputs"]
+    done = convert(source, exporters=["dynamo"], training="train", inputs=inputs, opset=18)
+    assert done.code is None
+    assert "BatchNormalization" in done.onnx.ops
+
+
+def test_a_part_that_is_frozen_in_eval_stays_so(convert: Convert) -> None:
+    done = convert("PartlyFrozen", exporters=["dynamo"], **{**TRAIN, "opset": 18})
+    assert done.code is None
+    norms = [node for node in done.model.graph.node if node.op_type == "BatchNormalization"]
+    modes = [{a.name: a.i for a in node.attribute}.get("training_mode", 0) for node in norms]
+    assert sorted(modes) == [0, 1]
 
 
 def test_randomness_that_is_no_module_cannot_be_silenced(convert: Convert) -> None:

@@ -211,14 +211,66 @@ class Clipped(Net):
 class Dropping(nn.Module):
     """Batch normalisation and two dropouts of different ratios."""
 
+    def __init__(self, width: int = 8) -> None:
+        super().__init__()
+        first = [nn.Linear(3, width), nn.BatchNorm1d(width), nn.Dropout(0.25)]
+        self.body = nn.Sequential(*first, nn.Linear(width, 4), nn.Dropout(0.5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.body(x)
+        return y
+
+
+class NormalisedOtherwise(nn.Module):
+    """Batch normalisation without weights, and without statistics of its own."""
+
     def __init__(self) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            nn.Linear(3, 8), nn.BatchNorm1d(8), nn.Dropout(0.25), nn.Linear(8, 4), nn.Dropout(0.5)
+            nn.Linear(3, 12),
+            nn.BatchNorm1d(12, affine=False),
+            nn.Linear(12, 12),
+            nn.BatchNorm1d(12, track_running_stats=False),
         )
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.body(x)
+        return y
+
+
+class DroppingWide(Dropping):
+    """More channels than the eight up to which ONNX Runtime merges equal initializers.
+
+    It writes the statistics of a batch over what it has merged (1.31).
+    """
+
+    def __init__(self) -> None:
+        super().__init__(12)
+
+
+class PartlyFrozen(DroppingWide):
+    """Another batch normalisation that stays in eval mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frozen = nn.BatchNorm1d(4)
+
+    def train(self, mode: bool = True) -> PartlyFrozen:
+        super().train(mode)
+        self.frozen.eval()
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.frozen(self.body(x))
+        return y
+
+
+class WideTwice(DroppingWide):
+    """One dropout that is called at two places."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        drop = self.body[2]
+        y: Tensor = drop(self.body[3](drop(self.body[:2](x))))
         return y
 
 
@@ -429,3 +481,27 @@ class Found(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return x[x[:, 0] > 0] * 2, torch.nonzero(x > 0), x.exp()
+
+
+# Dtypes that a file, or ONNX Runtime, has no arithmetic for
+
+
+class Spectrum(Net):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.fft.fft(super().forward(x))
+
+
+class SpectrumPairs(Net):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.view_as_real(torch.fft.fft(super().forward(x)))
+
+
+class BrainInside(Net):
+    """Weights of bfloat16, inputs and outputs of float32."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.to(torch.bfloat16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.to(torch.bfloat16)).float()

@@ -69,6 +69,36 @@ def test_a_name_that_is_not_there(package: Path, target: str, message: str, hint
     assert what == hint
 
 
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("mine.nets:ready", None),
+        ("mine.nets:TABEL", "export.translations 'mine.nets:TABEL': mine.nets has no 'TABEL'"),
+        ("json:TABLE", "export.translations 'json:TABLE' is not trusted"),
+    ],
+)
+def test_a_table_of_translations(package: Path, table: str, message: str | None) -> None:
+    found = told(package, {"_target_": "mine.nets.Net"}, export={"translations": table})
+    assert [said for _, said, _ in found] == ([message] if message else [])
+
+
+def test_a_library_of_custom_operators(package: Path, tmp_path_factory: Any) -> None:
+    def of(path: Path) -> list[tuple[Code, str, str]]:
+        return told(package, {"_target_": "mine.nets.Net"}, export={"custom_ops": [str(path)]})
+
+    ((code, said, _),) = of(package / "missing.so")
+    assert code is Code.LOAD
+    assert f"export.custom_ops: {package / 'missing.so'}" in said
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "lib.so"
+    elsewhere.write_bytes(b"")
+    ((code, said, hint),) = of(elsewhere)
+    assert code is Code.TARGET_DENIED
+    assert said == f"export.custom_ops: {elsewhere} is not inside a trusted folder"
+    assert "export CONVERTER_TRUST=" in hint
+    (package / "lib.so").write_bytes(b"")
+    assert of(package / "lib.so") == []
+
+
 def test_a_module_that_is_not_installed(package: Path) -> None:
     ((code, said, hint),) = told(
         package, {"_target_": "nowhere_at_all.Net"}, trust=["nowhere_at_all"]

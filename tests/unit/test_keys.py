@@ -327,6 +327,30 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "hf"
 
 
+def test_custom_operators_count_by_their_content(make: Make, tmp_path: Path) -> None:
+    write(
+        tmp_path, {"own/__init__": "", "own/tables": "import own.forms", "own/forms": "TABLE = {}"}
+    )
+    library = tmp_path / "lib.so"
+    library.write_bytes(b"1")
+    export = {"translations": "own.tables:TABLE", "custom_ops": str(library)}
+    job = make({"onnx": str(tmp_path / "m.onnx")}, export=export)
+    first = key_of(job)
+    assert {"export.custom_ops.0", "own/tables.py", "own/forms.py"} <= {*first.files}
+    # The place of a library is not what it is.
+    moved = make(
+        {"onnx": str(tmp_path / "m.onnx")},
+        export={**export, "custom_ops": str(shutil.copy(library, tmp_path / "other.so"))},
+    )
+    assert key_of(moved).digest == first.digest
+    library.write_bytes(b"2")
+    (tmp_path / "own/forms.py").write_text("TABLE = {1: 2}")
+    now = key_of(job)
+    assert keys.difference(first.parts, now.parts) == (
+        "export.custom_ops.0 changed; own/forms.py changed"
+    )
+
+
 def test_a_folder_that_kwargs_name_counts_with_all_its_files(make: Make, folder: Path) -> None:
     job = make({"registry": "srcnn"}, kwargs={"paths": [{"folder": "hf"}], "sep": "/"})
     makes = Keys(PACKAGES, [])

@@ -511,3 +511,35 @@ def test_a_configuration_calls_only_what_is_trusted(monkeypatch: pytest.MonkeyPa
     assert message == (f"on_regression: {program} is not trusted to run. If you trust it: {line}")
     monkeypatch.setenv("CONVERTER_TRUST", program)
     assert parse({"models": {"m": BASE}, "on_regression": [program, "-V"]})
+
+
+# Operators of one's own
+
+
+TABLE = {"translations": "my_package.operators:TABLE"}
+
+
+def test_torchscript_alone_has_no_use_for_translations() -> None:
+    (message,) = of_model(exporter="torchscript", export=TABLE)
+    assert message.startswith(
+        "models.m.export.translations: the torchscript exporter has no use for it. "
+        "Choose exporter: dynamo or auto"
+    )
+
+
+@pytest.mark.parametrize("exporter", ["dynamo", "auto"])
+def test_others_may_use_them(exporter: str) -> None:
+    parse({"models": {"m": BASE | {"exporter": exporter, "export": TABLE}}})
+
+
+@pytest.mark.parametrize("name", ["my_package.operators", "my-package:TABLE", "a:b:c", ":TABLE"])
+def test_a_table_is_named_with_a_colon(name: str) -> None:
+    (message,) = of_model(exporter="dynamo", export={"translations": [name]})
+    assert message.startswith("models.m.export.translations")
+
+
+def test_a_file_that_is_onnx_has_no_use_for_translations_and_may_have_operators() -> None:
+    source = {"onnx": "m.onnx"}
+    (message,) = problems({"models": {"m": {"source": source, "export": TABLE}}})
+    assert message.endswith("the source is ONNX already: nothing exports it. Remove the key.")
+    parse({"models": {"m": {"source": source, "export": {"custom_ops": "lib.so"}}}})

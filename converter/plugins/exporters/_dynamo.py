@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ from torch.onnx import errors as onnx_errors
 
 from converter.model.errors import Code, StageError
 from converter.model.job import Job
-from converter.plugins.exporters import _shapes, _translations
+from converter.plugins.exporters import _parameters, _shapes, _translations
+from converter.worker.sources import importing
 from converter.worker.sources.loading import Loaded
 
 # How torch.export says that the code needs one size of an axis that was declared dynamic.
@@ -18,7 +20,7 @@ _FIXED = ("inferred a static shape", "specialized it to be a constant")
 
 _NO_FORM = (
     "rewrite it with other operators, or leave it to what comes before or after the model (its "
-    "result as an input, its operand as an output)"
+    "result as an input, its operand as an output), or state its ONNX form: export.translations"
 )
 
 
@@ -27,21 +29,23 @@ def export(loaded: Loaded, job: Job, arguments: tuple[Any, ...], destination: Pa
 
     Raises:
         StageError: EXPORT_UNSUPPORTED, for an operator, a source or an option that it cannot do;
-            DIM_SPECIALISED, for a dynamic axis that the code fixes.
+            DIM_SPECIALISED, for a dynamic axis that the code fixes; TARGET_DENIED or LOAD, for a
+            table of translations.
     """
+    table = _table(job)
     shapes = _dynamic_shapes(loaded, job)
     ruled = _shapes.ruled(job) if shapes is not None else None
     if ruled is None:
-        _export(loaded, job, arguments, destination, shapes)
+        _export(loaded, job, arguments, destination, shapes, table)
         return
     try:
-        _export(loaded, job, arguments, destination, ruled)
+        _export(loaded, job, arguments, destination, ruled, table)
     except StageError as refused:
         # torch refuses a named range that it cannot hold, although other sizes are of no concern
         # here: without names it finds the sizes itself, and the cases judge the file.
         print(f"torch.export does not take the rules of dims: {refused.message}")
         try:
-            _export(loaded, job, arguments, destination, _shapes.open_(job))
+            _export(loaded, job, arguments, destination, _shapes.open_(job), table)
         except StageError:
             raise refused from None
         if _shapes.fixed(destination, job):
@@ -54,29 +58,75 @@ def _export(
     arguments: tuple[Any, ...],
     destination: Path,
     shapes: tuple[Any, ...] | None,
+    table: dict[Any, Any],
 ) -> None:
     try:
-        # No `training`: torch 2.15 ignores it here and writes an eval graph, which the pipeline
-        # finds (TRAINING_IGNORED). No `verify`: it only warns.
-        torch.onnx.export(
-            loaded.torch_model,
-            arguments,
-            destination,
-            dynamo=True,
-            input_names=list(job.inputs),
-            output_names=job.outputs or None,
-            opset_version=job.opset,
-            dynamic_shapes=shapes,
-            keep_initializers_as_inputs=job.export.keep_initializers_as_inputs,
-            optimize=job.export.constant_folding,
-            # torch writes weights beside the file even for tiny models; how they ship is decided
-            # when the file is sealed.
-            external_data=True,
-            custom_translation_table=_translations.table(),
-            verbose=False,
-        )
+        with warnings.catch_warnings():
+            # It was asked for.
+            warnings.filterwarnings("ignore", "Exporting a model while it is in training mode")
+            # No `training`, which torch 2.15 ignores here: the module's own mode decides. No
+            # `verify`: it only warns.
+            program = torch.onnx.export(
+                loaded.torch_model,
+                arguments,
+                dynamo=True,
+                input_names=list(job.inputs),
+                output_names=job.outputs or None,
+                opset_version=job.opset,
+                dynamic_shapes=shapes,
+                optimize=_optimizes(job),
+                custom_translation_table=table,
+                verbose=False,
+            )
     except onnx_errors.OnnxExporterError as error:
         raise _refusal(error) from error
+    assert program is not None, "dynamo=True gives a program"
+    _parameters.arrange(program.model, loaded, job)
+    # torch writes weights beside the file even for tiny models; how they ship is decided when the
+    # file is sealed.
+    keep = job.export.keep_initializers_as_inputs
+    program.save(destination, keep_initializers_as_inputs=keep, external_data=True)
+
+
+def _optimizes(job: Job) -> bool:
+    # Folding would merge parameters that are to be fed one by one. In training mode onnxscript
+    # (0.7.2) folds a BatchNormalization into the layer before it, as if it had fixed statistics.
+    folds = job.export.constant_folding
+    return folds and job.export.export_params and job.training != "train"
+
+
+def _table(job: Job) -> dict[Any, Any]:
+    """The project's own translations, and over them those of the job."""
+    table: dict[Any, Any] = _translations.table()
+    if job.training == "train":
+        table |= _translations.training()
+    for reference in job.export.translations:
+        for operator, function in importing.translations(reference, job.trust).items():
+            table[operator] = _checked(reference, operator, function)
+    return table
+
+
+def _checked(reference: str, operator: object, function: object) -> object:
+    """One entry of a table of translations, whose form torch would answer with a traceback."""
+    what = f"export.translations '{reference}'"
+    # Also functions of Python, such as operator.add; a packet (`torch.ops.ns.op`) stands for
+    # several operators, and torch looks up one.
+    if isinstance(operator, torch._ops.OpOverloadPacket):
+        raise StageError(
+            Code.LOAD,
+            f"{what} has {operator}, a packet of operators",
+            f"Name one of it: torch.ops.{str(operator).replace('::', '.')}.default.",
+        )
+    # torch 2.15 does not choose among several.
+    if isinstance(function, list | tuple) and len(function) == 1:
+        function = function[0]
+    if not callable(operator) or not callable(function):
+        raise StageError(
+            Code.LOAD,
+            f"{what} has {operator!r}: {function!r}",
+            "Write {torch.ops.NAMESPACE.OPERATOR.default: FUNCTION}, one function for each.",
+        )
+    return function
 
 
 def _refusal(error: BaseException) -> StageError:

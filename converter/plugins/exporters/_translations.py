@@ -15,6 +15,7 @@ import onnx_ir
 import torch
 from onnx_ir import tensor_adapters
 from onnxscript import BOOL, DOUBLE, FLOAT, FLOAT16, INT8, INT16, INT32, INT64, UINT8
+from onnxscript.function_libs.torch_lib.ops import core as torchcore
 from onnxscript.function_libs.torch_lib.ops import nn as torchlib
 from onnxscript.onnx_opset import opset18
 
@@ -255,6 +256,69 @@ def _axes(x: Any, sizes: Any, factors: Sequence[float] | None) -> list[_resizing
         size = graph.op("Reshape", size, graph.constant([1], torch.int64))
         axes.append(_resizing.Axis(index + 2, before, after, size))
     return axes
+
+
+def _batch_norm(
+    input: Float,  # noqa: A002 - as ATen calls it: torch gives it by name
+    weight: Float | None,
+    bias: Float | None,
+    running_mean: Float,
+    running_var: Float,
+    training: bool,
+    momentum: float,
+    eps: float,
+) -> Any:
+    own: Callable[..., Any] = torchcore.aten__native_batch_norm_legit_functional
+    stats: Any = (running_mean, running_var)
+    others: Any = own(input, weight, bias, *stats, training, momentum, eps)
+    if not training:
+        return others
+    made: Any = _of_batch(input, (weight, bias, *stats), momentum, eps)
+    # The statistics of the batch, which only gradients need, as torchlib has them.
+    return made[0], *others[1:3], *made[1:]
+
+
+def _batch_norm_no_stats(
+    input: Float,  # noqa: A002 - as ATen calls it: torch gives it by name
+    weight: Float | None,
+    bias: Float | None,
+    training: bool,
+    momentum: float,
+    eps: float,
+) -> Any:
+    own: Callable[..., Any] = torchcore.aten__native_batch_norm_no_stats
+    others: Any = own(input, weight, bias, training, momentum, eps)
+    made: Any = _of_batch(input, (weight, bias, None, None), momentum, eps)
+    return made[0], *others[1:]
+
+
+def _of_batch(x: Any, tensors: tuple[Any, ...], momentum: float, eps: float) -> Any:
+    """Normalised by the statistics of the batch, as the TorchScript exporter writes it.
+
+    Args:
+        tensors: weight, bias, running mean and variance.
+    """
+    graph, dtype = _Graph(), _dtype(x)
+
+    def filled(value: Any, number: int) -> Any:
+        if value is not None:
+            return value
+        return opset18.Expand(graph.constant(number, dtype), opset18.Shape(x, start=1, end=2))
+
+    given = [filled(value, number) for value, number in zip(tensors, (1, 0, 0, 1), strict=True)]
+    # ONNX counts what is kept of the running statistics, PyTorch what is new.
+    return opset18.BatchNormalization(
+        x, *given, epsilon=eps, momentum=1 - momentum, training_mode=1
+    )
+
+
+def training() -> dict[Callable[..., Any], Callable[..., Any]]:
+    """What matters in training mode only, in the form of ``table``."""
+    # torchlib takes every batch normalisation for one in eval mode.
+    return {
+        aten._native_batch_norm_legit_functional.default: _batch_norm,
+        aten._native_batch_norm_legit.no_stats: _batch_norm_no_stats,
+    }
 
 
 def table() -> dict[Callable[..., Any], Callable[..., Any]]:

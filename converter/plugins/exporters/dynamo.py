@@ -17,17 +17,29 @@ CAPTURE = "graph"
 # file of most stays at 18.
 OPSETS = (((2, 0), 16, 25),)
 NATIVE_OPSET: int | None = 18
-TRAINING_HINT = ""
+TRAINING_HINT = "a layer that torch.export computes by other operators is in no graph"
 ALSO_CALLED = ("onnxscript", "torch.export", "export", "torchdynamo", "torch_dynamo")
 
 
 def unsuited(loaded: Loaded, job: Job) -> str | None:
     if loaded.kind == "onnx":
         return "the dynamo exporter does not take a file that is ONNX already"
+    # torch.export (2.15) refuses a script. Its error names TS2EPConverter, which is internal, does
+    # not take dynamic axes, and is no API of torch.
     if loaded.kind in ("script_module", "script_function"):
-        return "the dynamo exporter does not take TorchScript"
-    if ignored := _ignored(job):
-        return f"the dynamo exporter does not support export.{' and export.'.join(ignored)}"
+        return (
+            "the dynamo exporter does not take TorchScript: torch.export captures Python code, of "
+            "which a script has none left; name the module that the script was made of, by "
+            "_target_ or file"
+        )
+    if names := job.export.parameter_names:
+        from converter.worker.sources import parameters
+
+        if len(names) > (count := len(parameters.of(loaded))):
+            return (
+                f"models.{job.name}.export.parameter_names has {len(names)} names, the model "
+                f"{count} parameters: give one name for each parameter"
+            )
     return None
 
 
@@ -36,13 +48,3 @@ def export(loaded: Loaded, job: Job, arguments: tuple[Any, ...], destination: Pa
     from converter.plugins.exporters import _dynamo
 
     _dynamo.export(loaded, job, arguments, destination)
-
-
-def _ignored(job: Job) -> list[str]:
-    """Options that torch 2.15 drops in silence, or (export_params) answers with a broken file."""
-    asked = {
-        "export_params: false": not job.export.export_params,
-        "parameter_names": bool(job.export.parameter_names),
-        "custom_opsets": bool(job.export.custom_opsets),
-    }
-    return [option for option, stated in asked.items() if stated]

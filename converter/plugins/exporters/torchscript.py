@@ -24,6 +24,12 @@ def unsuited(loaded: Loaded, job: Job) -> str | None:
         return "the torchscript exporter does not take a file that is ONNX already"
     if loaded.kind == "exported_program":
         return "the torchscript exporter does not take an exported program"
+    if job.export.translations:
+        return (
+            "the torchscript exporter has no use for export.translations, functions of onnxscript; "
+            "what it uses is registered where the model's code is: "
+            "torch.onnx.register_custom_op_symbolic"
+        )
     return None
 
 

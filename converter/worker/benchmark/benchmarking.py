@@ -30,7 +30,7 @@ from converter.worker.pipeline.pipeline import Emit
 from converter.worker.recording.stages import Recorder, StageFailedError
 from converter.worker.reference import execution, preparing, reference
 from converter.worker.reference.execution import Runner
-from converter.worker.runtime import starting
+from converter.worker.runtime import custom_ops, starting
 from converter.worker.runtime.session import Session
 from converter.worker.runtime.starting import RuntimeErrors, first_line
 from converter.worker.sources import loading
@@ -50,6 +50,7 @@ class _Found:
     latency: list[Latency] = field(default_factory=list)
 
 
+@custom_ops.loaded
 def run(job: Measure, emit: Emit) -> JobResult:
     """Verify the file on the provider where that is new, and time it at each size.
 

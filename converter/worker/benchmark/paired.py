@@ -18,6 +18,7 @@ from converter.worker.inputs.cases import Case
 from converter.worker.inputs.inputs import Array
 from converter.worker.pipeline.pipeline import Emit
 from converter.worker.recording.stages import Recorder, StageFailedError
+from converter.worker.runtime import custom_ops
 from converter.worker.runtime.session import Session
 from converter.worker.sources import loading
 
@@ -26,6 +27,7 @@ _BUDGET_S = 4.0
 _LEAST_PAIRS, _MOST_PAIRS = 15, 400
 
 
+@custom_ops.loaded
 def run(job: PairedBenchmark, emit: Emit) -> JobResult:
     """Time both files on the inputs of the job.
 

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from converter.model.errors import Code
 from converter.model.job import OutputCheck
-from converter.worker.compare import parts
+from converter.worker.compare import parts, vacuity
 from converter.worker.compare.parts import Rounding
+from converter.worker.inputs import dtypes
 from converter.worker.inputs.inputs import Array
 
 
@@ -187,7 +188,7 @@ def _frame(name: str, actual: Array) -> OutputCheck:
     return OutputCheck(
         name=name,
         shape=list(actual.shape),
-        dtype=actual.dtype.name,
+        dtype=dtypes.of(actual),
         atol=0.0,
         rtol=0.0,
         passed=False,
@@ -207,9 +208,11 @@ def _unlike(frame: OutputCheck, expected: Array, actual: Array) -> Comparison | 
         return Comparison(frame.model_copy(update={"not_compared": "empty", "passed": True}))
     for side, values in (("PyTorch", expected), ("the ONNX file", actual)):
         # PyTorch first: where its own output is not finite, the file is not to blame.
-        if not np.isfinite(values).all():
+        if not vacuity.finite(values):
             reason = f"{frame.name}: {side} gives NaN or infinity"
             return Comparison(_not_compared(frame, "not finite"), Code.VERIFY_NONFINITE, reason)
+    if expected.dtype.kind == "O":  # no number will be
+        return _compare_strings(frame, expected, actual)
     return None
 
 
@@ -280,6 +283,18 @@ def blind_spot(
     # As if every element were off by all that it may be.
     absolute, relative = bounds(expected, rtol, atol, floor, limits)
     return absolute / scale + relative if scale else math.inf
+
+
+def _compare_strings(frame: OutputCheck, expected: Array, actual: Array) -> Comparison:
+    """Equal, or not."""
+    wrong = np.flatnonzero(actual != expected)
+    if not wrong.size:
+        return Comparison(frame.model_copy(update={"passed": True}))
+    index = [int(i) for i in np.unravel_index(int(wrong[0]), expected.shape)]
+    found, wanted = (str(values.flat[wrong[0]]) for values in (actual, expected))
+    reason = f"{frame.name}{index} is {found!r}, the source gives {wanted!r}"
+    reason += f"; {wrong.size} of {expected.size} differ"
+    return Comparison(frame, Code.VERIFY_VALUE, reason)
 
 
 def _compare_values(

@@ -43,7 +43,7 @@ def judge(
         if place in constant:
             # The configuration vouches for it: constants alone are not vacuous either.
             moved = True
-            if not all(np.isfinite(sample).all() for sample in values):
+            if not all(finite(sample) for sample in values):
                 return weakest, _nonfinite(name)
             continue
         # Before the scale: the mean of an empty array is NaN.
@@ -109,11 +109,15 @@ def rms(values: Array) -> float:
     return float(np.sqrt(np.mean(np.square(values.astype(np.float64)))))
 
 
+def finite(values: Array) -> bool:
+    """Whether it holds neither NaN nor infinity; strings are neither."""
+    return values.dtype.kind == "O" or bool(np.isfinite(values).all())
+
+
 def _shape_and_numbers(name: str, samples: Sequence[Array]) -> StageError | None:
     if not samples[0].size:
         return _vacuous(f"output {name} is empty (shape {list(samples[0].shape)})", _accept(name))
-    finite = all(np.isfinite(values).all() for values in samples)
-    return None if finite else _nonfinite(name)
+    return None if all(map(finite, samples)) else _nonfinite(name)
 
 
 def _nonfinite(name: str) -> StageError:
@@ -140,6 +144,9 @@ def _change(values: Sequence[Array]) -> float | None:
     for other in values[1:]:
         if other.shape != values[0].shape:
             moves.append(1.0)
+            continue
+        if other.dtype.kind == "O":  # of strings the share that differs
+            moves.append(float(np.mean(other != values[0])))
             continue
         difference = rms(other.astype(np.float64) - values[0].astype(np.float64))
         scale = rms(values[0])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-from onnx import ModelProto
+from onnx import ModelProto, TensorProto
 from onnx.external_data_helper import uses_external_data
 
 from converter.model.errors import Code, StageError
@@ -17,6 +18,16 @@ from converter.worker.runtime import runtime_errors
 from converter.worker.runtime.session import Session
 from converter.worker.runtime.starting import first_line
 
+_NO_KERNEL = re.compile(
+    r"Could not find an implementation for (?P<op>\w+)\(\d+\) node with name '(?P<node>.*?)'"
+)
+# Identity, Cast, Transpose, Concat, Flatten and Reshape take them, Add, MatMul, Conv and the like
+# do not (ONNX Runtime 1.31); of float8 even fewer.
+_NARROW: dict[int, str] = {
+    TensorProto.BFLOAT16: "bfloat16",
+    TensorProto.FLOAT8E4M3FN: "float8_e4m3fn",
+    TensorProto.FLOAT8E5M2: "float8_e5m2",
+}
 # Traces of source lines that the dynamo exporter leaves in each node: they hold local paths and
 # make the same job give other bytes on another machine.
 _TRACE_KEYS = ("pkg.torch.onnx.stack_trace",)
@@ -72,7 +83,33 @@ def check(model: ModelProto, job: Job, exporter: str, parameters: set[str]) -> N
     # itself is loaded by the verification.
     # The checker accepts files that ONNX Runtime cannot load (66 of 600 mutated ones, opset 99), so
     # that a session is part of the check.
-    Session(bare.SerializeToString(), optimise=False)
+    try:
+        Session(bare.SerializeToString(), optimise=False)
+    except StageError as error:
+        raise _without_kernel(error, model) or error from error
+
+
+def _without_kernel(error: StageError, model: ModelProto) -> StageError | None:
+    """The refusal of an operator in a dtype that ONNX Runtime's CPU hardly computes in."""
+    found = _NO_KERNEL.search(error.message)
+    nodes = structure.nodes(model.graph) if found is not None else ()
+    node = next((node for node in nodes if found and node.name == found["node"]), None)
+    if found is None or node is None:
+        return None
+    graph = model.graph
+    kinds: dict[str, int] = {tensor.name: tensor.data_type for tensor in structure.tensors(model)}
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        kinds[value.name] = value.type.tensor_type.elem_type
+    read = {_NARROW[kinds[name]] for name in node.input if kinds.get(name) in _NARROW}
+    if not read:
+        return None
+    return StageError(
+        error.code,
+        f"ONNX Runtime's CPU provider has no {read.pop()} kernel for {found['op']} "
+        f"(node '{node.name}')",
+        "on a CPU it casts and moves such tensors, and computes with hardly any: convert the "
+        "float32 module (module.float()), or cast what this operator reads (x.float())",
+    )
 
 
 def valid(model: ModelProto, what: str, file: Path | None = None) -> ModelProto:

@@ -22,7 +22,7 @@ from onnx import ModelProto, ValueInfoProto
 
 from converter.model.errors import Code, StageError
 from converter.model.job import Job
-from converter.worker.inputs import cases
+from converter.worker.inputs import cases, dtypes
 from converter.worker.inputs.cases import Case
 from converter.worker.inputs.inputs import Array
 from converter.worker.onnxfile import structure
@@ -289,15 +289,16 @@ def mistyped(model: ModelProto, job: Job, runs: Sequence[Run]) -> StageError | N
         if not tensor.ranked and len(tensor.ranks) > 1:
             return _ranks_error(tensor, job, runs)
         info, array = structure.tensor_info(tensor.value), tensor.arrays[0]
-        has = f"the request has {array.dtype.name} {_shape(array.shape)}"
+        dtype = dtypes.of(array)
+        has = f"the request has {dtype} {_shape(array.shape)}"
         if tensor.kind == "output":
-            has = f"{_source(job)} returns {array.dtype.name} {_shape(array.shape)}"
-        if not tensor.ranked or info.dtype not in (array.dtype.name, "undefined"):
+            has = f"{_source(job)} returns {dtype} {_shape(array.shape)}"
+        if not tensor.ranked or info.dtype not in (dtype, "undefined"):
             return StageError(
                 Code.OUTPUT_STRUCTURE,
                 f"{tensor.kind} {tensor.name} is {info.dtype} {_shape(info.shape)} in the file; "
                 f"{has}",
-                f"declare {tensor.kind} {info.name} as {array.dtype.name} with "
+                f"declare {tensor.kind} {info.name} as {dtype} with "
                 f"{_axes(array.ndim)} in the file",
             )
     return None

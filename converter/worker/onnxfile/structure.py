@@ -244,6 +244,8 @@ def _dtype(kind: TypeProto) -> str:
     if not kind.HasField("tensor_type"):
         return kind.WhichOneof("value") or "unknown"
     element = kind.tensor_type.elem_type
+    if element == TensorProto.STRING:  # an object to NumPy
+        return "string"
     return onnx.helper.tensor_dtype_to_np_dtype(element).name if element else "undefined"
 
 

@@ -40,6 +40,7 @@ from converter.worker.recording.stages import OnError, Recorder, StageFailedErro
 from converter.worker.reference import kept
 from converter.worker.reference.kept import Kept
 from converter.worker.reference.reference import References
+from converter.worker.runtime import custom_ops
 from converter.worker.sources import data, loading
 from converter.worker.verify import conclusion, domain, mutation, precision, real, verification
 from converter.worker.verify.verification import Verdict
@@ -60,6 +61,7 @@ class _Done:
     onnx: OnnxInfo | None = None
 
 
+@custom_ops.loaded
 def run(job: Derived, emit: Emit, on_error: OnError | None = None) -> JobResult:
     """Make and prove one artifact.
 
@@ -93,6 +95,7 @@ def _run(job: Derived, recorder: Recorder, done: _Done) -> None:
     final = Path(job.staging_dir) / job.target
     with recorder.stage("load"):
         _unchanged(job)
+        custom_ops.require(job)
         found = kept.read(Path(job.references), job)
         # With inputs and outputs of the types that the variant declares.
         references = precision.asked_of(found.references, job)

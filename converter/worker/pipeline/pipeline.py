@@ -39,7 +39,9 @@ from converter.worker.pipeline import onnx_wording, remedy
 from converter.worker.recording.stages import OnError, Recorder, StageFailedError
 from converter.worker.reference import execution, kept, preparing, reference, training
 from converter.worker.reference.reference import References
+from converter.worker.runtime import custom_ops
 from converter.worker.sources import loading
+from converter.worker.sources import parameters as model_parameters
 from converter.worker.sources.loading import Loaded
 from converter.worker.verify import (
     attribution,
@@ -78,6 +80,7 @@ class _Attempt:
         )
 
 
+@custom_ops.loaded
 def run(job: Job, emit: Emit, on_error: OnError | None = None) -> JobResult:
     """Convert and prove one model.
 
@@ -291,13 +294,9 @@ def _declared(job: Job) -> set[str]:
 
 def parameters(loaded: Loaded, job: Job) -> dict[str, Array]:
     """Values to feed for parameters that are graph inputs (``export_params: false``)."""
-    if job.export.export_params or not isinstance(loaded.model, torch.nn.Module):
+    state = {} if job.export.export_params else model_parameters.of(loaded)
+    if not state:
         return {}
-    state = {
-        name: tensor
-        for name, tensor in loaded.model.state_dict().items()
-        if tensor.is_floating_point()  # the rest (num_batches_tracked) is in no graph
-    }
     names = job.export.parameter_names or list(state)
     if len(names) != len(state):
         raise StageError(

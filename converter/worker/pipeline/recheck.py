@@ -23,6 +23,7 @@ from converter.worker.pipeline.pipeline import Emit
 from converter.worker.recording.stages import Recorder, StageFailedError
 from converter.worker.reference import harvest, preparing, reference, training
 from converter.worker.reference.reference import References
+from converter.worker.runtime import custom_ops
 from converter.worker.sources import loading
 from converter.worker.sources.loading import Loaded
 from converter.worker.verify import attribution, conclusion, precision, real, verification
@@ -43,6 +44,7 @@ Use = Callable[[References, Verdict, dict[str, Array]], list[FileInfo]]
 """What is done with a file that is right: the files that come of it."""
 
 
+@custom_ops.loaded
 def run(job: Recheck, emit: Emit, use: Use | None = None) -> JobResult:
     """Compute the reference from the source again and compare the file with it.
 

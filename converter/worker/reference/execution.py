@@ -133,7 +133,8 @@ class Runner:
             ) from error
         for name, array in zip(session.outputs, outputs, strict=True):
             kind = session.types[name]
-            if array.dtype.kind not in "biufc" or kind.startswith(("seq(", "map(")):
+            # Strings, such as the labels of a classifier, are compared too.
+            if array.dtype.kind not in "biufcO" or kind.startswith(("seq(", "map(")):
                 raise _not_numbers(name, kind)
         return outputs
 
@@ -186,13 +187,13 @@ class Runner:
 
 
 def _not_numbers(name: str, kind: str) -> StageError:
-    """The refusal of an output that has strings (labels), or maps (of a ZipMap)."""
+    """The refusal of an output that has maps (of a ZipMap), or is a sequence."""
     hint = "compute only the numbers: cut it off with onnx.utils.extract_model"
     if "map(" in kind:
         hint += ", or convert the classifier without it (skl2onnx: options={'zipmap': False})"
     return StageError(
         Code.OUTPUT_STRUCTURE,
-        f"output {name} of the file is {kind}: only numbers and booleans are compared",
+        f"output {name} of the file is {kind}: only tensors are compared",
         hint,
     )
 
@@ -366,6 +367,14 @@ def _parts(value: Any) -> list[tuple[str | int, Any]] | None:
 
 
 def _array(name: str, tensor: torch.Tensor) -> Array:
+    if tensor.is_complex():
+        kind = str(tensor.dtype).removeprefix("torch.")
+        raise StageError(
+            Code.OUTPUT_STRUCTURE,
+            f"output {name} is {kind}: no file has complex outputs, exporters write pairs of reals",
+            "return the pairs from forward: torch.view_as_real(y) (an input: "
+            "torch.view_as_complex(x))",
+        )
     dense = tensor.detach().cpu()
     try:
         array: Array = dense.numpy()

@@ -161,10 +161,14 @@ def _read(kind: Any, value: Any) -> Any:
 def _case(item: Reference, key: str, arrays: dict[str, Array]) -> dict[str, Any]:
     case = item.case
     arrays |= {f"{key}.input.{name}": array for name, array in item.inputs.items()}
-    arrays |= {f"{key}.output.{n}": array for n, array in enumerate(item.outputs)}
     # Of a real sample what the metric asks for; a variant is scored on them too.
     others = case.real.others if case.real is not None else {}
     arrays |= {f"{key}.other.{name}": array for name, array in others.items()}
+    arrays |= {
+        # Strings, with a length: objects would have to be pickled.
+        f"{key}.output.{n}": array.astype(str) if array.dtype.kind == "O" else array
+        for n, array in enumerate(item.outputs)
+    }
     return {
         "label": case.label,
         "inputs": {name: _dumped(spec) for name, spec in case.inputs.items()},
@@ -178,6 +182,10 @@ def _case(item: Reference, key: str, arrays: dict[str, Array]) -> dict[str, Any]
         "others": None if case.real is None else list(others),
         "outputs": len(item.outputs),
     }
+
+
+def _output(array: Array) -> Array:
+    return array.astype(object) if array.dtype.kind == "U" else array
 
 
 def _reference(
@@ -204,7 +212,7 @@ def _reference(
     return Reference(
         case,
         {name: held[f"{key}.input.{name}"] for name in case.inputs},
-        [held[f"{key}.output.{n}"] for n in range(told["outputs"])],
+        [_output(held[f"{key}.output.{n}"]) for n in range(told["outputs"])],
         noise=noise,
         # Without the model no more can be measured.
         exact=True,

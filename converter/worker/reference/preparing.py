@@ -12,6 +12,7 @@ from converter.model.job import Job
 from converter.worker.inputs import cases
 from converter.worker.onnxfile import structure
 from converter.worker.reference import conditioning
+from converter.worker.runtime import custom_ops
 from converter.worker.sources import data, loading
 from converter.worker.sources.loading import Loaded
 from converter.worker.sources.onnx_source import OnnxFile
@@ -27,6 +28,7 @@ def load(job: Job) -> tuple[Loaded, Job]:
         StageError: what ``loading.load`` raises, FORWARD, or TARGET_DENIED and LOAD for the
             functions of ``data`` and ``metric``.
     """
+    custom_ops.require(job)
     loaded = loading.load(job)
     # Full float32 on a device too, whatever the model's code has set when it was imported:
     # references and noise in TF32 would widen every tolerance.

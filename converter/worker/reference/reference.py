@@ -456,9 +456,13 @@ def _keeps_state(output: str) -> StageError:
 def _different(names: list[str], one: list[Array], other: list[Array]) -> str | None:
     """The first output that is not the same twice, or ``None``."""
     for name, left, right in zip(names, one, other, strict=True):
-        if left.shape != right.shape or not np.allclose(
-            left, right, rtol=1e-4, atol=1e-6, equal_nan=True
-        ):
+        if left.dtype.kind == "O":  # strings
+            same = np.array_equal(left, right)
+        else:
+            same = left.shape == right.shape and np.allclose(
+                left, right, rtol=1e-4, atol=1e-6, equal_nan=True
+            )
+        if not same:
             return name
     return None
 

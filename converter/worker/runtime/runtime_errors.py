@@ -72,7 +72,11 @@ _HINTS: tuple[tuple[str, str], ...] = (
     (r"Unexpected input data type", "state the dtype that the file declares (inputs.NAME.dtype)"),
     (r"Unsupported model IR version", "save the file with an older onnx, or set its ir_version"),
     (r"is till opset \d+", "request an opset that this ONNX Runtime supports"),
-    (r"not a registered function/op", "a custom operator: ONNX Runtime has no kernel for it"),
+    (
+        r"not a registered function/op",
+        "a custom operator: ONNX Runtime has no kernel for it; state the library that has one: "
+        "export.custom_ops",
+    ),
     (r"protobuf parsing failed", "the file is damaged or incomplete: get it again"),
     (
         r"ShapeInferenceError|mismatch|must match|must be|not equal|should have shape|"

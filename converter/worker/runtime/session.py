@@ -12,7 +12,7 @@ import onnxruntime as ort
 
 from converter.plugins import providers
 from converter.worker.inputs.inputs import Array
-from converter.worker.runtime import starting
+from converter.worker.runtime import custom_ops, starting
 
 _FATAL_ONLY = 4  # errors are raised: in the log they would stand twice
 
@@ -60,6 +60,7 @@ class Session:
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         if not optimise:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        custom_ops.register(options)
         provider = provider or providers.standard()
         content = str(model) if isinstance(model, Path) else model
         self._session = starting.start(content, provider, options, provider_options or {})

@@ -12,7 +12,7 @@ import importlib
 import importlib.machinery
 import importlib.util
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from pkgutil import iter_modules
 from types import ModuleType
@@ -70,12 +70,34 @@ def from_file(file: str, name: str, trust: Sequence[str]) -> object:
     return _permit_call(what, f"{module_name}.{name}", _attribute(module, name, file), trust)
 
 
+def translations(reference: str, trust: Sequence[str]) -> Mapping[object, object]:
+    """The mapping that ``module:NAME`` names.
+
+    Raises:
+        StageError: TARGET_DENIED, or LOAD when there is no such module or name, or no mapping.
+    """
+    what = f"export.translations '{reference}'"
+    module, _, name = reference.partition(":")
+    _permit_import(reference.replace(":", "."), trust, what)
+    if importlib.util.find_spec(module.partition(".")[0]) is None:
+        raise foresight.no_module(module, what)
+    found = _attribute(importlib.import_module(module), name, what)
+    if not isinstance(found, Mapping):
+        raise StageError(
+            Code.LOAD,
+            f"{what} is a {type(found).__name__}, not a mapping",
+            "Name a mapping {torch.ops.NAMESPACE.OPERATOR.default: FUNCTION}.",
+        )
+    return found
+
+
 def from_registry(entry: registry.Entry) -> object:
     """The builder of a registry entry."""
     return _attribute(importlib.import_module(entry.module), entry.builder, entry.name)
 
 
-def _permit_import(target: str, trust: Sequence[str]) -> None:
+def _permit_import(target: str, trust: Sequence[str], what: str = "") -> None:
+    what = what or f"_target_ '{target}'"
     if policy.is_listed(target, trust) or policy.is_built_in(target):
         return
     top = target.partition(".")[0]
@@ -89,10 +111,10 @@ def _permit_import(target: str, trust: Sequence[str]) -> None:
         if elsewhere is None:
             return
         raise policy.target_denied(
-            f"_target_ '{target}': '{top}' is also in {folder}, but Python finds {elsewhere} first",
+            f"{what}: '{top}' is also in {folder}, but Python finds {elsewhere} first",
             top, trust, advice=f"Rename {folder / top}",
         )  # fmt: skip
-    raise policy.untrusted_target(target, trust)
+    raise policy.untrusted_target(target, trust, what)
 
 
 def _make_importable(folder: Path) -> None:

@@ -214,6 +214,8 @@ def _distances(found: Sequence[Sequence[Array]], wanted: Sequence[Sequence[Array
 
 
 def _distance(got: Array, want: Array) -> float:
+    if want.dtype.kind == "O" and got.shape == want.shape:  # strings
+        return float("inf") if np.any(got != want) else 0.0
     # A shape that depends on values is moved beyond any rounding.
     if got.shape != want.shape or not np.isfinite(got).all():
         return float("inf")

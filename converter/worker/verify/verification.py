@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import onnx
 from onnx import ModelProto
 
@@ -366,7 +365,7 @@ def _compare(
 
 
 def _finite(outputs: Sequence[Array]) -> bool:
-    return all(bool(np.isfinite(output).all()) for output in outputs)
+    return all(map(vacuity.finite, outputs))
 
 
 def _bounds(
