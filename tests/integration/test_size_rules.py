@@ -33,10 +33,9 @@ def run(tmp_path: Path) -> Run:
             {"_target_": f"ruled.{name}"},
             inputs=inputs,
             dynamic_axes=axes,
-            exporters=[exporter],
             opset=18,
             trust=["ruled"],
-            **{"outputs": ["y"], **changes},
+            **{"exporters": [exporter], "outputs": ["y"], **changes},
         )
         return jobs.convert(job)
 
@@ -186,20 +185,38 @@ def test_multiples_that_are_stated(run: Run, exporter: str, rule: dict[str, int]
         assert (min(h.sizes), max(h.sizes)) == (16, 96)
 
 
-def test_what_is_right_at_even_sizes_only(run: Run) -> None:
-    inputs, axes = {"x": {"shape": [1, 3, 16, 24]}}, {"x": {2: "h", 3: "w"}, "y": {2: "h", 3: "w"}}
-    wrong = run("UpDown", inputs, axes, "torchscript")
-    assert wrong.code is Code.DIM_SPECIALISED
+IMAGE = {"x": {"shape": [1, 3, 16, 24]}}, {"x": {2: "h", 3: "w"}, "y": {2: "h", 3: "w"}}
+
+
+def test_a_file_that_refuses_odd_sizes_gives_nobody_a_wrong_number(run: Run) -> None:
+    done = run("UpDown", *IMAGE, "torchscript")
+    assert done.code is None, done.result.error
+    assert rules_of(done) == {"h": ("multiples of 2", True), "w": ("multiples of 2", True)}
+    assert said(done) == {"h": "multiples of 2", "w": "multiples of 2"}
+    reason = done.result.verify.reason
+    assert reason.startswith("assumed: h is a multiple of 2, w is a multiple of 2: PyTorch takes")
+    assert "ruled.py:128" in reason
+    # Another exporter whose file takes all sizes comes first.
+    every = run("UpDown", *IMAGE, "auto", exporters=["torchscript", "dynamo"])
+    attempts = [(attempt.exporter, attempt.status) for attempt in every.result.attempts_by_exporter]
+    if ("dynamo", "ok") in attempts:
+        assert rules_of(every) == {}
+
+
+def test_what_is_wrong_at_odd_sizes_is_refused(run: Run) -> None:
+    inputs, axes = IMAGE
+    wrong = run("Scaled", inputs, axes, "torchscript")
+    assert wrong.code is Code.VERIFY_VALUE
     assert (
         "state dims: {h: {multiple_of: 2}, w: {multiple_of: 2}}: the file is right at every such "
         "size that was tried"
     ) in wrong.result.error.hint
     dims = {"h": {"multiple_of": 2}, "w": {"multiple_of": 2}}
-    done = run("UpDown", inputs, axes, "torchscript", dims=dims)
+    done = run("Scaled", inputs, axes, "torchscript", dims=dims)
     assert done.code is None, done.result.error
     assert rules_of(done) == {"h": ("multiples of 2", False), "w": ("multiples of 2", False)}
-    half = run("UpDown", inputs, axes, "torchscript", dims={"h": {"multiple_of": 2}})
-    assert half.code is Code.DIM_SPECIALISED
+    half = run("Scaled", inputs, axes, "torchscript", dims={"h": {"multiple_of": 2}})
+    assert half.code is Code.VERIFY_VALUE
     odd = run("UpDown", inputs, axes, "torchscript", dims={"h": {"max": 64}, "w": {"max": 64}})
     assert odd.code is Code.DIM_SPECIALISED
 

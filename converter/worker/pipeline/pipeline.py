@@ -7,7 +7,7 @@ job are tried in order until one of them verifies.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -49,6 +49,7 @@ from converter.worker.verify import (
     domain,
     fastpath,
     limits,
+    multiples,
     mutation,
     real,
     verification,
@@ -60,7 +61,11 @@ Emit = Callable[[WorkerEvent], None]
 
 @dataclass
 class _Attempt:
-    """What one exporter came to; ``error`` is ``None`` for the one that ships."""
+    """What one exporter came to; ``error`` is ``None`` for the one that ships.
+
+    Attributes:
+        rule: of a file that refuses sizes: symbol → the divisor at whose multiples it is right.
+    """
 
     exporter: str
     stages: dict[StageName, StageRecord] = field(default_factory=dict)
@@ -69,6 +74,7 @@ class _Attempt:
     files: list[FileInfo] = field(default_factory=list)
     references: FileInfo | None = None
     onnx: OnnxInfo | None = None
+    rule: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def outcome(self) -> ExporterAttempt:
@@ -122,11 +128,29 @@ def run(job: Job, emit: Emit, on_error: OnError | None = None) -> JobResult:
             emit(attempts[-1].outcome)
             if attempts[-1].error is None:
                 break
+        else:
+            # Only now: another exporter may have made a file that takes all sizes.
+            attempts += _ruled(attempts, loaded, job, emit, on_error)
     result = _result(job, head, attempts, error, loaded, references)
     # A failure before any exporter has run is none that another one could cure.
     if result.error is not None and loaded is not None and references is not None:
         result = _advised(result, result.error, attempts, loaded, references, job)
     return onnx_wording.of_result(result, job)
+
+
+def _ruled(
+    attempts: list[_Attempt], loaded: Loaded, job: Job, emit: Emit, on_error: OnError | None
+) -> list[_Attempt]:
+    """One more attempt at a file that is right at multiples and refuses all other sizes."""
+    first = next((attempt for attempt in attempts if attempt.rule), None)
+    if first is None or first.error is None:
+        return []
+    ruled, references = multiples.assumed(loaded, job, first.rule, first.error.message)
+    recorder = Recorder(ruled, emit, loading.describe, on_error)
+    done = _attempt(first.exporter, loaded, references, ruled, recorder)
+    emit(done.outcome)
+    # With other sizes it fails as before: the first attempt tells more of it.
+    return [done] if done.error is None else []
 
 
 def _advised(
@@ -216,7 +240,7 @@ def _convert(
         proof = attribution.prove(raw, final, graph, simplify, references, job, values, told)
         verdict = conclusion.drawn(proof.verdict, references, job, frozen)
         verdict = _finished(verdict, told, final, loaded, references, job, values)
-        done.verify = verdict.record
+        done.verify, done.rule = verdict.record, verdict.rule
         if verdict.error is not None:
             raise fastpath.explained(verdict.error, final, loaded, job, references, values)
         _prove(done, verdict, final, folder, references, job, values)

@@ -26,7 +26,14 @@ from converter.worker.reference.reference import References
 from converter.worker.runtime import custom_ops
 from converter.worker.sources import loading
 from converter.worker.sources.loading import Loaded
-from converter.worker.verify import attribution, conclusion, precision, real, verification
+from converter.worker.verify import (
+    attribution,
+    conclusion,
+    multiples,
+    precision,
+    real,
+    verification,
+)
 from converter.worker.verify.verification import Verdict
 
 
@@ -97,6 +104,13 @@ def _run(job: Recheck, recorder: Recorder, found: _Found, use: Use | None) -> No
         found.verdict = verify(
             Path(job.file), complete, found.loaded, found.references, parent=parent
         )
+        if found.verdict.error is not None and found.verdict.rule:
+            # As when it was made: it refuses what it is not right at.
+            rule, why = found.verdict.rule, found.verdict.error.message
+            complete, found.references = multiples.assumed(found.loaded, complete, rule, why)
+            found.verdict = verify(
+                Path(job.file), complete, found.loaded, found.references, parent=parent
+            )
         found.verdict = _real(found, complete, Path(job.file))
         if found.verdict.error is not None:
             raise found.verdict.error

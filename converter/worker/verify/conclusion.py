@@ -100,14 +100,17 @@ def _limited(
 ) -> Verdict:
     error = verdict.error
     assert error is not None, "it is asked for wrong files only"
-    said, rule = None, None
+    said, rule = None, {}
     if verdict.failed is not None:
         rule = multiples.rule(references, verdict.passed, job)
         said = limits.explain(references, verdict.failed, verdict.passed, places)
     # What may be stated is told in the place of the advice to rewrite.
+    advice = multiples.hint(rule) if rule else error.hint
     error = StageError(
-        error.code, "; ".join(part for part in (error.message, said) if part), rule or error.hint
+        error.code, "; ".join(part for part in (error.message, said) if part), advice
     )
     limits_ = [said] if said is not None else []
     changes = {"domain": found.model_copy(update={"limits": limits_}), "reason": error.message}
-    return replace(verdict, record=verdict.record.model_copy(update=changes), error=error)
+    record = verdict.record.model_copy(update=changes)
+    refuses = multiples.refuses(record.cases, verdict.passed)
+    return replace(verdict, record=record, error=error, rule=rule if refuses else {})

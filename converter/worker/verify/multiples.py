@@ -1,24 +1,28 @@
 """The rule at whose sizes a wrong file is right: ``dims: {h: {multiple_of: 2}}``.
 
-PyTorch may take every size where a file takes multiples only. Users who feed nothing else may state
-that, and get the file; nobody else is told that it is right.
+PyTorch may take every size where a file takes multiples only. A file that refuses all others gives
+nobody a wrong number: its rule is assumed, and said. One that is wrong there is refused; users who
+feed nothing else may state the rule, and get the file.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from converter.model.job import Job
+from converter.model.job import CaseCheck, Job
+from converter.model.spec import DimSpec
 from converter.worker.inputs import cases
+from converter.worker.reference import reference
 from converter.worker.reference.reference import Reference, References
+from converter.worker.sources.loading import Loaded
 
 _WIDEST = 64
 # So many sizes of a symbol besides the traced one must be right.
 _FEWEST = 2
 
 
-def rule(references: References, passed: Mapping[str, bool], job: Job) -> str | None:
-    """The rule to state where it holds in every case that was tried, else ``None``.
+def rule(references: References, passed: Mapping[str, bool], job: Job) -> dict[str, int]:
+    """Symbol → divisor where that holds in every case that was tried; else empty.
 
     Args:
         passed: whether the file is right, by the label of each case.
@@ -27,7 +31,7 @@ def rule(references: References, passed: Mapping[str, bool], job: Job) -> str | 
     wrong = [item for item in judged if not passed[item.case.label]]
     # Where values matter no size is to blame. A rule that is stated already was no help.
     if not wrong or any(not item.case.sizes for item in wrong):
-        return None
+        return {}
     right = [item for item in judged if passed[item.case.label]]
     found: dict[str, int] = {}
     for symbol in cases.rules(job).movers():
@@ -37,15 +41,44 @@ def rule(references: References, passed: Mapping[str, bool], job: Job) -> str | 
         if bad:
             divisor = next(_divisors(job, symbol, bad, good), None)
             if divisor is None:
-                return None
+                return {}
             found[symbol] = divisor
     if not found or any(_obeys(item, found, job) for item in wrong):
-        return None
-    said = ", ".join(f"{symbol}: {{multiple_of: {divisor}}}" for symbol, divisor in found.items())
+        return {}
+    return found
+
+
+def hint(divisors: Mapping[str, int]) -> str:
+    """What users may state."""
+    said = ", ".join(f"{symbol}: {{multiple_of: {n}}}" for symbol, n in divisors.items())
     return (
         f"if users feed no other sizes, state dims: {{{said}}}: the file is right at every such "
         "size that was tried"
     )
+
+
+def refuses(checks: Sequence[CaseCheck], passed: Mapping[str, bool]) -> bool:
+    """Whether the file runs in no case in which it is wrong."""
+    # Of a case that did not run no output was compared.
+    return all(not check.outputs for check in checks if not passed[check.label])
+
+
+def assumed(
+    loaded: Loaded, job: Job, divisors: Mapping[str, int], why: str
+) -> tuple[Job, References]:
+    """The job with the rule, and what PyTorch gives at its sizes.
+
+    Args:
+        why: how the file refuses another size.
+    """
+    dims = {symbol: DimSpec(multiple_of=divisor) for symbol, divisor in divisors.items()}
+    ruled = job.model_copy(update={"dims": {**job.dims, **dims}})
+    references = reference.compute(loaded, ruled)
+    listed = ", ".join(f"{symbol} is a multiple of {n}" for symbol, n in divisors.items())
+    note = f"assumed: {listed}: PyTorch takes other sizes too, and the file refuses them ({why})"
+    references.unproven.insert(0, note)
+    ruled = references.of_job(ruled)
+    return ruled.model_copy(update={"assumed": [*ruled.assumed, *divisors]}), references
 
 
 def _alone(items: Sequence[Reference], symbol: str) -> set[int]:

@@ -36,6 +36,7 @@ class Verdict:
         failed: the first case that shows an error.
         passed: the label of each case that was judged → whether the file is right there.
         undecided: the label of each other case → why a difference says nothing there.
+        rule: symbol → the divisor at whose multiples the file is right; it refuses all others.
     """
 
     record: VerifyRecord
@@ -43,6 +44,7 @@ class Verdict:
     failed: Reference | None = None
     passed: Mapping[str, bool] = field(default_factory=dict)
     undecided: Mapping[str, str] = field(default_factory=dict)
+    rule: Mapping[str, int] = field(default_factory=dict)
 
 
 def verify(
