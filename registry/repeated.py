@@ -13,6 +13,7 @@ SOURCES = {
         "builder": "build",
         "inputs": {"x": {"shape": [1, 3, 16, 16]}},
         "outputs": ["y"],
+        "defaults": {"constants": {"times": 3}},
     },
 }
 

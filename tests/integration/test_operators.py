@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import edges
@@ -16,6 +15,7 @@ from jobs import make
 
 from converter.model.errors import Code, StageError
 from converter.plugins import exporters
+from converter.worker.sources.loading import Loaded
 
 pytestmark = pytest.mark.integration
 Convert = Callable[..., Any]
@@ -43,7 +43,7 @@ def exported(
     names = [f"x{index}" for index in range(len(args))]
     inputs = {name: {"shape": [1]} for name in names}
     job = make(folder, "Net", inputs=inputs, opset=opset, exporters=[exporter])
-    loaded: Any = SimpleNamespace(torch_model=model.eval(), kind="module")
+    loaded: Any = Loaded(model.eval(), "module", torch.device("cpu"), None)
     path = folder / "model.onnx"
     exporters.export(exporter, loaded, job, args, path)
     return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from torch import nn
 
 from converter.plugins import exporters
 from converter.plugins.exporters._resizing import Axis
+from converter.worker.sources.loading import Loaded
 
 pytestmark = pytest.mark.integration
 BOTH = ["torchscript", "dynamo"]
@@ -33,7 +33,7 @@ def exported(
     inputs = {"x": {"shape": list(x.shape)}}
     job = make(folder, "Net", inputs=inputs, opset=opset, exporters=[exporter], dynamic_axes=axes)
     kind = "script_module" if isinstance(model, torch.jit.ScriptModule) else "module"
-    loaded: Any = SimpleNamespace(torch_model=model.eval(), kind=kind)
+    loaded: Any = Loaded(model.eval(), kind, torch.device("cpu"), None)
     path = folder / "model.onnx"
     exporters.export(exporter, loaded, job, (x,), path)
     operators = [node.op_type for node in onnx.load(path).graph.node]
