@@ -83,7 +83,7 @@ def _tree(path: str, value: Any, given: dict[str, Any]) -> Any:
 def _is_stated(value: Mapping[str, Any]) -> bool:
     """Whether a mapping is an input in the terms of a configuration, and no tree of tensors."""
     return "_target_" in value or not any(
-        _is_array(item) or isinstance(item, Mapping | list | tuple) and not _is_shape(item)
+        _is_array(item) or (isinstance(item, Mapping | list | tuple) and not _is_shape(item))
         for item in value.values()
     )
 

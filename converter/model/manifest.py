@@ -272,7 +272,8 @@ def _weights_of(job: Job, result: JobResult | None) -> WeightsInfo:
     if job.source.kind in ("torchscript", "exported_program", "onnx"):
         return WeightsInfo(kind="embedded", path=job.source.path, sha256=sha256)
     if job.weights == "random":
-        return WeightsInfo(kind="random")
+        # Of a model with several graphs it says that all have the same.
+        return WeightsInfo(kind="random", sha256=sha256)
     return WeightsInfo(kind="enum", name=job.weights, sha256=sha256)
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
+from typing import Any
 
 import torch
 
 from converter.model.job import Job
 from converter.worker.onnxfile import structure
 from converter.worker.reference import conditioning
-from converter.worker.sources import loading
+from converter.worker.sources import calling, loading
 from converter.worker.sources.loading import Loaded
 from converter.worker.sources.onnx_source import OnnxFile
 
@@ -18,7 +20,8 @@ def load(job: Job) -> tuple[Loaded, Job]:
     """Load the model of a job and condition its weights where they are random.
 
     Returns:
-        The model, and the job with its inputs filled in where the source knows them.
+        The model, or what of it the job calls, and the job with its inputs filled in where the
+        source knows them.
 
     Raises:
         StageError: what ``loading.load`` raises, or FORWARD.
@@ -30,7 +33,26 @@ def load(job: Job) -> tuple[Loaded, Job]:
     # Not torch.backends.cudnn.allow_tf32, which torch.testing freezes when a model imports it.
     torch._C._set_cudnn_allow_tf32(False)
     job = _with_inputs(job, loaded)
-    return replace(loaded, conditioned=conditioning.prepare(loaded, job)), job
+    loaded = replace(loaded, conditioned=conditioning.prepare(loaded, job))
+    if job.first is not None and loaded.weights_sha256 is None:
+        # Of each graph: nothing else tells that the files of all have the same weights.
+        loaded = replace(loaded, weights_sha256=_fingerprint(loaded.model))
+    return calling.called(loaded, job), job
+
+
+def _fingerprint(model: Any) -> str | None:
+    """A hash of all weights of a model; ``None``: it has none that can be read."""
+    if not isinstance(model, torch.nn.Module):
+        return None
+    found = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        # A module may keep other things among its weights.
+        if isinstance(tensor, torch.Tensor) and tensor.layout is torch.strided:
+            found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            plain = tensor.detach().cpu().contiguous().reshape(-1)
+            # As bytes: NumPy has no bfloat16.
+            found.update(plain.view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 def _with_inputs(job: Job, loaded: Loaded) -> Job:
