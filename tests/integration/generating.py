@@ -13,7 +13,8 @@ Cache = list[dict[str, Tensor]]
 
 
 def _split(x: Tensor) -> Tensor:
-    return x.unflatten(-1, (HEADS, -1)).transpose(1, 2)
+    # TorchScript would freeze the length in `unflatten`.
+    return x.reshape(x.shape[0], -1, HEADS, WIDTH // HEADS).transpose(1, 2)
 
 
 class Attention(nn.Module):
@@ -31,7 +32,7 @@ class Attention(nn.Module):
             ones = torch.ones_like(scores[0, 0], dtype=torch.bool)
             scores = scores.masked_fill(torch.triu(ones, 1), -1e9)
         mixed = scores.softmax(-1) @ value
-        return self.out(mixed.transpose(1, 2).flatten(2))
+        return self.out(mixed.transpose(1, 2).reshape(x.shape[0], -1, WIDTH))
 
 
 class Layer(nn.Module):
@@ -54,6 +55,7 @@ class Decoder(nn.Module):
         self.tokens = nn.Embedding(VOCABULARY, WIDTH)
         self.places = nn.Embedding(LONGEST, WIDTH)
         self.layers = nn.ModuleList(Layer(self.crossed) for _ in range(LAYERS))
+        self.norm = nn.LayerNorm(WIDTH)
         self.head = nn.Linear(WIDTH, VOCABULARY, bias=False)
         for parameter in self.parameters():
             nn.init.normal_(parameter, std=0.5)
@@ -76,7 +78,7 @@ class Decoder(nn.Module):
                 x = x + layer.cross(layer.cross_norm(x), other["key"], other["value"], False)
             x = x + layer.down(torch.relu(layer.up(x)))
             present.append(kept)
-        return {"logits": self.head(x), "present": present}
+        return {"logits": self.head(self.norm(x)), "present": present}
 
     def first(self, input_ids: Tensor) -> dict[str, Any]:
         return self.run(self.embedded(input_ids, 0), None)
