@@ -20,7 +20,7 @@ SHARED = ("source", "kwargs", "weights", "graphs", "generate", "chain")
 # What a graph says of these is laid over what the entry says, key by key.
 _MERGED = ("verify", "export")
 # Of these the graph's own replace the entry's together: arguments are made of the inputs.
-_WITH_INPUTS = ("inputs", "arguments", "passing")
+_WITH_INPUTS = ("inputs", "arguments")
 
 
 def name_of(entry: str, graph: str) -> str:
@@ -66,6 +66,9 @@ def _laid_over(common: Mapping[str, Any], graph: ModelSpec) -> ModelSpec:
     fields = dict(common)
     if "inputs" in own:
         fields = {key: value for key, value in fields.items() if key not in _WITH_INPUTS}
+        if isinstance(passing := fields.get("passing"), dict):
+            names = [one.name for one in graph.arguments] or [*(graph.inputs or {})]
+            fields["passing"] = {name: how for name, how in passing.items() if name in names}
     for key in _MERGED:
         if key in own and key in fields:
             own[key] = fields[key].model_copy(update=_said(own[key]))

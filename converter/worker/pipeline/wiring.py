@@ -46,14 +46,19 @@ class Made:
 
 
 def sources(name: str, outputs: Collection[str]) -> list[str]:
-    """Those of the outputs that an input of this name may get, the likeliest first."""
-    names = [name]
-    if name.startswith(_PAST):
-        # `past.0.key` and `past_key_values.0.key` of `present.0.key`; `past_0` of `present_0`.
-        names += [_PRESENT + name.removeprefix(_PAST)]
-        names += [f"{_PRESENT}.{name.partition('.')[2]}"]
-    every = [each for one in names for each in (one, f"{_OUT}{one}")]
-    return [each for each in dict.fromkeys(every) if each in outputs]
+    """Those of the outputs that an input of this name may get."""
+    # `past.0.key` of `present.0.key`, `past_cross.0` of `present_cross.0`.
+    present = [_PRESENT + name.removeprefix(_PAST)] if name.startswith(_PAST) else []
+    found = [each for each in _both(name, *present) if each in outputs]
+    if found or not present:
+        return found
+    # `past_key_values.0.key` of `present.0.key`, where nothing is nearer.
+    return [e for e in _both(f"{_PRESENT}.{name.partition('.')[2]}") if e in outputs]
+
+
+def _both(*names: str) -> list[str]:
+    """Each as it is, and as an output is called that an input of its name is there for."""
+    return [each for name in names for each in (name, f"{_OUT}{name}")]
 
 
 @dataclass(frozen=True)

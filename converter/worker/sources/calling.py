@@ -67,8 +67,9 @@ def _part(model: torch.nn.Module, names: Sequence[str]) -> Any:
             what = ".".join(names[:place])
             raise StageError(Code.LOAD, f"call: {what} is a {type(found).__name__}", hint)
         if not hasattr(found, name):
-            own = [n for n in vars(type(found)) if not n.startswith("_")]
-            known = [*dict(found.named_children()), *own]
+            own = {*dir(type(found))} - {*dir(torch.nn.Module)}
+            public = sorted(one for one in own if not one.startswith("_"))
+            known = [*public, *dict(found.named_children())]
             what = f"call: '{'.'.join(names)}'"
             raise foresight.no_name(what, type(found).__name__, name, known)
         found = getattr(found, name)
