@@ -87,6 +87,7 @@ class Job(Frozen):
     """One model with everything resolved: no default is left to look up, all paths absolute.
 
     Attributes:
+        entry: the entry of ``models:`` that it is a graph of; empty: it is one by itself.
         call: what of the model is run and exported; none: ``forward``.
         first: of a model with several graphs the first one; none: it has one.
         inputs: the inputs of the file, flat.
@@ -113,6 +114,7 @@ class Job(Frozen):
     STAGES: ClassVar[tuple[StageName, ...]] = STAGES
 
     name: str
+    entry: str = ""
     artifact: str = ONNX
     format: str = "onnx"
     precision: str = "float32"
@@ -155,6 +157,13 @@ class Job(Frozen):
     def label(self) -> str:
         """``resnet18``, ``resnet18/fp16``."""
         return label(self.name, self.artifact)
+
+    @property
+    def key(self) -> str:
+        """The key of the configuration that states it."""
+        if not self.entry:
+            return f"models.{self.name}"
+        return f"models.{self.entry}.graphs.{self.name.removeprefix(f'{self.entry}.')}"
 
     @property
     def target(self) -> str:

@@ -200,6 +200,7 @@ def job_of(
         {
             **asked(next(iter(jobs.values()))),
             "name": entry,
+            "entry": "",
             "call": None,
             "inputs": {},
             "arguments": [],

@@ -126,7 +126,8 @@ class _Resolver:
             base = made.get(names[0]) or self.job(names[0], self._first(entry, model))
             for name in names:
                 if name in made:
-                    made[name] = made[name].model_copy(update={"first": graphs.first(base)})
+                    changes = {"entry": entry, "first": graphs.first(base)}
+                    made[name] = made[name].model_copy(update=changes)
         return made
 
     def _first(self, entry: str, model: ModelSpec) -> ModelSpec:

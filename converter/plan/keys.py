@@ -39,7 +39,7 @@ _NOT_REQUEST = {
     "source", "weights", "inputs", "exporter", "expect", "tags", "threads", "trust",
     "model_dir", "staging_dir", "variants", "format", "parent", "optional", "cast_io",
     "parent_file", "parent_files", "references", "references_sha256", "provider_options",
-    "graphs", "graph_files", "graph_hashes", "graph_weights",
+    "entry", "graphs", "graph_files", "graph_hashes", "graph_weights",
 }  # fmt: skip
 # What decides how a file that exists is changed and judged.
 _DERIVED = ("onnx", "onnxruntime", "onnxruntime-gpu", "numpy")
