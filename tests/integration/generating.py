@@ -94,6 +94,34 @@ class Gpt(Decoder):
     pass
 
 
+class Merged(Decoder):
+    """One graph for both: of the first step the cache is empty."""
+
+    def step(self, input_ids: Tensor, past: Cache) -> dict[str, Any]:
+        before, length = past[0]["key"].shape[2], input_ids.shape[1]
+        x, present = self.embedded(input_ids, before), []
+        later = torch.arange(before + length) > torch.arange(length)[:, None] + before
+        for number, layer in enumerate(self.layers):
+            key, value = layer.attention.states(layer.norm(x))
+            key = torch.cat([past[number]["key"], key], 2)
+            value = torch.cat([past[number]["value"], value], 2)
+            scores = _split(layer.attention.q(layer.norm(x))) @ key.transpose(-1, -2)
+            mixed = scores.masked_fill(later, -1e9).softmax(-1) @ value
+            x = x + layer.attention.out(mixed.transpose(1, 2).reshape(x.shape[0], -1, WIDTH))
+            present.append({"key": key, "value": value})
+        return {"logits": self.head(self.norm(x)), "present": present}
+
+
+class Tied(Decoder):
+    """All tokens have nearly the same logits: only rounding tells them apart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.no_grad():
+            noise = torch.randn_like(self.head.weight) * 1e-7
+            self.head.weight.copy_(self.head.weight[:1] + noise)
+
+
 class Positioned(Decoder):
     """Positions are an input of their own."""
 
@@ -142,7 +170,7 @@ class Undecided(Decoder):
 
 
 class Hooked(Decoder):
-    """A hook on a layer of the encoder, and one on the model that no graph calls."""
+    """A hook on a layer, and one on the model that its methods do not run."""
 
     def __init__(self) -> None:
         super().__init__()

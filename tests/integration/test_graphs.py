@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,8 +13,9 @@ from converter.config import validation
 from converter.layout import files
 from converter.model.errors import Code
 from converter.model.job import Job, JobResult
-from converter.plan import jobs
+from converter.plan import graphs, jobs
 from converter.worker.pipeline import compose, pipeline
+from converter.worker.reference import preparing
 
 pytestmark = pytest.mark.integration
 
@@ -213,6 +215,58 @@ def test_without_a_cache_all_tokens_run_again(tmp_path: Path) -> None:
     result = run.together()
     assert result.status == "ok", result.error
     assert result.verify.cases[-1].shapes["ids"] == [1, 6]
+
+
+def test_one_graph_with_an_empty_cache_at_first(tmp_path: Path) -> None:
+    graph = {
+        "call": "step",
+        "inputs": {"input_ids": tokens(3), "past": cache()},
+        "dynamic_axes": {"input_ids": {1: "length"}, **axes("past", "past")},
+    }
+    generate = {"first": "step", "then": "step", "token": "input_ids", "tokens": 6}
+    run = Run(tmp_path, "Merged", graphs={"step": graph}, exporter="torchscript", generate=generate)
+    result = run.together()
+    assert result.status == "ok", result.error
+    shapes = [case.shapes["past.1.value"][2] for case in result.verify.cases]
+    assert shapes == [0, 3, 4, 5, 6, 7]
+
+
+def test_tokens_that_only_rounding_tells_apart_are_ties(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graphs = {"first": FIRST, "then": THEN}
+    run = Run(tmp_path, "Tied", graphs=graphs, exporter="torchscript", generate=GENERATE)
+    noise, call = np.random.default_rng(0), compose._call
+
+    def rounded(*arguments: Any) -> list[Any]:
+        logits, *others = call(*arguments)
+        moved = logits * (1 + 1e-6 * noise.standard_normal(logits.shape))
+        return [moved.astype(logits.dtype), *others]
+
+    monkeypatch.setattr(compose, "_call", rounded)
+    result = run.together()
+    assert result.status == "ok", result.error
+    # PyTorch's tokens were fed on, or the next step would be of another sequence.
+    assert int(str(result.verify.reason).partition("ties: ")[2].partition(";")[0]) > 0
+
+
+def test_random_weights_are_fitted_alike_for_all_graphs(tmp_path: Path) -> None:
+    image = {"shape": [2, 3, 16, 16]}
+    small = {"inputs": {"input": image}, "outputs": ["y"]}
+    model = {
+        "source": "conv_bn_relu",
+        "graphs": {"whole": small, "stem": {**small, "call": "0"}},
+        "chain": ["stem", "whole"],
+    }
+    spec = validation.parse({"models": {"m": model}})
+    plan = jobs.build(spec, run_dir=tmp_path, cwd=tmp_path, trust=[])
+    loaded = [preparing.load(job)[0] for job in (*plan.jobs, *plan.composed)]
+    assert all(one.conditioned for one in loaded)
+    assert len({one.weights_sha256 for one in loaded}) == 1
+    # By itself the stem would have other weights than as a part of the whole.
+    stem = plan.jobs[1]
+    other = preparing.load(stem.model_copy(update={"first": graphs.first(stem)}))[0]
+    assert other.weights_sha256 != loaded[0].weights_sha256
 
 
 IMAGE = {

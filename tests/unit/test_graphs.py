@@ -22,7 +22,7 @@ from converter.plan.jobs import Plan
 from converter.plan.keys import Keys
 from converter.plugins.executors import Events, Executor
 from tests.unit.test_resume import Stage
-from tests.unit.test_runner import Script, failed, ok
+from tests.unit.test_runner import Script, failed
 
 IDS = {"shape": [1, 4], "dtype": "int64"}
 STATE = {"shape": [1, 4, 8]}
