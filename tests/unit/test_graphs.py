@@ -15,7 +15,7 @@ from converter.config import validation
 from converter.model import manifest
 from converter.model.batch import BatchSpec, ExecutorSpec
 from converter.model.errors import Code, ConfigError, ExitCode
-from converter.model.job import ONNX, Composed, Job, JobResult, StageRecord
+from converter.model.job import ONNX, Composed, ErrorRecord, Job, JobResult, StageRecord
 from converter.model.manifest import ArtifactRow
 from converter.plan import foresight, jobs
 from converter.plan.jobs import Plan
@@ -274,6 +274,21 @@ def test_a_graph_that_fails_leaves_nothing_to_join(stage: Stage) -> None:
     assert row.status == "skipped"
     assert row.verify.reason == "m.b is failed: the graphs are not run together"
     assert "skipped m: m.b is failed" in out
+
+
+def wrong(job: Job) -> JobResult:
+    error = ErrorRecord(stage="verify", code=Code.VERIFY_VALUE, message="token 2")
+    return joined(job).model_copy(update={"status": "failed", "error": error})
+
+
+def test_graphs_that_are_wrong_together_are_not_published(stage: Stage) -> None:
+    stage.acts["m"] = wrong
+    stage.command(*WORDS, "publish_to=out")
+    assert {row.status for name, row in rows().items() if name != "m"} == {"ok"}
+    assert not list(Path("out").rglob("*.onnx"))
+    stage.acts["m"] = joined
+    stage.command(*WORDS, "publish_to=out", "hydra.run.dir=runs/second")
+    assert len(list(Path("out").rglob("*.onnx"))) == 2
 
 
 def test_it_runs_in_each_run_whatever_the_store_has(stage: Stage) -> None:
