@@ -6,19 +6,20 @@ job more, ``t5``, runs their files so.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from converter.model import wording
 from converter.model.batch import BatchSpec
 from converter.model.errors import Problem
 from converter.model.job import Composed, FirstGraph, Job, asked
-from converter.model.spec import Checkpoint, Expect, Frozen, ModelSpec
+from converter.model.spec import Checkpoint, Expect, Frozen, Generate, InputSpec, ModelSpec
 
 SHARED = ("source", "kwargs", "weights", "graphs", "generate", "chain")
 """What a graph does not state: it is that of the model."""
 # What a graph says of these is laid over what the entry says, key by key.
 _MERGED = ("verify", "export")
+_PAST, _PRESENT, _OUT = "past", "present", "out."
 # Of these the graph's own replace the entry's together: arguments are made of the inputs.
 _WITH_INPUTS = ("inputs", "arguments")
 
@@ -164,15 +165,89 @@ def _tokens(key: str, model: ModelSpec) -> list[Problem]:
         elif "int" not in tokens.dtype or not tokens.shape:
             message = f"of {graph} is {tokens.dtype} {tokens.shape}; expected whole numbers."
             problems.append(Problem(f"{key}.token", message, "State dtype: int64."))
-    fed = [name for graph in generate.used for name in whole[name_of("", graph)].inputs or {}]
+    every = [name for graph in generate.used for name in whole[name_of("", graph)].inputs or {}]
     problems += [
         Problem(
-            f"{key}.feed.{name}", "no graph has such an input.", wording.did_you_mean(name, fed)
+            f"{key}.feed.{name}", "no graph has such an input.", wording.did_you_mean(name, every)
         )
         for name in generate.feed
-        if name not in fed
+        if name not in every
     ]
-    return problems
+    return problems or _unfed(key, generate, {g: whole[name_of("", g)] for g in generate.used})
+
+
+def _unfed(key: str, generate: Generate, used: Mapping[str, ModelSpec]) -> list[Problem]:
+    """Inputs that nothing feeds, where the names of all outputs are stated."""
+    if not all(model.outputs for model in used.values()):
+        return []  # the files will tell them
+    known = {name for model in used.values() for name in model.outputs or ()}
+    first = used[generate.first].inputs or {}
+    return [
+        Problem(f"{key}.feed", f"nothing feeds the input {each} of {graph}.", feeding(each))
+        for graph in used
+        if graph not in generate.once
+        for model in [used[graph]]
+        for each in unfed(generate, graph, model.inputs or {}, model.dynamic_axes, known, first)
+    ]
+
+
+def sources(name: str, outputs: Collection[str]) -> list[str]:
+    """Those of the outputs that an input of this name may get."""
+    # `past.0.key` of `present.0.key`, `past_cross.0` of `present_cross.0`.
+    present = [_PRESENT + name.removeprefix(_PAST)] if name.startswith(_PAST) else []
+    found = [each for each in _both(name, *present) if each in outputs]
+    if found or not present:
+        return found
+    # `past_key_values.0.key` of `present.0.key`, where nothing is nearer.
+    return [e for e in _both(f"{_PRESENT}.{name.partition('.')[2]}") if e in outputs]
+
+
+def _both(*names: str) -> list[str]:
+    """Each as it is, and as an output is called that an input of its name is there for."""
+    return [each for name in names for each in (name, f"{_OUT}{name}")]
+
+
+def fed(name: str, generate: Generate, outputs: Collection[str]) -> bool:
+    """Whether one of the outputs goes into an input."""
+    said = generate.feed.get(name)
+    return said in outputs if said is not None else bool(sources(name, outputs))
+
+
+def unfed(
+    generate: Generate,
+    graph: str,
+    inputs: Mapping[str, InputSpec],
+    axes: Mapping[str, Collection[object]],
+    outputs: Collection[str],
+    first: Collection[str],
+) -> list[str]:
+    """The inputs of a graph that would get their own example, where that cannot be right.
+
+    Args:
+        outputs: of the graphs before it.
+        first: the inputs of the first graph.
+    """
+    found = []
+    for name, spec in inputs.items():
+        if name == generate.token or name in generate.feed or sources(name, outputs):
+            continue
+        if spec.filling in ("constant", "file"):  # pinned: the same in each step
+            continue
+        # The same example goes into both graphs: a condition that stays.
+        then = generate.then
+        shared = graph != then or (then != generate.first and name in first)
+        if spec.dtype.startswith("float") and (shared or not axes.get(name)):
+            continue
+        found.append(name)
+    return found
+
+
+def feeding(name: str) -> str:
+    """How an input is fed that its name does not feed."""
+    return (
+        f"Name an output like it, state generate.feed: {{{name}: OUTPUT}} (positions: the symbol "
+        "of the axis that they count from), or pin it with fill: constant."
+    )
 
 
 def first(job: Job) -> FirstGraph | None:

@@ -16,6 +16,7 @@ from converter.model.job import Job, JobResult
 from converter.plan import graphs, jobs
 from converter.worker.pipeline import compose, pipeline
 from converter.worker.reference import preparing
+from tests.conftest import REPOSITORY, Command
 
 pytestmark = pytest.mark.integration
 
@@ -301,6 +302,18 @@ def test_the_hooks_of_what_is_called_run_and_no_others(tmp_path: Path) -> None:
     assert {one.status for one in run.results.values()} == {"ok"}
     assert run.plan.composed == []
     assert "generate or chain would compare them" in run.plan.notes[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "graphs"), [("gpt2_with_past", 2), ("t5", 3)])
+def test_models_of_transformers_in_yaml_alone(
+    converter_command: Command, name: str, graphs: int
+) -> None:
+    pytest.importorskip("transformers")
+    words = ["--config-dir", str(REPOSITORY / "examples"), f"+onboarding={name}", "benchmark=off"]
+    done = converter_command(*words, "hydra.run.dir=run", CONVERTER_TRUST="transformers")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{graphs + 1} models: {graphs + 1} ok" in done.stdout
 
 
 def test_a_part_that_is_not_there(tmp_path: Path) -> None:

@@ -139,6 +139,18 @@ def test_an_expected_failure_is_that_of_the_whole_where_there_is_one() -> None:
             {"generate": {**T5["generate"], "feed": {"position": "past"}}},
             "models.t5.generate.feed.position: no graph has such an input.",
         ),
+        (
+            {
+                "graphs": {
+                    "encoder": ENCODER,
+                    "decoder": {
+                        "inputs": {"ids": IDS, "state": STATE, "position": IDS},
+                        "outputs": ["logits"],
+                    },
+                }
+            },
+            "models.t5.generate.feed: nothing feeds the input position of decoder. Name an output",
+        ),
         ({"chain": ["encoder", "decoder"]}, "models.t5.chain: the graphs generate tokens already."),
         (
             {"generate": None, "chain": ["encoder"]},

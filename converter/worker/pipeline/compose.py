@@ -116,7 +116,6 @@ def run(job: Composed, emit: Emit, on_error: OnError | None = None) -> JobResult
         device=str(whole.device) if whole else None,
         weights_sha256=whole.weights_sha256 if whole else None,
         conditioned=whole.conditioned if whole else None,
-        files_read=whole.reading.files() if whole else [],
     )
     return onnx_wording.of_result(result, job)
 
@@ -124,6 +123,7 @@ def run(job: Composed, emit: Emit, on_error: OnError | None = None) -> JobResult
 def _run(job: Composed, recorder: Recorder, found: _Found) -> None:
     with recorder.stage("load"):
         found.whole, _ = preparing.load(job)
+        found.whole.reading.stop()  # the rows of the graphs have what was read
         _check_weights(job, found.whole)
         found.parts = {name: _part(name, job, found.whole) for name in job.graphs}
     generation: _Generation | None = None
@@ -134,7 +134,6 @@ def _run(job: Composed, recorder: Recorder, found: _Found) -> None:
         else:
             graphs = wiring.of_chain(job.chain, job.graphs, found.outputs())
             found.steps = list(_chain(graphs, found))
-        found.whole.reading.stop()
         if generation is not None:
             generation.check_moves()
     with recorder.stage("verify"):

@@ -15,9 +15,8 @@ import numpy as np
 from converter.model.errors import Code, StageError
 from converter.model.job import Job
 from converter.model.spec import Generate
-from converter.worker.inputs.inputs import Array, draw, varies
-
-_PAST, _PRESENT, _OUT = "past", "present", "out."
+from converter.plan.graphs import fed, feeding, sources, unfed
+from converter.worker.inputs.inputs import Array, draw
 
 
 @dataclass
@@ -43,22 +42,6 @@ class Made:
         """What an input of this name gets; of several the newest, which a later graph gave."""
         found = [self._found[each] for each in sources(name, self._found)]
         return max(found, key=lambda one: one[0])[1] if found else None
-
-
-def sources(name: str, outputs: Collection[str]) -> list[str]:
-    """Those of the outputs that an input of this name may get."""
-    # `past.0.key` of `present.0.key`, `past_cross.0` of `present_cross.0`.
-    present = [_PRESENT + name.removeprefix(_PAST)] if name.startswith(_PAST) else []
-    found = [each for each in _both(name, *present) if each in outputs]
-    if found or not present:
-        return found
-    # `past_key_values.0.key` of `present.0.key`, where nothing is nearer.
-    return [e for e in _both(f"{_PRESENT}.{name.partition('.')[2]}") if e in outputs]
-
-
-def _both(*names: str) -> list[str]:
-    """Each as it is, and as an output is called that an input of its name is there for."""
-    return [each for name in names for each in (name, f"{_OUT}{name}")]
 
 
 @dataclass(frozen=True)
@@ -174,56 +157,43 @@ def of_generation(
     if then and generate.logits not in outputs[then]:
         raise _no_logits(generate, then, outputs[then])
     for name in dict.fromkeys([generate.first, *([then] if then else [])]):
-        known = later if name == then else before
-        job = jobs[name]
+        known, job = later if name == then else before, jobs[name]
         # Of a graph that is the first and the next one: what it has given itself is not there yet.
         cached = {
             each
             for each in job.inputs
             if then and name == generate.first
-            if not _fed(each, generate, before) and _fed(each, generate, later)
+            if not fed(each, generate, before) and fed(each, generate, later)
         }
-        for each in job.inputs:
-            if each != generate.token and each not in cached:
-                _check(each, name, generate, jobs, known)
+        _check_symbols(name, generate, jobs, later)
+        for each in unfed(
+            generate, name, job.inputs, job.dynamic_axes, known, jobs[generate.first].inputs
+        ):
+            if each not in cached:
+                message = f"nothing feeds the input {each} of {name}"
+                raise StageError(Code.OUTPUT_STRUCTURE, message, feeding(each))
         graphs[name] = Graph(name, job, generate.token, generate.feed, frozenset(cached))
     return graphs
 
 
-def _check(
-    each: str, graph: str, generate: Generate, jobs: Mapping[str, Job], known: Collection[str]
+def _check_symbols(
+    graph: str, generate: Generate, jobs: Mapping[str, Job], known: Collection[str]
 ) -> None:
-    """Raise where an input would get its own example, and that could not be right."""
-    job, said = jobs[graph], generate.feed.get(each)
-    spec, axes = job.inputs[each], job.dynamic_axes.get(each, {})
+    """Raise where ``feed`` names nothing that there is.
+
+    Raises:
+        StageError: OUTPUT_STRUCTURE.
+    """
     every = [axes for one in jobs.values() for axes in one.dynamic_axes.values()]
     symbols = {symbol for axes in every for symbol in axes.values()}
-    if said is not None and said not in known and said not in symbols:
-        raise StageError(
-            Code.OUTPUT_STRUCTURE,
-            f"generate.feed.{each}: {said} is no output that {graph} can get, and no dynamic axis",
-            f"Outputs: {', '.join(sorted(known)) or 'none before it'}.",
-        )
-    # What is pinned, or of one size, is the same in each step.
-    if said is not None or _fed(each, generate, known) or not varies(spec) or not axes:
-        return
-    # The same example goes into both graphs: a condition that stays.
-    first, then = generate.first, generate.then
-    shared = graph != then or (then != first and each in jobs[first].inputs)
-    if shared and spec.dtype.startswith("float"):
-        return
-    raise StageError(
-        Code.OUTPUT_STRUCTURE,
-        f"nothing feeds the input {each} of {graph}",
-        f"Name an output like it, state generate.feed: {{{each}: OUTPUT}} (positions: the symbol "
-        "of the axis that they count from), or pin it with fill: constant.",
-    )
-
-
-def _fed(each: str, generate: Generate, outputs: Collection[str]) -> bool:
-    """Whether one of the outputs goes into an input."""
-    said = generate.feed.get(each)
-    return said in outputs if said is not None else bool(sources(each, outputs))
+    for each, said in generate.feed.items():
+        if each in jobs[graph].inputs and said not in known and said not in symbols:
+            raise StageError(
+                Code.OUTPUT_STRUCTURE,
+                f"generate.feed.{each}: {said} is no output that {graph} can get, and no dynamic "
+                "axis",
+                f"Outputs: {', '.join(sorted(known))}.",
+            )
 
 
 def _no_logits(generate: Generate, graph: str, outputs: Sequence[str]) -> StageError:
