@@ -13,7 +13,7 @@ from converter.model import wording
 from converter.model.batch import BatchSpec
 from converter.model.errors import Problem
 from converter.model.job import Composed, FirstGraph, Job, asked
-from converter.model.spec import Checkpoint, Expect, Frozen, Generate, InputSpec, ModelSpec
+from converter.model.spec import Checkpoint, Frozen, Generate, InputSpec, ModelSpec
 
 SHARED = ("source", "kwargs", "weights", "graphs", "generate", "chain")
 """What a graph does not state: it is that of the model."""
@@ -270,7 +270,6 @@ def job_of(
     """
     generate = model.generate
     used = generate.used if generate is not None else model.chain
-    expect: Expect | None = model.expect
     return Composed.model_validate(
         {
             **asked(next(iter(jobs.values()))),
@@ -288,7 +287,7 @@ def job_of(
             "simplifier": None,
             "simplifier_options": {},
             "variants": [],
-            "expect": expect,
+            "expect": model.expect,
             "tags": model.tags,
             "graphs": {name: jobs[name] for name in used},
             "generate": generate,
