@@ -16,7 +16,7 @@ from converter.model import wording
 from converter.model.batch import BatchSpec
 from converter.model.errors import Code, Problem
 from converter.model.spec import CaseInput, ExportSpec, InputSpec, ModelSpec, OpsetRange, Source
-from converter.plan import request, selection
+from converter.plan import graphs, request, selection
 from converter.plugins import loader
 
 T = TypeVar("T", bound=Hashable)
@@ -44,15 +44,17 @@ def check(
         return problems
     models, unknown = selection.expand(spec)
     problems += unknown
+    problems += graphs.check(spec)
     for name, model in models.items():
-        problems += _model(f"models.{name}", model)
-        problems += _translations(f"models.{name}.export.translations", spec, model)
-        problems += _weights(f"models.{name}", name, model)
-        problems += _weights_file(f"models.{name}", model)
-        problems += _conditioned(f"models.{name}", model)
+        key = graphs.key_of(spec, name)
+        problems += _model(key, model)
+        problems += _translations(f"{key}.export.translations", spec, model)
+        problems += _weights(key, name, model)
+        problems += _weights_file(key, model)
+        problems += _conditioned(key, model)
     # Models whose entry was refused still have a name: else `select` would be told to match
     # nothing.
-    names = {**models, **dict.fromkeys(refused_models)}
+    names = {**models, **spec.models, **dict.fromkeys(refused_models)}
     if not names:
         hint = "Name an experiment (+experiment=smoke), `include` or `models`."
         return [*problems, Problem("models", "there is nothing to convert.", hint)]
@@ -60,13 +62,15 @@ def check(
     # A key that was refused has its default here, and what follows from that is not the user's.
     if sweep or refused_keys & {"opset", "exporter", "select"}:
         return problems
-    return problems + _unreachable(spec, selection.selected(models, spec.select))
+    return problems + _unreachable(spec, selection.selected(models, spec.select, spec.models))
 
 
 def _unreachable(spec: BatchSpec, models: Mapping[str, ModelSpec]) -> list[Problem]:
     found = {name: request.unreachable(spec, model) for name, model in models.items()}
     hint = "Change its opset or its exporter."
-    return [Problem(f"models.{name}", f"{why}.", hint) for name, why in found.items() if why]
+    return [
+        Problem(graphs.key_of(spec, name), f"{why}.", hint) for name, why in found.items() if why
+    ]
 
 
 def _choices(spec: BatchSpec) -> list[Problem]:
@@ -124,6 +128,9 @@ def _model(key: str, model: ModelSpec) -> list[Problem]:
         problems.append(Problem(f"{key}.expect.code", message, hint))
     if _is_onnx(model):
         problems += _onnx(key, model)
+    if model.call is not None and model.source and model.source.kind == "exported_program":
+        message = "an exported program is one graph, and has nothing else to call."
+        problems.append(Problem(f"{key}.call", message, "Remove the key."))
     if model.training == "train" and model.source and model.source.kind == "exported_program":
         message = "the mode of an exported program was fixed when it was exported."
         problems.append(Problem(f"{key}.training", message, "Remove the key."))
@@ -193,7 +200,7 @@ def _onnx(key: str, model: ModelSpec) -> list[Problem]:
     default, export = ModelSpec(), ExportSpec()
     keys = [
         name
-        for name in ("exporter", "kwargs", "weights", "constants", "arguments", "passing")
+        for name in ("exporter", "kwargs", "weights", "call", "constants", "arguments", "passing")
         if getattr(model, name) != getattr(default, name)
     ]
     keys = [{"arguments": "inputs", "passing": "pass"}.get(name, name) for name in keys]

@@ -23,7 +23,7 @@ from converter.model import trees, wording
 from converter.model.batch import BatchSpec, ExecutorSpec
 from converter.model.errors import ConfigError, Problem
 from converter.model.spec import Frozen, ModelSpec, VariantSpec, short_model
-from converter.plan import variants
+from converter.plan import graphs, variants
 from converter.plugins import loader
 
 MAX_NAME = 120
@@ -57,7 +57,7 @@ def parse(config: Mapping[str, Any], *, sweep: bool = False) -> BatchSpec:
         problems.append(_mismatch("models", entries, "a mapping of names to models"))
         refused.add("models")
         entries = {}
-    problems += check_names(entries)
+    problems += check_names(_names(entries))
     models: dict[str, ModelSpec] = {}
     for name, entry in entries.items():
         entry, unfit_tree = trees.flattened(short_model(entry), f"models.{name}")
@@ -114,6 +114,15 @@ def _nearest(problem: Problem, beside: type[Frozen]) -> Problem:
         return problem
     name = problem.key.rpartition(".")[2]
     return replace(problem, hint=wording.did_you_mean(name, wording.keys(beside)))
+
+
+def _names(entries: Mapping[str, Any]) -> list[str]:
+    """The names of the files: those of the entries, and of their graphs."""
+    found = list(entries)
+    for name, entry in entries.items():
+        listed = entry.get("graphs") if isinstance(entry, Mapping) else None
+        found += [graphs.name_of(name, each) for each in listed] if isinstance(listed, dict) else []
+    return found
 
 
 def check_names(names: Iterable[str]) -> list[Problem]:

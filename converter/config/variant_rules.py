@@ -10,7 +10,7 @@ from converter.model import wording
 from converter.model.batch import BatchSpec
 from converter.model.errors import Problem
 from converter.model.job import FORMATS, ONNX, PRECISIONS
-from converter.model.spec import VariantSpec
+from converter.model.spec import ModelSpec, VariantSpec
 from converter.plan import variants
 from converter.plugins import loader
 
@@ -26,13 +26,21 @@ def stated(spec: BatchSpec) -> Iterator[tuple[tuple[str, ...], VariantSpec]]:
     """Each variant that is asked for, with the key that states it."""
     for name, variant in spec.variant.items():
         yield ("variant", name), variant
-    for model_name, model in spec.models.items():
+    for key, model in _models(spec):
         if model.variants is None:
             continue
         for name, variant in variants.stated(spec, model).items():
             # A name of a list that the run states as well was given with the run's own key.
             if not isinstance(model.variants, list) or name not in spec.variant:
-                yield ("models", model_name, "variants", name), variant
+                yield (*key, "variants", name), variant
+
+
+def _models(spec: BatchSpec) -> Iterator[tuple[tuple[str, ...], ModelSpec]]:
+    """The entries and their graphs, with the key of each."""
+    for name, model in spec.models.items():
+        yield ("models", name), model
+        for graph, own in model.graphs.items():
+            yield ("models", name, "graphs", graph), own
 
 
 def check(spec: BatchSpec) -> list[Problem]:
@@ -46,14 +54,15 @@ def check(spec: BatchSpec) -> list[Problem]:
         said = f"{where}.plugin" if variant.plugin else where
         plugin = variants.plugin_of(name, variant)
         problems += choice(said, plugin, loader.names("variants")) or _unfit(said, plugin)
-    for model_name, model in spec.models.items():
+    for key, model in _models(spec):
+        where = ".".join(key)
         if variants.stated(spec, model) and not model.export.export_params:
             message = "a file without its weights has no variants."
-            hint = f"Set models.{model_name}.variants: [], or remove the key."
-            problems.append(Problem(f"models.{model_name}.export.export_params", message, hint))
+            hint = f"Set {where}.variants: [], or remove the key."
+            problems.append(Problem(f"{where}.export.export_params", message, hint))
         listed = Counter(model.variants if isinstance(model.variants, list) else [])
         problems += [
-            Problem(f"models.{model_name}.variants", f"{name} is listed more than once.")
+            Problem(f"{where}.variants", f"{name} is listed more than once.")
             for name, count in listed.items()
             if count > 1
         ]

@@ -14,6 +14,7 @@ from converter.model.errors import Code
 from converter.model.plaintext import PlainText
 from converter.model.spec import (
     Argument,
+    Call,
     Checkpoint,
     DataSpec,
     Device,
@@ -21,6 +22,7 @@ from converter.model.spec import (
     Expect,
     ExportSpec,
     Frozen,
+    Generate,
     InputSpec,
     MetricSpec,
     Source,
@@ -75,10 +77,22 @@ class Variant(Frozen):
     options: dict[str, Any]
 
 
+class FirstGraph(Frozen):
+    """How the first of several graphs of a model is run: the weights of all are fitted on it."""
+
+    call: str | Call | None = None
+    inputs: dict[str, InputSpec]
+    arguments: list[Argument] = Field(default_factory=list)
+    constants: dict[str, Any] = Field(default_factory=dict)
+
+
 class Job(Frozen):
     """One model with everything resolved: no default is left to look up, all paths absolute.
 
     Attributes:
+        entry: the entry of ``models:`` that it is a graph of; empty: it is one by itself.
+        call: what of the model is run and exported; none: ``forward``.
+        first: of a model with several graphs the first one; none: it has one.
         inputs: the inputs of the file, flat.
         arguments: what ``forward`` gets of them; none: each is one, in its place.
         dynamic_axes: input or output name → axis → symbol; the list form has been named.
@@ -108,6 +122,7 @@ class Job(Frozen):
     STAGES: ClassVar[tuple[StageName, ...]] = STAGES
 
     name: str
+    entry: str = ""
     artifact: str = ONNX
     format: str = "onnx"
     precision: str = "float32"
@@ -118,6 +133,8 @@ class Job(Frozen):
     source: Source
     kwargs: dict[str, Any] = Field(default_factory=dict)
     weights: str | Checkpoint = "random"
+    call: str | Call | None = None
+    first: FirstGraph | None = None
     inputs: dict[str, InputSpec]
     arguments: list[Argument] = Field(default_factory=list)
     constants: dict[str, Any] = Field(default_factory=dict)
@@ -154,6 +171,13 @@ class Job(Frozen):
     def label(self) -> str:
         """``resnet18``, ``resnet18/fp16``."""
         return label(self.name, self.artifact)
+
+    @property
+    def key(self) -> str:
+        """The key of the configuration that states it."""
+        if not self.entry:
+            return f"models.{self.name}"
+        return f"models.{self.entry}.graphs.{self.name.removeprefix(f'{self.entry}.')}"
 
     @property
     def target(self) -> str:
@@ -193,6 +217,28 @@ class Derived(Job):
     parent_files: dict[str, str] = Field(default_factory=dict)
     references: str = ""
     references_sha256: str = ""
+
+
+class Composed(Job):
+    """A job that runs the files of several graphs of one model together, and makes nothing.
+
+    Attributes:
+        graphs: the job of each graph, by the graph's name in the configuration.
+        generate, chain: how they are run together; one of them is stated.
+        graph_files: by the graph's name its file, absolute.
+        graph_hashes: by the graph's name the hashes of all its files, by their names.
+        graph_weights: by the graph's name the hash of the weights that its file was made with.
+    """
+
+    ENTRY: ClassVar[str] = "converter.worker.pipeline.compose:run"
+    STAGES: ClassVar[tuple[StageName, ...]] = ("load", "reference", "verify")
+
+    graphs: dict[str, Job]
+    generate: Generate | None = None
+    chain: list[str] = Field(default_factory=list)
+    graph_files: dict[str, str] = Field(default_factory=dict)
+    graph_hashes: dict[str, dict[str, str]] = Field(default_factory=dict)
+    graph_weights: dict[str, str | None] = Field(default_factory=dict)
 
 
 class Recheck(Job):

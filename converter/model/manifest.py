@@ -298,7 +298,8 @@ def _weights_of(job: Job, result: JobResult | None) -> WeightsInfo:
         return WeightsInfo(kind="embedded", path=job.source.path, sha256=sha256)
     if job.weights in UNTRAINED:
         stated = None if job.weights == "random" else job.weights
-        return WeightsInfo(kind="random", name=stated)
+        # Of a model with several graphs the hash says that all have the same.
+        return WeightsInfo(kind="random", name=stated, sha256=sha256)
     return WeightsInfo(kind="enum", name=job.weights, sha256=sha256)
 
 

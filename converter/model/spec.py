@@ -668,6 +668,47 @@ def _data_path(value: object) -> object:
     return {"path": value} if isinstance(value, str) else value
 
 
+class Call(Frozen):
+    """A function that runs the model.
+
+    Attributes:
+        target: its name to import it from; its first argument is the model, the others are
+            ``inputs``. Example: ``my_package.speech.decode_step``.
+    """
+
+    target: Text = Field(alias="_target_")
+
+
+class Generate(Frozen):
+    """Greedy generation through the files of ``graphs``, compared with PyTorch without a cache.
+
+    Attributes:
+        tokens: how many are generated.
+        once: graphs that run once, before the first token. Example: ``[encoder]``.
+        first: the graph that takes the prompt, which is the example of its input ``token``.
+            Example: ``decoder``.
+        then: the graph that takes each new token and what the step before it gave; by default
+            ``first`` runs on all tokens again. Example: ``decoder_with_past``.
+        token: the input that takes the tokens. Example: ``input_ids``.
+        logits: the output that the next token is taken from.
+        feed: by the name of an input the output that it gets, where their names do not tell, or
+            the symbol of an axis whose size it counts from. Example: ``{position_ids: past}``.
+    """
+
+    tokens: Annotated[int, Field(ge=1, le=1000)] = 20
+    once: list[Text] = Field(default_factory=list)
+    first: Text
+    then: Text | None = None
+    token: Text
+    logits: Text = "logits"
+    feed: dict[Text, Text] = Field(default_factory=dict)
+
+    @property
+    def used(self) -> list[str]:
+        """The graphs that it names, each once."""
+        return list(dict.fromkeys([*self.once, self.first, *([self.then] if self.then else [])]))
+
+
 def short_model(value: object) -> object:
     """The short form of an entry of ``models:``: a registry name alone is its ``source``."""
     return {"source": value} if isinstance(value, str) else value
@@ -684,6 +725,15 @@ class ModelSpec(Frozen):
         weights: ``random``, ``conditioned`` (random ones, redrawn so that outputs say something;
             those of registry models always are), the name of pretrained weights of torchvision or
             timm, or a checkpoint. Example: ``{checkpoint: weights/classifier.pth}``.
+        call: what of the model is exported in place of ``forward``: a method or a submodule by its
+            dotted name, or a function. Example: ``encoder``.
+        graphs: several files of one model, by their names: what each calls, and each key in which
+            it differs from the others. Example:
+            ``{encoder: {call: encoder}, decoder: {call: decode}}``.
+        generate: how ``graphs`` generate tokens together; the tokens are compared with PyTorch's.
+            Example: ``{first: decoder, then: decoder_with_past, token: input_ids}``.
+        chain: ``graphs`` of which each gets what those before it give, by the names of outputs and
+            inputs; the results are compared with PyTorch's. Example: ``[encoder, decoder]``.
         inputs: what ``forward`` takes, in its order: tensors, and lists and mappings of them, which
             are inputs of the file by their paths (``state.0``); by default those of the registry.
             Example: ``{image: {shape: [1, 3, 224, 224]}}``.
@@ -729,6 +779,10 @@ class ModelSpec(Frozen):
     ) = None
     kwargs: dict[str, Any] = Field(default_factory=dict)
     weights: str | Checkpoint = "random"
+    call: Text | Call | None = None
+    graphs: dict[Text, ModelSpec] = Field(default_factory=dict)
+    generate: Generate | None = None
+    chain: list[Text] = Field(default_factory=list)
     inputs: dict[str, InputSpec] | None = None
     passing: Pass | dict[Text, Pass] | None = Field(None, alias="pass")
     arguments: SkipJsonSchema[list[Argument]] = Field(default_factory=list)

@@ -13,7 +13,7 @@ from typing import Any
 
 from converter.model.errors import Problem
 from converter.model.job import Job
-from converter.model.spec import Argument, InputSpec, ModelSpec
+from converter.model.spec import Argument, Call, InputSpec, ModelSpec
 
 TARGET, POSITIONAL, PASS = "_target_", "_args_", "pass"
 KEYWORD, POSITION = "keyword", "position"
@@ -35,19 +35,30 @@ def flattened(entry: Any, key: str) -> tuple[Any, list[Problem]]:
         return {k: v for k, v in entry.items() if k != "arguments"}, [
             Problem(f"{key}.arguments", "unknown key.", "Did you mean inputs or constants?")
         ]
+    entry, problems = _graphs(entry, key)
     inputs = entry.get("inputs")
     if not isinstance(inputs, Mapping):
-        return entry, []
+        return entry, problems
     splitting = _Splitting(f"{key}.inputs")
     arguments = [splitting.argument(str(name), value) for name, value in inputs.items()]
     if all(argument.tensor == argument.name and not argument.keyword for argument in arguments):
-        return entry, []
+        return entry, problems
     changed = {
         **entry,
         "inputs": splitting.flat,
         "arguments": [argument.model_dump() for argument in arguments],
     }
-    return changed, splitting.problems
+    return changed, [*problems, *splitting.problems]
+
+
+def _graphs(entry: Mapping[str, Any], key: str) -> tuple[Mapping[str, Any], list[Problem]]:
+    """The entry with each of its graphs flattened."""
+    graphs = entry.get("graphs")
+    if not isinstance(graphs, Mapping):
+        return entry, []
+    done = {name: flattened(graph, f"{key}.graphs.{name}") for name, graph in graphs.items()}
+    problems = [problem for _, found in done.values() for problem in found]
+    return {**entry, "graphs": {name: graph for name, (graph, _) in done.items()}}, problems
 
 
 @dataclass
@@ -126,7 +137,11 @@ class _Splitting:
 
 
 def targets(job: Job) -> Iterator[tuple[str, str]]:
-    """The key and the name of each ``_target_`` in a job's kwargs, constants and arguments."""
+    """The key and the name of each ``_target_`` in a job: of its arguments, and what it calls."""
+    if isinstance(job.call, Call):
+        yield "call", job.call.target
+    if job.first is not None and isinstance(job.first.call, Call):
+        yield "call", job.first.call.target
     for key, value in (("kwargs", job.kwargs), ("constants", job.constants)):
         yield from _targets(key, value)
     for argument in job.arguments:

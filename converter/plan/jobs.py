@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from converter.layout import environment
 from converter.model import lengths, trees
 from converter.model.batch import BatchSpec
-from converter.model.job import STAGES, Job, VerifyRecord
+from converter.model.job import STAGES, Composed, Job, VerifyRecord
 from converter.model.manifest import ArtifactRow, not_run_stages, request_of
 from converter.model.spec import (
     IMAGES,
@@ -28,7 +28,7 @@ from converter.model.spec import (
     Source,
     VerifySpec,
 )
-from converter.plan import opsets, request, samples, selection, variants
+from converter.plan import graphs, opsets, request, samples, selection, variants
 from converter.plugins import loader, simplifiers
 
 Axes = dict[str, dict[int, str]]
@@ -43,11 +43,15 @@ class Plan:
         skipped: rows of models that need no run: a stated constraint keeps them out, with the
             reason, or a run that is resumed has finished them.
         order: the names of all, in the order of the configuration.
+        composed: what runs the graphs of a model together once their files are there.
+        notes: what the person should know before it starts.
     """
 
     jobs: list[Job]
     skipped: list[ArtifactRow]
     order: list[str]
+    composed: list[Composed] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def build(spec: BatchSpec, *, run_dir: Path, cwd: Path, trust: list[str]) -> Plan:
@@ -61,18 +65,38 @@ def build(spec: BatchSpec, *, run_dir: Path, cwd: Path, trust: list[str]) -> Pla
         cwd: what relative paths of the configuration start from.
         trust: the entries of ``CONVERTER_TRUST``.
     """
-    models = selection.selected(selection.expand(spec)[0], spec.select)
+    models = selection.selected(selection.expand(spec)[0], spec.select, spec.models)
     resolver = _Resolver(spec, run_dir, cwd, trust)
     plan = Plan([], [], list(models))
+    made = resolver.jobs(models)
     for name, model in models.items():
-        job = resolver.job(name, model)
+        job = made[name]
         # The job is made in any case: a skipped row shows what was asked for.
         reason = request.outside(model, job.opset) or request.unreachable(spec, model)
         if reason is None:
             plan.jobs.append(job)
         else:
             plan.skipped.append(_skipped(job, reason))
+    _compose(plan, spec, resolver, made)
     return plan
+
+
+def _compose(plan: Plan, spec: BatchSpec, resolver: _Resolver, made: Mapping[str, Job]) -> None:
+    """Add what runs the graphs of each entry together, behind the last of them."""
+    for entry, model in spec.models.items():
+        names = {graph: graphs.name_of(entry, graph) for graph in model.graphs}
+        if not names or not {*names.values()} <= {*made}:  # `select` left some of them out
+            continue
+        if not graphs.composed(model):
+            plan.notes.append(
+                f"{entry}: each graph is verified by itself; generate or chain would compare them "
+                "with PyTorch together"
+            )
+            continue
+        jobs = {graph: made[name] for graph, name in names.items()}
+        plan.composed.append(resolver.composed(entry, model, jobs))
+        last = max(plan.order.index(name) for name in names.values())
+        plan.order.insert(last + 1, entry)
 
 
 @dataclass(frozen=True)
@@ -98,6 +122,35 @@ class _Resolver:
                 found[name] = kind.model_validate(stated).model_dump(mode="json")
         return found
 
+    def jobs(self, models: Mapping[str, ModelSpec]) -> dict[str, Job]:
+        """The jobs by name; those of several graphs know the first of these."""
+        made = {name: self.job(name, model) for name, model in models.items()}
+        for entry, model in self.spec.models.items():
+            names = graphs.names(entry, model) if model.graphs else []
+            if not {*names} & {*made}:
+                continue
+            # Also where `select` leaves it out: the weights are fitted on it.
+            base = made.get(names[0]) or self.job(names[0], self._first(entry, model))
+            for name in names:
+                if name in made:
+                    changes = {"entry": entry, "first": graphs.first(base)}
+                    made[name] = made[name].model_copy(update=changes)
+        return made
+
+    def _first(self, entry: str, model: ModelSpec) -> ModelSpec:
+        return selection.with_defaults(next(iter(graphs.expanded(entry, model).values())))
+
+    def composed(self, entry: str, model: ModelSpec, jobs: Mapping[str, Job]) -> Composed:
+        """The job that runs the graphs of an entry together."""
+        # Cases are of a graph, by the names of its inputs.
+        verify = model.verify.model_copy(update={"cases": [], "shapes": []})
+        changes = {
+            "verify": self._verify(verify, {}, {}),
+            "model_dir": str(self.run_dir / "models" / entry),
+            "staging_dir": str(self.run_dir / ".staging" / entry),
+        }
+        return graphs.job_of(entry, model, jobs, changes)
+
     def job(self, name: str, model: ModelSpec) -> Job:
         spec = self.spec
         source = model.source or Source(registry=name)
@@ -113,6 +166,7 @@ class _Resolver:
             source=self._source(source),
             kwargs=model.kwargs,
             weights=self._weights(model.weights),
+            call=model.call,
             inputs=inputs,
             arguments=trees.arguments(model, inputs),
             constants=model.constants,

@@ -19,7 +19,7 @@ from typing import Any
 
 import registry
 from converter.layout import files
-from converter.model.job import Derived, Job
+from converter.model.job import Composed, Derived, Job
 from converter.model.spec import Checkpoint, InputSpec
 from converter.plan import sources
 from converter.plan.contents import Contents
@@ -39,6 +39,7 @@ _NOT_REQUEST = {
     "source", "weights", "inputs", "exporter", "expect", "tags", "threads", "trust",
     "model_dir", "staging_dir", "variants", "format", "parent", "optional", "cast_io",
     "parent_file", "parent_files", "references", "references_sha256", "provider_options",
+    "entry", "graphs", "graph_files", "graph_hashes", "graph_weights",
 }  # fmt: skip
 # What decides how a file that exists is changed and judged.
 _DERIVED = ("onnx", "onnxruntime", "onnxruntime-gpu", "numpy")
@@ -96,6 +97,8 @@ class Keys:
     def of(self, job: Job) -> JobKey:
         if isinstance(job, Derived):
             return self._of_derived(job)
+        if isinstance(job, Composed):
+            return self._of_composed(job)
         found = sources.of(job, self._contents, self._modules)
         versions = self._versions(job, found.libraries)
         parts = {**_request(job), **versions, **_own_code(job)}
@@ -125,6 +128,22 @@ class Keys:
         parts |= {f"file {name}": self._contents.sha256(path) for name, path in found.files.items()}
         return JobKey(json.loads(json.dumps(parts)), {**files, **found.files})
 
+    def _of_composed(self, job: Composed) -> JobKey:
+        """What the graphs are made from, and their files."""
+        graphs = {name: self.of(graph) for name, graph in job.graphs.items()}
+        parts = {
+            **_request(job),
+            "parent": job.graph_hashes,
+            **{f"graph {name}": key.digest for name, key in graphs.items()},
+            **_system(),
+            **_own_code(job),
+        }
+        found: dict[str, Path] = {}
+        for key in graphs.values():
+            found |= key.files
+        parts |= {f"file {name}": self._contents.sha256(path) for name, path in found.items()}
+        return JobKey(json.loads(json.dumps(parts)), found)
+
     def changed_files(self, job: Job, key: JobKey) -> list[Path]:
         """The files that are not what they were when the key was made; read again.
 
@@ -135,7 +154,9 @@ class Keys:
         if isinstance(job, Derived):  # the worker has looked at what it is made from
             now = key.files
         else:
-            now = sources.of(job, self._contents, self._modules, known).files
+            now = {}
+            for each in job.graphs.values() if isinstance(job, Composed) else [job]:
+                now |= sources.of(each, self._contents, self._modules, known).files
         names = {**key.files, **now}
         return [
             path
@@ -191,7 +212,9 @@ def _differing(before: Parts, now: Parts) -> list[str]:
 
 def _order(name: str) -> int:
     """Causes that come from outside first: they explain many models at once."""
-    kinds = ("package", "python", "machine", "gpus", "converter", "parent", "file", "request.")
+    kinds = (
+        "package", "python", "machine", "gpus", "converter", "parent", "graph", "file", "request.",
+    )  # fmt: skip
     return next((i for i, kind in enumerate(kinds) if name.startswith(kind)), len(kinds))
 
 
@@ -203,6 +226,8 @@ def _say(name: str, before: Parts, now: Parts) -> str:
         return f"{what} changed" if now.get(name) is not None else f"{what} is gone"
     if kind == "parent":
         return "what it is made from changed"
+    if kind == "graph":
+        return f"the graph {what} changed"
     if kind == "converter":
         return "the converter's own code changed"
     label = what if kind == "package" else name.removeprefix("request.")
@@ -232,7 +257,7 @@ def _request(job: Job) -> Parts:
         parts["request.weights"] = weights
     # A list: the order of the inputs is that of forward's arguments.
     parts["request.inputs"] = [[name, _input(tensor)] for name, tensor in job.inputs.items()]
-    for name in ("verify", "data"):
+    for name in ("verify", "data", "first"):
         parts[f"request.{name}"] = _without_paths(parts[f"request.{name}"])
     # By their contents, which have parts of their own.
     parts["request.export"].pop("custom_ops")

@@ -10,12 +10,14 @@ from converter.model import wording
 from converter.model.batch import BatchSpec
 from converter.model.errors import Problem
 from converter.model.spec import InputSpec, ModelSpec, Source
+from converter.plan import graphs
 
 
 def expand(spec: BatchSpec) -> tuple[dict[str, ModelSpec], list[Problem]]:
     """All models by name, each with what the registry supplies, and what is wrong with them.
 
-    An entry of ``models`` overrides an included model of the same name and may omit its source.
+    An entry of ``models`` overrides an included model of the same name and may omit its source;
+    one with several graphs is one model for each.
     """
     included, problems = _included(spec.include, spec.exclude)
     models: dict[str, ModelSpec] = {}
@@ -24,9 +26,11 @@ def expand(spec: BatchSpec) -> tuple[dict[str, ModelSpec], list[Problem]]:
             model = _with_source(model, included[name])
         if problem := _unknown_source(name, model):
             problems.append(problem)
-        models[name] = with_defaults(model)
+        models |= {
+            each: with_defaults(graph) for each, graph in graphs.expanded(name, model).items()
+        }
     for name, source in included.items():
-        if name not in models:
+        if name not in models and name not in spec.models:
             models[name] = with_defaults(_with_source(ModelSpec(), source))
     return models, problems
 
@@ -46,13 +50,22 @@ def unmatched(patterns: Iterable[str], names: Iterable[str]) -> list[Problem]:
     ]
 
 
-def selected(models: Mapping[str, ModelSpec], patterns: Iterable[str]) -> dict[str, ModelSpec]:
+def selected(
+    models: Mapping[str, ModelSpec], patterns: Iterable[str], entries: Mapping[str, ModelSpec]
+) -> dict[str, ModelSpec]:
+    """The models that ``select`` names, by themselves or as graphs of an entry that it names."""
     wanted = list(patterns)
-    return {
-        name: model
-        for name, model in models.items()
-        if any(fnmatchcase(name, pattern) for pattern in wanted)
+
+    def named(name: str) -> bool:
+        return any(fnmatchcase(name, pattern) for pattern in wanted)
+
+    whole = {
+        each
+        for entry, model in entries.items()
+        if named(entry)
+        for each in graphs.names(entry, model)
     }
+    return {name: model for name, model in models.items() if name in whole or named(name)}
 
 
 def left_out(spec: BatchSpec, names: Iterable[str]) -> set[str]:

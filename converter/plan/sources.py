@@ -116,6 +116,8 @@ def _data(job: Job, contents: Contents) -> Iterator[tuple[str, Path]]:
     tensors: list[tuple[str, InputSpec | CaseInput]] = [
         (f"inputs.{name}.path", tensor) for name, tensor in job.inputs.items()
     ]
+    first = job.first.inputs if job.first is not None else {}
+    tensors += [(f"first.inputs.{name}.path", tensor) for name, tensor in first.items()]
     for index, case in enumerate(job.verify.cases):
         place = f"verify.cases.{index}.inputs"
         tensors += [(f"{place}.{name}.path", change) for name, change in case.inputs.items()]

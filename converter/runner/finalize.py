@@ -23,7 +23,7 @@ from converter.model.changes import Comparison
 from converter.model.errors import ExitCode, RunError
 from converter.model.manifest import Manifest
 from converter.model.plaintext import plain
-from converter.plan import selection
+from converter.plan import graphs, selection
 from converter.plugins import reports
 from converter.runner.context import RunContext
 from converter.runner.state import RunState
@@ -212,13 +212,31 @@ def _publish(final: Manifest, context: RunContext) -> list[str]:
         held = context.spec.exclusive
         with nullcontext() if held else exclusive.lock_with_timeout(target, _PUBLISH_WAIT_S):
             return publication.publish(
-                final, context.directory, target, listed, resumed=context.resumes
+                _whole(final, context), context.directory, target, listed, resumed=context.resumes
             )
     except RunError as error:
         return [f"nothing was published: {error}"]
     except OSError as error:
         where = error.filename or target
         return [f"publishing was broken off: {error.strerror or error}: {where}"]
+
+
+def _whole(final: Manifest, context: RunContext) -> Manifest:
+    """The manifest without graphs that are right by themselves, and wrong or untried together."""
+    rows = {model.name: model for model in final.models}
+    broken = {
+        each: rows[entry]
+        for entry, model in context.spec.models.items()
+        if graphs.composed(model) and entry in rows and rows[entry].status != "ok"
+        for each in graphs.names(entry, model)
+    }
+    models = [
+        row.model_copy(update={"status": "failed", "failing_since": broken[row.name].failing_since})
+        if row.name in broken and row.status == "ok"
+        else row
+        for row in final.models
+    ]
+    return final.model_copy(update={"models": models})
 
 
 def _prune(context: RunContext) -> list[str]:

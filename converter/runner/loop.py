@@ -55,6 +55,10 @@ def execute(plan: Plan, executor: Executor, context: RunContext) -> ExitCode:
             notice.clear()
             say(told)
             log(told)
+        for note in plan.notes:
+            notice.clear()
+            say(f"note: {note}")
+            log(f"note: {note}")
         record.open()
         total, past = len(record.labels), partial(remembered.estimate, context, record.labels)
         screen = progress.create(total, sys.stdout, sys.stderr, past)

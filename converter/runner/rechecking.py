@@ -10,7 +10,7 @@ from pathlib import Path
 from converter.config import standard
 from converter.layout import delivery
 from converter.model.errors import ConfigError, Problem, RunError
-from converter.model.job import Job, JobResult, Recheck
+from converter.model.job import Composed, Job, JobResult, Recheck
 from converter.plugins import executors
 from converter.plugins.executors import Finished
 from converter.runner.recorded import elsewhere, published, recorded_job
@@ -44,12 +44,17 @@ def verify(run: Path, name: str, model: Path | None) -> Rechecked:
         RunError: the temporary folder cannot be made.
     """
     job = recorded_job("verify", run, name)
-    if model is None:
+    if isinstance(job, Composed):
+        _check_composed(job, model)
+    elif model is None:
         model = published("verify", run, job.label, "Name one with --model FILE.")
     elif not model.is_file():
         raise ConfigError(Problem("verify", f"{model} is no file."))
     try:
         with tempfile.TemporaryDirectory(prefix="converter-verify-") as folder:
+            if isinstance(job, Composed):
+                return _composed(job, run, Path(folder))
+            assert model is not None, "it was found above"
             return recheck(Recheck, run, job, model, Path(folder))
     except OSError as error:
         raise RunError(f"no room for temporary files: {error}; TMPDIR chooses where") from error
@@ -67,7 +72,11 @@ def recheck(kind: type[Recheck], run: Path, job: Job, file: Path, work: Path) ->
     """
     parent = _parent(run, job)
     changed = {"file": str(file.absolute()), "parent_file": parent and str(parent)}
-    asked = kind.model_validate({**elsewhere(job, work), **changed})
+    return _done(kind.model_validate({**elsewhere(job, work), **changed}), file, work)
+
+
+def _done(asked: Job, file: Path, work: Path) -> Rechecked:
+    """What becomes of a job whose folder is ``work``."""
     # Under a supervisor: a file that crashes or hangs ONNX Runtime ends that process, and this one
     # says so.
     executor = executors.create(standard.executor(workers=1, retries=0))
@@ -77,6 +86,36 @@ def recheck(kind: type[Recheck], run: Path, job: Job, file: Path, work: Path) ->
     # Before the temporary folder goes, and the log with it.
     log = (work / delivery.LOG).read_text(encoding="utf-8", errors="replace")
     return Rechecked(file, result, log.splitlines()[-_LOG_LINES:])
+
+
+def _check_composed(job: Composed, model: Path | None) -> None:
+    if model is not None:
+        hint = f"Leave --model out, or verify a graph: {_graphs(job)}."
+        raise ConfigError(Problem("verify", f"{job.name} runs several files.", hint))
+
+
+def _graphs(job: Composed) -> str:
+    return ", ".join(part.name for part in job.graphs.values())
+
+
+def _composed(job: Composed, run: Path, work: Path) -> Rechecked:
+    """Run the published files of the graphs together again."""
+    found = {
+        name: run / delivery.MODELS / part.name / part.target for name, part in job.graphs.items()
+    }
+    for part in found.values():
+        if not part.is_file():
+            needs = f"{part} is no file: {job.name} needs {_graphs(job)}."
+            raise ConfigError(Problem("verify", needs))
+    changed = elsewhere(job, work)
+    parts = {name: Job.model_validate(elsewhere(part, work)) for name, part in job.graphs.items()}
+    others = {key: changed[key] for key in ("trust", "model_dir", "staging_dir")}
+    files = {name: str(path.absolute()) for name, path in found.items()}
+    # Whatever is there is judged: its hash is not that of the record where it was replaced.
+    asked = job.model_copy(
+        update={**others, "graphs": parts, "graph_files": files, "graph_hashes": {}}
+    )
+    return _done(asked, run / delivery.MODELS / job.name, work)
 
 
 def _parent(run: Path, job: Job) -> Path | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from pydantic import ValidationError
 from converter.layout import delivery, trust
 from converter.model import manifest
 from converter.model.errors import ConfigError, Problem
-from converter.model.job import Derived, Job, JobResult, asked
+from converter.model.job import Composed, Derived, Job, JobResult, asked
 from converter.model.wording import did_you_mean
 from converter.plan import packages
 
@@ -40,9 +41,10 @@ def recorded_job(command: str, run: Path, name: str) -> Job:
     path = folder / name / delivery.JOB
     try:
         # The types refuse keys that they do not know: the record of a variant is no plain `Job`.
-        kind = Derived if "/" in name else Job
-        job = kind.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
+        content = path.read_bytes()
+        kind = Derived if "/" in name else Composed if _composed(content) else Job
+        job = kind.model_validate_json(content)
+    except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         hint = "It must be as this version of the converter wrote it."
         raise _refusal(command, f"{path} cannot be read: {reason}.", hint) from error
@@ -54,6 +56,12 @@ def recorded_job(command: str, run: Path, name: str) -> Job:
     return job
 
 
+def _composed(content: bytes) -> bool:
+    """Whether it is the record of a job that runs graphs together."""
+    found = json.loads(content)
+    return isinstance(found, dict) and "graphs" in found
+
+
 def published(command: str, run: Path, name: str, hint: str = "") -> Path:
     """The file of an artifact in its run.
 
@@ -61,6 +69,9 @@ def published(command: str, run: Path, name: str, hint: str = "") -> Path:
         ConfigError: there is no such run or artifact, or it has no file.
     """
     job = recorded_job(command, run, name)
+    if isinstance(job, Composed):
+        graphs = ", ".join(part.name for part in job.graphs.values())
+        raise _refusal(command, f"{name} has no file of its own.", f"Its graphs have: {graphs}.")
     path = run / delivery.MODELS / job.label / job.target
     if not path.is_file():
         raise _refusal(command, f"{name} has no published file in {run}.", hint)

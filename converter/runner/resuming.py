@@ -12,10 +12,11 @@ from pydantic import ValidationError
 from converter.layout import claim, delivery, files
 from converter.model import manifest
 from converter.model.errors import Code, RunError
-from converter.model.job import Derived, Job
+from converter.model.job import ONNX, Composed, Derived, Job
 from converter.model.manifest import ArtifactRow, Manifest
 from converter.plan import keys, variants
 from converter.plan.jobs import Plan
+from converter.runner import compositions
 from converter.runner.reuse import CacheSession
 
 _LISTED = 10
@@ -44,6 +45,8 @@ def remaining(plan: Plan, directory: Path, cache: CacheSession) -> tuple[Plan, s
     found = _Sorted(directory, cache)
     for job in plan.jobs:
         found.take(job)
+    for composed in plan.composed:
+        found.take_composed(composed)
     try:
         # The record first: a kill in between leaves files that no row speaks of.
         text = "".join(f"{model.model_dump_json()}\n" for model in manifest.models_of(found.kept))
@@ -51,8 +54,9 @@ def remaining(plan: Plan, directory: Path, cache: CacheSession) -> tuple[Plan, s
         _clear(directory, found.undone)
     except OSError as error:
         raise RunError(f"cannot write {error.filename or directory}: {error.strerror}") from error
-    done = len(plan.jobs) - len({job.name for job in found.undone})
-    told = f"resumed: {done} of {len(plan.jobs)} models are done"
+    planned = len(plan.jobs) + len(plan.composed)
+    done = planned - len({job.name for job in found.undone})
+    told = f"resumed: {done} of {planned} models are done"
     left = replace(plan, jobs=found.jobs, skipped=[*plan.skipped, *found.kept])
     return left, _told(told, found.again)
 
@@ -93,6 +97,15 @@ class _Sorted:
             self.undone.append(job)
             self.jobs.append(job)
 
+    def take_composed(self, job: Composed) -> None:
+        """Decide on what runs the graphs of a model together: it stays where they all do."""
+        kept = {row.name: row for row in self.kept if row.id == ONNX}
+        graphs = {graph: kept[part.name] for graph, part in job.graphs.items() if part.name in kept}
+        if len(graphs) < len(job.graphs):
+            self.undone.append(job)
+            return
+        self._stays(compositions.with_files(job, graphs, self._directory))
+
     def _stays(self, job: Job) -> bool:
         row = self._rows.get(job.label)
         # `not_run` is planned and not finished: there is nothing to judge, and nothing to tell.
@@ -116,6 +129,8 @@ def _why_again(
         return f"it could not be written: {row.error.message}"
     if row.not_stored is not None:  # the key cannot tell whether it is as it was
         return row.not_stored
+    if isinstance(job, Composed) and row.status == "skipped":
+        return None
     now = cache.key(job)
     if row.job_key != now.digest:
         parts = cache.parts_of(row.job_key)

@@ -10,7 +10,7 @@ from converter.cache.entries import DamagedError, Entry, LatencyRecord, Store, S
 from converter.layout import delivery
 from converter.model.batch import BenchmarkSpec, OnCached
 from converter.model.errors import Code
-from converter.model.job import Derived, FileInfo, Job, JobResult, Latency, StageRecord
+from converter.model.job import Composed, Derived, FileInfo, Job, JobResult, Latency, StageRecord
 from converter.model.manifest import ArtifactRow, Environment
 from converter.plan import keys, reads, variants
 from converter.plan.keys import JobKey, Keys, Parts
@@ -94,7 +94,9 @@ class CacheSession:
 
     def key(self, job: Job) -> JobKey:
         """The key of a job as it was when it was first asked for."""
-        made_from = job.parent_files if isinstance(job, Derived) else {}
+        made_from = dict(job.parent_files) if isinstance(job, Derived) else {}
+        if isinstance(job, Composed):
+            made_from = {k: v for files in job.graph_hashes.values() for k, v in files.items()}
         # What a variant is made from is known only once its parent's file is there.
         known = (job.label, *made_from.values())
         # Kept as it was before the job ran: `unless_changed` compares the files of now with it, and
@@ -266,7 +268,9 @@ class CacheSession:
     def labelled(self, job: Job, row: ArtifactRow, *, cached: bool = False) -> ArtifactRow:
         """The row with its key, and where it is from."""
         reason = None if cached else self._reasons.get(job.label)
-        unknown = isinstance(job, Derived) and not job.parent_files  # what it is made from
+        # What it is made from.
+        unknown = isinstance(job, Derived) and not job.parent_files
+        unknown = unknown or (isinstance(job, Composed) and not job.graph_hashes)
         return row.model_copy(
             update={
                 "job_key": None if unknown else self.key(job).digest,

@@ -19,6 +19,7 @@ from converter.model import manifest
 from converter.model.errors import Code, ExitCode, RunError
 from converter.model.job import (
     ONNX,
+    Composed,
     Derived,
     FileInfo,
     Job,
@@ -38,6 +39,7 @@ from converter.plan import packages, selection
 from converter.plan.jobs import Plan
 from converter.processes import outcome
 from converter.runner import resuming, reuse
+from converter.runner.compositions import Compositions
 from converter.runner.context import RunContext
 from converter.runner.followers import Followers
 from converter.runner.reuse import CacheSession
@@ -59,6 +61,7 @@ class RunState:
         timing = reuse.timing_of(context.spec.benchmark, self._environment)
         self.cache = CacheSession(store, reuse.keys_for(self._environment), timing)
         self._followers = Followers(plan.jobs, context.directory, self.cache)
+        self._compositions = Compositions(plan.composed, context.directory)
         self._rows = self._planned(plan)
         now = datetime.now(UTC)
         # A resumed run is the run that began then. Its start decides which of two runs is the newer
@@ -83,6 +86,8 @@ class RunState:
             for each in (job, *self._followers.stubs(job.name)):
                 # From the start: a run that is killed has a row for each of them.
                 rows[each.label] = manifest.row_of(each, outcome.not_run(each))
+        for composed in plan.composed:
+            rows[composed.label] = manifest.row_of(composed, outcome.not_run(composed))
         return {label: self._as_asked(row) for label, row in rows.items()}
 
     @property
@@ -175,7 +180,7 @@ class RunState:
         # Before anything gets its final name.
         result = self.cache.with_files(job, self.cache.unless_changed(job, result))
         references: Path | None = None
-        if result.status == "ok":
+        if result.status == "ok" and not isinstance(job, Composed):
             try:
                 result = delivery.publish(job, result, self._directory)
                 references = self._followers.keep(job, result)
@@ -189,13 +194,16 @@ class RunState:
         shutil.rmtree(job.staging_dir, ignore_errors=True)
         result = self._as_asked(result)
         row = self._finish(job, result, problem)
-        if result.status == "ok":
+        if result.status == "ok" and not isinstance(job, Composed):
             # After its row: a run that is killed in between has the row, and does not look here.
             self.cache.keep(job, result, self._directory, references)
         return row
 
-    def follow(self, parent: ArtifactRow) -> tuple[list[Job], list[ArtifactRow]]:
-        """What becomes of the artifacts that derive from a file, now that it has its row.
+    def follow(self, row: ArtifactRow) -> tuple[list[Job], list[ArtifactRow]]:
+        """What becomes of the artifacts that derive from a file, and of what runs it with others.
+
+        Args:
+            row: of the file, now that it has one.
 
         Returns:
             Those that are to be made, and rows of those that need not, or cannot.
@@ -203,6 +211,20 @@ class RunState:
         Raises:
             OSError: the disk is full, or the record cannot be written.
         """
+        jobs, rows = self._derive(row)
+        for job, result in self._compositions.after(row, self._rows):
+            self._jobs[job.label] = job
+            refused = self.prepare(job) if result is None else None
+            if result is not None:
+                rows.append(self._finish(job, self._as_asked(result), None))
+            elif refused is not None:
+                rows.append(refused)
+            else:
+                jobs.append(job)
+        return jobs, rows
+
+    def _derive(self, parent: ArtifactRow) -> tuple[list[Job], list[ArtifactRow]]:
+        """What becomes of the artifacts that derive from a file."""
         waiting = [
             stub
             for stub in self._followers.stubs(parent.name)
@@ -335,7 +357,9 @@ class RunState:
 
     def _as_asked(self, told: _Told) -> _Told:
         """With the stage that a worker knows nothing of: whether a latency was to follow."""
-        stage = StageRecord(status="not_run" if self._benchmarks else "not_requested")
+        # What makes no file has none to be timed.
+        wanted = self._benchmarks and "publish" in told.stages
+        stage = StageRecord(status="not_run" if wanted else "not_requested")
         return told.model_copy(update={"stages": {**told.stages, "benchmark": stage}})
 
     def _with_log(self, job: Job, result: JobResult) -> JobResult:

@@ -15,7 +15,7 @@ from converter.config import standard
 from converter.model.batch import BatchSpec
 from converter.model.errors import Code
 from converter.model.spec import Frozen
-from converter.plan import request
+from converter.plan import graphs, request
 from converter.plugins import loader
 from converter.schemas.documented import Node, example, named, schema_of
 
@@ -264,6 +264,18 @@ def _short_forms(definitions: Node) -> None:
     forms = definitions["ModelSpec"]["properties"]["dynamic_axes"]["anyOf"]
     axes = next(form["additionalProperties"] for form in forms if "additionalProperties" in form)
     axes["anyOf"][0]["propertyNames"] = {"pattern": "^[0-9]+$"}
+    _graphs(definitions)
+
+
+def _graphs(definitions: Node) -> None:
+    """A graph has the keys of a model, but for those that all graphs share."""
+    whole = definitions["ModelSpec"]
+    keys = {key: about for key, about in whole["properties"].items() if key not in graphs.SHARED}
+    said = "One graph of a model: what it leaves out is that of the model."
+    definitions["GraphSpec"] = {
+        **whole, "description": said, "properties": copy.deepcopy(keys)
+    }  # fmt: skip
+    whole["properties"]["graphs"]["additionalProperties"] = {"$ref": "#/definitions/GraphSpec"}
 
 
 def _trees(definitions: Node) -> None:

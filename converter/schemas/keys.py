@@ -31,6 +31,8 @@ HEADINGS = {
     "CompareSpec": "Compare",
     "StoreSpec": "Store",
     "ModelSpec": "Model",
+    "Call": "Call",
+    "Generate": "Generate",
     "Source": "Source",
     "Checkpoint": "Checkpoint",
     "InputSpec": "Input",
@@ -68,7 +70,9 @@ def page(schemas: dict[str, Node]) -> str:
     """The page, from the schemas of the files that people write."""
     experiment = schemas["experiment"]
     sections = {"BatchSpec": experiment, **experiment["definitions"]}
-    sections.pop("Interpolation")
+    # Of a graph all keys are keys of a model, and stand there.
+    for name in ("Interpolation", "GraphSpec"):
+        sections.pop(name)
     # Types that are new have no heading yet, and may not be lost.
     order = sorted(sections, key=lambda name: [*HEADINGS, name].index(name))
     return "\n".join([_HEAD, *(_section(name, sections[name]) for name in order)])
@@ -83,7 +87,7 @@ def _section(name: str, node: Node) -> str:
 
 
 def _heading(name: str) -> str:
-    return HEADINGS.get(name, name)
+    return HEADINGS.get("ModelSpec" if name == "GraphSpec" else name, name)
 
 
 def _keys(node: Node) -> Iterator[tuple[str, Node]]:

@@ -143,7 +143,19 @@ def _intents(point: Point) -> list[_Intent]:
             else:
                 derived = variants.from_parent(stub, looked.stored.result.files)
                 told[job.name].append(_intent(derived, cache))
+    for composed in planned.composed:
+        graphs = [told[part.name][0] for part in composed.graphs.values()]
+        told[composed.name] = [_together(composed.name, graphs)]
     return [intent for name in planned.order for intent in told[name]]
+
+
+def _together(name: str, graphs: Sequence[_Intent]) -> _Intent:
+    """What becomes of the job that runs graphs together: it runs each time, if it can."""
+    lacking = [graph for graph in graphs if graph.action in ("fails", "skipped")]
+    if lacking:
+        listed = ", ".join(f"{graph.name} {graph.action}" for graph in lacking)
+        return _Intent(name, "skipped", f"there is no file to run: {listed}", None)
+    return _Intent(name, "run", f"runs {', '.join(graph.name for graph in graphs)} together", None)
 
 
 def _failing(job: Job, wrong: Sequence[StageError]) -> _Intent:

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from converter.cli.commands._arguments import usage
 from converter.display.summary import EXPECTED
-from converter.model.errors import ExitCode, RunError
-from converter.model.job import Derived, Job, JobResult, WorkerEvent
+from converter.model.errors import ConfigError, ExitCode, Problem, RunError
+from converter.model.job import Composed, Derived, Job, JobResult, WorkerEvent
 from converter.plan import variants
 from converter.processes.outcome import apply_expect, left
 from converter.runner.recorded import (
@@ -35,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
     """Run one job and print what came of it.
 
     Raises:
-        ConfigError: there is no such run or model, or the folder to keep is in use.
+        ConfigError: there is no such run or model, or it makes no file; --keep is in use.
         RunError: the folder cannot be made.
     """
     parser = argparse.ArgumentParser(prog="python -m converter replay", description=SUMMARY)
@@ -47,6 +47,11 @@ def main(argv: Sequence[str]) -> int:
     )
     arguments = parser.parse_args(argv)
     job = recorded_job("replay", arguments.run, arguments.name)
+    if isinstance(job, Composed):
+        graphs = ", ".join(part.name for part in job.graphs.values())
+        message = f"{job.name} runs the files of several graphs together."
+        hint = f"Replay a graph ({graphs}), or run verify {arguments.run} {job.name}."
+        raise ConfigError(Problem("replay", message, hint))
     parent = recorded_job("replay", arguments.run, job.name) if job.parent else None
     try:
         with _folder(arguments.keep) as folder:

@@ -18,7 +18,7 @@ from converter.layout import environment
 from converter.model import clarity
 from converter.model.batch import ExecutorSpec
 from converter.model.errors import Code
-from converter.model.job import Derived, ExporterAttempt, Job, JobResult, WorkerEvent
+from converter.model.job import Composed, Derived, ExporterAttempt, Job, JobResult, WorkerEvent
 from converter.plugins.executors import (
     Event,
     Events,
@@ -36,7 +36,7 @@ from converter.processes.outcome import lost
 _TICK_S = 0.2  # `Executor.run` promises an event in 0.25 s
 _CLOSE_S = 10.0
 _MIB = 1 << 20
-_CONVERSIONS = (Job.ENTRY, Derived.ENTRY)
+_CONVERSIONS = (Job.ENTRY, Derived.ENTRY, Composed.ENTRY)
 # Of the GNU C library, 2.35 or later; others ignore it.
 _TUNABLES = "GLIBC_TUNABLES"
 _HUGE_PAGES = "glibc.malloc.hugetlb=1"

@@ -88,7 +88,7 @@ def _too_many_names(error: RuntimeError, job: Job) -> StageError:
     names = job.export.parameter_names
     return StageError(
         Code.EXPORT,
-        f"models.{job.name}.export.parameter_names has {len(names)} names, the inputs "
+        f"{job.key}.export.parameter_names has {len(names)} names, the inputs "
         f"{len(job.inputs)}: {_first_line(error)}",
         "give one name for each parameter",
     )

@@ -201,7 +201,7 @@ def _check_names(model: ModelProto, job: Job) -> None:
     if lost:
         raise StageError(
             Code.EXPORT,
-            f"models.{job.name}.export.parameter_names: {', '.join(lost[:5])} not found among the "
+            f"{job.key}.export.parameter_names: {', '.join(lost[:5])} not found among the "
             "graph's parameters",
             "give one name for each parameter, and switch off constant_folding if it merges them",
         )

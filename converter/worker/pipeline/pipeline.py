@@ -325,7 +325,7 @@ def parameters(loaded: Loaded, job: Job) -> dict[str, Array]:
     if len(names) != len(state):
         raise StageError(
             Code.EXPORT,
-            f"models.{job.name}.export.parameter_names has {len(names)} names, the model "
+            f"{job.key}.export.parameter_names has {len(names)} names, the model "
             f"{len(state)} parameters",
             "give one name for each",
         )

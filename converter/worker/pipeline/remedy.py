@@ -71,7 +71,7 @@ def hint(
         print(f"trying {exporter} at opset {opset}, to see whether that would verify")
         found = probe(exporter, opset)
         if found is None:
-            return f"opset={opset} verifies: set models.{job.name}.opset: {opset}"
+            return f"opset={opset} verifies: set {job.key}.opset: {opset}"
         tried.append(f"{exporter}: {found.code}")
     if tried:
         # A hint that names this opset would promise what does not come true.

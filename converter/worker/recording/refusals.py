@@ -68,7 +68,7 @@ def of_inputs(text: str, job: Job) -> str:
 
 def _dtype_hint(job: Job, got: str | None, text: str) -> str:
     names = _those(job, lambda name: job.inputs[name].dtype == got)
-    listed = _listed(f"models.{job.name}.inputs.{n}.dtype is {job.inputs[n].dtype}" for n in names)
+    listed = _listed(f"{job.key}.inputs.{n}.dtype is {job.inputs[n].dtype}" for n in names)
     takes = next((_dtype(found[1]) for each in _TAKES if (found := each.search(text))), None)
     wanted = f", the model takes {takes} there" if takes and takes != got else ""
     return f"{listed}{wanted}: state the dtype that it takes"
@@ -87,7 +87,7 @@ def _shape_hint(job: Job, text: str) -> str:
             or not sizes.isdisjoint(job.inputs[name].shape)
         ),
     )
-    listed = _listed(f"models.{job.name}.inputs.{n}.shape is {job.inputs[n].shape}" for n in names)
+    listed = _listed(f"{job.key}.inputs.{n}.shape is {job.inputs[n].shape}" for n in names)
     wanted = next((told for name in names if (told := _wanted(text, job.inputs[name].shape))), "")
     if job.source.kind == "onnx":
         return f"{listed}: give the one that the file takes"

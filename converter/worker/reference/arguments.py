@@ -34,7 +34,7 @@ class Arguments:
             for target in _targets(argument)
         }
         self.constants: dict[str, Any] = {
-            name: values.resolved(value, job.trust, f"models.{job.name}.constants.{name}")
+            name: values.resolved(value, job.trust, f"{job.key}.constants.{name}")
             for name, value in job.constants.items()
         }
 
@@ -85,7 +85,7 @@ class Arguments:
             for key, entry in (argument.entries or {}).items()
         }
         if argument.target is not None:
-            key = f"models.{self._job.name}.inputs.{argument.name or argument.target}"
+            key = f"{self._job.key}.inputs.{argument.name or argument.target}"
             return values.call(self._makers[argument.target], items, entries, argument.target, key)
         if argument.items is not None:
             return items if _is_list(kind) else tuple(items)

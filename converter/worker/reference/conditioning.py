@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from converter.worker.inputs.cases import Case
 from converter.worker.inputs.inputs import Array
 from converter.worker.reference.execution import REFUSALS, Runner, replica, tensors
 from converter.worker.runtime.starting import first_line
+from converter.worker.sources import calling
 from converter.worker.sources.loading import Loaded
 
 # Spread of what was constant: enough that a lost bias or scale shows, small enough to stay stable.
@@ -119,14 +121,16 @@ def prepare(loaded: Loaded, job: Job, samples: int = 1) -> bool:
     """
     if not applies(loaded, job):
         return False
-    run = Runner(loaded, job, warn=lambda text: None)
-    statistics = _statistics(run.model)
+    # All graphs of a model get the weights that fit the first of them.
+    job = job if job.first is None else job.model_copy(update=dict(job.first))
+    run = Runner(calling.called(loaded, job), job, warn=lambda text: None)
     # It shares parameters and batch statistics: what is set in the replica is set in the model.
-    model = replica(run.model, *statistics)
+    model: Any = replica(loaded.model, *_statistics(loaded.model))
+    part = calling.called(replace(loaded, model=model), job).model
     batch: dict[str, Array] = {}
 
     def forward() -> None:
-        run.forward(tensors(batch, loaded.device), model=model)
+        run.forward(tensors(batch, loaded.device), model=part)
 
     for count in dict.fromkeys((samples, 1)):  # some models take no other batch
         batch = _batch(job, count)

@@ -245,12 +245,15 @@ def bound(loaded: Loaded, job: Job, example: tuple[torch.Tensor, ...]) -> Iterat
         yield loaded
         return
     arguments.constants = {**numbers, **arguments.constants}
+    before = vars(model).get("forward")
     model.forward = _flat(own, arguments, job)
     try:
         yield loaded
     finally:
         # The class's own method was hidden by it, and shows again.
         del model.forward
+        if before is not None:  # the model had one of its own
+            model.forward = before
 
 
 def in_order(loaded: Loaded, job: Job) -> Job:

@@ -36,7 +36,7 @@ def check_inputs(model: Any, kind: Kind, job: Job) -> None:
                 f"inputs has {name} at place {place + 1}, where forward takes {other}; "
                 f"{name} is argument {names.index(name) + 1} of forward ({', '.join(names)})",
                 "entry i of inputs is positional argument i of forward: list them in that order, "
-                f"or state models.{job.name}.pass: keyword",
+                f"or state {job.key}.pass: keyword",
             )
 
 

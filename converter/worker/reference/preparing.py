@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -13,7 +15,7 @@ from converter.worker.inputs import cases
 from converter.worker.onnxfile import structure
 from converter.worker.reference import conditioning
 from converter.worker.runtime import custom_ops
-from converter.worker.sources import data, loading
+from converter.worker.sources import calling, data, loading
 from converter.worker.sources.loading import Loaded
 from converter.worker.sources.onnx_source import OnnxFile
 
@@ -22,7 +24,8 @@ def load(job: Job) -> tuple[Loaded, Job]:
     """Load the model of a job and condition its weights where they are random.
 
     Returns:
-        The model, and the job with its inputs filled in where the source knows them.
+        The model, or what of it the job calls, and the job with its inputs filled in where the
+        source knows them.
 
     Raises:
         StageError: what ``loading.load`` raises, FORWARD, or TARGET_DENIED and LOAD for the
@@ -39,7 +42,26 @@ def load(job: Job) -> tuple[Loaded, Job]:
     # Before the weights are conditioned, which takes longer than to find that a sample is missing.
     samples, left_out = data.for_verification(job)
     loaded = replace(loaded, samples=samples, left_out=left_out, metric=data.metric(job))
-    return replace(loaded, conditioned=conditioning.prepare(loaded, job)), job
+    loaded = replace(loaded, conditioned=conditioning.prepare(loaded, job))
+    if job.first is not None and loaded.weights_sha256 is None:
+        # Of each graph: nothing else tells that the files of all have the same weights.
+        loaded = replace(loaded, weights_sha256=_fingerprint(loaded.model))
+    return calling.called(loaded, job), job
+
+
+def _fingerprint(model: Any) -> str | None:
+    """A hash of all weights of a model; ``None``: it has none that can be read."""
+    if not isinstance(model, torch.nn.Module):
+        return None
+    found = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        # A module may keep other things among its weights.
+        if isinstance(tensor, torch.Tensor) and tensor.layout is torch.strided:
+            found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            plain = tensor.detach().cpu().contiguous().reshape(-1)
+            # As bytes: NumPy has no bfloat16.
+            found.update(plain.view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 def _with_inputs(job: Job, loaded: Loaded) -> Job:

@@ -249,7 +249,8 @@ def _run_cases(
     found.names = names = _output_names(job, run.paths, len(first.outputs))
     alike = [item.outputs for item in found.cases if item.case.shapes == first.case.shapes]
     # Weights change with the statistics, so that what has run so far is void.
-    if conditioning.unsteady(loaded, alike):
+    # Not where a part of the model runs: all graphs have the weights that fit the first of them.
+    if job.call is None and job.first is None and conditioning.unsteady(loaded, alike):
         conditioning.prepare(loaded, job, conditioning.SEVERAL)
         _run_stated(found, run, job, loaded.samples, watch=watch)
         first = found.cases[0]

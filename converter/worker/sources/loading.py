@@ -146,7 +146,7 @@ def _check_mode(kind: Kind, job: Job) -> None:
         raise StageError(
             Code.TRAINING_IGNORED,
             f"training: train was asked for, the mode of {source} was fixed when it was exported",
-            f"state models.{job.name}.training: eval, or build the module itself",
+            f"state {job.key}.training: eval, or build the module itself",
         )
 
 
@@ -173,7 +173,7 @@ def _build(job: Job, reading: Reading) -> tuple[Any, str | None]:
                 "Remove them, or name the function or class that builds it.",
             )
         return builder, None
-    key = f"models.{job.name}.kwargs"
+    key = f"{job.key}.kwargs"
     kwargs = {**fixed, **values.resolved(job.kwargs, job.trust, key)}
     _check_kwargs(builder, kwargs, job)
     if isinstance(job.weights, str) and job.weights not in UNTRAINED:
