@@ -102,6 +102,8 @@ class _Resolver:
         spec = self.spec
         source = model.source or Source(registry=name)
         inputs = {key: self._input(value) for key, value in (model.inputs or {}).items()}
+        pairs = [key for key, value in inputs.items() if value.dtype == "complex64"]
+        inputs = {key: _paired(value) if key in pairs else value for key, value in inputs.items()}
         axes = name_axes(model.dynamic_axes, inputs)
         inputs = {key: _with_axis(key, inputs, axes) for key in inputs}
         opset, exporters = request.opset_of(spec, model), request.exporters_of(spec, model)
@@ -115,6 +117,8 @@ class _Resolver:
             weights=self._weights(model.weights),
             inputs=inputs,
             arguments=trees.arguments(model, inputs),
+            complex=model.complex,
+            complex_inputs=pairs,
             constants=model.constants,
             outputs=list(model.outputs or ()),
             constant_outputs=[name for name, said in _said(model.outputs) if said.constant],
@@ -138,7 +142,7 @@ class _Resolver:
             seed=spec.seed,
             export=self._export(model.export),
             variants=variants.of(spec, model),
-            verify=self._verify(model.verify, inputs, axes),
+            verify=self._verify(_of_pairs(model.verify, pairs), inputs, axes),
             expect=model.expect,
             tags=model.tags,
             threads=threads(spec.executor.workers),
@@ -212,6 +216,32 @@ class _Resolver:
             for case in verify.cases
         ]
         return verify.model_copy(update={**inherited, **stated, "cases": cases})
+
+
+def _paired(tensor: InputSpec) -> InputSpec:
+    """An input of complex numbers as the file has it: pairs of reals."""
+    return tensor.model_copy(update={"dtype": "float32", "shape": [*tensor.shape, 2]})
+
+
+def _of_pairs(verify: VerifySpec, pairs: Collection[str]) -> VerifySpec:
+    """Shapes of the cases with the axis of the pairs, which nobody states."""
+    if not pairs:
+        return verify
+
+    def changed(name: str, case: CaseInput) -> CaseInput:
+        if name not in pairs or case.shape is None:
+            return case
+        return case.model_copy(update={"shape": [*case.shape, 2]})
+
+    shapes = [
+        {name: [*shape, 2] if name in pairs else shape for name, shape in entry.items()}
+        for entry in verify.shapes
+    ]
+    cases = [
+        case.model_copy(update={"inputs": {k: changed(k, v) for k, v in case.inputs.items()}})
+        for case in verify.cases
+    ]
+    return verify.model_copy(update={"shapes": shapes, "cases": cases})
 
 
 def _first(path: str) -> list[str]:
