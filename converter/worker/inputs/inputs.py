@@ -201,7 +201,8 @@ def in_columns(name: str, spec: InputSpec, shares: Any) -> Any:
         values = (low + (high - low) * shares).astype(dtype)
         # Rounding to the dtype may reach the upper bound, which is not part of the range.
         last = np.nextafter(high.astype(dtype), low.astype(dtype))
-        return np.clip(values, low.astype(dtype), last)
+        # NumPy clips in float32 what it does not know.
+        return np.clip(values, low.astype(dtype), last).astype(dtype)
     every = [
         _integer_bounds(name, spec.model_copy(update={"low": low, "high": high}), dtype)
         for low, high in spec.columns

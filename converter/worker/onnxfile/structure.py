@@ -22,6 +22,7 @@ from onnx.external_data_helper import uses_external_data
 from converter.model.errors import Code, StageError
 from converter.model.job import TensorInfo
 from converter.model.spec import Dtype, InputSpec
+from converter.worker.inputs import inputs
 
 # Shapes, axes and scales stay constants, since structure depends on their values.
 _SMALL = 1024
@@ -351,7 +352,7 @@ def name_outputs(model: ModelProto, names: Sequence[str]) -> None:
 
 # PyTorch's model takes complex numbers, a file never does.
 _SAMPLED = tuple(dtype for dtype in get_args(Dtype) if dtype != "complex64")
-_MOST_WORDS = 8
+_MOST_WORDS, _OTHER_WORDS = 8, 3
 
 
 def words(model: ModelProto) -> list[str]:
@@ -364,18 +365,18 @@ def words(model: ModelProto) -> list[str]:
     for tensor in model.graph.initializer:
         for value in tensor.string_data:
             found.setdefault(value.decode(errors="replace"))
-    # One that it does not know, as users feed it.
-    return [*list(found)[:_MOST_WORDS], "another word"] if found else []
+    # And a few that it does not know, as users feed them.
+    return [*list(found)[:_MOST_WORDS], *inputs.WORDS[:_OTHER_WORDS]] if found else []
 
 
-def with_words(model: ModelProto, inputs: Mapping[str, InputSpec]) -> dict[str, InputSpec]:
+def with_words(model: ModelProto, specs: Mapping[str, InputSpec]) -> dict[str, InputSpec]:
     """Inputs of strings that state no words of their own get those that the file knows."""
     known = words(model)
     return {
         name: spec.model_copy(update={"words": known})
         if known and spec.filling == "words" and spec.words is None
         else spec
-        for name, spec in inputs.items()
+        for name, spec in specs.items()
     }
 
 

@@ -275,6 +275,8 @@ def _export(
 
 
 def _example(references: References, loaded: Loaded) -> tuple[torch.Tensor, ...]:
+    if loaded.kind == "onnx":  # nothing is traced, and torch has no tensors of strings
+        return ()
     return execution.tensors(references.cases[0].inputs, loaded.device)
 
 

@@ -22,6 +22,7 @@ from converter.model.job import Job
 from converter.worker.inputs import dtypes
 from converter.worker.inputs import tensors as torch_arrays
 from converter.worker.inputs.inputs import Array
+from converter.worker.onnxfile import checking
 from converter.worker.recording import refusals
 from converter.worker.reference import budget, naming
 from converter.worker.reference.arguments import Arguments
@@ -75,7 +76,7 @@ class Runner:
         self.model: Any = None
         if isinstance(loaded.model, OnnxFile):
             # Optimisations are on trial in the file that ships: the reference goes without them.
-            self._session = Session(loaded.model.path, optimise=False, threads=job.threads)
+            self._session = _session(loaded.model, job)
         elif isinstance(loaded.model, torch.export.ExportedProgram):
             # torch refuses to call an exported program itself (2.15).
             self.model = loaded.model.module()
@@ -190,6 +191,13 @@ class Runner:
         # Exporters know no other containers, and are told by now.
         self._loaded.structured = self._loaded.structured or not _plain(result)
         return result
+
+
+def _session(file: OnnxFile, job: Job) -> Session:
+    try:
+        return Session(file.path, optimise=False, threads=job.threads)
+    except StageError as error:
+        raise checking.without_kernel(error, file.proto, job) or error from error
 
 
 def _not_numbers(name: str, kind: str) -> StageError:
@@ -392,10 +400,14 @@ def _array(name: str, tensor: torch.Tensor) -> Array:
         array = torch_arrays.array(tensor)
     except TypeError as error:  # other types of float8; a sparse tensor
         kind = str(tensor.dtype).removeprefix("torch.")
+        dense = tensor.layout == torch.strided
         raise StageError(
             Code.OUTPUT_STRUCTURE,
-            f"output {name} is {kind}, which has no NumPy array to compare: {first_line(error)}",
-            "cast it in forward, to float32 for example: return y.float()",
+            f"output {name} is {kind if dense else 'sparse'}, which has no NumPy array to compare: "
+            f"{first_line(error)}",
+            "cast it in forward, to float32 for example: return y.float()"
+            if dense
+            else "make it dense in forward: return y.to_dense()",
         ) from error
     # `numpy()` gives a view: of a buffer that the next call may overwrite.
     return array.copy()
