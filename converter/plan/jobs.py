@@ -101,11 +101,7 @@ class _Resolver:
     def job(self, name: str, model: ModelSpec) -> Job:
         spec = self.spec
         source = model.source or Source(registry=name)
-        inputs = {key: self._input(value) for key, value in (model.inputs or {}).items()}
-        pairs = [key for key, value in inputs.items() if value.dtype == "complex64"]
-        inputs = {key: _paired(value) if key in pairs else value for key, value in inputs.items()}
-        axes = name_axes(model.dynamic_axes, inputs)
-        inputs = {key: _with_axis(key, inputs, axes) for key in inputs}
+        inputs, axes, pairs = self._inputs(model)
         opset, exporters = request.opset_of(spec, model), request.exporters_of(spec, model)
         able = opsets.supporting(exporters, opset, opsets.installed_torch()) if opset else []
         chosen = model.exporter or spec.exporter.name
@@ -151,6 +147,15 @@ class _Resolver:
             model_dir=str(self.run_dir / "models" / name),
             staging_dir=str(self.run_dir / ".staging" / name),
         )
+
+    def _inputs(self, model: ModelSpec) -> tuple[dict[str, InputSpec], Axes, list[str]]:
+        """Inputs, axes by name, and the inputs of complex numbers, which are pairs from here on."""
+        stated = {key: self._input(value) for key, value in (model.inputs or {}).items()}
+        # Before there are pairs: their axis has one size.
+        axes = name_axes(model.dynamic_axes, stated)
+        pairs = [key for key, value in stated.items() if value.dtype == "complex64"]
+        inputs = {key: _paired(value) if key in pairs else value for key, value in stated.items()}
+        return {key: _with_axis(key, inputs, axes) for key in inputs}, axes, pairs
 
     def _path(self, path: str) -> str:
         return os.path.normpath(self.cwd / path)

@@ -56,7 +56,11 @@ class Rotated(nn.Module):
     """Complex numbers in and out, and what is made of them."""
 
     def forward(self, z: Tensor, x: Tensor) -> dict[str, Tensor]:
-        return {"size": z.abs() + x, "turned": z * torch.complex(x.cos(), x.sin()), "mirrored": z.conj()}
+        return {
+            "size": z.abs() + x,
+            "turned": z * torch.complex(x.cos(), x.sin()),
+            "mirrored": z.conj(),
+        }
 
 
 class Spectrum(nn.Module):
