@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,11 +15,11 @@ import pytest
 import torch
 
 from converter.model.errors import Code, StageError
-from converter.model.job import Recheck
+from converter.model.job import Bundle, Recheck
 from converter.model.spec import InputSpec
 from converter.worker.compare import numerics
 from converter.worker.inputs import inputs, tensors
-from converter.worker.pipeline import recheck
+from converter.worker.pipeline import bundling, recheck
 from converter.worker.reference import kept
 from converter.worker.runtime.session import Session
 
@@ -289,6 +291,37 @@ def test_a_file_that_gives_another_string_is_refused(tiny_job: Convert, tmp_path
     assert "is 'C', the source gives 'B'" in result.error.message
 
 
+def bundled(job: Any, file: Path) -> Any:
+    staging = Path(job.staging_dir).parent / "bundle"
+    staging.mkdir()
+    changes = {"file": str(file), "staging_dir": str(staging)}
+    return bundling.run(Bundle.model_validate({**dict(job), **changes}), lambda _: None), staging
+
+
+def test_the_check_of_a_bundle_compares_strings(tiny_job: Convert, tmp_path: Path) -> None:
+    graph = "g (string[2] x, float[2] z) => (string[2] y, float[2] w) {y = Identity(x) w = Neg(z)}"
+    named = source(graph, tmp_path)
+    result, staging = bundled(tiny_job(named, **ORIGINAL), Path(named["onnx"]))
+    assert result.error is None
+    folder = staging / "bundle"
+    run = [sys.executable, str(folder / "check.py")]
+    assert subprocess.run(run, capture_output=True, check=False).returncode == 0
+    # A file that gives other strings.
+    swapped = source(graph.replace("Identity(x)", "StringConcat(x, x)"), tmp_path, "other")
+    (folder / "model.onnx").write_bytes(Path(swapped["onnx"]).read_bytes())
+    done = subprocess.run(run, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "test_data_set_0: y" in done.stderr
+
+
+def test_bfloat16_has_no_bundle(tiny_job: Convert, tmp_path: Path) -> None:
+    named = source(SQUARE % "1.0", tmp_path)
+    result, _ = bundled(tiny_job(named, **ORIGINAL), Path(named["onnx"]))
+    assert result.error.code is Code.OUTPUT_STRUCTURE
+    assert "takes or gives bfloat16" in result.error.message
+    assert result.error.hint == "hand on the file alone"
+
+
 # Complex numbers
 
 
@@ -317,6 +350,32 @@ def test_complex_numbers_are_pairs_of_reals(
     if name == "Back":
         assert np.allclose(done.run(z=first), np.fft.irfft(first[..., 0] + 1j * first[..., 1]),
                            atol=1e-5)  # fmt: skip
+
+
+def test_real_samples_of_dtypes_that_numpy_files_lack(convert: Convert, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    (tmp_path / "z").mkdir()
+    values = rng.standard_normal((3, 9)) + 1j * rng.standard_normal((3, 9))
+    np.savez(tmp_path / "z/0.npz", z=values.astype(np.complex64))
+    (tmp_path / "x").mkdir()
+    np.savez(tmp_path / "x/0.npz", x=rng.standard_normal((4, 8)).astype(np.float32))
+    inputs = {"z": {"shape": [3, 9, 2]}}
+    options = {"inputs": inputs, "complex": "pairs", "complex_inputs": ["z"]}
+    for name, keys in (("Back", options), ("Between", {"inputs": of("bfloat16")})):
+        folder = tmp_path / ("z" if name == "Back" else "x")
+        done = convert(**narrow(name, **keys, data={"path": str(folder)}))
+        assert done.code is None, done.result.error
+        labels = [case.label for case in done.result.verify.cases]
+        assert any(label.startswith("data 0") for label in labels)
+
+
+def test_complex_numbers_out_of_a_file(tmp_path: Path) -> None:
+    values = np.array([[1 + 2j, 3], [4j, 5]], np.complex64)
+    np.save(tmp_path / "z.npy", values)
+    keys = {"shape": [2, 2, 2], "path": str(tmp_path / "z.npy")}
+    found = inputs.draw("z", InputSpec.model_validate(keys), seed=0)
+    assert found.dtype == np.float32
+    assert np.array_equal(found[..., 0] + 1j * found[..., 1], values)
 
 
 def test_the_torchscript_exporter_has_no_complex_numbers(convert: Convert) -> None:

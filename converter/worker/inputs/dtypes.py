@@ -6,6 +6,7 @@ bfloat16 and float8 are types of ml_dtypes: NumPy calls their kind ``V`` (or ``f
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import ml_dtypes
@@ -66,6 +67,21 @@ def eps(dtype: np.dtype[Any]) -> float:
 def least(dtype: np.dtype[Any]) -> float:
     """The smallest number above zero of a type of ml_dtypes."""
     return float(_facts(dtype).smallest_subnormal)
+
+
+def fed(array: Array, dtype: str, shape: Sequence[int]) -> Array:
+    """An array as a person or a file has it, as the input of that dtype takes it.
+
+    Files of arrays have no bfloat16, which rounds float32, and strings of one length; an input of
+    pairs may be given its complex numbers.
+    """
+    if dtype in NARROW and is_float(array):
+        return cast(array, named(dtype))
+    if dtype == "string" and array.dtype.kind == "U":
+        return array.astype(object)
+    if array.dtype.kind == "c" and array.ndim == len(shape) - 1 and shape[-1] == 2:
+        return np.stack([array.real, array.imag], axis=-1).astype(dtype)
+    return array
 
 
 def cast(values: Any, dtype: np.dtype[Any]) -> Array:

@@ -321,13 +321,9 @@ def _from_file(
     resize: bool,
 ) -> Array:
     array, what = files.read(name, spec, sample)
+    array = dtypes.fed(array, spec.dtype, shape)
     if resize and array.ndim == len(shape):
         array = _resized(array, shape)
-    # Files of arrays have no bfloat16, and strings of one length.
-    if spec.dtype in dtypes.NARROW and dtypes.is_float(array):
-        array = dtypes.cast(array, dtype)
-    elif spec.dtype == "string" and array.dtype.kind == "U":
-        array = array.astype(object)
     if array.shape != shape or array.dtype != dtype:
         raise StageError(
             Code.FORWARD,

@@ -21,7 +21,7 @@ from converter.model.errors import Code, StageError
 from converter.model.job import Job
 from converter.plan import samples as listing
 from converter.plan.samples import DataFiles
-from converter.worker.inputs import tensors
+from converter.worker.inputs import dtypes, tensors
 from converter.worker.inputs.cases import Sample
 from converter.worker.inputs.inputs import Array
 from converter.worker.sources import importing
@@ -190,9 +190,7 @@ def _sample(label: str, arrays: dict[str, Array], job: Job) -> Sample:
             "Name its arrays as the inputs; what else it holds goes to the metric.",
         )
     others = {key: array for key, array in arrays.items() if key not in job.inputs}
-    return Sample(label, {own: _fed(arrays[own]) for own in job.inputs}, others)
-
-
-def _fed(array: Array) -> Array:
-    """Strings as the runtime takes them; a file has them with a length."""
-    return array.astype(object) if array.dtype.kind == "U" else array
+    inputs = {
+        own: dtypes.fed(arrays[own], spec.dtype, spec.shape) for own, spec in job.inputs.items()
+    }
+    return Sample(label, inputs, others)
