@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from converter.model.errors import ConfigError, Problem
+from converter.model.spec import holds_fractions
 
 Inputs: TypeAlias = Any
 """A tensor, array or shape for each argument of forward: by name, in a list, or a single one."""
@@ -114,7 +115,13 @@ def _array(name: str, value: Any) -> Any:
     if isinstance(value, Mapping) or _is_shape(value):
         return value
     # By what they can do: here are neither torch nor NumPy.
-    found = value.detach().cpu().numpy() if hasattr(value, "detach") else value
+    try:
+        found = value.detach().cpu().numpy() if hasattr(value, "detach") else value
+    except TypeError:  # bfloat16
+        dtype = str(value.dtype).removeprefix("torch.")
+        message = f"NumPy has no {dtype}, so that its values cannot be passed on."
+        hint = f"State it: {{'{name}': {{'shape': {list(value.shape)}, 'dtype': '{dtype}'}}}}."
+        raise ConfigError(Problem(f"inputs.{name}", message, hint)) from None
     if not _is_array(found):
         message = f"found {type(value).__name__}; expected a tensor, an array or a shape."
         raise ConfigError(Problem(f"inputs.{name}", message))
@@ -132,7 +139,7 @@ def _declared(value: Any) -> dict[str, Any]:
     if value.size == 0 or dtype == "bool":
         return declared
     low, high = value.min().item(), value.max().item()
-    if dtype.startswith("float"):
+    if holds_fractions(dtype):
         if low < high:
             return {**declared, "low": low, "high": high}
         # A single number is a parameter; of a whole tensor of ones nobody means the ones.
@@ -145,4 +152,6 @@ def _save(path: str, array: Any) -> None:
     # Whoever has an array has NumPy: the parent of a run needs none.
     import numpy as np  # noqa: TID251
 
-    np.save(path, array, allow_pickle=False)
+    # Files of NumPy have no bfloat16; it is rounded to it again when it is read.
+    narrow = array.dtype.name in ("bfloat16", "float8_e4m3fn", "float8_e5m2")
+    np.save(path, array.astype(np.float32) if narrow else array, allow_pickle=False)

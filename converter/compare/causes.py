@@ -27,6 +27,7 @@ _REQUESTED = (
     "simplify",
     "inputs",
     "outputs",
+    "complex",
     "data",
     "metric",
     "dynamic_axes",

@@ -20,6 +20,7 @@ def check(key: str, model: ModelSpec) -> list[Problem]:
             Problem(f"{key}.metric", "a metric scores outputs on real samples; none named.", hint)
         )
     for name, spec in (model.inputs or {}).items():
+        problems += _dtype(f"{key}.inputs.{name}.dtype", spec, model)
         problems += _input(f"{key}.inputs.{name}", name, spec, model)
     return problems
 
@@ -36,6 +37,24 @@ def labels(key: str, stated: Sequence[str], model: ModelSpec) -> list[Problem]:
         for label in stated
         if any(re.fullmatch(pattern, label) for pattern in taken)
     ]
+
+
+def _dtype(place: str, spec: InputSpec, model: ModelSpec) -> list[Problem]:
+    of_onnx = model.source is not None and model.source.kind == "onnx"
+    if spec.dtype == "string" and not of_onnx:
+        message = "PyTorch has no tensors of strings; only files that are ONNX already take them."
+        return [Problem(place, message, "Feed the numbers that stand for them: dtype: int64.")]
+    if spec.dtype == "complex64" and of_onnx:
+        message = "ONNX files have no complex inputs; one that takes pairs has float32 inputs."
+        return [Problem(place, message, "State dtype: float32 and a last axis of 2.")]
+    if spec.dtype == "complex64" and model.complex is None:
+        message = "ONNX Runtime has no complex numbers."
+        hint = "State complex: pairs of the model: the file takes pairs of reals, [..., 2]."
+        return [Problem(place, message, hint)]
+    if spec.dtype == "complex64" and model.source and model.source.kind == "exported_program":
+        message = "what an exported program takes was fixed when it was exported."
+        return [Problem(place, message, "Name what builds the module: {file: ..., name: ...}.")]
+    return []
 
 
 def _input(place: str, name: str, spec: InputSpec, model: ModelSpec) -> list[Problem]:

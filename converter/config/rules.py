@@ -20,6 +20,10 @@ from converter.plan import graphs, request, selection
 from converter.plugins import loader
 
 T = TypeVar("T", bound=Hashable)
+# Keys of a model that say how PyTorch is called, or exported.
+_OF_EXPORTS = (
+    "exporter", "kwargs", "weights", "call", "constants", "arguments", "passing", "complex"
+)  # fmt: skip
 _CHECKPOINTS = (".pth", ".pt", ".ckpt", ".bin", ".safetensors", ".tar")
 
 
@@ -198,11 +202,7 @@ def _is_onnx(model: ModelSpec) -> bool:
 def _onnx(key: str, model: ModelSpec) -> list[Problem]:
     """Keys that only an export could follow, of a source that is exported already."""
     default, export = ModelSpec(), ExportSpec()
-    keys = [
-        name
-        for name in ("exporter", "kwargs", "weights", "call", "constants", "arguments", "passing")
-        if getattr(model, name) != getattr(default, name)
-    ]
+    keys = [name for name in _OF_EXPORTS if getattr(model, name) != getattr(default, name)]
     keys = [{"arguments": "inputs", "passing": "pass"}.get(name, name) for name in keys]
     if model.weights == default.weights and "weights" in model.model_fields_set:
         keys.append("weights")  # random weights were asked for, and the file has its own

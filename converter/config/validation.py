@@ -233,8 +233,6 @@ def _advice(key: str, error: ErrorDetails, annotation: Any) -> str:
     if not isinstance(value, str):
         return ""
     if error["type"] == "literal_error":
-        if value in wording.NOT_YET:
-            return wording.NOT_YET[value]
         close = wording.near(value, wording.expected(annotation).split(" or "))
         return f"Did you mean {close[0]}?" if close else ""
     if error["type"] == "list_type" and wording.takes_text(wording.below(annotation, 0)):

@@ -84,6 +84,8 @@ class FirstGraph(Frozen):
     inputs: dict[str, InputSpec]
     arguments: list[Argument] = Field(default_factory=list)
     constants: dict[str, Any] = Field(default_factory=dict)
+    complex: Literal["pairs"] | None = None
+    complex_inputs: list[str] = Field(default_factory=list)
 
 
 class Job(Frozen):
@@ -95,6 +97,8 @@ class Job(Frozen):
         first: of a model with several graphs the first one; none: it has one.
         inputs: the inputs of the file, flat.
         arguments: what ``forward`` gets of them; none: each is one, in its place.
+        complex: ``pairs``: complex outputs are pairs of reals in the file, and the inputs of
+            ``complex_inputs`` too, whose entries in ``inputs`` are those pairs.
         dynamic_axes: input or output name → axis → symbol; the list form has been named.
         every_axis: ``dynamic_axes: all``: they are all axes of the inputs; the worker keeps those
             that PyTorch takes at other sizes.
@@ -137,6 +141,8 @@ class Job(Frozen):
     first: FirstGraph | None = None
     inputs: dict[str, InputSpec]
     arguments: list[Argument] = Field(default_factory=list)
+    complex: Literal["pairs"] | None = None
+    complex_inputs: list[str] = Field(default_factory=list)
     constants: dict[str, Any] = Field(default_factory=dict)
     outputs: list[str] = Field(default_factory=list)
     constant_outputs: list[str] = Field(default_factory=list)

@@ -122,6 +122,7 @@ class Request(Frozen):
     simplify: bool
     inputs: dict[str, InputSpec]
     outputs: list[str] = Field(default_factory=list)
+    complex: Literal["pairs"] | None = None
     dynamic_axes: dict[str, dict[int, str]]
     every_axis: bool = False
     dims: dict[str, DimSpec] = Field(default_factory=dict)
@@ -276,6 +277,7 @@ def request_of(job: Job, result: JobResult | None = None) -> Request:
         simplify=job.simplifier is not None,
         inputs=job.inputs,
         outputs=job.outputs,
+        complex=job.complex,
         dynamic_axes=job.dynamic_axes,
         every_axis=job.every_axis,
         dims=job.dims,

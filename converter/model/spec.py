@@ -12,10 +12,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
-Dtype = Literal["float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool"]
+Dtype = Literal[
+    "float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool",
+    "bfloat16", "float8_e4m3fn", "float8_e5m2", "string", "complex64",
+]  # fmt: skip
 Fill = Literal[
     "normal", "uniform", "integers", "constant", "file", "mask", "lengths", "sorted", "onehot",
-    "probabilities",
+    "probabilities", "words",
 ]  # fmt: skip
 Layout = Literal["nchw", "nhwc", "chw", "hwc"]
 Training = Literal["eval", "train"]
@@ -32,6 +35,11 @@ IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 """Files that are read as pictures."""
 Reference = Annotated[str, Field(pattern=r"^[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*$")]
 """``module:NAME``."""
+
+
+def holds_fractions(dtype: str) -> bool:
+    """Whether elements are floats, or pairs of such."""
+    return "float" in dtype or dtype == "complex64"
 
 
 class Frozen(BaseModel):
@@ -223,8 +231,8 @@ class ImageSpec(Frozen):
 _USED: dict[Fill, set[str]] = {"normal": set(), "constant": {"value"}, "onehot": set()}
 _USED |= {"uniform": {"low", "high"}, "integers": {"low", "high"}, "sorted": {"low", "high"}}
 _USED |= {"file": {"path", "key", "image", "limit"}, "probabilities": set()}
-_USED |= {"mask": {"padding"}, "lengths": {"of", "low"}}
-_KEYS = ("low", "high", "value", "path", "key", "image", "limit", "padding", "of")
+_USED |= {"mask": {"padding"}, "lengths": {"of", "low"}, "words": {"words"}}
+_KEYS = ("low", "high", "value", "path", "key", "image", "limit", "padding", "of", "words")
 
 
 class InputSpec(Frozen):
@@ -232,18 +240,20 @@ class InputSpec(Frozen):
 
     Attributes:
         shape: sizes of the traced example. Example: ``[1, 3, 224, 224]``.
-        dtype: type of the elements. Example: ``int64``.
+        dtype: type of the elements; ``string`` of ONNX sources alone, ``complex64`` where the model
+            states ``complex: pairs``. Example: ``int64``.
         fill: how the values are made; by default it follows from the other keys. ``mask``: rows of
             ones, padded with zeros; ``lengths``: from 1 to the size of an axis; ``sorted``: each
             row ascending; ``onehot``: one 1 in each row; ``probabilities``: positive, each row
-            sums to 1. A row is the last axis.
+            sums to 1. A row is the last axis. ``words``: strings out of ``words``.
         low: lower bound of ``uniform`` (0), ``integers`` and ``sorted`` (-10; unsigned 0); where
             ``high`` alone is stated, 1 below it, of integers 20, of unsigned ones 0; the least of
             ``lengths`` (1). With a list each entry of the last axis has its own. Example: ``0``.
         high: upper bound of ``uniform`` (1), ``integers`` and ``sorted`` (10), excluded; where
             ``low`` alone is stated, 1 above it, of integers 20; or a list, as ``low``. Example:
             ``100``.
-        value: of ``constant``: a number, or a list of the tensor's shape. Example: ``0.5``.
+        value: of ``constant``: a number, text for strings, or a list of the tensor's shape.
+            Example: ``0.5``.
         path: of ``file``: a ``.npy``, ``.npz``, ``.pt``, ``.safetensors`` or picture (``.png``,
             ``.jpg``, ``.jpeg``, ``.bmp``, ``.webp``); or a folder or a glob of such, each of which
             is a case. Example: ``inputs/image.npy``.
@@ -254,6 +264,8 @@ class InputSpec(Frozen):
         of: of ``lengths``: the symbol of ``dynamic_axes``, or the axis of an input, whose size no
             length exceeds; by default axis 1 of an input with as many rows. Example:
             ``features.1``.
+        words: what strings are drawn from; by default those that the file itself names, such as
+            the keys of a LabelEncoder. Example: ``[cat, dog]``.
         passing: how forward gets it; by ``keyword`` where parameters before it are left out, or it
             is keyword-only.
         name: what it is called in the file; by default its path, such as ``state.0``. Example:
@@ -274,6 +286,7 @@ class InputSpec(Frozen):
     limit: Annotated[int, Field(ge=1, le=100)] | None = None
     padding: Literal["left", "right"] | None = None
     of: Text | None = None
+    words: Annotated[list[str], Field(min_length=1)] | None = None
 
     @property
     def filling(self) -> Fill:
@@ -281,7 +294,9 @@ class InputSpec(Frozen):
             return self.fill
         if self.value is not None or self.path is not None:
             return "file" if self.value is None else "constant"
-        if not self.dtype.startswith("float"):
+        if self.dtype == "string":
+            return "words"
+        if not holds_fractions(self.dtype):
             return "integers"
         return "normal" if self.low is None and self.high is None else "uniform"
 
@@ -349,12 +364,13 @@ class Argument(Frozen):
 def _check_dtype(spec: InputSpec) -> None:
     """What a fill draws, the dtype must hold; what is made row by row needs a last axis."""
     fill, dtype = spec.filling, spec.dtype
-    if spec.fill in ("normal", "uniform", "probabilities") and not dtype.startswith("float"):
+    _check_own_fills(spec)
+    if spec.fill in ("normal", "uniform", "probabilities") and not holds_fractions(dtype):
         instead = "" if fill == "probabilities" else "fill: integers, or "
         raise ValueError(
             f"fill {fill} draws fractions, which {dtype} cannot hold; use {instead}a float dtype"
         )
-    if fill == "lengths" and (dtype == "bool" or dtype.startswith("float")):
+    if fill == "lengths" and (dtype == "bool" or holds_fractions(dtype)):
         raise ValueError(f"fill lengths draws whole numbers; {dtype} is none: use int64 or int32")
     if fill == "lengths" and isinstance(spec.low, float) and spec.low < 1:
         raise ValueError(f"low ({spec.low:g}) of lengths must be 1 or more")
@@ -362,6 +378,28 @@ def _check_dtype(spec: InputSpec) -> None:
         raise ValueError("fill sorted needs numbers; use fill: mask for bool")
     if fill in ("mask", "sorted", "onehot", "probabilities") and not spec.shape:
         raise ValueError(f"fill {fill} is made row by row; the shape [] has no axis")
+
+
+def _check_own_fills(spec: InputSpec) -> None:
+    """Strings and complex numbers have few fills."""
+    fill, dtype = spec.filling, spec.dtype
+    if (fill == "words") != (dtype == "string") and fill not in ("constant", "file"):
+        known = "words, constant or file" if dtype == "string" else "it for dtype string"
+        raise ValueError(f"fill {fill} draws no {dtype}; use {known}")
+    if dtype == "string" and fill == "constant" and not _is_text(spec.value):
+        raise ValueError("value of dtype string must be text, or a list of text")
+    if dtype == "complex64" and fill not in ("normal", "uniform", "constant", "file"):
+        raise ValueError(f"fill {fill} draws no complex64; use normal, uniform, constant or file")
+    if dtype == "complex64" and isinstance(spec.low or spec.high, list):
+        raise ValueError("bounds of complex64 hold for both parts: state one number each")
+    if dtype == "complex64" and spec.image is not None:
+        raise ValueError("a picture has no complex64")
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) or (
+        isinstance(value, list) and bool(value) and all(map(_is_text, value))
+    )
 
 
 def _check_columns(spec: InputSpec) -> None:
@@ -388,7 +426,7 @@ def _check_path(spec: InputSpec, path: str) -> None:
         raise ValueError(f"'image' is for pictures ({', '.join(IMAGES)}); {path} is none")
     if picture or spec.image is not None:
         image = (spec.image or ImageSpec()).on(spec.shape)
-        if not spec.dtype.startswith("float") and (spec.dtype != "uint8" or image.mean + image.std):
+        if not holds_fractions(spec.dtype) and (spec.dtype != "uint8" or image.mean + image.std):
             raise ValueError(
                 f"a picture is read as uint8, or as a float dtype with mean and std, "
                 f"not as {spec.dtype}" + (" with mean and std" if spec.dtype == "uint8" else "")
@@ -409,6 +447,7 @@ class CaseInput(Frozen):
         image: how a picture becomes a tensor. Example: ``{mean: [0.5, 0.5, 0.5]}``.
         padding: of ``mask``: the side of the zeros. Example: ``left``.
         of: of ``lengths``: what no length exceeds, as of an input. Example: ``features.1``.
+        words: what strings are drawn from. Example: ``[cat, dog]``.
     """
 
     shape: list[Dim] | None = None
@@ -421,6 +460,7 @@ class CaseInput(Frozen):
     image: ImageSpec | None = None
     padding: Literal["left", "right"] | None = None
     of: Text | None = None
+    words: Annotated[list[str], Field(min_length=1)] | None = None
 
     def on(self, declared: InputSpec) -> InputSpec:
         """The declared input with this change; another fill keeps only what it has a use for."""
@@ -740,6 +780,8 @@ class ModelSpec(Frozen):
         passing: how ``forward`` gets its inputs, all of them or by their names. Example:
             ``{attention_mask: keyword}``.
         arguments: made of the tree of ``inputs``, where it is one; nobody states it.
+        complex: ``pairs``: complex numbers are pairs of reals in the file, along a last axis of 2;
+            of inputs of dtype ``complex64`` and of outputs. Example: ``pairs``.
         constants: arguments of ``forward`` that are no inputs of the file; also a dtype or a device
             by its name. Example: ``{return_features: false, dtype: torch.float16}``.
         outputs: names of the outputs, in order; as a mapping, with what is known of each.
@@ -786,6 +828,7 @@ class ModelSpec(Frozen):
     inputs: dict[str, InputSpec] | None = None
     passing: Pass | dict[Text, Pass] | None = Field(None, alias="pass")
     arguments: SkipJsonSchema[list[Argument]] = Field(default_factory=list)
+    complex: Literal["pairs"] | None = None
     constants: dict[str, Any] = Field(default_factory=dict)
     outputs: list[Text] | dict[Text, OutputSpec] | None = None
     data: (

@@ -32,7 +32,8 @@ class Values(Frozen):
     """What an input held.
 
     Attributes:
-        low, high: the least and the greatest value; ``None`` of an input that was always empty.
+        low, high: the least and the greatest value; ``None`` of strings, and of an
+            input that was always empty.
         patterns: by name: ``normal``, ``large``, ``zeros``, ``left-aligned``, …
     """
 
@@ -105,7 +106,7 @@ def sizes(numbers: Iterable[int]) -> str:
 def extent(low: float | None, high: float | None) -> str:
     """``-4.1 to 38``: from the least to the greatest value of an input."""
     if low is None or high is None:
-        return "always empty"
+        return "no numbers"
     return f"{low:g} to {high:g}" if low != high else f"{low:g} only"
 
 

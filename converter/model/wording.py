@@ -16,12 +16,6 @@ from pydantic.fields import FieldInfo
 
 from converter.model.spec import Frozen, ModelSpec, Source
 
-NOT_YET = {
-    "bfloat16": "bfloat16 is not supported yet, neither NumPy nor ONNX Runtime on the CPU computes "
-    "in it: use float32 for the inputs and the model."
-}
-"""Values that are refused although they exist elsewhere, and what to use."""
-
 ARGUMENTS = {
     "verbose": "Not offered: all that an exporter prints is in the model's log.txt, and the graph "
     "in `inspect`. Remove it.",

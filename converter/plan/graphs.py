@@ -255,9 +255,7 @@ def first(job: Job) -> FirstGraph | None:
     """How the first graph is run, for its jobs and those of the others: their weights are equal."""
     if isinstance(job.weights, Checkpoint):  # nothing changes those
         return None
-    return FirstGraph(
-        call=job.call, inputs=job.inputs, arguments=job.arguments, constants=job.constants
-    )
+    return FirstGraph(**{name: getattr(job, name) for name in FirstGraph.model_fields})
 
 
 def job_of(

@@ -154,9 +154,7 @@ class _Resolver:
     def job(self, name: str, model: ModelSpec) -> Job:
         spec = self.spec
         source = model.source or Source(registry=name)
-        inputs = {key: self._input(value) for key, value in (model.inputs or {}).items()}
-        axes = name_axes(model.dynamic_axes, inputs)
-        inputs = {key: _with_axis(key, inputs, axes) for key in inputs}
+        inputs, axes, pairs = self._inputs(model)
         opset, exporters = request.opset_of(spec, model), request.exporters_of(spec, model)
         able = opsets.supporting(exporters, opset, opsets.installed_torch()) if opset else []
         chosen = model.exporter or spec.exporter.name
@@ -169,6 +167,8 @@ class _Resolver:
             call=model.call,
             inputs=inputs,
             arguments=trees.arguments(model, inputs),
+            complex=model.complex,
+            complex_inputs=pairs,
             constants=model.constants,
             outputs=list(model.outputs or ()),
             constant_outputs=[name for name, said in _said(model.outputs) if said.constant],
@@ -192,7 +192,7 @@ class _Resolver:
             seed=spec.seed,
             export=self._export(model.export),
             variants=variants.of(spec, model),
-            verify=self._verify(model.verify, inputs, axes),
+            verify=self._verify(_of_pairs(model.verify, pairs), inputs, axes),
             expect=model.expect,
             tags=model.tags,
             threads=threads(spec.executor.workers),
@@ -201,6 +201,15 @@ class _Resolver:
             model_dir=str(self.run_dir / "models" / name),
             staging_dir=str(self.run_dir / ".staging" / name),
         )
+
+    def _inputs(self, model: ModelSpec) -> tuple[dict[str, InputSpec], Axes, list[str]]:
+        """Inputs, axes by name, and the inputs of complex numbers, which are pairs from here on."""
+        stated = {key: self._input(value) for key, value in (model.inputs or {}).items()}
+        # Before there are pairs: their axis has one size.
+        axes = name_axes(model.dynamic_axes, stated)
+        pairs = [key for key, value in stated.items() if value.dtype == "complex64"]
+        inputs = {key: _paired(value) if key in pairs else value for key, value in stated.items()}
+        return {key: _with_axis(key, inputs, axes) for key in inputs}, axes, pairs
 
     def _path(self, path: str) -> str:
         return os.path.normpath(self.cwd / path)
@@ -266,6 +275,32 @@ class _Resolver:
             for case in verify.cases
         ]
         return verify.model_copy(update={**inherited, **stated, "cases": cases})
+
+
+def _paired(tensor: InputSpec) -> InputSpec:
+    """An input of complex numbers as the file has it: pairs of reals."""
+    return tensor.model_copy(update={"dtype": "float32", "shape": [*tensor.shape, 2]})
+
+
+def _of_pairs(verify: VerifySpec, pairs: Collection[str]) -> VerifySpec:
+    """Shapes of the cases with the axis of the pairs, which nobody states."""
+    if not pairs:
+        return verify
+
+    def changed(name: str, case: CaseInput) -> CaseInput:
+        if name not in pairs or case.shape is None:
+            return case
+        return case.model_copy(update={"shape": [*case.shape, 2]})
+
+    shapes = [
+        {name: [*shape, 2] if name in pairs else shape for name, shape in entry.items()}
+        for entry in verify.shapes
+    ]
+    cases = [
+        case.model_copy(update={"inputs": {k: changed(k, v) for k, v in case.inputs.items()}})
+        for case in verify.cases
+    ]
+    return verify.model_copy(update={"shapes": shapes, "cases": cases})
 
 
 def _first(path: str) -> list[str]:

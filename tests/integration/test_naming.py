@@ -157,8 +157,8 @@ def test_keys_of_nested_results(tiny_job: Callable[..., Any]) -> None:
 
 
 def test_an_output_that_numpy_does_not_have(convert: Callable[..., Any]) -> None:
-    error = convert("Brain", outputs=["scores"]).result.error
+    error = convert("Sparse", outputs=["scores"]).result.error
     assert (error.stage, error.code) == ("reference", Code.OUTPUT_STRUCTURE)
-    assert error.message.startswith("output scores is bfloat16, which has no NumPy array")
-    assert "cast it in forward" in error.hint
-    assert "output #0 is bfloat16" in convert("Brain").result.error.message
+    assert error.message.startswith("output scores is sparse, which has no NumPy array")
+    assert "return y.to_dense()" in error.hint
+    assert "output #0 is sparse" in convert("Sparse").result.error.message

@@ -262,3 +262,34 @@ def test_copies_replace_the_model_before_its_weights(
     assert seen == [("net.onnx.data", False), ("net.onnx", False)]
     assert (target / "net.onnx").read_text() == "new net.onnx"
     assert sorted(path.name for path in target.iterdir()) == ["net.onnx", "net.onnx.data"]
+
+
+def test_a_tensor_that_numpy_has_no_array_of_is_to_be_stated() -> None:
+    class Tensor:
+        dtype, shape = "torch.bfloat16", (2, 3)
+
+        def detach(self) -> Tensor:
+            return self
+
+        def cpu(self) -> Tensor:
+            return self
+
+        def numpy(self) -> Any:
+            raise TypeError("Got unsupported ScalarType BFloat16")
+
+    with pytest.raises(ConfigError) as caught:
+        given._array("x", Tensor())
+    (problem,) = caught.value.problems
+    assert problem.key == "inputs.x"
+    assert problem.hint == "State it: {'x': {'shape': [2, 3], 'dtype': 'bfloat16'}}."
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float8_e5m2"])
+def test_an_array_of_ml_dtypes(dtype: str, tmp_path: Path) -> None:
+    import ml_dtypes
+
+    array = np.array([[-1.5, 2.0]], getattr(ml_dtypes, dtype))
+    found = {"shape": [1, 2], "dtype": dtype, "low": -1.5, "high": 2.0}
+    assert given._declared(array) == found
+    given._save(str(tmp_path / "x.npy"), array)
+    assert np.load(tmp_path / "x.npy").tolist() == [[-1.5, 2.0]]

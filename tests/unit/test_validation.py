@@ -259,11 +259,12 @@ def test_a_dtype_by_the_name_that_others_give_it(dtype: str, meant: str) -> None
     assert message.endswith(f" Did you mean {meant}?")
 
 
-def test_bfloat16_is_told_not_to_be_there_yet() -> None:
-    (message,) = of_model(inputs={"x": {"shape": [1], "dtype": "bfloat16"}})
-    assert "Did you mean" not in message
-    assert "bfloat16 is not supported yet" in message
-    assert message.endswith("use float32 for the inputs and the model.")
+@pytest.mark.parametrize("dtype", ["bfloat16", "float8_e4m3fn", "float8_e5m2"])
+def test_narrow_dtypes_are_floats(dtype: str) -> None:
+    spec = accepted(inputs={"x": {"shape": [1], "dtype": dtype}}).inputs["x"]
+    assert (spec.dtype, spec.filling) == (dtype, "normal")
+    (message,) = of_model(inputs={"x": {"shape": [1], "dtype": dtype, "fill": "lengths"}})
+    assert "fill lengths draws whole numbers" in message
 
 
 @pytest.mark.parametrize("value", [None, 3, True, [1]])

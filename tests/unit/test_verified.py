@@ -29,7 +29,7 @@ def test_sizes_in_a_row_are_shown_by_their_ends(numbers: Iterable[int], said: st
 
 @pytest.mark.parametrize(
     ("low", "high", "said"),
-    [(-4.125, 38.0, "-4.125 to 38"), (1.0, 1.0, "1 only"), (None, None, "always empty")],
+    [(-4.125, 38.0, "-4.125 to 38"), (1.0, 1.0, "1 only"), (None, None, "no numbers")],
 )
 def test_values_are_shown_by_their_ends(low: float | None, high: float | None, said: str) -> None:
     assert extent(low, high) == said

@@ -51,6 +51,13 @@ def export(loaded: Loaded, job: Job, arguments: tuple[Any, ...], destination: Pa
         raise StageError(
             Code.EXPORT_UNSUPPORTED, _first_line(error), _advice(str(error), job)
         ) from error
+    except ValueError as error:
+        if "is not a valid JitScalarType" not in str(error):
+            raise
+        # By its number is all that torch says of one that it has no table for (2.15).
+        raise StageError(
+            Code.EXPORT_UNSUPPORTED, "the torchscript exporter has no float8", "cast it in forward"
+        ) from error
     except RuntimeError as error:
         # A plain RuntimeError as well: only its text tells it from a crash of the model.
         if job.export.parameter_names and "number of input names provided" in str(error):

@@ -36,6 +36,9 @@ class Bounds:
         coherent: so many times the rounding where many elements are equal: a file rounds them
             alike, and the errors do not average out as those of a run that is rounded at random.
         near: scores that differ by this share change places when they are rounded otherwise.
+        own: of an output in bfloat16 or float8 one step, by which two right ones may differ: each
+            is rounded once more, and where rounding begins an error of any size decides.
+        least: the size of that step next to zero.
     """
 
     times: float
@@ -45,10 +48,18 @@ class Bounds:
     eps: float
     coherent: float
     near: float
+    own: float = 0.0
+    least: float = 0.0
+
+    def of(self, output: Array) -> Bounds:
+        """Those of an output of this dtype."""
+        if not dtypes.is_narrow(output):
+            return self
+        return replace(self, own=dtypes.eps(output.dtype), least=dtypes.least(output.dtype))
 
     def step(self, dtype: np.dtype[Any]) -> float:
         """The relative distance of neighbouring numbers in an output of floats."""
-        return max(float(np.finfo(dtype.name).eps), self.eps)
+        return max(dtypes.eps(dtype), self.eps)
 
 
 BOUNDS: Mapping[str, Bounds] = {
@@ -162,20 +173,20 @@ def compare(
     """
     if narrowed:
         # In float32, before float16 makes infinity of it.
-        largest = float(np.abs(expected).max(initial=0.0)) if expected.dtype.kind == "f" else 0.0
+        largest = float(np.abs(expected).max(initial=0.0)) if dtypes.is_float(expected) else 0.0
         expected = narrow(expected, actual)
         # Named by its size: the infinity that rounding makes of it would blame PyTorch.
         # Infinity that PyTorch itself gives is told below, and is its own.
         if _FLOAT16_END < largest < math.inf and not np.isfinite(expected).all():
             return _beyond_float16(name, actual, largest)
-    frame = _frame(name, actual)
+    frame, limits = _frame(name, actual), limits.of(expected)
     unlike = _unlike(frame, expected, actual)
     if unlike is not None:
         return unlike
     found = _compare_values(frame, expected, actual, (rtol, atol), floor, limits)
     # Who states a tolerance states it for the parts as well.
     stated = rtol is not None or atol is not None
-    if noise is None or stated or found.code is not None or expected.dtype.kind != "f":
+    if noise is None or stated or found.code is not None or not dtypes.is_float(expected):
         return found
     part = parts.wrong(expected, actual, noise, floor, limits.step(expected.dtype), limits.times)
     if part is None:
@@ -238,7 +249,7 @@ def tolerance(floor: float | None, limits: Bounds = _FLOAT32) -> float:
     """Relative L2 error that a right file may show, from the model's own rounding error."""
     # An unknown floor is not zero: the tightest bound would refuse deep networks.
     floor = limits.unknown if floor is None else floor
-    return min(max(limits.times * floor, limits.tightest), limits.loosest)
+    return min(max(limits.times * floor, limits.tightest), limits.loosest) + limits.own
 
 
 def explained(error: float | None, floor: float, limits: Bounds = _FLOAT32) -> bool:
@@ -261,12 +272,16 @@ def bounds(
     limits: Bounds = _FLOAT32,
 ) -> tuple[float, float]:
     """The absolute and the relative error that an element may show: those stated, else derived."""
-    if expected.dtype.kind != "f":
+    if not dtypes.is_float(expected):
         return 0.0, 0.0
     # Of a single element four times as much: the relative L2 bound holds the mean of all.
-    derived = _PEAK * tolerance(floor, limits)
+    limits = limits.of(expected)
+    derived = _PEAK * (tolerance(floor, limits) - limits.own)
     scale = float(np.sqrt(np.mean(np.square(expected.astype(np.float64)))))
-    return (derived * scale if atol is None else atol), (derived if rtol is None else rtol)
+    return (
+        derived * scale + limits.least if atol is None else atol,
+        derived + limits.own if rtol is None else rtol,
+    )
 
 
 def blind_spot(
@@ -279,7 +294,7 @@ def blind_spot(
     """The largest error that still passes, as root mean square and share of the output's own."""
     scale = float(np.sqrt(np.mean(np.square(expected.astype(np.float64)))))
     if rtol is None and atol is None:
-        return tolerance(floor, limits)
+        return tolerance(floor, limits.of(expected))
     # As if every element were off by all that it may be.
     absolute, relative = bounds(expected, rtol, atol, floor, limits)
     return absolute / scale + relative if scale else math.inf
@@ -311,7 +326,7 @@ def _compare_values(
     product = float(want @ got)
     np.subtract(got, want, out=got)  # in place from here on: outputs may be large
     difference, size = np.abs(got, out=got), np.abs(want, out=want)
-    exact = expected.dtype.kind != "f"
+    exact = not dtypes.is_float(expected)
     derived = tolerance(floor, limits)
     absolute, relative = bounds(expected, *stated, floor, limits)
     if exact:
@@ -357,7 +372,7 @@ def _place(flat: int, expected: Array, actual: Array) -> str:
 
 def _apart(found: np.generic, expected: np.generic) -> str:
     """Both numbers, with as many digits as tell them apart."""
-    if expected.dtype.kind != "f":
+    if not dtypes.is_float(expected):
         return f"{int(found)}, PyTorch gives {int(expected)}"
     # Nine digits tell any two numbers of float32 apart, 17 those of float64.
     for digits in (6, 9, 17):

@@ -95,5 +95,5 @@ def _by_share(item: Comparison, want: Array, spec: VerifySpec, noise: Noise, ind
     """
     if spec.rtol is not None or spec.atol is not None or not detections.image(want):
         return False
-    allowed = numerics.tolerance(noise.floors[index], noise.bounds)
+    allowed = numerics.tolerance(noise.floors[index], noise.bounds.of(want))
     return item.check.rel_l2 is not None and item.check.rel_l2 <= allowed

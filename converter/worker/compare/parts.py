@@ -10,6 +10,7 @@ import numpy as np
 from converter.worker.compare import magnitudes, slices
 from converter.worker.compare.magnitudes import Decades
 from converter.worker.compare.slices import TIMES_NOISE, Spread
+from converter.worker.inputs import dtypes
 from converter.worker.inputs.inputs import Array
 
 
@@ -36,7 +37,7 @@ class Rounding:
 def rounding(moved: Array, output: Array) -> Rounding:
     """Of an output against the same, rounded otherwise."""
     # Another shape has no error by element, and whole numbers are equal or wrong.
-    if moved.shape != output.shape or output.dtype.kind != "f" or not output.size:
+    if moved.shape != output.shape or not dtypes.is_float(output) or not output.size:
         return Rounding()
     error = output.astype(np.float64) - moved.astype(np.float64)
     return Rounding(slices.spread(error), magnitudes.decades(moved, output))
@@ -72,7 +73,7 @@ def wrong(
         eps: of the precision in which the file computes; ``None``: that of the output's dtype.
         times: so many times the rounding may a part be off.
     """
-    eps = float(np.finfo(expected.dtype.name).eps) if eps is None else eps
+    eps = dtypes.eps(expected.dtype) if eps is None else eps
     want, got = expected.astype(np.float64), actual.astype(np.float64)
     return slices.wrong(want, got, noise.slices, floor, eps, times) or magnitudes.wrong(
         want, got, noise.decades, eps, times

@@ -11,6 +11,7 @@ import numpy as np
 
 from converter.model.errors import Code, StageError
 from converter.model.job import Sensitivity
+from converter.worker.inputs import dtypes
 from converter.worker.inputs.inputs import Array
 
 # float32 keeps 7 digits: outputs this small come from signals that died on the way, and outputs
@@ -51,7 +52,7 @@ def judge(
         if error is not None:
             return weakest, error
         change = _change(values)
-        if values[0].dtype.kind != "f":
+        if not dtypes.is_float(values[0]):
             # Whole numbers may stay the same by right: `verify.reason` names those that do.
             moved = moved or bool(change)
             continue

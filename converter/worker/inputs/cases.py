@@ -23,7 +23,7 @@ from converter.model.errors import Code, StageError
 from converter.model.job import Job
 from converter.model.spec import InputSpec
 from converter.plan import samples
-from converter.worker.inputs import patterns
+from converter.worker.inputs import dtypes, patterns
 from converter.worker.inputs.inputs import Array, draw, sampled, varies
 from converter.worker.inputs.patterns import Group, Pattern
 
@@ -222,7 +222,7 @@ def _of_sample(job: Job, sample: Sample) -> Case:
             axis in axes or size == wanted
             for axis, (size, wanted) in enumerate(zip(array.shape, spec.shape, strict=True))
         )
-        if not fixed or array.dtype != np.dtype(spec.dtype):
+        if not fixed or array.dtype != dtypes.named(spec.dtype):
             wanted = ", ".join(axes.get(axis, str(size)) for axis, size in enumerate(spec.shape))
             raise StageError(
                 Code.FORWARD,
@@ -456,7 +456,9 @@ def _scaled(job: Job, original: dict[str, int], limits: Sequence[int]) -> list[d
     spec = job.inputs[largest]
     elements = math.prod(spec.shape)
     # In elements, and in bytes of this dtype: one more than fit below the limit.
-    wanted = {limit // unit + 1 for limit in limits for unit in (1, np.dtype(spec.dtype).itemsize)}
+    wanted = {
+        limit // unit + 1 for limit in limits for unit in (1, dtypes.named(spec.dtype).itemsize)
+    }
     found = []
     for count in sorted(count for count in wanted if count > elements > 0):
         # Each of its dynamic axes takes an equal share of the growth.

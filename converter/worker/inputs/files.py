@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from converter.model.errors import Code, StageError
-from converter.model.spec import ImageSpec, InputSpec
+from converter.model.spec import ImageSpec, InputSpec, holds_fractions
 from converter.plan import foresight, samples
-
-Array = NDArray[np.generic]
+from converter.worker.inputs import dtypes
+from converter.worker.inputs.dtypes import Array
 
 # What NumPy, torch and Pillow raise on damaged files.
 _UNREADABLE = (
@@ -33,7 +32,7 @@ _UNREADABLE = (
 _SAFETENSORS = {
     "F64": "float64", "F32": "float32", "F16": "float16", "I64": "int64", "I32": "int32",
     "I16": "int16", "I8": "int8", "U8": "uint8", "U16": "uint16", "U32": "uint32", "U64": "uint64",
-    "BOOL": "bool",
+    "BOOL": "bool", "BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2",
 }  # fmt: skip
 _AGAIN = "Get the file again, or save it anew."
 
@@ -95,17 +94,22 @@ def _of_safetensors(key: str, path: Path, stated: str | None, own: str) -> Array
     about = header[foresight.chosen(f"{key} {path}", list(header), stated, own)]
     if about["dtype"] not in _SAFETENSORS:
         raise ValueError(f"NumPy has no type {about['dtype']}; save it as float32")
-    dtype = np.dtype(_SAFETENSORS[about["dtype"]]).newbyteorder("<")
+    dtype = dtypes.named(_SAFETENSORS[about["dtype"]])
+    # Types of ml_dtypes have the machine's byte order alone.
+    dtype = dtype if dtype.name in dtypes.NARROW else dtype.newbyteorder("<")
     first, past = about["data_offsets"]
     with path.open("rb") as file:
         file.seek(start + first)
         data = file.read(past - first)
     # A buffer cannot be written to; the caller copies.
-    return np.frombuffer(data, dtype).reshape(about["shape"]).astype(dtype.newbyteorder("="))
+    array = np.frombuffer(data, dtype).reshape(about["shape"])
+    return array if dtypes.is_narrow(array) else array.astype(dtype.newbyteorder("="))
 
 
 def _of_torch(key: str, path: Path, stated: str | None, own: str) -> Array:
     import torch
+
+    from converter.worker.inputs import tensors
 
     try:
         # Literal: TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD would let the file run code otherwise.
@@ -118,14 +122,13 @@ def _of_torch(key: str, path: Path, stated: str | None, own: str) -> Array:
             "Save the tensor alone: torch.save(tensor, path), or a mapping of tensors.",
         ) from error
     if isinstance(found, Mapping):
-        tensors = {str(name): value for name, value in found.items() if torch.is_tensor(value)}
-        found = tensors[foresight.chosen(f"{key} {path}", list(tensors), stated, own)]
+        held = {str(name): value for name, value in found.items() if torch.is_tensor(value)}
+        found = held[foresight.chosen(f"{key} {path}", list(held), stated, own)]
     elif stated is not None:
         raise ValueError(f"it holds a {type(found).__name__}, which has no key '{stated}'")
     if not torch.is_tensor(found):
         raise ValueError(f"it holds a {type(found).__name__}; expected a tensor")
-    array: Array = found.detach().numpy()
-    return array
+    return tensors.array(found)
 
 
 def _image(key: str, spec: InputSpec) -> ImageSpec:
@@ -170,13 +173,12 @@ def _picture(key: str, path: Path, dtype: str, image: ImageSpec) -> Array:
             "image.resize: stretch or cover resizes it.",
         )
     values: Any = np.asarray(picture).reshape(height, width, -1)
-    if dtype.startswith("float"):
+    if holds_fractions(dtype):
         values = values.astype(np.float64) / 255
         values = (values - np.asarray(image.mean or 0.0)) / np.asarray(image.std or 1.0)
     if str(image.layout).endswith("chw"):
         values = np.moveaxis(values, -1, 0)
-    array: Array = values.astype(dtype)
-    return array
+    return dtypes.cast(values, dtypes.named(dtype))
 
 
 def _brief(error: BaseException) -> str:

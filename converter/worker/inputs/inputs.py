@@ -11,18 +11,18 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from converter.model.errors import Code, StageError
-from converter.model.spec import InputSpec
+from converter.model.spec import InputSpec, holds_fractions
 from converter.plan import samples
-from converter.worker.inputs import files
-
-Array = NDArray[np.generic]
+from converter.worker.inputs import dtypes, files
+from converter.worker.inputs.dtypes import Array as Array
 
 # Where the configuration names no bound of `integers`, half of the span lies below zero: integer
 # division and remainder go wrong only there.
 _INTEGER_SPAN = 20
+# Drawn where nothing is known of a vocabulary: cases, blanks, letters beyond ASCII, nothing.
+WORDS = ("apple", "Bear", "cherry pie", " dog", "\u00c9COLE", "")
 
 
 def draw(
@@ -51,7 +51,7 @@ def draw(
         StageError: FORWARD, when a value or file does not fit the shape or dtype.
     """
     shape = tuple(spec.shape)
-    dtype = np.dtype(spec.dtype)
+    dtype = dtypes.named(spec.dtype)
     if spec.filling == "constant":
         return _constant(name, spec, shape, dtype, resize=resize)
     if spec.filling == "file":
@@ -65,7 +65,7 @@ def draw(
         values = np.asarray(rng.standard_normal(shape))
         negative = bool(values.sum() < 0)
         # `asarray`: the negative of an array without axes is no array.
-        return np.asarray(values if negative == bool(sample % 2) else -values).astype(dtype)
+        return dtypes.cast(values if negative == bool(sample % 2) else -values, dtype)
     return _bounded(name, spec, rng, shape, dtype)
 
 
@@ -74,15 +74,15 @@ def _bounded(
 ) -> Array:
     """Values of a fill that has bounds, or a meaning."""
     if spec.filling in _MEANINGS:
-        return np.asarray(_MEANINGS[spec.filling](rng, shape, spec)).astype(dtype)
+        return dtypes.cast(_MEANINGS[spec.filling](rng, shape, spec), dtype)
     if dtype == np.bool_:
         return _mixed(np.asarray(rng.integers(0, 2, shape)).astype(dtype))
     if spec.columns:
         return np.asarray(in_columns(name, spec, rng.uniform(0, 1, shape)))
     if spec.filling == "uniform":
         low, high = bounds(spec)
-        return np.asarray(rng.uniform(low, high, shape)).astype(dtype)
-    return np.asarray(rng.integers(*_integer_bounds(name, spec, dtype), shape)).astype(dtype)
+        return dtypes.cast(rng.uniform(low, high, shape), dtype)
+    return dtypes.cast(rng.integers(*_integer_bounds(name, spec, dtype), shape), dtype)
 
 
 def _mixed(mask: Array) -> Array:
@@ -123,7 +123,7 @@ def _mask(rng: np.random.Generator, shape: tuple[int, ...], spec: InputSpec) -> 
 
 def _ascending(rng: np.random.Generator, shape: tuple[int, ...], spec: InputSpec) -> Any:
     low, high = ends(spec)
-    if spec.dtype.startswith("float"):
+    if holds_fractions(spec.dtype):
         values: Any = np.minimum(rng.uniform(low, high, shape), high)
     else:
         values = rng.integers(int(low), int(high) + 1, shape)
@@ -150,10 +150,20 @@ def normalised(weights: Any) -> Any:
     return weights / weights.sum(axis=-1, keepdims=True)
 
 
+def words(spec: InputSpec) -> list[str]:
+    """Those that strings are drawn from."""
+    return spec.words or list(WORDS)
+
+
+def _words(rng: np.random.Generator, shape: tuple[int, ...], spec: InputSpec) -> Any:
+    return np.array(words(spec), object)[rng.integers(0, len(words(spec)), shape)]
+
+
 # Draws whose values are related along a row: generator, shape and specification.
 _Meaning = Callable[[np.random.Generator, tuple[int, ...], InputSpec], Any]
 _MEANINGS: dict[str, _Meaning] = {
     "mask": _mask, "sorted": _ascending, "onehot": _one_hot, "probabilities": _shares,
+    "words": _words,
 }  # fmt: skip
 
 
@@ -184,14 +194,15 @@ def length_range(spec: InputSpec, full: int | None) -> tuple[int, int]:
 
 def in_columns(name: str, spec: InputSpec, shares: Any) -> Any:
     """Values between the bounds of each column, at the share of each range from 0 to 1."""
-    dtype = np.dtype(spec.dtype)
+    dtype = dtypes.named(spec.dtype)
     shares = np.asarray(shares)
     if spec.filling == "uniform":
         low, high = np.asarray(spec.columns).T
         values = (low + (high - low) * shares).astype(dtype)
         # Rounding to the dtype may reach the upper bound, which is not part of the range.
         last = np.nextafter(high.astype(dtype), low.astype(dtype))
-        return np.clip(values, low.astype(dtype), last)
+        # NumPy clips in float32 what it does not know.
+        return np.clip(values, low.astype(dtype), last).astype(dtype)
     every = [
         _integer_bounds(name, spec.model_copy(update={"low": low, "high": high}), dtype)
         for low, high in spec.columns
@@ -202,11 +213,11 @@ def in_columns(name: str, spec: InputSpec, shares: Any) -> Any:
 
 def ends(spec: InputSpec) -> tuple[float, float]:
     """The least and the greatest value of ``sorted``, both included."""
-    if spec.dtype.startswith("float"):
-        kind, (least, most) = np.dtype(spec.dtype).type, bounds(spec)
+    if holds_fractions(spec.dtype):
+        kind, (least, most) = dtypes.named(spec.dtype).type, bounds(spec)
         # The upper bound is excluded, in the dtype too.
         return least, float(np.nextafter(kind(most), kind(least)))
-    low, past = _integer_bounds("", spec, np.dtype(spec.dtype))
+    low, past = _integer_bounds("", spec, dtypes.named(spec.dtype))
     return low, past - 1
 
 
@@ -251,7 +262,7 @@ def _integer_bounds(name: str, spec: InputSpec, dtype: np.dtype) -> tuple[int, i
 
 def integer_range(name: str, spec: InputSpec) -> tuple[int, int] | None:
     """The least and the greatest number that is drawn for an input of whole numbers."""
-    dtype = np.dtype(spec.dtype)
+    dtype = dtypes.named(spec.dtype)
     if spec.filling != "integers" or dtype.kind not in "iu":
         return None
     if spec.columns:
@@ -289,7 +300,7 @@ def _constant(
             "give one number, or a list of the tensor's shape",
         ) from error
     # Integers must be kept exactly. Of floats a rounded value is right, an infinite one is not.
-    kept = value == given if dtype.kind != "f" else np.isfinite(value)
+    kept = np.isfinite(value) if dtypes.is_float(value) else value == given
     if not np.all(kept):
         lost = given[~np.asarray(kept)].flat[0] if given.ndim else given
         raise StageError(
@@ -310,12 +321,13 @@ def _from_file(
     resize: bool,
 ) -> Array:
     array, what = files.read(name, spec, sample)
+    array = dtypes.fed(array, spec.dtype, shape)
     if resize and array.ndim == len(shape):
         array = _resized(array, shape)
     if array.shape != shape or array.dtype != dtype:
         raise StageError(
             Code.FORWARD,
-            f"{what} holds {array.dtype}{list(array.shape)}, expected {dtype}{list(shape)}",
+            f"{what} holds {array.dtype}{list(array.shape)}, expected {spec.dtype}{list(shape)}",
             "make shape and dtype agree with the file",
         )
     return np.array(array, order="C")

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.random import Generator
 
 from converter.model.job import Job
-from converter.model.spec import InputSpec
-from converter.worker.inputs import inputs
+from converter.model.spec import InputSpec, holds_fractions
+from converter.worker.inputs import dtypes, inputs
 from converter.worker.inputs.inputs import Array
 
 Values = Any
@@ -64,7 +64,7 @@ class Pattern:
         made = self.values if self.of_full is None or full is None else self.of_full(full)
         values = made(inputs.generator(name, seed, sample), tuple(spec.shape))
         # Drawn in float64 and cast once: a pattern need not know the dtype.
-        return np.asarray(values).reshape(spec.shape).astype(spec.dtype)
+        return dtypes.cast(np.asarray(values).reshape(spec.shape), dtypes.named(spec.dtype))
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ def _full(name: str, job: Job) -> int | None:
     spec = job.inputs[name]
     assert not isinstance(spec.low, list), "those are columns"
     assert not isinstance(spec.high, list), "those are columns"
-    if len(spec.shape) != 1 or np.dtype(spec.dtype).kind not in "iu":
+    if len(spec.shape) != 1 or dtypes.named(spec.dtype).kind not in "iu":
         return None
     for other, beside in job.inputs.items():
         # As many lengths as the other input has rows: that is what tells them from other integers.
@@ -227,12 +227,15 @@ def _sparse(rng: Generator, shape: tuple[int, ...]) -> Values:
 def _range(low: float, high: float, dtype: str, limits: Sequence[float]) -> list[Pattern]:
     """Floats between declared bounds, the upper one excluded."""
     span = high - low
-    kind = np.dtype(dtype)
+    kind = dtypes.named(dtype)
 
     def inside(values: Values) -> Values:
         # Rounding to the dtype may reach the upper bound, which is not part of the range.
         last = np.nextafter(kind.type(high), kind.type(low))
-        return np.clip(np.asarray(values).astype(kind), kind.type(low), last)
+        return np.clip(dtypes.cast(values, kind), kind.type(low), last)
+
+    def above(limit: float) -> float:
+        return float(np.nextafter(kind.type(limit), kind.type(high)))
 
     def grid(rng: Generator, shape: tuple[int, ...]) -> Values:
         return inside(low + span * rng.integers(0, 10, shape) / 10)
@@ -250,7 +253,7 @@ def _range(low: float, high: float, dtype: str, limits: Sequence[float]) -> list
     for limit in [number for number in limits if low < number < high][:_MOST_LIMITS]:
         found += [
             Pattern(f"below {limit:g}", _within(low, limit)),
-            Pattern(f"above {limit:g}", _within(np.nextafter(kind.type(limit), np.inf), high)),
+            Pattern(f"above {limit:g}", _within(above(limit), high)),
         ]
         if low < 0:
             found.append(Pattern(f"within {limit:g}", _within(max(low, -limit), limit)))
@@ -452,7 +455,7 @@ def _ascending(name: str, spec: InputSpec) -> list[Pattern]:
     def at(shares: Callable[[Generator, tuple[int, ...]], Values]) -> Draw:
         def values(rng: Generator, shape: tuple[int, ...]) -> Values:
             found = np.clip(low + span * np.sort(shares(rng, shape), axis=-1), low, high)
-            return found if spec.dtype.startswith("float") else np.floor(found)
+            return found if holds_fractions(spec.dtype) else np.floor(found)
 
         return values
 
@@ -521,6 +524,23 @@ def _columns(name: str, spec: InputSpec) -> list[Pattern]:
     ]
 
 
+def _vocabulary(name: str, spec: InputSpec) -> list[Pattern]:
+    """Each word by itself, so that one whose mapping is wrong shows."""
+    words = inputs.words(spec)
+
+    def in_turn(rng: Generator, shape: tuple[int, ...]) -> Values:
+        return np.resize(np.array(words, object), shape)
+
+    def always(word: str) -> Draw:
+        return lambda rng, shape: np.full(shape, word, object)
+
+    alone = [words[at] for at in spread(len(words), _FEW_LIMITS)]
+    return [
+        Pattern("in turn", in_turn, required=True),
+        *(Pattern(f"all {word!r}", always(word), ties=True) for word in alone),
+    ]
+
+
 _STATED: dict[str, Callable[[str, InputSpec], list[Pattern]]] = {
     "mask": _padded_masks,
     "lengths": _stated_lengths,
@@ -528,4 +548,5 @@ _STATED: dict[str, Callable[[str, InputSpec], list[Pattern]]] = {
     "onehot": _classes,
     "probabilities": _shares,
     "columns": _columns,
+    "words": _vocabulary,
 }

@@ -28,6 +28,9 @@ _NARROW: dict[int, str] = {
     TensorProto.FLOAT8E4M3FN: "float8_e4m3fn",
     TensorProto.FLOAT8E5M2: "float8_e5m2",
 }
+_OF_MODULE = (
+    "convert the float32 module (module.float()), or cast what this operator reads (x.float())"
+)
 # Traces of source lines that the dynamo exporter leaves in each node: they hold local paths and
 # make the same job give other bytes on another machine.
 _TRACE_KEYS = ("pkg.torch.onnx.stack_trace",)
@@ -86,17 +89,20 @@ def check(model: ModelProto, job: Job, exporter: str, parameters: set[str]) -> N
     try:
         Session(bare.SerializeToString(), optimise=False)
     except StageError as error:
-        raise _without_kernel(error, model) or error from error
+        raise without_kernel(error, model, job) or error from error
 
 
-def _without_kernel(error: StageError, model: ModelProto) -> StageError | None:
+def without_kernel(error: StageError, model: ModelProto, job: Job) -> StageError | None:
     """The refusal of an operator in a dtype that ONNX Runtime's CPU hardly computes in."""
     found = _NO_KERNEL.search(error.message)
-    nodes = structure.nodes(model.graph) if found is not None else ()
-    node = next((node for node in nodes if found and node.name == found["node"]), None)
-    if found is None or node is None:
+    if found is None:
         return None
-    graph = model.graph
+    # A file need not declare the types of what its nodes pass on.
+    graph = onnx.shape_inference.infer_shapes(structure.skeleton(model)).graph
+    named = (found["op"], found["node"])
+    node = next((n for n in structure.nodes(graph) if (n.op_type, n.name) == named), None)
+    if node is None:
+        return None
     kinds: dict[str, int] = {tensor.name: tensor.data_type for tensor in structure.tensors(model)}
     for value in (*graph.input, *graph.value_info, *graph.output):
         kinds[value.name] = value.type.tensor_type.elem_type
@@ -107,8 +113,9 @@ def _without_kernel(error: StageError, model: ModelProto) -> StageError | None:
         error.code,
         f"ONNX Runtime's CPU provider has no {read.pop()} kernel for {found['op']} "
         f"(node '{node.name}')",
-        "on a CPU it casts and moves such tensors, and computes with hardly any: convert the "
-        "float32 module (module.float()), or cast what this operator reads (x.float())",
+        "on a CPU, where files are verified, it casts and moves such tensors and computes with "
+        "hardly any: keep the arithmetic in float32: "
+        + ("Cast what this operator reads" if job.source.kind == "onnx" else _OF_MODULE),
     )
 
 

@@ -22,6 +22,7 @@ from onnx.external_data_helper import uses_external_data
 from converter.model.errors import Code, StageError
 from converter.model.job import TensorInfo
 from converter.model.spec import Dtype, InputSpec
+from converter.worker.inputs import inputs
 
 # Shapes, axes and scales stay constants, since structure depends on their values.
 _SMALL = 1024
@@ -349,8 +350,34 @@ def name_outputs(model: ModelProto, names: Sequence[str]) -> None:
             value.name = name
 
 
-def _dtype_told(dtype: str) -> str:
-    return "string" if dtype == "object" else dtype  # as NumPy has it
+# PyTorch's model takes complex numbers, a file never does.
+_SAMPLED = tuple(dtype for dtype in get_args(Dtype) if dtype != "complex64")
+_MOST_WORDS, _OTHER_WORDS = 8, 3
+
+
+def words(model: ModelProto) -> list[str]:
+    """Strings that a file knows, a few: keys of its tables, words that it looks for."""
+    found: dict[str, None] = {}
+    for node in nodes(model.graph):
+        for attribute in node.attribute:
+            for value in (*attribute.strings, *attribute.t.string_data):
+                found.setdefault(value.decode(errors="replace"))
+    for tensor in model.graph.initializer:
+        for value in tensor.string_data:
+            found.setdefault(value.decode(errors="replace"))
+    # And a few that it does not know, as users feed them.
+    return [*list(found)[:_MOST_WORDS], *inputs.WORDS[:_OTHER_WORDS]] if found else []
+
+
+def with_words(model: ModelProto, specs: Mapping[str, InputSpec]) -> dict[str, InputSpec]:
+    """Inputs of strings that state no words of their own get those that the file knows."""
+    known = words(model)
+    return {
+        name: spec.model_copy(update={"words": known})
+        if known and spec.filling == "words" and spec.words is None
+        else spec
+        for name, spec in specs.items()
+    }
 
 
 def input_specs(model: ModelProto) -> dict[str, InputSpec]:
@@ -358,15 +385,15 @@ def input_specs(model: ModelProto) -> dict[str, InputSpec]:
 
     Raises:
         StageError: LOAD, for a symbolic dimension elsewhere: its size cannot be guessed;
-            OUTPUT_STRUCTURE, for an input that is no tensor of numbers.
+            OUTPUT_STRUCTURE, for an input that is no tensor of numbers or strings.
     """
     specs = {}
     for value in fed_inputs(model):
-        if value.dtype not in get_args(Dtype):
+        if value.dtype not in _SAMPLED:
             raise StageError(
                 Code.OUTPUT_STRUCTURE,
-                f"input {value.name} of the file is {_dtype_told(value.dtype)}; inputs of "
-                f"{', '.join(get_args(Dtype))} can be sampled",
+                f"input {value.name} of the file is {value.dtype}; inputs of "
+                f"{', '.join(_SAMPLED)} can be sampled",
                 "cut the part off that reads it, with onnx.utils.extract_model",
             )
         shape: list[int] = []

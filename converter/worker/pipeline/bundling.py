@@ -19,6 +19,7 @@ from onnx.external_data_helper import uses_external_data
 from converter.layout.files import fsync
 from converter.model.errors import Code, StageError
 from converter.model.job import Bundle, CaseCheck, FileInfo, JobResult
+from converter.worker.inputs import dtypes
 from converter.worker.inputs.inputs import Array
 from converter.worker.onnxfile import publishing, structure
 from converter.worker.pipeline import recheck
@@ -36,6 +37,11 @@ os.chdir(os.path.dirname(os.path.abspath(__file__)))
 session, read = onnxruntime.InferenceSession("{model}", providers=["CPUExecutionProvider"]), lambda files: {{tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in map(onnx.load_tensor, glob.glob(files))}}
 for folder, name, rtol, atol in {bounds}:
     numpy.testing.assert_allclose(session.run([name], read(f"{{folder}}/input_*.pb"))[0], read(f"{{folder}}/output_*.pb")[name], rtol, atol, err_msg=f"{{folder}}: {{name}}", strict=True)
+"""  # noqa: E501
+# Between strings there is no distance.
+_OF_STRINGS = """\
+for folder, name in {names}:
+    numpy.testing.assert_array_equal(session.run([name], read(f"{{folder}}/input_*.pb"))[0], read(f"{{folder}}/output_*.pb")[name], f"{{folder}}: {{name}}")
 """  # noqa: E501
 
 
@@ -73,19 +79,38 @@ def write(
             f"{job.label} drops values at random (training: train): no check could repeat it",
             f"convert it with models.{job.name}.training: eval",
         )
+    _check_dtypes(job, references)
     folder = Path(job.staging_dir) / job.FOLDER
     folder.mkdir()
     graph = _copy(Path(job.file), folder)
     checks = {check.label: check for check in verdict.record.cases}
     bounds: list[tuple[str, str, float, float]] = []
+    names: list[tuple[str, str]] = []
     for number, item in enumerate(_samples(references, job)):
         data = f"test_data_set_{number}"
         _write_set(folder / data, graph, item, parameters)
         bounds += [(data, *bound) for bound in _bounds(graph, checks[item.case.label])]
+        outputs = zip(structure.graph_outputs(graph), item.outputs, strict=True)
+        names += [(data, info.name) for info, array in outputs if dtypes.of(array) == "string"]
+    bounds = [bound for bound in bounds if bound[:2] not in names]
     text = _SCRIPT.format(model=MODEL, bounds=repr(bounds))
+    text += _OF_STRINGS.format(names=repr(names)) if names else ""
     (folder / CHECK).write_text(text, encoding="utf-8")
     _run_check(folder, job)
     return list(_sealed(folder))
+
+
+def _check_dtypes(job: Bundle, references: References) -> None:
+    """Raise where no check of a few lines could feed the file, or read what it gives."""
+    first = references.cases[0]
+    for array in (*first.inputs.values(), *first.outputs):
+        if dtypes.is_narrow(array):
+            raise StageError(
+                Code.OUTPUT_STRUCTURE,
+                f"{job.label} takes or gives {array.dtype.name}, which ONNX Runtime exchanges with "
+                "Python by its bits alone: the check of a bundle has no numbers to compare",
+                "hand on the file alone",
+            )
 
 
 def _copy(file: Path, folder: Path) -> ModelProto:

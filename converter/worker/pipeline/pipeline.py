@@ -33,6 +33,7 @@ from converter.model.job import (
     WorkerEvent,
 )
 from converter.plugins import exporters
+from converter.worker.inputs import tensors
 from converter.worker.inputs.inputs import Array
 from converter.worker.onnxfile import checking, kernels, publishing, simplification, structure
 from converter.worker.pipeline import onnx_wording, remedy
@@ -298,6 +299,8 @@ def _export(
 
 
 def _example(references: References, loaded: Loaded) -> tuple[torch.Tensor, ...]:
+    if loaded.kind == "onnx":  # nothing is traced, and torch has no tensors of strings
+        return ()
     return execution.tensors(references.cases[0].inputs, loaded.device)
 
 
@@ -329,10 +332,7 @@ def parameters(loaded: Loaded, job: Job) -> dict[str, Array]:
             f"{len(state)} parameters",
             "give one name for each",
         )
-    return {
-        name: tensor.detach().cpu().numpy()
-        for name, tensor in zip(names, state.values(), strict=True)
-    }
+    return {name: tensors.array(tensor) for name, tensor in zip(names, state.values(), strict=True)}
 
 
 def _result(

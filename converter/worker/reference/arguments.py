@@ -40,10 +40,20 @@ class Arguments:
 
     def __call__(self, tensors: Sequence[torch.Tensor]) -> tuple[list[Any], dict[str, Any]]:
         """Arguments by position and by keyword; containers are new for each call."""
+        tensors = self._complex(tensors)
         if not self._job.arguments:
             return [*tensors], dict(self.constants)
         given = dict(zip(self._job.inputs, tensors, strict=True))
         return self._placed(given, self.constants)
+
+    def _complex(self, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Pairs of reals as the complex numbers that forward takes."""
+        if not self._job.complex_inputs:
+            return list(tensors)
+        return [
+            torch.view_as_complex(tensor) if name in self._job.complex_inputs else tensor
+            for name, tensor in zip(self._job.inputs, tensors, strict=True)
+        ]
 
     def _placed(
         self, given: Mapping[str, Any], constants: Mapping[str, Any]

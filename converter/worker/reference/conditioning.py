@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from converter.model.errors import Code, StageError
 from converter.model.job import Job
+from converter.worker.inputs import dtypes
 from converter.worker.inputs.cases import Case
 from converter.worker.inputs.inputs import Array
 from converter.worker.reference.execution import REFUSALS, Runner, replica, tensors
@@ -92,7 +93,7 @@ def unsteady(loaded: Loaded, samples: Sequence[Sequence[Array]]) -> bool:
         scale = _scale(wanted)
         for other in others:
             # Outputs of whole numbers have no scale, and lists of other lengths no common one.
-            if wanted.dtype.kind != "f" or other[place].shape != wanted.shape or scale == 0:
+            if not dtypes.is_float(wanted) or other[place].shape != wanted.shape or scale == 0:
                 continue
             if not scale / _UNSTEADY <= _scale(other[place]) <= scale * _UNSTEADY:
                 return True

@@ -19,7 +19,10 @@ from torch.onnx._internal.torchscript_exporter._globals import GLOBALS
 
 from converter.model.errors import Code, StageError
 from converter.model.job import Job
+from converter.worker.inputs import dtypes
+from converter.worker.inputs import tensors as torch_arrays
 from converter.worker.inputs.inputs import Array
+from converter.worker.onnxfile import checking
 from converter.worker.recording import refusals
 from converter.worker.reference import budget, naming
 from converter.worker.reference.arguments import Arguments
@@ -73,7 +76,7 @@ class Runner:
         self.model: Any = None
         if isinstance(loaded.model, OnnxFile):
             # Optimisations are on trial in the file that ships: the reference goes without them.
-            self._session = Session(loaded.model.path, optimise=False, threads=job.threads)
+            self._session = _session(loaded.model, job)
         elif isinstance(loaded.model, torch.export.ExportedProgram):
             # torch refuses to call an exported program itself (2.15).
             self.model = loaded.model.module()
@@ -111,7 +114,8 @@ class Runner:
         outputs = self._arrays(result)
         self._check_state(model, buffers, versions)
         for name, argument, array in zip(inputs, arguments, inputs.values(), strict=True):
-            if not np.array_equal(argument.cpu().numpy(), array, equal_nan=array.dtype.kind == "f"):
+            now = torch_arrays.array(argument)
+            if not np.array_equal(now, array, equal_nan=dtypes.is_float(array)):
                 self._warn(f"INPUT_MUTATED: forward changes its argument {name} in place")
         return outputs
 
@@ -134,12 +138,15 @@ class Runner:
         for name, array in zip(session.outputs, outputs, strict=True):
             kind = session.types[name]
             # Strings, such as the labels of a classifier, are compared too.
-            if array.dtype.kind not in "biufcO" or kind.startswith(("seq(", "map(")):
+            known = array.dtype.kind in "biufcO" or dtypes.is_float(array)
+            if not known or kind.startswith(("seq(", "map(")):
                 raise _not_numbers(name, kind)
         return outputs
 
     def _arrays(self, result: Any) -> list[Array]:
         found = _leaves(result)
+        if self._job.complex == "pairs":
+            found = [(path, real(tensor)) for path, tensor in found]
         names = self._job.outputs
         self.paths = [path for path, _ in found]
         naming.check_outputs(self.paths, names)
@@ -186,6 +193,13 @@ class Runner:
         return result
 
 
+def _session(file: OnnxFile, job: Job) -> Session:
+    try:
+        return Session(file.path, optimise=False, threads=job.threads)
+    except StageError as error:
+        raise checking.without_kernel(error, file.proto, job) or error from error
+
+
 def _not_numbers(name: str, kind: str) -> StageError:
     """The refusal of an output that has maps (of a ZipMap), or is a sequence."""
     hint = "compute only the numbers: cut it off with onnx.utils.extract_model"
@@ -229,7 +243,7 @@ def bound(loaded: Loaded, job: Job, example: tuple[torch.Tensor, ...]) -> Iterat
     model = loaded.torch_model
     arguments = Arguments(job, model, loaded.kind)
     if loaded.kind != "module":
-        if not (job.constants or job.arguments or loaded.structured):
+        if not (job.constants or job.arguments or job.complex or loaded.structured):
             yield loaded
             return
         # A script inside of a trace stays a script, with its branches and loops. The exporter's own
@@ -241,7 +255,7 @@ def bound(loaded: Loaded, job: Job, example: tuple[torch.Tensor, ...]) -> Iterat
     own = model.forward
     signature = inspect.signature(own)
     numbers = _numbers(signature, arguments, job)
-    if not (numbers or job.constants or job.arguments or loaded.structured):
+    if not (numbers or job.constants or job.arguments or job.complex or loaded.structured):
         yield loaded
         return
     arguments.constants = {**numbers, **arguments.constants}
@@ -279,6 +293,8 @@ def _flat(own: Callable[..., Any], arguments: Arguments, job: Job) -> Callable[.
     def forward(*tensors: torch.Tensor) -> Any:
         placed, named = arguments(tensors)
         result = own(*placed, **named)
+        if job.complex == "pairs":
+            return tuple(map(real, flatten(result)))
         return result if _plain(result) else tuple(flatten(result))
 
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
@@ -300,6 +316,12 @@ def _plain(result: Any) -> bool:
     return result is None or isinstance(result, torch.Tensor)
 
 
+def real(tensor: torch.Tensor) -> torch.Tensor:
+    """Pairs of reals for complex numbers."""
+    # Not of a conjugate that PyTorch has not computed yet (torch 2.15).
+    return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
+
+
 def _numbers(signature: inspect.Signature, arguments: Arguments, job: Job) -> dict[str, Any]:
     """Defaults that are numbers, of the parameters that get no argument."""
     by_place = [argument for argument in job.arguments if not argument.keyword]
@@ -314,7 +336,7 @@ def _numbers(signature: inspect.Signature, arguments: Arguments, job: Job) -> di
 
 def tensors(inputs: Mapping[str, Array], device: torch.device) -> tuple[torch.Tensor, ...]:
     """Fresh tensors: nothing done to them reaches the arrays."""
-    return tuple(torch.from_numpy(array.copy()).to(device) for array in inputs.values())
+    return tuple(torch_arrays.of(array).to(device) for array in inputs.values())
 
 
 def flatten(result: Any) -> list[torch.Tensor]:
@@ -375,18 +397,20 @@ def _array(name: str, tensor: torch.Tensor) -> Array:
         raise StageError(
             Code.OUTPUT_STRUCTURE,
             f"output {name} is {kind}: no file has complex outputs, exporters write pairs of reals",
-            "return the pairs from forward: torch.view_as_real(y) (an input: "
-            "torch.view_as_complex(x))",
+            "state complex: pairs of the model, which makes pairs of reals of them, [..., 2]",
         )
-    dense = tensor.detach().cpu()
     try:
-        array: Array = dense.numpy()
-    except TypeError as error:  # bfloat16, float8; a sparse tensor
+        array = torch_arrays.array(tensor)
+    except TypeError as error:  # other types of float8; a sparse tensor
         kind = str(tensor.dtype).removeprefix("torch.")
+        dense = tensor.layout == torch.strided
         raise StageError(
             Code.OUTPUT_STRUCTURE,
-            f"output {name} is {kind}, which has no NumPy array to compare: {first_line(error)}",
-            "cast it in forward, to float32 for example: return y.float()",
+            f"output {name} is {kind if dense else 'sparse'}, which has no NumPy array to compare: "
+            f"{first_line(error)}",
+            "cast it in forward, to float32 for example: return y.float()"
+            if dense
+            else "make it dense in forward: return y.to_dense()",
         ) from error
     # `numpy()` gives a view: of a buffer that the next call may overwrite.
     return array.copy()

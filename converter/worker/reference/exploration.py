@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from converter.model.job import Job
-from converter.worker.inputs import cases
+from converter.worker.inputs import cases, dtypes
 from converter.worker.inputs.cases import Case
 from converter.worker.inputs.inputs import Array
 from converter.worker.recording import coverage, isolation, stages
@@ -267,9 +267,13 @@ def _unusable(outputs: list[Array]) -> str:
     """Why a case says nothing, or an empty string."""
     if not any(output.size for output in outputs):
         return "its outputs are empty"
-    if not all(np.isfinite(output).all() for output in outputs if output.dtype.kind in "fc"):
+    if not all(np.isfinite(output).all() for output in outputs if _has_nan(output)):
         return "its outputs are not finite"
     return ""
+
+
+def _has_nan(values: Array) -> bool:
+    return dtypes.is_float(values) or values.dtype.kind == "c"
 
 
 def _whole(number: float) -> bool:

@@ -19,6 +19,7 @@ import torch
 from onnx import ModelProto, TensorProto
 from onnx.external_data_helper import uses_external_data
 
+from converter.worker.inputs import dtypes
 from converter.worker.onnxfile import structure
 from converter.worker.recording.coverage import keyed, numbers_in, watched
 from converter.worker.sources.onnx_source import OnnxFile
@@ -69,7 +70,7 @@ def _values(tensor: TensorProto) -> set[float]:
     if math.prod(tensor.dims) > _FEW or uses_external_data(tensor):
         return set()
     values = onnx.numpy_helper.to_array(tensor)
-    if values.dtype.kind not in "iuf":
+    if not (values.dtype.kind in "iu" or dtypes.is_float(values)):
         return set()
     finite = values[np.isfinite(values)].astype(np.float64)
     return {float(value) for value in finite if abs(value) <= _LARGEST_NUMBER}

@@ -22,6 +22,7 @@ from converter.model.spec import DimSpec, InputSpec
 from converter.worker.compare import detections
 from converter.worker.compare.numerics import BOUNDS, Bounds, Edge, Noise
 from converter.worker.compare.parts import Rounding
+from converter.worker.inputs import dtypes
 from converter.worker.inputs.cases import Case, Sample
 from converter.worker.inputs.inputs import Array
 from converter.worker.inputs.patterns import Pattern
@@ -160,15 +161,11 @@ def _read(kind: Any, value: Any) -> Any:
 
 def _case(item: Reference, key: str, arrays: dict[str, Array]) -> dict[str, Any]:
     case = item.case
-    arrays |= {f"{key}.input.{name}": array for name, array in item.inputs.items()}
+    arrays |= {f"{key}.input.{name}": _stored(array) for name, array in item.inputs.items()}
     # Of a real sample what the metric asks for; a variant is scored on them too.
     others = case.real.others if case.real is not None else {}
     arrays |= {f"{key}.other.{name}": array for name, array in others.items()}
-    arrays |= {
-        # Strings, with a length: objects would have to be pickled.
-        f"{key}.output.{n}": array.astype(str) if array.dtype.kind == "O" else array
-        for n, array in enumerate(item.outputs)
-    }
+    arrays |= {f"{key}.output.{n}": _stored(array) for n, array in enumerate(item.outputs)}
     return {
         "label": case.label,
         "inputs": {name: _dumped(spec) for name, spec in case.inputs.items()},
@@ -180,25 +177,36 @@ def _case(item: Reference, key: str, arrays: dict[str, Array]) -> dict[str, Any]
         "filled": {name: [p.name, p.ties] for name, p in case.filled.items()},
         "stated": case.stated,
         "others": None if case.real is None else list(others),
-        "outputs": len(item.outputs),
+        "outputs": [dtypes.of(array) for array in item.outputs],
     }
 
 
-def _output(array: Array) -> Array:
-    return array.astype(object) if array.dtype.kind == "U" else array
+def _stored(array: Array) -> Array:
+    """As NumPy's files have it: they know no bfloat16, and would have to pickle objects."""
+    if dtypes.is_narrow(array):
+        return dtypes.bits(array)
+    return array.astype(str) if array.dtype.kind == "O" else array
+
+
+def _again(array: Array, dtype: str) -> Array:
+    if dtype in dtypes.NARROW:
+        return dtypes.of_bits(array, dtype)
+    return array.astype(object) if dtype == "string" else array
 
 
 def _reference(
     told: Mapping[str, Any], key: str, noise: Noise, held: Mapping[str, Array]
 ) -> Reference:
+    specs = {name: _read(InputSpec, spec) for name, spec in told["inputs"].items()}
+    inputs = {name: _again(held[f"{key}.input.{name}"], spec.dtype) for name, spec in specs.items()}
     real = None
     if told["others"] is not None:
-        given = {name: held[f"{key}.input.{name}"] for name in told["inputs"]}
+        given = dict(inputs)
         others = {name: held[f"{key}.other.{name}"] for name in told["others"]}
         real = Sample(told["label"], given, others)
     case = Case(
         label=told["label"],
-        inputs={name: _read(InputSpec, spec) for name, spec in told["inputs"].items()},
+        inputs=specs,
         sample=told["sample"],
         sizes=told["sizes"],
         base=told["base"],
@@ -211,8 +219,8 @@ def _reference(
     )
     return Reference(
         case,
-        {name: held[f"{key}.input.{name}"] for name in case.inputs},
-        [_output(held[f"{key}.output.{n}"]) for n in range(told["outputs"])],
+        inputs,
+        [_again(held[f"{key}.output.{n}"], dtype) for n, dtype in enumerate(told["outputs"])],
         noise=noise,
         # Without the model no more can be measured.
         exact=True,

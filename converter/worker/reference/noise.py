@@ -19,8 +19,10 @@ from converter.model.errors import StageError
 from converter.worker.compare import detections, numerics, parts, vacuity
 from converter.worker.compare.detections import Places, Rows
 from converter.worker.compare.numerics import Bounds, Edge, Noise
+from converter.worker.inputs import dtypes
+from converter.worker.inputs import tensors as torch_arrays
 from converter.worker.inputs.inputs import Array
-from converter.worker.reference.execution import REFUSALS, Runner, flatten, replica, tensors
+from converter.worker.reference.execution import REFUSALS, Runner, flatten, real, replica, tensors
 from converter.worker.reference.rerounding import Rerounding
 from converter.worker.runtime.starting import first_line
 from converter.worker.sources.loading import Loaded
@@ -103,7 +105,7 @@ def worst(noises: Sequence[Noise]) -> Noise:
 
 def _runs(again: Again, outputs: Sequence[Array], exact: bool) -> Iterator[list[Array]]:
     # The smallest output decides, since one run serves all of them.
-    fewest = min((output.size for output in outputs if output.dtype.kind == "f"), default=0)
+    fewest = min((output.size for output in outputs if dtypes.is_float(output)), default=0)
     for seed in range(1 if fewest >= _MANY else _RUNS):
         moved = again(seed, 1.0, exact)
         if moved is None:
@@ -127,7 +129,7 @@ def _torch(
     try:
         with Rerounding(seed, level, exact=exact, precision=dtype, constants=fixed):
             result = run.forward(arguments, model=model)
-        found = [tensor.detach().cpu().resolve_neg().numpy() for tensor in flatten(result)]
+        found = [torch_arrays.array(real(tensor).resolve_neg()) for tensor in flatten(result)]
     except REFUSALS as error:
         print(f"the model does not run with other rounding: {first_line(error)}")
         return None
@@ -144,7 +146,7 @@ def _file(
     level: float,
     exact: bool,
 ) -> list[Array] | None:
-    floats = [name for name, array in inputs.items() if array.dtype.kind == "f" and array.size]
+    floats = [name for name, array in inputs.items() if dtypes.is_float(array) and array.size]
     # Whole numbers have no step to be moved by.
     if not floats:
         return None
@@ -177,7 +179,7 @@ def _between(moved: Sequence[Array], outputs: Sequence[Array], members: Places) 
 
 
 def _of_pairs(want: Array, got: Array, rows: tuple[Rows, Rows]) -> float | None:
-    if want.dtype.kind != "f":  # pairs have the same label
+    if not dtypes.is_float(want):  # pairs have the same label
         return 0.0
     left, right = rows
     scale = vacuity.rms(want)
@@ -270,7 +272,7 @@ def _allowed(floor: float | None, bounds: Bounds) -> float:
 def _distance(moved: Array, output: Array) -> float | None:
     if moved.shape != output.shape:
         return None
-    if output.dtype.kind != "f":
+    if not dtypes.is_float(output):
         # Whole numbers are exact or wrong, so that there is no distance to allow for.
         return 0.0 if np.array_equal(moved, output) else None
     scale = vacuity.rms(output)

@@ -69,7 +69,7 @@ def _with_inputs(job: Job, loaded: Loaded) -> Job:
     if not isinstance(loaded.model, OnnxFile):
         return job
     proto = loaded.model.proto
-    inputs = job.inputs or structure.input_specs(proto)
+    inputs = structure.with_words(proto, job.inputs or structure.input_specs(proto))
     dynamic = {
         name: {
             axis: symbol

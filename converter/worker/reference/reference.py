@@ -14,7 +14,7 @@ from converter.model.errors import Code, StageError
 from converter.model.job import Job, Sensitivity
 from converter.worker.compare import detections, numerics, vacuity
 from converter.worker.compare.numerics import Bounds, Noise
-from converter.worker.inputs import cases
+from converter.worker.inputs import cases, dtypes
 from converter.worker.inputs.cases import SECOND, TRACED, Case, Sample
 from converter.worker.inputs.inputs import Array
 from converter.worker.onnxfile import output_axes
@@ -60,7 +60,7 @@ class Reference:
         """Whether both ways of a condition may give the same: an input is zeros, times anything."""
         zeros = [self.inputs[name] for name in self.case.filled if not self.inputs[name].any()]
         # A zero id or a closed mask is a value like others, unless nothing comes out of it.
-        floats = any(array.dtype.kind == "f" for array in zeros)
+        floats = any(dtypes.is_float(array) for array in zeros)
         return floats or (bool(zeros) and not any(output.any() for output in self.outputs))
 
 
@@ -397,7 +397,7 @@ def _look_for_what_never_changes(found: References, names: list[str], constant: 
         name
         for index, name in enumerate(names)
         # Floats that stay are VERIFY_VACUOUS; whole numbers may stay by right and are named.
-        if first.outputs[index].dtype.kind != "f" and others and index not in constant
+        if not dtypes.is_float(first.outputs[index]) and others and index not in constant
         if _same([case.outputs[index] for case in found.cases])
     ]
     if still:
@@ -460,6 +460,8 @@ def _different(names: list[str], one: list[Array], other: list[Array]) -> str | 
         if left.dtype.kind == "O":  # strings
             same = np.array_equal(left, right)
         else:
+            if dtypes.is_narrow(left):  # of which NumPy knows no tolerance
+                left, right = left.astype(np.float32), right.astype(np.float32)
             same = left.shape == right.shape and np.allclose(
                 left, right, rtol=1e-4, atol=1e-6, equal_nan=True
             )

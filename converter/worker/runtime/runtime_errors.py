@@ -77,6 +77,16 @@ _HINTS: tuple[tuple[str, str], ...] = (
         "a custom operator: ONNX Runtime has no kernel for it; state the library that has one: "
         "export.custom_ops",
     ),
+    (
+        r"construct locale with name",
+        "StringNormalizer needs the locale that it names, en_US.UTF-8 if none: install it (Debian: "
+        "locale-gen en_US.UTF-8), or set the node's attribute locale to C",
+    ),
+    (
+        r"only supported from non-string numpy arrays",
+        "ONNX Runtime's Python interface gives no bfloat16 or float8 out of a file that takes "
+        "strings: cast that output to float32",
+    ),
     (r"protobuf parsing failed", "the file is damaged or incomplete: get it again"),
     (
         r"ShapeInferenceError|mismatch|must match|must be|not equal|should have shape|"

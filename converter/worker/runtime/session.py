@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,11 +10,24 @@ from typing import Any
 
 import numpy as np
 import onnxruntime as ort
+from onnx import TensorProto
 
 from converter.plugins import providers
+from converter.worker.inputs import dtypes
 from converter.worker.inputs.inputs import Array
 from converter.worker.runtime import custom_ops, starting
 
+# As ONNX Runtime writes the types that NumPy does not know, with our name of each.
+_NARROW = {
+    "tensor(bfloat16)": "bfloat16",
+    "tensor(float8e4m3fn)": "float8_e4m3fn",
+    "tensor(float8e5m2)": "float8_e5m2",
+}
+_ELEMENTS = {
+    "bfloat16": TensorProto.BFLOAT16,
+    "float8_e4m3fn": TensorProto.FLOAT8E4M3FN,
+    "float8_e5m2": TensorProto.FLOAT8E5M2,
+}
 _FATAL_ONLY = 4  # errors are raised: in the log they would stand twice
 
 
@@ -72,10 +86,15 @@ class Session:
         self.inputs = [value.name for value in inputs]
         self.outputs = [value.name for value in outputs]
         self.types = {value.name: value.type for value in (*inputs, *outputs)}
+        self._narrow_outputs = any(self.types[name] in _NARROW for name in self.outputs)
 
     def run(self, feeds: Mapping[str, Array]) -> list[Array]:
         """All outputs in graph order; raises one of ``RuntimeErrors``."""
-        return [np.asarray(output) for output in self._session.run(None, dict(feeds))]
+        values = {name: _fed(array) for name, array in feeds.items()}
+        if not self._narrow_outputs:
+            return [np.asarray(output) for output in self._session.run(None, values)]
+        held = {name: _value(array) for name, array in feeds.items()}
+        return [_array(value) for value in self._session.run_with_ort_values(None, held)]
 
     def typed(self, feeds: Mapping[str, Array], cast: bool) -> dict[str, Array]:
         """Inputs as the file takes them: float32 as float16 where it was made so (``cast``)."""
@@ -102,13 +121,17 @@ class Session:
     def prepared(self, feeds: Mapping[str, Array]) -> Callable[[], object]:
         """A run with nothing left to do but to run; on a device, inputs and outputs stay there."""
         # Looked up once: what is timed is the call and nothing else.
-        run, outputs, values = self._session.run, self.outputs, dict(feeds)
+        run, outputs = self._session.run, self.outputs
+        if not self.binds and self._narrow_outputs:
+            held = {name: _value(array) for name, array in feeds.items()}
+            return lambda: self._session.run_with_ort_values(outputs, held)
+        values = {name: _fed(array) for name, array in feeds.items()}
         if not self.binds:
             return lambda: run(outputs, values)
         binding = self._session.io_binding()
-        for name, array in values.items():
+        for name, array in feeds.items():
             # Copied to the device once, and not part of the figure.
-            value = ort.OrtValue.ortvalue_from_numpy(array, self._device, 0)
+            value = _on_device(array, self._device)
             binding.bind_ortvalue_input(name, value)
         for name in outputs:
             # Without a shape: ONNX Runtime allocates what it computes.
@@ -121,3 +144,34 @@ class Session:
             binding.synchronize_outputs()
 
         return call
+
+
+def _fed(array: Array) -> Any:
+    """What a session is fed: bfloat16 and float8 by their bits, NumPy's own types as they are."""
+    return _value(array) if dtypes.is_narrow(array) else array
+
+
+def _value(array: Array) -> ort.OrtValue:
+    if not dtypes.is_narrow(array):
+        return ort.OrtValue.ortvalue_from_numpy(array)
+    # It reads the memory of the array, and a view of it keeps that alive.
+    whole = np.ascontiguousarray(dtypes.bits(array))
+    element = _ELEMENTS[array.dtype.name]
+    return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(whole.reshape(array.shape), element)
+
+
+def _on_device(array: Array, device: str) -> ort.OrtValue:
+    # By bits only values of the processor can be made (1.31); each call copies them.
+    narrow = dtypes.is_narrow(array)
+    return _value(array) if narrow else ort.OrtValue.ortvalue_from_numpy(array, device, 0)
+
+
+def _array(value: ort.OrtValue) -> Array:
+    """An output; ONNX Runtime makes no array of bfloat16 or float8 (1.31)."""
+    name = _NARROW.get(value.data_type())
+    if name is None:
+        return np.asarray(value.numpy())
+    shape, (_, whole) = value.shape(), dtypes.NARROW[name]
+    size = int(np.prod(shape)) * whole.itemsize
+    held = ctypes.string_at(value.data_ptr(), size) if size else b""
+    return dtypes.of_bits(np.frombuffer(held, whole).reshape(shape).copy(), name)

@@ -14,12 +14,14 @@ from zipfile import BadZipFile
 
 import numpy as np
 import onnx
+import torch
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from converter.model.errors import Code, StageError
 from converter.model.job import Job
 from converter.plan import samples as listing
 from converter.plan.samples import DataFiles
+from converter.worker.inputs import dtypes, tensors
 from converter.worker.inputs.cases import Sample
 from converter.worker.inputs.inputs import Array
 from converter.worker.sources import importing
@@ -168,7 +170,7 @@ def _tensor(label: str, path: str) -> Array:
 
 
 def _array(label: str, key: str, value: Any) -> Array:
-    array = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+    array = tensors.array(value) if torch.is_tensor(value) else np.asarray(value)
     if array.dtype == object:
         raise StageError(
             Code.FORWARD,
@@ -188,4 +190,7 @@ def _sample(label: str, arrays: dict[str, Array], job: Job) -> Sample:
             "Name its arrays as the inputs; what else it holds goes to the metric.",
         )
     others = {key: array for key, array in arrays.items() if key not in job.inputs}
-    return Sample(label, {own: arrays[own] for own in job.inputs}, others)
+    inputs = {
+        own: dtypes.fed(arrays[own], spec.dtype, spec.shape) for own, spec in job.inputs.items()
+    }
+    return Sample(label, inputs, others)

@@ -87,6 +87,8 @@ def _input(name: str, judged: Sequence[Reference], job: Job) -> InputDomain:
     spec = job.inputs[name]
     # NumPy finds no least element of an empty array. Some cases hold NaN on purpose.
     arrays = [item.inputs[name] for item in judged if item.inputs[name].size]
+    # Strings have none either.
+    arrays = [array for array in arrays if array.dtype.kind != "O"]
     found = [item.case.filled[name].name for item in judged if name in item.case.filled]
     drawn: str = spec.filling if varies(spec) else "pinned"
     if sampled(spec):

@@ -22,6 +22,7 @@ from converter.model.job import Job, MutationRecord, VerifyRecord
 from converter.model.spec import VerifySpec
 from converter.worker.compare.numerics import Noise
 from converter.worker.compare.outputs import compare
+from converter.worker.inputs import dtypes
 from converter.worker.inputs.inputs import Array
 from converter.worker.onnxfile import checking, publishing, structure
 from converter.worker.reference import training
@@ -227,4 +228,4 @@ def _distance(got: Array, want: Array) -> float:
 
 def _step(values: Any) -> float:
     """The relative distance of neighbouring numbers of a dtype; 0 for what is exact."""
-    return float(np.finfo(values.dtype).eps) if values.dtype.kind == "f" else 0.0
+    return dtypes.eps(values.dtype) if dtypes.is_float(values) else 0.0

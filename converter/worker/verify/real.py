@@ -12,6 +12,7 @@ import numpy as np
 
 from converter.model.errors import Code, StageError
 from converter.model.job import Job, MetricRecord
+from converter.worker.inputs import dtypes
 from converter.worker.inputs.inputs import Array
 from converter.worker.reference import training
 from converter.worker.reference.execution import REFUSALS
@@ -87,9 +88,11 @@ def _stored(
 def _different(wanted: Array, got: Array) -> str:
     if wanted.shape != got.shape or wanted.dtype != got.dtype:
         return f"stored {wanted.dtype}{list(wanted.shape)}, computed {got.dtype}{list(got.shape)}"
-    if wanted.dtype.kind not in "fc":
+    if not (dtypes.is_float(wanted) or wanted.dtype.kind == "c"):
         count = int((wanted != got).sum())
         return f"{count} of {wanted.size} elements" if count else ""
+    if dtypes.is_narrow(wanted):  # of which NumPy knows no tolerance
+        wanted, got = wanted.astype(np.float32), got.astype(np.float32)
     largest = float(np.abs(wanted).max(initial=0.0))
     if np.allclose(got, wanted, rtol=_RTOL, atol=_SHARE * largest, equal_nan=True):
         return ""

@@ -22,6 +22,7 @@ from converter.model.errors import Code, StageError
 from converter.model.job import CaseCheck
 from converter.worker.compare import numerics
 from converter.worker.compare.numerics import BOUNDS, Bounds
+from converter.worker.inputs import dtypes
 from converter.worker.inputs.inputs import Array
 from converter.worker.onnxfile import structure
 from converter.worker.recording import stages
@@ -138,7 +139,7 @@ def _is_larger(reference: Reference, references: References) -> bool:
     """Whether a case has larger numbers than the example: zeros, or a closed mask, have none."""
     traced = references.cases[0].inputs
     return any(
-        reference.inputs[name].dtype.kind == "f"
+        dtypes.is_float(reference.inputs[name])
         and np.abs(reference.inputs[name]).max(initial=0) > 2 * np.abs(traced[name]).max(initial=0)
         for name in reference.case.filled
     )
@@ -200,7 +201,7 @@ def _within_a_step(check: CaseCheck, place: int, references: References) -> bool
     """Whether an error is no larger than rounding at the scale of the traced example."""
     error = check.outputs[place].max_abs
     values = references.cases[0].outputs[place]
-    if error is None or values.dtype.kind != "f" or not values.size:
+    if error is None or not dtypes.is_float(values) or not values.size:
         return False
     scale = float(np.sqrt(np.mean(np.square(values.astype(np.float64)))))
     return error <= _STEPS * references.bounds.step(np.dtype(np.float32)) * scale

@@ -15,6 +15,7 @@ from converter.model.job import CaseCheck, DynamicCheck, Job, VerifyRecord
 from converter.worker.compare import numerics, vacuity
 from converter.worker.compare.numerics import Comparison, Noise
 from converter.worker.compare.outputs import compare
+from converter.worker.inputs import dtypes
 from converter.worker.inputs.cases import SECOND, TRACED, Case
 from converter.worker.inputs.inputs import Array
 from converter.worker.onnxfile import interface, structure
@@ -204,7 +205,7 @@ def _drowned(references: References, job: Job) -> StageError | None:
     # Of ids and booleans nothing is tolerated either.
     blind = [
         None
-        if output.dtype.kind != "f" or index in skipped
+        if not dtypes.is_float(output) or index in skipped
         else numerics.blind_spot(output, rtol, atol, floor, references.bounds)
         for index, (output, floor) in enumerate(zip(first.outputs, floors, strict=True))
     ]
