@@ -102,7 +102,8 @@ def _limited(
     assert error is not None, "it is asked for wrong files only"
     said, rule = None, None
     if verdict.failed is not None:
-        rule = multiples.rule(references, verdict.passed, job)
+        tried = (references, verdict.passed, job)
+        rule = multiples.rule(*tried) or multiples.relation(*tried)
         said = limits.explain(references, verdict.failed, verdict.passed, places)
     # What may be stated is told in the place of the advice to rewrite.
     error = StageError(
