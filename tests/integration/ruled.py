@@ -147,3 +147,13 @@ class Pair(Net):
 
     def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return self.linear(torch.cat([x, y], 2)).relu()
+
+
+class PaddedMask(Net):
+    """As decoders of transformers do: a mask that is too short is padded, one too long is cut."""
+
+    def forward(self, x: torch.Tensor, past: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        keys = torch.cat([past, x], 1)
+        if mask.shape[1] < keys.shape[1]:
+            mask = F.pad(mask, (0, keys.shape[1] - mask.shape[1]))
+        return (keys * mask[:, : keys.shape[1], None]).sum(1)

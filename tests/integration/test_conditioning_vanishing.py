@@ -39,3 +39,27 @@ def test_a_vanishing_parameter_gets_a_scale_that_shows(name: str) -> None:
         model.get_parameter(name).zero_()
         moved = model(x) - right
     assert float(moved.norm() / right.norm()) > 1e-2
+
+
+class Deep(nn.Module):
+    """As MobileViT of transformers starts: scales of batch normalisations drawn as matrices are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential()
+        for _ in range(12):
+            norm = nn.BatchNorm2d(8)
+            nn.init.normal_(norm.weight, std=0.02)
+            self.layers.extend([nn.Conv2d(8, 8, 1, bias=False), norm, nn.SiLU()])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)
+
+
+def test_a_normalisation_that_is_drawn_around_zero_lets_the_input_through() -> None:
+    torch.manual_seed(0)
+    model, x = Deep().eval(), torch.randn(1, 8, 4, 4)
+    condition(model, lambda: model(x), 0)
+    with torch.no_grad():
+        one, other = model(x), model(torch.randn(1, 8, 4, 4))
+    assert float((one - other).norm() / one.norm()) > 0.1

@@ -40,6 +40,9 @@ _SMALL_BIAS = 0.1
 _TABLE = 0.5
 # A constant scale below this is a layer scale that would hide its branch (ConvNeXt: 1e-6).
 _VANISHING = 1e-3
+# So is one that was drawn around zero, as if it were a matrix (MobileViT of transformers: ±0.02):
+# each layer then hands on its bias, and no input is left after ten of them.
+_AROUND_ZERO = 0.1
 # Half the usual scale after a batch normalisation lets a residual block add to its input without
 # drowning it: rounding errors then grow slowly through 80 blocks (efficientnet_v2_l: 3e-3 → 1e-5).
 _NORMALISED = 0.5
@@ -190,6 +193,7 @@ def _redraw(module: nn.Module, name: str, parameter: Tensor, generator: torch.Ge
     vanishes = first == 0 if constant else float(parameter.square().mean()) < _VANISHING**2
     # By name too: a table of positions has two axes, and is no matrix.
     matrix = parameter.dim() >= 2 and name.endswith("weight")
+    batch = isinstance(getattr(module, "running_var", None), Tensor)
     if isinstance(module, nn.Embedding):
         parameter.copy_(noise)
     # Fan-in: each output is a sum of that many products. Where the first axis is not the outputs
@@ -200,9 +204,9 @@ def _redraw(module: nn.Module, name: str, parameter: Tensor, generator: torch.Ge
         parameter.copy_(noise * (_SMALL_BIAS if name.endswith("bias") else _TABLE))
     elif constant:
         scale = 1.0 if abs(first) < _VANISHING else first
-        if isinstance(getattr(module, "running_var", None), Tensor):
-            scale *= _NORMALISED
-        parameter.copy_(scale * (1 + _JITTER * noise))
+        parameter.copy_(scale * (_NORMALISED if batch else 1.0) * (1 + _JITTER * noise))
+    elif batch and name == "weight" and float(parameter.abs().mean()) < _AROUND_ZERO:
+        parameter.copy_(_NORMALISED * (1 + _JITTER * noise))
     # What was drawn at random and is no matrix (a bias, a position table) stays as it is.
 
 

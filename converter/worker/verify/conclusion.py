@@ -100,12 +100,15 @@ def _limited(
 ) -> Verdict:
     error = verdict.error
     assert error is not None, "it is asked for wrong files only"
-    said, rule = None, {}
+    said = related = None
+    rule: dict[str, int] = {}
     if verdict.failed is not None:
-        rule = multiples.rule(references, verdict.passed, job)
+        tried = (references, verdict.passed, job)
+        rule = multiples.rule(*tried)
+        related = multiples.relation(*tried)
         said = limits.explain(references, verdict.failed, verdict.passed, places)
     # What may be stated is told in the place of the advice to rewrite.
-    advice = multiples.hint(rule) if rule else error.hint
+    advice = multiples.hint(rule) if rule else related or error.hint
     error = StageError(
         error.code, "; ".join(part for part in (error.message, said) if part), advice
     )

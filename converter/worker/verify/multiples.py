@@ -1,4 +1,4 @@
-"""The rule at whose sizes a wrong file is right: ``dims: {h: {multiple_of: 2}}``.
+"""The rule at whose sizes a wrong file may be right: ``dims: {h: {multiple_of: 2}}``.
 
 PyTorch may take every size where a file takes multiples only. A file that refuses all others gives
 nobody a wrong number: its rule is assumed, and said. One that is wrong there is refused; users who
@@ -8,6 +8,7 @@ feed nothing else may state the rule, and get the file.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
 
 from converter.model.job import CaseCheck, Job
 from converter.model.spec import DimSpec
@@ -79,6 +80,38 @@ def assumed(
     references.unproven.insert(0, note)
     ruled = references.of_job(ruled)
     return ruled.model_copy(update={"assumed": [*ruled.assumed, *divisors]}), references
+
+
+def relation(references: References, passed: Mapping[str, bool], job: Job) -> str | None:
+    """A sum that the example keeps and every case with a wrong file breaks: ``total: past + 1``.
+
+    A decoder of transformers pads a mask that is too short, so that PyTorch takes sizes which no
+    user feeds, and the trace has no branch for them. Of the sum itself nothing was tried.
+    """
+    sizes = cases.rules(job).inputs
+    free = [
+        symbol
+        for symbol in cases.rules(job).movers()
+        # A name with a dash in it would read as a difference.
+        if symbol in sizes and symbol not in job.dims and symbol.isidentifier()
+    ]
+    wrong = [
+        cases.sizes_of(job, item.case)
+        for item in references.cases
+        if passed.get(item.case.label) is False
+    ]
+    for target in free:
+        others = [symbol for symbol in free if symbol != target]
+        pairs = combinations(others, 2)
+        for names, rest in (*(((one,), 1) for one in others), *((pair, 0) for pair in pairs)):
+            gaps = [each[target] - sum(each[one] for one in names) for each in (sizes, *wrong)]
+            if wrong and gaps[0] == rest and rest not in gaps[1:]:
+                said = " + ".join([*names, *(["1"] if rest else [])])
+                return (
+                    f"if {target} is always {said}, as in the example, state dims: "
+                    f"{{{target}: {said}}}: every size at which the file is wrong breaks that"
+                )
+    return None
 
 
 def _alone(items: Sequence[Reference], symbol: str) -> set[int]:

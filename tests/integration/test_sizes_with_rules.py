@@ -221,6 +221,27 @@ def test_what_is_wrong_at_odd_sizes_is_refused(run: Run) -> None:
     assert odd.code is Code.DIM_SPECIALISED
 
 
+@pytest.mark.parametrize(
+    ("steps", "said"), [(None, "{total: past + 1}"), ("steps", "{total: past + steps}")]
+)
+def test_what_is_right_where_one_size_follows_others(
+    run: Run, steps: str | None, said: str
+) -> None:
+    length = 2 if steps else 1
+    inputs = {
+        "x": {"shape": [1, length, 4]},
+        "past": {"shape": [1, 5, 4]},
+        "mask": {"shape": [1, 5 + length]},
+    }
+    axes = {"past": {1: "past"}, "mask": {1: "total"}, **({"x": {1: steps}} if steps else {})}
+    wrong = run("PaddedMask", inputs, axes, "torchscript")
+    assert wrong.code is Code.DIM_SPECIALISED
+    assert f"state dims: {said}: every size at which the file is wrong" in wrong.result.error.hint
+    target, follows = said.strip("{}").split(": ")
+    done = run("PaddedMask", inputs, axes, "torchscript", dims={target: {"equals": follows}})
+    assert done.code is None, done.result.error
+
+
 @pytest.mark.parametrize(("end", "right"), [(40, True), (44, False)])
 def test_a_file_must_be_right_up_to_the_end_that_is_stated(run: Run, end: int, right: bool) -> None:
     dims = {"t": {"multiple_of": 4, "max": end}}
