@@ -25,7 +25,7 @@ _OPERATORS: dict[type[ast.operator], Any] = {
 GRAMMAR = "names of symbols, whole numbers, + - * // and parentheses"
 _LONGEST = 200
 # No axis of a tensor that anybody feeds is longer.
-LARGEST = 1 << 24
+LARGEST = 1 << 50
 # How far from a size the nearest one that multiples allow may be.
 _FARTHEST = 1 << 12
 

@@ -138,6 +138,27 @@ class Scaled(UpDown):
         return y * 2 if x.shape[-2] % 2 or x.shape[-1] % 2 else y
 
 
+class Identity(Net):
+    """Right at every size."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * 2 + 1
+
+
+class Ninety(Net):
+    """At multiples of 97 it does something else."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * 3 if x.shape[1] % 97 == 0 else x
+
+
+class Squared(Net):
+    """The square of a length is compared, between two numbers."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * 2 if 40000 <= x.shape[1] * x.shape[1] < 50000 else x
+
+
 class Pair(Net):
     """Two inputs of one batch and length, with weights that fix their features."""
 

@@ -109,6 +109,17 @@ def program() -> torch.export.ExportedProgram:
     return torch.export.export(Keywords(), (torch.ones(2, 4),), example)
 
 
+def features_program() -> torch.export.ExportedProgram:
+    """Its mapping was captured in another order than a configuration states it."""
+
+    class Difference(nn.Module):
+        def forward(self, pair: dict[str, Tensor]) -> dict[str, object]:
+            y = pair["a"] - 2 * pair["b"]
+            return {"a": y, "pair": {"a": y + 1}, "out.pair.a": y + 2}
+
+    return torch.export.export(Difference(), ({"b": torch.ones(2, 4), "a": torch.ones(2, 4)},))
+
+
 class Typed(nn.Module):
     """A constant is a dtype, another one a device."""
 

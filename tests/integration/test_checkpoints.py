@@ -57,7 +57,9 @@ def module() -> Net:
 @pytest.fixture
 def state() -> State:
     torch.manual_seed(1)
-    return {key: torch.rand(value.shape) for key, value in Net().state_dict().items()}
+    return {
+        key: torch.rand(value.shape).to(value.dtype) for key, value in Net().state_dict().items()
+    }
 
 
 @pytest.fixture
@@ -278,7 +280,9 @@ def test_renames_that_do_not_fit(module: Net, state: State, path: Path) -> None:
 
 def test_two_modules_change_their_names(path: Path) -> None:
     module = nn.ModuleDict({"a": nn.Linear(2, 2), "b": nn.Linear(2, 2)})
-    state = {key: torch.rand(value.shape) for key, value in module.state_dict().items()}
+    state = {
+        key: torch.rand(value.shape).to(value.dtype) for key, value in module.state_dict().items()
+    }
     torch.save(state, path)
     load(module, path, rename={"a.": "b.", "b.": "a."})
     assert torch.equal(module["b"].weight, state["a.weight"])  # type: ignore[arg-type]
@@ -602,3 +606,63 @@ def test_tensors_are_read_as_torch_reads_them(path: Path, legacy: bool) -> None:
 def test_a_checkpoint_of_a_plain_pickle_is_none(module: Net, state: State, path: Path) -> None:
     path.write_bytes(pickle.dumps({"model": {k: v.numpy() for k, v in state.items()}}))
     assert refused(module, path).code is Code.WEIGHTS_FORMAT
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        (
+            {"head.weight": torch.ones(2, 4, dtype=torch.int8)},
+            "head.weight is int8, the model's is",
+        ),
+        (
+            {"head.bias": torch.tensor([1 + 2j, 0])},
+            "head.bias is complex64, the model's is float32",
+        ),
+        ({"norm.num_batches_tracked": torch.tensor(0.5)}, "is float32, the model's is int64"),
+    ],
+)
+def test_what_copying_would_change_is_refused(
+    module: Net, state: State, tmp_path: Path, changed: State, says: str
+) -> None:
+    path = tmp_path / "model.pth"
+    torch.save({**state, **changed}, path)
+    with pytest.raises(StageError) as caught:
+        weights.load_checkpoint(module, Checkpoint(checkpoint=str(path)))
+    assert caught.value.code is Code.WEIGHTS_FORMAT
+    assert says in caught.value.message
+
+
+def test_two_tensors_for_one_of_the_model_are_refused(tmp_path: Path) -> None:
+    tied = nn.ModuleDict({"a": nn.Linear(2, 2, bias=False), "b": nn.Linear(2, 2, bias=False)})
+    tied["b"].weight = tied["a"].weight
+    path = tmp_path / "model.pth"
+    torch.save({"a.weight": torch.ones(2, 2), "b.weight": torch.ones(2, 2)}, path)
+    weights.load_checkpoint(tied, Checkpoint(checkpoint=str(path)))
+    torch.save({"a.weight": torch.ones(2, 2), "b.weight": torch.zeros(2, 2)}, path)
+    with pytest.raises(StageError, match=r"a\.weight and b\.weight are one tensor of the model"):
+        weights.load_checkpoint(tied, Checkpoint(checkpoint=str(path)))
+
+
+def test_a_flipped_bit_in_a_tensor_is_noticed(module: Net, state: State, tmp_path: Path) -> None:
+    path = tmp_path / "model.pth"
+    torch.save(state, path)
+    raw = bytearray(path.read_bytes())
+    at = raw.index(state["head.weight"].numpy().tobytes())
+    raw[at + 3] ^= 0x40
+    path.write_bytes(raw)
+    with pytest.raises(StageError) as caught:
+        weights.load_checkpoint(module, Checkpoint(checkpoint=str(path)))
+    assert caught.value.code is Code.WEIGHTS_FORMAT
+    assert "is damaged" in caught.value.message
+
+
+def test_a_file_without_checksums_is_read(module: Net, state: State, tmp_path: Path) -> None:
+    path = tmp_path / "model.pth"
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save(state, path)
+    finally:
+        torch.serialization.set_crc32_options(True)
+    weights.load_checkpoint(module, Checkpoint(checkpoint=str(path)))
+    assert torch.equal(module.state_dict()["head.bias"], state["head.bias"])

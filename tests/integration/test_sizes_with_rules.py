@@ -242,6 +242,30 @@ def test_what_is_right_where_one_size_follows_others(
     assert done.code is None, done.result.error
 
 
+@pytest.mark.parametrize(
+    ("name", "rule", "size"),
+    [
+        ("Ninety", {"min": 4, "max": 400, "multiple_of": 4}, 388),
+        ("Squared", {"min": 1, "max": 1000}, 200),
+    ],
+)
+def test_sizes_that_a_rule_hides_are_tried(
+    run: Run, name: str, rule: dict[str, int], size: int
+) -> None:
+    inputs = {"x": {"shape": [1, 8, 3]}}
+    wrong = run(name, inputs, STEPS, "torchscript", dims={"t": rule})
+    assert wrong.code is Code.VERIFY_VALUE
+    assert f"t={size}" in wrong.result.error.message
+
+
+def test_an_end_that_is_too_large_is_told(run: Run) -> None:
+    inputs = {"x": {"shape": [1, 8, 3]}}
+    plain = run("Identity", inputs, STEPS, "torchscript", dims={"t": {"max": 50_000_000}})
+    assert plain.code is None, plain.result.error
+    assert "t=50000000: the end of a range in dims is too large" in plain.result.verify.reason
+    assert "t=50000000" in plain.result.verify.domain.left_out
+
+
 @pytest.mark.parametrize(("end", "right"), [(40, True), (44, False)])
 def test_a_file_must_be_right_up_to_the_end_that_is_stated(run: Run, end: int, right: bool) -> None:
     dims = {"t": {"multiple_of": 4, "max": end}}

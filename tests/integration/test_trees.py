@@ -104,6 +104,13 @@ def test_a_program_gets_its_keywords_in_its_own_order(tmp_path: Path) -> None:
     assert sorted(names(done)[0]) == ["bias", "scale", "x"]
 
 
+def test_a_program_gets_a_mapping_by_its_keys(tmp_path: Path) -> None:
+    one = {"shape": [2, 4]}
+    done = convert(tmp_path, "features_program", "dynamo", inputs={"pair": {"a": one, "b": one}})
+    # Each output keeps a name of its own, whatever the inputs are called.
+    assert names(done)[1] == ["a", "out.pair.a", "out.out.pair.a"]
+
+
 @BOTH
 def test_constants_are_dtypes_and_devices_by_name(tmp_path: Path, exporter: str) -> None:
     constants = {"dtype": "torch.float64", "device": "torch.device(cpu)"}

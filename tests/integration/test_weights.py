@@ -51,7 +51,9 @@ def module() -> Net:
 @pytest.fixture
 def state() -> dict[str, Tensor]:
     torch.manual_seed(1)
-    return {key: torch.rand(value.shape) for key, value in Net().state_dict().items()}
+    return {
+        key: torch.rand(value.shape).to(value.dtype) for key, value in Net().state_dict().items()
+    }
 
 
 @pytest.fixture

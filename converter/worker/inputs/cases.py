@@ -383,6 +383,8 @@ def of_sizes(job: Job, limits: Sequence[int]) -> tuple[list[Case], list[Case]]:
         products = [
             limit * s + step for limit in limits for s in limits if s <= _WIDEST for step in (s, 0)
         ]
+        # Code may ask for another multiple than a rule has.
+        near += _both_multiples(job, symbol, limits)
         first = [2 * size, 4 * size, *sorted(every), *near]
         seen = {size}
         # `seen` is shared by all three lists: no size is offered twice.
@@ -390,6 +392,16 @@ def of_sizes(job: Job, limits: Sequence[int]) -> tuple[list[Case], list[Case]]:
         promising.append(likely + _cheapest(job, symbol, products, seen)[:_MOST_PRODUCTS])
         usual.append(_cheapest(job, symbol, [*_USUAL, 0, *behind], seen))
     return in_turn(promising), in_turn(usual)
+
+
+def _both_multiples(job: Job, symbol: str, limits: Sequence[int]) -> list[int]:
+    """Multiples of a limit that the stated divisor of a symbol allows as well."""
+    spec = job.dims.get(symbol)
+    divisor = spec.multiple_of if spec is not None else None
+    if not divisor or divisor == 1:
+        return []
+    found = [math.lcm(divisor, limit) for limit in limits if limit > 1]
+    return [times * size for size in found for times in (1, 2)]
 
 
 def of_tables(job: Job, keys: Iterable[tuple[int, ...]]) -> list[Case]:

@@ -76,10 +76,9 @@ class Arguments:
         names = {name: name for name in self._job.inputs}
         placed, named = self._placed(names, self.constants)
         captured = program.call_spec.in_spec
-        order = list(captured.child(1).context) if captured is not None else []
-        if {*order} == {*named}:
-            named = {key: named[key] for key in order}
-        leaves = pytree.tree_leaves((tuple(placed), named))
+        given = (tuple(placed), named)
+        # Mappings go by their keys, in the order in which they were captured.
+        leaves = pytree.tree_leaves(given) if captured is None else captured.flatten_up_to(given)
         # Constants may be text as well, and are no inputs.
         return [leaf for leaf in leaves if isinstance(leaf, str) and leaf in names]
 

@@ -7,6 +7,7 @@ show no new way through the code, or the budget is spent. Every case that PyTorc
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -31,6 +32,8 @@ OTHER_SIZES = 2
 """How many other sizes of each symbol a file is tried at."""
 # A case that takes more than this share of the budget waits for the cheaper ones.
 _DEAR = 1 / 8
+# A number above may stand for the square of a size; the roots of others are tried in any case.
+_SQUARE = 256
 # What code calls that expects missing values.
 _ASK_FOR_NAN = {"isnan", "nan_to_num", "nanmean", "nansum", "nanmedian", "isfinite"}
 
@@ -91,6 +94,8 @@ class Exploration:
         sizes = sorted({*harvest.sizes(model, codes), *(int(n) for n in held if _whole(n))})
         # Both sides of zero are among the patterns of every input already.
         numbers = sorted({*harvest.numbers(model, codes), *map(abs, held - {0})})
+        # Attention compares the square of a length.
+        sizes += [math.isqrt(int(n)) for n in numbers if n > _SQUARE and n == int(n)]
         names = set().union(*(ways.names for ways in self._found.ways))
         # Only for code that asks for it: elsewhere the outputs would be NaN too, and the case
         # dropped.

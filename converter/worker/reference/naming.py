@@ -101,9 +101,14 @@ def of_outputs(paths: Sequence[Sequence[str | int]], taken: Collection[str]) -> 
         return []
     # No name begins with a number: TorchScript refuses those.
     full = [path if path and isinstance(path[0], str) else ("output", *path) for path in paths]
-    names = [".".join(map(str, path)) for path in full]
-    names = [f"out.{name}" if name in taken else name for name in names]
-    return names if len({*names, *taken}) == len(names) + len(taken) else []
+    used = {*taken}
+    names = []
+    for name in (".".join(map(str, path)) for path in full):
+        while name in used:
+            name = f"out.{name}"
+        used.add(name)
+        names.append(name)
+    return names
 
 
 def check_outputs(paths: Sequence[Sequence[str | int]], names: Sequence[str]) -> None:

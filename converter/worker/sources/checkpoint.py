@@ -34,6 +34,7 @@ _OTHERS = (
     (b"GGUF", "GGUF file", "Use the safetensors file that it was made from."),
     (b"\x93NUMPY", "NumPy array", "Save a state dict: torch.save or safetensors."),
 )
+_CHUNK = 1 << 20
 AGAIN = "Get the file again from where it was published."
 
 
@@ -127,10 +128,29 @@ def check_looks(path: Path) -> None:
         _check_zip(path)
 
 
+def _damaged(archive: zipfile.ZipFile, entries: list[zipfile.ZipInfo]) -> str | None:
+    """The first entry whose checksum is wrong; ``None``: none, or nobody has computed them.
+
+    ``torch.serialization.set_crc32_options(False)`` writes files in which all are wrong.
+    """
+    if sum(entry.file_size for entry in entries) > sum(entry.compress_size for entry in entries):
+        return None  # is refused by its size, and not unpacked
+    wrong = []
+    for entry in entries:
+        try:
+            with archive.open(entry) as file:
+                while file.read(_CHUNK):
+                    pass
+        except zipfile.BadZipFile:
+            wrong.append(entry.filename)
+    return wrong[0] if wrong and len(wrong) < len(entries) else None
+
+
 def _check_zip(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
+            damaged = _damaged(archive, entries)
     except (zipfile.BadZipFile, NotImplementedError, ValueError):  # also: odd names, versions
         weight = path.stat().st_size
         looks = f"looks like a truncated or damaged zip archive ({weight:,} bytes)"
@@ -143,6 +163,8 @@ def _check_zip(path: Path) -> None:
             "damaged, or compressed by something other than torch.save",
             f"{AGAIN} If you trust it, unpack it and save the state dict again.",
         )
+    if damaged:
+        raise not_a_checkpoint(path, f"is damaged: {damaged} is not what was saved (CRC-32)")
     # torch.save puts its entries into a folder.
     names = {entry.filename.rpartition("/")[2] for entry in entries}
     # First, since a TorchScript archive has a `data.pkl` as well.

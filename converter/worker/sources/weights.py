@@ -78,6 +78,20 @@ def _not_indexed(found: checkpoints.Found, what: str) -> StageError:
     )
 
 
+def _dtype(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _loses(value: Tensor, own: Tensor) -> bool:
+    """Whether values are no longer what they were in the model's dtype, beyond rounding."""
+    if value.is_complex() and not own.is_complex():
+        return bool(value.imag.any())
+    if value.is_floating_point() and not own.is_floating_point() and not own.is_complex():
+        return not torch.equal(value.to(own.dtype).to(value.dtype), value)
+    # Integers of one byte are quantised: without their scale they are other numbers.
+    return value.dtype in (torch.int8, torch.uint8) and own.is_floating_point()
+
+
 class _Fitting:
     """A module, and the content of a checkpoint that is to fit it."""
 
@@ -107,6 +121,7 @@ class _Fitting:
             if isinstance(value, Opaque) and name in self._own:
                 raise _unsafe(self._path, value, f"as '{names[name]}'", self._stated.key)
         state = {name: value for name, value in state.items() if not isinstance(value, Opaque)}
+        self._check_values(state)
         # torch's own verdict on the keys: old BatchNorm checkpoints may lack num_batches_tracked.
         keys = self._module.load_state_dict(state, strict=False)
         extra = [name for name in names if name in keys.unexpected_keys or name not in state]
@@ -124,6 +139,37 @@ class _Fitting:
                     sum(name in self._own for name in state),
                 ),
             )
+
+    def _check_values(self, state: Mapping[str, object]) -> None:
+        """Refuse what torch would change in silence while it copies."""
+        changed = [
+            f"{name} is {_dtype(value)}, the model's is {_dtype(own)}"
+            for name, value in state.items()
+            if isinstance(value, Tensor)
+            and isinstance(own := self._own.get(name), Tensor)
+            and not is_lazy(own)
+            and _loses(value, own)
+        ]
+        if changed:
+            raise StageError(
+                Code.WEIGHTS_FORMAT,
+                f"{self._path} holds values that the model's tensors cannot: {first(changed)}",
+                "Save them in the model's dtypes; quantised weights need their scales applied.",
+            )
+        seen: dict[tuple[int, torch.Size], str] = {}
+        for name, value in state.items():
+            own = self._own.get(name)
+            if not isinstance(own, Tensor) or not isinstance(value, Tensor) or not own.numel():
+                continue
+            # One tensor of the model under two names: the last would win.
+            other = seen.setdefault((own.data_ptr(), own.shape), name)
+            twin = state[other]
+            if other != name and isinstance(twin, Tensor) and not torch.equal(twin, value):
+                raise StageError(
+                    Code.WEIGHTS_KEYS,
+                    f"{self._path}: {other} and {name} are one tensor of the model, and differ",
+                    f"Is it a checkpoint of this model? ignore: ['{name}'] takes the first.",
+                )
 
     def _held(self) -> Mapping[str, object]:
         """The mapping of tensors, under ``key`` when one is given."""
