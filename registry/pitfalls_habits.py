@@ -265,10 +265,11 @@ def running_mean_as_input() -> nn.Module:
     return RunningMeanAsInput()
 
 
-def training() -> nn.Module:
-    # Two layers that training changes. dynamo (torch 2.15) writes the graph of eval all the same,
-    # BatchNorm folded away: TRAINING_IGNORED.
-    return nn.Sequential(nn.Conv2d(3, 4, kernel_size=3), nn.BatchNorm2d(4), nn.Dropout(0.5))
+def training(captured: bool = False) -> nn.Module | torch.export.ExportedProgram:
+    # Two layers that training changes. A program that was captured in eval mode has neither any
+    # more: TRAINING_IGNORED.
+    model = nn.Sequential(nn.Conv2d(3, 4, kernel_size=3), nn.BatchNorm2d(4), nn.Dropout(0.5))
+    return torch.export.export(model.eval(), (torch.zeros(2, 3, 8, 8),)) if captured else model
 
 
 def label(fixed: bool = False) -> nn.Module:

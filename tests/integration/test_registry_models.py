@@ -44,7 +44,7 @@ SHAPES = {
     "scripted": (1, 3, 16, 16),
     "script_function": (4, 8),
     "clip_on_export": (1, 3, 32, 32),
-    "contrib_gelu": (2, 8),
+    "contrib_gelu": (2, 4),
     "repeated": (1, 3, 16, 16),
 }
 # As they are run elsewhere: with a flag of the exporter's, and with a number beside the tensors.

@@ -115,5 +115,5 @@ def _limited(
     limits_ = [said] if said is not None else []
     changes = {"domain": found.model_copy(update={"limits": limits_}), "reason": error.message}
     record = verdict.record.model_copy(update=changes)
-    refuses = multiples.refuses(record.cases, verdict.passed)
+    refuses = bool(rule) and multiples.refuses(record.cases, verdict.passed)
     return replace(verdict, record=record, error=error, rule=rule if refuses else {})
