@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,8 @@ import pytest
 from onnx import parser
 
 from converter.model.errors import Code
-from converter.model.job import Recheck
+from converter.model.job import Job, Recheck
+from converter.model.measure import Measure, PairedBenchmark
 from converter.worker.pipeline import recheck
 
 pytestmark = pytest.mark.integration
@@ -144,3 +147,18 @@ def test_a_file_that_is_onnx_already_may_have_them(tiny_job: Convert, tmp_path: 
         export={"custom_ops": [LIBRARY]},
     )
     assert jobs.convert(job).code is None
+
+
+def _kinds(kind: type[Job]) -> list[type[Job]]:
+    """All kinds of jobs; those of latency stand in a module of their own."""
+    assert issubclass(Measure, Job)
+    assert issubclass(PairedBenchmark, Job)
+    return [kind, *(inner for below in kind.__subclasses__() for inner in _kinds(below))]
+
+
+@pytest.mark.parametrize("kind", _kinds(Job), ids=lambda kind: kind.__name__)
+def test_every_worker_loads_the_libraries(kind: type[Job]) -> None:
+    module, name = kind.ENTRY.split(":")
+    entry = getattr(import_module(module), name)
+    # The decorator, or a call of an entry that has it.
+    assert hasattr(entry, "__wrapped__") or "recheck.run(" in inspect.getsource(entry)

@@ -35,6 +35,7 @@ from converter.worker.recording.stages import OnError, Recorder, StageFailedErro
 from converter.worker.reference import noise as rounding
 from converter.worker.reference import preparing
 from converter.worker.reference.execution import Runner
+from converter.worker.runtime import custom_ops
 from converter.worker.runtime.session import Session
 from converter.worker.runtime.starting import RuntimeErrors, first_line
 from converter.worker.sources import calling, loading
@@ -91,6 +92,7 @@ class _Found:
         return {name: part.session.outputs for name, part in self.parts.items()}
 
 
+@custom_ops.loaded
 def run(job: Composed, emit: Emit, on_error: OnError | None = None) -> JobResult:
     """Run the graphs together in PyTorch and through their files, and compare the two.
 
