@@ -117,6 +117,9 @@ class Keys:
             names += loader.packages_of(providers.load(job.provider))
             # They decide what the verdict on it is.
             parts_of_runtime = {"request.provider_options": job.provider_options.get(job.provider)}
+            # A file for a device may be of one model of it, and its verdict is.
+            if providers.load(job.provider).DEVICE != "cpu":
+                parts_of_runtime["gpus"] = self._gpus
         else:
             parts_of_runtime = {}
         # Its verification runs them too.
