@@ -113,6 +113,7 @@ class Keys:
     def _of_derived(self, job: Derived) -> JobKey:
         """What it is made from stands for the model and its code."""
         names = [*_DERIVED, *loader.packages_of(loader.load("variants", job.plugin))]
+        parts_of_runtime: Parts = {}
         if job.provider:
             names += loader.packages_of(providers.load(job.provider))
             # They decide what the verdict on it is.
@@ -120,8 +121,6 @@ class Keys:
             # A file for a device may be of one model of it, and its verdict is.
             if providers.load(job.provider).DEVICE != "cpu":
                 parts_of_runtime["gpus"] = self._gpus
-        else:
-            parts_of_runtime = {}
         # Its verification runs them too.
         files = {f"export.custom_ops.{i}": Path(p) for i, p in enumerate(job.export.custom_ops)}
         parts = {
