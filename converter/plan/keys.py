@@ -113,12 +113,14 @@ class Keys:
     def _of_derived(self, job: Derived) -> JobKey:
         """What it is made from stands for the model and its code."""
         names = [*_DERIVED, *loader.packages_of(loader.load("variants", job.plugin))]
+        parts_of_runtime: Parts = {}
         if job.provider:
             names += loader.packages_of(providers.load(job.provider))
             # They decide what the verdict on it is.
             parts_of_runtime = {"request.provider_options": job.provider_options.get(job.provider)}
-        else:
-            parts_of_runtime = {}
+            # A file for a device may be of one model of it, and its verdict is.
+            if providers.load(job.provider).DEVICE != "cpu":
+                parts_of_runtime["gpus"] = self._gpus
         # Its verification runs them too.
         files = {f"export.custom_ops.{i}": Path(p) for i, p in enumerate(job.export.custom_ops)}
         parts = {
