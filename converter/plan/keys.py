@@ -36,7 +36,7 @@ _ALWAYS = (
 )  # fmt: skip
 # What the rest of a job is: where, how fast, for whom, and what has a part of its own.
 _NOT_REQUEST = {
-    "source", "weights", "inputs", "exporter", "expect", "tags", "threads", "trust",
+    "source", "weights", "inputs", "exporter", "expect", "tags", "license", "threads", "trust",
     "model_dir", "staging_dir", "variants", "format", "parent", "optional", "cast_io",
     "parent_file", "parent_files", "references", "references_sha256", "provider_options",
     "entry", "graphs", "graph_files", "graph_hashes", "graph_weights",

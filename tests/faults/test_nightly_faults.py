@@ -23,14 +23,16 @@ __all__ = ["runs"]
 
 # Publishes the two versions of its models again and again; says so each time.
 PUBLISH = """
-import sys
+import json, sys
 from itertools import count
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from test_publication import made, manifest
-from converter.finalize import publication, zoo_index
+from converter.finalize import publication
+from converter.model.batch import PublishSpec
 
 folder = Path(sys.argv[1])
+spec = PublishSpec.model_validate({"path": str(folder / "zoo"), **json.loads(sys.argv[3])})
 versions = [
     manifest(*(made(folder / f"run{day}", name, bytes([day]) * 300_000, bytes([9 - day]) * 500_000)
                for name in "abc"), day=day)
@@ -39,7 +41,7 @@ versions = [
 print("ready", flush=True)
 for number in count():
     day = 1 + number % 2
-    publication.publish(versions[day - 1], folder / f"run{day}", folder / "zoo", ["a", "b", "c"])
+    publication.publish(versions[day - 1], folder / f"run{day}", spec, ["a", "b", "c"])
 """
 
 
