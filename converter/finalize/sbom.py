@@ -40,7 +40,9 @@ def render(planned: FileSet, made: Sequence[FileInfo], manifest: Manifest, key: 
         key: what is in it, in short.
     """
     run, packages = manifest.run, manifest.environment.packages
-    libraries = [_library(name, version) for name, version in packages.items() if version]
+    # The converter itself is the tool, and is called otherwise on PyPI.
+    listed = {name: version for name, version in packages.items() if name != converter.__name__}
+    libraries = [_library(name, version) for name, version in listed.items() if version]
     content = {
         "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
         "bomFormat": "CycloneDX",

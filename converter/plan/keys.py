@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import converter
 import registry
 from converter.layout import files
 from converter.model.job import Composed, Derived, Job
@@ -276,7 +277,8 @@ def _without_paths(value: Any) -> Any:
 
 def _own_code(job: Job) -> Parts:
     """The code of the converter, and that of the plugins that make the file."""
-    parts: Parts = {"converter": _worker_code()}
+    # The version stands in the file.
+    parts: Parts = {"converter": _worker_code(), "converter version": converter.__version__}
     if isinstance(job, Derived):
         used = [loader.found("variants").get(job.plugin)]
         parts["converter variants"] = _shared_code("variants")

@@ -28,6 +28,8 @@ CARD, CONFIG = "README.md", "config.json"
 # What loaders of these formats look for.
 _STEMS = {"openvino": "openvino_model", "openvino_ir": "openvino_model"}
 _STEM = "model"
+# Overrides that say where things lie, on a machine that a reader does not have.
+_WHERE = ("publish_to", "store.", "hydra.")
 
 
 class Options(Frozen):
@@ -186,7 +188,8 @@ def _domain(rows: Sequence[ArtifactRow]) -> Iterator[str]:
 def _provenance(files: FileSet, manifest: Manifest, overrides: Sequence[str]) -> Iterator[str]:
     run, first = manifest.run, files.first
     yield from ("", "## How", "", "```sh")
-    yield shlex.join(["python", "-m", "converter", *overrides])
+    told = [word for word in overrides if not word.lstrip("+~").startswith(_WHERE)]
+    yield shlex.join(["python", "-m", "converter", *told])
     yield from ("```", "")
     yield f"- run `{run.id}` of {run.started_at}, experiment `{run.experiment}`"
     if run.git is not None:

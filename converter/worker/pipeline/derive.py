@@ -42,7 +42,7 @@ from converter.worker.reference.kept import Kept
 from converter.worker.reference.reference import References
 from converter.worker.runtime import custom_ops
 from converter.worker.sources import data, loading
-from converter.worker.verify import conclusion, domain, mutation, precision, real, verification
+from converter.worker.verify import conclusion, mutation, precision, real, stamp, verification
 from converter.worker.verify.verification import Verdict
 
 _ELSEWHERE = "the plugin of a variant may write into its own folder only"
@@ -110,6 +110,8 @@ def _run(job: Derived, recorder: Recorder, done: _Done) -> None:
         # With the parent's request: a variant keeps opset, names and axes.
         checking.check(model, asked, job.plugin, set())
         done.check = precision.check(model, job)
+        # Before it is verified: what is verified is the file that ships.
+        publishing.tell(final, stamp.inherited(Path(job.parent_file), references, asked))
     with recorder.stage("verify"):
         graph = structure.read(final)
         del model  # the session holds its own copy of the weights
@@ -275,8 +277,8 @@ def _verdict(
     verdict = verification.verify(final, references, job, graph=graph)
     verdict = precision.judged(verdict, final, Path(parent), references, job)
     verdict = _with_domain(conclusion.drawn(verdict, references, job), found)
-    said = {entry.key: entry.value for entry in graph.metadata_props if entry.key == domain.KEY}
-    return conclusion.told(verdict, {domain.KEY: "", **said}, final, references, job, {})
+    said = {entry.key: entry.value for entry in graph.metadata_props}
+    return conclusion.told(verdict, said, final, references, job, {})
 
 
 def _with_domain(verdict: Verdict, found: Kept) -> Verdict:
