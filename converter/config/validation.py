@@ -112,10 +112,12 @@ def _plugin_options(spec: BatchSpec) -> list[Problem]:
 
 def _nearest(problem: Problem, beside: type[Frozen]) -> Problem:
     """The problem of an option, with a hint at the keys that stand beside the options."""
-    if problem.hint or not problem.message.startswith("unknown key"):
+    if not problem.message.startswith("unknown key"):
         return problem
-    name = problem.key.rpartition(".")[2]
-    return replace(problem, hint=wording.did_you_mean(name, wording.keys(beside)))
+    name, known = problem.key.rpartition(".")[2], wording.keys(beside)
+    if problem.hint and (problem.hint.startswith("Did you") or not wording.near(name, known)):
+        return problem
+    return replace(problem, hint=wording.did_you_mean(name, known))
 
 
 def _names(entries: Mapping[str, Any]) -> list[str]:

@@ -86,8 +86,8 @@ def _set(
 
 
 def _of_set(home: Path, recorded: Mapping[str, str] | None, found: Checked) -> Iterator[str]:
-    if not home.is_dir():
-        yield "the folder is missing"
+    if home.is_symlink() or home.parent.is_symlink() or not home.is_dir():
+        yield "there is no such folder, or a symbolic link in its place"
         return
     there = dict(_files(home))
     sums, words = _sums(home), f"as {SUMS} says"

@@ -8,6 +8,7 @@ without a key nobody needs it.
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +17,7 @@ SIGNATURE = "model.sig"
 """The signature of a folder, in the folder itself; it covers every other file there."""
 
 INSTALL = "Install it: pip install 'onnx-zoo-converter[sign]'"
+_PACKAGES = {"model-signing": "model_signing", "pyOpenSSL": "OpenSSL"}
 _CURVES = "an elliptic curve (P-256, P-384 or P-521), in PEM and without a password"
 
 
@@ -48,9 +50,9 @@ class Signer:
 
 def missing() -> str:
     """Why nothing can be signed here, in a sentence; empty: it can."""
-    if find_spec("model_signing") is None:
-        return "the package model-signing is not installed"
-    return ""
+    # 1.1 imports pyOpenSSL and does not ask for it.
+    absent = [name for name, module in _PACKAGES.items() if find_spec(module) is None]
+    return f"{' and '.join(absent)} cannot be imported, which signatures need" if absent else ""
 
 
 def signer(private_key: Path) -> Signer:
@@ -98,5 +100,12 @@ def refusal(folder: Path, public_key: Path) -> str:
         said = " ".join(str(error).split())
         if "Key mismatch" in said:
             return "the signature is not by this key"
-        return f"the signature does not fit the files: {said or type(error).__name__}"
+        # model-signing 1.1 lists names with their hashes, or names behind a colon.
+        named = [
+            *re.findall(r"mismatch for '([^']+)'", said),
+            *re.findall(r"files [^:]*: ([^\"]+)\"", said),
+        ]
+        if named:
+            return f"the signature is not of these files: {', '.join(named)}"
+        return "the signature is damaged"
     return ""

@@ -187,6 +187,8 @@ def _targets(value: object) -> object:
     if value is None:
         return []
     listed = value if isinstance(value, list) else [value]
+    if not all(isinstance(item, str | dict | PublishSpec) for item in listed):
+        raise ValueError("expected a folder, a mapping with its path, or a list of such")
     return [{"path": item} if isinstance(item, str) else item for item in listed]
 
 

@@ -19,7 +19,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from converter.model.job import ONNX, TensorInfo
+from converter.model.job import ONNX, CaseCheck, TensorInfo
 from converter.model.manifest import ArtifactRow, Manifest
 from converter.model.spec import Frozen
 from converter.plugins.layouts import FileSet, renamed
@@ -134,21 +134,52 @@ def _batch(
     outputs: Sequence[TensorInfo],
     options: Options,
 ) -> int:
-    """The largest batch; 0: the model has no batch axis.
-
-    It has one where axis 0 of all inputs and outputs is one symbol that is on no other axis.
-    """
-    shapes = [value.shape for value in (*inputs, *outputs)]
-    axes = {shape[0] if shape else None for shape in shapes}
-    (symbol, *others) = axes
-    inner = {size for shape in shapes for size in shape[1:]}
-    if others or not isinstance(symbol, str) or symbol in inner:
+    """The largest batch; 0: the model has no batch axis."""
+    symbol = _batch_symbol(row.verify.cases or first.verify.cases, inputs, outputs)
+    if symbol is None:
         return 0
     if options.max_batch_size is not None:
         return options.max_batch_size
     domain = row.verify.domain or first.verify.domain
     found = [each for each in domain.symbols if each.symbol == symbol] if domain else []
     return max((size for each in found for size in (each.traced, *each.sizes)), default=1)
+
+
+def _batch_symbol(
+    cases: Sequence[CaseCheck], inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]
+) -> str | None:
+    """The symbol of the batch axis: on axis 0 of all inputs and outputs, and on no other axis.
+
+    Axes of outputs may have names of their own: they are of the batch where they had its size in
+    every case.
+    """
+    heads = {value.shape[0] if value.shape else None for value in inputs}
+    symbol = next(iter(heads), None)
+    inner = {size for value in inputs for size in value.shape[1:]}
+    if len(heads) != 1 or not isinstance(symbol, str) or symbol in inner:
+        return None
+    for place, value in enumerate(outputs):
+        follow = [_follows(cases, place, axis, symbol, value) for axis in range(len(value.shape))]
+        # A second axis of the batch says something of pairs, so that rows depend on each other.
+        if not follow or not follow[0] or any(follow[1:]):
+            return None
+    return symbol
+
+
+def _follows(
+    cases: Sequence[CaseCheck], place: int, axis: int, symbol: str, output: TensorInfo
+) -> bool:
+    """Whether an axis of an output has the size of the batch."""
+    declared = output.shape[axis]
+    if declared == symbol or isinstance(declared, int):
+        return declared == symbol
+    seen = [
+        (next(iter(case.shapes.values()))[:1], case.outputs[place].shape)
+        for case in cases
+        if case.shapes and len(case.outputs) > place
+    ]
+    batches = {tuple(batch) for batch, _ in seen}
+    return len(batches) > 1 and all(shape[axis : axis + 1] == batch for batch, shape in seen)
 
 
 def _kind(row: ArtifactRow, first: ArtifactRow, backend: str, options: Options) -> str:
