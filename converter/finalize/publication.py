@@ -15,6 +15,7 @@ index that fits the files.
 from __future__ import annotations
 
 import errno
+import os
 import re
 import shutil
 import tempfile
@@ -111,7 +112,7 @@ def publish(
     target, outside = publisher.target, publisher.layout.OUTSIDE
     index = _read(target, spec)
     problems = _settle(target, index.models.items(), outside)
-    _clear(target, index)
+    _clear(target, index, outside)
     for row in manifest.models:
         known = index.models.get(row.name)
         if resumed and _is_newer(known, manifest):
@@ -130,7 +131,7 @@ def publish(
     if final != index:
         _write(target, final)
     # Only now: until here the index on the disk named the old versions.
-    _clear(target, final)
+    _clear(target, final, outside)
     return problems + _damaged(target, final, manifest)
 
 
@@ -346,13 +347,14 @@ def _put_outside(target: Path, made: PublishedSet, file: str) -> None:
             files.fsync(place.parent)
 
 
-def _clear(target: Path, index: Index) -> None:
+def _clear(target: Path, index: Index, outside: Sequence[str]) -> None:
     """Remove what a killed run left unfinished, and versions that the index names no more.
 
     Of a model that it does not name nothing is known: the index may have been moved away.
     """
     wanted = {home for entry in index.models.values() for home in entry.homes}
     own = {name for entry in index.models.values() for name in entry.names}
+    _clear_texts(target, [INDEX])
     for model in target.iterdir():
         # What a link leads to is not ours to remove.
         if model.is_symlink() or not model.is_dir():
@@ -364,10 +366,26 @@ def _clear(target: Path, index: Index) -> None:
                 and version.relative_to(target) not in wanted
             )
             if ours and version.is_dir() and not version.is_symlink():
-                shutil.rmtree(version)
+                _remove(version)
+        if model.name in own:
+            _clear_texts(model, outside)
         if model.name in own and not any(home.parts[0] == model.name for home in wanted):
             with suppress(OSError):  # what somebody else has put there stays
                 model.rmdir()
+
+
+def _remove(version: Path) -> None:
+    # Half of a version must not be taken for one, nor for somebody else's.
+    if not version.name.startswith(UNFINISHED):
+        version = version.rename(version.with_name(f"{UNFINISHED}{version.name}-{os.getpid()}"))
+    shutil.rmtree(version)
+
+
+def _clear_texts(folder: Path, names: Iterable[str]) -> None:
+    """Remove what `write_atomic` left of a text where the process was killed."""
+    for name in names:
+        for path in folder.glob(f".{name}.*"):
+            path.unlink()
 
 
 def _is_version(path: Path) -> bool:

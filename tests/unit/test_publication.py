@@ -9,6 +9,7 @@ import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from nights import failing, manifest, row
@@ -59,11 +60,12 @@ def publish(
     listed: Iterable[str] | None = ("a", "b"),
     *,
     resumed: bool = False,
+    **said: Any,
 ) -> list[str]:
-    target = tmp_path / "zoo"
-    publication.check(PublishSpec(path=str(target)))
+    spec = PublishSpec.model_validate({"path": str(tmp_path / "zoo"), **said})
+    publication.check(spec)
     names = None if listed is None else [*listed]
-    return publication.publish(run, tmp_path, PublishSpec(path=str(target)), names, resumed=resumed)
+    return publication.publish(run, tmp_path, spec, names, resumed=resumed)
 
 
 def test_what_verified_is_there_whole(tmp_path: Path) -> None:
