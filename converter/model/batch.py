@@ -186,9 +186,9 @@ def _targets(value: object) -> object:
     """One folder or several, each by its path or with more."""
     if value is None:
         return []
-    listed = value if isinstance(value, list) else [value]
-    if not all(isinstance(item, str | dict | PublishSpec) for item in listed):
+    if not isinstance(value, str | dict | list):
         raise ValueError("expected a folder, a mapping with its path, or a list of such")
+    listed = value if isinstance(value, list) else [value]
     return [{"path": item} if isinstance(item, str) else item for item in listed]
 
 
