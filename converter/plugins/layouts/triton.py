@@ -53,7 +53,7 @@ class Options(Frozen):
             run has converted or built on one.
         instance_count: how many of a model run there at a time. Example: ``2``.
         max_batch_size: the largest batch; by default the largest size that was verified. Models
-            without a batch axis have none, and 0 has none of any. Example: ``32``.
+            without a batch axis have none; 0: none has. Example: ``32``.
         dynamic_batching: the server puts requests of several clients into one batch, where there
             is a batch axis; ``false`` for models whose rows depend on each other.
         max_queue_delay_us: microseconds that a request may wait for others. Example: ``500``.
