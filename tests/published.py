@@ -57,9 +57,11 @@ def sound(target: Path, *, settled: bool = True) -> dict[str, str]:
     for name, entry in index.models.items():
         for part in entry.parts:
             assert hashlib.sha256((target / part.path).read_bytes()).hexdigest() == part.sha256
-        contents[name] = (target / entry.path).read_text()
+        contents[name] = (target / entry.path).read_text(errors="replace")
         for artifact, variant in entry.variants.items():
-            contents[f"{name}/{artifact}"] = (target / variant.files[0].path).read_text()
+            contents[f"{name}/{artifact}"] = (target / variant.files[0].path).read_text(
+                errors="replace"
+            )
     return contents
 
 
