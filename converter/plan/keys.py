@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import converter
 import registry
 from converter.layout import files
 from converter.model.job import Composed, Derived, Job
@@ -36,7 +37,7 @@ _ALWAYS = (
 )  # fmt: skip
 # What the rest of a job is: where, how fast, for whom, and what has a part of its own.
 _NOT_REQUEST = {
-    "source", "weights", "inputs", "exporter", "expect", "tags", "threads", "trust",
+    "source", "weights", "inputs", "exporter", "expect", "tags", "license", "threads", "trust",
     "model_dir", "staging_dir", "variants", "format", "parent", "optional", "cast_io",
     "parent_file", "parent_files", "references", "references_sha256", "provider_options",
     "entry", "graphs", "graph_files", "graph_hashes", "graph_weights",
@@ -287,7 +288,8 @@ def _without_paths(value: Any) -> Any:
 
 def _own_code(job: Job) -> Parts:
     """The code of the converter, and that of the plugins that make the file."""
-    parts: Parts = {"converter": _worker_code()}
+    # The version stands in the file.
+    parts: Parts = {"converter": _worker_code(), "converter version": converter.__version__}
     if isinstance(job, Derived):
         used = [loader.found("variants").get(job.plugin)]
         parts["converter variants"] = _shared_code("variants")
