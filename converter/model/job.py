@@ -48,7 +48,7 @@ ONNX = "onnx"
 
 
 FORMATS = ("onnx",)
-PRECISIONS = ("float32", "float16")
+PRECISIONS = ("float32", "float16", "bfloat16")
 """Those that can be verified."""
 
 

@@ -433,7 +433,9 @@ def test_blocked_operators_and_nodes(keep: bool) -> None:
     )
     types = types_of(half_of(model, keep, op_block_list=["Relu"]))
     assert [types[name] for name in "abc"] == [FLOAT, HALF, HALF]
-    half = convert(model, FLOAT16, keep_io_types=keep, op_block_list=["l::Exp"], node_block_list=["it"])
+    half = convert(
+        model, FLOAT16, keep_io_types=keep, op_block_list=["l::Exp"], node_block_list=["it"]
+    )
     types = types_of(half)
     assert [types[name] for name in "abc"] == [HALF, FLOAT, HALF]
     same(model, half, x=vector())
@@ -521,7 +523,12 @@ def test_operators_of_other_domains_stay_float32(keep: bool) -> None:
     assert types["a"] == HALF
     same(model, half, x=vector())
     with pytest.raises(ValueError, match="the type of tensor b at node Neg cannot be inferred"):
-        convert(model_of(text.format(""), com_microsoft=1), FLOAT16, keep_io_types=keep, op_block_list=[])
+        convert(
+            model_of(text.format(""), com_microsoft=1),
+            FLOAT16,
+            keep_io_types=keep,
+            op_block_list=[],
+        )
 
 
 def test_a_model_without_the_default_domain_gets_no_cast() -> None:

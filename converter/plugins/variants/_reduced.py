@@ -564,9 +564,9 @@ class _Rewriting:
             if self._kinds.get(value, kind) == kind:
                 continue
             if kind == self._half and self._survey.frail.get(value) == 2:
+                of = self._survey.kind.name
                 raise ValueError(
-                    f"output {value.name} holds constants that {self._survey.kind.name} cannot hold: "
-                    "set keep_io_types"
+                    f"output {value.name} holds constants that {of} cannot hold: set keep_io_types"
                 )
             node = value.producer()
             if value in self._casts or node is None or node.graph is not graph:

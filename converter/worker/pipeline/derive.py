@@ -108,7 +108,7 @@ def _run(job: Derived, recorder: Recorder, done: _Done) -> None:
     with recorder.stage("check"):
         model = checking.load(final)
         # With the parent's request: a variant keeps opset, names and axes.
-        checking.check(model, asked, job.plugin, set())
+        checking.check(model, asked, job.plugin, set(), job.precision)
         done.check = precision.check(model, job)
     with recorder.stage("verify"):
         graph = structure.read(final)

@@ -57,14 +57,17 @@ def verify(
     optimise: bool = True,
     provider: str | None = None,
     graph: ModelProto | None = None,
+    declared: Sequence[Reference] | None = None,
 ) -> Verdict:
     """Run the file on every case and compare every output.
 
     ``path`` is the file as it would be published, its external data beside it; ``parameters``
     are values of parameters that are graph inputs; ``optimise`` is as users run it; ``provider``
     is a module of ``converter.plugins.providers`` (``None``: the standard one); ``graph`` is
-    what is in the file, with or without its weights, where that is known.
+    what is in the file, with or without its weights, where that is known; ``declared`` has the
+    cases with the dtypes of its interface, where they are others than it is run with.
     """
+    declared = references.declared if declared is None else declared
     try:
         with training.comparable(path, references.disabled_dropout) as runnable:
             session = Session(
@@ -83,13 +86,13 @@ def verify(
     error = judged.error
     if error is None:
         error = next((_axis_error(axis) for axis in dynamic if not axis.passed), None)
-        error = error or interface.judge(graph, job, references.declared)
+        error = error or interface.judge(graph, job, declared)
         error = error or _drowned(references, job)
     elif error.code is Code.SESSION:  # an input that is declared otherwise, in better words
-        error = interface.judge(graph, job, references.declared) or error
+        error = interface.judge(graph, job, declared) or error
     elif not judged.passed[TRACED]:
         error = _mutation(error, references)
-    declares = [*interface.notes(graph, job, references.declared), *judged.warned]
+    declares = [*interface.notes(graph, job, declared), *judged.warned]
     record = VerifyRecord(
         sensitivity=references.sensitivity,
         status="passed" if error is None else "failed",
@@ -389,7 +392,7 @@ def _bounds(
     # Without float64 products it takes a third of the time and mostly shows enough.
     if measure:
         yield references.noise_of(reference, exact=False)
-        # Of float16 there is one measurement, and it has all.
+        # Of 16 bits there is one measurement, and it has all.
         if not reference.exact and references.precision == "float32":
             yield references.noise_of(reference)
 
