@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 
 from converter.model.errors import StageError
-from converter.model.job import CurvePoint
+from converter.model.job import CurvePoint, MadeRecord
 from converter.model.spec import ExportSpec
 from converter.plugins.variants import Given
 from converter.plugins.variants._bisection import Search
@@ -85,12 +85,11 @@ class Mixing:
         if not left:
             said = "float16 is right as it is: no node computes in float32"
         verified = len(self._search.told)
-        self._given.made["float_nodes"] = [*self._options.node_block_list, *found]
-        self._given.made["curve"] = [
-            CurvePoint(float_nodes=count, reason=wrong or None)
-            for count, wrong in self._search.told
-        ]
-        self._given.made["notes"] = [f"{said}; {verified} files verified to find them"]
+        self._given.made = MadeRecord(
+            float_nodes=[*self._options.node_block_list, *found],
+            curve=[CurvePoint(float_nodes=n, error=why or None) for n, why in self._search.told],
+            notes=[f"{said}; {verified} files verified to find them"],
+        )
 
     def _found(self, candidates: Sequence[str]) -> list[str]:
         """The nodes, in the order in which they compute."""

@@ -6,7 +6,9 @@ from pathlib import Path
 
 from pydantic import Field
 
+from converter.model.job import MadeRecord
 from converter.model.spec import ExportSpec, Frozen
+from converter.plugins.variants import Given
 
 FORMAT = "onnx"
 PRECISION = "bfloat16"
@@ -32,7 +34,7 @@ def keeps_io(options: Options) -> bool:
     return options.keep_io_types
 
 
-def derive(parent: Path, target: Path, options: Options) -> None:
+def derive(parent: Path, target: Path, options: Options, given: Given) -> None:
     """Write ``parent`` in bfloat16, at the opset from which on ONNX has its operators so.
 
     Raises:
@@ -43,13 +45,18 @@ def derive(parent: Path, target: Path, options: Options) -> None:
 
     from converter.plugins.variants._reduced import convert
     from converter.worker.inputs.reduced import BFLOAT16
-    from converter.worker.onnxfile import publishing
+    from converter.worker.onnxfile import publishing, structure
 
+    wide = onnx.load(parent)
     model = convert(
-        onnx.load(parent),
+        wide,
         BFLOAT16,
         keep_io_types=options.keep_io_types,
         op_block_list=options.op_block_list,
         node_block_list=options.node_block_list,
     )
     publishing.save(model, target, ExportSpec())
+    before, after = (structure.opsets(each).get("ai.onnx", 0) for each in (wide, model))
+    if before < after:
+        note = f"opset raised from {before} to {after}, where ONNX has its operators in bfloat16"
+        given.made = MadeRecord(notes=[note])

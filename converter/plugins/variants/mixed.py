@@ -11,6 +11,7 @@ from converter.plugins.variants import Given
 
 FORMAT = "onnx"
 PRECISION = "float16"
+PARTIAL = True
 PACKAGES = ("onnx", "onnx-ir")
 
 

@@ -51,10 +51,13 @@ def emulated(model: ModelProto, kind: Reduced) -> ModelProto:
     # Inferred, since what a file declares of its inner values may be wrong.
     opset = structure.opsets(model).get("ai.onnx", 0)
     _rewrite(model.graph, precision.infer_types(model).graph, kind, opset)
-    model.graph.initializer.extend(
-        helper.make_tensor(_PREFIX + name, TensorProto.FLOAT, [], [value])
-        for name, value in _constants(kind).items()
-    )
+    # As nodes, before all others: initializers are what damage tests choose from.
+    computing = list(model.graph.node)
+    model.graph.ClearField("node")
+    for name, value in _constants(kind).items():
+        tensor = helper.make_tensor(_PREFIX + name, TensorProto.FLOAT, [], [value])
+        model.graph.node.append(helper.make_node("Constant", [], [tensor.name], value=tensor))
+    model.graph.node.extend(computing)
     return model
 
 

@@ -14,18 +14,23 @@ import onnx
 from onnx import ModelProto
 
 from converter.model.errors import Code, StageError
-from converter.model.job import CheckRecord, Job
+from converter.model.job import ONNX, CheckRecord, Job, ProviderVerdict, rounding_of
 from converter.plugins import providers
 from converter.worker.inputs.inputs import Array
-from converter.worker.inputs.reduced import REDUCED, Reduced
+from converter.worker.inputs.reduced import BFLOAT16, REDUCED, Reduced
 from converter.worker.onnxfile import checking, structure
 from converter.worker.onnxfile import precision as held
+from converter.worker.onnxfile.checking import LackingKernel
 from converter.worker.reference import training
 from converter.worker.reference.reference import Reference, References
+from converter.worker.runtime import running
+from converter.worker.runtime.session import Session
 from converter.worker.verify import emulation, overflow, rounded_weights, undecided, verification
 from converter.worker.verify.verification import Verdict
 
 FULL = "float32"
+EMULATION = "emulation"
+"""In place of a provider, where none ran the file."""
 # The float32 file is right on the same cases: not the inputs are at fault.
 _OF_NUMBERS = (Code.VERIFY_VALUE, Code.VERIFY_NONFINITE, Code.VERIFY_VACUOUS)
 _IN_FULL = f"let operators compute in {FULL} (op_block_list, node_block_list), or leave it out"
@@ -36,7 +41,7 @@ _LEAST_WEIGHTS, _LEAST_NODES = 0.5, 0.2
 
 def asked_of(references: References, job: Job) -> References:
     """The references as a file of the job's precision is judged by them."""
-    if job.precision == FULL:
+    if rounding_of(job.precision) == FULL:
         return references
     # The references of a variant were read with its bounds already.
     if references.precision == job.precision and references.keeps_io != job.cast_io:
@@ -53,15 +58,19 @@ def check(model: ModelProto, job: Job) -> CheckRecord:
     Raises:
         StageError: PRECISION_NOT_REACHED.
     """
-    if job.precision == FULL:
+    kind = REDUCED.get(job.precision)
+    if kind is None:
         return CheckRecord(status="passed")
-    shares = held.shares(model, REDUCED[job.precision].element)
+    shares = held.shares(model, kind.element)
     record = CheckRecord(
         status="passed",
         precision_weights=round(shares.weights, 4),
         precision_nodes=round(shares.nodes, 4),
     )
-    if shares.weights < _LEAST_WEIGHTS or shares.nodes < _LEAST_NODES:
+    held_back = shares.weights < _LEAST_WEIGHTS or shares.nodes < _LEAST_NODES
+    if job.partial:
+        held_back = not shares.weights or not shares.nodes
+    if held_back:
         raise StageError(
             Code.PRECISION_NOT_REACHED,
             f"only {shares.weights:.0%} of the weights and {shares.nodes:.0%} of the nodes with "
@@ -91,16 +100,14 @@ def judged(
         parent: the float32 file that it was made from, where it is at hand.
     """
     kind = REDUCED.get(job.precision)
-    if kind is None:
+    # What a runtime of its own makes of it is for that to say.
+    if kind is None or job.format != ONNX:
         return verdict
     # The device decides, not the file: the same file is native on a GPU.
     emulates = providers.load(provider or providers.standard()).DEVICE == "cpu"
-    ran = True
-    if emulates and verdict.error is not None and verdict.error.code is Code.SESSION:
-        lacking = checking.lacking_kernel(verdict.error, structure.read(file))
-        if lacking is not None and lacking.precision == kind.name:
-            ran = False
-            verdict = _emulated(file, references, job, kind, str(lacking))
+    lacking = _lacking(verdict.error, file, kind) if emulates else None
+    if lacking is not None:
+        verdict = _emulated(file, references, job, lacking, provider)
     record = verdict.record.model_copy(update={"arithmetic": "emulated" if emulates else "native"})
     verdict = replace(verdict, record=record)
     # Without the float32 file there is nothing to compare weights or magnitudes with.
@@ -116,7 +123,7 @@ def judged(
     if found.error is None and emulates:
         # Before the arithmetic: an overflow that is named says more than a number that is wrong.
         _overflow(parent, file, references, kind, found)
-    if found.error is None and emulates and ran:
+    if found.error is None and emulates and lacking is None:
         _arithmetic(file, references, job, kind, found)
     if found.error is None:
         return replace(verdict, undecided=found.undecided)
@@ -188,24 +195,70 @@ def _arithmetic(file: Path, references: References, job: Job, kind: Reduced, fou
     )
 
 
-def _emulated(file: Path, references: References, job: Job, kind: Reduced, why: str) -> Verdict:
+def _emulated(
+    file: Path, references: References, job: Job, lacking: LackingKernel, provider: str | None
+) -> Verdict:
     """The verdict on a file that no kernel of the CPU computes, by its emulation alone."""
-    with _as_file(emulation.emulated(onnx.load(file, format="protobuf"), kind)) as runnable:
+    with computable(file, references, job) as (path, asked):
         verdict = verification.verify(
-            runnable,
-            _in_full(references),
+            path,
+            asked,
             job,
-            # ONNX Runtime's optimisations are those of another graph.
+            # ONNX Runtime's optimisations would be those of another graph.
             optimise=False,
             # What the file says of itself is judged, not what its emulation does.
             graph=structure.read(file),
             declared=references.declared,
         )
-    if verdict.error is not None:
-        return verdict
-    said = f"{why}: verified in {FULL} with every result rounded to {kind.name}, and run by nothing"
-    reason = "; ".join(filter(None, (said, verdict.record.reason)))
-    return replace(verdict, record=verdict.record.model_copy(update={"reason": reason}))
+    # Nothing ran the file itself, and no record may say so.
+    name = provider or providers.standard()
+    changes: dict[str, object] = {
+        "cases": [case.model_copy(update={"provider": EMULATION}) for case in verdict.record.cases],
+        "providers": [ProviderVerdict(provider=name, version=running.versions(name),
+                                      status="unavailable", reason=str(lacking))],
+    }  # fmt: skip
+    if verdict.error is None:
+        said = f"{lacking}: verified in {FULL}, with every result rounded to {job.precision}"
+        changes["reason"] = "; ".join(filter(None, (said, verdict.record.reason)))
+    return replace(verdict, record=verdict.record.model_copy(update=changes))
+
+
+@contextmanager
+def computable(file: Path, references: References, job: Job) -> Iterator[tuple[Path, References]]:
+    """A file that a CPU runs in place of one, and the references as it takes and gives them.
+
+    It is the file itself, unless the CPU has no kernels for its precision: then its emulation in
+    float32.
+    """
+    kind = REDUCED.get(job.precision)
+    if kind is None or job.format != ONNX or _opens(file, kind):
+        yield file, references
+        return
+    model = emulation.emulated(onnx.load(file, format="protobuf"), kind)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "emulated.onnx"
+        outside = structure.weight_bytes(model) > overflow.MOST_BYTES
+        onnx.save_model(model, path, save_as_external_data=outside, location="weights")
+        del model
+        yield path, _in_full(references)
+
+
+def _opens(file: Path, kind: Reduced) -> bool:
+    if kind is not BFLOAT16:  # of float16 the CPU computes everything
+        return True
+    try:
+        Session(structure.skeleton(structure.read(file)).SerializeToString(), optimise=False)
+    except StageError as error:
+        return _lacking(error, file, kind) is None
+    return True
+
+
+def _lacking(error: StageError | None, file: Path, kind: Reduced) -> LackingKernel | None:
+    """The operator that a CPU refuses a file for, where it has no kernel in the precision."""
+    if error is None or error.code is not Code.SESSION:
+        return None
+    lacking = checking.lacking_kernel(error, structure.read(file))
+    return lacking if lacking is not None and lacking.precision == kind.name else None
 
 
 def _in_full(references: References) -> References:
@@ -227,12 +280,3 @@ def _in_full(references: References) -> References:
 def _widened(array: Array) -> Array:
     # Exact: float32 holds every number of 16 bits.
     return array.astype(np.float32) if array.dtype.name in REDUCED else array
-
-
-@contextmanager
-def _as_file(model: ModelProto) -> Iterator[Path]:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "emulated.onnx"
-        outside = structure.weight_bytes(model) > overflow.MOST_BYTES
-        onnx.save_model(model, path, save_as_external_data=outside, location="weights")
-        yield path
