@@ -80,16 +80,18 @@ class Mixing:
         if candidates and len(found) == len(candidates):
             raise ValueError("with every node in float32 only is the file right")
         self._write(found)
-        left = len(found)
-        said = f"{left} of {len(candidates)} nodes that float16 has compute in float32"
-        if not left:
-            said = "float16 is right as it is: no node computes in float32"
-        verified = len(self._search.told)
         self._given.made = MadeRecord(
             float_nodes=[*self._options.node_block_list, *found],
             curve=[CurvePoint(float_nodes=n, error=why or None) for n, why in self._search.told],
-            notes=[f"{said}; {verified} files verified to find them"],
+            notes=[self._told(len(found), len(candidates))],
         )
+
+    def _told(self, left: int, count: int) -> str:
+        if not left:
+            return "float16 is right as it is: no node had to stay in float32"
+        tried = len(self._search.told)
+        said = f"{left} of {count} nodes that float16 has stay in float32 ({tried} files verified)"
+        return said if self._search.tries else f"{said}; with more `tries` fewer may do"
 
     def _found(self, candidates: Sequence[str]) -> list[str]:
         """The nodes, in the order in which they compute."""
