@@ -23,7 +23,7 @@ from converter.plugins.variants._reduced import convert
 from converter.worker.inputs.reduced import FLOAT16
 from converter.worker.onnxfile import structure
 from converter.worker.pipeline import derive, pipeline
-from converter.worker.verify import precision
+from converter.worker.verify import domain, precision
 from tests.integration import jobs
 
 pytestmark = pytest.mark.integration
@@ -194,6 +194,15 @@ def test_an_opset_that_cannot_be_raised_is_told() -> None:
     )
     with pytest.raises(ValueError, match=r"it needs opset 22, and the model's opset 12 cannot be"):
         _opset.raised(parsed, 22)
+
+
+def test_words_are_written_into_a_file_that_no_kernel_computes(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And it is looked at once more behind that, by emulation."""
+    monkeypatch.setattr(domain, "words", lambda found: "other words")
+    done = make("bf16", DENSE)
+    assert done.error is None, done.error
 
 
 @pytest.mark.parametrize("damage", ["negated", "zeroed", "scaled"])

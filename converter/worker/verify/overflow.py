@@ -147,14 +147,14 @@ class Overflows:
     _runs: list[Callable[[Mapping[str, Array]], dict[str, _Seen]]]
     _kind: Reduced
 
-    def first(self, feeds: Mapping[str, Array]) -> Overflow | None:
+    def first(self, feeds: Mapping[str, Array], *, both: bool = True) -> Overflow | None:
         """The first tensor, in the order of the parent, that leaves the range, or nearly.
 
         What follows an overflow is mostly its consequence.
         """
-        return next(self.all(feeds), None)
+        return next(self.all(feeds, both=both), None)
 
-    def all(self, feeds: Mapping[str, Array]) -> Iterator[Overflow]:
+    def all(self, feeds: Mapping[str, Array], *, both: bool = True) -> Iterator[Overflow]:
         """The tensors that leave the range, or nearly, in the order of the parent.
 
         One leaves it where an element of the parent is finite and beyond the largest number, or
@@ -165,8 +165,10 @@ class Overflows:
 
         Args:
             feeds: one set of inputs, as the parent takes them.
+            both: the derived file runs too; else only what the parent shows is told, in half the
+                time.
         """
-        seen = [run(feeds) for run in self._runs]
+        seen = [run(feeds) for run in self._runs[: 1 + both]]
         for tensor in self._tensors:
             want = seen[0][tensor.source]
             got = seen[1][tensor.name] if len(seen) > 1 else want

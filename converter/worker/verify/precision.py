@@ -158,7 +158,8 @@ def _overflow(
             label = item.case.label
             if label in found.undecided or 0 in item.case.sizes.values():
                 continue  # nothing is said of it, or it has no elements
-            beyond = overflows.first(item.inputs)
+            # NaN and infinity of other cases show in their outputs, which are judged next.
+            beyond = overflows.first(item.inputs, both=item.case.stated)
             if beyond is None:
                 continue
             # A pattern of larger numbers says where the range ends, and not that the file is wrong.
