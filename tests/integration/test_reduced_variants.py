@@ -6,6 +6,7 @@ Sources are ONNX files: nothing of a model's own code stands between them and th
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -200,7 +201,8 @@ def test_words_are_written_into_a_file_that_no_kernel_computes(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And it is looked at once more behind that, by emulation."""
-    monkeypatch.setattr(domain, "words", lambda found: "other words")
+    numbers = count()
+    monkeypatch.setattr(domain, "words", lambda found: f"other words {next(numbers)}")
     done = make("bf16", DENSE)
     assert done.error is None, done.error
 
