@@ -46,7 +46,7 @@ _DERIVED = ("onnx", "onnxruntime", "onnxruntime-gpu", "numpy")
 _PLUGINS = ("exporters", "simplifiers", "providers")
 # How a variant is made and judged is no part of the file that it is made from.
 _OF_VARIANTS = (
-    "worker/pipeline/derive.py", "worker/verify/emulation.py", "worker/verify/overflow.py",
+    "worker/pipeline/derive.py", "worker/verify/emulation.py", "worker/onnxfile/overflow.py",
     "worker/verify/rounded_weights.py",
 )  # fmt: skip
 _SHOWN = 3

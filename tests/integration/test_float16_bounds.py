@@ -21,12 +21,13 @@ from converter.worker.compare import numerics, outputs
 from converter.worker.compare.numerics import BOUNDS, Noise
 from converter.worker.inputs.inputs import Array
 from converter.worker.inputs.reduced import FLOAT16
+from converter.worker.onnxfile import overflow
 from converter.worker.reference import noise, preparing, reference
 from converter.worker.reference.execution import Runner, flatten, replica, tensors
 from converter.worker.reference.reference import References
 from converter.worker.reference.rerounding import Rerounding
 from converter.worker.sources import loading
-from converter.worker.verify import mutation, overflow, rounded_weights, verification
+from converter.worker.verify import mutation, rounded_weights, verification
 
 pytestmark = [
     pytest.mark.integration,

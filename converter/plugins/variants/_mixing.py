@@ -19,8 +19,7 @@ from converter.plugins.variants._reduced import called, convert
 from converter.worker.inputs import dtypes
 from converter.worker.inputs.inputs import Array
 from converter.worker.inputs.reduced import FLOAT16
-from converter.worker.onnxfile import precision, publishing, structure
-from converter.worker.verify import overflow
+from converter.worker.onnxfile import overflow, precision, publishing, structure
 
 # What follows an overflow is seen only once that is in float32.
 _ROUNDS = 8

@@ -14,7 +14,7 @@ float16 below holds for bfloat16, which has float32's range and tells whole numb
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 import onnx
@@ -104,25 +104,14 @@ def convert(
         ValueError: there is no such model in this type, or a blocked node is not in the model.
     """
     _refuse(model)
+    blocked = frozenset(op_block_list)
     if model.functions:
-        inlined = InlinePass()(ir.from_proto(model)).model
-        model = ir.to_proto(inlined)
+        model = ir.to_proto(InlinePass()(ir.from_proto(model)).model)
     if kind is BFLOAT16:
-        model = _opset.raised(model, _opset.needed(model, kind, BLOCKED_OPS | set(op_block_list)))
-    # All versions of all operators: the opset of the model decides later which of them counts.
-    known = {
-        schema.name for schema in onnx.defs.get_all_schemas_with_history() if not schema.domain
-    }
-    held = {node.op_type for node in structure.nodes(model.graph)}
-    unknown = [name for name in op_block_list if "::" not in name and name not in known | held]
-    if unknown:
-        raise ValueError(f"op_block_list: ONNX has no operator {', '.join(sorted(unknown))}")
-    missing = set(node_block_list) - set(map(called, structure.nodes(model.graph)))
-    if missing:
-        raise ValueError(f"node_block_list: the model has no node {', '.join(sorted(missing))}")
+        model = _opset.raised(model, _opset.needed(model, kind, BLOCKED_OPS | blocked))
+    _require(model, blocked, node_block_list)
     result = ir.from_proto(model)
-    ops = BLOCKED_OPS | set(op_block_list)
-    survey = _Survey(result, kind, ops, frozenset(node_block_list))
+    survey = _Survey(result, kind, BLOCKED_OPS | blocked, frozenset(node_block_list))
     survey.read_types(result.graph, precision.infer_types(model).graph)
     survey.visit(result.graph, False)
     typing = _Typing(survey, keep_io_types)
@@ -134,6 +123,21 @@ def convert(
 def called(node: onnx.NodeProto) -> str:
     """How ``node_block_list`` calls a node."""
     return node.name or next(filter(None, node.output), "")
+
+
+def _require(model: onnx.ModelProto, ops: Collection[str], nodes: Collection[str]) -> None:
+    """Refuse names of operators and nodes that there are not."""
+    # All versions of all operators: the opset of the model decides later which of them counts.
+    known = {
+        schema.name for schema in onnx.defs.get_all_schemas_with_history() if not schema.domain
+    }
+    held = {node.op_type for node in structure.nodes(model.graph)}
+    unknown = [name for name in ops if "::" not in name and name not in known | held]
+    if unknown:
+        raise ValueError(f"op_block_list: ONNX has no operator {', '.join(sorted(unknown))}")
+    missing = set(nodes) - set(map(called, structure.nodes(model.graph)))
+    if missing:
+        raise ValueError(f"node_block_list: the model has no node {', '.join(sorted(missing))}")
 
 
 def _refuse(model: onnx.ModelProto) -> None:

@@ -18,14 +18,14 @@ from converter.model.job import ONNX, CheckRecord, Job, ProviderVerdict, roundin
 from converter.plugins import providers
 from converter.worker.inputs.inputs import Array
 from converter.worker.inputs.reduced import BFLOAT16, REDUCED, Reduced
-from converter.worker.onnxfile import checking, structure
+from converter.worker.onnxfile import checking, overflow, structure
 from converter.worker.onnxfile import precision as held
 from converter.worker.onnxfile.checking import LackingKernel
 from converter.worker.reference import training
 from converter.worker.reference.reference import Reference, References
 from converter.worker.runtime import running
 from converter.worker.runtime.session import Session
-from converter.worker.verify import emulation, overflow, rounded_weights, undecided, verification
+from converter.worker.verify import emulation, rounded_weights, undecided, verification
 from converter.worker.verify.verification import Verdict
 
 FULL = "float32"

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from onnx import ModelProto
 
@@ -77,21 +78,16 @@ def verify(
     are values of parameters that are graph inputs; ``optimise`` is as users run it; ``provider``
     is a module of ``converter.plugins.providers`` (``None``: the standard one); ``graph`` is
     what is in the file, with or without its weights, where that is known; ``declared`` has the
-    cases with the dtypes of its interface, where they are others than it is run with; ``source``
-    is, for a file of another format, the ONNX file that it was made from, and ``graph`` what is in
-    that.
+    cases with the dtypes of its interface, where it is run with others; ``source`` is, for a file
+    of another format, the ONNX file that it was made from, and ``graph`` what is in that.
     """
-    declared = references.declared if declared is None else declared
-    onnx_file = source or path
+    declared, onnx_file = declared or references.declared, source or path
     try:
         with runnable(path, source, references) as file:
             session = running.opened(
                 file,
                 lambda: structure.interface(graph or structure.read(onnx_file)),
-                provider=provider,
-                optimise=optimise,
-                threads=job.threads,
-                provider_options=job.provider_options,
+                **_how(provider, optimise, job),
             )
     except StageError as refused:
         return _refused(refused, provider)
@@ -101,8 +97,7 @@ def verify(
     given_up = judged.given_up(references, job)
     unverified = [axis for axis in dynamic if not axis.passed and axis.declared not in given_up]
     error = _wrong(judged, unverified, graph, declared, references, job)
-    declares = [*interface.notes(graph, job, declared), *judged.warned]
-    declares += [_given_up(symbol, why, references, job) for symbol, why in given_up.items()]
+    declares = _declares(judged, given_up, graph, declared, references, job)
     record = VerifyRecord(
         sensitivity=references.sensitivity,
         status="passed" if error is None else "failed",
@@ -113,6 +108,28 @@ def verify(
     )
     left_out = {**judged.undecided, **judged.refused}
     return Verdict(record, error, judged.failed, judged.passed, left_out)
+
+
+def _how(provider: str | None, optimise: bool, job: Job) -> dict[str, Any]:
+    return {
+        "provider": provider,
+        "optimise": optimise,
+        "threads": job.threads,
+        "provider_options": job.provider_options,
+    }
+
+
+def _declares(
+    judged: _Judged,
+    given_up: Mapping[str, str],
+    graph: ModelProto,
+    declared: Sequence[Reference],
+    references: References,
+    job: Job,
+) -> list[str]:
+    """What users of the file should know of what it takes and gives."""
+    declares = [*interface.notes(graph, job, declared), *judged.warned]
+    return declares + [_given_up(name, why, references, job) for name, why in given_up.items()]
 
 
 def _wrong(
