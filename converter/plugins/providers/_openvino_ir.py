@@ -46,12 +46,14 @@ class Constant:
     Attributes:
         kind: type of its elements, as OpenVINO calls it: ``f32``.
         values: of one axis; ``None`` where the type is none that NumPy has.
+        start: where they begin in the file of the weights, in bytes.
     """
 
     name: str
     kind: str
     shape: tuple[int, ...]
     values: Array | None
+    start: int = 0
 
     @property
     def size(self) -> int:
@@ -146,8 +148,8 @@ def _constant(layer: ElementTree.Element, data: Array, file: Path) -> Constant:
     shape = tuple(int(size) for size in told.get("shape", "").split(",") if size.strip())
     dtype = _DTYPES.get(kind)
     # A copy: an offset need not be a multiple of the size of an element.
-    values = None if dtype is None else data[start : start + length].tobytes()
-    return Constant(name, kind, shape, None if values is None else np.frombuffer(values, dtype))
+    held = data[start : start + length].tobytes()
+    return Constant(name, kind, shape, None if dtype is None else np.frombuffer(held, dtype), start)
 
 
 def _weights(graph: GraphProto) -> Iterator[tuple[str, Array]]:
