@@ -100,16 +100,18 @@ def judged(
         parent: the float32 file that it was made from, where it is at hand.
     """
     kind = REDUCED.get(job.precision)
-    # What a runtime of its own makes of it is for that to say.
-    if kind is None or job.format != ONNX:
+    if kind is None:
         return verdict
     # The device decides, not the file: the same file is native on a GPU.
-    emulates = providers.load(provider or providers.standard()).DEVICE == "cpu"
+    runs = provider or job.provider or providers.standard()
+    emulates = providers.load(runs).DEVICE == "cpu"
+    # Its weights and its sums are for the runtime of its format to check.
+    if job.format != ONNX:
+        return _computed(verdict, emulates)
     lacking = _lacking(verdict.error, file, kind) if emulates else None
     if lacking is not None:
         verdict = _emulated(file, references, job, lacking, provider)
-    record = verdict.record.model_copy(update={"arithmetic": "emulated" if emulates else "native"})
-    verdict = replace(verdict, record=record)
+    verdict = _computed(verdict, emulates)
     # Without the float32 file there is nothing to compare weights or magnitudes with.
     if verdict.error is not None and verdict.error.code in _OF_NUMBERS:
         wrong = StageError(verdict.error.code, verdict.error.message, _IN_FULL)
@@ -128,8 +130,14 @@ def judged(
     if found.error is None:
         return replace(verdict, undecided=found.undecided)
     changes = {"status": "failed", "reason": found.error.message}
-    record = record.model_copy(update=changes)
+    record = verdict.record.model_copy(update=changes)
     return replace(verdict, record=record, error=found.error, failed=found.failed)
+
+
+def _computed(verdict: Verdict, emulates: bool) -> Verdict:
+    arithmetic = "emulated" if emulates else "native"
+    record = verdict.record.model_copy(update={"arithmetic": arithmetic})
+    return replace(verdict, record=record)
 
 
 @dataclass
