@@ -9,7 +9,14 @@ from typing import Any
 import onnxruntime
 import pytest
 from onnxruntime.capi import onnxruntime_pybind11_state as state
-from provider_contract import ProviderContract, RuntimeContract, SessionContract, X, doubling
+from provider_contract import (
+    ProviderContract,
+    RunnableContract,
+    RuntimeContract,
+    SessionContract,
+    X,
+    doubling,
+)
 
 from converter.model.errors import Code, StageError
 from converter.plugins import loader
@@ -53,6 +60,16 @@ class TestOpenvinoEp(ProviderContract):
 )
 class TestOpenvinoSessions(SessionContract):
     name = "openvino_ep"
+
+
+class TestOpenvino(RuntimeContract):
+    name = "openvino"
+    modules = ("openvino",)
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("openvino"), reason="openvino is not installed")
+class TestOpenvinoFiles(RunnableContract):
+    name = "openvino"
 
 
 def test_every_provider_is_under_contract() -> None:
