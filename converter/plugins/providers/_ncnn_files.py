@@ -1,4 +1,4 @@
-"""The files of an ncnn model, read without ncnn: ``.param``, ``.bin`` and the ``.json`` beside them.
+"""The files of an ncnn model, read without ncnn: ``.param``, ``.bin`` and the ``.json`` beside.
 
 ``.param`` is text: a magic number, the numbers of layers and of blobs, then one layer a line: type,
 name, numbers of inputs and outputs, their blobs, ``id=value``. ``.bin`` has the weights one after
@@ -24,6 +24,8 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 
 MAGIC = "7767517"
+DTYPES = ("float32", "int64", "int32")
+"""Types of inputs that ncnn takes, as ONNX has them."""
 _MOST_PARAMETER_ID = 31
 # Tags before weights that may be stored in several ways; anything else is a table of 256 values.
 _HALF, _BYTES, _RAW = 0x01306B47, 0x000D4B38, 0x0002C056
@@ -127,10 +129,17 @@ def read_binding(path: Path) -> Binding:
         told = json.loads(path.read_text(encoding="utf-8"))
         if told["format"] != 1:
             raise ValueError(f"{path.name} is of format {told['format']}, expected 1")
-        inputs, outputs = ([Tensor(**one) for one in told[key]] for key in ("inputs", "outputs"))
+        inputs, outputs = ([_tensor(one) for one in told[key]] for key in ("inputs", "outputs"))
         return Binding(tuple(inputs), tuple(outputs), told.get("sizes"))
-    except (KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
+    except (KeyError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path.name} does not say which blobs are inputs and outputs") from error
+
+
+def _tensor(told: dict[str, Any]) -> Tensor:
+    found = Tensor(**told)
+    if found.dtype not in DTYPES or not isinstance(found.batch_axis, int | None):
+        raise TypeError
+    return found
 
 
 def read_param(path: Path) -> list[Layer]:
@@ -166,7 +175,9 @@ def parse_param(text: str) -> list[Layer]:
             raise ValueError(f"line {number}: {layer.name} reads {missing[0]}, which no layer made")
         blobs.update(layer.outputs)
         layers.append(layer)
-    for said, found, what in zip(counts, (len(layers), len(blobs)), ("layers", "blobs"), strict=True):
+    for said, found, what in zip(
+        counts, (len(layers), len(blobs)), ("layers", "blobs"), strict=True
+    ):
         if int(said) != found:
             raise ValueError(f"the file says {said} {what} and has {found}")
     return layers
@@ -355,7 +366,8 @@ def _reads(layer: Layer) -> list[_Read]:
     key = _INT8.get(layer.type, 8 if layer.type in _INT8_OF_OTHERS else None)
     if key is not None and layer.integer(key):
         raise ValueError(f"layer {layer.name} has int8 weights, which nothing here writes")
-    reads = list(_WEIGHTS.get(layer.type, lambda _: iter(()))(layer))
+    read = _WEIGHTS.get(layer.type)
+    reads = list(read(layer)) if read is not None else []
     for role, count, _ in reads:
         if count < 0:
             raise ValueError(f"layer {layer.name}: {role} has {count} elements")

@@ -24,8 +24,9 @@ _LEAST = 8
 _NEARLY = 0.5
 # A normalisation in front or behind that was just initialised is a factor of 1 - 5e-6 (epsilon).
 _SCALED = 1e-3
-_SAME = 1e-6
+_SAME = {"float32": 1e-6, "float16": 1e-3}
 _CHUNK = 1 << 22
+_TINY = 1e-30
 _SMALLEST_HALF = np.float32(2.0**-14)
 
 
@@ -162,7 +163,8 @@ def _refuse_damage(weight: Weight, tensors: dict[str, Array], factors: set[float
             continue
         wanted = half(array) if weight.values.dtype == np.float16 else array
         for held in _layouts(wanted):
-            why = _damage(values, held.astype(np.float32).ravel(), factors)
+            same = _SAME[str(weight.values.dtype)]
+            why = _damage(values, held.astype(np.float32).ravel(), factors, same)
             if why:
                 raise ValueError(f"{weight.role} of layer {weight.layer} is {name}, but {why}")
 
@@ -174,15 +176,15 @@ def _layouts(array: Array) -> Iterator[Array]:
         yield np.swapaxes(array, 0, 1)
 
 
-def _damage(values: Array, wanted: Array, factors: set[float]) -> str:
+def _damage(values: Array, wanted: Array, factors: set[float], same: float) -> str:
     """How ``values`` are ``wanted`` with something done to them; empty: they are something else."""
     if not np.any(values):
         return "all zeros" if np.any(wanted) else ""
     differ = np.count_nonzero(values != wanted)
     if differ and differ <= (1 - _NEARLY) * values.size:
         return f"differs in {differ} of {values.size} elements"
-    scale = float(values @ wanted) / max(float(wanted @ wanted), np.finfo(np.float32).tiny)
+    scale = float(values @ wanted) / max(float(wanted @ wanted), _TINY)
     told = any(abs(scale - one) <= _SCALED * abs(one) for one in (1.0, *factors))
-    if not told and np.linalg.norm(values - scale * wanted) <= _SAME * np.linalg.norm(values):
+    if not told and np.linalg.norm(values - scale * wanted) <= same * np.linalg.norm(values):
         return f"multiplied by {scale:.6g}"
     return ""
