@@ -34,9 +34,9 @@ from converter.worker.pipeline.pipeline import Emit
 from converter.worker.recording.stages import OnError, Recorder, StageFailedError
 from converter.worker.reference import kept
 from converter.worker.reference.reference import References
-from converter.worker.runtime import custom_ops
+from converter.worker.runtime import custom_ops, starting
 from converter.worker.sources import data, loading
-from converter.worker.verify import mutation, precision, real, runtimes
+from converter.worker.verify import mutation, precision, real, runtimes, verification
 from converter.worker.verify.verification import Verdict
 
 
@@ -87,6 +87,7 @@ def run(job: Derived, emit: Emit, on_error: OnError | None = None) -> JobResult:
 def _run(job: Derived, recorder: Recorder, done: _Done) -> None:
     final, parent = Path(job.staging_dir) / job.target, Path(job.parent_file)
     with recorder.stage("load"):
+        _require_runtime(job, done)
         _unchanged(job)
         custom_ops.require(job)
         found = kept.read(Path(job.references), job)
@@ -102,9 +103,10 @@ def _run(job: Derived, recorder: Recorder, done: _Done) -> None:
     with recorder.stage("check"):
         done.check = _checked(job, found.job, final)
     with recorder.stage("verify"):
-        verdict = real.judged(
-            judge.verdict(final), final, references, found.job, {}, metric, judge.source
-        )
+        verdict = judge.verdict(final)
+        if any(item.case.real is not None for item in references.cases):
+            with precision.computable(final, references, job) as (file, fed):
+                verdict = real.judged(verdict, file, fed, found.job, {}, metric, judge.source)
         done.verify, done.accuracy = verdict.record, verdict.accuracy
         if verdict.error is not None:
             raise verdict.error
@@ -119,6 +121,22 @@ def _run(job: Derived, recorder: Recorder, done: _Done) -> None:
             done.files = publishing.seal_all(final, job.belongings)
 
 
+def _require_runtime(job: Derived, done: _Done) -> None:
+    """Raise where this machine lacks what verifies the file, before it is made.
+
+    Raises:
+        StageError: EP_UNAVAILABLE.
+    """
+    if not job.provider:
+        return
+    try:
+        starting.require(job.provider)
+    except StageError as error:
+        verdict = verification.of_provider(job.provider, error)
+        done.verify = VerifyRecord(providers=[verdict])
+        raise
+
+
 def _checked(job: Derived, asked: Job, final: Path) -> CheckRecord:
     """Whether the file is sound and of its precision.
 
@@ -129,7 +147,7 @@ def _checked(job: Derived, asked: Job, final: Path) -> CheckRecord:
         return runtimes.check(final, Path(job.parent_file), job)
     model = checking.load(final)
     # With the parent's request: a variant keeps opset, names and axes.
-    checking.check(model, asked, job.plugin, set())
+    checking.check(model, asked, job.plugin, set(), job.precision)
     return precision.check(model, job)
 
 
@@ -143,7 +161,8 @@ def _mutated(
     """
     folder = Path(job.staging_dir) / "damaged"
     folder.mkdir()
-    verdict = mutation.prove(final, verdict, references, asked, {}, folder)
+    with precision.computable(final, references, job) as (file, fed):
+        verdict = mutation.prove(file, verdict, fed, asked, {}, folder)
     shutil.rmtree(folder)
     if verdict.error is not None:
         raise verdict.error
