@@ -431,7 +431,8 @@ def test_a_verdict_in_bfloat16_is_one_on_bfloat16(tmp_path: Path) -> None:
 def test_quantised_and_half_files_run_as_they_are(tmp_path: Path) -> None:
     from onnxruntime.quantization import CalibrationDataReader, quantize_static
 
-    from converter.plugins.variants._float16 import convert
+    from converter.plugins.variants._reduced import convert
+    from converter.worker.inputs.reduced import FLOAT16
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -444,7 +445,7 @@ def test_quantised_and_half_files_run_as_they_are(tmp_path: Path) -> None:
     onnx.save(proto, tmp_path / "float.onnx")
     quantize_static(tmp_path / "float.onnx", tmp_path / "int8.onnx", Reader())
     (wanted,) = opened(tmp_path, proto).run({"x": X})
-    half = convert(proto, keep_io_types=True, op_block_list=[], node_block_list=[])
+    half = convert(proto, FLOAT16, keep_io_types=True, op_block_list=[], node_block_list=[])
     for file, bound in ((onnx.load(tmp_path / "int8.onnx"), 3e-2), (half, 1e-3)):
         (found,) = opened(tmp_path, file).run({"x": X})
         error = np.linalg.norm(found - wanted) / np.linalg.norm(wanted)
