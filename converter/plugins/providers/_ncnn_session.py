@@ -57,7 +57,7 @@ class Session(Runnable):
         }
         self._binding = binding
         self._shapes = {value.name: value for value in interface.outputs}
-        self._ranks = {value.name: len(value.shape) for value in interface.inputs}
+        self._declared = {value.name: value.shape for value in interface.inputs}
         self._net: Any = None
         try:
             self._process = _Process(self._told)
@@ -71,10 +71,8 @@ class Session(Runnable):
         Raises:
             RuntimeError: ncnn refuses the inputs, fails, or crashes.
         """
-        for name, rank in self._ranks.items():
-            if feeds[name].ndim != rank:
-                # ncnn would take its memory for a tensor of another shape.
-                raise RuntimeError(f"{name} has {feeds[name].ndim} axes, expected {rank}")
+        for name, declared in self._declared.items():
+            _fits(name, feeds[name].shape, declared)
         found = self._process.ask([_held(feeds[t.name], t) for t in self._binding.inputs])
         return [
             _shaped(array, self._shapes[name])
@@ -103,6 +101,19 @@ class Session(Runnable):
         if wanted is None or all(list(shapes[name]) == sizes for name, sizes in wanted.items()):
             return ""
         return "it was made for the sizes of the example alone (sizes: example)"
+
+
+def _fits(name: str, shape: Sequence[int], declared: Sequence[int | str | None]) -> None:
+    """Raise where ncnn would take an input's memory for a tensor of another shape.
+
+    Raises:
+        RuntimeError: the shape is not the one that the ONNX file declares.
+    """
+    if len(shape) != len(declared):
+        raise RuntimeError(f"{name} has {len(shape)} axes, expected {len(declared)}")
+    for axis, (size, wanted) in enumerate(zip(shape, declared, strict=True)):
+        if isinstance(wanted, int) and size != wanted:
+            raise RuntimeError(f"axis {axis} of {name} is {size}, expected {wanted}")
 
 
 def _held(array: Array, tensor: Tensor) -> Array:
