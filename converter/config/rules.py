@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Set
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Set
 from typing import TypeVar
 
 from pydantic import ValidationError
@@ -77,6 +77,14 @@ def _unreachable(spec: BatchSpec, models: Mapping[str, ModelSpec]) -> list[Probl
     ]
 
 
+def _providers(spec: BatchSpec) -> Iterator[tuple[str, list[str]]]:
+    """Each list of providers, with its key."""
+    yield "benchmark.providers", spec.benchmark.providers
+    yield "verify.providers", spec.verify.providers
+    for name, model in spec.models.items():
+        yield f"models.{name}.verify.providers", model.verify.providers
+
+
 def _choices(spec: BatchSpec) -> list[Problem]:
     """Names of plugins, and what belongs to a model only."""
     exporters = request.exporters()
@@ -88,8 +96,9 @@ def _choices(spec: BatchSpec) -> list[Problem]:
     problems += choice("executor.name", spec.executor.name, loader.names("executors"))
     for report in spec.reports:
         problems += choice("reports", report, loader.names("reports"))
-    for provider in spec.benchmark.providers:
-        problems += choice("benchmark.providers", provider, loader.names("providers"))
+    for key, named in _providers(spec):
+        for provider in named:
+            problems += choice(key, provider, loader.names("providers"))
     for value in _repeated(spec.reports):
         problems.append(Problem("reports", f"{value} is listed more than once."))
     for listed in ("providers", "batch_sizes"):

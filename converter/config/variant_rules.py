@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from converter.model import wording
 from converter.model.batch import BatchSpec
 from converter.model.errors import Problem
-from converter.model.job import FORMATS, ONNX, PRECISIONS
+from converter.model.job import ONNX, PRECISIONS
 from converter.model.spec import ModelSpec, VariantSpec
 from converter.plan import variants
-from converter.plugins import loader
+from converter.plugins import loader, providers
 
 # The folder of an artifact stands beside the files of its model.
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
@@ -72,11 +72,14 @@ def check(spec: BatchSpec) -> list[Problem]:
 def _unfit(key: str, name: str) -> list[Problem]:
     """Files that nothing here can judge."""
     plugin = loader.load("variants", name)
-    found = [("FORMAT", plugin.FORMAT, FORMATS), ("PRECISION", plugin.PRECISION, PRECISIONS)]
-    return [
+    runs = variants.provider_of(plugin) or providers.standard()
+    problems = choice(f"{key} (its PROVIDER)", runs, loader.names("providers"))
+    reads = () if problems else providers.formats(providers.load(runs))
+    found = [("FORMAT", plugin.FORMAT, reads), ("PRECISION", plugin.PRECISION, PRECISIONS)]
+    return problems + [
         Problem(key, f"{what} of the plugin is {value!r}; expected {' or '.join(known)}.")
         for what, value, known in found
-        if value not in known
+        if known and value not in known
     ]
 
 

@@ -74,12 +74,14 @@ def _remeasured(
         with tempfile.TemporaryDirectory(prefix="converter-compare-") as folder:
             recorded = Job.model_validate_json(job.read_bytes())
             changed = {
-                "inputs": _inputs(recorded, after, suspect),
+                "inputs": _inputs(recorded, _source(after, new), suspect),
                 "threads": suspect.after.threads or environment.cores(),
                 "model_dir": folder,
                 "staging_dir": str(Path(folder) / delivery.STAGING),
-                "baseline_file": str((old.directory / before.files[0].path).absolute()),
-                "file": str((new.directory / after.files[0].path).absolute()),
+                "baseline_file": _path(before, old),
+                "baseline_source": _path(_source(before, old), old),
+                "file": _path(after, new),
+                "source_file": _path(_source(after, new), new),
                 "provider": suspect.after.provider,
             }
             return _run(PairedBenchmark.model_validate({**asked(recorded), **changed}), stopped)
@@ -110,6 +112,15 @@ def _verdict(result: JobResult) -> Remeasured:
 def _row(label: str, run: Baseline) -> ArtifactRow:
     (row,) = [row for row in run.manifest.rows if row.label == label]
     return row
+
+
+def _source(row: ArtifactRow, run: Baseline) -> ArtifactRow:
+    """The row of the ONNX file that says what a file takes and gives: its own, or its parent's."""
+    return row if row.onnx is not None else _row(row.name, run)
+
+
+def _path(row: ArtifactRow, run: Baseline) -> str:
+    return str((run.directory / row.files[0].path).absolute())
 
 
 def _inputs(job: Job, row: ArtifactRow, suspect: Suspect) -> dict[str, InputSpec]:

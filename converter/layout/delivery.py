@@ -84,7 +84,8 @@ def publish(job: Job, result: JobResult, directory: Path) -> JobResult:
     parts = result.files[::-1]
     for part in parts:
         # The job's own word: it may name a file outside of staging, or that of another model.
-        if Path(part.path).name != part.path or not part.path.startswith(job.target):
+        own = part.path.startswith(job.target) or part.path in job.belongings
+        if Path(part.path).name != part.path or not own:
             raise OSError(errno.EINVAL, "the job reported a file that is not its own", part.path)
         _check(staging / part.path, part)
         refuse_link(folder / part.path)

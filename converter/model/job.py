@@ -44,12 +44,18 @@ STAGES: tuple[StageName, ...] = tuple(name for name in ALL_STAGES if name != "de
 
 
 ONNX = "onnx"
-"""The id of the artifact that a model is exported to; the others derive from it."""
+"""The id of the artifact that a model is exported to, and its format; the others derive from it."""
 
 
-FORMATS = ("onnx",)
-PRECISIONS = ("float32", "float16")
+PRECISIONS = ("float32", "float16", "bfloat16", "int8", "int4")
 """Those that can be verified."""
+QUANTISED = ("int8", "int4")
+"""Those whose error is no rounding: files are judged by how much of the signal is left."""
+
+
+def rounding_of(precision: str) -> str:
+    """The precision whose rounding is measured for a file; a quantised one computes in float32."""
+    return "float32" if precision in QUANTISED else precision
 
 
 def label(name: str, artifact: str) -> str:
@@ -63,6 +69,8 @@ class Variant(Frozen):
     Attributes:
         id: as the configuration calls it.
         plugin: of ``converter.plugins.variants``.
+        suffix: of its main file, and those of what belongs to it (``companions``).
+        provider: of ``converter.plugins.providers``: opens and verifies its files.
         options: all of the plugin's, the defaults too.
     """
 
@@ -70,6 +78,9 @@ class Variant(Frozen):
     plugin: str
     format: str
     precision: str
+    suffix: str = ".onnx"
+    companions: list[str] = Field(default_factory=list)
+    provider: str = ""
     optional: bool
     cast_io: bool
     rtol: float | None = None
@@ -116,6 +127,9 @@ class Job(Frozen):
         staging_dir: on the same file system; only complete files leave it.
         artifact: the id of what is made; ``format`` and ``precision`` are its own, ``parent`` the
             id of what it is made from.
+        suffix, companions: of its main file, and of what belongs to it.
+        provider: what opens and verifies it, of ``converter.plugins.providers``; empty: the one
+            that all ONNX files are verified on.
         optional: a failure does not fail the model.
         cast_io: inputs and outputs are of ``precision`` too, where the model's are float32.
         variants: what derives from this job's file.
@@ -130,6 +144,9 @@ class Job(Frozen):
     artifact: str = ONNX
     format: str = "onnx"
     precision: str = "float32"
+    suffix: str = ".onnx"
+    companions: list[str] = Field(default_factory=list)
+    provider: str = ""
     parent: str | None = None
     optional: bool = False
     cast_io: bool = False
@@ -187,8 +204,20 @@ class Job(Frozen):
 
     @property
     def target(self) -> str:
-        """The file that it makes, ``resnet18.onnx``; names of others that go with it begin so."""
-        return f"{self.name}.onnx"
+        """The file that it makes: ``resnet18.onnx``."""
+        return f"{self.stem}{self.suffix}"
+
+    @property
+    def stem(self) -> str:
+        """What the names of all its files begin with: ``resnet18``."""
+        return self.name
+
+    @property
+    def belongings(self) -> list[str]:
+        """The names of the files that may go with its main one."""
+        if self.format == ONNX:
+            return [f"{self.target}.data"]
+        return [f"{self.stem}{suffix}" for suffix in self.companions]
 
 
 def asked(job: Job) -> dict[str, Any]:
@@ -213,9 +242,9 @@ class Derived(Job):
     )  # fmt: skip
 
     @property
-    def target(self) -> str:
-        """The file that it makes, ``resnet18.fp16.onnx``."""
-        return f"{self.name}.{self.artifact}.{self.format}"
+    def stem(self) -> str:
+        """What the names of all its files begin with: ``resnet18.fp16``."""
+        return f"{self.name}.{self.artifact}"
 
     plugin: str
     options: dict[str, Any] = Field(default_factory=dict)
@@ -360,11 +389,13 @@ class CheckRecord(Frozen):
         precision_weights: share of the elements of float weights that are held in the precision of
             the artifact; ``None`` where it is that of the parent.
         precision_nodes: share of the nodes with floats that compute in it.
+        precision_macs: share of the multiplications of matrix products and convolutions in it.
     """
 
     status: Literal["passed", "failed", "not_run"] = "not_run"
     precision_weights: float | None = None
     precision_nodes: float | None = None
+    precision_macs: float | None = None
 
     @classmethod
     def of(cls, stages: Mapping[StageName, StageRecord]) -> CheckRecord:
@@ -540,6 +571,90 @@ class MetricRecord(Frozen):
     passed: bool
 
 
+class ProviderVerdict(Frozen):
+    """What came of a file on one runtime or execution provider.
+
+    Attributes:
+        provider: as the configuration calls it.
+        version: of the packages that ran it: ``openvino 2026.4.1``.
+        status: ``unavailable``: this machine has it not.
+        reason: why it is not ``passed``, or what was noted.
+    """
+
+    provider: str
+    version: str = ""
+    status: Literal["passed", "failed", "unavailable"]
+    code: Code | None = None
+    reason: PlainText | None = None
+
+
+class CalibrationRecord(Frozen):
+    """What the ranges of a quantised file were taken from.
+
+    Attributes:
+        kind: the user's ``data``, or inputs that were drawn.
+        name: of the data.
+        samples: how many.
+    """
+
+    kind: Literal["data", "drawn"]
+    name: PlainText = ""
+    samples: int = 0
+
+
+class CurvePoint(Frozen):
+    """One try on the way to a file that is good enough.
+
+    Attributes:
+        float_nodes: how many nodes stayed in float.
+        sqnr_db: signal to quantisation noise ratio, in decibels.
+        error: why the file was refused; ``None``: it was not.
+    """
+
+    float_nodes: int
+    sqnr_db: float | None = None
+    error: PlainText | None = None
+
+
+class MadeRecord(Frozen):
+    """How a variant was made, as its plugin tells it.
+
+    Attributes:
+        float_nodes: nodes that stayed in float since the file was not good enough with them.
+        curve: the tries, in order.
+        notes: what its users should know: a raised opset, sizes that are fixed.
+        tools: by their names the versions of the programs that made it.
+    """
+
+    calibration: CalibrationRecord | None = None
+    float_nodes: list[PlainText] = Field(default_factory=list)
+    curve: list[CurvePoint] = Field(default_factory=list)
+    notes: list[PlainText] = Field(default_factory=list)
+    tools: dict[str, str] = Field(default_factory=dict)
+
+
+class AccuracyRecord(Frozen):
+    """How much of PyTorch's outputs a quantised file keeps, at the worst of all cases.
+
+    Attributes:
+        sqnr_db: signal to quantisation noise ratio, in decibels.
+        top1_agreement: the share of samples whose largest class is the same.
+        parent_rel_l2: the relative L2 distance to the outputs of the file that it was made from.
+        simulation_db: by how much the kernels differ from their simulation in float.
+        gate: whether thresholds were ``applied``, or the figures are ``shown`` alone.
+        reason: why they are shown alone.
+    """
+
+    sqnr_db: float | None = None
+    cosine: float | None = None
+    top1_agreement: float | None = None
+    samples: int = 0
+    parent_rel_l2: float | None = None
+    simulation_db: float | None = None
+    gate: Literal["applied", "shown"] = "shown"
+    reason: PlainText | None = None
+
+
 class VerifyRecord(Frozen):
     """What was verified of the file.
 
@@ -547,6 +662,8 @@ class VerifyRecord(Frozen):
     what the verdict says is about its weights and its graph.
 
     ``faulty_stage``: what made the numbers wrong, or those of a simplified file that did not ship.
+
+    ``providers``: a verdict for each runtime that the file was verified on.
     """
 
     status: Literal["passed", "failed", "vacuous", "not_measured"] = "not_measured"
@@ -559,6 +676,7 @@ class VerifyRecord(Frozen):
     mutation: MutationRecord | None = None
     metric: MetricRecord | None = None
     domain: Domain | None = None
+    providers: list[ProviderVerdict] = Field(default_factory=list)
 
 
 class Latency(Frozen):
@@ -633,6 +751,8 @@ class JobResult(Frozen):
     onnx: OnnxInfo | None = None
     check: CheckRecord = CheckRecord()
     verify: VerifyRecord = VerifyRecord()
+    made: MadeRecord | None = None
+    accuracy: AccuracyRecord | None = None
     latency: list[Latency] = Field(default_factory=list)
     device: str | None = None
     weights_sha256: str | None = None

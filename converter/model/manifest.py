@@ -23,6 +23,7 @@ from converter.model import version_1
 from converter.model.changes import Comparison
 from converter.model.job import (
     ONNX,
+    AccuracyRecord,
     CheckRecord,
     ErrorRecord,
     ExporterAttempt,
@@ -30,6 +31,7 @@ from converter.model.job import (
     Job,
     JobResult,
     Latency,
+    MadeRecord,
     OnnxInfo,
     StageName,
     StageRecord,
@@ -146,6 +148,8 @@ class ArtifactRecord(Frozen):
         optional: its failure does not fail the model.
         files: the one to open first, then those that belong to it.
         onnx: what describes an ONNX file; ``None`` of another format.
+        made: how a variant was made.
+        accuracy: of a quantised file.
         files_read: data that the user's own code read while it built and ran the model, and code
             that the key does not cover; relative to the folder where the run was started where
             they are below it.
@@ -170,6 +174,8 @@ class ArtifactRecord(Frozen):
     onnx: OnnxInfo | None = None
     check: CheckRecord = CheckRecord()
     verify: VerifyRecord = VerifyRecord()
+    made: MadeRecord | None = None
+    accuracy: AccuracyRecord | None = None
     latency: list[Latency] = Field(default_factory=list)
     files_read: list[str] = Field(default_factory=list)
     not_stored: str | None = None
@@ -326,6 +332,8 @@ def row_of(job: Job, result: JobResult) -> ArtifactRow:
         onnx=result.onnx,
         check=result.check,
         verify=result.verify,
+        made=result.made,
+        accuracy=result.accuracy,
         latency=result.latency,
         files_read=result.files_read,
         not_stored=result.not_stored,

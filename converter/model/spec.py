@@ -513,6 +513,8 @@ class VerifySpec(Frozen):
             by default as much as costs about a third of what the other stages do. Example: ``50``.
         unreached: what becomes of a branch on the input that no case reached: ``note`` it in
             ``verify.reason``, or ``fail`` the row with VERIFY_UNREACHED.
+        providers: where files are verified besides the provider that verifies all of them:
+            runtimes and execution providers. Example: ``[openvino]``.
     """
 
     rtol: Tolerance | None = None
@@ -523,6 +525,7 @@ class VerifySpec(Frozen):
     mutations: Annotated[int, Field(ge=0, le=100)] | None = None
     budget: Annotated[float, Field(ge=0)] | None = None
     unreached: Literal["note", "fail"] | None = None
+    providers: list[Text] = Field(default_factory=list)
 
 
 def _listed(value: object) -> object:

@@ -256,7 +256,7 @@ class _Resolver:
 
     def _verify(self, verify: VerifySpec, inputs: dict[str, InputSpec], axes: Axes) -> VerifySpec:
         """The run's tolerances, reference and mutations, where the model states none."""
-        shared = ("rtol", "atol", "reference", "mutations", "budget", "unreached")
+        shared = ("rtol", "atol", "reference", "mutations", "budget", "unreached", "providers")
         stated = {
             key: getattr(verify, key)
             for key in shared

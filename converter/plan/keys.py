@@ -112,11 +112,18 @@ class Keys:
 
     def _of_derived(self, job: Derived) -> JobKey:
         """What it is made from stands for the model and its code."""
-        names = (*_DERIVED, *loader.packages_of(loader.load("variants", job.plugin)))
+        names = [*_DERIVED, *loader.packages_of(loader.load("variants", job.plugin))]
+        if job.provider:
+            names += loader.packages_of(providers.load(job.provider))
+            # They decide what the verdict on it is.
+            parts_of_runtime = {"request.provider_options": job.provider_options.get(job.provider)}
+        else:
+            parts_of_runtime = {}
         # Its verification runs them too.
         files = {f"export.custom_ops.{i}": Path(p) for i, p in enumerate(job.export.custom_ops)}
         parts = {
             **_request(job),
+            **parts_of_runtime,
             "parent": job.parent_files,
             **{f"package {name}": self._packages.get(name) for name in names},
             **_system(),
@@ -261,6 +268,8 @@ def _request(job: Job) -> Parts:
         parts[f"request.{name}"] = _without_paths(parts[f"request.{name}"])
     # By their contents, which have parts of their own.
     parts["request.export"].pop("custom_ops")
+    # Its file is the same wherever else it is verified.
+    parts["request.verify"].pop("providers")
     return {**parts, "request.source": said}
 
 
@@ -280,6 +289,8 @@ def _own_code(job: Job) -> Parts:
     if isinstance(job, Derived):
         used = [loader.found("variants").get(job.plugin)]
         parts["converter variants"] = _shared_code("variants")
+        if job.provider:  # what opens and checks it
+            used.append(loader.found("providers").get(job.provider))
     else:
         used = [loader.found("exporters").get(name) for name in job.exporters]
         used += [loader.found("simplifiers").get(job.simplifier)] if job.simplifier else []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from converter.model.batch import BatchSpec
 from converter.model.job import Derived, FileInfo, Job, Variant, asked
@@ -58,7 +59,10 @@ def of(spec: BatchSpec, model: ModelSpec) -> list[Variant]:
                 id=name,
                 plugin=plugin_of(name, variant),
                 format=plugin.FORMAT,
-                precision=plugin.PRECISION,
+                precision=announced.call(partial(_precision, plugin, options)),
+                suffix=getattr(plugin, "SUFFIX", ".onnx"),
+                companions=list(getattr(plugin, "COMPANIONS", ())),
+                provider=provider_of(plugin),
                 optional=variant.optional,
                 rtol=variant.rtol,
                 atol=variant.atol,
@@ -66,6 +70,17 @@ def of(spec: BatchSpec, model: ModelSpec) -> list[Variant]:
                 options=announced.call(partial(options.model_dump, mode="json")),
             )
         )
+    return found
+
+
+def _precision(plugin: Any, options: Any) -> str:
+    found: str = plugin.precision(options) if hasattr(plugin, "precision") else plugin.PRECISION
+    return found
+
+
+def provider_of(plugin: Any) -> str:
+    """What opens and verifies a plugin's files; empty: the provider that verifies ONNX files."""
+    found: str = getattr(plugin, "PROVIDER", "")
     return found
 
 
@@ -79,6 +94,9 @@ def jobs_of(job: Job) -> list[Derived]:
                 "artifact": variant.id,
                 "format": variant.format,
                 "precision": variant.precision,
+                "suffix": variant.suffix,
+                "companions": variant.companions,
+                "provider": variant.provider,
                 "parent": job.artifact,
                 "optional": variant.optional,
                 "cast_io": variant.cast_io,

@@ -1,4 +1,6 @@
-"""Phase 2 of a run: the latency of each published file, one at a time, after all conversions.
+"""Phase 2 of a run: each published file on each provider, one at a time, after all conversions.
+
+It is verified where it was not yet, and timed.
 
 Each measurement is a process of its own with the whole machine: a crash, a hang or a flood of
 memory costs that measurement, never the file. A model's row fails only for what is proven about
@@ -8,9 +10,10 @@ there (unless ``benchmark.optional``); the file stays published and in the row e
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Literal
 
 from converter.config import standard
 from converter.display.progress import STOPPING, Progress
@@ -18,9 +21,18 @@ from converter.layout import delivery, environment
 from converter.layout.interrupts import Interrupts
 from converter.model.batch import BenchmarkSpec, ExecutorSpec
 from converter.model.errors import Code
-from converter.model.job import Job, JobResult, Latency, StageRecord, VerifyRecord, asked
+from converter.model.job import (
+    Job,
+    JobResult,
+    Latency,
+    ProviderVerdict,
+    StageRecord,
+    VerifyRecord,
+    asked,
+)
 from converter.model.manifest import ArtifactRow
 from converter.model.measure import Measure
+from converter.plan import placement
 from converter.plugins import executors
 from converter.plugins.executors import Executor, Finished
 from converter.runner.context import RunContext
@@ -56,11 +68,7 @@ def execute(
         return None
     shown.measuring(len(jobs))
     try:
-        measures = [
-            measure(job, record.row(job), provider, spec, context.directory)
-            for job in jobs
-            for provider in spec.providers
-        ]
+        owners, measures = _measures(jobs, record, spec, context.directory)
         # A supervisor opens the log of its job in there. For a conversion `delivery.prepare` makes
         # the folder; nobody prepares a measurement.
         for item in measures:
@@ -76,22 +84,39 @@ def execute(
                 if not isinstance(event, Finished):
                     continue
                 # In the order of `measures`, since the executor runs one at a time.
-                done.append((measures[len(done)], event.result))
-                _keep_log(done[-1][0], jobs[(len(done) - 1) // len(spec.providers)])
-                # All providers of a model are measured: its row is written once.
-                if len(done) % len(spec.providers) == 0:
-                    job = jobs[len(done) // len(spec.providers) - 1]
-                    found = joined(record.result(job), done[-len(spec.providers) :], spec.optional)
+                place = len(done)
+                job = owners[place]
+                done.append((measures[place], event.result))
+                _keep_log(measures[place], job)
+                # All providers of a file are done: its row is written once.
+                if owners[place + 1 : place + 2] != [job]:
+                    its = [item for item, owner in zip(done, owners, strict=False) if owner is job]
+                    found = joined(record.result(job), its, spec.optional)
                     shown.measured(record.amend(job, found))
     except OSError as error:
         return error
     return None
 
 
+def _measures(
+    jobs: Sequence[Job], record: RunState, spec: BenchmarkSpec, directory: Path
+) -> tuple[list[Job], list[Measure]]:
+    """What is to be done, and for each of it whose file it is about."""
+    owners, measures = [], []
+    for job in jobs:
+        references = record.references(job)
+        for provider in placement.of(job, spec):
+            owners.append(job)
+            made = measure(job, record.row(job), provider, spec, directory)
+            measures.append(made.model_copy(update=references))
+    return owners, measures
+
+
 def measure(
     job: Job, row: ArtifactRow, provider: str, spec: BenchmarkSpec, directory: Path
 ) -> Measure:
-    """The job that times a job's published file on one provider."""
+    """The job that verifies a job's published file on one provider, and times it there."""
+    source = directory / delivery.MODELS / job.name / f"{job.name}.onnx"
     work = directory / delivery.STAGING / _FOLDER / job.label / provider
     changed = {
         "threads": environment.physical_cores() if spec.threads == "auto" else spec.threads,
@@ -101,6 +126,9 @@ def measure(
         "staging_dir": str(work / delivery.STAGING),
         "file": str(directory / row.files[0].path),
         "provider": provider,
+        "verified_on": job.provider,
+        "timed": provider in spec.providers or provider == job.provider,
+        "parent_file": str(source) if job.parent else "",
         "budget_s": spec.budget_s,
         "batch_sizes": spec.batch_sizes,
         "time_torch": spec.torch,
@@ -135,6 +163,7 @@ def joined(
     verify = before.verify.model_copy(
         update={
             "cases": [*before.verify.cases, *(c for _, r in done for c in r.verify.cases)],
+            "providers": [*before.verify.providers, *_verdicts(done, before)],
             **_wrong(result.verify for _, result in done),
         }
     )
@@ -154,7 +183,7 @@ def joined(
 
 def _latency(item: Measure, result: JobResult) -> list[Latency]:
     """The worker's figures, and a record of what ended it where something did."""
-    if result.error is None:
+    if result.error is None or not item.timed:
         return result.latency
     missing = result.error.code is Code.EP_UNAVAILABLE
     reason = f"{result.error.code}: {result.error.message}"
@@ -167,6 +196,24 @@ def _latency(item: Measure, result: JobResult) -> list[Latency]:
     )
     # Sizes that were timed before it ended keep their figures.
     return [*result.latency, ended]
+
+
+def _verdicts(
+    done: Sequence[tuple[Measure, JobResult]], before: JobResult
+) -> Iterator[ProviderVerdict]:
+    """What came of the file where it was verified now; also where nothing could be said."""
+    known = {verdict.provider for verdict in before.verify.providers}
+    for item, result in done:
+        yield from result.verify.providers
+        if result.error is None or result.verify.providers or item.provider in known:
+            continue
+        missing = result.error.code is Code.EP_UNAVAILABLE
+        yield ProviderVerdict(
+            provider=item.provider,
+            status="unavailable" if missing else "failed",
+            code=result.error.code,
+            reason=result.error.message,
+        )
 
 
 def _fails_the_row(result: JobResult, optional: bool) -> bool:
@@ -183,13 +230,21 @@ def _wrong(records: Iterable[VerifyRecord]) -> dict[str, object]:
     return {"status": "failed", "reason": wrong.reason, "faulty_stage": wrong.faulty_stage}
 
 
+def _came_to(result: JobResult) -> Literal["measured", "unavailable", "failed"]:
+    if result.error is None:
+        return "measured"
+    return "unavailable" if result.error.code is Code.EP_UNAVAILABLE else "failed"
+
+
 def _stage(
     latency: list[Latency], done: Sequence[tuple[Measure, JobResult]], optional: bool
 ) -> StageRecord:
     records = [result.stages.get("benchmark", StageRecord()) for _, result in done]
     peaks = [record.peak_rss_bytes for record in records if record.peak_rss_bytes is not None]
     # The stage is told apart from the row: a crash fails the stage, and leaves the row `ok`.
-    found = {entry.status for entry in latency}
+    found: set[str] = {entry.status for entry in latency}
+    # What was only verified leaves no figures.
+    found |= {_came_to(result) for item, result in done if not item.timed}
     status = "ok"
     if "failed" in found or ("unavailable" in found and not optional):
         status = "failed"

@@ -75,6 +75,13 @@ class Followers:
         }
         return [job.model_copy(update=changes) for job in made]
 
+    def references(self, name: str) -> dict[str, str]:
+        """Where the cases of a model are kept, and their hash; empty: they are not."""
+        path, sha256 = self._references.get(name, (None, ""))
+        if path is None or not path.is_file():
+            return {}
+        return {"references": str(path), "references_sha256": sha256}
+
     def _of_parent(self, name: str) -> tuple[Path, str]:
         """The file of the cases and its hash; of a row that stays it is in the store."""
         if name not in self._references:

@@ -10,7 +10,16 @@ from converter.cache.entries import DamagedError, Entry, LatencyRecord, Store, S
 from converter.layout import delivery
 from converter.model.batch import BenchmarkSpec, OnCached
 from converter.model.errors import Code
-from converter.model.job import Composed, Derived, FileInfo, Job, JobResult, Latency, StageRecord
+from converter.model.job import (
+    Composed,
+    Derived,
+    FileInfo,
+    Job,
+    JobResult,
+    Latency,
+    StageRecord,
+    rounding_of,
+)
 from converter.model.manifest import ArtifactRow, Environment
 from converter.plan import keys, reads, variants
 from converter.plan.keys import JobKey, Keys, Parts
@@ -150,7 +159,7 @@ class CacheSession:
         return (
             stored is not None
             and stored.result.references is not None
-            and derived.precision in stored.result.precisions
+            and rounding_of(derived.precision) in stored.result.precisions
         )
 
     def _entry(self, job: Job) -> Stored | None:
@@ -204,7 +213,7 @@ class CacheSession:
         except FileNotFoundError as error:  # concurrent garbage collection
             self._reasons[job.label] = f"{_NEW}: {error.filename} is gone"
             return None
-        return _timed(self._found[job.label], self._timing)
+        return _timed(self._found[job.label], self._timing, job)
 
     def set_aside(self, job: Job, reason: str) -> None:
         """The entry of a job is not what it says: move it away, so that it is built again."""
@@ -225,7 +234,7 @@ class CacheSession:
 
     def amend(self, job: Job, result: JobResult) -> None:
         """Keep what was measured of a stored file; drop a file that turned out to be no result."""
-        if self._store is None or self._timing is None:
+        if self._store is None:
             return
         absent = result.error is not None and result.error.code is Code.EP_UNAVAILABLE
         if absent and result.verify.status != "failed":  # on a provider that it has
@@ -235,15 +244,22 @@ class CacheSession:
             if result.status != "ok":
                 self._store.drop(key)
             else:
-                record = LatencyRecord(
-                    basis=self._timing.basis,
-                    latency=result.latency,
-                    stage=result.stages["benchmark"],
-                    verify=result.verify,
-                )
-                self._store.keep_latency(key, record)
+                self._store.keep_latency(key, self._measured(job, result))
         except OSError as error:
             self.problem = error
+
+    def _measured(self, job: Job, result: JobResult) -> LatencyRecord:
+        """What is kept beside an entry; of a run that times nothing the figures of before stay."""
+        stored = self._found.get(job.label)
+        if self._timing is None and stored is not None and stored.latency is not None:
+            return stored.latency.model_copy(update={"verify": result.verify})
+        return LatencyRecord(
+            # Of no machine: whoever asks for figures finds none that are its own.
+            basis=self._timing.basis if self._timing else {},
+            latency=result.latency,
+            stage=result.stages["benchmark"],
+            verify=result.verify,
+        )
 
     def unless_changed(self, job: Job, result: JobResult) -> JobResult:
         """The result, or its refusal when a file of the job is not what it was at the start."""
@@ -331,12 +347,17 @@ def measure_again(recorded: LatencyRecord | None, timing: Timing) -> bool:
     return any(entry.status not in accepted for entry in recorded.latency)
 
 
-def _timed(stored: Stored, timing: Timing | None) -> JobResult:
+def _timed(stored: Stored, timing: Timing | None, job: Job) -> JobResult:
     """The stored result with the latency that this run shows, or with the wish to measure it."""
     result, recorded = stored.result, stored.latency
     latency: list[Latency] = []
-    if timing is None:
+    verified = {v.provider for v in recorded.verify.providers} if recorded else set()
+    if not verified.issuperset(job.verify.providers):
+        stage = StageRecord()  # it is to be verified elsewhere, and timed where that was asked for
+    elif timing is None:
         stage = StageRecord(status="not_requested")
+        if recorded is not None and job.verify.providers:
+            result = result.model_copy(update={"verify": recorded.verify})
     elif measure_again(recorded, timing):
         # `not_run` is what phase 2 looks for (`manifest.awaits_benchmark`): the file will be timed.
         stage = StageRecord()

@@ -35,7 +35,7 @@ from converter.model.manifest import (
     model_of,
     models_of,
 )
-from converter.plan import packages, selection
+from converter.plan import packages, placement, selection
 from converter.plan.jobs import Plan
 from converter.processes import outcome
 from converter.runner import resuming, reuse
@@ -55,7 +55,8 @@ class RunState:
         self._again = context.again
         self._jobs = {job.label: job for job in plan.jobs}
         self.order = plan.order
-        self._benchmarks = bool(context.spec.benchmark.providers)
+        self._benchmarks = context.spec.benchmark
+        self._verified_elsewhere = {job.name for job in plan.jobs if job.verify.providers}
         self._environment = environment.collect(packages.versions())
         store = Store(context.store) if context.store is not None else None
         timing = reuse.timing_of(context.spec.benchmark, self._environment)
@@ -280,14 +281,17 @@ class RunState:
                 self._finish(job, outcome.io_failure(job, error, result), None)
 
     def unmeasured(self) -> list[Job]:
-        """The jobs whose file is published and whose latency was asked for and not measured."""
-        if not self._benchmarks:
-            return []
+        """The jobs whose published file was to be timed, or verified elsewhere, and is not yet."""
         return [
             self._jobs[label]
             for label, row in self._rows.items()
             if label in self._jobs and manifest.awaits_benchmark(row)
+            if placement.of(self._jobs[label], self._benchmarks)
         ]
+
+    def references(self, job: Job) -> dict[str, str]:
+        """Where the cases of a job's model are kept, and their hash; empty: they are not."""
+        return self._followers.references(job.name)
 
     def row(self, job: Job) -> ArtifactRow:
         """What is known of a job now."""
@@ -358,7 +362,8 @@ class RunState:
     def _as_asked(self, told: _Told) -> _Told:
         """With the stage that a worker knows nothing of: whether a latency was to follow."""
         # What makes no file has none to be timed.
-        wanted = self._benchmarks and "publish" in told.stages
+        asked = self._benchmarks.providers or told.name in self._verified_elsewhere
+        wanted = asked and "publish" in told.stages
         stage = StageRecord(status="not_run" if wanted else "not_requested")
         return told.model_copy(update={"stages": {**told.stages, "benchmark": stage}})
 

@@ -33,18 +33,18 @@ class TestCudaSessions(SessionContract):
     name = "cuda"
 
 
-class TestTensorrt(ProviderContract):
-    name = "tensorrt"
+class TestTensorrtEp(ProviderContract):
+    name = "tensorrt_ep"
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not importlib.util.find_spec("tensorrt"), reason="tensorrt is not installed")
 class TestTensorrtSessions(SessionContract):
-    name = "tensorrt"
+    name = "tensorrt_ep"
 
 
-class TestOpenvino(ProviderContract):
-    name = "openvino"
+class TestOpenvinoEp(ProviderContract):
+    name = "openvino_ep"
 
 
 @pytest.mark.skipif(
@@ -52,7 +52,7 @@ class TestOpenvino(ProviderContract):
     reason="onnxruntime-openvino is not installed",
 )
 class TestOpenvinoSessions(SessionContract):
-    name = "openvino"
+    name = "openvino_ep"
 
 
 def test_every_provider_is_under_contract() -> None:

@@ -77,7 +77,7 @@ def test_a_crash_and_a_hang_cost_only_their_measurements(
 def test_a_provider_that_is_absent_fails_the_model_and_keeps_its_file(
     converter_command: Command, tmp_path: Path
 ) -> None:
-    words = ("+experiment=smoke", "select=[single_conv]", "benchmark.providers=[cpu,openvino]")
+    words = ("+experiment=smoke", "select=[single_conv]", "benchmark.providers=[cpu,openvino_ep]")
     done = converter_command(*words, "benchmark.budget_s=0.1", "hydra.run.dir=run")
     assert done.returncode == 1, done.stdout + done.stderr
     assert "OpenVINOExecutionProvider is not available; available: " in done.stdout

@@ -31,7 +31,7 @@ def keeps_io(options):
     return True
 
 
-def derive(parent, target, options):
+def derive(parent, target, options, given):
     {body}
 """
 _BODIES = {

@@ -187,7 +187,7 @@ def test_an_absent_provider_is_told_before_anything_is_loaded(
 ) -> None:
     from converter.worker.benchmark import benchmarking
 
-    own = {"file": "/none.onnx", "provider": "openvino", "budget_s": 0.05}
+    own = {"file": "/none.onnx", "provider": "openvino_ep", "budget_s": 0.05}
     job = Measure.model_validate({**dict(tiny_job("Raises")), **own})
     result = benchmarking.run(job, lambda stage: None)
     assert result.error is not None
@@ -198,30 +198,30 @@ def test_an_absent_provider_is_told_before_anything_is_loaded(
 
 @pytest.fixture
 def other_provider(monkeypatch: pytest.MonkeyPatch) -> None:
-    """``openvino`` is the CPU provider of ONNX Runtime: another name, the same path."""
-    from converter.plugins.providers import openvino
+    """``openvino_ep`` is the CPU provider of ONNX Runtime: another name, the same path."""
+    from converter.plugins.providers import openvino_ep
 
-    monkeypatch.setattr(openvino, "NAME", "CPUExecutionProvider")
-    monkeypatch.setattr(openvino, "Options", Frozen)
+    monkeypatch.setattr(openvino_ep, "NAME", "CPUExecutionProvider")
+    monkeypatch.setattr(openvino_ep, "Options", Frozen)
 
 
 @pytest.mark.usefixtures("other_provider")
 def test_on_another_provider_the_file_is_verified_first(time: Time) -> None:
-    result = time("Conv", "openvino", inputs=IMAGE, dynamic_axes=BATCH)
-    assert only(result).provider == "openvino"
+    result = time("Conv", "openvino_ep", inputs=IMAGE, dynamic_axes=BATCH)
+    assert only(result).provider == "openvino_ep"
     assert result.verify.status == "passed"
     assert {case.label for case in result.verify.cases} >= {"traced", "second", "batch=1"}
 
 
 @pytest.mark.usefixtures("other_provider")
 def test_a_file_that_is_wrong_on_a_provider_is_not_timed(time: Time) -> None:
-    result = time("Conv", "openvino", inputs=IMAGE, measured={"seed": 1})  # other weights
+    result = time("Conv", "openvino_ep", inputs=IMAGE, measured={"seed": 1})  # other weights
     assert result.latency == []
     assert result.verify.status == "failed"
     assert result.verify.cases
     assert result.error is not None
     assert result.error.code is Code.VERIFY_VALUE
-    assert result.error.message.startswith("on openvino: case traced")
+    assert result.error.message.startswith("on openvino_ep: case traced")
 
 
 def test_a_graph_that_other_providers_take_has_no_figures_of_this_one() -> None:

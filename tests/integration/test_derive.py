@@ -17,7 +17,7 @@ from converter.model.job import Derived, JobResult, Variant
 from converter.model.spec import Frozen
 from converter.plan import variants as planned
 from converter.plugins import variants
-from converter.plugins.variants import fp16
+from converter.plugins.variants import Given, fp16
 from converter.worker.pipeline import derive, pipeline
 from converter.worker.reference import kept
 from tests.integration import jobs
@@ -25,6 +25,9 @@ from tests.integration import jobs
 pytestmark = pytest.mark.integration
 
 Derive = Callable[[Path, Path, Any], None]
+
+# The conversion to float16 asks for nothing but the file.
+UNUSED: Any = None
 
 
 class Plugin:
@@ -41,7 +44,7 @@ class Plugin:
     def keeps_io(self, options: Any) -> bool:
         return self._keeps
 
-    def derive(self, parent: Path, target: Path, options: Any) -> None:
+    def derive(self, parent: Path, target: Path, options: Any, given: Given) -> None:
         self._derive(parent, target, options)
 
 
@@ -246,7 +249,7 @@ def test_a_file_that_came_out_float32_is_no_float16_file(made: Callable[..., Job
 
 
 def half(parent: Path, target: Path, options: Any) -> None:
-    fp16.derive(parent, target, fp16.Options())
+    fp16.derive(parent, target, fp16.Options(), UNUSED)
 
 
 def test_float16_is_verified_with_bounds_of_its_own(made: Callable[..., JobResult]) -> None:
@@ -269,7 +272,7 @@ def test_a_negated_weight_of_a_float16_file_is_refused(made: Callable[..., JobRe
 
 def test_inputs_and_outputs_may_be_float16_too(made: Callable[..., JobResult]) -> None:
     def how(parent: Path, target: Path, options: Any) -> None:
-        fp16.derive(parent, target, fp16.Options(keep_io_types=False))
+        fp16.derive(parent, target, fp16.Options(keep_io_types=False), UNUSED)
 
     done = made(how, "float16", cast_io=True)
     assert done.error is None, done.error
@@ -279,7 +282,7 @@ def test_inputs_and_outputs_may_be_float16_too(made: Callable[..., JobResult]) -
 
 def test_float16_outputs_that_nobody_asked_for_are_refused(made: Callable[..., JobResult]) -> None:
     def how(parent: Path, target: Path, options: Any) -> None:
-        fp16.derive(parent, target, fp16.Options(keep_io_types=False))
+        fp16.derive(parent, target, fp16.Options(keep_io_types=False), UNUSED)
 
     assert code(made(how, "float16")) == Code.OUTPUT_STRUCTURE
 

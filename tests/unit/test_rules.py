@@ -461,11 +461,11 @@ def test_an_opset_beyond_the_exporter_names_its_range_and_the_other() -> None:
 
 
 def test_a_provider_is_one_that_there_is() -> None:
-    known = ["cpu", "cuda", "tensorrt", "openvino"]
+    known = ["cpu", "cuda", "tensorrt_ep", "openvino_ep"]
     spec = parse({"models": {"m": BASE}, "benchmark": {"providers": known}})
     assert spec.benchmark.providers == known
     assert of_run(benchmark={"providers": ["cdua"]}) == [
-        "benchmark.providers: found 'cdua'; expected cpu or cuda or openvino or tensorrt. "
+        "benchmark.providers: found 'cdua'; expected cpu or cuda or openvino_ep or tensorrt_ep. "
         "Did you mean cuda?"
     ]
 

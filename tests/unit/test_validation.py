@@ -86,7 +86,7 @@ def test_variants_are_a_list_of_names_or_a_mapping() -> None:
 def test_an_unknown_key_with_no_neighbour_lists_the_known() -> None:
     assert of_model(verify={"zzz": 1}) == [
         "models.m.verify.zzz: unknown key. Known: rtol, atol, shapes, cases, reference, mutations, "
-        "budget, unreached."
+        "budget, unreached, providers."
     ]
 
 

@@ -1,23 +1,27 @@
-"""Execution providers of ONNX Runtime.
+"""Where files run: execution providers of ONNX Runtime, and runtimes of their own.
 
-A plugin of this kind is a module that has what ``Provider`` lists.
+A plugin of this kind is a module that has what ``Provider`` lists; one that has ``open`` as well is
+a runtime of its own (``Runtime``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol, TypeGuard
 
+from converter.model.job import ONNX, CheckRecord
 from converter.model.spec import Frozen
 from converter.plugins import loader
+from converter.plugins.runnable import Interface, Runnable
 
 
 class Provider(Protocol):
     """What a plugin has.
 
     Attributes:
-        NAME: what ONNX Runtime calls it.
+        NAME: what ONNX Runtime calls it; of a runtime of its own, what it calls itself.
         Options: its provider options with their defaults, as text: keys of
             ``benchmark.options.NAME``. A module without them has none.
         DEVICE: where its tensors are, ``cpu`` or ``cuda``; on ``cuda`` they are bound there before
@@ -25,6 +29,9 @@ class Provider(Protocol):
         FALLBACKS: modules here whose providers take the nodes that it leaves, before the CPU does.
         INSTALL: what to do where this build of ONNX Runtime does not have it.
         LOAD_HINT: what to do where the build has it, and it does not start.
+        FORMATS: of the files that it runs; a module without them runs ONNX files.
+        PACKAGES: distributions whose versions a verdict names; a module without them is ONNX
+            Runtime's.
 
     The one that is in every build says ``VERIFIES = True``: files are verified on it.
     """
@@ -38,6 +45,64 @@ class Provider(Protocol):
 
     def prepare(self) -> None:
         """Load and set what it needs, before the first session that it has in a process."""
+
+
+class Runtime(Provider, Protocol):
+    """A runtime of its own: what it has beside the parts of each provider."""
+
+    def available(self) -> str:
+        """Why this machine has it not, in a sentence; empty: it has."""
+
+    def open(
+        self, file: Path, *, threads: int, options: Mapping[str, str], interface: Interface
+    ) -> Runnable:
+        """Load a file of one of ``FORMATS``.
+
+        Args:
+            file: the one to open first; what belongs to it lies beside it.
+            threads: that it may use.
+            options: all of ``Options``, as text.
+            interface: of the ONNX file that this is, or was made from.
+
+        Raises:
+            StageError: SESSION, where the runtime refuses the file; EP_UNAVAILABLE, where the
+                device that the options ask for is not there; PRECISION_NOT_REACHED, where it would
+                compute otherwise than it was asked to.
+        """
+
+
+class Checking(Protocol):
+    """A provider of formats other than ONNX: what it has beside the parts of each."""
+
+    def prepare(self) -> None: ...
+
+    def check(self, file: Path, parent: Path, precision: str) -> CheckRecord:
+        """What can be said of a file of a format other than ONNX without running it.
+
+        Args:
+            parent: the ONNX file that it was made from.
+            precision: that it is to be of.
+
+        Raises:
+            StageError: CHECKER, where it is damaged, or does not hold what its parent does;
+                PRECISION_NOT_REACHED.
+        """
+
+
+def is_runtime(provider: Provider) -> TypeGuard[Runtime]:
+    """Whether files are opened by the provider itself, and not by ONNX Runtime on it."""
+    return hasattr(provider, "open")
+
+
+def checks(provider: Provider) -> TypeGuard[Checking]:
+    """Whether it can say of a file that is not ONNX whether it is sound."""
+    return hasattr(provider, "check")
+
+
+def formats(provider: Provider) -> tuple[str, ...]:
+    """The formats of the files that it runs."""
+    found: tuple[str, ...] = getattr(provider, "FORMATS", (ONNX,))
+    return found
 
 
 def options(provider: Provider, stated: Mapping[str, Any]) -> dict[str, str]:

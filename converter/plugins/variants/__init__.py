@@ -6,22 +6,67 @@ say that they are right: ``converter.worker.pipeline.derive`` checks, verifies a
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from converter.model.errors import StageError
+from converter.model.job import AccuracyRecord, MadeRecord
 from converter.model.spec import Frozen
 from converter.plugins import loader
+from converter.plugins.runnable import Interface
+
+if TYPE_CHECKING:
+    # The parent process imports this for the protocol, and never numpy.
+    from numpy.typing import NDArray
+
+
+@dataclass
+class Given:
+    """What a plugin may ask for besides the file that it makes another one from.
+
+    Attributes:
+        interface: of that file.
+        cases: the inputs of all cases that files are verified on, the traced example first.
+        sizes: the sizes of each symbol in those cases, in order.
+        samples: yields inputs to calibrate with, so many at most (``None``: all that there are).
+        real: they are the user's ``data``; else they are drawn.
+        trained: the weights are, or the data is real: what is lost on them counts.
+        verdict: what is wrong with a candidate, and how much of the signal it keeps; ``None``:
+            nothing, or that it is not judged by its signal.
+        made: what the plugin tells of its work, for the manifest.
+    """
+
+    interface: Interface
+    cases: Sequence[Mapping[str, NDArray[Any]]]
+    sizes: Mapping[str, Sequence[int]]
+    samples: Callable[[int | None], Iterator[Mapping[str, NDArray[Any]]]]
+    real: bool
+    trained: bool
+    verdict: Callable[[Path], tuple[StageError | None, AccuracyRecord | None]]
+    threads: int = 1
+    seed: int = 0
+    made: MadeRecord = field(default_factory=MadeRecord)
 
 
 class Variant(Protocol):
     """What a plugin has.
 
     Attributes:
-        FORMAT: of its files: ``onnx``.
+        FORMAT: of its files: ``onnx``, ``openvino_ir``.
         PRECISION: of weights and computation: ``float32``, ``float16``. A file that came out
-            otherwise is refused, and the bounds of its verification follow from it.
+            otherwise is refused, and the bounds of its verification follow from it. Where options
+            decide, a function ``precision(options)`` says it in its place.
         PACKAGES: distributions whose versions decide what it makes.
         Options: its options, which are keys of its preset (``variant.NAME.KEY``).
+
+    One whose files are not ONNX says as well:
+
+    Attributes:
+        SUFFIX: of the file to open first: ``.xml``.
+        COMPANIONS: suffixes of the files that belong to it: ``(".bin",)``.
+        PROVIDER: the module of ``converter.plugins.providers`` that opens, checks and verifies it.
     """
 
     FORMAT: str
@@ -32,8 +77,8 @@ class Variant(Protocol):
     def keeps_io(self, options: Any) -> bool:
         """Whether inputs and outputs keep their types; else floats are of ``PRECISION`` too."""
 
-    def derive(self, parent: Path, target: Path, options: Any) -> None:
-        """Write ``target``, and beside it only ``target.data`` for external data.
+    def derive(self, parent: Path, target: Path, options: Any, given: Given) -> None:
+        """Write ``target``, and beside it only what belongs to it: ``target.data``, companions.
 
         Args:
             parent: the verified ONNX file; it must stay as it is.

@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import Field
 
 from converter.model.spec import ExportSpec, Frozen
+from converter.plugins.variants import Given
 
 FORMAT = "onnx"
 PRECISION = "float16"
@@ -32,7 +33,7 @@ def keeps_io(options: Options) -> bool:
     return options.keep_io_types
 
 
-def derive(parent: Path, target: Path, options: Options) -> None:
+def derive(parent: Path, target: Path, options: Options, given: Given) -> None:
     """Write ``parent`` in float16.
 
     Raises:

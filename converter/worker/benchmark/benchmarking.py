@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from converter.layout.files import sha256
 from converter.model.errors import Code, StageError
 from converter.model.job import ErrorRecord, Job, JobResult, Latency, VerifyRecord
 from converter.model.measure import Measure
@@ -25,16 +26,18 @@ from converter.worker.benchmark import eager, machine, timing
 from converter.worker.inputs import cases
 from converter.worker.inputs.cases import Case
 from converter.worker.inputs.inputs import Array, varies
-from converter.worker.pipeline import onnx_wording, pipeline, recheck
+from converter.worker.onnxfile import structure
+from converter.worker.pipeline import judging, onnx_wording, pipeline, recheck
 from converter.worker.pipeline.pipeline import Emit
 from converter.worker.recording.stages import Recorder, StageFailedError
-from converter.worker.reference import execution, preparing, reference
+from converter.worker.reference import execution, kept, preparing, reference
 from converter.worker.reference.execution import Runner
-from converter.worker.runtime import custom_ops, starting
-from converter.worker.runtime.session import Session
+from converter.worker.runtime import custom_ops, running, starting
 from converter.worker.runtime.starting import RuntimeErrors, first_line
 from converter.worker.sources import loading
 from converter.worker.sources.loading import Loaded
+from converter.worker.verify import precision
+from converter.worker.verify.verification import Verdict
 
 # One input over and over may stay in a cache that real traffic would miss.
 _SAMPLES = 4  # drawn of each input and used in rotation
@@ -85,11 +88,18 @@ def _run(job: Measure, found: _Found) -> None:
     plugin = starting.require(job.provider)  # before anything is loaded for it
     # PyTorch is timed on the kind of device on which the file runs, or not at all.
     device = "cpu" if plugin.DEVICE == "cpu" else job.device
+    # It was verified on that provider when it was made.
+    known = job.provider == (job.verified_on or providers.standard())
+    if not known and job.references:
+        _verify_kept(job, found)
+    if not job.timed and (known or job.references):
+        return
     loaded, complete = preparing.load(job.model_copy(update={"device": device}))
     runner = Runner(loaded, complete, print)
-    # The conversion has verified the file on that provider already.
-    if job.provider != providers.standard():
+    if not known and not job.references:
         _verify(job, complete, loaded, found)
+    if not job.timed:
+        return
     for inputs in sizes(complete, job.batch_sizes):
         found.latency.append(_Measurement(job, complete, loaded, runner, plugin, inputs).take())
 
@@ -102,7 +112,32 @@ def _verify(job: Measure, complete: Job, loaded: Loaded, found: _Found) -> None:
     """
     references = reference.compute(loaded, complete)
     complete = references.of_job(complete)
-    verdict = recheck.verify(Path(job.file), complete, loaded, references, job.provider)
+    parent = Path(job.parent_file) if job.parent_file else None
+    verdict = recheck.verify(Path(job.file), complete, loaded, references, job.provider, parent)
+    _judged(job, verdict, found)
+
+
+def _verify_kept(job: Measure, found: _Found) -> None:
+    """The same, on what the conversion kept of the model.
+
+    Raises:
+        StageError: as ``_verify``; INPUT_CHANGED.
+    """
+    path = Path(job.references)
+    if not path.is_file() or sha256(path) != job.references_sha256:
+        raise StageError(
+            Code.INPUT_CHANGED,
+            f"{path.name} is not the file that the conversion wrote",
+            "nothing may write there",
+        )
+    held = kept.read(path, job)
+    references = precision.asked_of(held.references, job)
+    graph = structure.read(Path(job.parent_file or job.file))
+    judge = judging.Judge(job, held, references, graph)
+    _judged(job, judge.verdict(Path(job.file), job.provider), found)
+
+
+def _judged(job: Measure, verdict: Verdict, found: _Found) -> None:
     error = verdict.error
     if error is not None and error.code is Code.EP_UNAVAILABLE:
         raise error  # which says nothing of the file
@@ -110,8 +145,8 @@ def _verify(job: Measure, complete: Job, loaded: Loaded, found: _Found) -> None:
     found.verify = verdict.record
     if error is not None:
         hint = (
-            f"it is right on {providers.standard()}: leave {job.provider} out or change its "
-            "options; where memory was short, see that nothing else uses the device"
+            f"it is right on {job.verified_on or providers.standard()}: leave {job.provider} out "
+            "or change its options; where memory was short, see that nothing else uses the device"
         )
         raise StageError(error.code, f"on {job.provider}: {error.message}", hint)
 
@@ -201,10 +236,12 @@ class _Measurement:
     def _time_file(self, latency: Latency, samples: list[dict[str, Array]]) -> tuple[Latency, bool]:
         """The record with the figures of the file, and whether they are to be trusted."""
         parameters = pipeline.parameters(self.loaded, self.complete)
+        source = Path(self.job.parent_file or self.job.file)
         began = perf_counter_ns()
         # With the optimisations that users get by default.
-        opened = Session(
+        opened = running.opened(
             Path(self.job.file),
+            lambda: structure.interface(structure.read(source)),
             provider=self.job.provider,
             threads=self.job.threads,
             provider_options=self.job.provider_options,
@@ -287,6 +324,7 @@ def _division(nodes: dict[str, int], wanted: str) -> list[str]:
     Raises:
         StageError: SESSION, when the provider that is to be timed takes no node of it.
     """
+    # A runtime of its own says nothing of nodes: it has them all, or does not open.
     others = {name: count for name, count in nodes.items() if name != wanted}
     if not others:
         return []

@@ -9,16 +9,19 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from converter.model.job import ErrorRecord, JobResult, Latency
 from converter.model.measure import PairedBenchmark
+from converter.plugins.runnable import Interface, Runnable
 from converter.worker.benchmark import timing
 from converter.worker.inputs.cases import Case
 from converter.worker.inputs.inputs import Array
+from converter.worker.onnxfile import structure
 from converter.worker.pipeline.pipeline import Emit
 from converter.worker.recording.stages import Recorder, StageFailedError
-from converter.worker.runtime import custom_ops
+from converter.worker.runtime import custom_ops, running
 from converter.worker.runtime.session import Session
 from converter.worker.sources import loading
 
@@ -41,16 +44,19 @@ def run(job: PairedBenchmark, emit: Emit) -> JobResult:
     try:
         with recorder.stage("benchmark"):
             files = (Path(job.baseline_file), Path(job.file))
+            # What says under which names a file of another format is fed.
+            sources = (Path(job.baseline_source), Path(job.source_file))
             # The same numbers for both files.
             feeds = Case("", job.inputs, 0).draw(job.seed)
             sessions = [
-                Session(
+                running.opened(
                     file,
+                    partial(_interface, source),
                     provider=job.provider,
                     threads=job.threads,
                     provider_options=job.provider_options,
                 )
-                for file in files
+                for file, source in zip(files, sources, strict=True)
             ]
             seconds = _alternate([_call(session, feeds) for session in sessions])
             latency = [_latency(job, times) for times in seconds]
@@ -65,7 +71,11 @@ def run(job: PairedBenchmark, emit: Emit) -> JobResult:
     )
 
 
-def _call(session: Session, feeds: Mapping[str, Array]) -> Callable[[], object]:
+def _interface(file: Path) -> Interface:
+    return structure.interface(structure.read(file))
+
+
+def _call(session: Session | Runnable, feeds: Mapping[str, Array]) -> Callable[[], object]:
     """A run as it is measured: on a device, inputs and outputs stay there."""
     return session.prepared({name: feeds[name] for name in session.inputs})
 

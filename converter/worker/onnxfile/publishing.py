@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import onnx
@@ -99,6 +99,14 @@ def seal(path: Path, model: ModelProto) -> list[FileInfo]:
     # After the hash nothing may change: the runner takes it again before it renames.
     files = [sealed(path.parent / name) for name in (path.name, *locations)]
     # The folder too: without it a crash may lose the names of files that are safe themselves.
+    fsync(path.parent)
+    return files
+
+
+def seal_all(path: Path, others: Sequence[str]) -> list[FileInfo]:
+    """Like ``seal``, for a format whose further files are known by their names."""
+    there = [name for name in others if (path.parent / name).is_file()]
+    files = [sealed(path.parent / name) for name in (path.name, *there)]
     fsync(path.parent)
     return files
 

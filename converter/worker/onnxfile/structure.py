@@ -22,6 +22,7 @@ from onnx.external_data_helper import uses_external_data
 from converter.model.errors import Code, StageError
 from converter.model.job import TensorInfo
 from converter.model.spec import Dtype, InputSpec
+from converter.plugins.runnable import Interface
 from converter.worker.inputs import inputs
 
 # Shapes, axes and scales stay constants, since structure depends on their values.
@@ -260,6 +261,11 @@ def fed_inputs(model: ModelProto) -> list[TensorInfo]:
     held = {tensor.name for tensor in model.graph.initializer}
     held |= {sparse.values.name for sparse in model.graph.sparse_initializer}
     return [tensor_info(value) for value in model.graph.input if value.name not in held]
+
+
+def interface(model: ModelProto) -> Interface:
+    """What a file takes and gives, for runtimes whose own files do not say it."""
+    return Interface(fed_inputs(model), graph_outputs(model))
 
 
 def graph_outputs(model: ModelProto) -> list[TensorInfo]:

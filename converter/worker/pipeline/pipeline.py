@@ -31,6 +31,7 @@ from converter.model.job import (
     Status,
     VerifyRecord,
     WorkerEvent,
+    rounding_of,
 )
 from converter.plugins import exporters
 from converter.worker.inputs import tensors
@@ -306,7 +307,7 @@ def _example(references: References, loaded: Loaded) -> tuple[torch.Tensor, ...]
 
 def precisions(job: Job) -> list[str]:
     """Those of the variants that are to be made from a job's file."""
-    return sorted({variant.precision for variant in job.variants})
+    return sorted({rounding_of(variant.precision) for variant in job.variants})
 
 
 def named(job: Job, references: References) -> Job:

@@ -15,7 +15,7 @@ import torch
 from onnx import ModelProto
 
 from converter.model.errors import Code, StageError
-from converter.model.job import ErrorRecord, FileInfo, Job, JobResult, Recheck
+from converter.model.job import ONNX, ErrorRecord, FileInfo, Job, JobResult, Recheck
 from converter.worker.inputs.inputs import Array
 from converter.worker.onnxfile import checking, inspection, interface, publishing, structure
 from converter.worker.pipeline import onnx_wording, pipeline
@@ -32,6 +32,7 @@ from converter.worker.verify import (
     multiples,
     precision,
     real,
+    runtimes,
     verification,
 )
 from converter.worker.verify.verification import Verdict
@@ -94,7 +95,8 @@ def _run(job: Recheck, recorder: Recorder, found: _Found, use: Use | None) -> No
         found.loaded, complete = preparing.load(job)
     with recorder.stage("reference") as notes:
         # With the file's own limits: it may be of another model, or changed by hand.
-        found.references = reference.compute(found.loaded, complete, _limits(Path(job.file)))
+        declares = job.file if job.format == ONNX else job.parent_file or job.file
+        found.references = reference.compute(found.loaded, complete, _limits(Path(declares)))
         notes += found.references.warnings
         if found.references.vacuous is not None:
             raise found.references.vacuous
@@ -111,7 +113,7 @@ def _run(job: Recheck, recorder: Recorder, found: _Found, use: Use | None) -> No
             found.verdict = verify(
                 Path(job.file), complete, found.loaded, found.references, parent=parent
             )
-        found.verdict = _real(found, complete, Path(job.file))
+        found.verdict = _real(found, complete, Path(job.file), job.parent_file)
         if found.verdict.error is not None:
             raise found.verdict.error
     if use is not None:
@@ -120,14 +122,16 @@ def _run(job: Recheck, recorder: Recorder, found: _Found, use: Use | None) -> No
             found.files = use(found.references, found.verdict, values)
 
 
-def _real(found: _Found, job: Job, file: Path) -> Verdict:
+def _real(found: _Found, job: Job, file: Path, parent: str | None) -> Verdict:
     """The verdict with what real samples say of the file."""
     assert found.verdict is not None, "the caller has made it"
     assert found.loaded is not None, "the caller has made it"
     assert found.references is not None, "the caller has made them"
     values = pipeline.parameters(found.loaded, job)
     references = precision.asked_of(found.references, job)
-    return real.judged(found.verdict, file, references, job, values, found.loaded.metric)
+    source = Path(parent) if job.format != ONNX and parent else None
+    metric = found.loaded.metric
+    return real.judged(found.verdict, file, references, job, values, metric, source)
 
 
 def _limits(file: Path) -> list[float]:
@@ -158,6 +162,9 @@ def verify(
     values = pipeline.parameters(loaded, job)
     # Before any rounding is measured, since that belongs to a precision.
     references = precision.asked_of(references, job)
+    provider = provider or job.provider or None
+    if job.format != ONNX:
+        return _foreign(file, job, references, provider, parent)
     model = structure.read(file)
     with inspection.worded(file):
         # Before the first look at its inputs: what the checker refuses may hold anything.
@@ -176,6 +183,27 @@ def verify(
         return verdict
     reason = "; ".join(text for text in (verdict.record.reason, note) if text)
     return replace(verdict, record=verdict.record.model_copy(update={"reason": reason}))
+
+
+def _foreign(
+    file: Path, job: Job, references: References, provider: str | None, parent: Path | None
+) -> Verdict:
+    """The verdict on a file of another format than ONNX.
+
+    Raises:
+        StageError: IO, where the file that it was made from is gone: that has its names and axes;
+            as the check of its runtime.
+    """
+    if parent is None:
+        raise StageError(
+            Code.IO,
+            f"{job.name}.onnx, from which {file.name} was made, is not there",
+            "names and axes of its inputs and outputs are read from that file",
+        )
+    runtimes.check(file, parent, job)
+    verdict = verification.verify(file, references, job, provider=provider, source=parent)
+    verdict = precision.judged(verdict, file, parent, references, job, provider)
+    return conclusion.drawn(verdict, references, job)
 
 
 def _judge(

@@ -17,7 +17,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from converter.model.errors import Code, StageError
-from converter.model.job import Domain, Job, Sensitivity, VerifyRecord
+from converter.model.job import Domain, Job, Sensitivity, VerifyRecord, rounding_of
 from converter.model.spec import DimSpec, InputSpec
 from converter.worker.compare import detections
 from converter.worker.compare.numerics import BOUNDS, Bounds, Edge, Noise
@@ -103,10 +103,11 @@ def read(path: Path, job: Job) -> Kept:
     try:
         with np.load(path, allow_pickle=False) as held:
             header = json.loads(held[_HEADER].tobytes())
-            bounds = BOUNDS[job.precision]
+            precision = rounding_of(job.precision)
+            bounds = BOUNDS[precision]
             noises = [
-                _noise(told, f"{job.precision}.case{n}", held, bounds)
-                for n, told in enumerate(header["noise"][job.precision])
+                _noise(told, f"{precision}.case{n}", held, bounds)
+                for n, told in enumerate(header["noise"][precision])
             ]
             references = References(
                 cases=[
@@ -129,7 +130,7 @@ def read(path: Path, job: Job) -> Kept:
                     dropped=header["not_tried"],
                     left_out=header["left_out"],
                 ),
-                precision=job.precision,
+                precision=precision,
             )
     # A file that was cut off shows as any of these, depending on where.
     except (OSError, ValueError, KeyError, IndexError, BadZipFile) as error:

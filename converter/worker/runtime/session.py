@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +104,14 @@ class Session:
             else array
             for name, array in feeds.items()
         }
+
+    def declared(self) -> dict[str, list[int | str | None]]:
+        """Nothing: what an ONNX file declares is read from the file."""
+        return {}
+
+    def refuses(self, shapes: Mapping[str, Sequence[int]]) -> str:
+        """Nothing: ONNX has all shapes."""
+        return ""
 
     def nodes_per_provider(self) -> dict[str, int]:
         """How many nodes each provider was given, before it fuses them."""

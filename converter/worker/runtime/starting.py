@@ -34,9 +34,13 @@ def require(provider: str) -> Provider:
     """The provider's module.
 
     Raises:
-        StageError: EP_UNAVAILABLE, when this build of ONNX Runtime does not have it.
+        StageError: EP_UNAVAILABLE, when this build of ONNX Runtime, or this machine, has it not.
     """
     plugin = providers.load(provider)
+    if providers.is_runtime(plugin):
+        if why := plugin.available():
+            raise StageError(Code.EP_UNAVAILABLE, why, plugin.INSTALL)
+        return plugin
     # ONNX Runtime takes a missing provider with a warning and runs on the CPU.
     if plugin.NAME not in ort.get_available_providers():
         available = ", ".join(ort.get_available_providers())

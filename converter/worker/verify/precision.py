@@ -10,7 +10,7 @@ import onnx
 from onnx import ModelProto, TensorProto
 
 from converter.model.errors import Code, StageError
-from converter.model.job import CheckRecord, Job
+from converter.model.job import ONNX, QUANTISED, CheckRecord, Job, rounding_of
 from converter.plugins import providers
 from converter.worker.inputs.inputs import Array
 from converter.worker.onnxfile import precision as held
@@ -31,7 +31,7 @@ _LEAST_WEIGHTS, _LEAST_NODES = 0.5, 0.2
 
 def asked_of(references: References, job: Job) -> References:
     """The references as a file of the job's precision is judged by them."""
-    if job.precision == FULL:
+    if rounding_of(job.precision) == FULL:
         return references
     # The references of a variant were read with its bounds already.
     if references.precision == job.precision and references.keeps_io != job.cast_io:
@@ -48,7 +48,7 @@ def check(model: ModelProto, job: Job) -> CheckRecord:
     Raises:
         StageError: PRECISION_NOT_REACHED.
     """
-    if job.precision == FULL:
+    if job.precision not in _TYPES:
         return CheckRecord(status="passed")
     shares = held.shares(model, _TYPES[job.precision])
     record = CheckRecord(
@@ -84,6 +84,9 @@ def judged(
         parent: the float32 file that it was made from, where it is at hand.
     """
     if job.precision == FULL:
+        return verdict
+    # What its own runtime makes of it is for that to say.
+    if job.format != ONNX or job.precision in QUANTISED:
         return verdict
     # The device decides, not the file: the same file is native on a GPU.
     emulated = providers.load(provider or providers.standard()).DEVICE == "cpu"

@@ -14,11 +14,12 @@ from converter.model.errors import Code, StageError
 from converter.model.job import Job, MetricRecord
 from converter.worker.inputs import dtypes
 from converter.worker.inputs.inputs import Array
-from converter.worker.reference import training
+from converter.worker.onnxfile import structure
 from converter.worker.reference.execution import REFUSALS
 from converter.worker.reference.reference import Reference, References
-from converter.worker.runtime.session import Session
+from converter.worker.runtime import running
 from converter.worker.runtime.starting import first_line
+from converter.worker.verify import verification
 from converter.worker.verify.verification import Verdict
 
 # Stored outputs were computed elsewhere, by other kernels: the tolerance of ONNX's own test runner,
@@ -34,10 +35,12 @@ def judged(
     job: Job,
     parameters: Mapping[str, Array],
     metric: Callable[..., Any] | None,
+    source: Path | None = None,
 ) -> Verdict:
     """The verdict on a right file, with what its real samples say.
 
     Args:
+        source: of a file of another format, the ONNX file that it was made from.
         parameters: values of parameters that are graph inputs.
         metric: what scores outputs.
     """
@@ -45,8 +48,14 @@ def judged(
     stored = any(item.case.real.outputs for item in items if item.case.real is not None)
     if verdict.error is not None or not items or (metric is None and not stored):
         return verdict
-    with training.comparable(path, references.disabled_dropout) as runnable:
-        session = Session(runnable, threads=job.threads)
+    with verification.runnable(path, source, references) as file:
+        session = running.opened(
+            file,
+            lambda: structure.interface(structure.read(source or path)),
+            provider=job.provider or None,
+            threads=job.threads,
+            provider_options=job.provider_options,
+        )
     outputs = [session.run({**references.feeds(item), **parameters}) for item in items]
     record = verdict.record
     notes = _stored(items, outputs, session.outputs)

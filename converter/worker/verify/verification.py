@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import onnx
 from onnx import ModelProto
 
 from converter.model.errors import Code, StageError
-from converter.model.job import CaseCheck, DynamicCheck, Job, VerifyRecord
+from converter.model.job import (
+    AccuracyRecord,
+    CaseCheck,
+    DynamicCheck,
+    Job,
+    ProviderVerdict,
+    VerifyRecord,
+)
+from converter.plugins import providers
+from converter.plugins.runnable import Runnable
 from converter.worker.compare import numerics, vacuity
 from converter.worker.compare.numerics import Comparison, Noise
 from converter.worker.compare.outputs import compare
-from converter.worker.inputs import dtypes
+from converter.worker.inputs import cases, dtypes
 from converter.worker.inputs.cases import SECOND, TRACED, Case
 from converter.worker.inputs.inputs import Array
 from converter.worker.onnxfile import interface, structure
@@ -23,7 +32,7 @@ from converter.worker.recording import isolation, stages
 from converter.worker.reference import conditioning, training
 from converter.worker.reference import noise as rounding
 from converter.worker.reference.reference import Reference, References, check_state
-from converter.worker.runtime import runtime_errors
+from converter.worker.runtime import running, runtime_errors
 from converter.worker.runtime.session import Session
 from converter.worker.runtime.starting import RuntimeErrors, first_line
 from converter.worker.verify import undecided
@@ -38,6 +47,7 @@ class Verdict:
         passed: the label of each case that was judged → whether the file is right there.
         undecided: the label of each other case → why a difference says nothing there.
         rule: symbol → the divisor at whose multiples the file is right; it refuses all others.
+        accuracy: of a quantised file.
     """
 
     record: VerifyRecord
@@ -46,6 +56,7 @@ class Verdict:
     passed: Mapping[str, bool] = field(default_factory=dict)
     undecided: Mapping[str, str] = field(default_factory=dict)
     rule: Mapping[str, int] = field(default_factory=dict)
+    accuracy: AccuracyRecord | None = None
 
 
 def verify(
@@ -57,47 +68,111 @@ def verify(
     optimise: bool = True,
     provider: str | None = None,
     graph: ModelProto | None = None,
+    source: Path | None = None,
 ) -> Verdict:
     """Run the file on every case and compare every output.
 
     ``path`` is the file as it would be published, its external data beside it; ``parameters``
     are values of parameters that are graph inputs; ``optimise`` is as users run it; ``provider``
     is a module of ``converter.plugins.providers`` (``None``: the standard one); ``graph`` is
-    what is in the file, with or without its weights, where that is known.
+    what is in the file, with or without its weights, where that is known; ``source`` is, for a
+    file of another format, the ONNX file that it was made from, and ``graph`` what is in that.
     """
+    onnx_file = source or path
     try:
-        with training.comparable(path, references.disabled_dropout) as runnable:
-            session = Session(
-                runnable,
+        with runnable(path, source, references) as file:
+            session = running.opened(
+                file,
+                lambda: structure.interface(graph or structure.read(onnx_file)),
                 provider=provider,
                 optimise=optimise,
                 threads=job.threads,
                 provider_options=job.provider_options,
             )
     except StageError as refused:
-        return Verdict(VerifyRecord(status="failed", reason=refused.message), refused)
-    graph = graph or onnx.load(path, format="protobuf", load_external_data=False)
-    judged = _judge(path, session, graph, references, job, parameters or {})
-    dynamic = _dynamic(graph, references, job, judged.passed)
-    # What numbers cannot show is looked at where they are right.
-    error = judged.error
-    if error is None:
-        error = next((_axis_error(axis) for axis in dynamic if not axis.passed), None)
-        error = error or interface.judge(graph, job, references.declared)
-        error = error or _drowned(references, job)
-    elif error.code is Code.SESSION:  # an input that is declared otherwise, in better words
-        error = interface.judge(graph, job, references.declared) or error
-    elif not judged.passed[TRACED]:
-        error = _mutation(error, references)
+        return _refused(refused, provider)
+    graph = graph or structure.read(onnx_file)
+    judged = _judge(onnx_file, session, graph, references, job, parameters or {})
+    dynamic = _dynamic(graph, session, references, job, judged)
+    given_up = judged.given_up(references, job)
+    unverified = [axis for axis in dynamic if not axis.passed and axis.declared not in given_up]
+    error = _wrong(judged, unverified, graph, references, job)
     declares = [*interface.notes(graph, job, references.declared), *judged.warned]
+    declares += [_given_up(symbol, why, references, job) for symbol, why in given_up.items()]
     record = VerifyRecord(
         sensitivity=references.sensitivity,
         status="passed" if error is None else "failed",
         reason=_not_measured(references, declares) if error is None else error.message,
         cases=judged.checks,
         dynamic=dynamic,
+        providers=[_of_provider(provider, error)],
     )
-    return Verdict(record, error, judged.failed, judged.passed, judged.undecided)
+    left_out = {**judged.undecided, **judged.refused}
+    return Verdict(record, error, judged.failed, judged.passed, left_out)
+
+
+def _wrong(
+    judged: _Judged,
+    unverified: Sequence[DynamicCheck],
+    graph: ModelProto,
+    references: References,
+    job: Job,
+) -> StageError | None:
+    """What is wrong with a file: what its numbers show, or what they cannot show."""
+    error = judged.error
+    if error is None:
+        error = next(map(_axis_error, unverified), None)
+        error = error or interface.judge(graph, job, references.declared)
+        return error or _drowned(references, job)
+    if error.code is Code.SESSION:  # an input that is declared otherwise, in better words
+        return interface.judge(graph, job, references.declared) or error
+    return error if judged.passed[TRACED] else _mutation(error, references)
+
+
+@contextmanager
+def runnable(path: Path, source: Path | None, references: References) -> Iterator[Path]:
+    """The file to run: one that drops nothing.
+
+    Raises:
+        StageError: OUTPUT_STRUCTURE, where it may drop and is not ONNX: nothing here takes dropout
+            out of another format.
+    """
+    if source is None:
+        with training.comparable(path, references.disabled_dropout) as file:
+            yield file
+        return
+    if references.disabled_dropout:
+        raise StageError(
+            Code.OUTPUT_STRUCTURE,
+            "the model drops at random, and only ONNX files can be compared without that",
+            "convert it with training: eval, or leave this variant out",
+        )
+    yield path
+
+
+def _refused(error: StageError, provider: str | None) -> Verdict:
+    """The verdict on a file that does not open."""
+    record = VerifyRecord(
+        status="failed", reason=error.message, providers=[_of_provider(provider, error)]
+    )
+    return Verdict(record, error)
+
+
+def _of_provider(provider: str | None, error: StageError | None) -> ProviderVerdict:
+    name = provider or providers.standard()
+    return ProviderVerdict(
+        provider=name,
+        version=running.versions(name),
+        status="passed" if error is None else "failed",
+        code=error.code if error else None,
+        reason=error.message if error else None,
+    )
+
+
+def _given_up(symbol: str, why: str, references: References, job: Job) -> str:
+    name, axis = cases.symbols(job)[symbol][0]
+    size = references.cases[0].inputs[name].shape[axis]
+    return f"{symbol} is {size} in this file: {why}"
 
 
 def traced_error(
@@ -127,6 +202,7 @@ class _Judged:
     """What the cases showed: ``error`` is the first, ``failed`` the case that shows it.
 
     Attributes:
+        refused: the label of each case whose shapes the file's format does not have, and why.
         warned: what users of the file should know of the cases that are undecided.
     """
 
@@ -134,13 +210,35 @@ class _Judged:
     passed: dict[str, bool] = field(default_factory=dict)
     undecided: dict[str, str] = field(default_factory=dict)
     warned: list[str] = field(default_factory=list)
+    refused: dict[str, str] = field(default_factory=dict)
     error: StageError | None = None
     failed: Reference | None = None
+
+    def runnable(
+        self, items: Sequence[Reference], session: Session | Runnable
+    ) -> Iterator[Reference]:
+        """The cases that the file's format has; the others are noted."""
+        for item in items:
+            # The example itself has to run: a file that refuses it is of no use to anybody.
+            why_not = session.refuses(item.case.shapes) if item.case.sizes else ""
+            if why_not:
+                self.refused[item.case.label] = why_not
+            else:
+                yield item
+
+    def given_up(self, references: References, job: Job) -> dict[str, str]:
+        """Symbols that are a number in the file since its format has no other sizes, and why."""
+        found: dict[str, str] = {}
+        for symbol in cases.symbols(job):
+            moved = [i.case.label for i in references.cases if symbol in i.case.sizes]
+            if moved and all(label in self.refused for label in moved):
+                found[symbol] = self.refused[moved[0]]
+        return found
 
 
 def _judge(
     path: Path,
-    session: Session,
+    session: Session | Runnable,
     graph: ModelProto,
     references: References,
     job: Job,
@@ -154,11 +252,11 @@ def _judge(
     found = _Judged()
     run = functools.partial(_run_case, session)
     ordering = undecided.Ordering(path, graph, references.bounds)
-    for reference in references.cases:
+    for reference in found.runnable(references.cases, session):
         case = reference.case
         feeds = {**references.feeds(reference), **parameters}
         # In a child and before the session sees it: an integer division by zero ends the process.
-        crash = _crash(path, reference, feeds)
+        crash = _crash(path, reference, feeds) if isinstance(session, Session) else None
         check, error = _unchecked(case, session), crash
         if crash is None:
             # A stated case is never left out, so that its rounding is needed at once.
@@ -251,7 +349,7 @@ def vacuous(references: References) -> VerifyRecord:
     )
 
 
-def _unchecked(case: Case, session: Session) -> CaseCheck:
+def _unchecked(case: Case, session: Session | Runnable) -> CaseCheck:
     return CaseCheck(label=case.label, shapes=case.shapes, provider=session.provider, outputs=[])
 
 
@@ -279,7 +377,7 @@ def _crash(path: Path, reference: Reference, feeds: Mapping[str, Array]) -> Stag
 
 
 def _run_case(
-    session: Session,
+    session: Session | Runnable,
     reference: Reference,
     references: References,
     job: Job,
@@ -341,7 +439,7 @@ def _keeps_size(item: Comparison, traced: Array, reference: Reference, place: in
 
 
 def _compare(
-    session: Session,
+    session: Session | Runnable,
     reference: Reference,
     references: References,
     job: Job,
@@ -429,10 +527,17 @@ def _hint(code: Code, label: str, sizes: Mapping[str, int]) -> str:
 
 
 def _dynamic(
-    graph: ModelProto, references: References, job: Job, passed: Mapping[str, bool]
+    graph: ModelProto,
+    session: Session | Runnable,
+    references: References,
+    job: Job,
+    judged: _Judged,
 ) -> list[DynamicCheck]:
     """One record for each declared axis of an input."""
+    passed = judged.passed
     shapes = {value.name: value.shape for value in structure.graph_inputs(graph)}
+    # What the file itself says counts; of another format the graph is that of its parent.
+    shapes |= session.declared()
     records = []
     for name, axes in job.dynamic_axes.items():
         for axis, symbol in axes.items():

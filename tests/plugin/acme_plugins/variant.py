@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from converter.model.spec import Frozen
+from converter.plugins.variants import Given
 
 FORMAT = "onnx"
 PRECISION = "float32"
@@ -25,7 +26,7 @@ def keeps_io(options: Options) -> bool:
     return True
 
 
-def derive(parent: Path, target: Path, options: Options) -> None:
+def derive(parent: Path, target: Path, options: Options, given: Given) -> None:
     import onnx
 
     model = onnx.load(parent)

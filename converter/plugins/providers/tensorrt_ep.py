@@ -1,4 +1,4 @@
-"""NVIDIA GPUs through TensorRT (package ``onnxruntime-gpu`` and the TensorRT libraries).
+"""TensorRT as an execution provider of ONNX Runtime (``onnxruntime-gpu``, TensorRT's libraries).
 
 The first session builds an engine for its shapes, which takes seconds to minutes and is part of
 ``session_load_ms``. The provider has no option for TF32, which TensorRT uses by itself: an

@@ -1,4 +1,4 @@
-"""Intel CPUs through OpenVINO (package ``onnxruntime-openvino``)."""
+"""OpenVINO as an execution provider of ONNX Runtime (package ``onnxruntime-openvino``)."""
 
 from converter.model.spec import Frozen
 

@@ -1,0 +1,61 @@
+"""What the plugin of a variant may ask for: samples, cases, and the verdict on a candidate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from itertools import count, islice
+from pathlib import Path
+
+from onnx import ModelProto
+
+from converter.model.job import Derived, Job
+from converter.model.spec import UNTRAINED
+from converter.plugins.variants import Given
+from converter.worker.inputs import cases
+from converter.worker.inputs.cases import Case
+from converter.worker.inputs.inputs import Array, varies
+from converter.worker.onnxfile import structure
+from converter.worker.reference.kept import Kept
+from converter.worker.sources import data
+from converter.worker.verify.verification import Verdict
+
+# A number of its own for each draw, beyond those that the cases have.
+_FIRST = 1 << 20
+_WEIGHTS_INSIDE = ("torchscript", "exported_program", "onnx")
+
+
+def given(job: Derived, found: Kept, parent: ModelProto, judge: Callable[[Path], Verdict]) -> Given:
+    """What there is for a job.
+
+    Args:
+        found: what its parent kept, whose job knows all inputs and axes.
+        parent: what is in the file that it is made from; its weights do not matter.
+        judge: gives the verdict on a file.
+    """
+    items = found.references.cases
+    real = job.data is not None
+    embedded = job.source.kind in _WEIGHTS_INSIDE
+    return Given(
+        interface=structure.interface(parent),
+        cases=[item.inputs for item in items],
+        sizes={
+            symbol: sorted({item.inputs[name].shape[axis] for item in items})
+            for symbol, ((name, axis), *_) in cases.symbols(found.job).items()
+        },
+        samples=lambda limit: islice(_samples(found.job), limit),
+        real=real,
+        trained=real or embedded or job.weights not in UNTRAINED,
+        verdict=lambda file: (lambda verdict: (verdict.error, verdict.accuracy))(judge(file)),
+        threads=job.threads,
+        seed=job.seed,
+    )
+
+
+def _samples(job: Job) -> Iterator[Mapping[str, Array]]:
+    """The user's samples, or draws without end; one where all inputs are stated."""
+    if job.data is not None:
+        yield from (sample.inputs for sample in data.samples(job))
+        return
+    numbers = count(_FIRST) if any(varies(spec) for spec in job.inputs.values()) else [0]
+    for number in numbers:
+        yield Case("", job.inputs, number).draw(job.seed)

@@ -1,0 +1,79 @@
+"""The verdict on a file without its model: on the cases that a conversion has kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from onnx import ModelProto
+
+from converter.model.job import ONNX, Derived
+from converter.model.measure import Measure
+from converter.worker.onnxfile import structure
+from converter.worker.reference.kept import Kept
+from converter.worker.reference.reference import References
+from converter.worker.verify import conclusion, domain, precision, verification
+from converter.worker.verify.verification import Verdict
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Gives the verdict on a file, on what a conversion kept.
+
+    Attributes:
+        job: whose file it is.
+        references: what was kept, as a file of the job's precision is judged by it.
+        parent: what is in the ONNX file that it is made from, or that it is.
+    """
+
+    job: Derived | Measure
+    found: Kept
+    references: References
+    parent: ModelProto
+
+    @property
+    def source(self) -> Path | None:
+        """The ONNX file that says what a file of another format takes and gives."""
+        return None if self.job.format == ONNX else Path(self.job.parent_file)
+
+    def verdict(self, file: Path, provider: str | None = None) -> Verdict:
+        """The verdict, which says on what it was verified.
+
+        Args:
+            provider: to run it on; ``None``: the one that verifies files of its format.
+        """
+        asked, references = self.found.job, self.references
+        graph = structure.read(file) if self.source is None else self.parent
+        verdict = verification.verify(
+            file,
+            references,
+            asked,
+            graph=graph,
+            provider=provider or self.job.provider or None,
+            source=self.source,
+        )
+        parent = Path(self.job.parent_file) if self.job.parent_file else None
+        verdict = precision.judged(verdict, file, parent, references, asked, provider)
+        verdict = _with_domain(conclusion.drawn(verdict, references, asked), self.found)
+        # Only ONNX files have a place for words; those of a published one are what they are.
+        if self.source is not None or isinstance(self.job, Measure):
+            return verdict
+        said = {entry.key: entry.value for entry in graph.metadata_props if entry.key == domain.KEY}
+        return conclusion.told(verdict, {domain.KEY: "", **said}, file, references, asked, {})
+
+
+def _with_domain(verdict: Verdict, found: Kept) -> Verdict:
+    """With what the parent's record says of the model's code, which nobody ran again."""
+    record = verdict.record
+    changes: dict[str, Any] = {}
+    # The branches are those of the parent's references: a variant runs no code of the model.
+    if record.domain is not None and found.domain is not None:
+        parent = found.domain
+        kept_ways = {"branches_seen": parent.branches_seen, "unreached": parent.unreached}
+        changes["domain"] = record.domain.model_copy(update=kept_ways)
+    if verdict.error is None:
+        # Both records may say the same of the cases: each sentence stands once.
+        said = [part for text in (found.reason, record.reason) if text for part in text.split("; ")]
+        changes["reason"] = "; ".join(dict.fromkeys(said)) or None
+    return replace(verdict, record=record.model_copy(update=changes))
