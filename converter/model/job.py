@@ -13,6 +13,7 @@ from pydantic import Field
 from converter.model.errors import Code
 from converter.model.plaintext import PlainText
 from converter.model.spec import (
+    AccuracySpec,
     Argument,
     Call,
     Checkpoint,
@@ -85,6 +86,7 @@ class Variant(Frozen):
     cast_io: bool
     rtol: float | None = None
     atol: float | None = None
+    accuracy: AccuracySpec | None = None
     options: dict[str, Any]
 
 
@@ -132,6 +134,7 @@ class Job(Frozen):
             that all ONNX files are verified on.
         optional: a failure does not fail the model.
         cast_io: inputs and outputs are of ``precision`` too, where the model's are float32.
+        accuracy: what a quantised file has to keep; ``None``: the usual.
         variants: what derives from this job's file.
     """
 
@@ -150,6 +153,7 @@ class Job(Frozen):
     parent: str | None = None
     optional: bool = False
     cast_io: bool = False
+    accuracy: AccuracySpec | None = None
     variants: list[Variant] = Field(default_factory=list)
     source: Source
     kwargs: dict[str, Any] = Field(default_factory=dict)
@@ -594,10 +598,12 @@ class CalibrationRecord(Frozen):
     Attributes:
         kind: the user's ``data``, or inputs that were drawn.
         name: of the data.
+        method: how ranges follow from samples.
         samples: how many.
     """
 
     kind: Literal["data", "drawn"]
+    method: str = ""
     name: PlainText = ""
     samples: int = 0
 
@@ -622,6 +628,7 @@ class MadeRecord(Frozen):
     Attributes:
         float_nodes: nodes that stayed in float since the file was not good enough with them.
         curve: the tries, in order.
+        opset: to which that of its parent was raised; ``None``: it has that of its parent.
         notes: what its users should know: a raised opset, sizes that are fixed.
         tools: by their names the versions of the programs that made it.
     """
@@ -629,6 +636,7 @@ class MadeRecord(Frozen):
     calibration: CalibrationRecord | None = None
     float_nodes: list[PlainText] = Field(default_factory=list)
     curve: list[CurvePoint] = Field(default_factory=list)
+    opset: int | None = None
     notes: list[PlainText] = Field(default_factory=list)
     tools: dict[str, str] = Field(default_factory=dict)
 
@@ -637,10 +645,17 @@ class AccuracyRecord(Frozen):
     """How much of PyTorch's outputs a quantised file keeps, at the worst of all cases.
 
     Attributes:
-        sqnr_db: signal to quantisation noise ratio, in decibels.
-        top1_agreement: the share of samples whose largest class is the same.
+        sqnr_db: signal to quantisation noise ratio against PyTorch, in decibels; 200 without noise.
+        top1_agreement: share of rows of class scores whose largest class is the same; ``None``: no
+            output has rows of numbers.
+        samples: cases that the figures are of: real samples, else all but patterns of values.
+        output: the one with the least ``sqnr_db``.
         parent_rel_l2: the relative L2 distance to the outputs of the file that it was made from.
-        simulation_db: by how much the kernels differ from their simulation in float.
+        simulation_db: ``sqnr_db`` of the file computed in floats, without optimisations; kernels
+            that are more than 1 dB worse do not compute what the file says.
+        asked: the thresholds.
+        weights_compared: weights that are, within one step, those of the parent; ``None``: that was
+            not at hand.
         gate: whether thresholds were ``applied``, or the figures are ``shown`` alone.
         reason: why they are shown alone.
     """
@@ -649,9 +664,12 @@ class AccuracyRecord(Frozen):
     cosine: float | None = None
     top1_agreement: float | None = None
     samples: int = 0
+    output: str = ""
     parent_rel_l2: float | None = None
     simulation_db: float | None = None
     gate: Literal["applied", "shown"] = "shown"
+    asked: AccuracySpec = AccuracySpec()
+    weights_compared: int | None = None
     reason: PlainText | None = None
 
 

@@ -90,9 +90,7 @@ class _Trial:
         onnx.save(model, self._path)
         error, accuracy = self._given.verdict(self._path)
         ratio = accuracy.sqnr_db if accuracy is not None else None
-        point = CurvePoint(
-            float_nodes=count, sqnr_db=ratio, error=error.message if error else None
-        )
+        point = CurvePoint(float_nodes=count, sqnr_db=ratio, error=error.message if error else None)
         made = self._given.made
         self._given.made = made.model_copy(update={"curve": [*made.curve, point]})
         # What is wrong otherwise no node in float cures: the verifier tells it.

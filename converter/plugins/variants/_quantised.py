@@ -12,6 +12,7 @@ from pathlib import Path
 import onnx
 from onnx import ModelProto, inliner, numpy_helper
 
+from converter.plugins.variants import Given
 from converter.worker.onnxfile import checking, structure
 from converter.worker.onnxfile.quantised import TRANSPOSED
 
@@ -22,15 +23,14 @@ _INFERRED = ("onnx.infer", "onnxruntime.quant")
 _LARGEST = (2 << 30) - (64 << 20)
 
 
-def ready(parent: Path, opset: int) -> tuple[ModelProto, list[str]]:
+def ready(parent: Path, opset: int, given: Given) -> ModelProto:
     """The model with its weights, shapes that are inferred, and a name for every node.
+
+    ``given.made`` says where its opset was raised.
 
     Args:
         parent: the float32 file; it is only read.
         opset: the least that the default domain needs.
-
-    Returns:
-        The model, and what was done to it that its user should know.
 
     Raises:
         ValueError: it cannot be brought to that opset, or is too large for the quantizer.
@@ -38,17 +38,18 @@ def ready(parent: Path, opset: int) -> tuple[ModelProto, list[str]]:
     model = checking.load(parent)
     if structure.weight_bytes(model) > _LARGEST:
         raise ValueError("the file holds 2 GiB of weights or more, which the quantizer cannot take")
-    notes = []
     if model.functions:
         model = inliner.inline_local_functions(model)
     found = structure.opsets(model).get("ai.onnx", 0)
     if found < opset:
         model = _raised(model, opset)
-        notes.append(f"opset raised from {found} to {opset}, which quantisation needs")
+        said = f"opset raised from {found} to {opset}, which quantisation needs"
+        notes = [*given.made.notes, said]
+        given.made = given.made.model_copy(update={"opset": opset, "notes": notes})
     _name(model)
     model = onnx.shape_inference.infer_shapes(model, data_prop=True)
     model.metadata_props.add(key=_INFERRED[0], value=_INFERRED[1])
-    return model, notes
+    return model
 
 
 def finished(model: ModelProto, parent: Path) -> ModelProto:

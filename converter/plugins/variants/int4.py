@@ -62,17 +62,14 @@ def derive(parent: Path, target: Path, options: Options, given: Given) -> None:
     from converter.plugins.variants import _dynamic, _fallback, _quantised
     from converter.worker.onnxfile import publishing
 
-    model, notes = _quantised.ready(parent, _OPSET)
+    model = _quantised.ready(parent, _OPSET, given)
     _quantised.require(model, options.node_block_list)
     operators = {"MatMul", "Gemm"} if options.gemm else {"MatMul"}
     layers = [
-        name
-        for name in _dynamic.layers(model, operators)
-        if name not in options.node_block_list
+        name for name in _dynamic.layers(model, operators) if name not in options.node_block_list
     ]
     if not layers:
         raise NothingToConvertError(_quantised.nothing(model, ("MatMul", "Gemm")))
-    given.made = given.made.model_copy(update={"notes": notes})
 
     def quantise(in_float: Sequence[str]) -> ModelProto:
         kept = {*options.node_block_list, *in_float}

@@ -75,7 +75,7 @@ def derive(parent: Path, target: Path, options: Options, given: Given) -> None:
     from converter.plugins.variants import _calibration, _fallback, _quantised
     from converter.worker.onnxfile import publishing
 
-    model, notes = _quantised.ready(parent, _quantised.PER_CHANNEL)
+    model = _quantised.ready(parent, _quantised.PER_CHANNEL, given)
     operators = _operators(model, options)
     layers = _layers(model, operators, options)
     ranges, count = _calibration.ranges(
@@ -86,12 +86,12 @@ def derive(parent: Path, target: Path, options: Options, given: Given) -> None:
         percentile=options.percentile,
         threads=given.threads,
     )
-    left_out = _unbounded(model, _calibration.unbounded(ranges), notes)
+    left_out = _unbounded(model, _calibration.unbounded(ranges), given)
     excluded = [*options.node_block_list, *left_out]
     quantise = _Quantiser(parent, model, ranges, operators, options, excluded)
     kind: Literal["data", "drawn"] = "data" if given.real else "drawn"
     record = CalibrationRecord(kind=kind, method=options.calibration, samples=count)
-    given.made = given.made.model_copy(update={"calibration": record, "notes": notes})
+    given.made = given.made.model_copy(update={"calibration": record})
     candidates = [name for name in layers if name not in excluded]
     if not candidates:
         raise NothingToConvertError("nothing to quantise: every layer is left out")
@@ -180,7 +180,7 @@ def _samples(options: Options, given: Given) -> Iterator[Mapping[str, Any]]:
     return given.samples(limit)
 
 
-def _unbounded(model: ModelProto, tensors: set[str], notes: list[str]) -> list[str]:
+def _unbounded(model: ModelProto, tensors: set[str], given: Given) -> list[str]:
     """Nodes that touch infinity, such as a closed mask: no scale covers it."""
     found = [
         node.name
@@ -188,8 +188,9 @@ def _unbounded(model: ModelProto, tensors: set[str], notes: list[str]) -> list[s
         if not tensors.isdisjoint(node.input) or not tensors.isdisjoint(node.output)
     ]
     if found:
-        notes.append(
+        said = (
             f"{len(found)} nodes stay in float32, for their tensors hold infinity: "
             f"{', '.join(found[:3])}"
         )
+        given.made = given.made.model_copy(update={"notes": [*given.made.notes, said]})
     return found

@@ -71,9 +71,8 @@ def derive(parent: Path, target: Path, options: Options, given: Given) -> None:
             f"{', '.join(known)}"
         )
     opset = _quantised.PER_CHANNEL if options.per_channel else _OPSET
-    model, notes = _quantised.ready(parent, opset)
+    model = _quantised.ready(parent, opset, given)
     _quantised.require(model, options.node_block_list)
-    given.made = given.made.model_copy(update={"notes": notes})
     operators = [name for name in options.op_types if name not in options.op_block_list]
     layers = _dynamic.layers(model, set(operators) & set(_LAYERS))
     candidates = [name for name in layers if name not in options.node_block_list]

@@ -90,9 +90,7 @@ def _stand_in(graph: GraphProto) -> None:
             continue
         size = {item.name: item.i for item in node.attribute}
         name = f"{node.output[0]}/weight"
-        added.append(
-            helper.make_tensor_value_info(name, TensorProto.FLOAT, [size["K"], size["N"]])
-        )
+        added.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [size["K"], size["N"]]))
         stand_in = helper.make_node("MatMul", [node.input[0], name], [node.output[0]], node.name)
         # Read again below: what it stands for decides in which precision it is.
         stand_in.doc_string = f"int{size.get('bits', 4)}"

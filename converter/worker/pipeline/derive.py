@@ -33,6 +33,7 @@ from converter.worker.pipeline.judging import Judge
 from converter.worker.pipeline.pipeline import Emit
 from converter.worker.recording.stages import OnError, Recorder, StageFailedError
 from converter.worker.reference import kept
+from converter.worker.reference.kept import Kept
 from converter.worker.reference.reference import References
 from converter.worker.runtime import custom_ops
 from converter.worker.sources import data, loading
@@ -100,7 +101,7 @@ def _run(job: Derived, recorder: Recorder, done: _Done) -> None:
         # Once more: a plugin that writes into its parent's folder would be compared with itself.
         _unchanged(job)
     with recorder.stage("check"):
-        done.check = _checked(job, found.job, final)
+        done.check = _checked(job, found, final, done.made)
     with recorder.stage("verify"):
         verdict = real.judged(
             judge.verdict(final), final, references, found.job, {}, metric, judge.source
@@ -119,7 +120,7 @@ def _run(job: Derived, recorder: Recorder, done: _Done) -> None:
             done.files = publishing.seal_all(final, job.belongings)
 
 
-def _checked(job: Derived, asked: Job, final: Path) -> CheckRecord:
+def _checked(job: Derived, found: Kept, final: Path, made: MadeRecord) -> CheckRecord:
     """Whether the file is sound and of its precision.
 
     Raises:
@@ -128,9 +129,13 @@ def _checked(job: Derived, asked: Job, final: Path) -> CheckRecord:
     if job.format != ONNX:
         return runtimes.check(final, Path(job.parent_file), job)
     model = checking.load(final)
-    # With the parent's request: a variant keeps opset, names and axes.
+    # With the parent's request: a variant keeps opset, names and axes. It may raise the opset where
+    # its operators need that, and says so.
+    asked = found.job
+    if made.opset is not None and asked.opset is not None and made.opset > asked.opset:
+        asked = asked.model_copy(update={"opset": made.opset})
     checking.check(model, asked, job.plugin, set())
-    return precision.check(model, job)
+    return precision.check(model, job, found.references.cases[0].inputs)
 
 
 def _mutated(

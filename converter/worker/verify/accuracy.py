@@ -141,6 +141,8 @@ def judge(
         cosine=_rounded(figures.cosine, 6),
         top1_agreement=_rounded(figures.top1, 4),
         samples=len(items),
+        output=figures.output,
+        asked=job.accuracy or AccuracySpec(),
         gate="applied" if applied else "shown",
         reason=reason,
         simulation_db=_rounded(simulated.sqnr_db),
@@ -152,9 +154,7 @@ def judge(
     return record, error
 
 
-def _measured(
-    references: References, undecided: Mapping[str, str]
-) -> tuple[bool, list[Reference]]:
+def _measured(references: References, undecided: Mapping[str, str]) -> tuple[bool, list[Reference]]:
     """The cases that figures are of: real samples, else all but patterns of values.
 
     Zeros and extremes are beyond what activations were calibrated on.

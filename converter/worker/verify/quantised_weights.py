@@ -53,7 +53,7 @@ def compare(parent: Path, derived: Path) -> Compared:
     Weights that stayed floats have to be equal.
     """
     model = checking.load(derived)
-    wide = {name: tensor for name, tensor in _constants(checking.load(parent))}
+    wide = dict(_constants(checking.load(parent)))
     scale = _scale(model)
     if scale:
         return Compared(scale)
@@ -98,9 +98,7 @@ def _off(weight: Weight, want: NDArray[np.float64]) -> str | None:
     if weight.transposed:
         want = want.T
     if got.size != want.size:
-        return (
-            f"weight '{weight.source}' has {got.size} elements, the float32 file has {want.size}"
-        )
+        return f"weight '{weight.source}' has {got.size} elements, the float32 file has {want.size}"
     # Recurrent weights change their number of axes on the way.
     want = want.reshape(got.shape)
     allowed = _STEPS * step + _OF_FLOAT32 * np.abs(want)
@@ -176,9 +174,7 @@ def cut_off(parent: Path, derived: Path, feeds: Mapping[str, Array]) -> str:
     return ""
 
 
-def _beyond(
-    values: NDArray[np.float64], node: NodeProto, held: Mapping[str, TensorProto]
-) -> float:
+def _beyond(values: NDArray[np.float64], node: NodeProto, held: Mapping[str, TensorProto]) -> float:
     """Of the norm of a tensor the share that its integers lose, from 0 to 1."""
     scale, zero = _value(node, 1, held), _value(node, 2, held)
     norm = float(np.linalg.norm(values))
