@@ -106,7 +106,7 @@ def _run(job: Derived, recorder: Recorder, done: _Done) -> None:
         verdict = real.judged(
             judge.verdict(final), final, references, found.job, {}, metric, judge.source
         )
-        done.verify, done.accuracy = verdict.record, verdict.accuracy
+        done.verify, done.accuracy = _calibrated(verdict.record, done.made), verdict.accuracy
         if verdict.error is not None:
             raise verdict.error
         if job.verify.mutations and job.format == ONNX:
@@ -136,6 +136,16 @@ def _checked(job: Derived, found: Kept, final: Path, made: MadeRecord) -> CheckR
         asked = asked.model_copy(update={"opset": made.opset})
     checking.check(model, asked, job.plugin, set())
     return precision.check(model, job, found.references.cases[0].inputs)
+
+
+def _calibrated(record: VerifyRecord, made: MadeRecord) -> VerifyRecord:
+    """The record of a right file, which says where its ranges are not of the user's data."""
+    found = made.calibration
+    if record.status != "passed" or found is None or found.kind == "data":
+        return record
+    said = f"calibrated on {found.samples} drawn inputs, not on data"
+    reason = "; ".join(text for text in (record.reason, said) if text)
+    return record.model_copy(update={"reason": reason})
 
 
 def _mutated(
