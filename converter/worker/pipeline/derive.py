@@ -6,8 +6,9 @@ file that they are made from, on the same cases.
 
 from __future__ import annotations
 
+import functools
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -106,7 +107,8 @@ def _run(job: Derived, recorder: Recorder, done: _Done) -> None:
         verdict = real.judged(
             judge.verdict(final), final, references, found.job, {}, metric, judge.source
         )
-        done.verify, done.accuracy = _calibrated(verdict.record, done.made), verdict.accuracy
+        verdict = replace(verdict, record=_calibrated(verdict.record, done.made))
+        done.verify, done.accuracy = verdict.record, verdict.accuracy
         if verdict.error is not None:
             raise verdict.error
         if job.verify.mutations and job.format == ONNX:
@@ -158,11 +160,19 @@ def _mutated(
     """
     folder = Path(job.staging_dir) / "damaged"
     folder.mkdir()
-    verdict = mutation.prove(final, verdict, references, asked, {}, folder)
+    judge = functools.partial(_error, Path(job.parent_file), references, asked)
+    verdict = mutation.prove(final, verdict, references, asked, {}, folder, judge)
     shutil.rmtree(folder)
     if verdict.error is not None:
         raise verdict.error
     return verdict.record
+
+
+def _error(
+    parent: Path, references: References, asked: Job, damaged: Path, verdict: Verdict
+) -> StageError | None:
+    """What is wrong with a damaged copy, beyond its outputs."""
+    return precision.judged(verdict, damaged, parent, references, asked).error
 
 
 def _unchanged(job: Derived) -> None:
