@@ -1,9 +1,10 @@
 """Which nodes of a quantised file have to stay in float for it to be good enough.
 
-The file that has them all quantised is tried first. Where it falls short, nodes are ranked by the
-noise that they add to what they are given, the first of them are left out one by one to measure
-what that gains, and then the largest gains together: one, two, four, … until the file passes, with
-as few as a bisection finds. All of it is bounded by a number of tries.
+The file that has them all quantised is tried first. Where it falls short, layers are ranked by the
+noise that they, and what follows them up to the next layer, add to what they are given; the first
+are left in float one by one to measure what that gains, and then the largest gains together: one,
+two, four, … until the file passes, with as few as a bisection finds. All of it is bounded by a
+number of tries.
 """
 
 from __future__ import annotations
@@ -31,55 +32,85 @@ Make = Callable[[Sequence[str]], ModelProto]
 Outputs = list[NDArray[Any]]
 
 
-def search(make: Make, parent: Path, nodes: Sequence[str], tries: int, given: Given) -> ModelProto:
+def search(
+    make: Make, parent: Path, groups: Mapping[str, Sequence[str]], tries: int, given: Given
+) -> ModelProto:
     """The model with as few nodes in float as it takes; the best that was tried where none passes.
 
     ``given.made`` gets the curve and the nodes.
 
     Args:
-        nodes: those that are quantised.
-        tries: how many files may be made to measure single nodes, and as many together.
+        groups: each layer that is quantised, with the nodes that go to float together with it.
+        tries: how many files may be made to measure single layers, and as many to combine them.
     """
     first = make([])
     with tempfile.TemporaryDirectory() as folder:
         trial = _Trial(make, Path(folder) / "candidate.onnx", parent, given)
         passed, score = trial.verdict(first, 0)
-        if passed or not tries or len(nodes) < 2:
+        if passed or not tries or len(groups) < 2:
             return first
-        order = trial.ranked(first, nodes, tries)
-        found, best = first, score
-        chosen: list[str] = []
-        low, count, left = 0, 1, tries
-        # Half of the nodes in float is no quantised file any more.
-        most = min(len(order), len(nodes) // 2)
-        while left and count <= most:
-            model = make(order[:count])
-            passed, score = trial.verdict(model, count)
-            left -= 1
-            if passed or score > best:
-                found, best, chosen = model, score, list(order[:count])
-            if passed:
-                break
-            low, count = count, min(2 * count, most) if count < most else most + 1
-        high = count
-        while passed and left and high - low > 1:
-            middle = (low + high) // 2
-            model = make(order[:middle])
-            good, _ = trial.verdict(model, middle)
-            left -= 1
-            if good:
-                found, chosen, high = model, list(order[:middle]), middle
-            else:
-                low = middle
+        order = _affordable(trial.ranked(first, groups, tries), parent)
+        found, chosen = _combined(trial, first, score, [groups[name] for name in order], tries)
     given.made = given.made.model_copy(update={"float_nodes": chosen})
     return found
+
+
+def _affordable(order: Sequence[str], parent: Path) -> list[str]:
+    """The first layers that hold half of the weights: with more in float no file is quantised."""
+    model = checking.load(parent)
+    sizes = {tensor.name: math.prod(tensor.dims) for tensor in model.graph.initializer}
+    layers = {
+        node.name: sum(sizes.get(name, 0) for name in node.input) for node in model.graph.node
+    }
+    budget = 0.5 * sum(layers.get(name, 0) for name in order)
+    found = []
+    for name in order:
+        budget -= layers.get(name, 0)
+        # A larger one may be followed by smaller ones that fit; the order is by what they gain.
+        if budget < 0:
+            break
+        found.append(name)
+    return found
+
+
+def _combined(
+    trial: _Trial, first: ModelProto, score: float, order: Sequence[Sequence[str]], tries: int
+) -> tuple[ModelProto, list[str]]:
+    """The best of some models with the first layers in float, and their nodes.
+
+    Args:
+        first: the model without any, and ``score`` its ratio.
+        order: groups of nodes, those first that gain most.
+    """
+    found, best, chosen = first, score, list[str]()
+    low, high, count, most = 0, 0, 1, len(order)
+    passed = False
+    for _ in range(tries if order else 0):
+        nodes = [name for group in order[:count] for name in group]
+        model = trial.make(nodes)
+        good, score = trial.verdict(model, len(nodes))
+        if good or (not passed and score > best):
+            found, best, chosen = model, score, nodes
+        passed = passed or good
+        if not passed:
+            if count == most:
+                break
+            low, count = count, min(2 * count, most)
+            continue
+        # From the first that passes on between it and the last that did not.
+        high = count if good else high
+        low = low if good else count
+        if high - low < 2:
+            break
+        count = (low + high) // 2
+    return found, chosen
 
 
 class _Trial:
     """Makes candidates, and says how good each is."""
 
     def __init__(self, make: Make, path: Path, parent: Path, given: Given) -> None:
-        self._make = make
+        self.make = make
         self._path = path
         self._parent = parent
         self._given = given
@@ -97,10 +128,12 @@ class _Trial:
         passed = error is None or error.code is not Code.ACCURACY
         return passed, -math.inf if ratio is None else ratio
 
-    def ranked(self, first: ModelProto, nodes: Sequence[str], tries: int) -> list[str]:
-        """The nodes, those first whose being left out gains most."""
-        likely = self._by_noise(first, nodes)
-        gains = {name: self._ratio(self._make([name])) for name in likely[:tries]}
+    def ranked(
+        self, first: ModelProto, groups: Mapping[str, Sequence[str]], tries: int
+    ) -> list[str]:
+        """The layers, those first whose being left in float gains most."""
+        likely = self._by_noise(first, groups)
+        gains = {name: self._ratio(self.make(groups[name])) for name in likely[:tries]}
         # The sort keeps the order of the rest.
         measured = sorted(gains, key=lambda name: -gains[name])
         return [*measured, *(name for name in likely if name not in gains)]
@@ -125,23 +158,23 @@ class _Trial:
         # The traced example and the second sample: patterns are not what it is calibrated on.
         return self._given.cases[:2]
 
-    def _by_noise(self, model: ModelProto, nodes: Sequence[str]) -> list[str]:
-        """Nodes by the noise that they add, the most first; those without any last."""
+    def _by_noise(self, model: ModelProto, groups: Mapping[str, Sequence[str]]) -> list[str]:
+        """Layers by the noise that their nodes add, the most first."""
         parent = checking.load(self._parent)
         held = {name for node in parent.graph.node for name in node.output if name}
         made = {name for node in model.graph.node for name in node.output if name}
         shared = sorted(held & made)
         noise = self._of_tensors(parent, model, shared)
-        wanted = set(nodes)
         added: dict[str, float] = {}
         for node in model.graph.node:
-            if node.name not in wanted:
-                continue
             # Quantised inputs are read behind a pair, whose input has the name of the tensor.
             given = [noise.get(_tensor(name), 0.0) for name in node.input]
             after = noise.get(_tensor(node.output[0]), 0.0)
             added[node.name] = max(0.0, after - max(given, default=0.0))
-        return sorted((name for name in nodes if name in added), key=lambda name: -added[name])
+        sums = {
+            layer: sum(added.get(name, 0.0) for name in nodes) for layer, nodes in groups.items()
+        }
+        return sorted(groups, key=lambda layer: -sums[layer])
 
     def _of_tensors(
         self, parent: ModelProto, model: ModelProto, names: Sequence[str]

@@ -75,7 +75,8 @@ def derive(parent: Path, target: Path, options: Options, given: Given) -> None:
         kept = {*options.node_block_list, *in_float}
         return _made(parent, model, [name for name in layers if name not in kept], options)
 
-    found = _fallback.search(quantise, parent, layers, options.fallback_tries, given)
+    groups = {name: [name] for name in layers}
+    found = _fallback.search(quantise, parent, groups, options.fallback_tries, given)
     publishing.save(found, target, ExportSpec())
 
 

@@ -92,10 +92,10 @@ def derive(parent: Path, target: Path, options: Options, given: Given) -> None:
     kind: Literal["data", "drawn"] = "data" if given.real else "drawn"
     record = CalibrationRecord(kind=kind, method=options.calibration, samples=count)
     given.made = given.made.model_copy(update={"calibration": record})
-    candidates = [name for name in layers if name not in excluded]
-    if not candidates:
+    groups = _groups(model, [name for name in layers if name not in excluded], operators)
+    if not groups:
         raise NothingToConvertError("nothing to quantise: every layer is left out")
-    found = _fallback.search(quantise, parent, candidates, options.fallback_tries, given)
+    found = _fallback.search(quantise, parent, groups, options.fallback_tries, given)
     publishing.save(found, target, ExportSpec())
 
 
@@ -173,6 +173,32 @@ def _layers(model: ModelProto, operators: Sequence[str], options: Options) -> li
     if not found:
         raise NothingToConvertError(_quantised.nothing(model, _LAYERS))
     return found
+
+
+def _groups(
+    model: ModelProto, layers: Sequence[str], operators: Sequence[str]
+) -> dict[str, list[str]]:
+    """Each layer with the quantised nodes behind it, up to the next layer.
+
+    A layer alone would be in float between integers: its neighbours quantise what it reads and
+    gives.
+    """
+    groups = {name: [name] for name in layers}
+    order = {name: place for place, name in enumerate(layers)}
+    # Tensor → the last layer that it comes from.
+    owner: dict[str, str] = {}
+    for node in model.graph.node:
+        if node.name in groups:
+            last = node.name
+        else:
+            before = [owner[name] for name in node.input if name in owner]
+            if not before or node.op_type in _LAYERS:
+                continue
+            last = max(before, key=order.__getitem__)
+            if node.op_type in operators:
+                groups[last].append(node.name)
+        owner.update(dict.fromkeys(filter(None, node.output), last))
+    return groups
 
 
 def _samples(options: Options, given: Given) -> Iterator[Mapping[str, Any]]:

@@ -86,5 +86,6 @@ def derive(parent: Path, target: Path, options: Options, given: Given) -> None:
         per_channel=options.per_channel,
         reduce_range=options.reduce_range,
     )
-    found = _fallback.search(quantise, parent, candidates, options.fallback_tries, given)
+    groups = {name: [name] for name in candidates}
+    found = _fallback.search(quantise, parent, groups, options.fallback_tries, given)
     publishing.save(found, target, ExportSpec())
