@@ -44,10 +44,13 @@ def search(
         tries: how many files may be made to measure single layers, and as many to combine them.
     """
     first = make([])
+    # Where no threshold applies, nothing is too bad.
+    if not given.trained or not tries:
+        return first
     with tempfile.TemporaryDirectory() as folder:
         trial = _Trial(make, Path(folder) / "candidate.onnx", parent, given)
         passed, score = trial.verdict(first, 0)
-        if passed or not tries or len(groups) < 2:
+        if passed or len(groups) < 2:
             return first
         order = _affordable(trial.ranked(first, groups, tries), parent)
         found, chosen = _combined(trial, first, score, [groups[name] for name in order], tries)

@@ -26,6 +26,11 @@ def saturates() -> bool:
     return without_vnni(said)
 
 
+def resolved(value: bool | None) -> bool:
+    """What ``reduce_range`` is where nothing states it."""
+    return saturates() if value is None else value
+
+
 def without_vnni(cpuinfo: str) -> bool:
     """The same, of the text of ``/proc/cpuinfo``."""
     lines = [line.split() for line in cpuinfo.splitlines() if line.startswith("flags")]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from converter.model.job import CalibrationRecord
 from converter.model.spec import ExportSpec, Frozen
@@ -42,7 +42,7 @@ class Options(Frozen):
         per_channel: a scale for each output channel of a weight.
         activations: type of activations; ``int8`` for accelerators that take no other.
         reduce_range: weights in 7 bits, so that sums of products do not saturate; by default where
-            the processor has no VNNI. Example: ``true``.
+            the processor has no VNNI; ``null``: as the processor needs it. Example: ``true``.
         fallback_tries: how many files may be made to find nodes that have to stay in float32 where
             the accuracy falls short, and as many to try them together; 0: none.
     """
@@ -55,9 +55,11 @@ class Options(Frozen):
     node_block_list: list[str] = Field(default_factory=list)
     per_channel: bool = True
     activations: Literal["uint8", "int8"] = "uint8"
-    # Read where the job is planned, so that the record and the key of the store have it.
-    reduce_range: bool = Field(default_factory=_processor.saturates)
+    reduce_range: bool | None = Field(default=None, validate_default=True)
     fallback_tries: Annotated[int, Field(ge=0, le=100)] = 12
+
+    # Where the job is planned, so that the record and the key of the store have it.
+    _resolved = field_validator("reduce_range")(_processor.resolved)
 
 
 def keeps_io(options: Options) -> bool:
@@ -130,7 +132,7 @@ class _Quantiser:
         quantizer = QDQQuantizer(
             copy,
             self._options.per_channel,
-            self._options.reduce_range,
+            bool(self._options.reduce_range),
             QuantType.QInt8,
             QuantType.QUInt8 if self._options.activations == "uint8" else QuantType.QInt8,
             self._ranges,

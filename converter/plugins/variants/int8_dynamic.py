@@ -6,8 +6,9 @@ For transformers and LSTMs, whose activations have other ranges with each input.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from converter.model.spec import ExportSpec, Frozen
 from converter.plugins.variants import Given, NothingToConvertError, _processor
@@ -17,7 +18,7 @@ PRECISION = "int8"
 PACKAGES = ("onnx", "onnxruntime")
 
 # Convolutions too have such an operator, which is slower than float32 (ConvInteger).
-_USUAL = ("MatMul", "Gemm", "LSTM", "Attention", "Gather", "EmbedLayerNormalization")
+_USUAL = ["MatMul", "Gemm", "LSTM", "Attention", "Gather", "EmbedLayerNormalization"]
 _LAYERS = ("MatMul", "Gemm", "LSTM", "Attention", "Conv")
 # Opset 11 has DynamicQuantizeLinear; scales along an axis came later.
 _OPSET = 11
@@ -33,17 +34,20 @@ class Options(Frozen):
         node_block_list: nodes that stay in float32, by name. Example: ``[/head/MatMul]``.
         per_channel: a scale for each output channel of a weight.
         reduce_range: weights in 7 bits, so that sums of products do not saturate; by default where
-            the processor has no VNNI. Example: ``true``.
+            the processor has no VNNI; ``null``: as the processor needs it. Example: ``true``.
         fallback_tries: how many files may be made to find nodes that have to stay in float32 where
             the accuracy falls short, and as many to try them together; 0: none.
     """
 
-    op_types: list[str] = Field(default_factory=lambda: list(_USUAL))
+    op_types: list[str] = Field(default_factory=_USUAL.copy)
     op_block_list: list[str] = Field(default_factory=list)
     node_block_list: list[str] = Field(default_factory=list)
     per_channel: bool = False
-    reduce_range: bool = Field(default_factory=_processor.saturates)
-    fallback_tries: int = Field(default=12, ge=0, le=100)
+    reduce_range: bool | None = Field(default=None, validate_default=True)
+    fallback_tries: Annotated[int, Field(ge=0, le=100)] = 12
+
+    # Where the job is planned, so that the record and the key of the store have it.
+    _resolved = field_validator("reduce_range")(_processor.resolved)
 
 
 def keeps_io(options: Options) -> bool:
@@ -84,7 +88,7 @@ def derive(parent: Path, target: Path, options: Options, given: Given) -> None:
         operators,
         options.node_block_list,
         per_channel=options.per_channel,
-        reduce_range=options.reduce_range,
+        reduce_range=bool(options.reduce_range),
     )
     groups = {name: [name] for name in candidates}
     found = _fallback.search(quantise, parent, groups, options.fallback_tries, given)
