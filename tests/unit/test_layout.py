@@ -117,6 +117,8 @@ def test_no_module_outside_the_plugins_names_one() -> None:
         "cpu", "cuda",
         # The kind of a source that is a TorchScript archive, and where to read the field of it.
         "torchscript",
+        # Dtypes, and the precisions that are called like them.
+        "int4", "int8",
     }  # fmt: skip
     plugins = {p for kind in loader.KINDS for p in loader.found(kind).values() if p.built_in}
     names = {plugin.name for plugin in plugins} - other_meanings

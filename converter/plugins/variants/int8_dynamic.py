@@ -18,7 +18,7 @@ PRECISION = "int8"
 PACKAGES = ("onnx", "onnxruntime")
 
 # Convolutions too have such an operator, which is slower than float32 (ConvInteger).
-_USUAL = ["MatMul", "Gemm", "LSTM", "Attention", "Gather", "EmbedLayerNormalization"]
+_USUAL = ("MatMul", "Gemm", "LSTM", "Attention", "Gather", "EmbedLayerNormalization")
 _LAYERS = ("MatMul", "Gemm", "LSTM", "Attention", "Conv")
 # Opset 11 has DynamicQuantizeLinear; scales along an axis came later.
 _OPSET = 11
@@ -28,8 +28,9 @@ class Options(Frozen):
     """What the quantiser may be told.
 
     Attributes:
-        op_types: operators that are quantised: of ``MatMul``, ``Gemm``, ``LSTM``, ``Attention``,
-            ``Gather``, ``EmbedLayerNormalization`` and ``Conv``. Example: ``[MatMul, Gemm]``.
+        op_types: operators that are quantised; none: those that suit the model, all of ``MatMul``,
+            ``Gemm``, ``LSTM``, ``Attention``, ``Gather`` and ``EmbedLayerNormalization``. Example:
+            ``[MatMul, Gemm]``.
         op_block_list: operators that stay in float32. Example: ``[Gather]``.
         node_block_list: nodes that stay in float32, by name. Example: ``[/head/MatMul]``.
         per_channel: a scale for each output channel of a weight.
@@ -39,7 +40,7 @@ class Options(Frozen):
             the accuracy falls short, and as many to try them together; 0: none.
     """
 
-    op_types: list[str] = Field(default_factory=_USUAL.copy)
+    op_types: list[str] = Field(default_factory=list)
     op_block_list: list[str] = Field(default_factory=list)
     node_block_list: list[str] = Field(default_factory=list)
     per_channel: bool = False
@@ -77,7 +78,8 @@ def derive(parent: Path, target: Path, options: Options, given: Given) -> None:
     opset = _quantised.PER_CHANNEL if options.per_channel else _OPSET
     model = _quantised.ready(parent, opset, given)
     _quantised.require(model, options.node_block_list)
-    operators = [name for name in options.op_types if name not in options.op_block_list]
+    chosen = options.op_types or _USUAL
+    operators = [name for name in chosen if name not in options.op_block_list]
     layers = _dynamic.layers(model, set(operators) & set(_LAYERS))
     candidates = [name for name in layers if name not in options.node_block_list]
     if not candidates:

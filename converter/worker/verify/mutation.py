@@ -148,10 +148,7 @@ def prove(
     for name, kind in damages:
         # Read anew each time: saving external data takes the weights out of the model.
         publishing.save(damaged(file, name, kind), copy, job.export)
-        # By the bounds of the job: they are what is put to the test.
-        found = verify(copy, references, job, parameters=parameters)
-        error = judge(copy, found) if judge is not None and found.error is None else found.error
-        if error is not None:
+        if _wrong(copy, references, job, parameters, judge):
             noticed += 1
             continue
         # Only for damage that passes, which is rare: it costs two sessions and all cases.
@@ -169,6 +166,18 @@ def prove(
     if not noticed and not missed:
         missed = [f"any of {len(damages)} initializers: {names}"]
     return _vacuous(record, missed, job) if missed else Verdict(record)
+
+
+def _wrong(
+    copy: Path,
+    references: References,
+    job: Job,
+    parameters: Mapping[str, Array],
+    judge: Judge | None,
+) -> bool:
+    # By the bounds of the job: they are what is put to the test.
+    found = verify(copy, references, job, parameters=parameters)
+    return found.error is not None or (judge is not None and judge(copy, found) is not None)
 
 
 def _damages(model: ModelProto, count: int) -> list[tuple[str, str]]:

@@ -136,10 +136,8 @@ def judged(
     Args:
         parent: the float32 file that it was made from, where it is at hand.
     """
-    if job.precision == FULL:
-        return verdict
-    # What its own runtime makes of it is for that to say.
-    if job.format != ONNX:
+    # What its own runtime makes of another format is for that to say.
+    if job.precision == FULL or job.format != ONNX:
         return verdict
     if job.precision in QUANTISED:
         return _by_accuracy(verdict, file, parent, references, job)
