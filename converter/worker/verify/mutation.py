@@ -127,8 +127,7 @@ def prove(
     """Verify ``job.verify.mutations`` damaged copies of a file that is right.
 
     Args:
-        file: the file that would ship; it is only read.
-        verdict: that it passed with.
+        file: that would ship; ``verdict`` is the one that it passed with.
         scratch: folder for the damaged copies.
         judge: what judges a file of another precision besides its outputs.
 
