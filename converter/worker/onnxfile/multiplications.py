@@ -31,9 +31,7 @@ _MOVES = frozenset({"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "
 _SECOND = {"QLinearConv": 3, "QLinearMatMul": 3}
 
 
-def share(
-    model: ModelProto, of: str, shapes: Mapping[str, Sequence[int]], *, weights_only: bool = False
-) -> float | None:
+def share(model: ModelProto, of: str, shapes: Mapping[str, Sequence[int]]) -> float | None:
     """The share of the multiplications that are done in a precision, from 0 to 1.
 
     Args:
@@ -41,7 +39,6 @@ def share(
         of: ``float16``, ``bfloat16``, ``int8`` (both factors are integers of 8 bits) or ``int4``
             (the weight has 4 bits).
         shapes: of the inputs.
-        weights_only: of ``int8`` the weight alone decides.
 
     Returns:
         ``None`` where the file multiplies nothing.
@@ -51,7 +48,7 @@ def share(
     """
     inferred = _inferred(model, shapes)
     total = done = 0
-    for count, within in _counts(inferred.graph, of, {}, {}, weights_only):
+    for count, within in _counts(inferred.graph, of, {}, {}):
         total += count
         done += count if within else 0
     return done / total if total else None
@@ -103,7 +100,6 @@ def _counts(
     of: str,
     outer_shapes: Mapping[str, list[int]],
     outer_types: Mapping[str, int],
-    weights_only: bool,
 ) -> Iterator[tuple[int, bool]]:
     """For each node that multiplies how often, and whether in the precision."""
     types = dict(outer_types)
@@ -117,9 +113,9 @@ def _counts(
     for node in graph.node:
         count = _count(node, shapes)
         if count:
-            yield count, _within(node, of, types, makers, weights_only)
+            yield count, _within(node, of, types, makers)
         for inner in precision.subgraphs(node):
-            yield from _counts(inner, of, shapes, types, weights_only)
+            yield from _counts(inner, of, shapes, types)
 
 
 def _count(node: NodeProto, shapes: Mapping[str, list[int]]) -> int:
@@ -159,7 +155,6 @@ def _within(
     of: str,
     types: Mapping[str, int],
     makers: Mapping[str, NodeProto],
-    weights_only: bool,
 ) -> bool:
     second = _SECOND.get(node.op_type, 1)
     if of in _TYPES:
@@ -173,7 +168,7 @@ def _within(
     behind = [
         _integers(name, types, makers) in kinds for name in (node.input[0], node.input[second])
     ]
-    return behind[1] if weights_only or of == "int4" else all(behind)
+    return behind[1] if of == "int4" else all(behind)
 
 
 def _integers(name: str, types: Mapping[str, int], makers: Mapping[str, NodeProto]) -> int:

@@ -125,7 +125,7 @@ def judge(
         parent: what it was made from, where that is at hand.
         undecided: labels of cases that say nothing.
     """
-    real, items = _measured(references, undecided)
+    real, items = measured(references, undecided)
     feeds = [references.feeds(item) for item in items]
     wanted = [item.outputs for item in items]
     names, found = _run(file, feeds, job)
@@ -154,7 +154,7 @@ def judge(
     return record, error
 
 
-def _measured(references: References, undecided: Mapping[str, str]) -> tuple[bool, list[Reference]]:
+def measured(references: References, undecided: Mapping[str, str]) -> tuple[bool, list[Reference]]:
     """The cases that figures are of: real samples, else all but patterns of values.
 
     Zeros and extremes are beyond what activations were calibrated on.

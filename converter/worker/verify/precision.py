@@ -182,7 +182,9 @@ def _by_accuracy(
     if compared is not None and compared.wrong:
         error = StageError(Code.VERIFY_VALUE, compared.wrong, _OF_WEIGHTS)
     if error is None and parent is not None:
-        outside = quantised_weights.cut_off(parent, file, references.feeds(traced))
+        # Real samples where there are any: the traced example may be of another distribution.
+        _, items = accuracy.measured(references, verdict.undecided)
+        outside = quantised_weights.cut_off(parent, file, references.feeds(items[0]))
         error = StageError(Code.VERIFY_VALUE, outside, _OF_RANGES) if outside else None
     found, failed = accuracy.judge(file, parent, references, job, verdict.undecided)
     if compared is not None:
