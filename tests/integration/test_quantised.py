@@ -349,3 +349,39 @@ def test_multiplications_are_counted_where_they_happen(tmp_path: Path) -> None:
     assert multiplications.share(parent, "float16", shapes) == 0.0
     idle = onnx.load(saved(tmp_path / "b.onnx", [helper.make_node("Relu", ["x"], ["y"])], [], [2]))
     assert multiplications.share(idle, "int8", {"x": [2]}) is None
+
+
+def recurrent(folder: Path) -> Path:
+    """An LSTM in both directions and a table; 5×2 ids → 5×2×2×16."""
+    node = helper.make_node
+    nodes = [
+        node("Gather", ["table", "x"], ["e"], "embed"),
+        node(
+            "LSTM", ["e", "w", "r", "b"], ["h"], "lstm", hidden_size=16, direction="bidirectional"
+        ),
+        node("Transpose", ["h"], ["y"], "order", perm=[0, 2, 1, 3]),
+    ]
+    weights = [
+        tensor("table", 50, 24, size=1.0), tensor("w", 2, 64, 24, seed=1),
+        tensor("r", 2, 64, 16, seed=2), tensor("b", 2, 128, seed=3),
+    ]  # fmt: skip
+    graph = helper.make_graph(
+        nodes, "g",
+        [helper.make_tensor_value_info("x", TensorProto.INT64, [5, 2])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [5, 2, 2, 16])], weights,
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, folder / "source.onnx")
+    return folder / "source.onnx"
+
+
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_recurrent_layers(tmp_path: Path, per_channel: bool) -> None:
+    job = asked(tmp_path, recurrent(tmp_path), "int8_dynamic", per_channel=per_channel)
+    done = made(job)
+    assert done.error is None, done.error
+    assert (done.check.precision_macs, done.accuracy is not None) == (1.0, True)
+    assert done.accuracy is not None
+    # The table, both matrices and the bias.
+    assert done.accuracy.weights_compared == 4
+    assert "DynamicQuantizeLSTM" in {node.op_type for node in file_of(job, done).graph.node}
