@@ -49,7 +49,8 @@ class Options(Frozen):
 
     calibration: Literal["minmax", "entropy", "percentile"] = "minmax"
     percentile: Annotated[float, Field(gt=50, le=100)] = 99.99
-    samples: Annotated[int, Field(ge=1)] = 32
+    # The key of the store has the hashes of so many.
+    samples: Annotated[int, Field(ge=1, le=1000)] = 32
     op_types: list[str] = Field(default_factory=list)
     op_block_list: list[str] = Field(default_factory=list)
     node_block_list: list[str] = Field(default_factory=list)
