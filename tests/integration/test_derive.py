@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from converter.model.errors import Code
 from converter.model.job import Derived, JobResult, Variant
 from converter.model.spec import Frozen
 from converter.plan import variants as planned
-from converter.plugins import variants
+from converter.plugins import providers, variants
 from converter.plugins.variants import Given, fp16
 from converter.worker.pipeline import derive, pipeline
 from converter.worker.reference import kept
@@ -248,6 +249,26 @@ def test_a_file_that_came_out_float32_is_no_float16_file(made: Callable[..., Job
     assert "only 0% of the weights" in done.error.message
 
 
+def test_a_runtime_that_is_not_there_is_told_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    absent = SimpleNamespace(
+        available=lambda: "Other is not installed", open=None, INSTALL="install other", PACKAGES=()
+    )
+    asked: list[str] = []
+    job = followed(tmp_path, "float32").model_copy(update={"provider": "other"})
+    monkeypatch.setattr(providers, "load", lambda name: absent)
+    monkeypatch.setattr(variants, "load", asked.append)
+    done = derive.run(job, lambda news: None)
+    assert done.error is not None
+    assert (done.error.stage, done.error.code) == ("load", Code.EP_UNAVAILABLE)
+    assert (done.error.message, done.error.hint) == ("Other is not installed", "install other")
+    (verdict,) = done.verify.providers
+    assert (verdict.provider, verdict.status) == ("other", "unavailable")
+    assert verdict.reason == "Other is not installed"
+    assert asked == []
+
+
 def half(parent: Path, target: Path, options: Any) -> None:
     fp16.derive(parent, target, fp16.Options(), UNUSED)
 
@@ -354,12 +375,13 @@ def source(tmp_path: Path, text: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
+    ("text", "expected", "words"),
     [
         (  # the mean of squares less the square of the mean, around 60
             "g (float[4,64] x) => (float[4,1] y) <float o={60.0}> { s = Add(x, o) q = Mul(s, s) "
             "m = ReduceMean<axes=[1]>(s) n = ReduceMean<axes=[1]>(q) p = Mul(m, m) y = Sub(n, p) }",
             Code.VERIFY_VALUE,
+            "computed in float16, as on a device: ",
         ),
         (  # a mask that closes a row: no infinity in float32
             "g (float[4,8] x, bool[4,8] m) => (float[4,8] y) "
@@ -368,16 +390,17 @@ def source(tmp_path: Path, text: str) -> dict[str, Any]:
             "f = Cast<to=1>(n) b = Mul(f, k) z = Relu(x) t = Sigmoid(z) u = Mul(t, g) "
             "v = Add(u, t) w = Mul(v, v) s = Add(w, b) y = Softmax(s) }",
             Code.VERIFY_NONFINITE,
+            "computed in float16, as on a device: case m: all false",
         ),
     ],
 )
 def test_what_only_a_device_gets_wrong_is_refused(
-    made: Callable[..., JobResult], tmp_path: Path, text: str, expected: Code
+    made: Callable[..., JobResult], tmp_path: Path, text: str, expected: Code, words: str
 ) -> None:
     done = made(half, "float16", **source(tmp_path, text))
     assert done.error is not None
     assert (done.error.code, done.error.stage) == (expected, "verify")
-    assert done.error.message.startswith("computed in float16, as on a device: ")
+    assert done.error.message.startswith(words)
 
 
 def test_a_source_in_float16_stays_as_it_is(made: Callable[..., JobResult], tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ def test_an_opset_that_is_too_low_is_raised_and_said(tmp_path: Path) -> None:
     assert done.onnx is not None
     assert done.onnx.opset == 13
     assert done.made is not None
-    assert (done.made.opset, "raised from 11 to 13" in done.made.notes[0]) == (13, True)
+    assert "raised from 11 to 13" in done.made.notes[0]
 
 
 @pytest.mark.parametrize("plugin", ["int8_dynamic", "int4"])

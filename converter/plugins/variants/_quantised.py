@@ -45,7 +45,7 @@ def ready(parent: Path, opset: int, given: Given) -> ModelProto:
         model = _raised(model, opset)
         said = f"opset raised from {found} to {opset}, which quantisation needs"
         notes = [*given.made.notes, said]
-        given.made = given.made.model_copy(update={"opset": opset, "notes": notes})
+        given.made = given.made.model_copy(update={"notes": notes})
     _name(model)
     model = onnx.shape_inference.infer_shapes(model, data_prop=True)
     model.metadata_props.add(key=_INFERRED[0], value=_INFERRED[1])

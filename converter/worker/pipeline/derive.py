@@ -37,9 +37,9 @@ from converter.worker.recording.stages import OnError, Recorder, StageFailedErro
 from converter.worker.reference import kept
 from converter.worker.reference.kept import Kept
 from converter.worker.reference.reference import References
-from converter.worker.runtime import custom_ops
+from converter.worker.runtime import custom_ops, starting
 from converter.worker.sources import data, loading
-from converter.worker.verify import mutation, precision, real, runtimes
+from converter.worker.verify import mutation, precision, real, runtimes, verification
 from converter.worker.verify.verification import Verdict
 
 
@@ -90,6 +90,7 @@ def run(job: Derived, emit: Emit, on_error: OnError | None = None) -> JobResult:
 def _run(job: Derived, recorder: Recorder, done: _Done) -> None:
     final, parent = Path(job.staging_dir) / job.target, Path(job.parent_file)
     with recorder.stage("load"):
+        _require_runtime(job, done)
         _unchanged(job)
         custom_ops.require(job)
         found = kept.read(Path(job.references), job)
@@ -103,11 +104,12 @@ def _run(job: Derived, recorder: Recorder, done: _Done) -> None:
         # Once more: a plugin that writes into its parent's folder would be compared with itself.
         _unchanged(job)
     with recorder.stage("check"):
-        done.check = _checked(job, found, final, done.made)
+        done.check = _checked(job, found, final)
     with recorder.stage("verify"):
-        verdict = real.judged(
-            judge.verdict(final), final, references, found.job, {}, metric, judge.source
-        )
+        verdict = judge.verdict(final)
+        if any(item.case.real is not None for item in references.cases):
+            with precision.computable(final, references, job) as (file, fed):
+                verdict = real.judged(verdict, file, fed, found.job, {}, metric, judge.source)
         verdict = replace(verdict, record=_calibrated(verdict.record, done.made))
         done.verify, done.accuracy = verdict.record, verdict.accuracy
         if verdict.error is not None:
@@ -123,7 +125,23 @@ def _run(job: Derived, recorder: Recorder, done: _Done) -> None:
             done.files = publishing.seal_all(final, job.belongings)
 
 
-def _checked(job: Derived, found: Kept, final: Path, made: MadeRecord) -> CheckRecord:
+def _require_runtime(job: Derived, done: _Done) -> None:
+    """Raise where this machine lacks what verifies the file, before it is made.
+
+    Raises:
+        StageError: EP_UNAVAILABLE.
+    """
+    if not job.provider:
+        return
+    try:
+        starting.require(job.provider)
+    except StageError as error:
+        verdict = verification.of_provider(job.provider, error)
+        done.verify = VerifyRecord(providers=[verdict])
+        raise
+
+
+def _checked(job: Derived, found: Kept, final: Path) -> CheckRecord:
     """Whether the file is sound and of its precision.
 
     Raises:
@@ -132,16 +150,13 @@ def _checked(job: Derived, found: Kept, final: Path, made: MadeRecord) -> CheckR
     if job.format != ONNX:
         return runtimes.check(final, Path(job.parent_file), job)
     model = checking.load(final)
-    # With the parent's request: a variant keeps opset, names and axes. It may raise the opset where
-    # its operators need that, and says so.
+    # With the parent's request: a variant keeps opset, names and axes.
     asked = found.job
-    if made.opset is not None and asked.opset is not None and made.opset > asked.opset:
-        asked = asked.model_copy(update={"opset": made.opset})
     if job.precision in QUANTISED:
         # The integers are called otherwise, and their scales stand beside them.
         export = asked.export.model_copy(update={"parameter_names": []})
         asked = asked.model_copy(update={"export": export})
-    checking.check(model, asked, job.plugin, set())
+    checking.check(model, asked, job.plugin, set(), job.precision)
     return precision.check(model, job, found.references.cases[0].inputs)
 
 
@@ -155,6 +170,15 @@ def _calibrated(record: VerifyRecord, made: MadeRecord) -> VerifyRecord:
     return record.model_copy(update={"reason": reason})
 
 
+def _beyond_outputs(
+    job: Derived, references: References, asked: Job, damaged: Path, verdict: Verdict
+) -> StageError | None:
+    """What is wrong with a damaged copy that its outputs do not show."""
+    if job.precision not in QUANTISED:
+        return None
+    return precision.judged(verdict, damaged, Path(job.parent_file), references, asked).error
+
+
 def _mutated(
     job: Derived, asked: Job, final: Path, verdict: Verdict, references: References
 ) -> VerifyRecord:
@@ -165,19 +189,13 @@ def _mutated(
     """
     folder = Path(job.staging_dir) / "damaged"
     folder.mkdir()
-    judge = functools.partial(_error, Path(job.parent_file), references, asked)
-    verdict = mutation.prove(final, verdict, references, asked, {}, folder, judge)
+    judge = functools.partial(_beyond_outputs, job, references, asked)
+    with precision.computable(final, references, job) as (file, fed):
+        verdict = mutation.prove(file, verdict, fed, asked, {}, folder, judge)
     shutil.rmtree(folder)
     if verdict.error is not None:
         raise verdict.error
     return verdict.record
-
-
-def _error(
-    parent: Path, references: References, asked: Job, damaged: Path, verdict: Verdict
-) -> StageError | None:
-    """What is wrong with a damaged copy, beyond its outputs."""
-    return precision.judged(verdict, damaged, parent, references, asked).error
 
 
 def _unchanged(job: Derived) -> None:

@@ -48,7 +48,7 @@ DAMAGES: dict[str, Callable[[Any], Any]] = {
     "negated": lambda values: -values,
     "x 1.1": _scaled,
 }
-_FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
+_FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
 _INTEGERS = quantised.EIGHT | quantised.FOUR
 
 
