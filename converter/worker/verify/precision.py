@@ -109,6 +109,32 @@ def judged(
     job: Job,
     provider: str | None = None,
 ) -> Verdict:
+    """The verdict with what outputs cannot show of a file of another precision.
+
+    Args:
+        verdict: of ONNX Runtime on the file.
+        parent: the float32 file that it was made from, where it is at hand.
+    """
+    kind = REDUCED.get(job.precision)
+    # What a runtime of its own makes of it is for that to say.
+    if job.format != ONNX:
+        return verdict
+    if job.precision in QUANTISED:
+        return quantised.judged(verdict, file, parent, references, job)
+    if kind is None:
+        return verdict
+    return _of_16_bits(verdict, file, parent, references, job, kind, provider)
+
+
+def _of_16_bits(
+    verdict: Verdict,
+    file: Path,
+    parent: Path | None,
+    references: References,
+    job: Job,
+    kind: Reduced,
+    provider: str | None,
+) -> Verdict:
     """The verdict with what outputs cannot show of a file of 16-bit floats.
 
     That is a weight that is not the parent's, where the rounding of the others hides it, and, on a
@@ -120,12 +146,6 @@ def judged(
             that of the emulation instead.
         parent: the float32 file that it was made from, where it is at hand.
     """
-    kind = REDUCED.get(job.precision)
-    if job.precision in QUANTISED and job.format == ONNX:
-        return quantised.judged(verdict, file, parent, references, job)
-    # What a runtime of its own makes of it is for that to say.
-    if kind is None or job.format != ONNX:
-        return verdict
     # The device decides, not the file: the same file is native on a GPU.
     emulates = providers.load(provider or providers.standard()).DEVICE == "cpu"
     lacking = _lacking(verdict.error, file, kind) if emulates else None
