@@ -3,6 +3,7 @@
 from converter.model.spec import Frozen
 
 NAME = "CPUExecutionProvider"
+TITLE = "onnxruntime"
 
 
 class Options(Frozen):
