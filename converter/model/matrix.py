@@ -27,7 +27,6 @@ from converter.model.job import (
 from converter.model.manifest import ArtifactRow, Manifest, RuntimeInfo, fingerprint
 
 CellStatus = Literal["ok", "failed", "unavailable", "skipped", "xfail", "not_run"]
-_SHORT = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 # What a runtime does to a file that another one runs right: for its own maintainers to see. Of the
 # others our plugins are the reason, or the machine.
 _OF_THE_RUNTIME = (
@@ -194,7 +193,7 @@ def causes(cells: Iterable[Cell]) -> list[Cause]:
 
 def short(precision: str) -> str:
     """``fp32`` for ``float32``."""
-    return _SHORT.get(precision, precision)
+    return precision.replace("bfloat", "bf").replace("float", "fp")
 
 
 def share(output: OutputCheck) -> float:
