@@ -184,6 +184,7 @@ class Job(Frozen):
     verify: VerifySpec = VerifySpec()
     expect: Expect | None = None
     tags: list[str] = Field(default_factory=list)
+    license: str | None = None
     threads: int = 1
     provider_options: dict[str, dict[str, Any]] = Field(default_factory=dict)
     trust: list[str] = Field(default_factory=list)

@@ -213,6 +213,7 @@ class _Asked(Frozen):
     name: str
     source: str
     tags: list[str] = Field(default_factory=list)
+    license: str | None = None
     request: Request
 
 
@@ -355,6 +356,7 @@ def row_of(job: Job, result: JobResult, runtimes: Sequence[str] = ()) -> Artifac
         runtimes=list(runtimes),
         source=str(job.source),
         tags=job.tags,
+        license=job.license,
         status=result.status,
         attempts=result.attempts,
         request=request_of(job, result),

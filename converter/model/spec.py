@@ -111,6 +111,13 @@ class Source(Frozen):
 SOURCE_KINDS = ("registry", "target", "file", "torchscript", "exported_program", "onnx")
 
 
+def without_folders(source: str) -> str:
+    """A source as files that go elsewhere name it: ``file:net.py`` for ``file:/home/me/net.py``."""
+    kind, _, path = source.partition(":")
+    of_files = kind in ("file", "torchscript", "exported_program", "onnx")
+    return f"{kind}:{path.rpartition('/')[2]}" if of_files and path else source
+
+
 class Checkpoint(Frozen):
     """A file of tensors: of ``torch.save``, or safetensors.
 
@@ -816,6 +823,8 @@ class ModelSpec(Frozen):
         expect: a failure that is expected. Example:
             ``{status: failed, code: VERIFY_VALUE, reason: the exporter freezes the length}``.
         tags: words of your own, for the reports. Example: ``[vision]``.
+        license: under which the file may be used, for what is published of it: an SPDX identifier
+            or words of your own. Example: ``Apache-2.0``.
     """
 
     source: (
@@ -854,3 +863,4 @@ class ModelSpec(Frozen):
     variants: list[Text] | dict[Text, VariantSpec] | None = None
     expect: Expect | None = None
     tags: list[Text] = Field(default_factory=list)
+    license: Text | None = None

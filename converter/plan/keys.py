@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import converter
 import registry
 from converter.layout import files
 from converter.model.job import Composed, Derived, Job
@@ -36,7 +37,7 @@ _ALWAYS = (
 )  # fmt: skip
 # What the rest of a job is: where, how fast, for whom, and what has a part of its own.
 _NOT_REQUEST = {
-    "source", "weights", "inputs", "exporter", "expect", "tags", "threads", "trust",
+    "source", "weights", "inputs", "exporter", "expect", "tags", "license", "threads", "trust",
     "model_dir", "staging_dir", "variants", "format", "parent", "optional", "cast_io",
     "parent_file", "parent_files", "references", "references_sha256", "provider_options",
     "entry", "graphs", "graph_files", "graph_hashes", "graph_weights",
@@ -113,12 +114,14 @@ class Keys:
     def _of_derived(self, job: Derived) -> JobKey:
         """What it is made from stands for the model and its code."""
         names = [*_DERIVED, *loader.packages_of(loader.load("variants", job.plugin))]
+        parts_of_runtime: Parts = {}
         if job.provider:
             names += loader.packages_of(providers.load(job.provider))
             # They decide what the verdict on it is.
             parts_of_runtime = {"request.provider_options": job.provider_options.get(job.provider)}
-        else:
-            parts_of_runtime = {}
+            # A file for a device may be of one model of it, and its verdict is.
+            if providers.load(job.provider).DEVICE != "cpu":
+                parts_of_runtime["gpus"] = self._gpus
         # Its verification runs them too.
         files = {f"export.custom_ops.{i}": Path(p) for i, p in enumerate(job.export.custom_ops)}
         parts = {
@@ -285,7 +288,8 @@ def _without_paths(value: Any) -> Any:
 
 def _own_code(job: Job) -> Parts:
     """The code of the converter, and that of the plugins that make the file."""
-    parts: Parts = {"converter": _worker_code()}
+    # The version stands in the file.
+    parts: Parts = {"converter": _worker_code(), "converter version": converter.__version__}
     if isinstance(job, Derived):
         used = [loader.found("variants").get(job.plugin)]
         parts["converter variants"] = _shared_code("variants")

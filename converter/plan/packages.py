@@ -13,7 +13,7 @@ _LIBRARIES = (
     "torch", "torchvision", "timm", "onnx", "onnxruntime", "onnxruntime-gpu", "onnxscript",
     "onnx-ir", "numpy", "hydra-core", "pydantic",
 )  # fmt: skip
-_KINDS = ("exporters", "simplifiers", "variants")
+_KINDS = ("exporters", "simplifiers", "variants", "providers")
 
 
 @cache

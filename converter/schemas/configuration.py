@@ -37,7 +37,10 @@ ROOTS = {"model": "ModelSpec", "experiment": "BatchSpec", **GROUPS}
 """A schema → the definition at its root."""
 
 # The keys that plugins add to a group stand among its own, or under `options` by their name.
-_AMONG = {"SimplifierSpec": "simplifiers", "VariantSpec": "variants", "ExecutorSpec": "executors"}
+_AMONG = {
+    "SimplifierSpec": "simplifiers", "VariantSpec": "variants", "ExecutorSpec": "executors",
+    "PublishSpec": "layouts",
+}  # fmt: skip
 _UNDER = {"ExporterSpec": "exporters", "BenchmarkSpec": "providers"}
 # What items of a list leave out no other file can add: Hydra replaces a list.
 _WHOLE = ("VerifyCase",)
@@ -156,6 +159,7 @@ def _plugin_names(definitions: Node, built_in: bool) -> None:
         ("SimplifierSpec", "name"): list(_plugins("simplifiers", built_in)),
         ("ExecutorSpec", "name"): list(_plugins("executors", built_in)),
         ("VariantSpec", "plugin"): list(_plugins("variants", built_in)),
+        ("PublishSpec", "layout"): list(_plugins("layouts", built_in)),
         ("BenchmarkSpec", "providers"): list(_plugins("providers", built_in)),
         ("BatchSpec", "reports"): list(_plugins("reports", built_in)),
         ("Expect", "code"): [str(code) for code in Code],

@@ -1,4 +1,4 @@
-"""Every execution provider in the folder keeps the contract; none falls back in silence."""
+"""Every provider in the folder keeps the contract; none falls back in silence."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import onnxruntime
 import pytest
 from onnxruntime.capi import onnxruntime_pybind11_state as state
-from provider_contract import ProviderContract, SessionContract, X, doubling
+from provider_contract import ProviderContract, RuntimeContract, SessionContract, X, doubling
 
 from converter.model.errors import Code, StageError
 from converter.plugins import loader
@@ -56,7 +56,9 @@ class TestOpenvinoSessions(SessionContract):
 
 
 def test_every_provider_is_under_contract() -> None:
-    tested = {case.name for case in ProviderContract.__subclasses__()}
+    tested = {
+        case.name for kind in (ProviderContract, RuntimeContract) for case in kind.__subclasses__()
+    }
     assert tested == set(loader.names("providers"))
 
 

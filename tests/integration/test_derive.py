@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from converter.model.errors import Code
 from converter.model.job import Derived, JobResult, Variant
 from converter.model.spec import Frozen
 from converter.plan import variants as planned
-from converter.plugins import variants
+from converter.plugins import providers, variants
 from converter.plugins.variants import Given, fp16
 from converter.worker.pipeline import derive, pipeline
 from converter.worker.reference import kept
@@ -246,6 +247,26 @@ def test_a_file_that_came_out_float32_is_no_float16_file(made: Callable[..., Job
     assert code(done) == Code.PRECISION_NOT_REACHED
     assert done.error is not None
     assert "only 0% of the weights" in done.error.message
+
+
+def test_a_runtime_that_is_not_there_is_told_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    absent = SimpleNamespace(
+        available=lambda: "Other is not installed", open=None, INSTALL="install other", PACKAGES=()
+    )
+    asked: list[str] = []
+    job = followed(tmp_path, "float32").model_copy(update={"provider": "other"})
+    monkeypatch.setattr(providers, "load", lambda name: absent)
+    monkeypatch.setattr(variants, "load", asked.append)
+    done = derive.run(job, lambda news: None)
+    assert done.error is not None
+    assert (done.error.stage, done.error.code) == ("load", Code.EP_UNAVAILABLE)
+    assert (done.error.message, done.error.hint) == ("Other is not installed", "install other")
+    (verdict,) = done.verify.providers
+    assert (verdict.provider, verdict.status) == ("other", "unavailable")
+    assert verdict.reason == "Other is not installed"
+    assert asked == []
 
 
 def half(parent: Path, target: Path, options: Any) -> None:

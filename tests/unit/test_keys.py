@@ -286,6 +286,19 @@ def test_the_key_of_a_variant_is_made_of_its_parent_and_its_plugin(make: Make) -
     assert not any(name.startswith(("file ", "package torch")) for name in before.parts)
 
 
+def test_a_file_for_a_device_is_of_that_device(make: Make) -> None:
+    """An engine of TensorRT runs on the model of GPU that it was built on."""
+    packages: dict[str, str | None] = {"tensorrt_ep": None}
+    first, second, none = (
+        Keys(packages, gpus).of(derived(make, provider="tensorrt_ep"))
+        for gpus in (["H200 590.1"], ["L4 590.1"], [])
+    )
+    assert keys.difference(first.parts, second.parts).startswith("gpus ")
+    assert first.digest != none.digest
+    on_cpu = [Keys(packages, gpus).of(derived(make)).digest for gpus in (["H200"], ["L4"])]
+    assert on_cpu[0] == on_cpu[1]
+
+
 def test_the_code_of_a_variant_rebuilds_no_model(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

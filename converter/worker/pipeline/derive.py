@@ -34,9 +34,9 @@ from converter.worker.pipeline.pipeline import Emit
 from converter.worker.recording.stages import OnError, Recorder, StageFailedError
 from converter.worker.reference import kept
 from converter.worker.reference.reference import References
-from converter.worker.runtime import custom_ops
+from converter.worker.runtime import custom_ops, starting
 from converter.worker.sources import data, loading
-from converter.worker.verify import mutation, precision, real, runtimes
+from converter.worker.verify import mutation, precision, real, runtimes, verification
 from converter.worker.verify.verification import Verdict
 
 
@@ -87,6 +87,7 @@ def run(job: Derived, emit: Emit, on_error: OnError | None = None) -> JobResult:
 def _run(job: Derived, recorder: Recorder, done: _Done) -> None:
     final, parent = Path(job.staging_dir) / job.target, Path(job.parent_file)
     with recorder.stage("load"):
+        _require_runtime(job, done)
         _unchanged(job)
         custom_ops.require(job)
         found = kept.read(Path(job.references), job)
@@ -117,6 +118,22 @@ def _run(job: Derived, recorder: Recorder, done: _Done) -> None:
             done.onnx = publishing.described(graph, job, job.plugin, None)
         else:
             done.files = publishing.seal_all(final, job.belongings)
+
+
+def _require_runtime(job: Derived, done: _Done) -> None:
+    """Raise where this machine lacks what verifies the file, before it is made.
+
+    Raises:
+        StageError: EP_UNAVAILABLE.
+    """
+    if not job.provider:
+        return
+    try:
+        starting.require(job.provider)
+    except StageError as error:
+        verdict = verification.of_provider(job.provider, error)
+        done.verify = VerifyRecord(providers=[verdict])
+        raise
 
 
 def _checked(job: Derived, asked: Job, final: Path) -> CheckRecord:

@@ -48,12 +48,12 @@ from converter.worker.sources.loading import Loaded
 from converter.worker.verify import (
     attribution,
     conclusion,
-    domain,
     fastpath,
     limits,
     multiples,
     mutation,
     real,
+    stamp,
     verification,
 )
 from converter.worker.verify.verification import Verdict
@@ -214,7 +214,7 @@ def _convert(
     final = Path(job.staging_dir) / job.target
     simplify: SimplifyRecord | None = None
     # As if all went well, which it mostly does; `conclusion.told` corrects the file else.
-    told = {domain.KEY: domain.words(domain.of(references, job, {}))}
+    told = stamp.expected(loaded, references, job)
     with recorder.stage("export"):
         values = parameters(loaded, job)
         _export(done.exporter, loaded, references, job, raw)

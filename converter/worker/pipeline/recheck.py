@@ -23,7 +23,7 @@ from converter.worker.pipeline.pipeline import Emit
 from converter.worker.recording.stages import Recorder, StageFailedError
 from converter.worker.reference import harvest, preparing, reference, training
 from converter.worker.reference.reference import References
-from converter.worker.runtime import custom_ops
+from converter.worker.runtime import custom_ops, starting
 from converter.worker.sources import loading
 from converter.worker.sources.loading import Loaded
 from converter.worker.verify import (
@@ -92,6 +92,8 @@ def run(job: Recheck, emit: Emit, use: Use | None = None) -> JobResult:
 
 def _run(job: Recheck, recorder: Recorder, found: _Found, use: Use | None) -> None:
     with recorder.stage("load"):
+        if job.provider:  # before the model is loaded and run for it
+            starting.require(job.provider)
         found.loaded, complete = preparing.load(job)
     with recorder.stage("reference") as notes:
         # With the file's own limits: it may be of another model, or changed by hand.

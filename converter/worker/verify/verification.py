@@ -105,7 +105,7 @@ def verify(
         reason=_not_measured(references, declares) if error is None else error.message,
         cases=judged.checks,
         dynamic=dynamic,
-        providers=[_of_provider(provider, error)],
+        providers=[of_provider(provider, error)],
     )
     left_out = {**judged.undecided, **judged.refused}
     return Verdict(record, error, judged.failed, judged.passed, left_out)
@@ -153,17 +153,19 @@ def runnable(path: Path, source: Path | None, references: References) -> Iterato
 def _refused(error: StageError, provider: str | None) -> Verdict:
     """The verdict on a file that does not open."""
     record = VerifyRecord(
-        status="failed", reason=error.message, providers=[_of_provider(provider, error)]
+        status="failed", reason=error.message, providers=[of_provider(provider, error)]
     )
     return Verdict(record, error)
 
 
-def _of_provider(provider: str | None, error: StageError | None) -> ProviderVerdict:
+def of_provider(provider: str | None, error: StageError | None) -> ProviderVerdict:
+    """What came of a file on a provider (``None``: the standard one)."""
     name = provider or providers.standard()
+    missing = error is not None and error.code is Code.EP_UNAVAILABLE
     return ProviderVerdict(
         provider=name,
         version=running.versions(name),
-        status="passed" if error is None else "failed",
+        status="passed" if error is None else "unavailable" if missing else "failed",
         code=error.code if error else None,
         reason=error.message if error else None,
     )
