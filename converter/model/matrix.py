@@ -42,15 +42,21 @@ class Column:
         runtime: its name, for people.
         precision: ``fp32``.
         artifact: the id of the files; empty where there can be none, and ``lacks`` says why.
-        title: what tells it from the other columns: ``openvino fp32: openvino_ir``.
+        shares: another artifact is of this precision on this runtime.
     """
 
     provider: str
     runtime: str
     precision: str
     artifact: str
-    title: str
+    shares: bool = False
     lacks: str = ""
+
+    @property
+    def title(self) -> str:
+        """What tells it from the other columns: ``openvino fp32: openvino_ir``."""
+        name = f"{self.runtime} {self.precision}"
+        return f"{name}: {self.artifact}" if self.shares else name
 
 
 @dataclass(frozen=True)
@@ -253,12 +259,10 @@ def _columns(
     for provider, precision, artifact in ordered:
         info = infos.get(provider)
         name = info.name if info else provider
-        title = f"{name} {short(precision)}"
-        if sum(key[:2] == (provider, precision) for key in keys) > 1:
-            title += f": {artifact}"
+        shares = sum(key[:2] == (provider, precision) for key in keys) > 1
         why = "" if artifact or info is None else info.lacks[precision]
         columns[provider, precision, artifact] = Column(
-            provider, name, short(precision), artifact, title, why
+            provider, name, short(precision), artifact, shares, why
         )
     return columns
 

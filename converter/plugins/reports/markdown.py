@@ -134,7 +134,7 @@ def _reason(cause: matrix.Cause) -> list[str]:
     shown = next((cell for cell in cause.cells if cell.show), None)
     if shown is not None:
         whose = code(shown.version or shown.column.runtime)
-        lines.append(f"  - for the maintainers of {whose}: {code(cells.bundle(shown, 'RUN'))}")
+        lines.append(f"  - for the maintainers of {whose}: {code(cells.bundle(shown, 'RUN_DIR'))}")
     return lines
 
 
