@@ -71,6 +71,7 @@ class Variant(Frozen):
         plugin: of ``converter.plugins.variants``.
         suffix: of its main file, and those of what belongs to it (``companions``).
         provider: of ``converter.plugins.providers``: opens and verifies its files.
+        partial: some of it is of ``precision``, as much as is right; else most of it has to be.
         options: all of the plugin's, the defaults too.
     """
 
@@ -78,6 +79,7 @@ class Variant(Frozen):
     plugin: str
     format: str
     precision: str
+    partial: bool = False
     suffix: str = ".onnx"
     companions: list[str] = Field(default_factory=list)
     provider: str = ""
@@ -127,6 +129,7 @@ class Job(Frozen):
         staging_dir: on the same file system; only complete files leave it.
         artifact: the id of what is made; ``format`` and ``precision`` are its own, ``parent`` the
             id of what it is made from.
+        partial: some of it is of ``precision``, as much as is right; else most of it has to be.
         suffix, companions: of its main file, and of what belongs to it.
         provider: what opens and verifies it, of ``converter.plugins.providers``; empty: the one
             that all ONNX files are verified on.
@@ -144,6 +147,7 @@ class Job(Frozen):
     artifact: str = ONNX
     format: str = "onnx"
     precision: str = "float32"
+    partial: bool = False
     suffix: str = ".onnx"
     companions: list[str] = Field(default_factory=list)
     provider: str = ""
@@ -659,8 +663,8 @@ class AccuracyRecord(Frozen):
 class VerifyRecord(Frozen):
     """What was verified of the file.
 
-    ``arithmetic``: ``emulated`` where the machine computed the file's float16 in float32, so that
-    what the verdict says is about its weights and its graph.
+    ``arithmetic``: ``emulated`` where no device computed in the file's float16 or bfloat16: the
+    verdict is that of float32 arithmetic which rounds every result to it.
 
     ``faulty_stage``: what made the numbers wrong, or those of a simplified file that did not ship.
 

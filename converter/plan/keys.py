@@ -39,7 +39,7 @@ _ALWAYS = (
 _NOT_REQUEST = {
     "source", "weights", "inputs", "exporter", "expect", "tags", "license", "threads", "trust",
     "model_dir", "staging_dir", "variants", "format", "parent", "optional", "cast_io",
-    "parent_file", "parent_files", "references", "references_sha256", "provider_options",
+    "partial", "parent_file", "parent_files", "references", "references_sha256", "provider_options",
     "entry", "graphs", "graph_files", "graph_hashes", "graph_weights",
 }  # fmt: skip
 # What decides how a file that exists is changed and judged.
@@ -47,7 +47,8 @@ _DERIVED = ("onnx", "onnxruntime", "onnxruntime-gpu", "numpy")
 _PLUGINS = ("exporters", "simplifiers", "providers")
 # How a variant is made and judged is no part of the file that it is made from.
 _OF_VARIANTS = (
-    "worker/pipeline/derive.py", "worker/verify/overflow.py", "worker/verify/rounded_weights.py",
+    "worker/pipeline/derive.py", "worker/verify/emulation.py", "worker/onnxfile/overflow.py",
+    "worker/verify/rounded_weights.py",
 )  # fmt: skip
 _SHOWN = 3
 _WIDTH = 40

@@ -12,6 +12,7 @@ import registry
 from converter.config.validation import parse
 from converter.model.errors import ConfigError
 from converter.model.spec import CaseInput, InputSpec
+from converter.plugins import loader
 
 BASE: dict[str, Any] = {"source": "conv_bn_relu"}
 
@@ -465,7 +466,7 @@ def test_a_provider_is_one_that_there_is() -> None:
     spec = parse({"models": {"m": BASE}, "benchmark": {"providers": known}})
     assert spec.benchmark.providers == known
     assert of_run(benchmark={"providers": ["cdua"]}) == [
-        "benchmark.providers: found 'cdua'; expected cpu or cuda or openvino_ep or tensorrt_ep. "
+        f"benchmark.providers: found 'cdua'; expected {' or '.join(loader.names('providers'))}. "
         "Did you mean cuda?"
     ]
 

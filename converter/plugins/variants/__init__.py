@@ -66,6 +66,8 @@ class Variant(Protocol):
     Attributes:
         SUFFIX: of the file to open first: ``.xml``.
         COMPANIONS: suffixes of the files that belong to it: ``(".bin",)``.
+        PARTIAL: true for files of which some is of the precision, as much as is right; else half of
+            the weights and a fifth of the nodes have to be.
         PROVIDER: the module of ``converter.plugins.providers`` that opens, checks and verifies it.
     """
 

@@ -103,9 +103,10 @@ def _run(job: Derived, recorder: Recorder, done: _Done) -> None:
     with recorder.stage("check"):
         done.check = _checked(job, found.job, final)
     with recorder.stage("verify"):
-        verdict = real.judged(
-            judge.verdict(final), final, references, found.job, {}, metric, judge.source
-        )
+        verdict = judge.verdict(final)
+        if any(item.case.real is not None for item in references.cases):
+            with precision.computable(final, references, job) as (file, fed):
+                verdict = real.judged(verdict, file, fed, found.job, {}, metric, judge.source)
         done.verify, done.accuracy = verdict.record, verdict.accuracy
         if verdict.error is not None:
             raise verdict.error
@@ -146,7 +147,7 @@ def _checked(job: Derived, asked: Job, final: Path) -> CheckRecord:
         return runtimes.check(final, Path(job.parent_file), job)
     model = checking.load(final)
     # With the parent's request: a variant keeps opset, names and axes.
-    checking.check(model, asked, job.plugin, set())
+    checking.check(model, asked, job.plugin, set(), job.precision)
     return precision.check(model, job)
 
 
@@ -160,7 +161,8 @@ def _mutated(
     """
     folder = Path(job.staging_dir) / "damaged"
     folder.mkdir()
-    verdict = mutation.prove(final, verdict, references, asked, {}, folder)
+    with precision.computable(final, references, job) as (file, fed):
+        verdict = mutation.prove(file, verdict, fed, asked, {}, folder)
     shutil.rmtree(folder)
     if verdict.error is not None:
         raise verdict.error

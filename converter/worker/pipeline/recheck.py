@@ -133,7 +133,10 @@ def _real(found: _Found, job: Job, file: Path, parent: str | None) -> Verdict:
     references = precision.asked_of(found.references, job)
     source = Path(parent) if job.format != ONNX and parent else None
     metric = found.loaded.metric
-    return real.judged(found.verdict, file, references, job, values, metric, source)
+    if not any(item.case.real is not None for item in references.cases):
+        return found.verdict
+    with precision.computable(file, references, job) as (path, fed):
+        return real.judged(found.verdict, path, fed, job, values, metric, source)
 
 
 def _limits(file: Path) -> list[float]:

@@ -38,7 +38,7 @@ DAMAGES: dict[str, Callable[[Any], Any]] = {
     "negated": lambda values: -values,
     "x 1.1": lambda values: (values * values.dtype.type(1.1)).astype(values.dtype),
 }
-_FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
+_FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
 
 
 class Sound:
