@@ -66,16 +66,18 @@ def _described(name: str) -> RuntimeInfo:
 
 
 def missing(name: str) -> str:
-    """Which packages of a runtime are not installed, and what to do; empty: it has them all.
+    """Why a runtime is not installed, and what to do; empty: it is, or only a worker can tell.
 
     Read from the metadata of installed distributions: nothing is imported here. What the machine
-    itself lacks, such as a GPU, the worker tells.
+    itself lacks, such as a GPU, shows when a worker asks for it, and so does what is in another
+    Python.
     """
     plugin = providers.load(name)
-    if not providers.is_runtime(plugin):  # ONNX Runtime knows its execution providers
+    # ONNX Runtime knows its execution providers; `missing` is what a runtime elsewhere has.
+    if not providers.is_runtime(plugin) or hasattr(plugin, "missing"):
         return ""
-    absent = [part for part in loader.packages_of(plugin) if environment.version(part) is None]
-    if not absent:
+    packages = loader.packages_of(plugin)
+    # Some runtimes have several distributions, of which one is enough.
+    if not packages or any(environment.version(part) is not None for part in packages):
         return ""
-    verb = "is" if len(absent) == 1 else "are"
-    return f"{' and '.join(absent)} {verb} not installed: {plugin.INSTALL}"
+    return f"{' or '.join(packages)} is not installed: {plugin.INSTALL}"
