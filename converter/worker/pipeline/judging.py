@@ -49,7 +49,8 @@ class Judge:
         # are.
         speaks = self.source is None and not isinstance(self.job, Measure) and file != parent
         if speaks:  # before it is judged, since another file must be judged again
-            publishing.tell(file, stamp.inherited(self.parent, references, asked))
+            words = stamp.inherited(self.parent, references, asked, self.job.precision)
+            publishing.tell(file, words)
         graph = structure.read(file) if self.source is None else self.parent
         verdict = verification.verify(
             file,
