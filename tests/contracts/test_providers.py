@@ -6,13 +6,24 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from onnxruntime.capi import onnxruntime_pybind11_state as state
-from provider_contract import ProviderContract, RuntimeContract, SessionContract, X, doubling
+from provider_contract import (
+    ProviderContract,
+    RunnableContract,
+    RuntimeContract,
+    SessionContract,
+    X,
+    doubling,
+)
 
 from converter.model.errors import Code, StageError
 from converter.plugins import loader
+from converter.plugins.variants import Given
+from converter.worker.onnxfile import structure
 from converter.worker.runtime import starting
 from converter.worker.runtime.session import Session
 from converter.worker.runtime.starting import RuntimeErrors
@@ -41,6 +52,29 @@ class TestTensorrtEp(ProviderContract):
 @pytest.mark.skipif(not importlib.util.find_spec("tensorrt"), reason="tensorrt is not installed")
 class TestTensorrtSessions(SessionContract):
     name = "tensorrt_ep"
+
+
+class TestTensorrt(RuntimeContract):
+    name = "tensorrt"
+    modules = ("tensorrt",)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not importlib.util.find_spec("tensorrt"), reason="tensorrt is not installed")
+class TestTensorrtEngines(RunnableContract):
+    name = "tensorrt"
+
+    def written(self, folder: Path) -> Path:
+        from converter.plugins.variants import tensorrt
+
+        source, target = folder / "doubling.onnx", folder / "doubling.engine"
+        source.write_bytes(doubling())
+        interface = structure.interface(onnx.load(source))
+        cases = [{"x": np.ones((n, 3), np.float32)} for n in (2, 1, 4)]
+        unused: Any = None
+        given = Given(interface, cases, {}, unused, False, False, unused)
+        tensorrt.derive(source, target, tensorrt.Options(), given)
+        return target
 
 
 class TestOpenvinoEp(ProviderContract):

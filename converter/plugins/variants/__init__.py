@@ -67,6 +67,10 @@ class Variant(Protocol):
         SUFFIX: of the file to open first: ``.xml``.
         COMPANIONS: suffixes of the files that belong to it: ``(".bin",)``.
         PROVIDER: the module of ``converter.plugins.providers`` that opens, checks and verifies it.
+
+    One whose files follow from more than the file, the options and the packages has a function
+    ``decided_by(options)``, which is called in the parent: by a name what is to be in the key of
+    the job, such as the hash of a file that an option names.
     """
 
     FORMAT: str
