@@ -117,10 +117,15 @@ class Keys:
         parts_of_runtime: Parts = {}
         if job.provider:
             names += loader.packages_of(providers.load(job.provider))
+            runtime = providers.load(job.provider)
             # They decide what the verdict on it is.
-            parts_of_runtime = {"request.provider_options": job.provider_options.get(job.provider)}
+            stated = job.provider_options.get(job.provider)
+            parts_of_runtime["request.provider_options"] = stated
+            if providers.is_elsewhere(runtime):
+                there = runtime.decided_by(providers.options(runtime, stated or {}))
+                parts_of_runtime |= {f"made with {name}": value for name, value in there.items()}
             # A file for a device may be of one model of it, and its verdict is.
-            if providers.load(job.provider).DEVICE != "cpu":
+            if runtime.DEVICE != "cpu":
                 parts_of_runtime["gpus"] = self._gpus
         # Its verification runs them too.
         files = {f"export.custom_ops.{i}": Path(p) for i, p in enumerate(job.export.custom_ops)}

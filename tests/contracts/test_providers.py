@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import onnx
@@ -74,6 +75,36 @@ class TestTensorrtEngines(RunnableContract):
         unused: Any = None
         given = Given(interface, cases, {}, unused, False, False, unused)
         tensorrt.derive(source, target, tensorrt.Options(), given)
+        return target
+
+
+class TestLitert(RuntimeContract):
+    name = "litert"
+    # In another Python: its absence is tested in `tests/unit/test_litert_files.py`.
+    modules = ()
+
+
+@pytest.mark.skipif(not os.environ.get("LITERT_PYTHON"), reason="LITERT_PYTHON names no Python")
+class TestLitertFiles(RunnableContract):
+    """Run as ``LITERT_PYTHON=/opt/litert/bin/python python -m pytest …``."""
+
+    name = "litert"
+    stated: ClassVar = {"litert": {"python": os.environ.get("LITERT_PYTHON", "")}}
+
+    def written(self, folder: Path) -> Path:
+        from converter.plugins.variants import litert
+
+        source, target = folder / "doubling.onnx", folder / "doubling.tflite"
+        source.write_bytes(doubling())
+        interface = structure.interface(onnx.load(source))
+        cases = [{"x": X}]
+        unused: Any = None
+        given = Given(
+            interface, cases, {}, unused, False, False, unused, runtime=self.stated["litert"]
+        )
+        litert.derive(source, target, litert.Options(), given)
+        # onnx2tf writes over its input: it must have been given a copy.
+        assert source.read_bytes() == doubling()
         return target
 
 

@@ -35,6 +35,7 @@ class Given:
         trained: the weights are, or the data is real: what is lost on them counts.
         verdict: what is wrong with a candidate, and how much of the signal it keeps; ``None``:
             nothing, or that it is not judged by its signal.
+        runtime: all options of ``PROVIDER``, as text.
         made: what the plugin tells of its work, for the manifest.
     """
 
@@ -47,6 +48,7 @@ class Given:
     verdict: Callable[[Path], tuple[StageError | None, AccuracyRecord | None]]
     threads: int = 1
     seed: int = 0
+    runtime: Mapping[str, str] = field(default_factory=dict)
     made: MadeRecord = field(default_factory=MadeRecord)
 
 
