@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
-from converter.layout import trust
-from converter.model.batch import LATEST, BatchSpec, Command
+from converter.config.variant_rules import choice
+from converter.layout import signing, trust
+from converter.model.batch import LATEST, BatchSpec, Command, PublishSpec, SignSpec
 from converter.model.errors import Problem
+from converter.plugins import loader
 
 
 def check(spec: BatchSpec) -> list[Problem]:
     """Paths that must be there, and commands that may be called."""
-    problems = _baseline(spec.baseline)
+    problems = _baseline(spec.baseline) + _published(spec)
     for key in ("on_failure", "on_regression"):
         command = getattr(spec, key)
         if command is not None:
@@ -27,6 +30,43 @@ def _baseline(stated: str | None) -> list[Problem]:
         return []
     hint = "Name a run directory or a manifest, or write baseline=latest."
     return [Problem("baseline", f"there is no {Path(stated).absolute()}.", hint)]
+
+
+def targets(spec: BatchSpec) -> Iterator[tuple[str, PublishSpec]]:
+    """Each folder that is published to, with the key that states it."""
+    several = len(spec.publish_to) > 1
+    for index, target in enumerate(spec.publish_to):
+        yield f"publish_to.{index}" if several else "publish_to", target
+
+
+def _published(spec: BatchSpec) -> list[Problem]:
+    problems = []
+    places: dict[Path, str] = {}
+    for key, target in targets(spec):
+        if target.layout is not None:
+            problems += choice(f"{key}.layout", target.layout, loader.names("layouts"))
+        place = Path(target.path).absolute()
+        if place in places:
+            hint = "Give each a folder of its own."
+            problems.append(Problem(f"{key}.path", f"is that of {places[place]} too.", hint))
+        places.setdefault(place, key)
+        if target.sign is not None:
+            problems += _key(f"{key}.sign", target.sign)
+    return problems
+
+
+def _key(key: str, sign: SignSpec) -> list[Problem]:
+    """Whether a set can be signed at the end of a run that may take hours."""
+    if why := signing.missing():
+        return [Problem(key, f"{why}.", f"{signing.INSTALL}.")]
+    try:
+        signing.signer(Path(sign.private_key).absolute())
+    except ValueError as error:
+        return [Problem(f"{key}.private_key", f"{error}.")]
+    except OSError as error:
+        what = f"{error.strerror or error}: {Path(sign.private_key).absolute()}"
+        return [Problem(f"{key}.private_key", f"{what}.")]
+    return []
 
 
 def _command(key: str, command: Command) -> list[Problem]:

@@ -18,13 +18,13 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from converter.config import rules, standard, variant_rules
+from converter.config import rules, run_rules, standard, variant_rules
 from converter.model import trees, wording
-from converter.model.batch import BatchSpec, ExecutorSpec
+from converter.model.batch import BatchSpec, ExecutorSpec, PublishSpec
 from converter.model.errors import ConfigError, Problem
 from converter.model.spec import Frozen, ModelSpec, VariantSpec, short_model
 from converter.plan import graphs, variants
-from converter.plugins import loader
+from converter.plugins import layouts, loader
 
 MAX_NAME = 120
 _BITS = 64
@@ -103,6 +103,8 @@ def _plugin_options(spec: BatchSpec) -> list[Problem]:
         check("exporters", name, options, ("exporter", "options", name))
     for name, options in spec.benchmark.options.items():
         check("providers", name, options, ("benchmark", "options", name))
+    for place, target in run_rules.targets(spec):
+        check("layouts", target.layout or layouts.DEFAULT, target.options, (place,), PublishSpec)
     for key, variant in variant_rules.stated(spec):
         check("variants", variants.plugin_of(key[-1], variant), variant.options, key, VariantSpec)
     return problems
@@ -110,10 +112,12 @@ def _plugin_options(spec: BatchSpec) -> list[Problem]:
 
 def _nearest(problem: Problem, beside: type[Frozen]) -> Problem:
     """The problem of an option, with a hint at the keys that stand beside the options."""
-    if problem.hint or not problem.message.startswith("unknown key"):
+    if not problem.message.startswith("unknown key"):
         return problem
-    name = problem.key.rpartition(".")[2]
-    return replace(problem, hint=wording.did_you_mean(name, wording.keys(beside)))
+    name, known = problem.key.rpartition(".")[2], wording.keys(beside)
+    if problem.hint and (problem.hint.startswith("Did you") or not wording.near(name, known)):
+        return problem
+    return replace(problem, hint=wording.did_you_mean(name, known))
 
 
 def _names(entries: Mapping[str, Any]) -> list[str]:

@@ -1,43 +1,92 @@
-"""``publish_to``: a model zoo folder that only receives verified files, each whole or not at all.
+"""``publish_to``: folders that only receive verified files, each set whole or not at all.
 
-Every version of a model has a folder of its own, named by its content, and ``index.json`` says
-which version counts::
+Every version of a set has a folder of its own, and ``index.json`` says which version counts::
 
     index.json
-    resnet18/3f2a…/resnet18.onnx [resnet18.onnx.data] [resnet18.fp16.onnx]
+    resnet18/3f2a…/resnet18.onnx [resnet18.onnx.data] [resnet18.fp16.onnx] sbom.cdx.json SHA256SUMS
 
-A version is complete under its name before the index names it, and goes only when the index names
-another. So a run that is killed between any two steps leaves an index that fits the files.
+What lies in it under which names is said by a layout (``converter.plugins.layouts``). A version
+is complete under its name before the index names it, and goes only when the index names another.
+What stands beside the versions is as the index says before an older version goes, and is put right
+by the next run where this one was killed. So a run that is killed between any two steps leaves an
+index that fits the files.
 """
 
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from converter.compare import status
-from converter.finalize.zoo_index import INDEX, Entry, Index, Provenance, Variant, read
-from converter.layout import delivery, files
+from converter.finalize import sbom, zoo_index
+from converter.finalize.delivering import UNFINISHED, Publisher, has_size, is_whole
+from converter.finalize.zoo_index import INDEX, Entry, Index, Provenance, PublishedSet, Variant
+from converter.layout import delivery, files, signing
+from converter.model.batch import PublishSpec
+from converter.model.errors import RunError
 from converter.model.job import ONNX, FileInfo
 from converter.model.manifest import ArtifactRow, Manifest, ModelRecord, write_atomic
 from converter.model.manifest import dump as dumped
 from converter.model.verified import Verified
+from converter.plugins import layouts, loader
+from converter.plugins.layouts import FileSet
 
 # Beside unfinished versions only what has such a name is removed: the rest is the user's.
 _VERSION = re.compile(r"[0-9a-f]{16}")
-_UNFINISHED = ".new-"
+_NUMBER = re.compile(r"[1-9][0-9]*")
+
+
+def check(spec: PublishSpec) -> None:
+    """Find out before the run whether its files can go there.
+
+    Raises:
+        RunError: the folder cannot be written, its index not be read, or the key not be used.
+    """
+    target = Path(spec.path).absolute()
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        # By writing: the permission bits say nothing of a read-only file system, or of root.
+        with tempfile.TemporaryFile(dir=target):
+            pass
+        _read(target, spec)
+        _signer(spec)
+    except OSError as error:
+        raise RunError(f"publish_to: {_words(error, target)}") from error
+    except ValueError as error:
+        raise RunError(f"publish_to: {error}") from error
+
+
+def _words(error: OSError, place: Path) -> str:
+    return f"{error.strerror or error}: {error.filename or place}"
+
+
+def _read(target: Path, spec: PublishSpec) -> Index:
+    """The index of a folder, of this layout.
+
+    Raises:
+        OSError: it cannot be read, or files lie there in another one.
+    """
+    index, wanted = zoo_index.read(target), spec.layout or layouts.DEFAULT
+    if index.models and index.layout != wanted:
+        words = f"files lie there in the layout {index.layout}: give {wanted} a folder of its own"
+        raise OSError(errno.EEXIST, words, str(target))
+    return index.model_copy(update={"layout": wanted})
+
+
+def _signer(spec: PublishSpec) -> signing.Signer | None:
+    return signing.signer(Path(spec.sign.private_key).absolute()) if spec.sign else None
 
 
 def publish(
     manifest: Manifest,
     directory: Path,
-    target: Path,
+    spec: PublishSpec,
     listed: Collection[str] | None,
     *,
     resumed: bool = False,
@@ -57,33 +106,51 @@ def publish(
 
     Raises:
         OSError: the index cannot be read or written.
+        ValueError: the key cannot be used any more.
     """
-    index = read(target)
-    _clear(target, index)
-    problems = []
+    publisher = _publisher(manifest, directory, spec)
+    target, outside = publisher.target, publisher.layout.OUTSIDE
+    index = _read(target, spec)
+    problems = _settle(target, index.models.items(), outside)
+    _clear(target, index, outside)
     for row in manifest.models:
+        known = index.models.get(row.name)
+        if resumed and _is_newer(known, manifest):
+            continue
         try:
-            known = index.models.get(row.name)
-            # Of a resumed run only: a clock that once was ahead would hold back all later runs.
-            if resumed and known is not None and known.verified_at > manifest.run.started_at:
-                continue
-            entry = _entry(row, manifest, directory, target, known)
+            entry = _entry(row, publisher, index)
         except OSError as error:
-            where = error.filename or target / row.name
-            problems.append(f"{row.name} was not published: {error.strerror or error}: {where}")
+            problems.append(f"{row.name} was not published: {_words(error, target / row.name)}")
             continue
         if entry is not None and entry != known:
-            index = Index(models=dict(sorted({**index.models, row.name: entry}.items())))
+            index = index.having(row.name, entry)
             # After each model: a run that is killed here has published what it delivered so far.
             _write(target, index)
-    if listed is not None:
-        retired = _retired(index, manifest, listed, resumed)
-        if retired != index:
-            index = retired
-            _write(target, index)
+            problems += _settle(target, [(row.name, entry)], outside)
+    final = index if listed is None else _retired(index, manifest, listed, resumed)
+    if final != index:
+        _write(target, final)
     # Only now: until here the index on the disk named the old versions.
-    _clear(target, index)
-    return problems + _damaged(target, index, manifest)
+    _clear(target, final, outside)
+    return problems + _damaged(target, final, manifest)
+
+
+def _is_newer(entry: Entry | None, manifest: Manifest) -> bool:
+    # Asked of a resumed run only: a clock that once was ahead would hold back all later runs.
+    return entry is not None and entry.verified_at > manifest.run.started_at
+
+
+def _publisher(manifest: Manifest, directory: Path, spec: PublishSpec) -> Publisher:
+    layout = layouts.load(spec.layout)
+    return Publisher(
+        manifest,
+        directory,
+        Path(spec.path).absolute(),
+        layout,
+        loader.options_of(layout).model_validate(spec.options),
+        spec.keep_versions,
+        _signer(spec),
+    )
 
 
 def _damaged(target: Path, index: Index, manifest: Manifest) -> list[str]:
@@ -99,15 +166,9 @@ def _damaged(target: Path, index: Index, manifest: Manifest) -> list[str]:
         if not entry.retired and entry.provenance.experiment == manifest.run.experiment
         if name not in rows or rows[name].status != "ok"  # else it was looked at, or told
         # `for … in [x]` names x for the line below.
-        for is_as_said in [_is_whole if name in rows else _has_size]
-        if not all(is_as_said(target / part.path, part) for part in _parts(entry))
+        for is_as_said in [is_whole if name in rows else has_size]
+        if not all(is_as_said(target / part.path, part) for part in entry.parts)
     ]
-
-
-def _parts(entry: Entry) -> list[FileInfo]:
-    main = FileInfo(path=entry.path, bytes=entry.bytes, sha256=entry.sha256)
-    derived = [part for variant in entry.variants.values() for part in variant.files]
-    return [main, *entry.external_data, *derived]
 
 
 def _write(target: Path, index: Index) -> None:
@@ -116,130 +177,125 @@ def _write(target: Path, index: Index) -> None:
     files.fsync(target)
 
 
-def _entry(
-    model: ModelRecord, manifest: Manifest, directory: Path, target: Path, known: Entry | None
-) -> Entry | None:
+def _entry(model: ModelRecord, publisher: Publisher, index: Index) -> Entry | None:
     """What the index is to say of a model; its files are there. ``None``: it has never been."""
+    known = index.models.get(model.name)
     present = {"retired": False, "retired_since": None, "failing_since": model.failing_since}
     right = [row for row in model.rows if row.status == "ok" and row.files]
     if model.status != "ok" or not right or right[0].id != ONNX:
         # A model that was skipped or did not run says nothing of the file that is there.
         return known.model_copy(update=present) if known and status.fails(model) else known
-    parts = [part for row in right for part in row.files]
-    home = Path(model.name) / _version(parts)
-    _deliver(parts, directory, target / home)
-    if known is None or Path(known.path).parent != home:
-        return _made(right, manifest, home)
-    verified = {
-        "verified_by": manifest.run.id,
-        "verified_at": manifest.run.started_at,
-        "verified": _verified(right[0]),
-        "variants": _variants(right[1:], home),
+    left_out = {row.id: why for row in right if (why := publisher.layout.left_out(row))}
+    if ONNX in left_out:
+        raise OSError(errno.EINVAL, left_out[ONNX], right[0].files[0].path)
+    rows = [row for row in right if row.id not in left_out]
+    planned = publisher.layout.sets(rows, publisher.options)
+    _refuse_foreign(model.name, planned, publisher, index)
+    past = [*known.sets, *known.kept] if known else []
+    sets = [publisher.deliver(each, past) for each in planned]
+    places = _places(planned, sets)
+    said = {
+        "variants": _variants(rows[1:], places),
+        "sets": sets,
+        "kept": _kept(sets, past, publisher),
+        "folders": sorted({*(known.names if known else ()), *(each.name for each in sets)}),
+        "left_out": left_out,
+        "license": model.license,
+        "verified": _verified(rows[0]),
+        "verified_by": publisher.manifest.run.id,
+        "verified_at": publisher.manifest.run.started_at,
     }
-    return known.model_copy(update={**present, **verified})
+    if known is None or {Path(each.folder) for each in sets} != known.homes_now:
+        return _made(rows[0], publisher.manifest, places).model_copy(update={**present, **said})
+    return known.model_copy(update={**present, **_files(rows[0], places), **said})
 
 
-def _variants(rows: Sequence[ArtifactRow], home: Path) -> dict[str, Variant]:
+def _refuse_foreign(
+    model: str, planned: Sequence[FileSet], publisher: Publisher, index: Index
+) -> None:
+    """Raise where a set would lie in the folder of another model, or of somebody else."""
+    known = index.models.get(model)
+    for each in planned:
+        path = publisher.target / each.name
+        for other, entry in index.models.items():
+            if other != model and each.name in entry.names:
+                raise OSError(errno.EEXIST, f"its folder is that of {other}", str(path))
+        if known is not None and each.name in known.names:
+            continue
+        for outside in (path / name for name in publisher.layout.OUTSIDE):
+            if outside.exists():
+                words = f"there is a file that is not in {INDEX}: move it away"
+                raise OSError(errno.EEXIST, words, str(outside))
+
+
+def _kept(
+    sets: Sequence[PublishedSet], past: Sequence[PublishedSet], publisher: Publisher
+) -> list[PublishedSet]:
+    """The sets of earlier versions that stay, of those that there are."""
+    found: list[PublishedSet] = []
+    folders = {each.folder for each in sets}
+    for name in (each.name for each in sets):
+        older = [each for each in past if each.name == name and each.folder not in folders]
+        found += [
+            each
+            for each in older[: publisher.keep_versions - 1]
+            if (publisher.target / each.folder).is_dir()
+        ]
+    return found
+
+
+def _places(planned: Sequence[FileSet], sets: Sequence[PublishedSet]) -> dict[str, FileInfo]:
+    """Path of a file in the run → the file as it is published."""
+    return {
+        part.path: part.model_copy(update={"path": str(Path(made.folder) / name)})
+        for each, made in zip(planned, sets, strict=True)
+        for name, part in each.files.items()
+    }
+
+
+def _variants(rows: Sequence[ArtifactRow], places: dict[str, FileInfo]) -> dict[str, Variant]:
     return {
         row.id: Variant(
             format=row.format,
             precision=row.precision,
-            files=_under(home, row.files),
+            files=[places[part.path] for part in row.files],
             verified=_verified(row),
         )
         for row in rows
     }
 
 
-def _under(home: Path, parts: Sequence[FileInfo]) -> list[FileInfo]:
-    return [part.model_copy(update={"path": str(home / Path(part.path).name)}) for part in parts]
-
-
 def _verified(row: ArtifactRow) -> Verified | None:
     return Verified.of(row.verify.domain) if row.verify.domain else None
 
 
-def _version(parts: list[FileInfo]) -> str:
-    """The name of a version's folder: its content."""
-    text = "\n".join(f"{Path(part.path).name} {part.sha256}" for part in parts)
-    # Short, because nothing relies on it: `_deliver` hashes each file in the folder.
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def _files(row: ArtifactRow, places: dict[str, FileInfo]) -> dict[str, object]:
+    first, *data = (places[part.path] for part in row.files)
+    return {**dict(first), "external_data": data}
 
 
-def _made(rows: Sequence[ArtifactRow], manifest: Manifest, home: Path) -> Entry:
-    run, row = manifest.run, rows[0]
-    first, *data = _under(home, row.files)
-    onnx = row.onnx
+def _made(row: ArtifactRow, manifest: Manifest, places: dict[str, FileInfo]) -> Entry:
+    run, onnx = manifest.run, row.onnx
     assert onnx is not None, "the first artifact of a model is an ONNX file"
-    return Entry(
-        path=first.path,
-        bytes=first.bytes,
-        sha256=first.sha256,
-        external_data=data,
-        opset=onnx.opset,
-        inputs=onnx.inputs,
-        outputs=onnx.outputs,
-        variants=_variants(rows[1:], home),
-        provenance=Provenance(
-            run_id=run.id,
-            experiment=run.experiment,
-            at=run.started_at,
-            source=row.source,
-            exporter=onnx.exporter,
-            packages=manifest.environment.packages,
-        ),
-        verified=_verified(row),
-        verified_by=run.id,
-        verified_at=run.started_at,
+    return Entry.model_validate(
+        {
+            **_files(row, places),
+            "opset": onnx.opset,
+            "inputs": onnx.inputs,
+            "outputs": onnx.outputs,
+            "provenance": Provenance(
+                run_id=run.id,
+                experiment=run.experiment,
+                at=run.started_at,
+                source=row.source,
+                exporter=onnx.exporter,
+                packages=manifest.environment.packages,
+                commit=sbom.commit(run),
+            ),
+            "verified_by": run.id,
+            "verified_at": run.started_at,
+        }
     )
-
-
-def _deliver(parts: list[FileInfo], directory: Path, version: Path) -> None:
-    """Have the files of a version under its name, copied, hashed and forced to the disk.
-
-    Raises:
-        OSError: a file is not what the run recorded, or a symbolic link is in the way.
-    """
-    for path in (version.parent, version, *(version / Path(part.path).name for part in parts)):
-        delivery.refuse_link(path)
-    # Hashed again although the name is that of the content: somebody may have damaged it.
-    if all(_is_whole(version / Path(part.path).name, part) for part in parts):
-        return
-    version.parent.mkdir(exist_ok=True)
-    # Beside the version: a rename works within one file system only.
-    staging = Path(tempfile.mkdtemp(dir=version.parent, prefix=_UNFINISHED))
-    try:
-        for part in parts:
-            copy = staging / Path(part.path).name
-            # No hard link: onnx (1.23) refuses external data behind one, and it would change with
-            # the file of the run.
-            shutil.copyfile(directory / part.path, copy)
-            # The copy and not the source: so what was read and what was written are both looked at.
-            if not _is_whole(copy, part):
-                words = "the file is not the one that the run recorded"
-                raise OSError(errno.EIO, words, str(directory / part.path))
-            files.fsync(copy)
-        # mkdtemp makes folders that only their owner can read.
-        staging.chmod(0o755)
-        if version.exists():  # somebody has damaged it: each file is replaced at once
-            for part in parts:
-                os.replace(staging / Path(part.path).name, version / Path(part.path).name)
-        else:
-            # First the names of the files, then that of the folder, before an index speaks of them.
-            files.fsync(staging)
-            staging.rename(version)
-        files.fsync(version)
-        files.fsync(version.parent)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-
-
-def _is_whole(path: Path, part: FileInfo) -> bool:
-    return _has_size(path, part) and files.sha256(path) == part.sha256
-
-
-def _has_size(path: Path, part: FileInfo) -> bool:
-    return path.is_file() and path.stat().st_size == part.bytes
 
 
 def _retired(index: Index, manifest: Manifest, listed: Collection[str], resumed: bool) -> Index:
@@ -250,28 +306,89 @@ def _retired(index: Index, manifest: Manifest, listed: Collection[str], resumed:
         and not entry.retired
         # Several experiments may publish to one folder, each with a list of its own.
         and entry.provenance.experiment == manifest.run.experiment
-        and not (resumed and entry.verified_at > manifest.run.started_at)
+        and not (resumed and _is_newer(entry, manifest))
         else entry
         for name, entry in index.models.items()
     }
-    return Index(models=models)
+    return index.model_copy(update={"models": models})
 
 
-def _clear(target: Path, index: Index) -> None:
+def _settle(
+    target: Path, entries: Iterable[tuple[str, Entry]], outside: Sequence[str]
+) -> list[str]:
+    """Have beside the versions of each set what its newest one says; gives what went wrong."""
+    problems = []
+    for name, entry in entries if outside else ():
+        try:
+            for each in entry.sets:
+                for file in outside:
+                    _put_outside(target, each, file)
+            for gone in entry.names - {each.name for each in entry.sets}:
+                for file in outside:
+                    delivery.refuse_link(target / gone)
+                    (target / gone / file).unlink(missing_ok=True)
+        except OSError as error:
+            problems.append(f"{name}: {_words(error, target / name)}")
+    return problems
+
+
+def _put_outside(target: Path, made: PublishedSet, file: str) -> None:
+    inside, place = target / made.folder / file, target / made.name / file
+    recorded = [part for part in made.files if part.path == str(Path(made.folder) / file)]
+    delivery.refuse_link(place.parent)
+    delivery.refuse_link(place)
+    # One that is damaged stays where it is: whoever looks at the set says so.
+    if not all(is_whole(inside, part) for part in recorded):
+        return
+    for part in recorded:
+        if not is_whole(place, part):
+            write_atomic(place, inside.read_text(encoding="utf-8"))
+            # The version that it named before goes next.
+            files.fsync(place.parent)
+
+
+def _clear(target: Path, index: Index, outside: Sequence[str]) -> None:
     """Remove what a killed run left unfinished, and versions that the index names no more.
 
     Of a model that it does not name nothing is known: the index may have been moved away.
     """
-    wanted = {Path(entry.path).parent for entry in index.models.values()}
+    wanted = {home for entry in index.models.values() for home in entry.homes}
+    own = {name for entry in index.models.values() for name in entry.names}
+    _clear_texts(target, [INDEX])
     for model in target.iterdir():
         # What a link leads to is not ours to remove.
         if model.is_symlink() or not model.is_dir():
             continue
         for version in model.iterdir():
-            ours = version.name.startswith(_UNFINISHED) or (
-                model.name in index.models
-                and _VERSION.fullmatch(version.name)
+            ours = version.name.startswith(UNFINISHED) or (
+                model.name in own
+                and _is_version(version)
                 and version.relative_to(target) not in wanted
             )
             if ours and version.is_dir() and not version.is_symlink():
-                shutil.rmtree(version)
+                _remove(version)
+        if model.name in own:
+            _clear_texts(model, outside)
+        if model.name in own and not any(home.parts[0] == model.name for home in wanted):
+            with suppress(OSError):  # what somebody else has put there stays
+                model.rmdir()
+
+
+def _remove(version: Path) -> None:
+    # Half of a version must not be taken for one, nor for somebody else's.
+    if not version.name.startswith(UNFINISHED):
+        version = version.rename(version.with_name(f"{UNFINISHED}{version.name}-{os.getpid()}"))
+    shutil.rmtree(version)
+
+
+def _clear_texts(folder: Path, names: Iterable[str]) -> None:
+    """Remove what `write_atomic` left of a text where the process was killed."""
+    for name in names:
+        for path in folder.glob(f".{name}.*"):
+            path.unlink()
+
+
+def _is_version(path: Path) -> bool:
+    # Anybody may call a folder 7: ours has what every set has.
+    numbered = _NUMBER.fullmatch(path.name) and (path / sbom.FILE).is_file()
+    return bool(_VERSION.fullmatch(path.name) or numbered)

@@ -1,25 +1,29 @@
-"""``index.json`` of a folder that runs publish to: which file of each model counts, from where."""
+"""``index.json`` of a folder that runs publish to: which files of each model count, from where."""
 
 from __future__ import annotations
 
 import errno
-import tempfile
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, ValidationError
 
 from converter.layout import delivery
-from converter.model.errors import RunError
 from converter.model.job import FileInfo, TensorInfo
 from converter.model.spec import Frozen
 from converter.model.verified import Verified
+from converter.plugins import layouts
 
 INDEX = "index.json"
 
 
 class Provenance(Frozen):
-    """Which run made a file, from what and with what."""
+    """Which run made a file, from what and with what.
+
+    Attributes:
+        commit: of the repository that the run was started in; ``-dirty`` behind it where files
+            there had been changed.
+    """
 
     run_id: str
     experiment: str
@@ -27,15 +31,35 @@ class Provenance(Frozen):
     source: str
     exporter: str
     packages: dict[str, str | None]
+    commit: str | None = None
 
 
 class Variant(Frozen):
-    """A further artifact of a model; its files lie beside the ONNX file, the main one first."""
+    """A further artifact of a model; its files are those of its format, the main one first."""
 
     format: str
     precision: str
     files: list[FileInfo]
     verified: Verified | None = None
+
+
+class PublishedSet(Frozen):
+    """Files that appeared together, in a folder of their own.
+
+    Attributes:
+        folder: relative to the index, as all paths are.
+        key: what is in it, in short: equal for equal files, texts and signers.
+        files: all of them.
+    """
+
+    folder: str
+    key: str
+    files: list[FileInfo]
+
+    @property
+    def name(self) -> str:
+        """Of the folder that holds its versions."""
+        return Path(self.folder).parts[0]
 
 
 class Entry(Frozen):
@@ -44,6 +68,11 @@ class Entry(Frozen):
     Attributes:
         path, bytes, sha256, external_data: of the ONNX file.
         variants: what derives from it, by the id of the artifact.
+        sets: all files that belong to it: artifacts, SBOMs, hashes, signatures.
+        kept: sets of earlier versions that are still there, the newest first.
+        folders: all that its sets ever lay in.
+        left_out: the id of each artifact that has no place in the layout, and why.
+        license: as the configuration states it.
         verified: on what it was found right; ``None`` of a file of an earlier version.
         verified_by, verified_at: the last run that made this very file and found it right.
         failing_since: the file is the last good one: newer attempts fail.
@@ -58,6 +87,11 @@ class Entry(Frozen):
     inputs: list[TensorInfo]
     outputs: list[TensorInfo]
     variants: dict[str, Variant] = Field(default_factory=dict)
+    sets: list[PublishedSet] = Field(default_factory=list)
+    kept: list[PublishedSet] = Field(default_factory=list)
+    folders: list[str] = Field(default_factory=list)
+    left_out: dict[str, str] = Field(default_factory=dict)
+    license: str | None = None
     provenance: Provenance
     verified: Verified | None = None
     verified_by: str
@@ -66,29 +100,48 @@ class Entry(Frozen):
     retired: bool = False
     retired_since: str | None = None
 
+    @property
+    def parts(self) -> list[FileInfo]:
+        """All files that must be there."""
+        if self.sets:
+            return [part for each in self.sets for part in each.files]
+        # Of an index that is older than sets.
+        main = FileInfo(path=self.path, bytes=self.bytes, sha256=self.sha256)
+        derived = [part for variant in self.variants.values() for part in variant.files]
+        return [main, *self.external_data, *derived]
+
+    @property
+    def homes_now(self) -> set[Path]:
+        """The folders of the version that counts."""
+        return {Path(each.folder) for each in self.sets} or {Path(self.path).parent}
+
+    @property
+    def homes(self) -> set[Path]:
+        """The folders that stay, those of kept versions too."""
+        return {*self.homes_now, *(Path(each.folder) for each in self.kept)}
+
+    @property
+    def names(self) -> set[str]:
+        """The folders that are its own."""
+        return {*self.folders, Path(self.path).parts[0]}
+
 
 class Index(Frozen):
+    """All models of a folder.
+
+    Attributes:
+        layout: the plugin that says where files lie.
+    """
+
     # Of the index alone: it stayed when that of the manifest became 2.
     schema_version: Literal["1"] = "1"
+    layout: str = layouts.DEFAULT
     models: dict[str, Entry] = Field(default_factory=dict)
 
-
-def check(target: Path) -> None:
-    """Find out before the run whether its files can go there.
-
-    Raises:
-        RunError: the folder cannot be written, or its index not be read.
-    """
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-        # By writing: the permission bits say nothing of a read-only file system, or of root.
-        with tempfile.TemporaryFile(dir=target):
-            pass
-        read(target)
-    except OSError as error:
-        raise RunError(
-            f"publish_to: {error.strerror or error}: {error.filename or target}"
-        ) from error
+    def having(self, name: str, entry: Entry) -> Index:
+        """The index with an entry, in the order of names."""
+        models = dict(sorted({**self.models, name: entry}.items()))
+        return self.model_copy(update={"models": models})
 
 
 def read(target: Path) -> Index:

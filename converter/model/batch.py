@@ -145,6 +145,53 @@ class CompareSpec(Frozen):
     remeasure_budget_s: Annotated[float, Field(ge=0)] = 300.0
 
 
+class SignSpec(Frozen):
+    """How published sets are signed; needs the extra ``sign``.
+
+    Attributes:
+        private_key: a PEM file with a private key of an elliptic curve: P-256, P-384 or P-521.
+            Example: ``keys/zoo.pem``.
+    """
+
+    private_key: Text
+
+
+class PublishSpec(Frozen):
+    """A folder that receives verified files; further keys are options of its layout.
+
+    Attributes:
+        path: the folder. Example: ``served``.
+        layout: how files are laid out there; by default ``zoo``, under the names that they have in
+            the run. Example: ``triton``.
+        keep_versions: how many versions of a model's files stay there, the newest included.
+            Example: ``2``.
+        sign: the key that each published set is signed with; none: they are not signed. Example:
+            ``{private_key: keys/zoo.pem}``.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    path: Text
+    layout: Text | None = None
+    keep_versions: Annotated[int, Field(ge=1, le=1000)] = 1
+    sign: SignSpec | None = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the layout's ``Options`` are to be made of."""
+        return dict(self.model_extra or {})
+
+
+def _targets(value: object) -> object:
+    """One folder or several, each by its path or with more."""
+    if value is None:
+        return []
+    if not isinstance(value, str | dict | list):
+        raise ValueError("expected a folder, a mapping with its path, or a list of such")
+    listed = value if isinstance(value, list) else [value]
+    return [{"path": item} if isinstance(item, str) else item for item in listed]
+
+
 def _named(value: object) -> object:
     """A list of names says nothing else of each."""
     if not isinstance(value, list):
@@ -185,7 +232,8 @@ class BatchSpec(Frozen):
         compare: what counts as worse than the baseline.
         store: where results are kept for other runs.
         reports: the reports that are written beside the manifest.
-        publish_to: a folder that only ever receives verified files. Example: ``zoo``.
+        publish_to: a folder that only ever receives verified files, or several, each by its path or
+            with a layout. Example: ``zoo``.
         keep: how many runs of this experiment stay; older ones are removed. Example: ``14``.
         exclusive: whether a second run of this experiment is refused while this one goes on.
         deadline: seconds after which what is left is ``not_run``. Example: ``14400``.
@@ -220,7 +268,13 @@ class BatchSpec(Frozen):
     compare: CompareSpec = CompareSpec()
     store: StoreSpec = StoreSpec()
     reports: list[Text]
-    publish_to: str | None = None
+    publish_to: Annotated[
+        list[PublishSpec],
+        BeforeValidator(
+            _targets,
+            json_schema_input_type=Text | PublishSpec | list[Text | PublishSpec] | None,
+        ),
+    ] = Field(default_factory=list)
     keep: Annotated[int, Field(ge=1)] | None = None
     exclusive: bool = False
     deadline: Positive | None = None

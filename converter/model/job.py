@@ -13,6 +13,7 @@ from pydantic import Field
 from converter.model.errors import Code
 from converter.model.plaintext import PlainText
 from converter.model.spec import (
+    AccuracySpec,
     Argument,
     Call,
     Checkpoint,
@@ -71,6 +72,7 @@ class Variant(Frozen):
         plugin: of ``converter.plugins.variants``.
         suffix: of its main file, and those of what belongs to it (``companions``).
         provider: of ``converter.plugins.providers``: opens and verifies its files.
+        partial: some of it is of ``precision``, as much as is right; else most of it has to be.
         options: all of the plugin's, the defaults too.
     """
 
@@ -78,6 +80,7 @@ class Variant(Frozen):
     plugin: str
     format: str
     precision: str
+    partial: bool = False
     suffix: str = ".onnx"
     companions: list[str] = Field(default_factory=list)
     provider: str = ""
@@ -85,6 +88,7 @@ class Variant(Frozen):
     cast_io: bool
     rtol: float | None = None
     atol: float | None = None
+    accuracy: AccuracySpec | None = None
     options: dict[str, Any]
 
 
@@ -127,11 +131,13 @@ class Job(Frozen):
         staging_dir: on the same file system; only complete files leave it.
         artifact: the id of what is made; ``format`` and ``precision`` are its own, ``parent`` the
             id of what it is made from.
+        partial: some of it is of ``precision``, as much as is right; else most of it has to be.
         suffix, companions: of its main file, and of what belongs to it.
         provider: what opens and verifies it, of ``converter.plugins.providers``; empty: the one
             that all ONNX files are verified on.
         optional: a failure does not fail the model.
         cast_io: inputs and outputs are of ``precision`` too, where the model's are float32.
+        accuracy: what a quantised file has to keep; ``None``: the usual.
         variants: what derives from this job's file.
     """
 
@@ -144,12 +150,14 @@ class Job(Frozen):
     artifact: str = ONNX
     format: str = "onnx"
     precision: str = "float32"
+    partial: bool = False
     suffix: str = ".onnx"
     companions: list[str] = Field(default_factory=list)
     provider: str = ""
     parent: str | None = None
     optional: bool = False
     cast_io: bool = False
+    accuracy: AccuracySpec | None = None
     variants: list[Variant] = Field(default_factory=list)
     source: Source
     kwargs: dict[str, Any] = Field(default_factory=dict)
@@ -184,6 +192,7 @@ class Job(Frozen):
     verify: VerifySpec = VerifySpec()
     expect: Expect | None = None
     tags: list[str] = Field(default_factory=list)
+    license: str | None = None
     threads: int = 1
     provider_options: dict[str, dict[str, Any]] = Field(default_factory=dict)
     trust: list[str] = Field(default_factory=list)
@@ -594,10 +603,12 @@ class CalibrationRecord(Frozen):
     Attributes:
         kind: the user's ``data``, or inputs that were drawn.
         name: of the data.
+        method: how ranges follow from samples.
         samples: how many.
     """
 
     kind: Literal["data", "drawn"]
+    method: str = ""
     name: PlainText = ""
     samples: int = 0
 
@@ -637,10 +648,17 @@ class AccuracyRecord(Frozen):
     """How much of PyTorch's outputs a quantised file keeps, at the worst of all cases.
 
     Attributes:
-        sqnr_db: signal to quantisation noise ratio, in decibels.
-        top1_agreement: the share of samples whose largest class is the same.
+        sqnr_db: signal to quantisation noise ratio against PyTorch, in decibels; 200 without noise.
+        top1_agreement: share of rows of class scores whose largest class is the same; ``None``: no
+            output has rows of numbers.
+        samples: cases that the figures are of: real samples, else all but patterns of values.
+        output: the one with the least ``sqnr_db``.
         parent_rel_l2: the relative L2 distance to the outputs of the file that it was made from.
-        simulation_db: by how much the kernels differ from their simulation in float.
+        simulation_db: ``sqnr_db`` of the file computed in floats, without optimisations; kernels
+            that are more than 1 dB worse do not compute what the file says.
+        asked: the thresholds.
+        weights_compared: weights that are, within one step, those of the parent; ``None``: that was
+            not at hand.
         gate: whether thresholds were ``applied``, or the figures are ``shown`` alone.
         reason: why they are shown alone.
     """
@@ -649,17 +667,20 @@ class AccuracyRecord(Frozen):
     cosine: float | None = None
     top1_agreement: float | None = None
     samples: int = 0
+    output: str = ""
     parent_rel_l2: float | None = None
     simulation_db: float | None = None
     gate: Literal["applied", "shown"] = "shown"
+    asked: AccuracySpec = AccuracySpec()
+    weights_compared: int | None = None
     reason: PlainText | None = None
 
 
 class VerifyRecord(Frozen):
     """What was verified of the file.
 
-    ``arithmetic``: ``emulated`` where the machine computed the file's float16 in float32, so that
-    what the verdict says is about its weights and its graph.
+    ``arithmetic``: ``emulated`` where no device computed in the file's float16 or bfloat16: the
+    verdict is that of float32 arithmetic which rounds every result to it.
 
     ``faulty_stage``: what made the numbers wrong, or those of a simplified file that did not ship.
 

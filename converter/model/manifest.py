@@ -192,6 +192,7 @@ class _Asked(Frozen):
     name: str
     source: str
     tags: list[str] = Field(default_factory=list)
+    license: str | None = None
     request: Request
 
 
@@ -322,6 +323,7 @@ def row_of(job: Job, result: JobResult) -> ArtifactRow:
         optional=job.optional,
         source=str(job.source),
         tags=job.tags,
+        license=job.license,
         status=result.status,
         attempts=result.attempts,
         request=request_of(job, result),

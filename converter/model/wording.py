@@ -113,6 +113,8 @@ def below(annotation: Any, key: object) -> Any:
         origin, arguments = get_origin(part), get_args(part)
         if origin is list and isinstance(key, int):
             return arguments[0]
+        if origin is list and _is_model(arguments[0]):  # one that may be written without a list
+            return below(arguments[0], key)
         if origin is dict and isinstance(key, str):
             return arguments[1]
         if _is_model(part):

@@ -288,6 +288,7 @@ def job_of(
             "variants": [],
             "expect": model.expect,
             "tags": model.tags,
+            "license": model.license,
             "graphs": {name: jobs[name] for name in used},
             "generate": generate,
             "chain": model.chain,

@@ -193,8 +193,7 @@ class _Resolver:
             export=self._export(model.export),
             variants=variants.of(spec, model),
             verify=self._verify(_of_pairs(model.verify, pairs), inputs, axes),
-            expect=model.expect,
-            tags=model.tags,
+            **_told(model),
             threads=threads(spec.executor.workers),
             provider_options=spec.benchmark.options,
             trust=self.trust,
@@ -373,6 +372,11 @@ def _moving(
     return {name: listed for name, listed in kept.items() if listed or not axes[name]}
 
 
+def _told(model: ModelSpec) -> dict[str, Any]:
+    """What is said of a model and decides nothing about its file."""
+    return {"expect": model.expect, "tags": model.tags, "license": model.license}
+
+
 def threads(workers: int | str) -> int:
     """Intra-op threads of each job: the cores are shared by the workers."""
     # More threads than cores spin against each other, ONNX Runtime's (1.31) and OpenMP's: one
@@ -386,6 +390,7 @@ def _skipped(job: Job, reason: str) -> ArtifactRow:
         name=job.name,
         source=str(job.source),
         tags=job.tags,
+        license=job.license,
         status="skipped",
         request=request_of(job),
         stages=not_run_stages(STAGES),

@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import converter
 import registry
 from converter.layout import files
 from converter.model.job import Composed, Derived, Job
@@ -36,9 +37,9 @@ _ALWAYS = (
 )  # fmt: skip
 # What the rest of a job is: where, how fast, for whom, and what has a part of its own.
 _NOT_REQUEST = {
-    "source", "weights", "inputs", "exporter", "expect", "tags", "threads", "trust",
+    "source", "weights", "inputs", "exporter", "expect", "tags", "license", "threads", "trust",
     "model_dir", "staging_dir", "variants", "format", "parent", "optional", "cast_io",
-    "parent_file", "parent_files", "references", "references_sha256", "provider_options",
+    "partial", "parent_file", "parent_files", "references", "references_sha256", "provider_options",
     "entry", "graphs", "graph_files", "graph_hashes", "graph_weights",
 }  # fmt: skip
 # What decides how a file that exists is changed and judged.
@@ -46,7 +47,8 @@ _DERIVED = ("onnx", "onnxruntime", "onnxruntime-gpu", "numpy")
 _PLUGINS = ("exporters", "simplifiers", "providers")
 # How a variant is made and judged is no part of the file that it is made from.
 _OF_VARIANTS = (
-    "worker/pipeline/derive.py", "worker/verify/overflow.py", "worker/verify/rounded_weights.py",
+    "worker/pipeline/derive.py", "worker/verify/emulation.py", "worker/onnxfile/overflow.py",
+    "worker/verify/rounded_weights.py",
 )  # fmt: skip
 _SHOWN = 3
 _WIDTH = 40
@@ -139,8 +141,8 @@ class Keys:
             **_own_code(job),
             **{f"file {name}": self._contents.sha256(path) for name, path in files.items()},
         }
-        # The metric is called anew for each file: what it is made from is not the model's.
-        found = sources.of_metric(job, self._contents, self._modules)
+        # The metric is called anew for each file, and samples may decide what is made of it.
+        found = sources.of_derived(job, self._modules)
         parts |= {f"file {name}": self._contents.sha256(path) for name, path in found.files.items()}
         return JobKey(json.loads(json.dumps(parts)), {**files, **found.files})
 
@@ -303,7 +305,8 @@ def _without_paths(value: Any) -> Any:
 
 def _own_code(job: Job) -> Parts:
     """The code of the converter, and that of the plugins that make the file."""
-    parts: Parts = {"converter": _worker_code()}
+    # The version stands in the file.
+    parts: Parts = {"converter": _worker_code(), "converter version": converter.__version__}
     if isinstance(job, Derived):
         used = [loader.found("variants").get(job.plugin)]
         parts["converter variants"] = _shared_code("variants")

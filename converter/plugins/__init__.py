@@ -1,1 +1,1 @@
-"""What can be added: exporters, simplifiers, variants, providers, executors, reports."""
+"""What can be added: exporters, simplifiers, variants, providers, executors, reports, layouts."""

@@ -27,15 +27,15 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from converter.model.batch import ExecutorSpec, SimplifierSpec
+from converter.model.batch import ExecutorSpec, PublishSpec, SimplifierSpec
 from converter.model.errors import ConfigError, Problem
 from converter.model.spec import Frozen, VariantSpec
 
 T = TypeVar("T")
 
 KINDS = (
-    "exporters", "simplifiers", "variants", "providers", "executors", "reports", "models",
-    "configs",
+    "exporters", "simplifiers", "variants", "providers", "executors", "reports", "layouts",
+    "models", "configs",
 )  # fmt: skip
 BUILT_IN = "onnx-zoo-converter"
 """The distribution of the plugins that are here."""
@@ -53,10 +53,12 @@ _PARTS = {
     "providers": ("NAME", "DEVICE", "FALLBACKS", "prepare"),
     "executors": ("create",),
     "reports": ("FILE", "render"),
+    "layouts": ("NUMBERED", "OUTSIDE", "left_out", "sets", "identity", "texts"),
 }
 # The kinds whose options stand among the keys of a group.
 _OF_GROUPS: dict[str, type[Frozen]] = {
     "simplifiers": SimplifierSpec, "variants": VariantSpec, "executors": ExecutorSpec,
+    "layouts": PublishSpec,
 }  # fmt: skip
 _FOLDER = Path(__file__).resolve().parent
 _PACKAGE = __name__.rpartition(".")[0]

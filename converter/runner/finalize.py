@@ -18,7 +18,7 @@ from converter.finalize.baseline import Baseline
 from converter.layout import delivery, exclusive
 from converter.layout.interrupts import Interrupts
 from converter.model import manifest
-from converter.model.batch import LATEST, CompareSpec
+from converter.model.batch import LATEST, CompareSpec, PublishSpec
 from converter.model.changes import Comparison
 from converter.model.errors import ExitCode, RunError
 from converter.model.manifest import Manifest
@@ -198,23 +198,32 @@ def _listed_now(old: Baseline, final: Manifest, context: RunContext) -> Baseline
 
 
 def _publish(final: Manifest, context: RunContext) -> list[str]:
-    """Publish what verified; gives what went wrong."""
-    if context.spec.publish_to is None:
-        return []
-    target = Path(context.spec.publish_to).absolute()
+    """Publish what verified, to each folder; gives what went wrong."""
     # Without an experiment the run knows no list that a model could have left.
     listed = None
     if context.experiment != _NO_EXPERIMENT:
         listed = {*selection.expand(context.spec)[0]}
+    whole = _whole(final, context)
+    return [
+        problem
+        for spec in context.spec.publish_to
+        for problem in _publish_to(spec, whole, context, listed)
+    ]
+
+
+def _publish_to(
+    spec: PublishSpec, final: Manifest, context: RunContext, listed: set[str] | None
+) -> list[str]:
+    target = Path(spec.path).absolute()
     try:
         # With `exclusive` the folder is held since the start.
         # A flock belongs to a descriptor: to lock the folder again here would wait for ourselves.
         held = context.spec.exclusive
         with nullcontext() if held else exclusive.lock_with_timeout(target, _PUBLISH_WAIT_S):
             return publication.publish(
-                _whole(final, context), context.directory, target, listed, resumed=context.resumes
+                final, context.directory, spec, listed, resumed=context.resumes
             )
-    except RunError as error:
+    except (RunError, ValueError) as error:  # the latter: the key is no key any more
         return [f"nothing was published: {error}"]
     except OSError as error:
         where = error.filename or target

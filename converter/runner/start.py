@@ -9,7 +9,7 @@ from pathlib import Path
 
 from converter.config import validation
 from converter.config.point import Point
-from converter.finalize import baseline, history, zoo_index
+from converter.finalize import baseline, history, publication
 from converter.layout import exclusive, trust
 from converter.layout.interrupts import Interrupts
 from converter.model.batch import BatchSpec
@@ -64,12 +64,12 @@ def run(
     """
     cwd = Path.cwd()
     home = history.home(origin.folder, origin.experiment)
-    targets = [Path(spec.publish_to).absolute()] if spec.publish_to else []
+    targets = [Path(target.path).absolute() for target in spec.publish_to]
     # Before the directory is made: a run that is refused leaves none.
     for folder in [home, *targets] if spec.exclusive else []:
         exclusive.hold(folder)
-    for target in targets:
-        zoo_index.check(target)
+    for target in spec.publish_to:
+        publication.check(target)
     # Before anything runs: `latest` may lead to another run by the end of this one.
     earlier = baseline.find(compared_with, home, origin.point)
     place = directory()

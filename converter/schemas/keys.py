@@ -29,6 +29,8 @@ HEADINGS = {
     "BenchmarkSpec": "Benchmark",
     "ExecutorSpec": "Executor",
     "CompareSpec": "Compare",
+    "PublishSpec": "Publish",
+    "SignSpec": "Sign",
     "StoreSpec": "Store",
     "ModelSpec": "Model",
     "Call": "Call",
@@ -44,6 +46,7 @@ HEADINGS = {
     "OpsetRange": "Opset range",
     "ExportSpec": "Export",
     "VerifySpec": "Verify of a model",
+    "AccuracySpec": "Accuracy of a variant",
     "VerifyCase": "Case",
     "CaseInput": "Input of a case",
     "Expect": "Expect",
@@ -56,6 +59,7 @@ _WHERE = {
     "RunVerifySpec": "`verify:`, `verify/NAME.yaml`; [more for a model](#verify-of-a-model).",
     "BenchmarkSpec": "`benchmark:`, `benchmark/NAME.yaml`; `benchmark: off` measures nothing.",
     "ExecutorSpec": "`executor:`, `executor/NAME.yaml`.",
+    "PublishSpec": "`publish_to:`, or each item of a list there; a path alone is its `path`.",
     "ModelSpec": "`models.NAME:`, `model/NAME.yaml`.",
 }
 _BARE = {"integer": "whole number", "number": "number", "string": "text", "null": "`null`"}

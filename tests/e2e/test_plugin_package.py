@@ -58,7 +58,8 @@ def test_from_wheel_to_report(run: Run, tmp_path: Path) -> None:
     stamped = "+models.one.variants={acme_stamp: {stamp: mine}}"
     named = "+exporter.options.acme_trace.producer=acme-2"
     arena = "+benchmark.options.acme_cpu.arena_extend_strategy=kNextPowerOfTwo"
-    chosen = (*chosen, stamped, named, arena)
+    shelf = "publish_to={path: shelf, layout: acme_shelf, owner: me}"
+    chosen = (*chosen, stamped, named, arena, shelf)
     done = run(models, *chosen, "benchmark.budget_s=0.2", "hydra.run.dir=out", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     out = tmp_path / "out"
@@ -70,6 +71,8 @@ def test_from_wheel_to_report(run: Run, tmp_path: Path) -> None:
     props = onnx.load(out / variant["files"][0]["path"]).metadata_props
     assert {prop.key: prop.value for prop in props}["acme.stamp"] == "mine"
     assert row["onnx"]["exporter"] == "acme_trace"
+    assert (tmp_path / "shelf/one/label.txt").read_text() == "one 1 of me\n"
+    assert (tmp_path / "shelf/one/1/it-acme_stamp.onnx").is_file()
     assert [(one["provider"], one["status"]) for one in row["latency"]] == [
         ("cpu", "measured"),
         ("acme_cpu", "measured"),

@@ -20,12 +20,14 @@ from converter.model.spec import VerifySpec
 from converter.worker.compare import numerics, outputs
 from converter.worker.compare.numerics import BOUNDS, Noise
 from converter.worker.inputs.inputs import Array
+from converter.worker.inputs.reduced import FLOAT16
+from converter.worker.onnxfile import overflow
 from converter.worker.reference import noise, preparing, reference
 from converter.worker.reference.execution import Runner, flatten, replica, tensors
 from converter.worker.reference.reference import References
 from converter.worker.reference.rerounding import Rerounding
 from converter.worker.sources import loading
-from converter.worker.verify import mutation, overflow, rounded_weights, verification
+from converter.worker.verify import mutation, rounded_weights, verification
 
 pytestmark = [
     pytest.mark.integration,
@@ -331,6 +333,11 @@ def both(body: str, tmp_path: Path, **constants: Any) -> tuple[Path, Path]:
         return wide, saved(halved(onnx.load(wide)), tmp_path / "half.onnx")
 
 
+def first(wide: Path, half: Path, feeds: Mapping[str, Array]) -> overflow.Overflow | None:
+    with overflow.opened(wide, half, FLOAT16) as overflows:
+        return overflows.first(feeds)
+
+
 FEEDS: Mapping[str, Array] = {"x": np.array([[100, -2], [3, 4]], np.float32)}
 
 
@@ -345,7 +352,7 @@ FEEDS: Mapping[str, Array] = {"x": np.array([[100, -2], [3, 4]], np.float32)}
 def test_the_first_result_out_of_range_is_named(
     tmp_path: Path, body: str, constants: dict[str, Any], words: str
 ) -> None:
-    found = overflow.first(*both(body, tmp_path, **constants), FEEDS)
+    found = first(*both(body, tmp_path, **constants), FEEDS)
     assert str(found).startswith(words)
 
 
@@ -360,12 +367,12 @@ def test_the_first_result_out_of_range_is_named(
 def test_masks_and_what_fits_are_no_overflow(
     tmp_path: Path, body: str, constants: dict[str, Any]
 ) -> None:
-    assert overflow.first(*both(body, tmp_path, **constants), FEEDS) is None
+    assert first(*both(body, tmp_path, **constants), FEEDS) is None
 
 
 def test_an_input_that_is_too_large_is_named(tmp_path: Path) -> None:
     feeds = {"x": np.full((2, 2), 1e5, np.float32)}
-    found = overflow.first(*both("y = Relu(x)", tmp_path), feeds)
+    found = first(*both("y = Relu(x)", tmp_path), feeds)
     assert str(found) == "input 'x' gives 1e+05, float16 ends at 65504"
 
 

@@ -33,6 +33,7 @@ def test_strict_asks_for_damage_and_leaves_tolerances_to_be_derived(composed: Co
         "atol": None,
         "mutations": 8,
         "budget": None,
+        "providers": [],
         "unreached": "fail",
     }
 

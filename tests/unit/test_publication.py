@@ -9,12 +9,14 @@ import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from nights import failing, manifest, row
 
 from converter.finalize import publication, zoo_index
 from converter.layout import files
+from converter.model.batch import PublishSpec
 from converter.model.errors import RunError
 from converter.model.job import FileInfo
 from converter.model.manifest import ArtifactRow, Manifest
@@ -40,7 +42,10 @@ def holds(target: Path) -> dict[str, bytes]:
     named = set()
     for entry in index.models.values():
         derived = [part for variant in entry.variants.values() for part in variant.files]
-        for part in [entry, *entry.external_data, *derived]:
+        assert {part.path for part in [entry, *entry.external_data, *derived]} <= {
+            part.path for part in entry.parts
+        }
+        for part in entry.parts:
             path = target / part.path
             assert (path.stat().st_size, files.sha256(path)) == (part.bytes, part.sha256)
             named.add(path)
@@ -55,11 +60,12 @@ def publish(
     listed: Iterable[str] | None = ("a", "b"),
     *,
     resumed: bool = False,
+    **said: Any,
 ) -> list[str]:
-    target = tmp_path / "zoo"
-    zoo_index.check(target)
+    spec = PublishSpec.model_validate({"path": str(tmp_path / "zoo"), **said})
+    publication.check(spec)
     names = None if listed is None else [*listed]
-    return publication.publish(run, tmp_path, target, names, resumed=resumed)
+    return publication.publish(run, tmp_path, spec, names, resumed=resumed)
 
 
 def test_what_verified_is_there_whole(tmp_path: Path) -> None:
@@ -269,17 +275,17 @@ def test_an_index_that_cannot_be_trusted_stops_the_run_before_it_starts(tmp_path
     target.mkdir()
     (target / "index.json").write_text(json.dumps({"schema_version": "2", "models": {}}))
     with pytest.raises(RunError, match=r"publish_to: is damaged, or of another .*index\.json"):
-        zoo_index.check(target)
+        publication.check(PublishSpec(path=str(target)))
     (target / "index.json").unlink()
     (target / "index.json").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(RunError, match=r"a symbolic link is at an output path: .*index\.json"):
-        zoo_index.check(target)
+        publication.check(PublishSpec(path=str(target)))
 
 
 def test_a_folder_that_cannot_be_made_stops_the_run_before_it_starts(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match=f"publish_to: .*{tmp_path}/file"):
-        zoo_index.check(tmp_path / "file" / "zoo")
+        publication.check(PublishSpec(path=str(tmp_path / "file" / "zoo")))
 
 
 def test_a_full_disk_leaves_the_index_that_was(

@@ -12,6 +12,7 @@ import registry
 from converter.config.validation import parse
 from converter.model.errors import ConfigError
 from converter.model.spec import CaseInput, InputSpec
+from converter.plugins import loader
 
 BASE: dict[str, Any] = {"source": "conv_bn_relu"}
 
@@ -465,7 +466,7 @@ def test_a_provider_is_one_that_there_is() -> None:
     spec = parse({"models": {"m": BASE}, "benchmark": {"providers": known}})
     assert spec.benchmark.providers == known
     assert of_run(benchmark={"providers": ["cdua"]}) == [
-        "benchmark.providers: found 'cdua'; expected cpu or cuda or openvino_ep or tensorrt_ep. "
+        f"benchmark.providers: found 'cdua'; expected {' or '.join(loader.names('providers'))}. "
         "Did you mean cuda?"
     ]
 
@@ -543,3 +544,45 @@ def test_a_file_that_is_onnx_has_no_use_for_translations_and_may_have_operators(
     (message,) = problems({"models": {"m": {"source": source, "export": TABLE}}})
     assert message.endswith("the source is ONNX already: nothing exports it. Remove the key.")
     parse({"models": {"m": {"source": source, "export": {"custom_ops": "lib.so"}}}})
+
+
+# Where files are published
+
+
+def test_a_folder_is_published_to_by_its_path_or_with_more() -> None:
+    def found(stated: Any) -> list[tuple[str, str | None, int]]:
+        spec = parse({"models": {"m": BASE}, "publish_to": stated})
+        return [(each.path, each.layout, each.keep_versions) for each in spec.publish_to]
+
+    assert found(None) == []
+    assert found("zoo") == [("zoo", None, 1)]
+    assert found({"path": "a", "layout": "triton"}) == [("a", "triton", 1)]
+    assert found(["zoo", {"path": "a", "keep_versions": 3}]) == [("zoo", None, 1), ("a", None, 3)]
+
+
+@pytest.mark.parametrize(
+    ("stated", "said"),
+    [
+        (3, "publish_to: expected a folder, a mapping with its path, or a list of such."),
+        ({"layout": "zoo"}, "publish_to.path: is missing; expected text that is not empty."),
+        (
+            {"path": "a", "layout": "tritn"},
+            "publish_to.layout: found 'tritn'; expected huggingface or triton or zoo. "
+            "Did you mean triton?",
+        ),
+        (
+            {"path": "a", "layout": "triton", "instances": "tpu"},
+            "publish_to.instances: found 'tpu'; expected auto or cpu or gpu. Did you mean gpu?",
+        ),
+        (
+            {"path": "a", "layout": "triton", "keep_version": 2},
+            "publish_to.keep_version: unknown key. Did you mean keep_versions?",
+        ),
+        (
+            ["a", {"path": "a", "layout": "triton"}],
+            "publish_to.1.path: is that of publish_to.0 too. Give each a folder of its own.",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_folder_is_said(stated: Any, said: str) -> None:
+    assert of_run(publish_to=stated) == [said]

@@ -12,6 +12,7 @@ from converter.model.batch import BatchSpec
 from converter.model.errors import ConfigError
 from converter.model.spec import ModelSpec, OpsetRange, Source, VariantSpec
 from converter.plan import variants
+from converter.plugins import loader
 
 BASE: dict[str, Any] = {"source": "conv_bn_relu"}
 
@@ -78,7 +79,8 @@ def test_variants_are_a_list_of_names_or_a_mapping() -> None:
     asked = {name: variants.stated(listed, model) for name, model in listed.models.items()}
     assert [spec["fp16"].optional for spec in asked.values()] == [False, True]
     assert problems({"models": models, "variant": ["fp61"]}) == [
-        "variant.fp61: found 'fp61'; expected fp16. Did you mean fp16?"
+        f"variant.fp61: found 'fp61'; expected {' or '.join(loader.names('variants'))}. "
+        "Did you mean fp16?"
     ]
     assert "expected" in problems({"models": models, "variant": [1]})[0]
 

@@ -3,22 +3,28 @@
 The job of the run is done once more up to its reference, in a process of its own, and the file is
 compared with that: an archive can be checked on a new ONNX Runtime, and so can a file that was
 made elsewhere. Exit code 0 when it is right, 1 when it is not, 2 when there is nothing to verify.
+
+``verify DIR [--key PUBLIC_KEY]``: of a folder that was published, every file is hashed, and every
+signature checked.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from converter.cli.commands._arguments import onnx_file
+from converter.cli.commands._arguments import onnx_file, usage
 from converter.display import notice
 from converter.display.columns import Table, table
 from converter.display.screen import Screen
+from converter.finalize import published
 from converter.inspection import text
+from converter.layout import signing
 from converter.model.errors import ExitCode
 from converter.model.job import JobResult, OutputCheck
 from converter.model.verified import sizes
@@ -28,7 +34,10 @@ from converter.runner.recorded import (
     recorded_result,
 )
 
-SUMMARY = "verify a file against its source: RUN_DIR NAME[/ARTIFACT] [--model FILE] [--json]"
+SUMMARY = (
+    "verify a file against its source: RUN_DIR NAME[/ARTIFACT] [--model FILE] [--json]; "
+    "or what was published: DIR [--key PUBLIC_KEY]"
+)
 
 _HEAD = ("case", "output", "shape", "max abs", "rel L2", "bound", "passed")
 _LOG_LINES = 15
@@ -42,11 +51,23 @@ def main(argv: Sequence[str]) -> int:
         RunError: the temporary folder cannot be made.
     """
     parser = argparse.ArgumentParser(prog="python -m converter verify", description=SUMMARY)
-    parser.add_argument("run", metavar="RUN_DIR", type=Path, help="such as outputs/zoo/latest")
-    parser.add_argument("name", metavar="NAME", help="a model of that run, or NAME/ARTIFACT")
+    parser.add_argument(
+        "run",
+        metavar="DIR",
+        type=Path,
+        help="a run, such as outputs/zoo/latest, or a folder of publish_to",
+    )
+    parser.add_argument(
+        "name", metavar="NAME", nargs="?", help="a model of that run, or NAME/ARTIFACT"
+    )
+    parser.add_argument(
+        "--key", metavar="FILE", type=Path, help="the public key (PEM) that DIR must be signed by"
+    )
     parser.add_argument("--model", metavar="FILE", type=Path, help="default: the published file")
     parser.add_argument("--json", action="store_true", help="one JSON object")
     arguments = parser.parse_args(argv)
+    if arguments.name is None or arguments.key is not None:
+        return _published(arguments)
     if arguments.model is not None:
         onnx_file("verify", arguments.model)
     notice.show("loading torch …")
@@ -70,6 +91,35 @@ def main(argv: Sequence[str]) -> int:
     if verdict == "not verified" and found.log:
         print("the end of its log:", *found.log, sep="\n    ", file=sys.stderr)
     return ExitCode.OK if verdict == "right" else ExitCode.MODELS_FAILED
+
+
+def _published(arguments: argparse.Namespace) -> int:
+    """Check the files and the signatures of a published folder, and print what came of it."""
+    folder: Path = arguments.run
+    if arguments.name is not None or arguments.model is not None:
+        raise usage("verify", "--key is for a folder that was published: it takes no model.")
+    if not published.is_one(folder):
+        what = "is no published folder" if folder.exists() else "does not exist"
+        hint = "Name a folder of `publish_to`, or a run and a model: verify RUN_DIR NAME."
+        raise usage("verify", f"{folder} {what}.", hint)
+    if arguments.key is not None and (why := signing.missing()):
+        raise usage("verify", f"{why}.", f"{signing.INSTALL}.")
+    try:
+        found = published.check(folder, arguments.key)
+    except OSError as error:
+        raise usage("verify", f"{error.strerror or error}: {error.filename}.") from error
+    except ValueError as error:
+        raise usage("verify", f"{error}.") from error
+    verdict = "wrong" if found.problems else "right"
+    if arguments.json:
+        told = {"folder": str(folder), "verdict": verdict, **dataclasses.asdict(found)}
+        print(json.dumps(told, indent=2, ensure_ascii=False))
+    else:
+        print(*found.problems, sep="\n", end="\n" if found.problems else "")
+        print(f"{verdict}: {found.files} files in {found.sets} sets, {found.signed} of them signed")
+    if arguments.key is None and found.signed:
+        print("note: no signature was checked: say --key PUBLIC_KEY", file=sys.stderr)
+    return ExitCode.OK if not found.problems else ExitCode.MODELS_FAILED
 
 
 def _verdict(result: JobResult) -> str:

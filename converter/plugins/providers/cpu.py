@@ -1,8 +1,14 @@
 """The default CPU execution provider of ONNX Runtime."""
 
+from __future__ import annotations
+
+from pathlib import Path
+
+from converter.model.job import CheckRecord
 from converter.model.spec import Frozen
 
 NAME = "CPUExecutionProvider"
+FORMATS = ("onnx", "ort")
 
 
 class Options(Frozen):
@@ -18,3 +24,14 @@ LOAD_HINT = "install onnxruntime again, in a fresh environment"
 
 def prepare() -> None:
     """Nothing."""
+
+
+def check(file: Path, parent: Path, precision: str) -> CheckRecord:
+    """Whether a file of ONNX Runtime's own format is whole, and its list of operators complete.
+
+    Raises:
+        StageError: CHECKER.
+    """
+    from converter.plugins.providers import _ort_format
+
+    return _ort_format.check(file, parent, precision)

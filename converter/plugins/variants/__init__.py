@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+class NothingToConvertError(ValueError):
+    """A model has nothing that a variant could make smaller: no file can be of its precision."""
+
+
 @dataclass
 class Given:
     """What a plugin may ask for besides the file that it makes another one from.
@@ -68,6 +72,8 @@ class Variant(Protocol):
     Attributes:
         SUFFIX: of the file to open first: ``.xml``.
         COMPANIONS: suffixes of the files that belong to it: ``(".bin",)``.
+        PARTIAL: true for files of which some is of the precision, as much as is right; else half of
+            the weights and a fifth of the nodes have to be.
         PROVIDER: the module of ``converter.plugins.providers`` that opens, checks and verifies it.
 
     One whose files follow from more than the file, the options and the packages has a function
@@ -91,6 +97,7 @@ class Variant(Protocol):
             target: in an empty folder of its own.
 
         Raises:
+            NothingToConvertError: there is nothing in it that could be of this precision.
             ValueError: the model cannot be made so; a sentence that says why.
         """
 

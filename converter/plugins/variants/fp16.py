@@ -42,11 +42,13 @@ def derive(parent: Path, target: Path, options: Options, given: Given) -> None:
     # Here, since the parent process reads the options above and imports no onnx.
     import onnx
 
-    from converter.plugins.variants._float16 import convert
+    from converter.plugins.variants._reduced import convert
+    from converter.worker.inputs.reduced import FLOAT16
     from converter.worker.onnxfile import publishing
 
     model = convert(
         onnx.load(parent),
+        FLOAT16,
         keep_io_types=options.keep_io_types,
         op_block_list=options.op_block_list,
         node_block_list=options.node_block_list,

@@ -26,7 +26,7 @@ from converter.worker.benchmark import eager, machine, timing
 from converter.worker.inputs import cases
 from converter.worker.inputs.cases import Case
 from converter.worker.inputs.inputs import Array, varies
-from converter.worker.onnxfile import structure
+from converter.worker.onnxfile import checking, structure
 from converter.worker.pipeline import judging, onnx_wording, pipeline, recheck
 from converter.worker.pipeline.pipeline import Emit
 from converter.worker.recording.stages import Recorder, StageFailedError
@@ -228,6 +228,12 @@ class _Measurement:
         # A record rather than an error: the file may run at the other sizes.
         except RuntimeErrors as error:
             return latency.model_copy(update={"reason": first_line(error)})
+        except StageError as error:
+            lacking = checking.lacking_kernel(error, structure.read(Path(self.job.file)))
+            if lacking is None:
+                raise
+            # A right file, which this provider does not compute.
+            return latency.model_copy(update={"status": "unavailable", "reason": str(lacking)})
         return self._time_torch(latency, samples, trusted) if self.job.time_torch else latency
 
     def _samples(self) -> list[dict[str, Array]]:

@@ -29,7 +29,7 @@ def compare(
         expected: what PyTorch gives, ``actual`` what the file gives; of the same number.
         noise: the model's own rounding errors, of which tolerances are derived.
         members: the outputs that list detections.
-        narrowed: outputs of the file may be float16 where PyTorch gives float32.
+        narrowed: outputs of the file may have 16 bits where PyTorch gives float32.
     """
     # Before they are paired: lists of different dtypes are not comparable.
     if narrowed and members:

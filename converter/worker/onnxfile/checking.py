@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
@@ -70,10 +71,18 @@ def exported(path: Path, job: Job, runs: Sequence[interface.Run]) -> ModelProto:
     return model
 
 
-def check(model: ModelProto, job: Job, exporter: str, parameters: set[str]) -> None:
+def check(
+    model: ModelProto, job: Job, exporter: str, parameters: set[str], precision: str = ""
+) -> None:
     """Raise unless the model is what the job asked for and valid.
 
-    ``parameters`` are the names of parameters that the job turned into graph inputs.
+    Args:
+        model: with its weights in memory.
+        job: what was requested.
+        exporter: what wrote the file.
+        parameters: the names of parameters that the job turned into graph inputs.
+        precision: in which ONNX Runtime's CPU may lack kernels; such a file is verified by
+            emulation. By then ONNX Runtime has found its operators, types and shapes right.
 
     Raises:
         StageError: OPSET_MISMATCH, INPUT_DROPPED, OUTPUT_STRUCTURE, EXPORT, CHECKER, SESSION.
@@ -89,11 +98,34 @@ def check(model: ModelProto, job: Job, exporter: str, parameters: set[str]) -> N
     try:
         Session(bare.SerializeToString(), optimise=False)
     except StageError as error:
-        raise without_kernel(error, model, job) or error from error
+        lacking = lacking_kernel(error, model)
+        if lacking is None:
+            raise
+        if lacking.precision != precision:
+            raise _refused(lacking, error, job) from error
 
 
-def without_kernel(error: StageError, model: ModelProto, job: Job) -> StageError | None:
-    """The refusal of an operator in a dtype that ONNX Runtime's CPU hardly computes in."""
+@dataclass(frozen=True)
+class LackingKernel:
+    """An operator that ONNX Runtime's CPU does not compute in one of the types that NumPy lacks."""
+
+    op: str
+    node: str
+    precision: str
+
+    def __str__(self) -> str:
+        return (
+            f"ONNX Runtime's CPU provider has no {self.precision} kernel for {self.op} "
+            f"(node '{self.node}')"
+        )
+
+
+def lacking_kernel(error: StageError, model: ModelProto) -> LackingKernel | None:
+    """The operator that ONNX Runtime refuses a file for; ``None``: it refuses something else.
+
+    Args:
+        model: with or without its weights.
+    """
     found = _NO_KERNEL.search(error.message)
     if found is None:
         return None
@@ -107,12 +139,19 @@ def without_kernel(error: StageError, model: ModelProto, job: Job) -> StageError
     for value in (*graph.input, *graph.value_info, *graph.output):
         kinds[value.name] = value.type.tensor_type.elem_type
     read = {_NARROW[kinds[name]] for name in node.input if kinds.get(name) in _NARROW}
-    if not read:
-        return None
+    return LackingKernel(node.op_type, node.name, min(read)) if read else None
+
+
+def without_kernel(error: StageError, model: ModelProto, job: Job) -> StageError | None:
+    """The refusal of an operator in a dtype that ONNX Runtime's CPU hardly computes in."""
+    lacking = lacking_kernel(error, model)
+    return None if lacking is None else _refused(lacking, error, job)
+
+
+def _refused(lacking: LackingKernel, error: StageError, job: Job) -> StageError:
     return StageError(
         error.code,
-        f"ONNX Runtime's CPU provider has no {read.pop()} kernel for {found['op']} "
-        f"(node '{node.name}')",
+        str(lacking),
         "on a CPU, where files are verified, it casts and moves such tensors and computes with "
         "hardly any: keep the arithmetic in float32: "
         + ("Cast what this operator reads" if job.source.kind == "onnx" else _OF_MODULE),
@@ -146,6 +185,9 @@ def valid(model: ModelProto, what: str, file: Path | None = None) -> ModelProto:
 def _check_opset(model: ModelProto, job: Job, exporter: str) -> None:
     # dynamo writes opset 18 where a lower one was requested, and only logs it (torch 2.15).
     found = structure.opsets(model).get("ai.onnx")
+    # A variant may need a later one (bfloat16: 22), and tells so.
+    if job.parent is not None and job.opset is not None and (found or 0) > job.opset:
+        return
     # The checker does not see this: the file is valid at the opset that it states.
     if job.opset is not None and found != job.opset:
         raise StageError(

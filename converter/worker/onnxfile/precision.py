@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 
@@ -52,6 +52,35 @@ def shares(model: ModelProto, element_type: int) -> Shares:
         weights=held / total if total else 1.0,
         nodes=matching / len(computing) if computing else 1.0,
     )
+
+
+def float_elements(model: ModelProto, besides: Collection[str]) -> int:
+    """How many elements all float weights have together.
+
+    Args:
+        besides: names of tensors that are none.
+    """
+    left_out: int = sum(
+        prod(tensor.dims)
+        for tensor in model.graph.initializer
+        if tensor.name in besides and tensor.data_type in _FLOATS
+    )
+    return sum(count for _, count in _weights(model)) - left_out
+
+
+def computing(model: ModelProto, element_type: int) -> set[str]:
+    """The nodes that compute with a float type, by their name, else that of their first output.
+
+    Args:
+        model: its weights need not be in memory.
+        element_type: such as ``TensorProto.FLOAT16``.
+    """
+    graph = infer_types(model).graph
+    return {
+        node.name or next(filter(None, node.output), "")
+        for node, kinds in _seen(graph, {})
+        if element_type in kinds
+    }
 
 
 def infer_types(model: ModelProto) -> ModelProto:
@@ -142,7 +171,11 @@ def declared_types(graph: GraphProto) -> dict[str, TypeProto]:
 
 
 def _node_types(graph: GraphProto, outer: dict[str, int]) -> Iterator[set[int]]:
-    """Float types that each computing node sees, those of subgraphs after it."""
+    return (kinds for _, kinds in _seen(graph, outer))
+
+
+def _seen(graph: GraphProto, outer: dict[str, int]) -> Iterator[tuple[NodeProto, set[int]]]:
+    """Computing nodes with the float types that each sees, those of subgraphs after it."""
     # A body sees what the graphs around it define.
     known = outer | {
         name: kind.tensor_type.elem_type for name, kind in declared_types(graph).items()
@@ -151,9 +184,10 @@ def _node_types(graph: GraphProto, outer: dict[str, int]) -> Iterator[set[int]]:
         inner = list(subgraphs(node))
         # An If or a Loop computes nothing itself: the nodes of its bodies are counted.
         if node.op_type not in _IDLE and not inner:
-            yield {known.get(name, 0) for name in (*node.input, *node.output)} & _FLOATS
+            kinds = {known.get(name, 0) for name in (*node.input, *node.output)}
+            yield node, kinds & _FLOATS
         for body in inner:
-            yield from _node_types(body, known)
+            yield from _seen(body, known)
 
 
 def _weights(model: ModelProto) -> Iterator[tuple[int, int]]:

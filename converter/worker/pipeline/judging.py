@@ -10,10 +10,10 @@ from onnx import ModelProto
 
 from converter.model.job import ONNX, Derived
 from converter.model.measure import Measure
-from converter.worker.onnxfile import structure
+from converter.worker.onnxfile import publishing, structure
 from converter.worker.reference.kept import Kept
 from converter.worker.reference.reference import References
-from converter.worker.verify import conclusion, domain, precision, verification
+from converter.worker.verify import conclusion, precision, stamp, verification
 from converter.worker.verify.verification import Verdict
 
 
@@ -44,6 +44,10 @@ class Judge:
             provider: to run it on; ``None``: the one that verifies files of its format.
         """
         asked, references = self.found.job, self.references
+        # Only ONNX files have a place for words; those of a published one are what they are.
+        speaks = self.source is None and not isinstance(self.job, Measure)
+        if speaks:  # before it is judged, since another file must be judged again
+            publishing.tell(file, stamp.inherited(self.parent, references, asked))
         graph = structure.read(file) if self.source is None else self.parent
         verdict = verification.verify(
             file,
@@ -56,11 +60,10 @@ class Judge:
         parent = Path(self.job.parent_file) if self.job.parent_file else None
         verdict = precision.judged(verdict, file, parent, references, asked, provider)
         verdict = _with_domain(conclusion.drawn(verdict, references, asked), self.found)
-        # Only ONNX files have a place for words; those of a published one are what they are.
-        if self.source is not None or isinstance(self.job, Measure):
+        if not speaks:
             return verdict
-        said = {entry.key: entry.value for entry in graph.metadata_props if entry.key == domain.KEY}
-        return conclusion.told(verdict, {domain.KEY: "", **said}, file, references, asked, {})
+        said = {entry.key: entry.value for entry in graph.metadata_props}
+        return conclusion.told(verdict, said, file, references, asked, {})
 
 
 def _with_domain(verdict: Verdict, found: Kept) -> Verdict:

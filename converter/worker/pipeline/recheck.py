@@ -84,7 +84,8 @@ def run(job: Recheck, emit: Emit, use: Use | None = None) -> JobResult:
         conditioned=found.loaded.conditioned if found.loaded else None,
     )
     if found.verdict is not None:
-        result = result.model_copy(update={"verify": found.verdict.record})
+        update = {"verify": found.verdict.record, "accuracy": found.verdict.accuracy}
+        result = result.model_copy(update=update)
     elif found.references is not None and found.references.vacuous is not None:
         result = result.model_copy(update={"verify": verification.vacuous(found.references)})
     return onnx_wording.of_result(result, job)
@@ -133,7 +134,10 @@ def _real(found: _Found, job: Job, file: Path, parent: str | None) -> Verdict:
     references = precision.asked_of(found.references, job)
     source = Path(parent) if job.format != ONNX and parent else None
     metric = found.loaded.metric
-    return real.judged(found.verdict, file, references, job, values, metric, source)
+    if not any(item.case.real is not None for item in references.cases):
+        return found.verdict
+    with precision.computable(file, references, job) as (path, fed):
+        return real.judged(found.verdict, path, fed, job, values, metric, source)
 
 
 def _limits(file: Path) -> list[float]:
@@ -177,7 +181,7 @@ def verify(
     if wrong is not None:  # or ONNX Runtime would refuse it in its own words
         raise wrong
     if job.precision != precision.FULL:
-        precision.check(checking.load(file), job)
+        precision.check(checking.load(file), job, references.cases[0].inputs)
     verdict = _judge(file, job, loaded, references, values, provider)
     verdict = precision.judged(verdict, file, parent, references, job, provider)
     verdict = conclusion.drawn(verdict, references, job)

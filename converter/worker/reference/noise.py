@@ -3,7 +3,7 @@
 A right file computes the same in another order, so that it may be off by some times as much. The
 model runs once more, rounded at random (``rerounding`` beside this); an ONNX source, whose
 operators are out of reach, on inputs that are moved by a step. The steps are those of float32, or
-of float16 for a file that computes in it.
+of float16 or bfloat16 for a file that computes in it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _NEAREST = 0.9
 _FIRST, _FARTHEST, _WITHIN = 2.0, 12.0, 0.7
 _EXACT = 3  # one of so many such pairs has its products in float64
 
-_HALF = "float16"
+_REDUCED = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 Again = Callable[[int, float, bool], list[Array] | None]
 """Runs the model for a seed and a level, products in float64 or not; ``None``: it refused."""
@@ -60,7 +60,7 @@ def measure(
 
     Args:
         exact: products are computed in float64, so that how they add up shows too; else the
-            outputs move by less, and it takes a third of the time. Of float16 it changes nothing.
+            outputs move by less, and it takes a third of the time. Of 16 bits it changes nothing.
         precision: in which the file computes that is to be judged; a key of ``numerics.BOUNDS``.
     """
     of_file = loaded.kind == "onnx"
@@ -124,7 +124,7 @@ def _torch(
 ) -> list[Array] | None:
     arguments, model = tensors(inputs, run.device), replica(run.model)
     # None where the file computes in float32: the model's own dtypes give the steps then.
-    dtype = torch.float16 if precision == _HALF else None
+    dtype = _REDUCED.get(precision)
     fixed = [*model.parameters(), *model.buffers()] if isinstance(model, torch.nn.Module) else []
     try:
         with Rerounding(seed, level, exact=exact, precision=dtype, constants=fixed):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -17,6 +17,7 @@ from converter.worker.compare.numerics import Bounds, Noise
 from converter.worker.inputs import cases, dtypes
 from converter.worker.inputs.cases import SECOND, TRACED, Case, Sample
 from converter.worker.inputs.inputs import Array
+from converter.worker.inputs.reduced import REDUCED
 from converter.worker.onnxfile import output_axes
 from converter.worker.recording import coverage
 from converter.worker.recording.coverage import Ways
@@ -85,7 +86,7 @@ class References:
         conditioned: the model's random weights were fitted to inputs of the declared scale.
         precision: in which the file computes that is judged (a key of ``numerics.BOUNDS``); to be
             set before any rounding is measured (``in_precision``).
-        keeps_io: inputs and outputs of that file are float32; else they may be float16.
+        keeps_io: inputs and outputs of that file are float32; else they may be of its precision.
     """
 
     cases: list[Reference] = field(default_factory=list)
@@ -121,8 +122,8 @@ class References:
         return numerics.BOUNDS[self.precision]
 
     def feeds(self, item: Reference) -> dict[str, Array]:
-        """What the file is given in a case: float32 as float16 where it does not keep that."""
-        return _float16(item.inputs) if not self.keeps_io else dict(item.inputs)
+        """What the file is given in a case: float32 in its precision where it keeps none."""
+        return self._inputs(item) if not self.keeps_io else dict(item.inputs)
 
     def of_job(self, job: Job) -> Job:
         """The job with the rules of sizes that were found, and without axes that PyTorch fixes."""
@@ -134,9 +135,20 @@ class References:
         if self.keeps_io:
             return self.cases
         return [
-            replace(item, inputs=_float16(item.inputs), outputs=[*map(_as_float16, item.outputs)])
+            replace(item, inputs=self._inputs(item), outputs=[*map(self._brought, item.outputs)])
             for item in self.cases
         ]
+
+    def _inputs(self, item: Reference) -> dict[str, Array]:
+        return {name: self._brought(array) for name, array in item.inputs.items()}
+
+    def _brought(self, array: Array) -> Array:
+        kind = REDUCED.get(self.precision)
+        if kind is None or array.dtype != np.float32:
+            return array
+        # What it cannot hold is infinite for the file as well.
+        with np.errstate(over="ignore"):
+            return array.astype(kind.dtype)
 
     @property
     def outputs(self) -> list[list[Array]]:
@@ -154,7 +166,7 @@ class References:
         Args:
             exact: all of it; else less may do, and takes less time.
         """
-        # Of float16 one measurement has all.
+        # Of 16 bits one measurement has all.
         exact = exact and self.precision == "float32"
         if item.noise is None or (exact and not item.exact):
             noise = self.measure(item, exact, self.precision)
@@ -183,16 +195,6 @@ class References:
     def add_warning(self, text: str) -> None:
         if text not in self.warnings:
             self.warnings.append(text)
-
-
-def _float16(arrays: Mapping[str, Array]) -> dict[str, Array]:
-    return {name: _as_float16(array) for name, array in arrays.items()}
-
-
-def _as_float16(array: Array) -> Array:
-    # What float16 cannot hold is infinite for the file as well.
-    with np.errstate(over="ignore"):
-        return array.astype(np.float16) if array.dtype == np.float32 else array
 
 
 def compute(loaded: Loaded, job: Job, limits: Iterable[float] = ()) -> References:

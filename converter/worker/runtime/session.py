@@ -15,6 +15,7 @@ from onnx import TensorProto
 from converter.plugins import providers
 from converter.worker.inputs import dtypes
 from converter.worker.inputs.inputs import Array
+from converter.worker.inputs.reduced import REDUCED
 from converter.worker.runtime import custom_ops, starting
 
 # As ONNX Runtime writes the types that NumPy does not know, with our name of each.
@@ -28,6 +29,7 @@ _ELEMENTS = {
     "float8_e4m3fn": TensorProto.FLOAT8E4M3FN,
     "float8_e5m2": TensorProto.FLOAT8E5M2,
 }
+_REDUCED = {kind.typed: kind for kind in REDUCED.values()}
 _FATAL_ONLY = 4  # errors are raised: in the log they would stand twice
 
 
@@ -97,10 +99,10 @@ class Session:
         return [_array(value) for value in self._session.run_with_ort_values(None, held)]
 
     def typed(self, feeds: Mapping[str, Array], cast: bool) -> dict[str, Array]:
-        """Inputs as the file takes them: float32 as float16 where it was made so (``cast``)."""
+        """Inputs as the file takes them: float32 in 16 bits where it was made so (``cast``)."""
         return {
-            name: array.astype(np.float16)
-            if cast and array.dtype == np.float32 and self.types.get(name) == "tensor(float16)"
+            name: array.astype(_REDUCED[self.types[name]].dtype)
+            if cast and array.dtype == np.float32 and self.types.get(name) in _REDUCED
             else array
             for name, array in feeds.items()
         }

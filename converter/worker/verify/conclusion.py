@@ -13,7 +13,7 @@ from converter.worker.inputs.inputs import Array
 from converter.worker.onnxfile import publishing
 from converter.worker.recording.coverage import Place
 from converter.worker.reference.reference import References
-from converter.worker.verify import domain, limits, multiples, verification
+from converter.worker.verify import domain, limits, multiples, precision, stamp, verification
 from converter.worker.verify.limits import FrozenPlaces
 from converter.worker.verify.verification import Verdict
 
@@ -74,13 +74,14 @@ def told(
     # A wrong file keeps the words that it was written with: it is not published.
     if verdict.error is not None or verdict.record.domain is None:
         return verdict
-    said = domain.words(verdict.record.domain)
+    said = stamp.found(verdict.record)
     # The file on the disk is the very one that was verified.
-    if said == words[domain.KEY]:
+    if all(words.get(key) == value for key, value in said.items()):
         return verdict
-    publishing.tell(final, {domain.KEY: said})
+    publishing.tell(final, said)
     # Only metadata has changed: one case shows that the rewritten file still loads and runs.
-    error = verification.traced_error(final, references, job, values)
+    with precision.computable(final, references, job) as (runs, asked):
+        error = verification.traced_error(runs, asked, job, values)
     if error is None:
         return verdict
     # It was `passed` until now, and the manifest must not say both.

@@ -112,9 +112,9 @@ def by_rounding(
     error: StageError, check: CaseCheck, reference: Reference, references: References
 ) -> str | None:
     """Why an error says nothing where PyTorch rounds as it does; ``None``: it is one."""
-    # At larger inputs PyTorch itself may leave the range of float16, where a file's infinity is no
+    # At larger inputs PyTorch itself may leave the range of 16 bits, where a file's infinity is no
     # news.
-    drowned = error.code is Code.VERIFY_NONFINITE and _is_larger(reference, references)
+    drowned = error.code is Code.VERIFY_NONFINITE and is_larger(reference, references)
     if error.code is not Code.VERIFY_VALUE and not drowned:
         return None
     floors = references.noise_of(reference).floors
@@ -135,7 +135,7 @@ def by_rounding(
     return "PyTorch's own rounding is too large there" if wrong else None
 
 
-def _is_larger(reference: Reference, references: References) -> bool:
+def is_larger(reference: Reference, references: References) -> bool:
     """Whether a case has larger numbers than the example: zeros, or a closed mask, have none."""
     traced = references.cases[0].inputs
     return any(

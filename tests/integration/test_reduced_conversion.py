@@ -13,7 +13,8 @@ import onnxruntime
 import pytest
 from onnx import ModelProto, TensorProto, checker, helper, numpy_helper, parser
 
-from converter.plugins.variants._float16 import convert
+from converter.plugins.variants._reduced import convert
+from converter.worker.inputs.reduced import FLOAT16
 from converter.worker.onnxfile import precision, structure
 
 pytestmark = pytest.mark.integration
@@ -32,12 +33,12 @@ def half_of(model: ModelProto, keep_io_types: bool = True, **options: Any) -> Mo
     """The converted model, which the checker accepts, and which converts to itself."""
     before = model.SerializeToString(deterministic=True)
     options = {"op_block_list": [], **options}
-    result = convert(model, keep_io_types=keep_io_types, **options)
+    result = convert(model, FLOAT16, keep_io_types=keep_io_types, **options)
     assert model.SerializeToString(deterministic=True) == before
     checker.check_model(result, full_check=True)
     blocked = {"keep_io_types": keep_io_types, "op_block_list": options["op_block_list"]}
-    assert convert(result, **blocked).SerializeToString() == result.SerializeToString()
-    again = convert(model, keep_io_types=keep_io_types, **options)
+    assert convert(result, FLOAT16, **blocked).SerializeToString() == result.SerializeToString()
+    again = convert(model, FLOAT16, keep_io_types=keep_io_types, **options)
     assert again.SerializeToString() == result.SerializeToString()
     return result
 
@@ -432,7 +433,9 @@ def test_blocked_operators_and_nodes(keep: bool) -> None:
     )
     types = types_of(half_of(model, keep, op_block_list=["Relu"]))
     assert [types[name] for name in "abc"] == [FLOAT, HALF, HALF]
-    half = convert(model, keep_io_types=keep, op_block_list=["l::Exp"], node_block_list=["it"])
+    half = convert(
+        model, FLOAT16, keep_io_types=keep, op_block_list=["l::Exp"], node_block_list=["it"]
+    )
     types = types_of(half)
     assert [types[name] for name in "abc"] == [HALF, FLOAT, HALF]
     same(model, half, x=vector())
@@ -441,7 +444,7 @@ def test_blocked_operators_and_nodes(keep: bool) -> None:
 def test_a_blocked_node_that_is_not_there_is_refused() -> None:
     model = model_of("g (float[2] x) => (float[2] y) { y = Relu(x) }")
     with pytest.raises(ValueError, match="the model has no node gone"):
-        convert(model, keep_io_types=True, op_block_list=[], node_block_list=["gone"])
+        convert(model, FLOAT16, keep_io_types=True, op_block_list=[], node_block_list=["gone"])
 
 
 # --- subgraphs, functions, other domains ---------------------------------------------------------
@@ -514,13 +517,18 @@ def test_operators_of_other_domains_stay_float32(keep: bool) -> None:
         "g (float[2] x) => (float[2] y) {} {{ a = Relu(x) b = com.microsoft.Gelu(a) y = Neg(b) }}"
     )
     model = model_of(text.format("<float[2] b>"), com_microsoft=1)
-    half = convert(model, keep_io_types=keep, op_block_list=[])
+    half = convert(model, FLOAT16, keep_io_types=keep, op_block_list=[])
     types = types_of(half)
     assert types["b"] == FLOAT
     assert types["a"] == HALF
     same(model, half, x=vector())
     with pytest.raises(ValueError, match="the type of tensor b at node Neg cannot be inferred"):
-        convert(model_of(text.format(""), com_microsoft=1), keep_io_types=keep, op_block_list=[])
+        convert(
+            model_of(text.format(""), com_microsoft=1),
+            FLOAT16,
+            keep_io_types=keep,
+            op_block_list=[],
+        )
 
 
 def test_a_model_without_the_default_domain_gets_no_cast() -> None:

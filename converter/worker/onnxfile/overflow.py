@@ -1,9 +1,9 @@
-"""Where a float16 file leaves the range of float16: ONNX Runtime's CPU does not show it.
+"""Where a file of 16-bit floats leaves their range: ONNX Runtime's CPU does not show it.
 
 A CPU computes the file's float16 operators in float32 and drops the casts between them, so that a
 result of 10^5 goes on as a finite number, where a device that computes in float16 has infinity and
 then NaN. The tensors of the float32 file that it was made from have the same names and show the
-magnitudes.
+magnitudes. bfloat16 ends where float32 does, so that little is ever found there.
 
 What is judged are the results of operators. Inside a kernel convolutions, matrix products,
 reductions and normalisations add up in float32 on most hardware, and nothing here looks there: a
@@ -19,8 +19,8 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,12 +28,14 @@ import numpy as np
 import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from converter.model.errors import StageError
 from converter.worker.inputs.inputs import Array
-from converter.worker.onnxfile import checking, structure
+from converter.worker.inputs.reduced import BFLOAT16, Reduced
+from converter.worker.onnxfile import checking, precision, structure
 from converter.worker.runtime.session import Session
 
-LARGEST = 65504.0
-"""The largest number of float16."""
+MARGIN = 0.9
+"""Of the range: a device rounds otherwise, which was seen to move results by some per cent."""
 
 _PREFIX = "converter.overflow/"
 _FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE)
@@ -54,12 +56,12 @@ _GIVEN = {
 # Halved, because what is added to a mask may also pull it towards zero.
 _SHARE = 0.5
 # A serialised model ends at 2 GiB; above this much it goes to ONNX Runtime as a file.
-_MOST_BYTES = 1 << 30
+MOST_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
 class Overflow:
-    """The first result that float16 cannot hold.
+    """The first result that 16 bits cannot hold, or nearly not.
 
     Attributes:
         tensor: its name in the float32 file.
@@ -67,27 +69,32 @@ class Overflow:
         node: name of that node, of the tensor where it has none.
         largest: the largest magnitude among its finite elements, in float32; infinity or NaN where
             float32 is within range and the file's own constants are not.
+        kind: float16 or bfloat16.
     """
 
     tensor: str
     op: str
     node: str
     largest: float
+    kind: Reduced
 
     def __str__(self) -> str:
         if math.isfinite(self.largest):
+            end = self.kind.largest
             value = f"{self.largest:.2g}"
-            # Two digits may round it down to the end of float16, which would contradict the
+            # Two digits may round it to the other side of the end, which would contradict the
             # sentence.
-            value = value if float(value) > LARGEST else f"{self.largest:.6g}"
-            return f"{self.op} '{self.node}' gives {value}, float16 ends at {LARGEST:.0f}"
+            if (float(value) > end) != (self.largest > end):
+                value = f"{self.largest:.6g}"
+            near = "" if self.largest > end else ", which is too near"
+            return f"{self.op} '{self.node}' gives {value}, {self.kind.name} ends at {end:g}{near}"
         value = "NaN" if math.isnan(self.largest) else "infinity"
         return f"{self.op} '{self.node}' gives {value} where the float32 file is finite"
 
 
 @dataclass(frozen=True)
 class _Tensor:
-    """A float16 tensor of the derived file.
+    """A tensor of the derived file that is of 16 bits.
 
     Attributes:
         name: in that file.
@@ -100,42 +107,85 @@ class _Tensor:
     mask: float
 
 
-def first(parent: Path, derived: Path, feeds: Mapping[str, Array]) -> Overflow | None:
-    """The first float16 tensor, in the order of the parent, that leaves the range of float16.
-
-    It leaves it where an element of the parent is finite and beyond ±65504, or where the derived
-    file gives infinity or NaN and the parent does not. Elements that are infinite in the parent are
-    meant to be. Both files run once without optimisations, with a few numbers for each tensor as
-    further outputs; tensors inside of loops and branches are not seen.
+@contextmanager
+def opened(parent: Path, derived: Path, kind: Reduced) -> Iterator[Overflows]:
+    """What looks for overflows of two files, which are loaded once for all inputs.
 
     Args:
         parent: the float32 file that ``derived`` was made from.
         derived: its intermediate results have the names that they have in ``parent``.
-        feeds: one set of inputs, as the parent takes them.
+        kind: of whose range the question is.
 
     Raises:
         StageError: SESSION, when ONNX Runtime refuses one of the files.
     """
     # Both with their weights, since the probes compute with them.
     wide, narrow = checking.load(parent), checking.load(derived)
-    tensors = _tensors(wide, narrow)
-    if not tensors:
-        return None
-    # Only the parent tells a mask by its size: in the derived file it is infinite, or a converter's
-    # limit.
-    of_parent = _Probe(wide, {tensor.source: tensor.mask for tensor in tensors})
-    of_derived = _Probe(narrow, {tensor.name: math.inf for tensor in tensors})
-    expected, found = of_parent.run(feeds), of_derived.run(feeds)
+    tensors = _tensors(wide, narrow, kind)
     makers = {name: node for node in wide.graph.node for name in node.output}
-    # In the order of the parent: what follows an overflow is mostly its consequence.
-    for tensor in tensors:
-        want, got = expected[tensor.source], found[tensor.name]
-        largest = _beyond(tensor, want, got)
-        if largest is not None:
-            node = makers.get(tensor.source)
-            op, name = (node.op_type, node.name) if node else ("input", "")
-            return Overflow(tensor.source, op, name or tensor.source, largest)
-    return None
+    with ExitStack() as stack:
+        if not tensors:
+            yield Overflows([], {}, [], kind)
+            return
+        # Only the parent tells a mask by its size: in the derived file it is infinite, or a
+        # converter's limit.
+        probes = [_Probe(wide, {tensor.source: tensor.mask for tensor in tensors})]
+        # Of bfloat16 there is hardly a kernel that would show anything.
+        if kind is not BFLOAT16 or _computes(narrow):
+            probes.append(_Probe(narrow, {tensor.name: math.inf for tensor in tensors}))
+        del wide, narrow  # the sessions hold copies of the weights
+        runs = [stack.enter_context(probe.running()) for probe in probes]
+        yield Overflows(tensors, makers, runs, kind)
+
+
+@dataclass(frozen=True)
+class Overflows:
+    """Looks for tensors that leave the range of their 16 bits (``opened``)."""
+
+    _tensors: list[_Tensor]
+    _makers: Mapping[str, NodeProto]
+    _runs: list[Callable[[Mapping[str, Array]], dict[str, _Seen]]]
+    _kind: Reduced
+
+    def first(self, feeds: Mapping[str, Array], *, both: bool = True) -> Overflow | None:
+        """The first tensor, in the order of the parent, that leaves the range, or nearly.
+
+        What follows an overflow is mostly its consequence.
+        """
+        return next(self.all(feeds, both=both), None)
+
+    def all(self, feeds: Mapping[str, Array], *, both: bool = True) -> Iterator[Overflow]:
+        """The tensors that leave the range, or nearly, in the order of the parent.
+
+        One leaves it where an element of the parent is finite and beyond the largest number, or
+        where the derived file gives infinity or NaN and the parent does not. Elements that are
+        infinite in the parent are meant to be. Both files run once without optimisations, with a
+        few numbers for each tensor as further outputs; tensors inside of loops and branches are not
+        seen.
+
+        Args:
+            feeds: one set of inputs, as the parent takes them.
+            both: the derived file runs too; else only what the parent shows is told, in half the
+                time.
+        """
+        seen = [run(feeds) for run in self._runs[: 1 + both]]
+        for tensor in self._tensors:
+            want = seen[0][tensor.source]
+            got = seen[1][tensor.name] if len(seen) > 1 else want
+            largest = _beyond(tensor, want, got, self._kind)
+            if largest is not None:
+                node = self._makers.get(tensor.source)
+                op, name = (node.op_type, node.name) if node else ("input", "")
+                yield Overflow(tensor.source, op, name or tensor.source, largest, self._kind)
+
+
+def _computes(model: ModelProto) -> bool:
+    """Whether ONNX Runtime has a kernel for each operator in its type."""
+    try:
+        Session(structure.skeleton(model).SerializeToString(), optimise=False)
+    except StageError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -147,25 +197,25 @@ class _Seen:
     nan: int
 
 
-def _beyond(tensor: _Tensor, want: _Seen, got: _Seen) -> float | None:
+def _beyond(tensor: _Tensor, want: _Seen, got: _Seen, kind: Reduced) -> float | None:
     # Finite and too large in float32 is the plain case: a device has infinity there.
-    if want.largest > LARGEST:
+    if want.largest > MARGIN * kind.largest:
         return want.largest
     if got.nan > want.nan:
         return math.nan
-    # A mask may become infinite in float16. Only NaN that comes of it is an overflow.
+    # A mask may become infinite. Only NaN that comes of it is an overflow.
     if got.infinite > want.infinite and math.isinf(tensor.mask):
         return math.inf
     return None
 
 
-def _tensors(parent: ModelProto, derived: ModelProto) -> list[_Tensor]:
-    """The float16 tensors of the derived file that the parent has too, in the parent's order."""
+def _tensors(parent: ModelProto, derived: ModelProto, kind: Reduced) -> list[_Tensor]:
+    """The tensors of 16 bits of the derived file that the parent has too, in the parent's order."""
     # Inputs before all results: one that is too large is the first overflow.
     order = [value.name for value in parent.graph.input]
     order += [name for node in parent.graph.node for name in node.output if name]
     places = {name: place for place, name in enumerate(order)}
-    masks = _masks(parent.graph)
+    masks = _masks(parent.graph, kind)
     origin = _origins(derived.graph, places)
     weights = {tensor.name for tensor in parent.graph.initializer}
     given = {
@@ -177,12 +227,13 @@ def _tensors(parent: ModelProto, derived: ModelProto) -> list[_Tensor]:
     }
     found = []
     types = _types(derived)
+    reduced = {name for name, element in types.items() if element == kind.element}
     for node in derived.graph.node:
         if node.op_type == "Cast" and node.output[0] not in places and node.input[0] in origin:
             origin[node.output[0]] = origin[node.input[0]]
-    # Only what the file computes in float16 can overflow: islands in float32 keep their numbers.
-    for name, kind in types.items():
-        if kind == "tensor(float16)" and name in origin and name not in given:
+    # Only what the file computes in 16 bits can overflow: islands in float32 keep their numbers.
+    for name in types:
+        if name in reduced and name in origin and name not in given:
             source = origin[name]
             found.append(_Tensor(name, source, masks.get(source, math.inf)))
     # Sorted, since the derived file may have its nodes in another order.
@@ -203,20 +254,13 @@ def _origins(derived: GraphProto, known: Collection[str]) -> dict[str, str]:
     return origin
 
 
-def _types(model: ModelProto) -> dict[str, str]:
-    """Of all inputs and results, as ONNX Runtime infers them; weights are left out."""
-    # Types do not depend on weights, and without them the model fits into one message.
-    bare = structure.skeleton(model)
-    held = {value.name for value in bare.graph.output}
-    for name in _results(bare.graph):
-        if name not in held:
-            # Without a type, so that ONNX Runtime infers it whatever `value_info` says.
-            bare.graph.output.append(helper.make_empty_tensor_value_info(name))
-    # Inputs too: one beyond float16 overflows before any operator has seen it.
-    given = {value.name for value in model.graph.input}
-    names = given.union(_results(bare.graph))
-    types = Session(bare.SerializeToString(), optimise=False).types
-    return {name: kind for name, kind in types.items() if name in names}
+def _types(model: ModelProto) -> dict[str, int]:
+    """Of all inputs and results their element types, as inferred; weights are left out."""
+    # Local functions are inlined there: what is inside of one is no result of this graph.
+    types = precision.declared_types(precision.infer_types(model).graph)
+    # Inputs too: one beyond the range overflows before any operator has seen it.
+    names = {value.name for value in model.graph.input}.union(_results(model.graph))
+    return {name: kind.tensor_type.elem_type for name, kind in types.items() if name in names}
 
 
 def _results(graph: GraphProto) -> Iterator[str]:
@@ -225,12 +269,12 @@ def _results(graph: GraphProto) -> Iterator[str]:
             yield from filter(None, node.output)
 
 
-def _masks(graph: GraphProto) -> dict[str, float]:
-    """Tensors that constants beyond float16 reach → the magnitude where their elements begin."""
+def _masks(graph: GraphProto, kind: Reduced) -> dict[str, float]:
+    """Tensors that constants beyond 16 bits reach → the magnitude where their elements begin."""
     # In topological order, as the checker demands, so that one pass reaches every tensor.
-    begins = dict(_large(graph))
+    begins = dict(_large(graph, kind))
     for node in graph.node:
-        own = [_begin(attribute.t) for attribute in node.attribute if attribute.HasField("t")]
+        own = [_begin(a.t, kind) for a in node.attribute if a.HasField("t")]
         reached = [begins[name] for name in node.input if name in begins]
         reached += [begin for begin in own if begin is not None]
         if reached and node.op_type in _HANDS_ON:
@@ -239,19 +283,19 @@ def _masks(graph: GraphProto) -> dict[str, float]:
     return begins
 
 
-def _large(graph: GraphProto) -> Iterator[tuple[str, float]]:
+def _large(graph: GraphProto, kind: Reduced) -> Iterator[tuple[str, float]]:
     for tensor in graph.initializer:
-        begin = _begin(tensor)
+        begin = _begin(tensor, kind)
         if begin is not None:
             yield tensor.name, begin
 
 
-def _begin(tensor: TensorProto) -> float | None:
+def _begin(tensor: TensorProto, kind: Reduced) -> float | None:
     if tensor.data_type not in _FLOATS:
         return None
     sizes = np.abs(numpy_helper.to_array(tensor).astype(np.float64))
     # An infinite constant is infinite in both files, as its author meant it.
-    large = sizes[(sizes > LARGEST) & np.isfinite(sizes)]
+    large = sizes[(sizes > kind.largest) & np.isfinite(sizes)]
     return _SHARE * float(large.min()) if large.size else None
 
 
@@ -291,28 +335,29 @@ class _Probe:
         model.graph.output.extend(map(helper.make_empty_tensor_value_info, outputs))
         self._model = model
 
-    def run(self, feeds: Mapping[str, Array]) -> dict[str, _Seen]:
-        with opened(self._model) as session:
-            # The same feeds go to both files; the derived one may take float16.
-            cast = {
-                name: array.astype(np.float16)
-                if session.types[name] == "tensor(float16)"
-                else array
-                for name, array in feeds.items()
-                if name in session.types
-            }
-            rows = session.run(cast)
-        return {
-            name: _Seen(float(row[0]), int(row[1]), int(row[2]))
-            for name, row in zip(self._names, rows, strict=True)
-        }
+    @contextmanager
+    def running(self) -> Iterator[Callable[[Mapping[str, Array]], dict[str, _Seen]]]:
+        """What runs the model on one set of inputs after the other."""
+        with session_of(self._model) as session:
+            del self._model  # the session holds its own copy of the weights
+
+            def run(feeds: Mapping[str, Array]) -> dict[str, _Seen]:
+                # The same feeds go to both files; the derived one may take 16 bits.
+                known = {name: feed for name, feed in feeds.items() if name in session.types}
+                rows = session.run(session.typed(known, cast=True))
+                return {
+                    name: _Seen(float(row[0]), int(row[1]), int(row[2]))
+                    for name, row in zip(self._names, rows, strict=True)
+                }
+
+            yield run
 
 
 def _probes(name: str, out: str, limit: str) -> Iterator[NodeProto]:
     """Nodes that give [largest magnitude below a limit, infinite, NaN] of a tensor of floats."""
     made = helper.make_node
     wide, size = f"{out}/wide", f"{out}/size"
-    # In float32, in which float16's infinity and NaN stay what they are.
+    # In float32, in which infinity and NaN of 16 bits stay what they are.
     yield made("Cast", [name], [f"{out}/float"], to=TensorProto.FLOAT)
     yield made("Reshape", [f"{out}/float", f"{_PREFIX}flat"], [f"{out}/flat"])
     # One more element: ONNX Runtime reduces no empty tensor.
@@ -330,9 +375,9 @@ def _probes(name: str, out: str, limit: str) -> Iterator[NodeProto]:
 
 
 @contextmanager
-def opened(model: ModelProto) -> Iterator[Session]:
+def session_of(model: ModelProto) -> Iterator[Session]:
     """A session without optimisations; a large model goes to ONNX Runtime as a file."""
-    if structure.weight_bytes(model) < _MOST_BYTES:
+    if structure.weight_bytes(model) < MOST_BYTES:
         yield Session(model.SerializeToString(), optimise=False)
         return
     with tempfile.TemporaryDirectory() as folder:

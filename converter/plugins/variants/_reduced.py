@@ -1,19 +1,20 @@
-"""A float32 model as a float16 one, by the type constraints of ONNX's operator schemas.
+"""A float32 model in float16 or bfloat16, by the type constraints of ONNX's operator schemas.
 
 Three steps over ``onnx_ir``: which nodes must compute in float32 (``_Survey``), which type every
 float32 tensor gets (``_Typing``), and the casts where both meet (``_Rewriting``). A tensor keeps
 its name; only the outputs of added casts get new ones.
 
-Operators whose schema refuses float16 (Range, NonMaxSuppression, TreeEnsemble…), one by one or for
+Operators whose schema refuses the type (Range, NonMaxSuppression, TreeEnsemble…), one by one or for
 single inputs (``scales`` of Resize, ``x_scale`` of DequantizeLinear below opset 19), need no list:
 the schema of the model's opset says so. Nor do those whose result type is an attribute or the
 content of a sequence (RandomNormal, EyeLike, BitCast, SequenceAt…): they stay float32 as well, for
-sequences cannot be cast. ``BLOCKED_OPS`` has those that the schema does not tell.
+sequences cannot be cast. ``BLOCKED_OPS`` has those that the schema does not tell. What is said of
+float16 below holds for bfloat16, which has float32's range and tells whole numbers apart up to 256.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 import onnx
@@ -21,6 +22,8 @@ import onnx_ir as ir
 from onnx.external_data_helper import uses_external_data
 from onnx_ir.passes.common import InlinePass
 
+from converter.plugins.variants import _opset
+from converter.worker.inputs.reduced import BFLOAT16, Reduced
 from converter.worker.onnxfile import precision, structure
 
 BLOCKED_OPS = frozenset({
@@ -36,8 +39,7 @@ BLOCKED_OPS = frozenset({
     "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul",
 })  # fmt: skip
 
-_FLOAT, _HALF = ir.DataType.FLOAT, ir.DataType.FLOAT16
-_LIMIT = float(np.finfo(np.float16).max)
+_FLOAT = ir.DataType.FLOAT
 # Relative L2 error above which a constant counts as lost: 1e-6 (1 %) is kept, 1e-7 (19 %) is not.
 _LOST = 0.05
 # What keeps a whole number one, or nearly: not a layer, behind which it is an activation.
@@ -75,45 +77,41 @@ _FILLS = frozenset({"ConstantOfShape", "EyeLike", "RandomNormalLike", "RandomUni
 
 def convert(
     model: onnx.ModelProto,
+    kind: Reduced,
     *,
     keep_io_types: bool,
     op_block_list: Sequence[str],
     node_block_list: Sequence[str] = (),
 ) -> onnx.ModelProto:
-    """The same model with float16 weights and arithmetic; ``model`` is not changed.
+    """The same model with weights and arithmetic of 16 bits; ``model`` is not changed.
 
-    Constants that float16 cannot hold (an attention mask of -3.4e38, an epsilon of 1e-12) stay
+    Constants that they cannot hold (an attention mask of -3.4e38, an epsilon of 1e-12) stay
     float32, as do the nodes that compute with them and those after these. So does arithmetic on
     sizes and coordinates, which come from shapes and constants only. Local functions are inlined:
     their tensors have no types of their own.
 
     Args:
-        model: with its weights in memory.
+        model: with its weights in memory. Of bfloat16 its opset is raised where ONNX has an
+            operator in bfloat16 from a later one on only (Conv: 22).
+        kind: float16 or bfloat16.
         keep_io_types: graph inputs and outputs stay float32, with casts behind and before them; not
             so inputs that have an initializer, which are weights.
         op_block_list: operators that compute in float32, as ``Op`` or ``domain::Op``.
-        node_block_list: names of nodes that compute in float32.
+        node_block_list: names of nodes that compute in float32; of one without a name that of its
+            first output.
 
     Raises:
-        ValueError: there is no such model in float16, or a blocked node is not in the model.
+        ValueError: there is no such model in this type, or a blocked node is not in the model.
     """
     _refuse(model)
+    blocked = frozenset(op_block_list)
     if model.functions:
-        inlined = InlinePass()(ir.from_proto(model)).model
-        model = ir.to_proto(inlined)
-    # All versions of all operators: the opset of the model decides later which of them counts.
-    known = {
-        schema.name for schema in onnx.defs.get_all_schemas_with_history() if not schema.domain
-    }
-    held = {node.op_type for node in structure.nodes(model.graph)}
-    unknown = [name for name in op_block_list if "::" not in name and name not in known | held]
-    if unknown:
-        raise ValueError(f"op_block_list: ONNX has no operator {', '.join(sorted(unknown))}")
-    missing = set(node_block_list) - {node.name for node in structure.nodes(model.graph)}
-    if missing:
-        raise ValueError(f"node_block_list: the model has no node {', '.join(sorted(missing))}")
+        model = ir.to_proto(InlinePass()(ir.from_proto(model)).model)
+    if kind is BFLOAT16:
+        model = _opset.raised(model, _opset.needed(model, kind, BLOCKED_OPS | blocked))
+    _require(model, blocked, node_block_list)
     result = ir.from_proto(model)
-    survey = _Survey(result, BLOCKED_OPS | set(op_block_list), frozenset(node_block_list))
+    survey = _Survey(result, kind, BLOCKED_OPS | blocked, frozenset(node_block_list))
     survey.read_types(result.graph, precision.infer_types(model).graph)
     survey.visit(result.graph, False)
     typing = _Typing(survey, keep_io_types)
@@ -122,10 +120,30 @@ def convert(
     return ir.to_proto(result)
 
 
+def called(node: onnx.NodeProto) -> str:
+    """How ``node_block_list`` calls a node."""
+    return node.name or next(filter(None, node.output), "")
+
+
+def _require(model: onnx.ModelProto, ops: Collection[str], nodes: Collection[str]) -> None:
+    """Refuse names of operators and nodes that there are not."""
+    # All versions of all operators: the opset of the model decides later which of them counts.
+    known = {
+        schema.name for schema in onnx.defs.get_all_schemas_with_history() if not schema.domain
+    }
+    held = {node.op_type for node in structure.nodes(model.graph)}
+    unknown = [name for name in ops if "::" not in name and name not in known | held]
+    if unknown:
+        raise ValueError(f"op_block_list: ONNX has no operator {', '.join(sorted(unknown))}")
+    missing = set(nodes) - set(map(called, structure.nodes(model.graph)))
+    if missing:
+        raise ValueError(f"node_block_list: the model has no node {', '.join(sorted(missing))}")
+
+
 def _refuse(model: onnx.ModelProto) -> None:
     """Refuse what ``onnx_ir`` would drop, and weights that are elsewhere."""
     if model.training_info:
-        raise ValueError("the model holds training_info, which float16 conversion does not support")
+        raise ValueError("the model holds training_info, which this conversion does not support")
     graphs = [model.graph]
     for graph in graphs:
         for sparse in graph.sparse_initializer:
@@ -170,8 +188,8 @@ def _constant(value: ir.Value) -> ir.TensorProtocol | None:
     return None
 
 
-def _survives(values: np.ndarray) -> bool:
-    """Whether float16 holds these values: none becomes infinite, and they are not lost as a whole.
+def _survives(values: np.ndarray, kind: Reduced) -> bool:
+    """Whether 16 bits hold these values: none becomes infinite, and they are not lost as a whole.
 
     Single weights of a large tensor that become 0 are no loss.
     """
@@ -182,14 +200,15 @@ def _survives(values: np.ndarray) -> bool:
     with np.errstate(over="ignore"):
         norm = np.linalg.norm(values.astype(np.float32, copy=False).ravel())
     peak = np.abs(values).max(initial=0)
-    # A value is off by 2**-11 of itself, or by 2**-25 where that is more.
+    # A value is off by half an eps of itself, or by half a subnormal step where that is more.
     # So both together lose less than `_LOST`, and most tensors are answered for without a copy in
     # float64.
-    if peak <= _LIMIT and values.size**0.5 * 2.0**-25 <= _LOST / 2 * norm < np.inf:
+    most = values.size**0.5 * kind.subnormal / 2
+    if peak <= kind.largest and most <= _LOST / 2 * norm < np.inf:
         return True
     finite = values[np.isfinite(values)].astype(np.float64)
     with np.errstate(over="ignore"):
-        half = finite.astype(np.float16).astype(np.float64)
+        half = finite.astype(kind.dtype).astype(np.float64)
     if not np.isfinite(half).all():
         return False
     return bool(np.linalg.norm(half - finite) <= _LOST * np.linalg.norm(finite))
@@ -202,11 +221,15 @@ class _Survey:
         precise: these nodes.
         opset: version of the default domain; None when the model imports none.
         types: element type of each tensor; 0 for what is no dense tensor.
-        frail: how far a constant that float16 cannot hold reaches: 2 for itself, wherever it is
+        kind: what the others compute in.
+        frail: how far a constant that it cannot hold reaches: 2 for itself, wherever it is
             moved, 1 for the result of an operator on it (``x + 1e-12``, ``1e6 * mask``).
     """
 
-    def __init__(self, model: ir.Model, ops: frozenset[str], nodes: frozenset[str]) -> None:
+    def __init__(
+        self, model: ir.Model, kind: Reduced, ops: frozenset[str], nodes: frozenset[str]
+    ) -> None:
+        self.kind = kind
         self.precise: set[ir.Node] = set()
         self.types: dict[ir.Value, int] = {}
         self.frail: dict[ir.Value, int] = {}
@@ -242,13 +265,13 @@ class _Survey:
         """The operator's schema at the model's opset; None for one that ONNX does not know."""
         return precision.schema_of(node.domain, node.op_type, self._imports)
 
-    def takes_half(self, node: ir.Node, index: int, *, output: bool = False) -> bool:
-        """Whether the schema allows float16 at an input or output of a node."""
+    def takes(self, node: ir.Node, index: int, *, output: bool = False) -> bool:
+        """Whether the schema allows the 16 bits at an input or output of a node."""
         schema = self.schema(node)
         formals = () if schema is None else schema.outputs if output else schema.inputs
         if not formals:
             return False
-        return "tensor(float16)" in formals[min(index, len(formals) - 1)].types
+        return self.kind.typed in formals[min(index, len(formals) - 1)].types
 
     def visit(self, graph: ir.Graph, precise: bool) -> None:
         """Judge the nodes of a graph in order, those of subgraphs with the node that has them."""
@@ -284,7 +307,8 @@ class _Survey:
         """Whether the node itself says so: its operator, its name, its attributes."""
         qualified = structure.qualified(node.domain, node.op_type)
         schema = self.schema(node)
-        if qualified in self._ops or (node.name and node.name in self._nodes) or schema is None:
+        name = node.name or next((value.name for value in node.outputs if value.name), None)
+        if qualified in self._ops or name in self._nodes or schema is None:
             return True
         # ai.onnx.ml: estimators, with thresholds in float attributes.
         if node.domain:
@@ -302,12 +326,12 @@ class _Survey:
         if node.op_type == "BatchNormalization" and node.attributes.get_int("training_mode", False):
             return True
         given = {formal.type_str for formal in schema.inputs}
-        by_attribute = any("tensor(float16)" in f.types and f.type_str not in given
+        by_attribute = any(self.kind.typed in f.types and f.type_str not in given
                            for f in schema.outputs)  # fmt: skip
         if by_attribute and node.op_type not in _TYPED:
             return True
         return any(
-            np.isfinite(number) and abs(number) > _LIMIT
+            np.isfinite(number) and abs(number) > self.kind.largest
             for attribute in node.attributes.values()
             if attribute.type in (ir.AttributeType.FLOAT, ir.AttributeType.FLOATS)
             for number in np.atleast_1d(attribute.value)
@@ -403,7 +427,7 @@ class _Survey:
             constant = filling.as_tensor() if filling else None
         else:
             constant = _constant(source) if source is not None else None
-        if constant is not None and not _survives(constant.numpy()):
+        if constant is not None and not _survives(constant.numpy(), self.kind):
             self.frail[value] = 2
 
     def _require_types(self, node: ir.Node) -> None:
@@ -428,7 +452,8 @@ class _Typing:
     def __init__(self, survey: _Survey, keep_io_types: bool) -> None:
         self.survey = survey
         self.kinds: dict[ir.Value, ir.DataType] = {}
-        self._outer = _FLOAT if keep_io_types else _HALF
+        self.half = ir.DataType(survey.kind.element)
+        self._outer = _FLOAT if keep_io_types else self.half
 
     def decide(self, graph: ir.Graph, inner: ir.DataType | None = None) -> None:
         """Give each tensor of a graph and its subgraphs a type.
@@ -451,15 +476,15 @@ class _Typing:
         """The type at the border of a node's subgraphs, or of the model without a node."""
         if node is None:
             return self._outer
-        return _FLOAT if node in self.survey.precise else _HALF
+        return _FLOAT if node in self.survey.precise else self.half
 
     def wanted(self, node: ir.Node, index: int) -> ir.DataType | None:
         """The type that a node wants at an input; None for any."""
         if _READS_ANY.get(node.op_type) == index and not node.domain:
             return None
-        if node in self.survey.precise or not self.survey.takes_half(node, index):
+        if node in self.survey.precise or not self.survey.takes(node, index):
             return _FLOAT
-        return _HALF
+        return self.half
 
     def _kind(
         self, value: ir.Value, outward: ir.DataType, wanted: ir.DataType | None
@@ -471,16 +496,16 @@ class _Typing:
             if node in self.survey.precise:
                 return _FLOAT
             if node.op_type not in ("Constant", "Cast"):
-                takes = self.survey.takes_half(node, node.outputs.index(value), output=True)
-                return _HALF if takes and self.survey.frail.get(value) != 2 else _FLOAT
+                takes = self.survey.takes(node, node.outputs.index(value), output=True)
+                return self.half if takes and self.survey.frail.get(value) != 2 else _FLOAT
         if self.survey.frail.get(value) == 2:
             return _FLOAT
         # Constants and casts come in the type that is needed, in float32 where both are: from there
         # a cast loses no more than the weight itself would.
         needs = {wanted} if wanted else {self.wanted(user, index) for user, index in value.uses()}
-        if node is not None and node.op_type == "Cast" and _HALF not in needs:
-            return _FLOAT  # int64 → float32 → int64 must not pass through float16
-        return _FLOAT if _FLOAT in needs else _HALF
+        if node is not None and node.op_type == "Cast" and self.half not in needs:
+            return _FLOAT  # int64 → float32 → int64 must not pass through 16 bits
+        return _FLOAT if _FLOAT in needs else self.half
 
 
 class _Rewriting:
@@ -489,6 +514,7 @@ class _Rewriting:
     def __init__(self, typing: _Typing, graph: ir.Graph) -> None:
         self._typing = typing
         self._kinds = typing.kinds
+        self._half = typing.half
         self._survey = typing.survey
         self._casts: dict[ir.Value, ir.Value] = {}
         graphs = (graph, *graph.subgraphs())
@@ -516,35 +542,35 @@ class _Rewriting:
         if isinstance(value.type, ir.TensorType) and self._survey.types.get(value):
             value.dtype = kind or ir.DataType(self._survey.types[value])
         if value.is_initializer():
-            if kind == _HALF and value.const_value is not None:
-                value.const_value = _half(value.const_value)
+            if kind == self._half and value.const_value is not None:
+                value.const_value = self._brought(value.const_value)
             if not (value.is_graph_input() or value.is_graph_output()):
                 # The tensor itself says both; `onnx_ir` would add a value_info.
                 value.type = value.shape = None
         node = value.producer()
-        if node is None or kind != _HALF:
+        if node is None or kind != self._half:
             return
         if node.op_type == "Cast":
-            node.attributes["to"] = ir.AttrInt64("to", _HALF)
+            node.attributes["to"] = ir.AttrInt64("to", self._half)
         elif node.op_type == "Constant":
             constant = _constant(value)
             assert constant is not None
             node.attributes.clear()
-            node.attributes["value"] = ir.AttrTensor("value", _half(constant))
+            node.attributes["value"] = ir.AttrTensor("value", self._brought(constant))
         elif node.op_type == "ConstantOfShape":
             filling = node.attributes.get("value")
             old = filling.as_tensor() if filling else ir.tensor(np.zeros(1, np.float32))
-            node.attributes["value"] = ir.AttrTensor("value", _half(old))
+            node.attributes["value"] = ir.AttrTensor("value", self._brought(old))
 
     def _outputs(self, graph: ir.Graph, kind: ir.DataType) -> None:
         """Cast outputs of a graph that are of the other type; the cast takes over the name."""
         for index, value in enumerate(graph.outputs):
             if self._kinds.get(value, kind) == kind:
                 continue
-            if kind == _HALF and self._survey.frail.get(value) == 2:
+            if kind == self._half and self._survey.frail.get(value) == 2:
+                of = self._survey.kind.name
                 raise ValueError(
-                    f"output {value.name} holds constants that float16 cannot hold: "
-                    "set keep_io_types"
+                    f"output {value.name} holds constants that {of} cannot hold: set keep_io_types"
                 )
             node = value.producer()
             if value in self._casts or node is None or node.graph is not graph:
@@ -581,7 +607,8 @@ class _Rewriting:
         return self._casts[value]
 
     def _unused(self, name: str | None, kind: ir.DataType) -> str:
-        free = name = f"{name}_{'float16' if kind == _HALF else 'float32'}"
+        suffix = self._survey.kind.name if kind == self._half else "float32"
+        free = name = f"{name}_{suffix}"
         number = 1
         while free in self._names:
             number += 1
@@ -589,11 +616,10 @@ class _Rewriting:
         self._names.add(free)
         return free
 
-
-def _half(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
-    return ir.Tensor(
-        tensor.numpy().astype(np.float16),
-        name=tensor.name,
-        doc_string=tensor.doc_string,
-        metadata_props=dict(tensor.metadata_props),
-    )
+    def _brought(self, tensor: ir.TensorProtocol) -> ir.TensorProtocol:
+        return ir.Tensor(
+            tensor.numpy().astype(self._survey.kind.dtype),
+            name=tensor.name,
+            doc_string=tensor.doc_string,
+            metadata_props=dict(tensor.metadata_props),
+        )

@@ -1,0 +1,221 @@
+"""huggingface: a folder as hubs have it: a model card, a configuration, and the files by format.
+
+What the card says was measured by the run that made the files, and is not written again while they
+stay the same::
+
+    README.md  config.json  onnx/model.onnx  onnx/model_fp16.onnx  openvino/openvino_model_ir.xml
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from pydantic import Field
+
+from converter.model.job import ONNX, OutputCheck
+from converter.model.manifest import ArtifactRow, Manifest
+from converter.model.spec import Frozen, without_folders
+from converter.model.verified import Verified, extent, sizes
+from converter.plugins.layouts import FileSet, renamed
+
+NUMBERED = False
+OUTSIDE: tuple[str, ...] = ()
+CARD, CONFIG = "README.md", "config.json"
+
+# What loaders of these formats look for.
+_STEMS = {"openvino": "openvino_model", "openvino_ir": "openvino_model"}
+_STEM = "model"
+# Overrides that say where things lie, on a machine that a reader does not have.
+_WHERE = ("publish_to", "store.", "hydra.")
+
+
+class Options(Frozen):
+    """What the card says beside what was measured.
+
+    Attributes:
+        tags: further tags of the card. Example: ``[vision]``.
+        pipeline_tag: the task, as the hub names it. Example: ``image-classification``.
+        about: a text of your own at its beginning. Example: ``Sorts pictures of parts.``.
+    """
+
+    tags: list[str] = Field(default_factory=list)
+    pipeline_tag: str = ""
+    about: str = ""
+
+
+def left_out(row: ArtifactRow) -> str:
+    return ""
+
+
+def sets(rows: Sequence[ArtifactRow], options: Options) -> list[FileSet]:
+    """All artifacts of a model together, in a folder for each format."""
+    files = {f"{row.format}/{name}": part for row in rows for name, part in _named(row).items()}
+    return [FileSet(rows[0].name, rows[0], rows, files)]
+
+
+def _named(row: ArtifactRow) -> dict[str, Any]:
+    stem = _STEMS.get(row.format, _STEM)
+    return renamed(row, stem if row.id == ONNX else f"{stem}_{row.id}")
+
+
+def identity(files: FileSet, options: Options) -> str:
+    return options.model_dump_json() + _config(files)
+
+
+def texts(files: FileSet, manifest: Manifest, version: str, options: Options) -> dict[str, str]:
+    return {CONFIG: _config(files), CARD: "\n".join(_card(files, manifest, options)) + "\n"}
+
+
+def _config(files: FileSet) -> str:
+    first = files.first
+    assert first.onnx is not None, "the first artifact of a model is an ONNX file"
+    said = {
+        "library_name": "onnx",
+        "source": without_folders(first.source),
+        "opset": first.onnx.opset,
+        "inputs": [value.model_dump() for value in first.onnx.inputs],
+        "outputs": [value.model_dump() for value in first.onnx.outputs],
+        "files": {
+            row.id: {"format": row.format, "precision": row.precision, "files": files.of(row)}
+            for row in files.rows
+        },
+    }
+    return json.dumps(said, indent=2, ensure_ascii=False) + "\n"
+
+
+def _card(files: FileSet, manifest: Manifest, options: Options) -> Iterator[str]:
+    first, run = files.first, manifest.run
+    yield from _front_matter(files, options)
+    yield f"# {files.name}"
+    yield ""
+    if options.about:
+        yield from (options.about, "")
+    weights = first.request.weights
+    named = weights.name or weights.kind
+    source = without_folders(first.source)
+    yield f"Converted from `{source}` (weights: {named}) and verified against PyTorch."
+    if first.request.weights.kind == "random":
+        yield "**The weights are untrained**: the files show that the conversion is right, no more."
+    yield from ("", "## Files", "")
+    yield from _table(files)
+    yield from _domain(files.rows)
+    yield from _provenance(files, manifest, run.overrides)
+    yield from _use(files)
+
+
+def _front_matter(files: FileSet, options: Options) -> Iterator[str]:
+    license_ = files.first.license
+    yield "---"
+    yield "library_name: onnx"
+    if license_ and " " not in license_:
+        yield f"license: {json.dumps(license_.lower())}"
+    elif license_:
+        yield from ("license: other", f"license_name: {json.dumps(license_)}")
+    if options.pipeline_tag:
+        yield f"pipeline_tag: {json.dumps(options.pipeline_tag)}"
+    yield "tags:"
+    found = [*(row.format for row in files.rows), *files.first.tags, *options.tags]
+    for tag in dict.fromkeys(found):
+        yield f"- {json.dumps(tag, ensure_ascii=False)}"
+    yield from ("---", "")
+
+
+def _table(files: FileSet) -> Iterator[str]:
+    yield "| file | precision | size | cases | largest error | allowed there | latency |"
+    yield "|---|---|---|---|---|---|---|"
+    for row in files.rows:
+        cells = [
+            f"`{files.of(row)[0]}`",
+            row.precision,
+            f"{row.bytes:,} bytes",
+            str(len(row.verify.cases)),
+            *_error(row),
+            _latency(row),
+        ]
+        yield f"| {' | '.join(cells)} |"
+
+
+def _error(row: ArtifactRow) -> tuple[str, str]:
+    """The largest absolute error of all cases, and the bound of that output."""
+    found = [output for case in row.verify.cases for output in case.outputs]
+    measured = [output for output in found if output.max_abs is not None]
+    if not measured:
+        return "–", "–"
+
+    def error(output: OutputCheck) -> float:
+        return output.max_abs or 0.0
+
+    worst = max(measured, key=error)
+    exact = not (worst.atol or worst.rtol)
+    bound = "equal" if exact else f"{worst.atol:.2g} + {worst.rtol:.2g} · abs(PyTorch)"
+    return f"{error(worst):.2g} (`{worst.name}`)", bound
+
+
+def _latency(row: ArtifactRow) -> str:
+    found = [f"{one.p50_ms:.3g} ms ({one.provider})" for one in row.latency if one.p50_ms]
+    return ", ".join(found) or "not measured"
+
+
+def _domain(rows: Sequence[ArtifactRow]) -> Iterator[str]:
+    yield from ("", "## Verified on", "")
+    first = rows[0]
+    if first.verify.domain is None:
+        yield f"{len(first.verify.cases)} cases."
+        return
+    said = Verified.of(first.verify.domain)
+    for symbol, found in said.sizes.items():
+        rule = f" (it may have: {said.dims[symbol]})" if symbol in said.dims else ""
+        yield f"- `{symbol}`: {sizes(found)}{rule}"
+    for name, values in said.values.items():
+        patterns = f" ({', '.join(values.patterns)})" if values.patterns else ""
+        yield f"- values of `{name}`: {extent(values.low, values.high)}{patterns}"
+    for branch in said.unreached:
+        yield f"- never reached: {branch}"
+    for row in rows:
+        metric = row.verify.metric
+        if metric is not None:
+            yield (
+                f"- {metric.name} of {row.id} on {metric.samples} samples: {metric.onnx:.4g} "
+                f"(PyTorch {metric.torch:.4g})"
+            )
+        if row.verify.arithmetic == "emulated":
+            yield f"- {row.id}: its arithmetic was emulated on a CPU, which has no {row.precision}"
+
+
+def _provenance(files: FileSet, manifest: Manifest, overrides: Sequence[str]) -> Iterator[str]:
+    run, first = manifest.run, files.first
+    yield from ("", "## How", "", "```sh")
+    told = [word for word in overrides if not word.lstrip("+~").startswith(_WHERE)]
+    yield shlex.join(["python", "-m", "converter", *told])
+    yield from ("```", "")
+    yield f"- run `{run.id}` of {run.started_at}, experiment `{run.experiment}`"
+    if run.git is not None:
+        dirty = ", with changes that are not committed" if run.git.dirty else ""
+        yield f"- commit `{run.git.commit}`{dirty}"
+    if first.request.weights.sha256:
+        yield f"- SHA-256 of the weights: `{first.request.weights.sha256}`"
+    if first.onnx is not None:
+        yield f"- opset {first.onnx.opset}, exporter {first.onnx.exporter}"
+    found = manifest.environment.packages.items()
+    yield f"- {', '.join(f'{name} {version}' for name, version in found if version)}"
+    yield f"- {manifest.environment.cpu}"
+    yield from (
+        "",
+        "`sbom.cdx.json` lists all of it (CycloneDX). `sha256sum -c SHA256SUMS` shows that",
+    )
+    yield "the files are those that were published."
+
+
+def _use(files: FileSet) -> Iterator[str]:
+    first = files.first
+    if first.onnx is None:
+        return
+    shapes = ", ".join(f"{value.name}: {value.dtype} {value.shape}" for value in first.onnx.inputs)
+    yield from ("", "## Use", "", "```python", "import onnxruntime", "")
+    yield f'session = onnxruntime.InferenceSession("{files.of(first)[0]}")'
+    yield f"# {shapes}"
+    yield "outputs = session.run(None, inputs)"
+    yield "```"

@@ -1,0 +1,62 @@
+"""bf16: weights and computation in bfloat16, float32's range with 8 bits of significand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from converter.model.job import MadeRecord
+from converter.model.spec import ExportSpec, Frozen
+from converter.plugins.variants import Given
+
+FORMAT = "onnx"
+PRECISION = "bfloat16"
+PACKAGES = ("onnx", "onnx-ir")
+
+
+class Options(Frozen):
+    """What the conversion may be told.
+
+    Attributes:
+        keep_io_types: inputs and outputs stay float32; else they are bfloat16 too.
+        op_block_list: operators that compute in float32. Example:
+            ``[LayerNormalization, "com.microsoft::Gelu"]``.
+        node_block_list: nodes that compute in float32, by name. Example: ``[/head/MatMul]``.
+    """
+
+    keep_io_types: bool = True
+    op_block_list: list[str] = Field(default_factory=list)
+    node_block_list: list[str] = Field(default_factory=list)
+
+
+def keeps_io(options: Options) -> bool:
+    return options.keep_io_types
+
+
+def derive(parent: Path, target: Path, options: Options, given: Given) -> None:
+    """Write ``parent`` in bfloat16, at the opset from which on ONNX has its operators so.
+
+    Raises:
+        ValueError: a weight or a node cannot be said in bfloat16, or the opset cannot be raised.
+    """
+    # Here, since the parent process reads the options above and imports no onnx.
+    import onnx
+
+    from converter.plugins.variants._reduced import convert
+    from converter.worker.inputs.reduced import BFLOAT16
+    from converter.worker.onnxfile import publishing, structure
+
+    wide = onnx.load(parent)
+    model = convert(
+        wide,
+        BFLOAT16,
+        keep_io_types=options.keep_io_types,
+        op_block_list=options.op_block_list,
+        node_block_list=options.node_block_list,
+    )
+    publishing.save(model, target, ExportSpec())
+    before, after = (structure.opsets(each).get("ai.onnx", 0) for each in (wide, model))
+    if before < after:
+        note = f"opset raised from {before} to {after}, where ONNX has its operators in bfloat16"
+        given.made = MadeRecord(notes=[note])

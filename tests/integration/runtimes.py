@@ -1,0 +1,54 @@
+"""Variants in formats of runtimes: the job that follows a conversion, and what becomes of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from converter.model.job import Derived, JobResult, Variant
+from converter.plan import variants as planned
+from converter.plugins import loader, variants
+from converter.worker.pipeline import derive, pipeline
+from tests.integration import jobs
+
+
+def followed(
+    folder: Path,
+    plugin: str,
+    options: dict[str, Any] | None = None,
+    called: str = "",
+    **changes: Any,
+) -> Derived:
+    """The job of a plugin for a small convolution with an open batch axis.
+
+    Args:
+        called: the precision that it is to be of; by default that of the options.
+    """
+    module: Any = variants.load(plugin)
+    stated = loader.options_of(module).model_validate(options or {})
+    precision = module.precision(stated) if hasattr(module, "precision") else module.PRECISION
+    asked = Variant(
+        id="other", plugin=plugin, format=module.FORMAT, precision=called or precision,
+        optional=False, cast_io=False, suffix=module.SUFFIX, companions=list(module.COMPANIONS),
+        provider=module.PROVIDER, options=stated.model_dump(),
+    )  # fmt: skip
+    usual: dict[str, Any] = {"inputs": jobs.IMAGE, "dynamic_axes": jobs.BATCH}
+    job = jobs.make(folder, "Conv", variants=[asked], **(usual | changes))
+    result = pipeline.run(job, lambda news: None)
+    assert result.error is None, result.error
+    assert result.references is not None
+    (stub,) = planned.jobs_of(job)
+    staging = Path(job.staging_dir)
+    (folder / "derived").mkdir()
+    return planned.from_parent(stub, result.files).model_copy(
+        update={
+            "staging_dir": str(folder / "derived"),
+            "parent_file": str(staging / result.files[0].path),
+            "references": str(staging / result.references.path),
+            "references_sha256": result.references.sha256,
+        }
+    )
+
+
+def made(job: Derived) -> JobResult:
+    return derive.run(job, lambda news: None)
