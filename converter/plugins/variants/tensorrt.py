@@ -175,10 +175,13 @@ def _source(parent: Path, target: Path, options: Options) -> Path:
 
     import onnx
 
-    from converter.plugins.variants._float16 import convert
+    from converter.plugins.variants._reduced import convert
+    from converter.worker.inputs.reduced import FLOAT16
     from converter.worker.onnxfile import publishing
 
-    model = convert(onnx.load(parent), keep_io_types=True, op_block_list=[], node_block_list=[])
+    model = convert(
+        onnx.load(parent), FLOAT16, keep_io_types=True, op_block_list=[], node_block_list=[]
+    )
     folder = Path(tempfile.mkdtemp())  # of this call: it goes with it
     publishing.save(model, folder / parent.name, ExportSpec())
     return folder / parent.name
