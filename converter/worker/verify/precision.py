@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,18 +14,32 @@ import onnx
 from onnx import ModelProto
 
 from converter.model.errors import Code, StageError
-from converter.model.job import ONNX, CheckRecord, Job, ProviderVerdict, rounding_of
+from converter.model.job import (
+    ONNX,
+    QUANTISED,
+    CheckRecord,
+    Job,
+    ProviderVerdict,
+    rounding_of,
+)
 from converter.plugins import providers
 from converter.worker.inputs.inputs import Array
 from converter.worker.inputs.reduced import BFLOAT16, REDUCED, Reduced
-from converter.worker.onnxfile import checking, overflow, structure
+from converter.worker.onnxfile import checking, multiplications, overflow, structure
 from converter.worker.onnxfile import precision as held
 from converter.worker.onnxfile.checking import LackingKernel
 from converter.worker.reference import training
 from converter.worker.reference.reference import Reference, References
 from converter.worker.runtime import running
 from converter.worker.runtime.session import Session
-from converter.worker.verify import emulation, rounded_weights, undecided, unrounded, verification
+from converter.worker.verify import (
+    emulation,
+    quantised,
+    rounded_weights,
+    undecided,
+    unrounded,
+    verification,
+)
 from converter.worker.verify.verification import Verdict
 
 FULL = "float32"
@@ -52,20 +66,28 @@ def asked_of(references: References, job: Job) -> References:
     return references.in_precision(job.precision, keeps_io=not job.cast_io)
 
 
-def check(model: ModelProto, job: Job) -> CheckRecord:
+def check(model: ModelProto, job: Job, feeds: Mapping[str, Array]) -> CheckRecord:
     """How much of a file is of the precision that it is called by.
+
+    Args:
+        feeds: inputs, at whose shapes multiplications are counted.
 
     Raises:
         StageError: PRECISION_NOT_REACHED.
     """
     kind = REDUCED.get(job.precision)
-    if kind is None:
+    if kind is None and job.precision not in QUANTISED:
         return CheckRecord(status="passed")
+    shapes = {name: list(array.shape) for name, array in feeds.items()}
+    products = multiplications.share(model, job.precision, shapes)
+    if kind is None:
+        return quantised.check(model, job, products)
     shares = held.shares(model, kind.element)
     record = CheckRecord(
         status="passed",
         precision_weights=round(shares.weights, 4),
         precision_nodes=round(shares.nodes, 4),
+        precision_macs=None if products is None else round(products, 4),
     )
     held_back = shares.weights < _LEAST_WEIGHTS or shares.nodes < _LEAST_NODES
     if job.partial:
@@ -88,6 +110,29 @@ def judged(
     job: Job,
     provider: str | None = None,
 ) -> Verdict:
+    """The verdict with what outputs cannot show of a file of another precision.
+
+    Args:
+        verdict: of ONNX Runtime on the file.
+        parent: the float32 file that it was made from, where it is at hand.
+    """
+    kind = REDUCED.get(job.precision)
+    if job.format == ONNX and job.precision in QUANTISED:
+        return quantised.judged(verdict, file, parent, references, job)
+    if kind is None:
+        return verdict
+    return _of_16_bits(verdict, file, parent, references, job, kind, provider)
+
+
+def _of_16_bits(
+    verdict: Verdict,
+    file: Path,
+    parent: Path | None,
+    references: References,
+    job: Job,
+    kind: Reduced,
+    provider: str | None,
+) -> Verdict:
     """The verdict with what outputs cannot show of a file of 16-bit floats.
 
     That is a weight that is not the parent's, where the rounding of the others hides it, and, on a
@@ -99,9 +144,6 @@ def judged(
             that of the emulation instead.
         parent: the float32 file that it was made from, where it is at hand.
     """
-    kind = REDUCED.get(job.precision)
-    if kind is None:
-        return verdict
     # The device decides, not the file: the same file is native on a GPU.
     runs = provider or job.provider or providers.standard()
     emulates = providers.load(runs).DEVICE == "cpu"
