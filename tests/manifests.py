@@ -17,6 +17,7 @@ from converter.model.job import (
     Latency,
     OnnxInfo,
     OutputCheck,
+    ProviderVerdict,
     SimplifyRecord,
     StageRecord,
     SymbolDomain,
@@ -29,6 +30,7 @@ from converter.model.manifest import (
     Manifest,
     Request,
     RunInfo,
+    RuntimeInfo,
     WeightsInfo,
     counts,
     models_of,
@@ -145,6 +147,126 @@ def timed(provider: str = CPU, p50: float = 2.0, **changes: Any) -> Latency:
     return Latency.model_validate(fields | changes)
 
 
+# Providers of the matrix that `deployed` makes, by their names in `verify.cases`.
+OPENVINO, NCNN = "OpenVINO", "ncnn"
+_SESSIONS = {"cpu": CPU, "openvino": OPENVINO, "ncnn": NCNN}
+_VERSIONS = {"cpu": "onnxruntime 1.31.1", "openvino": "openvino 2026.4.1", "ncnn": "ncnn 1.0"}
+_REACH = {"float32": 1e-6, "float16": 4e-4, "int8": 4e-2}
+# Artifact → format, precision, size over that of float32, and what p50 is multiplied by there.
+_ARTIFACTS: dict[str, tuple[str, str, float, dict[str, float]]] = {
+    "onnx": ("onnx", "float32", 1.0, {"cpu": 1.0, "openvino": 0.8}),
+    "fp16": ("onnx", "float16", 0.5, {"cpu": 1.1, "openvino": 0.9}),
+    "int8": ("onnx", "int8", 0.27, {"cpu": 0.7, "openvino": 0.5}),
+    "openvino_ir": ("openvino_ir", "float32", 1.01, {"openvino": 0.78}),
+    "openvino_ir_fp16": ("openvino_ir", "float16", 0.51, {"openvino": 0.79}),
+    "ncnn": ("ncnn", "float32", 1.0, {"ncnn": 1.3}),
+    "ncnn_fp16": ("ncnn", "float16", 0.5, {"ncnn": 1.2}),
+}
+
+
+def runtimes() -> list[RuntimeInfo]:
+    """Three, of which one has no int8."""
+    lacks = {"int8": "ncnn2int8 is in no pip package"}
+    return [
+        RuntimeInfo(provider="cpu", name="onnxruntime", session=CPU),
+        RuntimeInfo(provider="openvino", name="openvino", session=OPENVINO),
+        RuntimeInfo(provider="ncnn", name="ncnn", session=NCNN, lacks=lacks),
+    ]
+
+
+def judged(provider: str, error: ErrorRecord | None = None, **changes: Any) -> ProviderVerdict:
+    """The verdict of a provider: passed, or not for the reason of an error."""
+    fields: dict[str, Any] = {
+        "provider": provider,
+        "version": _VERSIONS.get(provider, ""),
+        "status": "passed" if error is None else "failed",
+        "code": error.code if error else None,
+        "reason": error.message if error else None,
+    }
+    return ProviderVerdict.model_validate(fields | changes)
+
+
+def artifact(name: str, made: str, size: int = 40_000_000, p50: float = 10.0) -> ArtifactRow:
+    """An artifact of a model that is right on all runtimes that read it, and timed there."""
+    kind, precision, of_size, of_time = _ARTIFACTS[made]
+    error = _REACH[precision]
+    cases = [
+        CaseCheck(
+            label=label,
+            shapes={"image": [1, 3, 8]},
+            provider=_SESSIONS[provider],
+            outputs=[_output(error * (1 + number), atol=10 * error)],
+        )
+        for provider in of_time
+        for number, label in enumerate(("traced", "second"))
+    ]
+    verify = VerifyRecord(
+        status="passed", cases=cases, providers=[judged(provider) for provider in of_time]
+    )
+    stem = name if made == "onnx" else f"{name}/{made}/{name}.{made}"
+    row = ok(
+        name,
+        id=made,
+        format=kind,
+        precision=precision,
+        parent=None if made == "onnx" else "onnx",
+        optional=made != "onnx",
+        runtimes=list(of_time),
+        verify=verify,
+        files=[FileInfo(path=f"models/{stem}", bytes=int(size * of_size), sha256="3" * 64)],
+        latency=[timed(provider, p50 * factor) for provider, factor in of_time.items()],
+    )
+    return row if kind == "onnx" else row.model_copy(update={"onnx": None})
+
+
+def refused(row: ArtifactRow, error: ErrorRecord, provider: str | None = None) -> ArtifactRow:
+    """The row of a file that was not made, or is wrong on one provider when it is there."""
+    if provider is None:
+        verify = VerifyRecord(status="not_measured")
+        changes = {"files": [], "onnx": None, "verify": verify, "latency": []}
+    else:
+        verdicts = [
+            judged(provider, error) if v.provider == provider else v for v in row.verify.providers
+        ]
+        verify = row.verify.model_copy(update={"status": "failed", "providers": verdicts})
+        changes = {"verify": verify}
+    return row.model_copy(update={"status": "failed", "error": error, **changes})
+
+
+def deployed(models: int = 34, **changes: Any) -> Manifest:
+    """A run of models on three runtimes in three precisions, some of them refused."""
+    rows = []
+    for number in range(models):
+        name, size = f"model_{number:02}", 300_000 * (number + 1) ** 2
+        made = {key: artifact(name, key, size, 0.4 * (number + 1)) for key in _ARTIFACTS}
+        if number % 9 == 3:
+            left = ErrorRecord(
+                stage="derive",
+                code=Code.DERIVE,
+                message=f"pnnx leaves {number} layers that ncnn does not have: aten::roll",
+                hint="use another runtime for this model",
+                fingerprint="layers",
+                log=f"models/{name}/ncnn/log.txt",
+            )
+            made |= {key: refused(made[key], left) for key in ("ncnn", "ncnn_fp16")}
+        if number % 17 == 5:
+            none = ErrorRecord(
+                stage="derive", code=Code.DERIVE, message="nothing to quantise", fingerprint="none"
+            )
+            made["int8"] = refused(made["int8"], none)
+        if number == 7:
+            wrong = ErrorRecord(
+                stage="benchmark",
+                code=Code.VERIFY_VALUE,
+                message="case second (image 1×3×8): scores[0, 4] is 2, PyTorch 0.4",
+                hint="it is right on cpu",
+                fingerprint="wrong",
+            )
+            made["int8"] = refused(made["int8"], wrong, "openvino")
+        rows += made.values()
+    return manifest_of(*rows, **changes).model_copy(update={"runtimes": runtimes()})
+
+
 def manifest_of(*rows: ArtifactRow, **changes: Any) -> Manifest:
     """A finished run of these rows; ``changes`` replace fields of its ``run``."""
     models = models_of(rows)
@@ -172,21 +294,22 @@ def manifest_of(*rows: ArtifactRow, **changes: Any) -> Manifest:
     return Manifest(run=info, environment=environment, models=models)
 
 
-def _verified() -> VerifyRecord:
-    def output(error: float) -> OutputCheck:
-        return OutputCheck(
-            name="scores",
-            shape=[1, 10],
-            dtype="float32",
-            max_abs=error,
-            rel_l2=error,
-            atol=2e-5,
-            rtol=2e-5,
-            passed=True,
-        )
+def _output(error: float, atol: float = 2e-5) -> OutputCheck:
+    return OutputCheck(
+        name="scores",
+        shape=[1, 10],
+        dtype="float32",
+        max_abs=error,
+        rel_l2=error,
+        atol=atol,
+        rtol=2e-5,
+        passed=True,
+    )
 
+
+def _verified() -> VerifyRecord:
     cases = [
-        CaseCheck(label=label, shapes={"image": [1, 3, 8]}, provider=CPU, outputs=[output(error)])
+        CaseCheck(label=label, shapes={"image": [1, 3, 8]}, provider=CPU, outputs=[_output(error)])
         for label, error in (("traced", 1e-6), ("second", 3e-6))
     ]
     axis = DynamicCheck(

@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from converter.compare import causes, files, latency, missing_latency, status, verification
+from converter.compare import (
+    causes,
+    files,
+    latency,
+    missing_latency,
+    runtimes,
+    status,
+    verification,
+)
 from converter.compare.latency import Remeasured
 from converter.model.batch import CompareSpec
 from converter.model.changes import Change, Comparison, Verdict
@@ -34,10 +42,14 @@ def compare(
     environment = causes.environment(old.environment, new.environment)
     comparable = latency.same_machine(old.environment, new.environment)
     timed = missing_latency.asked_for(new)
+    cells_before, cells = runtimes.cells(old), runtimes.cells(new)
     changes: list[Change] = []
     for name in [*after, *(name for name in before if name not in after)]:
         row, row_before = after.get(name), before.get(name)
         found = [*status.changes(row_before, row)]
+        if row is not None and row_before is not None:
+            places = cells_before.get(name, {}), cells.get(name, {})
+            found += runtimes.changes(row_before, row, *places)
         if row is not None and row_before is not None and row.files and row_before.files:
             found += files.changes(row_before, row, limits)
             found += verification.changes(row_before, row)

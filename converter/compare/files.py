@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from converter.model.batch import CompareSpec
@@ -133,15 +133,19 @@ def _size(name: str, was: int, now: int, limit: float) -> list[Change]:
     ]
 
 
-def tolerance_used(row: ArtifactRow) -> float | None:
+def tolerance_used(row: ArtifactRow, provider: str | None = None) -> float | None:
     """The largest share of its tolerance that any output of any case can have used.
 
     An output passes where ``|error| <= atol + rtol * |reference|`` for every element, so that its
     share is at most ``max_abs / atol`` and at most ``max_rel / rtol``.
+
+    Args:
+        provider: of the cases, as they call it; ``None``: of any.
     """
     shares = [
         share
         for case in row.verify.cases
+        if provider in (None, case.provider)
         for output in case.outputs
         if (share := _share(output)) is not None
     ]
@@ -157,19 +161,20 @@ def _share(output: OutputCheck) -> float | None:
     return None if output.max_abs is None else (math.inf if output.max_abs else 0.0)
 
 
-def _error(before: ArtifactRow, after: ArtifactRow, limit: float) -> list[Change]:
-    was, now = tolerance_used(before), tolerance_used(after)
-    # Two errors where none is allowed are both infinite, and their difference is no number.
-    if was is None or now is None or was == now or now - was <= limit:
-        return []
-    detail = f"the worst error uses {now:.0%} of its tolerance, {was:.0%} before"
-    return [
-        Change(
+def _error(before: ArtifactRow, after: ArtifactRow, limit: float) -> Iterator[Change]:
+    """A larger error on a provider that both were verified on."""
+    first = next((case.provider for case in after.verify.cases), "")
+    for provider in dict.fromkeys(case.provider for case in after.verify.cases):
+        was, now = tolerance_used(before, provider), tolerance_used(after, provider)
+        # Two errors where none is allowed are both infinite, and their difference is no number.
+        if was is None or now is None or was == now or now - was <= limit:
+            continue
+        where = "" if provider == first else f"on {provider} "
+        yield Change(
             model=after.name,
             kind="error",
             severity="regression",
             before=round(was, 4),
             after=round(now, 4),
-            detail=detail,
+            detail=f"{where}the worst error uses {now:.0%} of its tolerance, {was:.0%} before",
         )
-    ]

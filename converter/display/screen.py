@@ -25,7 +25,7 @@ _STYLES = {
     **dict.fromkeys(("ok", "stored", "better", "right", "yes"), "green"),
     **dict.fromkeys(("failed", "crashed", "timeout", "oom", "worse", "wrong", "damaged"), "red"),
     **dict.fromkeys(("problem", "Stopped", "NO", "NO*", "not verified"), "red"),
-    **dict.fromkeys(("xpass", "note", "Interrupted", "latency", "again"), "yellow"),
+    **dict.fromkeys(("xpass", "note", "Interrupted", "latency", "again", "unavailable"), "yellow"),
     **dict.fromkeys(("xfail", "skipped", "not_run", "absent", "changed", "remark"), "dim"),
 }
 # The letters of a sweep's matrix are those of `converter.sweep.screen`.
@@ -36,6 +36,9 @@ _CELLS = {
     **dict.fromkeys("FCTM", "red"),
     **dict.fromkeys("sx-", "dim"),
 }
+# The marks of a matrix that point to a reason below it.
+_MARK = re.compile(r"([FUsx-])\d+")
+_MARKS = {"F": "red", "U": "yellow", "s": "dim", "x": "dim", "-": "dim"}
 _WORDS = "|".join(map(re.escape, sorted(_STYLES, key=len, reverse=True)))
 _SENTENCES = (
     "failed", "crashed", "timeout", "oom", "xpass", "xfail", "skipped", "latency", "remark",
@@ -148,9 +151,15 @@ def _draw(table: Table, console: Console) -> None:
         drawn.add_column(Text(cell), justify=justify, no_wrap=not wraps)
     for row in rows:
         # What is shortened is a name, and may be any word.
-        styles = ["" if i in table.shrinks else _CELLS.get(c, "") for i, c in enumerate(row)]
+        styles = ["" if i in table.shrinks else _style(c) for i, c in enumerate(row)]
         drawn.add_row(*(Text(cell, style) for cell, style in zip(row, styles, strict=True)))
     console.print(drawn)
+
+
+def _style(cell: str) -> str:
+    """The colour of a cell."""
+    mark = _MARK.fullmatch(cell)
+    return _MARKS[mark[1]] if mark else _CELLS.get(cell, "")
 
 
 def _marked(line: str, width: int | None) -> Text:

@@ -6,9 +6,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from converter.display import columns, latencies
+from converter.display import cells, columns, latencies
 from converter.display.columns import Table
 from converter.display.screen import Paragraph, plain
+from converter.model import matrix
 from converter.model.errors import Code
 from converter.model.job import StageName
 from converter.model.manifest import ArtifactRow, Manifest, ModelRecord, counts
@@ -29,7 +30,12 @@ def render(manifest: Manifest, directory: Path) -> str:
 def paragraphs(manifest: Manifest, directory: Path) -> list[Paragraph]:
     """What a run prints at its end; of one that a signal ended, only what failed before."""
     rows = manifest.rows
-    notes = [line for row in rows for line in explain(row, directory)]
+    found = matrix.of(manifest)
+    # What a matrix tells is not told again.
+    apart = [row for row in rows if not found.says_more or cells.is_told(row)]
+    if manifest.run.ended_by == "signal":
+        apart = rows
+    notes = [line for row in apart for line in explain(row, directory)]
     failures: list[Paragraph] = ["\n".join(notes)] if notes else []
     if manifest.run.ended_by == "signal":
         return failures
@@ -39,7 +45,8 @@ def paragraphs(manifest: Manifest, directory: Path) -> list[Paragraph]:
         parts.append(table(shown))
     if len(shown) < len(rows):
         parts.append(f"{len(rows) - len(shown)} more are ok; manifest.json has every row.")
-    parts += [*latencies.paragraphs(rows, _ALL_ROWS), *failures]
+    parts += latencies.paragraphs(rows, _ALL_ROWS)
+    parts += [*cells.paragraphs(found, rows, directory, _ALL_ROWS), *failures]
     return [*parts, "\n".join([totals(manifest.models), *verification(rows), str(directory)])]
 
 

@@ -39,7 +39,7 @@ from converter.model.job import (
     VerifyRecord,
     label,
 )
-from converter.model.plaintext import plain
+from converter.model.plaintext import PlainText, plain
 from converter.model.spec import (
     UNTRAINED,
     Checkpoint,
@@ -137,6 +137,24 @@ class Request(Frozen):
     conditioned: bool | None = None
 
 
+class RuntimeInfo(Frozen):
+    """Where files of a run were to run: ONNX Runtime on a provider, or a runtime of its own.
+
+    Attributes:
+        provider: as the configuration calls it.
+        name: of the runtime, for people.
+        session: what ``verify.cases`` call it.
+        missing: why this machine has it not, where that showed before anything ran.
+        lacks: by precision why it has no files of it, whatever the model.
+    """
+
+    provider: str
+    name: str
+    session: str
+    missing: PlainText | None = None
+    lacks: dict[str, PlainText] = Field(default_factory=dict)
+
+
 class ArtifactRecord(Frozen):
     """One artifact of a model: the ONNX file that it was exported to, or what derives from it.
 
@@ -146,6 +164,8 @@ class ArtifactRecord(Frozen):
         precision: of its weights and its computation: ``float32``, ``float16``.
         parent: id of the artifact that it was made from.
         optional: its failure does not fail the model.
+        runtimes: the providers that it was to run on, the one that verifies it first; none of a
+            model that has no file of its own.
         files: the one to open first, then those that belong to it.
         onnx: what describes an ONNX file; ``None`` of another format.
         made: how a variant was made.
@@ -161,6 +181,7 @@ class ArtifactRecord(Frozen):
     precision: str = "float32"
     parent: str | None = None
     optional: bool = False
+    runtimes: list[str] = Field(default_factory=list)
     job_key: str | None = None
     status: Status
     cached: bool = False
@@ -263,9 +284,16 @@ def models_of(rows: Iterable[ArtifactRow]) -> list[ModelRecord]:
 
 
 class Manifest(Frozen):
+    """The record of a run.
+
+    Attributes:
+        runtimes: where its files were to run, the one that all ONNX files are verified on first.
+    """
+
     schema_version: Literal["2"] = "2"
     run: RunInfo
     environment: Environment
+    runtimes: list[RuntimeInfo] = Field(default_factory=list)
     models: list[ModelRecord]
     comparison: Comparison | None = None
 
@@ -312,8 +340,12 @@ def _weights_of(job: Job, result: JobResult | None) -> WeightsInfo:
     return WeightsInfo(kind="enum", name=job.weights, sha256=sha256)
 
 
-def row_of(job: Job, result: JobResult) -> ArtifactRow:
-    """Join what was asked for with what came of it."""
+def row_of(job: Job, result: JobResult, runtimes: Sequence[str] = ()) -> ArtifactRow:
+    """Join what was asked for with what came of it.
+
+    Args:
+        runtimes: the providers that the file was to run on.
+    """
     return ArtifactRow(
         name=job.name,
         id=job.artifact,
@@ -321,6 +353,7 @@ def row_of(job: Job, result: JobResult) -> ArtifactRow:
         precision=job.precision,
         parent=job.parent,
         optional=job.optional,
+        runtimes=list(runtimes),
         source=str(job.source),
         tags=job.tags,
         license=job.license,

@@ -28,7 +28,7 @@ from converter.model.spec import (
     Source,
     VerifySpec,
 )
-from converter.plan import graphs, opsets, request, samples, selection, variants
+from converter.plan import graphs, opsets, placement, request, samples, selection, variants
 from converter.plugins import loader, simplifiers
 
 Axes = dict[str, dict[int, str]]
@@ -78,6 +78,7 @@ def build(spec: BatchSpec, *, run_dir: Path, cwd: Path, trust: list[str]) -> Pla
         else:
             plan.skipped.append(_skipped(job, reason))
     _compose(plan, spec, resolver, made)
+    plan.notes.extend(placement.notes(plan.jobs, spec.benchmark))
     return plan
 
 

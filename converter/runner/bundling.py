@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from converter.layout import delivery, files
 from converter.model import manifest
 from converter.model.errors import ConfigError, Problem, RunError
-from converter.model.job import Bundle, Job, JobResult, TensorInfo
+from converter.model.job import Bundle, Job, JobResult, ProviderVerdict, TensorInfo
 from converter.plan import packages
 from converter.runner import rechecking
 from converter.runner.recorded import published, recorded_job, recorded_result
@@ -159,12 +159,20 @@ def _facts(run: Path, job: Job) -> list[str]:
         facts.append(f"exporter: {made.onnx.exporter}, producer {made.onnx.producer}")
         facts += [f"input: {_tensor(one)}" for one in made.onnx.inputs]
         facts += [f"output: {_tensor(one)}" for one in made.onnx.outputs]
+    if made is not None:
+        facts += [_wrong(one) for one in made.verify.providers if one.status == "failed"]
     if then is not None:
         words = shlex.join(["python", "-m", "converter", *then.run.overrides])
         facts.append(f"made by: `{words}`, {then.run.started_at[:10]}")
         facts.append(f"made with: {_versions(then.environment.packages)}")
     facts.append(f"checked with: {_versions(packages.versions())}")
     return facts
+
+
+def _wrong(verdict: ProviderVerdict) -> str:
+    """What another runtime makes of the same file: for its maintainers."""
+    where = verdict.version or verdict.provider
+    return f"**wrong on {where}**: {verdict.code}: {verdict.reason}"
 
 
 def _source(job: Job) -> str:

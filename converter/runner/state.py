@@ -58,6 +58,7 @@ class RunState:
         self._benchmarks = context.spec.benchmark
         self._verified_elsewhere = {job.name for job in plan.jobs if job.verify.providers}
         self._environment = environment.collect(packages.versions())
+        self._runtimes = placement.runtimes(plan.jobs, context.spec.benchmark)
         store = Store(context.store) if context.store is not None else None
         timing = reuse.timing_of(context.spec.benchmark, self._environment)
         self.cache = CacheSession(store, reuse.keys_for(self._environment), timing)
@@ -86,10 +87,16 @@ class RunState:
         for job in plan.jobs:
             for each in (job, *self._followers.stubs(job.name)):
                 # From the start: a run that is killed has a row for each of them.
-                rows[each.label] = manifest.row_of(each, outcome.not_run(each))
+                rows[each.label] = self._row_of(each, outcome.not_run(each))
         for composed in plan.composed:
-            rows[composed.label] = manifest.row_of(composed, outcome.not_run(composed))
+            rows[composed.label] = self._row_of(composed, outcome.not_run(composed))
         return {label: self._as_asked(row) for label, row in rows.items()}
+
+    def _row_of(self, job: Job, result: JobResult) -> ArtifactRow:
+        # What makes no file runs nowhere.
+        makes_none = isinstance(job, Composed)
+        places = () if makes_none else placement.runtimes_of(job, self._benchmarks)
+        return manifest.row_of(job, result, places)
 
     @property
     def labels(self) -> list[str]:
@@ -108,7 +115,9 @@ class RunState:
     def manifest(self) -> Manifest:
         models = self._models()
         info = self._info.model_copy(update={"counts": manifest.counts(models)})
-        return Manifest(run=info, environment=self._environment, models=models)
+        return Manifest(
+            run=info, environment=self._environment, runtimes=self._runtimes, models=models
+        )
 
     def _models(self) -> list[ModelRecord]:
         found = {model.name: model for model in models_of(self._rows.values())}
@@ -319,7 +328,7 @@ class RunState:
         self.cache.amend(job, result)
         result = outcome.apply_expect(self._with_log(job, result), job.expect)
         before = self._rows[job.label]
-        row = self.cache.labelled(job, manifest.row_of(job, result), cached=before.cached)
+        row = self.cache.labelled(job, self._row_of(job, result), cached=before.cached)
         # A run that resumes did not look into the store for a model that was done.
         row = row.model_copy(update={"cache_miss_reason": before.cache_miss_reason})
         self._rows[job.label] = row
@@ -334,7 +343,7 @@ class RunState:
         self, job: Job, result: JobResult, problem: OSError | None, *, cached: bool = False
     ) -> ArtifactRow:
         result = outcome.apply_expect(self._with_log(job, result), job.expect)
-        row = self.cache.labelled(job, manifest.row_of(job, result), cached=cached)
+        row = self.cache.labelled(job, self._row_of(job, result), cached=cached)
         self._rows[job.label] = row
         try:
             self._write(job, result)
@@ -342,7 +351,7 @@ class RunState:
             # A file without its row would look like a result.
             delivery.unpublish(job, result)
             failed = self._with_log(job, outcome.io_failure(job, error, result))
-            self._rows[job.label] = self.cache.labelled(job, manifest.row_of(job, failed))
+            self._rows[job.label] = self.cache.labelled(job, self._row_of(job, failed))
             raise
         # Behind the record: this model has its row, and the run stops before the next one fails
         # alike.

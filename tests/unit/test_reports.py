@@ -173,7 +173,7 @@ def test_an_output_that_could_not_be_compared_is_the_worst_and_has_no_number(
 
 def test_no_report_has_a_control_character_of_a_message(tmp_path: Path) -> None:
     hostile = "\x1b[31mred\x1b[0m\x00\x07\x9b2J\u202e\ud800"
-    row = failed("a", message=hostile, latency=[timed(notes=[hostile])])
+    row = failed("a", message=hostile, latency=[timed(notes=[hostile])], runtimes=["cpu"])
     assert row.error is not None
     hint = row.error.model_validate({**dict(row.error), "hint": hostile})
     for path in reports.write(

@@ -81,13 +81,15 @@ def main(argv: Sequence[str]) -> int:
     screen = Screen(sys.stdout)
 
     def task(point: Point) -> ExitCode:
-        intents = _intents(point)
+        intents, notes = _intents(point)
         name = ",".join(point.overrides)
         points.append({"overrides": point.overrides, "models": [_as_json(i) for i in intents]})
         if not as_json:
             notice.clear()
             if point.sweep:
                 screen(f"{name}:")
+            if notes:
+                screen("\n".join(f"note: {note}" for note in notes))
             screen(_table(intents), _total(intents) + "\n" * point.sweep)
         fails = any(intent.unexpected for intent in intents)
         return ExitCode.MODELS_FAILED if fails else ExitCode.OK
@@ -110,7 +112,8 @@ def _as_json(intent: _Intent) -> dict[str, object]:
     return found
 
 
-def _intents(point: Point) -> list[_Intent]:
+def _intents(point: Point) -> tuple[list[_Intent], list[str]]:
+    """What becomes of each model, and what the person should know before a run."""
     from converter.cache.entries import Store
     from converter.config import validation
     from converter.layout import environment, trust
@@ -146,7 +149,7 @@ def _intents(point: Point) -> list[_Intent]:
     for composed in planned.composed:
         graphs = [told[part.name][0] for part in composed.graphs.values()]
         told[composed.name] = [_together(composed.name, graphs)]
-    return [intent for name in planned.order for intent in told[name]]
+    return [intent for name in planned.order for intent in told[name]], planned.notes
 
 
 def _together(name: str, graphs: Sequence[_Intent]) -> _Intent:

@@ -32,6 +32,8 @@ class Provider(Protocol):
         FORMATS: of the files that it runs; a module without them runs ONNX files.
         PACKAGES: distributions whose versions a verdict names; a module without them is ONNX
             Runtime's.
+        TITLE: what people call the runtime; a module without it is called by its own name.
+        LACKS: by precision why no file of it can be had for this runtime, in a few words.
 
     The one that is in every build says ``VERIFIES = True``: files are verified on it.
     """

@@ -8,6 +8,7 @@ from converter.model.job import CheckRecord
 from converter.model.spec import Frozen
 
 NAME = "CPUExecutionProvider"
+TITLE = "onnxruntime"
 FORMATS = ("onnx", "ort")
 
 

@@ -3,6 +3,7 @@
 from converter.model.spec import Frozen
 
 NAME = "CUDAExecutionProvider"
+TITLE = "onnxruntime-cuda"
 
 
 class Options(Frozen):

@@ -3,6 +3,7 @@
 from converter.model.spec import Frozen
 
 NAME = "OpenVINOExecutionProvider"
+TITLE = "onnxruntime-openvino"
 
 
 class Options(Frozen):

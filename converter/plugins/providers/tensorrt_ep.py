@@ -14,6 +14,7 @@ from converter.model.spec import Frozen
 from converter.plugins.providers import cuda
 
 NAME = "TensorrtExecutionProvider"
+TITLE = "onnxruntime-tensorrt"
 
 
 class Options(Frozen):

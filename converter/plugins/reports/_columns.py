@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from functools import partial
 
 from converter.display import summary
-from converter.model.job import STAGES, Latency, StageName
+from converter.model import matrix
+from converter.model.job import STAGES, Latency, OutputCheck, StageName
 from converter.model.manifest import ArtifactRow
 from converter.plugins.reports import _facts
+from converter.plugins.reports._spreadsheet import Value
 
-Value = str | int | float | None
 NONE = "–"
 
 
@@ -82,7 +83,7 @@ def _worst(row: ArtifactRow, field: str) -> Value:
 
 def _share(row: ArtifactRow) -> float | None:
     output = _facts.worst_output(row)
-    return _facts.share(output) if output else None
+    return matrix.share(output) if output else None
 
 
 def _error_text(row: ArtifactRow) -> str:
@@ -90,6 +91,11 @@ def _error_text(row: ArtifactRow) -> str:
     if output is None:
         missing = "not measured" if row.verify.status == "not_measured" else NONE
         return summary.uncompared(row) or missing
+    return bounded(output)
+
+
+def bounded(output: OutputCheck) -> str:
+    """The largest error of an output, and what it may be."""
     if output.atol:
         # Without the second part an error of a large element would look too large, and be right.
         relative = f" + {output.rtol:.0e}·|y|" if output.rtol else ""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from converter.display import summary
+from converter.model import matrix
 from converter.model.job import Branch, Latency, OutputCheck
 from converter.model.manifest import ArtifactRow, Manifest, awaits_benchmark
 
@@ -24,8 +24,8 @@ class Cause:
 
     @property
     def expected(self) -> bool:
-        """Whether nobody has to look: expected failures and stated constraints."""
-        return self.first.status in summary.EXPECTED
+        """Whether nobody has to look: expected failures, stated constraints, what is optional."""
+        return self.first.status in summary.EXPECTED or self.first.optional
 
     @property
     def code(self) -> str:
@@ -47,12 +47,12 @@ class Cause:
 
 def causes(rows: Iterable[ArtifactRow]) -> list[Cause]:
     """Rows that are not ok by cause: what needs a look first, then the larger groups."""
-    groups: dict[tuple[str, str], list[ArtifactRow]] = {}
+    groups: dict[tuple[str, str, bool], list[ArtifactRow]] = {}
     for row in rows:
         if row.status != "ok":
             # A skipped row has no error: its reason tells it apart.
             mark = row.error.fingerprint if row.error else summary.reason(row)
-            groups.setdefault((row.status, mark), []).append(row)
+            groups.setdefault((row.status, mark, row.optional), []).append(row)
     found = [Cause(tuple(group)) for group in groups.values()]
     # False sorts before true: what nobody expected comes first.
     return sorted(found, key=lambda cause: (cause.expected, -len(cause.rows)))
@@ -112,29 +112,11 @@ def file_bytes(row: ArtifactRow) -> int | None:
 
 
 def worst_output(row: ArtifactRow) -> OutputCheck | None:
-    """The output that came closest to its tolerance, or went furthest beyond it.
+    """The output that came closest to its tolerance on any provider, or went furthest beyond it.
 
-    None where one could not even be compared: what came closest is not the worst then.
+    None where one could not even be compared.
     """
-    if summary.uncompared(row) is not None:
-        return None
-    outputs = [output for case in row.verify.cases for output in case.outputs]
-    measured = [output for output in outputs if output.max_abs is not None]
-    return max(measured, key=lambda output: (not output.passed, share(output)), default=None)
-
-
-def share(output: OutputCheck) -> float:
-    """The largest error as a multiple of what it may be; an exact output allows none.
-
-    It is ``max_abs`` over ``atol``, or ``max_rel`` over ``rtol`` where only that was allowed.
-    """
-    error = output.max_abs or 0.0
-    if output.atol:
-        return error / output.atol
-    if output.rtol:
-        return (output.max_rel or 0.0) / output.rtol
-    # Integers and booleans must be equal: any difference is beyond every tolerance.
-    return math.inf if error else 0.0
+    return matrix.worst(row.verify.cases)
 
 
 def providers(rows: Iterable[ArtifactRow]) -> list[str]:

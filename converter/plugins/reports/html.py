@@ -14,12 +14,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from converter.display import summary
+from converter.display import cells, summary
 from converter.layout import delivery
-from converter.model import dims, verified
+from converter.model import dims, matrix, verified
 from converter.model.manifest import ArtifactRow, Manifest
+from converter.model.matrix import Matrix
 from converter.model.plaintext import plain
-from converter.plugins.reports import _facts, _figures
+from converter.plugins.reports import _cells, _facts, _figures
 from converter.plugins.reports._columns import columns, number
 
 FILE = "report.html"
@@ -59,8 +60,10 @@ def render(manifest: Manifest, directory: Path) -> str:
     script = (_TEMPLATES / "report.js").read_text(encoding="utf-8")
     rows = manifest.rows
     plots = _figures.figures(rows)
+    found = matrix.of(manifest)
+    budget = _cells.budget(found)
     # 5 MB: only in a page that draws something.
-    plotly = _inline(get_plotlyjs()) if any(plot.data for plot in plots) else ""
+    plotly = _inline(get_plotlyjs()) if any(plot.data for plot in [*plots, budget]) else ""
     return (
         _jinja()
         .get_template("report.html")
@@ -73,6 +76,17 @@ def render(manifest: Manifest, directory: Path) -> str:
             columns=columns(rows),
             choices=_choices(manifest),
             figures=plots,
+            matrix=found,
+            matrix_causes=matrix.causes(found.all),
+            matrix_codes=_codes(found),
+            budget=budget,
+            error_of=_cells.short_error,
+            said_of=_cells.said,
+            sortable=_cells.sortable,
+            tries=_tries,
+            shown_of=lambda row: [c for c in found.all if c.show and c.label == row.label],
+            # The page may be read anywhere: it names no folder of this machine.
+            bundle=lambda cell: cells.bundle(cell, "RUN_DIR"),
             duration=_duration(manifest),
             log=lambda row: _log(row, directory),
             log_file=lambda row: _log_file(row, directory),
@@ -89,6 +103,23 @@ def render(manifest: Manifest, directory: Path) -> str:
             hashes=[_csp_hash(text) for text in (script, plotly) if text],
         )
     )
+
+
+def _tries(row: ArtifactRow) -> str:
+    """How a file came to be good enough: ``0 nodes in float: 8.3 dB, …; 2: 31.0 dB``."""
+    assert row.made is not None
+    told = []
+    for point in row.made.curve:
+        came = [] if point.sqnr_db is None else [f"{point.sqnr_db:.1f} dB"]
+        came += [point.error] if point.error else []
+        told.append(f"{point.float_nodes}: {', '.join(came) or 'right'}")
+    return "; ".join(told)
+
+
+def _codes(found: Matrix) -> list[str]:
+    """What the cells of a model may be narrowed to."""
+    wrong = (cell for cell in found.all if cell.status != "ok" and not cell.column.lacks)
+    return sorted({cell.code or cell.status for cell in wrong})
 
 
 def _choices(manifest: Manifest) -> list[tuple[str, str, list[str]]]:

@@ -64,8 +64,10 @@ def _case(suite: ElementTree.Element, row: ArtifactRow, experiment: str, directo
             ElementTree.SubElement(case, "error", type="not_run", message=_NO_LATENCY)
         return
     why = summary.reason(row) or row.status
-    if row.status in _SKIPPED:
-        ElementTree.SubElement(case, "skipped", message=_text(why))
+    if row.status in _SKIPPED or row.optional:
+        # What is optional fails no run: a test that failed would.
+        optional = "optional: " if row.optional and row.status not in _SKIPPED else ""
+        ElementTree.SubElement(case, "skipped", message=_text(f"{optional}{why}"))
         return
     kind = row.error.code if row.error else row.status
     tag = "failure" if row.status in _FAILURES else "error"

@@ -7,15 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from converter.compare import wording
-from converter.display import latencies, summary
+from converter.display import cells, latencies, summary
+from converter.model import matrix
 from converter.model.changes import Comparison
 from converter.model.manifest import ArtifactRow, Manifest
+from converter.model.matrix import Cell, Matrix
 from converter.plugins.reports import _facts
 
 FILE = "summary.md"
 
 # A job page has room for about a megabyte, a chat message for far less.
-_CAUSES, _NAMES, _CHANGES = 20, 8, 20
+_CAUSES, _NAMES, _CHANGES, _MODELS = 20, 8, 20, 40
 _SEVERITIES = ("regression", "improvement", "note")
 _LONGEST = 400
 
@@ -40,11 +42,16 @@ def render(manifest: Manifest, directory: Path) -> str:
     rows = manifest.rows
     causes = _facts.causes(rows)
     lines += _problems("Not as expected", [cause for cause in causes if not cause.expected])
+    found = matrix.of(manifest)
+    lines += _matrix(found)
     lines += _unreached(rows)
     if manifest.comparison is not None:
         lines += _comparison(manifest.comparison)
     lines += _latency(rows)
-    lines += _problems("Expected", [cause for cause in causes if cause.expected], hints=False)
+    # What is optional stands in the matrix, where there is one.
+    left = [cause for cause in causes if not (found.says_more and cause.first.optional)]
+    expected = [cause for cause in left if cause.expected]
+    lines += _problems("Expected or optional", expected, hints=False)
     return "\n".join([*lines, "", f"Run {code(run.id)}; report.html has the details.", ""])
 
 
@@ -78,6 +85,62 @@ def _problems(title: str, causes: list[_facts.Cause], hints: bool = True) -> lis
     if len(causes) > _CAUSES:
         lines.append(f"- and {len(causes) - _CAUSES} more causes")
     return lines
+
+
+def _matrix(found: Matrix) -> list[str]:
+    """Counts for each runtime and precision, a line for each model that is not ok everywhere."""
+    if not found.says_more:
+        return []
+    lines = ["", "### Runtimes and precisions", ""]
+    lines += ["| runtime and precision | ok |", "|---|---|"]
+    for column in found.columns:
+        ok, asked = found.right(column)
+        told = f"not available: {code(column.lacks)}" if column.lacks else f"{ok} of {asked}"
+        lines.append(f"| {_cell(code(column.title))} | {_cell(told)} |")
+    open_ = [column for column in found.columns if not column.lacks]
+    wrong = [
+        model
+        for model in found.models
+        if any(cell.status != "ok" for cell in found.line(model) if cell and not cell.column.lacks)
+    ]
+    if not wrong:
+        return [*lines, "", "Every cell is ok."]
+    lines += ["", f"| model | {' | '.join(_cell(code(column.title)) for column in open_)} |"]
+    lines.append(f"|---|{'---|' * len(open_)}")
+    for model in wrong[:_MODELS]:
+        line = (found.cells.get((model, column)) for column in open_)
+        lines.append(f"| {_cell(code(model))} | {' | '.join(map(_verdict, line))} |")
+    if len(wrong) > _MODELS:
+        lines += ["", f"and {len(wrong) - _MODELS} more models"]
+    if len(found.models) > len(wrong):
+        lines += ["", f"{len(found.models) - len(wrong)} more are ok in every cell."]
+    causes = [cause for cause in matrix.causes(found.all) if not cause.first.column.lacks]
+    lines += ["", *(line for cause in causes[:_CAUSES] for line in _reason(cause))]
+    return [*lines, *([f"- and {len(causes) - _CAUSES} more reasons"] * (len(causes) > _CAUSES))]
+
+
+def _verdict(cell: Cell | None) -> str:
+    if cell is None:
+        return ""
+    return "ok" if cell.status == "ok" else cell.code or cell.status.replace("_", " ")
+
+
+def _reason(cause: matrix.Cause) -> list[str]:
+    first = cause.first
+    where = ", ".join(code(column.title) for column in cause.columns)
+    kind = f" {first.code}" if first.code else ""
+    head = f"- **{first.status.replace('_', ' ')}{kind}** on {where}, {_names(cause.models)}"
+    lines = [f"{head}: {code(first.reason)}" if first.reason else head]
+    shown = next((cell for cell in cause.cells if cell.show), None)
+    if shown is not None:
+        whose = code(shown.version or shown.column.runtime)
+        lines.append(f"  - for the maintainers of {whose}: {code(cells.bundle(shown, 'RUN_DIR'))}")
+    return lines
+
+
+def _cell(text: str) -> str:
+    """Text in a table, where a bar would end the cell, also within a code span."""
+    return text.replace("|", "\\|")
 
 
 def _unreached(rows: Sequence[ArtifactRow]) -> list[str]:

@@ -17,7 +17,7 @@ import torch
 
 from converter.layout.files import sha256
 from converter.model.errors import Code, StageError
-from converter.model.job import ErrorRecord, Job, JobResult, Latency, VerifyRecord
+from converter.model.job import ONNX, ErrorRecord, Job, JobResult, Latency, VerifyRecord
 from converter.model.measure import Measure
 from converter.model.spec import InputSpec
 from converter.plugins import providers
@@ -148,6 +148,11 @@ def _judged(job: Measure, verdict: Verdict, found: _Found) -> None:
             f"it is right on {job.verified_on or providers.standard()}: leave {job.provider} out "
             "or change its options; where memory was short, see that nothing else uses the device"
         )
+        if job.format == ONNX:
+            hint += (
+                f"; to show it to the maintainers of {job.provider}: "
+                f"python -m converter bundle RUN_DIR {job.label}"
+            )
         raise StageError(error.code, f"on {job.provider}: {error.message}", hint)
 
 

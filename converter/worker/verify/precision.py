@@ -37,6 +37,7 @@ from converter.worker.verify import (
     quantised,
     rounded_weights,
     undecided,
+    unrounded,
     verification,
 )
 from converter.worker.verify.verification import Verdict
@@ -116,10 +117,7 @@ def judged(
         parent: the float32 file that it was made from, where it is at hand.
     """
     kind = REDUCED.get(job.precision)
-    # What a runtime of its own makes of it is for that to say.
-    if job.format != ONNX:
-        return verdict
-    if job.precision in QUANTISED:
+    if job.format == ONNX and job.precision in QUANTISED:
         return quantised.judged(verdict, file, parent, references, job)
     if kind is None:
         return verdict
@@ -147,12 +145,17 @@ def _of_16_bits(
         parent: the float32 file that it was made from, where it is at hand.
     """
     # The device decides, not the file: the same file is native on a GPU.
-    emulates = providers.load(provider or providers.standard()).DEVICE == "cpu"
+    runs = provider or job.provider or providers.standard()
+    emulates = providers.load(runs).DEVICE == "cpu"
+    # Its weights and its sums are for the runtime of its format to check.
+    if job.format != ONNX:
+        return _told(verdict, None, job, emulates=emulates)
     lacking = _lacking(verdict.error, file, kind) if emulates else None
     if lacking is not None:
         verdict = _emulated(file, references, job, lacking, provider)
-    record = verdict.record.model_copy(update={"arithmetic": "emulated" if emulates else "native"})
-    verdict = replace(verdict, record=record)
+    if parent is not None:
+        verdict = _without_rounding(verdict, file, parent, references, job)
+    verdict = _told(verdict, lacking, job, emulates=emulates)
     # Without the float32 file there is nothing to compare weights or magnitudes with.
     if verdict.error is not None and verdict.error.code in _OF_NUMBERS:
         wrong = StageError(verdict.error.code, verdict.error.message, _IN_FULL)
@@ -168,11 +171,33 @@ def _of_16_bits(
         _overflow(parent, file, references, kind, found)
     if found.error is None and emulates and lacking is None:
         _arithmetic(file, references, job, kind, found)
-    if found.error is None:
-        return replace(verdict, undecided=found.undecided)
-    changes = {"status": "failed", "reason": found.error.message}
-    record = record.model_copy(update=changes)
-    return replace(verdict, record=record, error=found.error, failed=found.failed)
+    return found.over(verdict)
+
+
+def _told(verdict: Verdict, lacking: LackingKernel | None, job: Job, *, emulates: bool) -> Verdict:
+    changes: dict[str, object] = {"arithmetic": "emulated" if emulates else "native"}
+    if lacking is not None and verdict.error is None:
+        said = f"{lacking}: verified in {FULL}, with every result rounded to {job.precision}"
+        changes["reason"] = "; ".join(filter(None, (said, verdict.record.reason)))
+    return replace(verdict, record=verdict.record.model_copy(update=changes))
+
+
+def _without_rounding(
+    verdict: Verdict, file: Path, parent: Path, references: References, job: Job
+) -> Verdict:
+    """The verdict on a file whose outputs agree, by a tolerance that could hide something."""
+    kind = REDUCED[job.precision]
+    if verdict.error is None or verdict.error.code is not Code.VERIFY_VACUOUS:
+        return verdict
+    cases = [item.inputs for item in references.cases if item.case.label in verdict.passed]
+    if not cases or not unrounded.same(file, parent, kind, cases):
+        return verdict
+    said = (
+        f"{kind.name} rounds outputs by more than a quarter of what they move by for other inputs: "
+        f"the graph was verified without rounding, against the {FULL} file"
+    )
+    changes = {"status": "passed", "reason": said}
+    return replace(verdict, record=verdict.record.model_copy(update=changes), error=None)
 
 
 @dataclass
@@ -182,6 +207,14 @@ class _Found:
     undecided: dict[str, str]
     error: StageError | None = None
     failed: Reference | None = None
+
+    def over(self, verdict: Verdict) -> Verdict:
+        """The verdict of the outputs with what was found besides."""
+        if self.error is None:
+            return replace(verdict, undecided=self.undecided)
+        changes = {"status": "failed", "reason": self.error.message}
+        record = verdict.record.model_copy(update=changes)
+        return replace(verdict, record=record, error=self.error, failed=self.failed)
 
 
 def _weight(parent: Path, file: Path) -> StageError | None:
@@ -261,9 +294,6 @@ def _emulated(
         "providers": [ProviderVerdict(provider=name, version=running.versions(name),
                                       status="unavailable", reason=str(lacking))],
     }  # fmt: skip
-    if verdict.error is None:
-        said = f"{lacking}: verified in {FULL}, with every result rounded to {job.precision}"
-        changes["reason"] = "; ".join(filter(None, (said, verdict.record.reason)))
     return replace(verdict, record=verdict.record.model_copy(update=changes))
 
 

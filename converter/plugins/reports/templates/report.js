@@ -2,41 +2,46 @@
 
 const table = document.getElementById("rows");
 const body = table.tBodies[0];
-const heads = [...table.tHead.rows[0].cells];
 const form = document.getElementById("filter");
 
 /* Sorting: numbers by data-value, everything else by its text; what has no value comes last. */
 
-function key(row, column) {
-  const cell = row.cells[column];
+function key(cell, number) {
   if ("none" in cell.dataset) return null;
-  if (!heads[column].classList.contains("number")) return cell.textContent.trim();
+  if (!number) return cell.textContent.trim();
   const value = cell.dataset.value;
   return value === undefined ? null : value === "inf" ? Infinity : Number(value);
 }
 
 const text = new Intl.Collator("en", { numeric: true });
 
-function sort(column) {
-  const head = heads[column];
-  const number = head.classList.contains("number");
-  const was = head.getAttribute("aria-sort");
-  // The largest number is what one looks for, and the first name.
-  const descending = was ? was === "ascending" : number;
-  for (const other of heads) other.removeAttribute("aria-sort");
-  head.setAttribute("aria-sort", descending ? "descending" : "ascending");
-  const sign = descending ? -1 : 1;
-  const keyed = [...body.rows].map((row) => [key(row, column), row]);
-  keyed.sort(([a], [b]) => {
-    if (a === null || b === null) return (a === null) - (b === null);
-    return sign * (number ? (a > b) - (a < b) : text.compare(a, b));
+function sortable(table, keyOf) {
+  const body = table.tBodies[0];
+  const heads = [...table.tHead.rows[0].cells];
+
+  function sort(column) {
+    const head = heads[column];
+    const number = head.classList.contains("number");
+    const was = head.getAttribute("aria-sort");
+    // The largest number is what one looks for, and the first name.
+    const descending = was ? was === "ascending" : number;
+    for (const other of heads) other.removeAttribute("aria-sort");
+    head.setAttribute("aria-sort", descending ? "descending" : "ascending");
+    const sign = descending ? -1 : 1;
+    const keyed = [...body.rows].map((row) => [keyOf(row.cells[column], number), row]);
+    keyed.sort(([a], [b]) => {
+      if (a === null || b === null) return (a === null) - (b === null);
+      return sign * (number ? (a > b) - (a < b) : text.compare(a, b));
+    });
+    body.append(...keyed.map(([, row]) => row));
+  }
+
+  heads.forEach((head, column) => {
+    head.querySelector("button").addEventListener("click", () => sort(column));
   });
-  body.append(...keyed.map(([, row]) => row));
 }
 
-heads.forEach((head, column) => {
-  head.querySelector("button").addEventListener("click", () => sort(column));
-});
+sortable(table, key);
 
 /* Filtering. */
 
@@ -89,6 +94,119 @@ for (const box of boxes) {
 }
 columns();
 
+/* Runtimes and precisions: one figure in all cells, by which a column sorts. */
+
+const cells = document.getElementById("cells");
+if (cells) {
+  const sought = document.getElementById("matrix-search");
+  const verdict = document.getElementById("matrix-verdict");
+  const figure = document.getElementById("matrix-figure");
+  const shown = document.getElementById("matrix-shown");
+  const lines = [...cells.tBodies[0].rows];
+
+  function fits(row) {
+    if (!row.cells[0].textContent.toLowerCase().includes(sought.value.toLowerCase())) return false;
+    const came = row.dataset.verdicts.trim().split(" ");
+    if (verdict.value === "all-ok") return came.every((one) => one === "ok");
+    if (verdict.value === "not-ok") return came.some((one) => one !== "ok");
+    return !verdict.value || came.includes(verdict.value);
+  }
+
+  function narrowCells() {
+    for (const row of lines) row.hidden = !fits(row);
+    const left = lines.filter((row) => !row.hidden).length;
+    shown.textContent = `${left} of ${lines.length} ${shown.dataset.what}`;
+  }
+
+  function showFigure() {
+    for (const { value } of figure.options) {
+      cells.classList.toggle(`show-${value}`, value === figure.value);
+    }
+  }
+
+  sortable(cells, (cell, number) => {
+    if (!number) return cell.textContent.trim();
+    const value = cell.dataset[figure.value];
+    return value === undefined ? null : value === "inf" ? Infinity : Number(value);
+  });
+  sought.addEventListener("input", narrowCells);
+  verdict.addEventListener("change", narrowCells);
+  figure.addEventListener("change", showFigure);
+  document.getElementById("matrix-filter").addEventListener("submit", (e) => e.preventDefault());
+  addEventListener("pageshow", () => { narrowCells(); showFigure(); });
+}
+
+/* The best file for a budget. */
+
+const budget = document.getElementById("budget");
+
+function limits() {
+  const number = (id) => {
+    const { value } = document.getElementById(id);
+    return value === "" ? Infinity : Number(value);
+  };
+  return {
+    model: document.getElementById("budget-model").value,
+    ms: number("budget-ms"),
+    mb: number("budget-mb"),
+  };
+}
+
+function within(point, { ms, mb }) {
+  // What was not timed keeps no limit of time.
+  return (ms === Infinity || (point.ms !== null && point.ms <= ms)) && point.mb <= mb;
+}
+
+function budgeted(figure) {
+  const asked = limits();
+  const data = figure.data.map((trace) => {
+    const kept = trace.customdata.map((point, at) => [point, at])
+      .filter(([point]) => !asked.model || point.model === asked.model);
+    const of = (list) => kept.map(([, at]) => list[at]);
+    return {
+      ...trace,
+      x: of(trace.x),
+      y: of(trace.y),
+      text: of(trace.text),
+      customdata: of(trace.customdata),
+      marker: {
+        ...trace.marker, opacity: kept.map(([point]) => (within(point, asked) ? 0.9 : 0.12)),
+      },
+    };
+  });
+  return { ...figure, data };
+}
+
+function best(figure) {
+  const asked = limits();
+  // Each point is in two traces, of latency and of size: those of size have all.
+  const points = figure.data.filter((trace) => trace.meta === "size")
+    .flatMap((trace) => trace.customdata)
+    .filter((point) => within(point, asked));
+  if (!asked.model) {
+    const models = new Set(points.map((point) => point.model));
+    return `${models.size} of ${new Set(figure.models).size} models have a file within the budget. `
+      + "Choose a model for its best one.";
+  }
+  const own = points.filter((point) => point.model === asked.model);
+  if (!own.length) return `No file of ${asked.model} is within the budget.`;
+  own.sort((a, b) => a.error - b.error || (a.ms ?? Infinity) - (b.ms ?? Infinity) || a.mb - b.mb);
+  return `Least error within the budget: ${own[0].said}`;
+}
+
+if (budget) {
+  const element = document.querySelector('[data-figure="figure-budget"]');
+  const source = JSON.parse(document.getElementById("figure-budget").textContent);
+  source.models = source.data.flatMap((trace) => trace.customdata.map((point) => point.model));
+  const changed = () => {
+    document.getElementById("budget-best").textContent = best(source);
+    if ("drawn" in element.dataset) draw(element);
+  };
+  budget.addEventListener("input", changed);
+  budget.addEventListener("submit", (event) => event.preventDefault());
+  addEventListener("pageshow", changed);
+}
+
 /* The sections of the models. */
 
 const sections = [...document.querySelectorAll("details.model")];
@@ -135,7 +253,8 @@ function colours() {
 }
 
 function draw(element) {
-  const figure = JSON.parse(document.getElementById(element.dataset.figure).textContent);
+  const stated = JSON.parse(document.getElementById(element.dataset.figure).textContent);
+  const figure = element.dataset.figure === "figure-budget" ? budgeted(stated) : stated;
   const { text: ink, line, axis } = colours();
   const { layout } = figure;
   const shapes = (layout.shapes ?? []).map((shape) => ({
@@ -144,8 +263,10 @@ function draw(element) {
   const dressed = {
     ...layout,
     shapes,
-    xaxis: { ...axis, ...layout.xaxis },
-    yaxis: { ...axis, ...layout.yaxis },
+    ...Object.fromEntries(
+      Object.keys(layout).filter((name) => /^[xy]axis/.test(name))
+        .map((name) => [name, { ...axis, ...layout[name] }]),
+    ),
     paper_bgcolor: "transparent",
     plot_bgcolor: "transparent",
     font: { color: ink, family: "system-ui, sans-serif", size: 12 },
