@@ -5,8 +5,8 @@ file is judged as when it was made. Each sound file is judged as well and must p
 
     python benchmarks/reduced_damage.py RUN_DIR STORE [--variants fp16 bf16] [--count 60]
 
-Models above ``--most`` bytes are left out. Exits 1 where a damage is missed, or a sound file
-refused.
+Models above ``--most`` bytes are left out, and those whose verification took more than
+``--seconds``. Exits 1 where a damage is missed, or a sound file refused.
 """
 
 from __future__ import annotations
@@ -54,13 +54,15 @@ class Subject:
         return "" if error is None else f"{error.code}: {error.message}"
 
 
-def subjects(run: Path, store: Path, variant: str, most: int) -> Iterator[Subject]:
+def subjects(run: Path, store: Path, variant: str, most: int, seconds: float) -> Iterator[Subject]:
     """The variants of a kind that are ok, smallest first."""
     manifest = json.loads((run / "manifest.json").read_text())
     for model in sorted(manifest["models"], key=_bytes):
         rows = {row["id"]: row for row in model["artifacts"]}
         row = rows.get(variant)
         if row is None or row["status"] != "ok" or _bytes(model) > most:
+            continue
+        if row["stages"]["verify"]["seconds"] > seconds:
             continue
         job = Derived.model_validate_json(
             (run / "models" / model["name"] / variant / "job.json").read_text()
@@ -121,10 +123,11 @@ def main() -> int:
     parser.add_argument("--variants", nargs="+", default=["fp16", "bf16"])
     parser.add_argument("--count", type=int, default=60)
     parser.add_argument("--most", type=int, default=50_000_000)
+    parser.add_argument("--seconds", type=float, default=5.0)
     chosen = parser.parse_args()
     failed = False
     for variant in chosen.variants:
-        found = list(subjects(chosen.run, chosen.store, variant, chosen.most))
+        found = list(subjects(chosen.run, chosen.store, variant, chosen.most, chosen.seconds))
         failed = score(variant, found, chosen.count) or failed
     return int(failed)
 

@@ -13,6 +13,7 @@ from pydantic import Field
 from converter.model.errors import Code
 from converter.model.plaintext import PlainText
 from converter.model.spec import (
+    AccuracySpec,
     Argument,
     Call,
     Checkpoint,
@@ -87,6 +88,7 @@ class Variant(Frozen):
     cast_io: bool
     rtol: float | None = None
     atol: float | None = None
+    accuracy: AccuracySpec | None = None
     options: dict[str, Any]
 
 
@@ -135,6 +137,7 @@ class Job(Frozen):
             that all ONNX files are verified on.
         optional: a failure does not fail the model.
         cast_io: inputs and outputs are of ``precision`` too, where the model's are float32.
+        accuracy: what a quantised file has to keep; ``None``: the usual.
         variants: what derives from this job's file.
     """
 
@@ -154,6 +157,7 @@ class Job(Frozen):
     parent: str | None = None
     optional: bool = False
     cast_io: bool = False
+    accuracy: AccuracySpec | None = None
     variants: list[Variant] = Field(default_factory=list)
     source: Source
     kwargs: dict[str, Any] = Field(default_factory=dict)
@@ -599,10 +603,12 @@ class CalibrationRecord(Frozen):
     Attributes:
         kind: the user's ``data``, or inputs that were drawn.
         name: of the data.
+        method: how ranges follow from samples.
         samples: how many.
     """
 
     kind: Literal["data", "drawn"]
+    method: str = ""
     name: PlainText = ""
     samples: int = 0
 
@@ -642,10 +648,17 @@ class AccuracyRecord(Frozen):
     """How much of PyTorch's outputs a quantised file keeps, at the worst of all cases.
 
     Attributes:
-        sqnr_db: signal to quantisation noise ratio, in decibels.
-        top1_agreement: the share of samples whose largest class is the same.
+        sqnr_db: signal to quantisation noise ratio against PyTorch, in decibels; 200 without noise.
+        top1_agreement: share of rows of class scores whose largest class is the same; ``None``: no
+            output has rows of numbers.
+        samples: cases that the figures are of: real samples, else all but patterns of values.
+        output: the one with the least ``sqnr_db``.
         parent_rel_l2: the relative L2 distance to the outputs of the file that it was made from.
-        simulation_db: by how much the kernels differ from their simulation in float.
+        simulation_db: ``sqnr_db`` of the file computed in floats, without optimisations; kernels
+            that are more than 1 dB worse do not compute what the file says.
+        asked: the thresholds.
+        weights_compared: weights that are, within one step, those of the parent; ``None``: that was
+            not at hand.
         gate: whether thresholds were ``applied``, or the figures are ``shown`` alone.
         reason: why they are shown alone.
     """
@@ -654,9 +667,12 @@ class AccuracyRecord(Frozen):
     cosine: float | None = None
     top1_agreement: float | None = None
     samples: int = 0
+    output: str = ""
     parent_rel_l2: float | None = None
     simulation_db: float | None = None
     gate: Literal["applied", "shown"] = "shown"
+    asked: AccuracySpec = AccuracySpec()
+    weights_compared: int | None = None
     reason: PlainText | None = None
 
 

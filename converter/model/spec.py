@@ -641,6 +641,24 @@ class OutputSpec(Frozen):
     constant: bool = False
 
 
+class AccuracySpec(Frozen):
+    """What a quantised file has to keep of PyTorch's outputs, at its worst output.
+
+    Applied where weights are trained or samples are real, else shown; where a ``metric`` scores
+    real samples, that decides.
+
+    Attributes:
+        sqnr_db: signal to quantisation noise ratio, in decibels; 15 is an error of 18 %.
+        cosine: of the angle between the outputs.
+        top1_agreement: share of rows of class scores whose largest class is the same; not asked for
+            by default, since no file tells scores from other rows. Example: ``0.98``.
+    """
+
+    sqnr_db: Annotated[float, Field(ge=0, le=200)] = 15.0
+    cosine: Annotated[float, Field(ge=-1, le=1)] = 0.98
+    top1_agreement: Annotated[float, Field(ge=0, le=1)] | None = None
+
+
 class VariantSpec(Frozen):
     """One artifact that is made from the ONNX file; further keys are options of its plugin.
 
@@ -649,6 +667,7 @@ class VariantSpec(Frozen):
         optional: its failure does not fail the model.
         rtol, atol: as in ``verify``, whose own are for the float32 file; derived by default.
             Example: ``1.0e-2``.
+        accuracy: of a quantised file, in place of tolerances. Example: ``{sqnr_db: 20}``.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -657,6 +676,7 @@ class VariantSpec(Frozen):
     optional: bool = False
     rtol: Tolerance | None = None
     atol: Tolerance | None = None
+    accuracy: AccuracySpec | None = None
 
     @property
     def options(self) -> dict[str, Any]:

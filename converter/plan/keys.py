@@ -134,8 +134,8 @@ class Keys:
             **_own_code(job),
             **{f"file {name}": self._contents.sha256(path) for name, path in files.items()},
         }
-        # The metric is called anew for each file: what it is made from is not the model's.
-        found = sources.of_metric(job, self._contents, self._modules)
+        # The metric is called anew for each file, and samples may decide what is made of it.
+        found = sources.of_derived(job, self._modules)
         parts |= {f"file {name}": self._contents.sha256(path) for name, path in found.files.items()}
         return JobKey(json.loads(json.dumps(parts)), {**files, **found.files})
 

@@ -35,6 +35,8 @@ from converter.plan.modules import Modules, Place
 
 MOST_FILES = 5000
 """A folder that ``kwargs`` names and that holds more is not in the key: nothing is stored then."""
+# Of ``data``, as many as a variant may calibrate on.
+_MOST_SAMPLES = 1000
 
 
 @dataclass(frozen=True)
@@ -83,13 +85,23 @@ def of(job: Job, contents: Contents, modules: Modules, known: Set[Path] | None =
     return Sources({**data, **code.files}, libraries, tuple(too_large), tuple(_left_out(job)))
 
 
-def of_metric(job: Job, contents: Contents, modules: Modules) -> Sources:
-    """The files and libraries of the metric alone: all that judges a file that is there."""
+def of_derived(job: Job, modules: Modules) -> Sources:
+    """The files and libraries of ``data`` and ``metric``: a variant needs no more of its model.
+
+    The samples are those that it may be calibrated on: more than it is verified on.
+    """
     code = _Code(modules, None)
-    if job.metric is not None:
-        code.collect_targets([job.metric.target], job)
-    arguments = job.metric.arguments if job.metric else {}
-    data = {key: Path(path) for key, path in _named("metric", arguments, os.path.isfile)}
+    said = {key: one for key, one in (("data", job.data), ("metric", job.metric)) if one}
+    code.collect_targets([one.target for one in said.values() if one.target], job)
+    data = {
+        key: Path(path)
+        for name, one in said.items()
+        for key, path in _named(name, one.arguments, os.path.isfile)
+    }
+    root = os.path.dirname(job.data.path) if job.data and job.data.path else ""
+    for files in _samples_of(job, whole=True)[:_MOST_SAMPLES]:
+        for path in files.inputs:
+            data[f"data/{samples.below(root, path)}"] = Path(path)
     return Sources({**data, **code.files}, frozenset(code.libraries))
 
 

@@ -67,6 +67,7 @@ def of(spec: BatchSpec, model: ModelSpec) -> list[Variant]:
                 optional=variant.optional,
                 rtol=variant.rtol,
                 atol=variant.atol,
+                accuracy=variant.accuracy,
                 cast_io=not announced.call(partial(plugin.keeps_io, options)),
                 options=announced.call(partial(options.model_dump, mode="json")),
             )
@@ -102,6 +103,7 @@ def jobs_of(job: Job) -> list[Derived]:
                 "parent": job.artifact,
                 "optional": variant.optional,
                 "cast_io": variant.cast_io,
+                "accuracy": variant.accuracy,
                 # All variants are made from the model's own file: they do not follow from each
                 # other.
                 "variants": [],

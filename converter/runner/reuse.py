@@ -11,6 +11,7 @@ from converter.layout import delivery
 from converter.model.batch import BenchmarkSpec, OnCached
 from converter.model.errors import Code
 from converter.model.job import (
+    QUANTISED,
     Composed,
     Derived,
     FileInfo,
@@ -155,11 +156,11 @@ class CacheSession:
         return None
 
     def _has_references(self, job: Job, derived: Derived) -> bool:
-        stored = self._entry(job)
+        stored, bounds = self._entry(job), rounding_of(derived.precision)
         return (
             stored is not None
             and stored.result.references is not None
-            and rounding_of(derived.precision) in stored.result.precisions
+            and (derived.precision in QUANTISED or bounds in stored.result.precisions)
         )
 
     def _entry(self, job: Job) -> Stored | None:

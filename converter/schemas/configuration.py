@@ -194,15 +194,37 @@ def _plugins(kind: str, built_in: bool) -> dict[str, loader.Plugin]:
     return {name: found[name] for name in names if found[name].built_in or not built_in}
 
 
+def _of_plugins(abouts: dict[str, Node]) -> Node:
+    """One key, which several plugins may have: each with a meaning, or a default, of its own."""
+    by_meaning: dict[str, list[str]] = {}
+    for name, about in abouts.items():
+        by_meaning.setdefault(_lowered(about["description"]), []).append(name)
+    said = [
+        f"{', '.join(f'`{name}`' for name in names)}: {meaning.rstrip('.')}"
+        for meaning, names in by_meaning.items()
+    ]
+    first, *others = abouts.values()
+    kinds = [{k: v for k, v in about.items() if k not in _ABOUT} for about in abouts.values()]
+    distinct = [kind for place, kind in enumerate(kinds) if kind not in kinds[:place]]
+    merged = {k: v for k, v in first.items() if k in _ABOUT}
+    merged |= distinct[0] if len(distinct) == 1 else {"anyOf": distinct}
+    merged["description"] = f"Option of {'; of '.join(said)}."
+    # The one that holds depends on the plugin.
+    if any(other.get("default") != first.get("default") for other in others):
+        merged.pop("default", None)
+    return merged
+
+
 def _plugin_options(definitions: Node, built_in: bool) -> None:
     """The keys that plugins add to their groups; which of them fits depends on the plugin."""
     for definition, kind in _AMONG.items():
         group = definitions[definition]
         group["additionalProperties"] = False
+        found: dict[str, dict[str, Node]] = {}
         for name, options in _options(kind, built_in).items():
             for key, about in _described(name, options, definitions)["properties"].items():
-                about["description"] = f"Option of `{name}`: {_lowered(about['description'])}"
-                group["properties"][key] = about
+                found.setdefault(key, {})[name] = about
+        group["properties"] |= {key: _of_plugins(abouts) for key, abouts in found.items()}
     for definition, kind in _UNDER.items():
         by_name = {
             name: _described(name, options, definitions)

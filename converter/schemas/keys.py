@@ -46,6 +46,7 @@ HEADINGS = {
     "OpsetRange": "Opset range",
     "ExportSpec": "Export",
     "VerifySpec": "Verify of a model",
+    "AccuracySpec": "Accuracy of a variant",
     "VerifyCase": "Case",
     "CaseInput": "Input of a case",
     "Expect": "Expect",

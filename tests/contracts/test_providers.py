@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
 from typing import Any
 
 import onnxruntime
 import pytest
 from onnxruntime.capi import onnxruntime_pybind11_state as state
-from provider_contract import ProviderContract, RuntimeContract, SessionContract, X, doubling
+from provider_contract import (
+    ProviderContract,
+    RunnableContract,
+    RuntimeContract,
+    SessionContract,
+    X,
+    doubling,
+)
 
 from converter.model.errors import Code, StageError
 from converter.plugins import loader
@@ -18,6 +26,8 @@ from converter.worker.runtime.session import Session
 from converter.worker.runtime.starting import RuntimeErrors
 
 pytestmark = pytest.mark.integration
+
+BLOBS = ("in0", "out0")
 
 
 class TestCpu(ProviderContract, SessionContract):
@@ -53,6 +63,36 @@ class TestOpenvinoEp(ProviderContract):
 )
 class TestOpenvinoSessions(SessionContract):
     name = "openvino_ep"
+
+
+class TestOpenvino(RuntimeContract):
+    name = "openvino"
+    modules = ("openvino",)
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("openvino"), reason="openvino is not installed")
+class TestOpenvinoFiles(RunnableContract):
+    name = "openvino"
+
+
+class TestNcnn(RuntimeContract):
+    name = "ncnn"
+    modules = ("ncnn",)
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("ncnn"), reason="ncnn is not installed")
+class TestNcnnFiles(RunnableContract):
+    name = "ncnn"
+
+    def written(self, folder: Path) -> Path:
+        file = folder / "doubling.param"
+        file.write_text("7767517\n2 2\nInput a 0 1 in0\nBinaryOp b 1 1 in0 out0 0=2 1=1 2=2.0\n")
+        file.with_suffix(".bin").write_bytes(b"")
+        tensors = [{"blob": blob, "batch_axis": None, "dtype": "float32"} for blob in BLOBS]
+        told = [{"name": name, **tensor} for name, tensor in zip("xy", tensors, strict=True)]
+        binding = {"format": 1, "inputs": told[:1], "outputs": told[1:]}
+        file.with_suffix(".json").write_text(json.dumps(binding))
+        return file
 
 
 def test_every_provider_is_under_contract() -> None:

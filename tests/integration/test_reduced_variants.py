@@ -21,10 +21,10 @@ from converter.plan import variants as planned
 from converter.plugins import loader, variants
 from converter.plugins.variants import Given, _opset
 from converter.plugins.variants._reduced import convert
-from converter.worker.inputs.reduced import FLOAT16
+from converter.worker.inputs.reduced import BFLOAT16, FLOAT16, Reduced
 from converter.worker.onnxfile import structure
 from converter.worker.pipeline import derive, pipeline
-from converter.worker.verify import domain, precision
+from converter.worker.verify import domain, precision, unrounded
 from tests.integration import jobs
 
 pytestmark = pytest.mark.integration
@@ -233,6 +233,39 @@ def test_a_broken_file_in_bfloat16_is_not_excused_by_a_lacking_kernel(make: Make
     assert code(done) in (Code.CHECKER, Code.SESSION)
     assert done.error is not None
     assert "bfloat16" in done.error.message
+
+
+# An output that hardly depends on the input, by less than bfloat16 rounds it.
+FLAT = (
+    "g (float[N,16] x) => (float[N,16] y) <float[16,16] w, float k={10.0}, float s={0.2}> "
+    "{ [first] a = MatMul(x, w) [second] b = Relu(a) [third] c = Mul(b, s) [last] y = Add(c, k) }"
+)
+
+
+def test_where_rounding_drowns_the_input_the_graph_is_verified_without(make: Make) -> None:
+    done = make("bf16", FLAT)
+    assert done.error is None, done.error
+    assert "the graph was verified without rounding" in str(done.verify.reason)
+    assert done.verify.arithmetic == "emulated"
+
+
+@pytest.mark.parametrize("kind", [FLOAT16, BFLOAT16])
+@pytest.mark.parametrize("replaced", ["", "second", "w", "k"])
+def test_without_rounding_a_file_is_its_parent_or_it_is_not(
+    tmp_path: Path, kind: Reduced, replaced: str
+) -> None:
+    """Weights of the file do not matter there, which are compared one by one."""
+    parent, file = source(tmp_path, FLAT), tmp_path / "reduced.onnx"
+    model = convert(onnx.load(parent), kind, keep_io_types=True, op_block_list=[])
+    for node in model.graph.node:
+        node.op_type = "Abs" if node.name == replaced else node.op_type
+    for tensor in model.graph.initializer:
+        if tensor.name == replaced:
+            values = 1.1 * numpy_helper.to_array(tensor).astype(np.float32)
+            tensor.CopyFrom(numpy_helper.from_array(values.astype(kind.dtype), replaced))
+    onnx.save(model, file)
+    cases = [{"x": np.random.default_rng(1).standard_normal((3, 16)).astype(np.float32)}]
+    assert unrounded.same(file, parent, kind, cases) is (replaced != "second")
 
 
 # Silent downgrades

@@ -17,6 +17,7 @@ import pytest
 
 import registry
 from converter.model.job import FileInfo, Job, Variant
+from converter.model.spec import DataSpec
 from converter.plan import keys, packages, reads, sources, variants
 from converter.plan.keys import Keys
 
@@ -554,3 +555,19 @@ def test_gpus_count_where_one_may_be_used(make: Make) -> None:
     with_gpu = Keys(PACKAGES, ["NVIDIA H100 560.1"])
     assert with_gpu.of(cpu).digest == key_of(cpu).digest
     assert with_gpu.of(auto).digest != key_of(auto).digest
+
+
+def test_the_key_of_a_variant_has_the_samples_that_it_may_calibrate_on(
+    make: Make, tmp_path: Path
+) -> None:
+    (tmp_path / "val").mkdir()
+    for number in range(3):
+        (tmp_path / "val" / f"{number}.npz").write_bytes(bytes([number]))
+    # More than it is verified on.
+    data = DataSpec(path=str(tmp_path / "val"), limit=1)
+    job = derived(make).model_copy(update={"data": data})
+    found = {name for name in key_of(job).files if name.startswith("data/")}
+    assert found == {"data/val/0.npz", "data/val/1.npz", "data/val/2.npz"}
+    before = key_of(job).digest
+    (tmp_path / "val" / "2.npz").write_bytes(b"other")
+    assert key_of(job).digest != before

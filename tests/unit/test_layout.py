@@ -118,6 +118,8 @@ def test_no_module_outside_the_plugins_names_one() -> None:
         "cpu", "cuda",
         # The kind of a source that is a TorchScript archive, and where to read the field of it.
         "torchscript",
+        # Dtypes, and the precisions that are called like them.
+        "int4", "int8",
         # The folder of configurations that `convert` names where it writes one.
         "zoo",
         # A pattern of lengths.

@@ -106,6 +106,8 @@ def test_every_key_has_a_description_and_an_example_that_fits(name: str) -> None
 def test_every_key_but_those_that_must_be_stated_has_a_default() -> None:
     places = (place for place, about in properties(SCHEMAS["model"]) if "default" not in about)
     assert set(places) == {
+        # Two plugins have it, each with a default of its own.
+        "/definitions/VariantSpec/per_channel",
         "/definitions/InputSpec/shape",
         "/definitions/VerifyCase/label",
         "/definitions/Checkpoint/checkpoint",
@@ -118,7 +120,8 @@ def test_every_key_but_those_that_must_be_stated_has_a_default() -> None:
         "/definitions/MetricSpec/_target_",
     }
     for name in set(SCHEMAS) - {"model", "experiment"}:
-        assert all("default" in about for _, about in properties(SCHEMAS[name]))
+        left = {place for place, about in properties(SCHEMAS[name]) if "default" not in about}
+        assert {place.rpartition("/")[2] for place in left} <= {"per_channel"}
 
 
 TYPES = [

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+class NothingToConvertError(ValueError):
+    """A model has nothing that a variant could make smaller: no file can be of its precision."""
+
+
 @dataclass
 class Given:
     """What a plugin may ask for besides the file that it makes another one from.
@@ -87,6 +91,7 @@ class Variant(Protocol):
             target: in an empty folder of its own.
 
         Raises:
+            NothingToConvertError: there is nothing in it that could be of this precision.
             ValueError: the model cannot be made so; a sentence that says why.
         """
 

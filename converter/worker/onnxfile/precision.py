@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 
@@ -52,6 +52,20 @@ def shares(model: ModelProto, element_type: int) -> Shares:
         weights=held / total if total else 1.0,
         nodes=matching / len(computing) if computing else 1.0,
     )
+
+
+def float_elements(model: ModelProto, besides: Collection[str]) -> int:
+    """How many elements all float weights have together.
+
+    Args:
+        besides: names of tensors that are none.
+    """
+    left_out: int = sum(
+        prod(tensor.dims)
+        for tensor in model.graph.initializer
+        if tensor.name in besides and tensor.data_type in _FLOATS
+    )
+    return sum(count for _, count in _weights(model)) - left_out
 
 
 def computing(model: ModelProto, element_type: int) -> set[str]:

@@ -6,8 +6,9 @@ file that they are made from, on the same cases.
 
 from __future__ import annotations
 
+import functools
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ from converter.layout.files import sha256
 from converter.model.errors import Code, StageError
 from converter.model.job import (
     ONNX,
+    QUANTISED,
     AccuracyRecord,
     CheckRecord,
     Derived,
@@ -33,6 +35,7 @@ from converter.worker.pipeline.judging import Judge
 from converter.worker.pipeline.pipeline import Emit
 from converter.worker.recording.stages import OnError, Recorder, StageFailedError
 from converter.worker.reference import kept
+from converter.worker.reference.kept import Kept
 from converter.worker.reference.reference import References
 from converter.worker.runtime import custom_ops, starting
 from converter.worker.sources import data, loading
@@ -101,12 +104,13 @@ def _run(job: Derived, recorder: Recorder, done: _Done) -> None:
         # Once more: a plugin that writes into its parent's folder would be compared with itself.
         _unchanged(job)
     with recorder.stage("check"):
-        done.check = _checked(job, found.job, final)
+        done.check = _checked(job, found, final)
     with recorder.stage("verify"):
         verdict = judge.verdict(final)
         if any(item.case.real is not None for item in references.cases):
             with precision.computable(final, references, job) as (file, fed):
                 verdict = real.judged(verdict, file, fed, found.job, {}, metric, judge.source)
+        verdict = replace(verdict, record=_calibrated(verdict.record, done.made))
         done.verify, done.accuracy = verdict.record, verdict.accuracy
         if verdict.error is not None:
             raise verdict.error
@@ -137,7 +141,7 @@ def _require_runtime(job: Derived, done: _Done) -> None:
         raise
 
 
-def _checked(job: Derived, asked: Job, final: Path) -> CheckRecord:
+def _checked(job: Derived, found: Kept, final: Path) -> CheckRecord:
     """Whether the file is sound and of its precision.
 
     Raises:
@@ -147,8 +151,32 @@ def _checked(job: Derived, asked: Job, final: Path) -> CheckRecord:
         return runtimes.check(final, Path(job.parent_file), job)
     model = checking.load(final)
     # With the parent's request: a variant keeps opset, names and axes.
+    asked = found.job
+    if job.precision in QUANTISED:
+        # The integers are called otherwise, and their scales stand beside them.
+        export = asked.export.model_copy(update={"parameter_names": []})
+        asked = asked.model_copy(update={"export": export})
     checking.check(model, asked, job.plugin, set(), job.precision)
-    return precision.check(model, job)
+    return precision.check(model, job, found.references.cases[0].inputs)
+
+
+def _calibrated(record: VerifyRecord, made: MadeRecord) -> VerifyRecord:
+    """The record of a right file, which says where its ranges are not of the user's data."""
+    found = made.calibration
+    if record.status != "passed" or found is None or found.kind == "data":
+        return record
+    said = f"calibrated on {found.samples} drawn inputs, not on data"
+    reason = "; ".join(text for text in (record.reason, said) if text)
+    return record.model_copy(update={"reason": reason})
+
+
+def _beyond_outputs(
+    job: Derived, references: References, asked: Job, damaged: Path, verdict: Verdict
+) -> StageError | None:
+    """What is wrong with a damaged copy that its outputs do not show."""
+    if job.precision not in QUANTISED:
+        return None
+    return precision.judged(verdict, damaged, Path(job.parent_file), references, asked).error
 
 
 def _mutated(
@@ -161,8 +189,9 @@ def _mutated(
     """
     folder = Path(job.staging_dir) / "damaged"
     folder.mkdir()
+    judge = functools.partial(_beyond_outputs, job, references, asked)
     with precision.computable(final, references, job) as (file, fed):
-        verdict = mutation.prove(file, verdict, fed, asked, {}, folder)
+        verdict = mutation.prove(file, verdict, fed, asked, {}, folder, judge)
     shutil.rmtree(folder)
     if verdict.error is not None:
         raise verdict.error

@@ -9,7 +9,6 @@ from pathlib import Path
 from onnx import ModelProto
 
 from converter.model.job import Derived, Job
-from converter.model.spec import UNTRAINED
 from converter.plugins.variants import Given
 from converter.worker.inputs import cases
 from converter.worker.inputs.cases import Case
@@ -21,7 +20,6 @@ from converter.worker.verify.verification import Verdict
 
 # A number of its own for each draw, beyond those that the cases have.
 _FIRST = 1 << 20
-_WEIGHTS_INSIDE = ("torchscript", "exported_program", "onnx")
 
 
 def given(job: Derived, found: Kept, parent: ModelProto, judge: Callable[[Path], Verdict]) -> Given:
@@ -34,7 +32,6 @@ def given(job: Derived, found: Kept, parent: ModelProto, judge: Callable[[Path],
     """
     items = found.references.cases
     real = job.data is not None
-    embedded = job.source.kind in _WEIGHTS_INSIDE
     return Given(
         interface=structure.interface(parent),
         cases=[item.inputs for item in items],
@@ -44,7 +41,7 @@ def given(job: Derived, found: Kept, parent: ModelProto, judge: Callable[[Path],
         },
         samples=lambda limit: islice(_samples(found.job), limit),
         real=real,
-        trained=real or embedded or job.weights not in UNTRAINED,
+        trained=real or not found.references.conditioned,
         verdict=lambda file: (lambda verdict: (verdict.error, verdict.accuracy))(judge(file)),
         threads=job.threads,
         seed=job.seed,

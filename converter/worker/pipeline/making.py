@@ -21,6 +21,7 @@ from converter.worker.recording import isolation, opening
 _ELSEWHERE = "the plugin of a variant may write into its own folder only"
 _BELONGS = "a variant is one file, with its external data in FILE.data"
 _IN_THE_LOG = "the log has the rest"
+_NOT_FOR_IT = "leave this variant out for this model (`variants`), or make it optional"
 # The limits of the job count its children: these only keep the numbers finite.
 _LONGEST_S, _MOST_BYTES = 7 * 86400.0, 1 << 45
 
@@ -60,7 +61,8 @@ def _in_child(
     """Call the plugin; the files that it opened for writing elsewhere, and what it tells.
 
     Raises:
-        StageError: DERIVE, with what the plugin raised or how its process ended.
+        StageError: DERIVE, with what the plugin raised or how its process ended;
+            PRECISION_NOT_REACHED, where it says that there is nothing to convert.
     """
     # In the staging folder, which goes at the end of the run also where this process is killed.
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
@@ -68,9 +70,10 @@ def _in_child(
 
         def work() -> None:
             with _confined(folder, folder.parent / "tmp") as strays:
-                refusal = _call(job, target, given)
+                code, refusal = _call(job, target, given)
             made = given.made.model_dump(mode="json")
-            told.write_text(json.dumps({"strays": strays, "refusal": refusal, "made": made}))
+            answer = {"strays": strays, "code": code, "refusal": refusal, "made": made}
+            told.write_text(json.dumps(answer))
 
         try:
             isolation.call(work, seconds=_LONGEST_S, memory_bytes=_MOST_BYTES, log=log)
@@ -85,20 +88,24 @@ def _in_child(
             raise StageError(Code.DERIVE, f"{job.plugin} ended its process", _IN_THE_LOG)
         found = json.loads(told.read_text())
     if found["refusal"] is not None:
-        raise StageError(Code.DERIVE, f"{job.plugin}: {found['refusal']}")
+        code = Code(found["code"])
+        hint = _NOT_FOR_IT if code is Code.PRECISION_NOT_REACHED else ""
+        raise StageError(code, f"{job.plugin}: {found['refusal']}", hint)
     return list(found["strays"]), MadeRecord.model_validate(found["made"])
 
 
-def _call(job: Derived, target: Path, given: Given) -> str | None:
-    """What the plugin says in place of a file."""
+def _call(job: Derived, target: Path, given: Given) -> tuple[Code, str | None]:
+    """What the plugin says in place of a file, and the code of that."""
     plugin = variants.load(job.plugin)
     try:
         options = loader.options_of(plugin).model_validate(job.options)
         plugin.derive(Path(job.parent_file), target, options, given)
     # By contract this is a plugin's way to say no; anything else is a defect of it.
     except ValueError as error:
-        return " ".join(str(error).split()) or type(error).__name__
-    return None
+        nothing = isinstance(error, variants.NothingToConvertError)
+        code = Code.PRECISION_NOT_REACHED if nothing else Code.DERIVE
+        return code, " ".join(str(error).split()) or type(error).__name__
+    return Code.DERIVE, None
 
 
 def _take(job: Derived, target: Path, staging: Path) -> None:

@@ -17,6 +17,7 @@ from onnx import ModelProto
 from converter.model import clarity
 from converter.model.errors import Code, StageError
 from converter.model.job import (
+    QUANTISED,
     STAGES,
     CheckRecord,
     ErrorRecord,
@@ -306,8 +307,10 @@ def _example(references: References, loaded: Loaded) -> tuple[torch.Tensor, ...]
 
 
 def precisions(job: Job) -> list[str]:
-    """Those of the variants that are to be made from a job's file."""
-    return sorted({rounding_of(variant.precision) for variant in job.variants})
+    """Those whose rounding the variants are judged by that are to be made from a job's file."""
+    # Measuring it takes as long as running the model several times in each case.
+    found = {variant.precision for variant in job.variants} - {*QUANTISED}
+    return sorted({rounding_of(precision) for precision in found})
 
 
 def named(job: Job, references: References) -> Job:

@@ -84,7 +84,8 @@ def run(job: Recheck, emit: Emit, use: Use | None = None) -> JobResult:
         conditioned=found.loaded.conditioned if found.loaded else None,
     )
     if found.verdict is not None:
-        result = result.model_copy(update={"verify": found.verdict.record})
+        update = {"verify": found.verdict.record, "accuracy": found.verdict.accuracy}
+        result = result.model_copy(update=update)
     elif found.references is not None and found.references.vacuous is not None:
         result = result.model_copy(update={"verify": verification.vacuous(found.references)})
     return onnx_wording.of_result(result, job)
@@ -180,7 +181,7 @@ def verify(
     if wrong is not None:  # or ONNX Runtime would refuse it in its own words
         raise wrong
     if job.precision != precision.FULL:
-        precision.check(checking.load(file), job)
+        precision.check(checking.load(file), job, references.cases[0].inputs)
     verdict = _judge(file, job, loaded, references, values, provider)
     verdict = precision.judged(verdict, file, parent, references, job, provider)
     verdict = conclusion.drawn(verdict, references, job)

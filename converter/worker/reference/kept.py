@@ -17,7 +17,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from converter.model.errors import Code, StageError
-from converter.model.job import Domain, Job, Sensitivity, VerifyRecord, rounding_of
+from converter.model.job import QUANTISED, Domain, Job, Sensitivity, VerifyRecord, rounding_of
 from converter.model.spec import DimSpec, InputSpec
 from converter.worker.compare import detections
 from converter.worker.compare.numerics import BOUNDS, Bounds, Edge, Noise
@@ -105,10 +105,13 @@ def read(path: Path, job: Job) -> Kept:
             header = json.loads(held[_HEADER].tobytes())
             precision = rounding_of(job.precision)
             bounds = BOUNDS[precision]
-            noises = [
-                _noise(told, f"{precision}.case{n}", held, bounds)
-                for n, told in enumerate(header["noise"][precision])
-            ]
+            if job.precision in QUANTISED:  # of which no rounding is measured
+                noises = [Noise.none(len(case["outputs"]), bounds) for case in header["cases"]]
+            else:
+                noises = [
+                    _noise(told, f"{precision}.case{n}", held, bounds)
+                    for n, told in enumerate(header["noise"][precision])
+                ]
             references = References(
                 cases=[
                     _reference(case, f"case{n}", noises[n], held)

@@ -35,12 +35,13 @@ _MOVES = {
 _WHERE = 9  # the opset from which on an operator chooses between elements
 
 
-def emulated(model: ModelProto, kind: Reduced) -> ModelProto:
+def emulated(model: ModelProto, kind: Reduced, *, rounds: bool = True) -> ModelProto:
     """The model in float32 that rounds what its 16 bits compute.
 
     Args:
         model: with its weights in memory; it is changed.
         kind: float16 or bfloat16; what is of the other one stays as it is.
+        rounds: false: it computes the same without rounding any result.
 
     Raises:
         ValueError: types of the model contradict each other.
@@ -50,7 +51,7 @@ def emulated(model: ModelProto, kind: Reduced) -> ModelProto:
         model = inliner.inline_local_functions(model)
     # Inferred, since what a file declares of its inner values may be wrong.
     opset = structure.opsets(model).get("ai.onnx", 0)
-    _rewrite(model.graph, precision.infer_types(model).graph, kind, opset)
+    _rewrite(model.graph, precision.infer_types(model).graph, kind, opset if rounds else None)
     # As nodes, before all others: initializers are what damage tests choose from.
     computing = list(model.graph.node)
     model.graph.ClearField("node")
@@ -78,11 +79,12 @@ def _constants(kind: Reduced) -> dict[str, float]:
     }
 
 
-def _rewrite(graph: GraphProto, typed: GraphProto, kind: Reduced, opset: int) -> None:
+def _rewrite(graph: GraphProto, typed: GraphProto, kind: Reduced, opset: int | None) -> None:
     """Have a graph, and those within, round what it gives.
 
     Args:
         typed: the same graph with inferred types. Branches may call tensors of other types alike.
+        opset: of the nodes that round; None: nothing does.
     """
     types = precision.declared_types(typed)
     halves = {n for n, t in types.items() if t.tensor_type.elem_type == kind.element}
@@ -100,7 +102,7 @@ def _rewrite(graph: GraphProto, typed: GraphProto, kind: Reduced, opset: int) ->
         _retype(node, kind)
         for inner, body in zip(precision.subgraphs(node), precision.subgraphs(twin), strict=True):
             _rewrite(inner, body, kind, opset)
-        computed = node.output if node.op_type not in _MOVES else ()
+        computed = node.output if opset and node.op_type not in _MOVES else ()
         # The exact result takes the name of ours. The rounded one gets the name that others read,
         # which may be an output of the graph.
         exact = {name: f"{_PREFIX}{name}" for name in computed if name in halves}
@@ -109,7 +111,7 @@ def _rewrite(graph: GraphProto, typed: GraphProto, kind: Reduced, opset: int) ->
         graph.node.append(node)
         # Right behind the node, so that the order stays topological.
         for name, before in exact.items():
-            graph.node.extend(_rounded(before, name, kind, opset))
+            graph.node.extend(_rounded(before, name, kind, opset or 0))
 
 
 def _retype(node: NodeProto, kind: Reduced) -> None:

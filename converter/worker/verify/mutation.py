@@ -24,21 +24,32 @@ from converter.worker.compare.numerics import Noise
 from converter.worker.compare.outputs import compare
 from converter.worker.inputs import dtypes
 from converter.worker.inputs.inputs import Array
-from converter.worker.onnxfile import checking, publishing, structure
+from converter.worker.onnxfile import checking, publishing, quantised, structure
 from converter.worker.reference import training
 from converter.worker.reference.reference import References
 from converter.worker.runtime.session import Session
 from converter.worker.runtime.starting import RuntimeErrors
 from converter.worker.verify.verification import Verdict, verify
 
+
+def _scaled(values: Any) -> Any:
+    if values.dtype.kind in "iu":
+        ends = np.iinfo(values.dtype)
+        return np.clip(np.rint(values * 1.1), ends.min, ends.max).astype(values.dtype)
+    return (values * values.dtype.type(1.1)).astype(values.dtype)
+
+
+Judge = Callable[[Path, Verdict], StageError | None]
+"""What is wrong with a damaged copy beyond what its outputs show, which the verdict is on."""
 DAMAGES: dict[str, Callable[[Any], Any]] = {
     # A lost weight, one of the wrong sign, and one that is off by so little that only a tight bound
     # shows it.
     "zeroed": np.zeros_like,
     "negated": lambda values: -values,
-    "x 1.1": lambda values: (values * values.dtype.type(1.1)).astype(values.dtype),
+    "x 1.1": _scaled,
 }
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
+_INTEGERS = quantised.EIGHT | quantised.FOUR
 
 
 class Sound:
@@ -111,13 +122,14 @@ def prove(
     job: Job,
     parameters: Mapping[str, Array],
     scratch: Path,
+    judge: Judge | None = None,
 ) -> Verdict:
     """Verify ``job.verify.mutations`` damaged copies of a file that is right.
 
     Args:
-        file: the file that would ship; it is only read.
-        verdict: that it passed with.
+        file: that would ship; ``verdict`` is the one that it passed with.
         scratch: folder for the damaged copies.
+        judge: what judges a file of another precision besides its outputs.
 
     Returns:
         ``verdict`` with the count, or VERIFY_VACUOUS where a damage passes that a comparison
@@ -135,8 +147,7 @@ def prove(
     for name, kind in damages:
         # Read anew each time: saving external data takes the weights out of the model.
         publishing.save(damaged(file, name, kind), copy, job.export)
-        # By the bounds of the job: they are what is put to the test.
-        if verify(copy, references, job, parameters=parameters).error is not None:
+        if _wrong(copy, references, job, parameters, judge):
             noticed += 1
             continue
         # Only for damage that passes, which is rare: it costs two sessions and all cases.
@@ -156,6 +167,18 @@ def prove(
     return _vacuous(record, missed, job) if missed else Verdict(record)
 
 
+def _wrong(
+    copy: Path,
+    references: References,
+    job: Job,
+    parameters: Mapping[str, Array],
+    judge: Judge | None,
+) -> bool:
+    # By the bounds of the job: they are what is put to the test.
+    found = verify(copy, references, job, parameters=parameters)
+    return found.error is not None or (judge is not None and judge(copy, found) is not None)
+
+
 def _damages(model: ModelProto, count: int) -> list[tuple[str, str]]:
     """At most ``count`` pairs of initializer and damage: other initializers first."""
     names, kinds = initializers(model, count), list(DAMAGES)
@@ -170,7 +193,11 @@ def _damages(model: ModelProto, count: int) -> list[tuple[str, str]]:
 
 def initializers(model: ModelProto, count: int) -> list[str]:
     """At most ``count`` floating-point initializers, evenly spread over the order of their use."""
-    held = {tensor.name for tensor in model.graph.initializer if tensor.data_type in _FLOATS}
+    integers = [item for item in quantised.weights(model) if item.kind in _INTEGERS]
+    # Of a quantised file its weights: floats are scales there, and biases follow from them.
+    held = {item.name for item in integers} or {
+        tensor.name for tensor in model.graph.initializer if tensor.data_type in _FLOATS
+    }
     # In the order of their use: the file may keep initializers in any order.
     used = [name for name in dict.fromkeys(structure.references(model.graph)) if name in held]
     if len(used) <= count:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,18 +14,32 @@ import onnx
 from onnx import ModelProto
 
 from converter.model.errors import Code, StageError
-from converter.model.job import ONNX, CheckRecord, Job, ProviderVerdict, rounding_of
+from converter.model.job import (
+    ONNX,
+    QUANTISED,
+    CheckRecord,
+    Job,
+    ProviderVerdict,
+    rounding_of,
+)
 from converter.plugins import providers
 from converter.worker.inputs.inputs import Array
 from converter.worker.inputs.reduced import BFLOAT16, REDUCED, Reduced
-from converter.worker.onnxfile import checking, overflow, structure
+from converter.worker.onnxfile import checking, multiplications, overflow, structure
 from converter.worker.onnxfile import precision as held
 from converter.worker.onnxfile.checking import LackingKernel
 from converter.worker.reference import training
 from converter.worker.reference.reference import Reference, References
 from converter.worker.runtime import running
 from converter.worker.runtime.session import Session
-from converter.worker.verify import emulation, rounded_weights, undecided, verification
+from converter.worker.verify import (
+    emulation,
+    quantised,
+    rounded_weights,
+    undecided,
+    unrounded,
+    verification,
+)
 from converter.worker.verify.verification import Verdict
 
 FULL = "float32"
@@ -52,20 +66,28 @@ def asked_of(references: References, job: Job) -> References:
     return references.in_precision(job.precision, keeps_io=not job.cast_io)
 
 
-def check(model: ModelProto, job: Job) -> CheckRecord:
+def check(model: ModelProto, job: Job, feeds: Mapping[str, Array]) -> CheckRecord:
     """How much of a file is of the precision that it is called by.
+
+    Args:
+        feeds: inputs, at whose shapes multiplications are counted.
 
     Raises:
         StageError: PRECISION_NOT_REACHED.
     """
     kind = REDUCED.get(job.precision)
-    if kind is None:
+    if kind is None and job.precision not in QUANTISED:
         return CheckRecord(status="passed")
+    shapes = {name: list(array.shape) for name, array in feeds.items()}
+    products = multiplications.share(model, job.precision, shapes)
+    if kind is None:
+        return quantised.check(model, job, products)
     shares = held.shares(model, kind.element)
     record = CheckRecord(
         status="passed",
         precision_weights=round(shares.weights, 4),
         precision_nodes=round(shares.nodes, 4),
+        precision_macs=None if products is None else round(products, 4),
     )
     held_back = shares.weights < _LEAST_WEIGHTS or shares.nodes < _LEAST_NODES
     if job.partial:
@@ -88,6 +110,29 @@ def judged(
     job: Job,
     provider: str | None = None,
 ) -> Verdict:
+    """The verdict with what outputs cannot show of a file of another precision.
+
+    Args:
+        verdict: of ONNX Runtime on the file.
+        parent: the float32 file that it was made from, where it is at hand.
+    """
+    kind = REDUCED.get(job.precision)
+    if job.format == ONNX and job.precision in QUANTISED:
+        return quantised.judged(verdict, file, parent, references, job)
+    if kind is None:
+        return verdict
+    return _of_16_bits(verdict, file, parent, references, job, kind, provider)
+
+
+def _of_16_bits(
+    verdict: Verdict,
+    file: Path,
+    parent: Path | None,
+    references: References,
+    job: Job,
+    kind: Reduced,
+    provider: str | None,
+) -> Verdict:
     """The verdict with what outputs cannot show of a file of 16-bit floats.
 
     That is a weight that is not the parent's, where the rounding of the others hides it, and, on a
@@ -99,17 +144,18 @@ def judged(
             that of the emulation instead.
         parent: the float32 file that it was made from, where it is at hand.
     """
-    kind = REDUCED.get(job.precision)
-    # What a runtime of its own makes of it is for that to say.
-    if kind is None or job.format != ONNX:
-        return verdict
     # The device decides, not the file: the same file is native on a GPU.
-    emulates = providers.load(provider or providers.standard()).DEVICE == "cpu"
+    runs = provider or job.provider or providers.standard()
+    emulates = providers.load(runs).DEVICE == "cpu"
+    # Its weights and its sums are for the runtime of its format to check.
+    if job.format != ONNX:
+        return _told(verdict, None, job, emulates=emulates)
     lacking = _lacking(verdict.error, file, kind) if emulates else None
     if lacking is not None:
         verdict = _emulated(file, references, job, lacking, provider)
-    record = verdict.record.model_copy(update={"arithmetic": "emulated" if emulates else "native"})
-    verdict = replace(verdict, record=record)
+    if parent is not None:
+        verdict = _without_rounding(verdict, file, parent, references, job)
+    verdict = _told(verdict, lacking, job, emulates=emulates)
     # Without the float32 file there is nothing to compare weights or magnitudes with.
     if verdict.error is not None and verdict.error.code in _OF_NUMBERS:
         wrong = StageError(verdict.error.code, verdict.error.message, _IN_FULL)
@@ -125,11 +171,33 @@ def judged(
         _overflow(parent, file, references, kind, found)
     if found.error is None and emulates and lacking is None:
         _arithmetic(file, references, job, kind, found)
-    if found.error is None:
-        return replace(verdict, undecided=found.undecided)
-    changes = {"status": "failed", "reason": found.error.message}
-    record = record.model_copy(update=changes)
-    return replace(verdict, record=record, error=found.error, failed=found.failed)
+    return found.over(verdict)
+
+
+def _told(verdict: Verdict, lacking: LackingKernel | None, job: Job, *, emulates: bool) -> Verdict:
+    changes: dict[str, object] = {"arithmetic": "emulated" if emulates else "native"}
+    if lacking is not None and verdict.error is None:
+        said = f"{lacking}: verified in {FULL}, with every result rounded to {job.precision}"
+        changes["reason"] = "; ".join(filter(None, (said, verdict.record.reason)))
+    return replace(verdict, record=verdict.record.model_copy(update=changes))
+
+
+def _without_rounding(
+    verdict: Verdict, file: Path, parent: Path, references: References, job: Job
+) -> Verdict:
+    """The verdict on a file whose outputs agree, by a tolerance that could hide something."""
+    kind = REDUCED[job.precision]
+    if verdict.error is None or verdict.error.code is not Code.VERIFY_VACUOUS:
+        return verdict
+    cases = [item.inputs for item in references.cases if item.case.label in verdict.passed]
+    if not cases or not unrounded.same(file, parent, kind, cases):
+        return verdict
+    said = (
+        f"{kind.name} rounds outputs by more than a quarter of what they move by for other inputs: "
+        f"the graph was verified without rounding, against the {FULL} file"
+    )
+    changes = {"status": "passed", "reason": said}
+    return replace(verdict, record=verdict.record.model_copy(update=changes), error=None)
 
 
 @dataclass
@@ -139,6 +207,14 @@ class _Found:
     undecided: dict[str, str]
     error: StageError | None = None
     failed: Reference | None = None
+
+    def over(self, verdict: Verdict) -> Verdict:
+        """The verdict of the outputs with what was found besides."""
+        if self.error is None:
+            return replace(verdict, undecided=self.undecided)
+        changes = {"status": "failed", "reason": self.error.message}
+        record = verdict.record.model_copy(update=changes)
+        return replace(verdict, record=record, error=self.error, failed=self.failed)
 
 
 def _weight(parent: Path, file: Path) -> StageError | None:
@@ -218,9 +294,6 @@ def _emulated(
         "providers": [ProviderVerdict(provider=name, version=running.versions(name),
                                       status="unavailable", reason=str(lacking))],
     }  # fmt: skip
-    if verdict.error is None:
-        said = f"{lacking}: verified in {FULL}, with every result rounded to {job.precision}"
-        changes["reason"] = "; ".join(filter(None, (said, verdict.record.reason)))
     return replace(verdict, record=verdict.record.model_copy(update=changes))
 
 

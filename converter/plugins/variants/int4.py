@@ -1,0 +1,111 @@
+"""int4: the matrices of transformers in blocks of 4 bits (MatMulNBits), computed in float32.
+
+A format of ONNX Runtime: its operator is in the domain com.microsoft.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from converter.model.spec import ExportSpec, Frozen
+from converter.plugins.variants import Given, NothingToConvertError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from onnx import ModelProto
+
+FORMAT = "onnx"
+PRECISION = "int4"
+PACKAGES = ("onnx", "onnx-ir", "onnxruntime")
+
+_OPSET = 13
+
+
+class Options(Frozen):
+    """What the quantiser may be told.
+
+    Attributes:
+        block_size: so many weights of a column have one scale: fewer keep more and take more room.
+        symmetric: blocks have no zero point.
+        accuracy_level: what products are computed in: ``float32``, or ``int8``, which is faster and
+            rounds the activations too.
+        gemm: also matrices of ``Gemm`` nodes, which become ``MatMulNBits`` and ``Add``.
+        node_block_list: nodes that stay in float32, by name. Example: ``[/head/MatMul]``.
+        fallback_tries: how many files may be made to find nodes that have to stay in float32 where
+            the accuracy falls short, and as many to try them together; 0: none.
+    """
+
+    block_size: Literal[16, 32, 64, 128, 256] = 32
+    symmetric: bool = False
+    accuracy_level: Literal["float32", "int8"] = "float32"
+    gemm: bool = True
+    node_block_list: list[str] = Field(default_factory=list)
+    fallback_tries: Annotated[int, Field(ge=0, le=100)] = 12
+
+
+def keeps_io(options: Options) -> bool:
+    return True
+
+
+def derive(parent: Path, target: Path, options: Options, given: Given) -> None:
+    """Write ``parent`` with 4-bit matrices.
+
+    Raises:
+        NothingToConvertError: the model has no matrix of weights.
+        ValueError: an option names what there is not.
+    """
+    # Here, since the parent process reads the options above and imports no onnx.
+    from converter.plugins.variants import _dynamic, _fallback, _quantised
+    from converter.worker.onnxfile import publishing
+
+    model = _quantised.ready(parent, _OPSET, given)
+    _quantised.require(model, options.node_block_list)
+    operators = {"MatMul", "Gemm"} if options.gemm else {"MatMul"}
+    layers = [
+        name for name in _dynamic.layers(model, operators) if name not in options.node_block_list
+    ]
+    if not layers:
+        raise NothingToConvertError(_quantised.nothing(model, ("MatMul", "Gemm")))
+
+    def quantise(in_float: Sequence[str]) -> ModelProto:
+        kept = {*options.node_block_list, *in_float}
+        return _made(parent, model, [name for name in layers if name not in kept], options)
+
+    groups = {name: [name] for name in layers}
+    found = _fallback.search(quantise, parent, groups, options.fallback_tries, given)
+    publishing.save(found, target, ExportSpec())
+
+
+def _made(parent: Path, model: ModelProto, layers: Sequence[str], options: Options) -> ModelProto:
+    import logging
+
+    from onnx import ModelProto
+    from onnxruntime.quantization import QuantFormat
+    from onnxruntime.quantization.matmul_nbits_quantizer import (
+        DefaultWeightOnlyQuantConfig,
+        MatMulNBitsQuantizer,
+    )
+
+    from converter.plugins.variants import _quantised
+
+    # It tells of every node that it leaves as it is.
+    logging.getLogger(MatMulNBitsQuantizer.__module__).setLevel(logging.WARNING)
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    wanted = set(layers)
+    _quantised.split_gemms(copy, wanted)
+    config = DefaultWeightOnlyQuantConfig(
+        block_size=options.block_size,
+        is_symmetric=options.symmetric,
+        accuracy_level=4 if options.accuracy_level == "int8" else None,
+        quant_format=QuantFormat.QOperator,
+        op_types_to_quantize=("MatMul",),
+    )
+    others = [node.name for node in copy.graph.node if node.name not in wanted]
+    quantizer = MatMulNBitsQuantizer(copy, nodes_to_exclude=others, algo_config=config)
+    quantizer.process()
+    return _quantised.finished(quantizer.model.model, parent)

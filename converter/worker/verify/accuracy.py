@@ -1,0 +1,220 @@
+"""What a quantised file loses: figures on its cases, and the thresholds that they have to reach.
+
+No tolerance tells a right quantised file from a wrong one. What is asked of its values instead:
+
+- Thresholds, where the weights are trained or the samples are the user's: the ratio of signal to
+  quantisation noise, the cosine, and the share of samples with the same largest class.
+- Random weights that were fitted to their inputs are harder to quantise than any that were trained
+  (efficientnet_b0: 12 dB), and a threshold would judge them, not the file. There the figures are
+  shown.
+- Of both, that the integer kernels compute what the file says: without optimisations ONNX Runtime
+  computes it in floats, and may not be better than the kernels by more than 1 dB. Products that
+  saturate are (28 dB in place of 39).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from converter.model.errors import Code, StageError
+from converter.model.job import AccuracyRecord, Job
+from converter.model.spec import AccuracySpec
+from converter.worker.inputs import dtypes
+from converter.worker.inputs.inputs import Array
+from converter.worker.reference.reference import Reference, References
+from converter.worker.runtime.session import Session
+
+# Of a file that is exact; a ratio without noise has no number.
+_MOST_DB = 200.0
+_APART_DB = 1.0
+# A simulation that is this good differs by what rounding does, and kernels may be far worse and
+# good.
+_GOOD_DB = 45.0
+_HINT = (
+    "calibrate on real samples (`data`), by another method, or keep operators in float32; "
+    "or lower variant.{}.accuracy"
+)
+_SATURATED = (
+    "integer products saturate on this processor: set reduce_range, or keep the operators in "
+    "float32"
+)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """How near outputs are to those that are wanted; of the worst output each.
+
+    Attributes:
+        sqnr_db: 10 log10 of the energy of what is wanted over that of the difference.
+        top1: the share of rows of class scores whose largest is the same one.
+        output: the one with the least ``sqnr_db``.
+    """
+
+    sqnr_db: float | None = None
+    cosine: float | None = None
+    top1: float | None = None
+    output: str = ""
+
+
+def of_outputs(
+    names: Sequence[str],
+    wanted: Sequence[Sequence[Array]],
+    found: Sequence[Sequence[Array]],
+) -> Figures:
+    """The figures over all cases; an output is one signal over them.
+
+    What is no float, and what a case has in another shape, is left out.
+    """
+    figures = [
+        _of_output(name, [case[place] for case in wanted], [case[place] for case in found])
+        for place, name in enumerate(names)
+    ]
+    known = [item for item in figures if item.sqnr_db is not None]
+    if not known:
+        return Figures()
+    worst = min(known, key=lambda item: item.sqnr_db or 0.0)
+    cosines = [item.cosine for item in known if item.cosine is not None]
+    tops = [item.top1 for item in known if item.top1 is not None]
+    return Figures(
+        sqnr_db=worst.sqnr_db,
+        cosine=min(cosines, default=None),
+        top1=min(tops, default=None),
+        output=worst.output,
+    )
+
+
+def _of_output(name: str, wanted: Sequence[Array], found: Sequence[Array]) -> Figures:
+    signal = noise = got_energy = product = 0.0
+    rows = agreed = 0
+    for want, got in zip(wanted, found, strict=True):
+        if not dtypes.is_float(want) or want.shape != got.shape or not want.size:
+            continue
+        exact, given = want.astype(np.float64).ravel(), got.astype(np.float64).ravel()
+        signal += float(exact @ exact)
+        got_energy += float(given @ given)
+        product += float(exact @ given)
+        noise += float(np.square(given - exact).sum())
+        if want.ndim == 2 and want.shape[1] > 1:
+            rows += want.shape[0]
+            agreed += int((want.argmax(axis=1) == got.argmax(axis=1)).sum())
+    if not signal or not math.isfinite(noise):
+        return Figures()
+    return Figures(
+        sqnr_db=min(_MOST_DB, 10 * math.log10(signal / noise)) if noise else _MOST_DB,
+        cosine=product / math.sqrt(signal * got_energy) if got_energy else 0.0,
+        top1=agreed / rows if rows else None,
+        output=name,
+    )
+
+
+def judge(
+    file: Path,
+    parent: Path | None,
+    references: References,
+    job: Job,
+    undecided: Mapping[str, str],
+) -> tuple[AccuracyRecord, StageError | None]:
+    """The figures of a file, and what is wrong with them.
+
+    Args:
+        parent: what it was made from, where that is at hand.
+        undecided: labels of cases that say nothing.
+    """
+    real, items = measured(references, undecided)
+    feeds = [references.feeds(item) for item in items]
+    wanted = [item.outputs for item in items]
+    names, found = _run(file, feeds, job)
+    figures = of_outputs(names, wanted, found)
+    simulated = of_outputs(names, wanted, _run(file, feeds, job, optimise=False)[1])
+    distance = None
+    if parent is not None:
+        against = of_outputs(names, _run(parent, feeds, job)[1], found)
+        distance = None if against.sqnr_db is None else 10 ** (-against.sqnr_db / 20)
+    applied, reason = _gate(references, job, real=real)
+    record = AccuracyRecord(
+        sqnr_db=_rounded(figures.sqnr_db),
+        cosine=_rounded(figures.cosine, 6),
+        top1_agreement=_rounded(figures.top1, 4),
+        samples=len(items),
+        output=figures.output,
+        asked=job.accuracy or AccuracySpec(),
+        gate="applied" if applied else "shown",
+        reason=reason,
+        simulation_db=_rounded(simulated.sqnr_db),
+        parent_rel_l2=distance,
+    )
+    error = _apart(figures, simulated)
+    if error is None and applied:
+        error = _below(figures, job, len(items))
+    return record, error
+
+
+def measured(references: References, undecided: Mapping[str, str]) -> tuple[bool, list[Reference]]:
+    """The cases that figures are of: real samples, else all but patterns of values.
+
+    Zeros and extremes are beyond what activations were calibrated on.
+    """
+    real = [item for item in references.cases if item.case.real is not None]
+    if real:
+        return True, real
+    items = [item for item in references.cases if not item.case.filled]
+    return False, [item for item in items if item.case.label not in undecided]
+
+
+def _gate(references: References, job: Job, *, real: bool) -> tuple[bool, str | None]:
+    if job.metric is not None and real:
+        return False, "the metric decides"
+    if references.conditioned and not real:
+        return False, "random weights: figures on them say nothing of trained ones"
+    return True, None
+
+
+def _run(
+    file: Path, feeds: Sequence[Mapping[str, Array]], job: Job, *, optimise: bool = True
+) -> tuple[list[str], list[list[Array]]]:
+    session = Session(file, threads=job.threads, optimise=optimise)
+    return session.outputs, [session.run(feed) for feed in feeds]
+
+
+def _apart(figures: Figures, simulated: Figures) -> StageError | None:
+    if figures.sqnr_db is None or simulated.sqnr_db is None:
+        return None
+    if figures.sqnr_db >= min(simulated.sqnr_db - _APART_DB, _GOOD_DB):
+        return None
+    return StageError(
+        Code.ACCURACY,
+        f"the kernels give {figures.sqnr_db:.1f} dB of signal to quantisation noise where the file "
+        f"computed in floats gives {simulated.sqnr_db:.1f} dB (output {figures.output})",
+        _SATURATED,
+    )
+
+
+def _below(figures: Figures, job: Job, samples: int) -> StageError | None:
+    asked = job.accuracy or AccuracySpec()
+    if figures.sqnr_db is None:
+        return None
+    missed = [
+        f"{what} is {found:.{digits}g}, {least:.{digits}g} requested"
+        for what, found, least, digits in (
+            ("signal to quantisation noise (dB)", figures.sqnr_db, asked.sqnr_db, 3),
+            ("cosine", figures.cosine, asked.cosine, 5),
+            ("agreement of the largest class", figures.top1, asked.top1_agreement, 3),
+        )
+        if found is not None and least is not None and found < least
+    ]
+    if not missed:
+        return None
+    return StageError(
+        Code.ACCURACY,
+        f"{'; '.join(missed)} (output {figures.output}, {samples} samples)",
+        _HINT.format(job.artifact),
+    )
+
+
+def _rounded(value: float | None, digits: int = 2) -> float | None:
+    return None if value is None else round(value, digits)

@@ -1,0 +1,93 @@
+"""Files in integers: whether they are, and what judges them in place of tolerances."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from onnx import ModelProto
+
+from converter.model.errors import Code, StageError
+from converter.model.job import CheckRecord, Job
+from converter.worker.onnxfile import precision as held
+from converter.worker.onnxfile import quantised
+from converter.worker.reference.reference import References
+from converter.worker.verify import accuracy, quantised_weights
+from converter.worker.verify.verification import Verdict
+
+_OF_WEIGHTS = "the variant changed it: give a weight that is another one another name"
+_OF_RANGES = "calibrate on samples of the scale that the model is verified on (`data`)"
+# The least shares of weights and of multiplications. Tables of a language model may hold more than
+# its matrices, which are all that has four bits.
+_LEAST = {"int8": (0.5, 0.2), "int4": (0.2, 0.5)}
+_KINDS = {"int8": quantised.EIGHT, "int4": quantised.FOUR}
+
+
+def check(model: ModelProto, job: Job, products: float | None) -> CheckRecord:
+    """How much of a file is integers of the width that it is called by.
+
+    Args:
+        products: the share of its multiplications that are.
+
+    Raises:
+        StageError: PRECISION_NOT_REACHED.
+    """
+    weights = quantised.weights(model)
+    count = sum(item.elements for item in weights if item.kind in _KINDS[job.precision])
+    # Those of the other width are no weights of this one either; biases have 32 bits.
+    narrow = quantised.EIGHT | quantised.FOUR
+    others = sum(item.elements for item in weights if item.kind in narrow) - count
+    others += held.float_elements(model, quantised.scales(model))
+    share = count / (count + others) if count else 0.0
+    record = CheckRecord(
+        status="passed",
+        precision_weights=round(share, 4),
+        precision_macs=None if products is None else round(products, 4),
+    )
+    least_weights, least_products = _LEAST[job.precision]
+    if count and share >= least_weights and (products or 0.0) >= least_products:
+        return record
+    reached = f"{share:.0%} of the weights and {products or 0.0:.0%} of the multiplications"
+    raise StageError(
+        Code.PRECISION_NOT_REACHED,
+        f"only {reached} are {job.precision}" if count else f"no weight is {job.precision}",
+        "shorten what is kept in float32 (op_block_list, node_block_list), or leave this variant "
+        "out",
+    )
+
+
+def judged(
+    verdict: Verdict, file: Path, parent: Path | None, references: References, job: Job
+) -> Verdict:
+    """The verdict with what the integers stand for, and how much of the signal they keep.
+
+    Args:
+        parent: the float32 file that it was made from, where it is at hand.
+    """
+    if verdict.error is not None:
+        return verdict
+    error, count = (None, None) if parent is None else _integers(verdict, file, parent, references)
+    found, missed = accuracy.judge(file, parent, references, job, verdict.undecided)
+    found = found.model_copy(update={"weights_compared": count})
+    error = error or missed
+    if error is None:
+        return replace(verdict, accuracy=found)
+    changes = {"status": "failed", "reason": error.message}
+    record = verdict.record.model_copy(update=changes)
+    failed = references.cases[0]
+    return replace(verdict, record=record, error=error, failed=failed, accuracy=found)
+
+
+def _integers(
+    verdict: Verdict, file: Path, parent: Path, references: References
+) -> tuple[StageError | None, int]:
+    """What is wrong with weights or ranges, and how many weights were compared."""
+    compared = quantised_weights.compare(parent, file)
+    if compared.wrong:
+        return StageError(Code.VERIFY_VALUE, compared.wrong, _OF_WEIGHTS), compared.weights
+    # Real samples where there are any: the traced example may be of another distribution.
+    _, items = accuracy.measured(references, verdict.undecided)
+    outside = quantised_weights.cut_off(parent, file, references.feeds(items[0]))
+    if outside:
+        return StageError(Code.VERIFY_VALUE, outside, _OF_RANGES), compared.weights
+    return None, compared.weights

@@ -1,0 +1,188 @@
+"""Whether the integers of a quantised file stand for the weights of its float32 file.
+
+Quantisation changes outputs by so much that a damaged weight is lost in it: at 30 dB, and more so
+where no threshold applies, one tensor of a deep network may be negated or zeroed. The integers
+themselves show it: times their scale each lies within one step of the weight that it stands for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
+
+from converter.worker.inputs.inputs import Array
+from converter.worker.onnxfile import checking, quantised
+from converter.worker.onnxfile.quantised import Weight
+from converter.worker.runtime.session import Session
+
+_FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16)
+# Rounding to the nearest is off by half a step. Ranges that are not symmetric cut off half a step
+# more, blocks of four bits a whole one.
+_STEPS = 1.01
+# Scales are float32: a bias of 2^31 steps is known to so much of itself only.
+_OF_FLOAT32 = 2.0**-22
+# Of an activation in the float32 file: so much of its norm may be beyond the range that it is
+# quantised in. Calibration by entropy cuts off a few percent.
+_CUT_OFF = 0.5
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What became of the comparison.
+
+    Attributes:
+        wrong: the first weight that is another one, in a sentence; empty: all are right.
+        weights: how many were compared.
+        unknown: names of those that have no counterpart in the float32 file.
+    """
+
+    wrong: str
+    weights: int = 0
+    unknown: tuple[str, ...] = ()
+
+
+def compare(parent: Path, derived: Path) -> Compared:
+    """Compare all weights of a quantised file, by name, with those that it was made from.
+
+    Weights that stayed floats have to be equal.
+    """
+    model = checking.load(derived)
+    wide = dict(_constants(checking.load(parent)))
+    scale = _scale(model)
+    if scale:
+        return Compared(scale)
+    count, unknown = 0, []
+    weights = quantised.weights(model)
+    for weight in weights:
+        tensor = wide.get(weight.source)
+        if tensor is None or tensor.data_type not in _FLOATS:
+            unknown.append(weight.name)
+            continue
+        wrong = _off(weight, numpy_helper.to_array(tensor).astype(np.float64))
+        if wrong is None:
+            unknown.append(weight.name)
+        elif wrong:
+            return Compared(wrong)
+        else:
+            count += 1
+    for name, tensor in _constants(model):
+        if name in wide and tensor.data_type in _FLOATS:
+            got, want = numpy_helper.to_array(tensor), numpy_helper.to_array(wide[name])
+            if got.shape != want.shape or not np.array_equal(got, want, equal_nan=True):
+                return Compared(f"weight '{name}' is another one than in the float32 file")
+            count += 1
+    return Compared("", count, tuple(unknown))
+
+
+def _constants(model: ModelProto) -> Iterator[tuple[str, TensorProto]]:
+    for tensor in model.graph.initializer:
+        yield tensor.name, tensor
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            if node.op_type == "Constant" and attribute.name == "value":
+                yield node.output[0], attribute.t
+
+
+def _off(weight: Weight, want: NDArray[np.float64]) -> str | None:
+    """What is wrong with a weight; empty: nothing; ``None``: it cannot be compared."""
+    found = weight.floats()
+    if found is None:
+        return None
+    got, step = found
+    if weight.transposed:
+        want = want.T
+    if got.size != want.size:
+        return f"weight '{weight.source}' has {got.size} elements, the float32 file has {want.size}"
+    # Recurrent weights change their number of axes on the way.
+    want = want.reshape(got.shape)
+    allowed = _STEPS * step + _OF_FLOAT32 * np.abs(want)
+    off = ~(np.abs(got - want) <= allowed)
+    if not off.any():
+        return ""
+    place = tuple(int(index) for index in np.unravel_index(np.argmax(off), off.shape))
+    return (
+        f"weight '{weight.source}'{list(place)} stands for {got[place]:.6g}, the float32 file has "
+        f"{want[place]:.6g}, which is more than one step of {step[place]:.3g} away "
+        f"({off.mean():.0%} of its elements are)"
+    )
+
+
+def _scale(model: ModelProto) -> str:
+    """A scale that no quantiser writes, or a pair that does not give back what it was given."""
+    held = {tensor.name: tensor for tensor in model.graph.initializer}
+    makers = {name: node for node in model.graph.node for name in node.output}
+    for name in sorted(quantised.scales(model) & held.keys()):
+        values = numpy_helper.to_array(held[name])
+        # Blocks of four bits have negative scales: their largest element is -8 steps.
+        if not np.isfinite(values).all() or not values.all():
+            return f"scale '{name}' is zero or not finite"
+    for node in model.graph.node:
+        before = makers.get(node.input[0]) if node.op_type == "DequantizeLinear" else None
+        if before is None or before.op_type != "QuantizeLinear":
+            continue
+        for place, what in ((1, "scale"), (2, "zero point")):
+            one, other = (_value(part, place, held) for part in (before, node))
+            if one is not None and other is not None and not np.array_equal(one, other):
+                return (
+                    f"tensor '{before.input[0]}' is quantised with another {what} than it is "
+                    "dequantised with"
+                )
+    return ""
+
+
+def _value(node: NodeProto, place: int, held: Mapping[str, TensorProto]) -> NDArray[Any] | None:
+    name = node.input[place] if place < len(node.input) else ""
+    return numpy_helper.to_array(held[name]) if name in held else None
+
+
+def cut_off(parent: Path, derived: Path, feeds: Mapping[str, Array]) -> str:
+    """The first activation that lies outside of its range, in a sentence; empty: none does.
+
+    Args:
+        feeds: one set of inputs, as the parent takes them.
+
+    Raises:
+        StageError: SESSION, when ONNX Runtime refuses the parent.
+    """
+    model, wide = checking.load(derived), checking.load(parent)
+    held = {tensor.name: tensor for tensor in model.graph.initializer}
+    made = {name for node in wide.graph.node for name in node.output}
+    nodes = {
+        node.input[0]: node
+        for node in model.graph.node
+        if node.op_type == "QuantizeLinear" and node.input[0] in made
+    }
+    if not nodes:  # ranges that are taken as the file runs
+        return ""
+    outputs = {value.name for value in wide.graph.output}
+    for name in nodes:
+        if name not in outputs:
+            wide.graph.output.add(name=name)
+    session = Session(wide.SerializeToString(), optimise=False)
+    for name, values in zip(session.outputs, session.run(feeds), strict=True):
+        if name in nodes and values.size:
+            share = _beyond(values.astype(np.float64), nodes[name], held)
+            if share > _CUT_OFF:
+                return (
+                    f"tensor '{name}' is quantised in a range that holds {1 - share:.0%} of what "
+                    "the float32 file gives there"
+                )
+    return ""
+
+
+def _beyond(values: NDArray[np.float64], node: NodeProto, held: Mapping[str, TensorProto]) -> float:
+    """Of the norm of a tensor the share that its integers lose, from 0 to 1."""
+    scale, zero = _value(node, 1, held), _value(node, 2, held)
+    norm = float(np.linalg.norm(values))
+    if scale is None or scale.size != 1 or zero is None or not norm:
+        return 0.0
+    limits = np.iinfo(zero.dtype)
+    step, offset = float(scale.ravel()[0]), float(zero.ravel()[0])
+    back = (np.clip(np.rint(values / step) + offset, limits.min, limits.max) - offset) * step
+    return min(1.0, float(np.linalg.norm(back - values)) / norm)

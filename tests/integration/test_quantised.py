@@ -1,0 +1,387 @@
+"""Quantised variants: what they are made of, what judges them, and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from onnx import ModelProto, TensorProto, helper, numpy_helper
+
+from converter.model.errors import Code
+from converter.model.job import Derived, JobResult
+from converter.model.spec import AccuracySpec
+from converter.plugins import variants
+from converter.plugins.variants import int4, int8, int8_dynamic
+from converter.worker.onnxfile import multiplications, quantised
+from converter.worker.pipeline import derive
+from converter.worker.verify import accuracy, quantised_weights
+from tests.integration.test_derive import Plugin, copied, followed
+
+pytestmark = pytest.mark.integration
+
+MAKERS = {"int8": int8, "int8_dynamic": int8_dynamic, "int4": int4}
+Damage = Callable[[NDArray[Any]], NDArray[Any]]
+
+
+def tensor(name: str, *shape: int, seed: int = 0, size: float = 0.3) -> TensorProto:
+    values = np.random.default_rng(seed).normal(0, size, shape).astype(np.float32)
+    return numpy_helper.from_array(values, name)
+
+
+def saved(path: Path, nodes: list[Any], weights: list[TensorProto], shape: list[int],
+          opset: int = 17) -> Path:  # fmt: skip
+    """A file with one input and one output."""
+    graph = helper.make_graph(
+        nodes, "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)], weights,
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    model = onnx.shape_inference.infer_shapes(model)
+    onnx.save(model, path)
+    return path
+
+
+def convolutions(folder: Path, opset: int = 17) -> Path:
+    """Two convolutions; 1×3×8×8 → 1×4×8×8."""
+    node = helper.make_node
+    nodes = [
+        node("Conv", ["x", "w0", "b0"], ["h"], "first", pads=[1, 1, 1, 1]),
+        node("Relu", ["h"], ["r"], "relu"),
+        node("Conv", ["r", "w1"], ["y"], "second", pads=[1, 1, 1, 1]),
+    ]
+    weights = [tensor("w0", 8, 3, 3, 3), tensor("b0", 8, seed=1), tensor("w1", 4, 8, 3, 3, seed=2)]
+    return saved(folder / "source.onnx", nodes, weights, [1, 3, 8, 8], opset)
+
+
+def matrices(folder: Path) -> Path:
+    """Two matrices, one of them transposed in a Gemm; 4×64 → 4×16."""
+    node = helper.make_node
+    nodes = [
+        node("MatMul", ["x", "w0"], ["h"], "first"),
+        node("Relu", ["h"], ["r"], "relu"),
+        node("Gemm", ["r", "w1", "b1"], ["y"], "second", transB=1),
+    ]
+    weights = [tensor("w0", 64, 64), tensor("w1", 16, 64, seed=1), tensor("b1", 16, seed=2)]
+    return saved(folder / "source.onnx", nodes, weights, [4, 64])
+
+
+def asked(folder: Path, source: Path, plugin: str, **options: Any) -> Derived:
+    """The job that makes a variant of a file; its weights count as trained, as any ONNX file's."""
+    maker: Any = MAKERS[plugin]
+    # Of a processor with VNNI, whatever runs the test.
+    machine = {} if plugin == "int4" else {"reduce_range": True}
+    given = maker.Options(**{**machine, **options}).model_dump()
+    job = followed(
+        folder, maker.PRECISION, source={"onnx": str(source)}, inputs={}, opset=None, options=given
+    )  # type: ignore[arg-type]
+    return job.model_copy(update={"plugin": plugin})
+
+
+def made(job: Derived) -> JobResult:
+    return derive.run(job, lambda news: None)
+
+
+def file_of(job: Derived, done: JobResult) -> ModelProto:
+    return onnx.load(Path(job.staging_dir) / done.files[0].path)
+
+
+def test_int8_says_what_was_reached_on_which_samples(tmp_path: Path) -> None:
+    job = asked(tmp_path, convolutions(tmp_path), "int8")
+    done = made(job)
+    assert done.error is None, done.error
+    assert (done.check.precision_weights, done.check.precision_macs) == (1.0, 1.0)
+    assert done.accuracy is not None
+    assert done.accuracy.gate == "applied"
+    assert done.accuracy.sqnr_db is not None
+    assert done.accuracy.sqnr_db > 25
+    assert done.accuracy.weights_compared == 3
+    assert done.made is not None
+    assert done.made.calibration is not None
+    assert (done.made.calibration.kind, done.made.calibration.samples) == ("drawn", 8)
+    assert "calibrated on 8 drawn inputs, not on data" in (done.verify.reason or "")
+    operators = {node.op_type for node in file_of(job, done).graph.node}
+    assert {"QuantizeLinear", "DequantizeLinear", "Conv"} <= operators
+
+
+@pytest.mark.parametrize("method", ["entropy", "percentile"])
+def test_other_calibrations(tmp_path: Path, method: str) -> None:
+    done = made(asked(tmp_path, convolutions(tmp_path), "int8", calibration=method))
+    assert done.error is None, done.error
+    assert done.made is not None
+    assert done.made.calibration is not None
+    assert done.made.calibration.method == method
+
+
+def test_an_opset_that_is_too_low_is_raised_and_said(tmp_path: Path) -> None:
+    job = asked(tmp_path, convolutions(tmp_path, opset=11), "int8")
+    done = made(job)
+    assert done.error is None, done.error
+    assert done.onnx is not None
+    assert done.onnx.opset == 13
+    assert done.made is not None
+    assert "raised from 11 to 13" in done.made.notes[0]
+
+
+@pytest.mark.parametrize("plugin", ["int8_dynamic", "int4"])
+def test_matrices_of_transformers(tmp_path: Path, plugin: str) -> None:
+    done = made(asked(tmp_path, matrices(tmp_path), plugin).model_copy(
+        update={"accuracy": AccuracySpec(sqnr_db=10, cosine=0.9)}
+    ))  # fmt: skip
+    assert done.error is None, done.error
+    assert (done.check.precision_weights, done.check.precision_macs) > (0.9, 0.9)
+    assert done.accuracy is not None
+    assert done.accuracy.weights_compared == 3
+
+
+def test_a_node_that_is_blocked_stays_in_float(tmp_path: Path) -> None:
+    job = asked(tmp_path, convolutions(tmp_path), "int8", node_block_list=["first"])
+    done = made(job)
+    assert done.error is None, done.error
+    assert done.check.precision_macs is not None
+    assert 0.2 < done.check.precision_macs < 1
+    assert "w0" in {each.name for each in file_of(job, done).graph.initializer}
+
+
+def test_a_blocked_node_that_is_not_there(tmp_path: Path) -> None:
+    done = made(asked(tmp_path, convolutions(tmp_path), "int8", node_block_list=["third"]))
+    assert done.error is not None
+    assert "the model has no node third" in done.error.message
+
+
+def test_nothing_to_quantise(tmp_path: Path) -> None:
+    source = saved(
+        tmp_path / "source.onnx",
+        [helper.make_node("Mul", ["x", "w"], ["y"], "scale")], [tensor("w", 4)], [2, 4],
+    )  # fmt: skip
+    done = made(asked(tmp_path, source, "int8"))
+    assert done.error is not None
+    assert done.error.code is Code.PRECISION_NOT_REACHED
+    assert "nothing to quantise: the model computes with Mul" in done.error.message
+
+
+def test_int8_that_quantises_nothing_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = asked(tmp_path, convolutions(tmp_path), "int8").model_copy(update={"options": {}})
+    monkeypatch.setattr(variants, "load", lambda name: Plugin(copied, "int8"))
+    done = made(job)
+    assert done.error is not None
+    assert done.error.code is Code.PRECISION_NOT_REACHED
+    assert "no weight is int8" in done.error.message
+
+
+def outlying(folder: Path) -> Path:
+    """Three matrices, of which the second has a number that leaves no levels to the others."""
+    node = helper.make_node
+    nodes = [
+        node("MatMul", ["x", "w0"], ["h0"], "first"),
+        node("MatMul", ["h0", "w1"], ["h1"], "second"),
+        node("MatMul", ["h1", "w2"], ["y"], "third"),
+    ]
+    spoilt = tensor("w1", 64, 64, seed=1)
+    values = numpy_helper.to_array(spoilt).copy()
+    # Of a row that is zero before it: the number matters to nobody but the scale.
+    values[0, 0] = 1000.0
+    first = numpy_helper.to_array(tensor("w0", 64, 64)).copy()
+    first[:, 0] = 0.0
+    weights = [
+        numpy_helper.from_array(first, "w0"),
+        numpy_helper.from_array(values, "w1"),
+        tensor("w2", 64, 64, seed=2),
+    ]
+    return saved(folder / "source.onnx", nodes, weights, [4, 64])
+
+
+def test_the_layer_that_spoils_the_file_goes_back_to_float(tmp_path: Path) -> None:
+    job = asked(tmp_path, outlying(tmp_path), "int8_dynamic")
+    done = made(job)
+    assert done.error is None, done.error
+    assert done.made is not None
+    assert done.made.float_nodes == ["second"]
+    first, last = done.made.curve[0], done.made.curve[-1]
+    assert (first.float_nodes, last.float_nodes) == (0, 1)
+    assert first.error is not None
+    assert last.error is None
+
+
+def test_without_tries_it_fails_with_the_figure(tmp_path: Path) -> None:
+    done = made(asked(tmp_path, outlying(tmp_path), "int8_dynamic", fallback_tries=0))
+    assert done.error is not None
+    assert done.error.code is Code.ACCURACY
+    assert "15 requested" in done.error.message
+    assert done.accuracy is not None
+    assert done.accuracy.sqnr_db is not None
+    assert done.accuracy.sqnr_db < 15
+
+
+def test_random_weights_are_shown_not_judged(tmp_path: Path) -> None:
+    job = followed(
+        tmp_path, "int8", options=int8.Options(reduce_range=True).model_dump(),
+        weights="conditioned",
+    )  # fmt: skip
+    wanted = AccuracySpec(sqnr_db=150.0)
+    done = made(job.model_copy(update={"plugin": "int8", "accuracy": wanted}))
+    assert done.error is None, done.error
+    assert done.accuracy is not None
+    assert (done.accuracy.gate, done.accuracy.asked) == ("shown", wanted)
+    assert "random weights" in (done.accuracy.reason or "")
+    assert [axis.passed for axis in done.verify.dynamic] == [True]
+
+
+DAMAGES: dict[str, Damage] = {
+    "negated": lambda values: -values,
+    "zeroed": np.zeros_like,
+    "x 1.5": lambda values: np.clip(np.rint(values * 1.5), -127, 127).astype(values.dtype),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_a_damaged_weight_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    # With random weights no threshold applies, and nothing else would notice.
+    job = followed(tmp_path, "int8")
+
+    def damaged(parent: Path, target: Path, options: Any, given: Any) -> None:
+        int8.derive(parent, target, int8.Options(reduce_range=True), given)
+        model = onnx.load(target)
+        weight = next(item for item in quantised.weights(model) if item.kind == TensorProto.INT8)
+        held = next(item for item in model.graph.initializer if item.name == weight.name)
+        values = DAMAGES[kind](numpy_helper.to_array(held))
+        held.CopyFrom(numpy_helper.from_array(values, held.name))
+        onnx.save(model, target)
+
+    plugin = Plugin(copied, "int8")
+    monkeypatch.setattr(plugin, "derive", damaged)
+    monkeypatch.setattr(variants, "load", lambda name: plugin)
+    done = made(job)
+    assert done.error is not None
+    assert done.error.code is Code.VERIFY_VALUE
+    assert "which is more than one step of" in done.error.message
+
+
+def quantise(folder: Path) -> tuple[Path, ModelProto]:
+    source = convolutions(folder)
+    job = asked(folder, source, "int8")
+    done = made(job)
+    return Path(job.parent_file), file_of(job, done)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda scale: scale * 0, "is zero or not finite"),
+        (lambda scale: scale * 1.5, "which is more than one step of"),
+    ],
+)
+def test_a_damaged_scale(tmp_path: Path, change: Damage, said: str) -> None:
+    parent, model = quantise(tmp_path)
+    held = next(item for item in model.graph.initializer if item.name == "w0_scale")
+    values = change(numpy_helper.to_array(held)).astype(np.float32)
+    held.CopyFrom(numpy_helper.from_array(values, held.name))
+    onnx.save(model, tmp_path / "damaged.onnx")
+    assert said in quantised_weights.compare(parent, tmp_path / "damaged.onnx").wrong
+
+
+def test_a_damaged_zero_point_of_an_activation(tmp_path: Path) -> None:
+    parent, model = quantise(tmp_path)
+    feeds = {"x": np.random.default_rng(0).normal(size=(1, 3, 8, 8)).astype(np.float32)}
+    onnx.save(model, tmp_path / "sound.onnx")
+    assert quantised_weights.cut_off(parent, tmp_path / "sound.onnx", feeds) == ""
+    held = next(item for item in model.graph.initializer if item.name == "r_zero_point")
+    held.CopyFrom(numpy_helper.from_array(np.asarray(255, np.uint8), held.name))
+    onnx.save(model, tmp_path / "damaged.onnx")
+    found = quantised_weights.cut_off(parent, tmp_path / "damaged.onnx", feeds)
+    assert "tensor 'r' is quantised in a range that holds" in found
+
+
+def test_a_pair_with_two_scales(tmp_path: Path) -> None:
+    parent, model = quantise(tmp_path)
+    node = next(
+        item for item in model.graph.node
+        if item.op_type == "DequantizeLinear" and item.input[1] == "r_scale"
+    )  # fmt: skip
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(9), "other"))
+    node.input[1] = "other"
+    onnx.save(model, tmp_path / "damaged.onnx")
+    found = quantised_weights.compare(parent, tmp_path / "damaged.onnx").wrong
+    assert "tensor 'r' is quantised with another scale" in found
+
+
+def test_damage_tests_damage_integers(tmp_path: Path) -> None:
+    job = followed(
+        tmp_path, "int8", options=int8.Options(reduce_range=True).model_dump(),
+        verify={"mutations": 3},
+    )  # fmt: skip
+    done = made(job.model_copy(update={"plugin": "int8"}))
+    assert done.error is None, done.error
+    assert done.verify.mutation is not None
+    assert (done.verify.mutation.applied, done.verify.mutation.noticed) == (3, 3)
+
+
+def test_figures_are_those_of_the_worst_output() -> None:
+    want = [[np.array([[3.0, 1.0], [1.0, 2.0]]), np.array([10.0])]]
+    got = [[np.array([[3.0, 1.0], [2.0, 1.0]]), np.array([10.0])]]
+    found = accuracy.of_outputs(["scores", "size"], want, got)
+    # Energy 15 over noise 2.
+    assert found.sqnr_db == pytest.approx(8.7506, abs=1e-3)
+    assert (found.top1, found.output) == (0.5, "scores")
+    assert found.cosine == pytest.approx(14 / 15)
+
+
+def test_what_has_another_shape_has_no_figure() -> None:
+    assert accuracy.of_outputs(["a"], [[np.ones((2, 3))]], [[np.ones((1, 3))]]).sqnr_db is None
+    assert (
+        accuracy.of_outputs(["a"], [[np.ones(3, np.int64)]], [[np.ones(3, np.int64)]]).top1 is None
+    )
+
+
+def test_multiplications_are_counted_where_they_happen(tmp_path: Path) -> None:
+    parent = onnx.load(matrices(tmp_path))
+    shapes = {"x": [4, 64]}
+    assert multiplications.share(parent, "int8", shapes) == 0.0
+    assert multiplications.share(parent, "float16", shapes) == 0.0
+    idle = onnx.load(saved(tmp_path / "b.onnx", [helper.make_node("Relu", ["x"], ["y"])], [], [2]))
+    assert multiplications.share(idle, "int8", {"x": [2]}) is None
+
+
+def recurrent(folder: Path) -> Path:
+    """An LSTM in both directions and a table; 5×2 ids → 5×2×2×16."""
+    node = helper.make_node
+    nodes = [
+        node("Gather", ["table", "x"], ["e"], "embed"),
+        node(
+            "LSTM", ["e", "w", "r", "b"], ["h"], "lstm", hidden_size=16, direction="bidirectional"
+        ),
+        node("Transpose", ["h"], ["y"], "order", perm=[0, 2, 1, 3]),
+    ]
+    weights = [
+        tensor("table", 50, 24, size=1.0), tensor("w", 2, 64, 24, seed=1),
+        tensor("r", 2, 64, 16, seed=2), tensor("b", 2, 128, seed=3),
+    ]  # fmt: skip
+    graph = helper.make_graph(
+        nodes, "g",
+        [helper.make_tensor_value_info("x", TensorProto.INT64, [5, 2])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [5, 2, 2, 16])], weights,
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, folder / "source.onnx")
+    return folder / "source.onnx"
+
+
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_recurrent_layers(tmp_path: Path, per_channel: bool) -> None:
+    job = asked(tmp_path, recurrent(tmp_path), "int8_dynamic", per_channel=per_channel)
+    done = made(job)
+    assert done.error is None, done.error
+    assert (done.check.precision_macs, done.accuracy is not None) == (1.0, True)
+    assert done.accuracy is not None
+    # The table, both matrices and the bias.
+    assert done.accuracy.weights_compared == 4
+    assert "DynamicQuantizeLSTM" in {node.op_type for node in file_of(job, done).graph.node}
