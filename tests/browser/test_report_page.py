@@ -15,7 +15,17 @@ from selenium.webdriver.support.wait import WebDriverWait
 from converter.model.job import Branch, InputDomain, SymbolDomain
 from converter.model.manifest import ArtifactRow, Manifest
 from tests.browser.conftest import Open, requests
-from tests.manifests import CPU, CUDA, failed, manifest_of, ok, timed, verified_on, with_domain
+from tests.manifests import (
+    CPU,
+    CUDA,
+    deployed,
+    failed,
+    manifest_of,
+    ok,
+    timed,
+    verified_on,
+    with_domain,
+)
 
 pytestmark = pytest.mark.browser
 
@@ -286,3 +296,76 @@ def test_many_models_stay_usable(
     browser.find_element(By.CSS_SELECTOR, "#rows a[href='#model-model_0007']").click()
     section = browser.find_element(By.ID, "model-model_0007")
     wait(browser, lambda _: section.find_element(By.CSS_SELECTOR, ".command").is_displayed())
+
+
+# Runtimes and precisions
+
+
+def cells_of(browser: Chrome) -> list[str]:
+    """The models of the matrix, in its order."""
+    return browser.execute_script(
+        "return [...document.querySelectorAll('#cells tbody tr')]"
+        ".filter((row) => !row.hidden).map((row) => row.cells[0].textContent)"
+    )
+
+
+def test_the_matrix_shows_one_figure_and_sorts_by_it(browser: Chrome, open_report: Open) -> None:
+    open_report(deployed(12))
+    shown = (
+        "return [...document.querySelectorAll('#cells tbody td:nth-child(4)')]"
+        ".map((cell) => cell.innerText.trim())"
+    )
+    verdicts = browser.execute_script(shown)
+    assert verdicts[0] == "ok"
+    assert verdicts[5] == "DERIVE"  # nothing to quantise
+    Select(browser.find_element(By.ID, "matrix-figure")).select_by_value("latency")
+    assert browser.execute_script(shown)[:2] == ["0.28 ms", "0.56 ms"]
+    assert browser.execute_script(shown)[5] == "DERIVE"
+    browser.find_elements(By.CSS_SELECTOR, "#cells thead button")[3].click()
+    # The slowest first; what has no figure comes last.
+    assert cells_of(browser)[0] == "model_11"
+    assert cells_of(browser)[-1] == "model_05"
+
+
+def test_the_matrix_is_narrowed_by_name_and_verdict(browser: Chrome, open_report: Open) -> None:
+    open_report(deployed(12))
+    verdict = Select(browser.find_element(By.ID, "matrix-verdict"))
+    verdict.select_by_visible_text("VERIFY_VALUE")
+    assert cells_of(browser) == ["model_07"]
+    assert browser.find_element(By.ID, "matrix-shown").text == "1 of 12 models"
+    verdict.select_by_value("not-ok")
+    assert cells_of(browser) == ["model_03", "model_05", "model_07"]
+    verdict.select_by_value("all-ok")
+    browser.find_element(By.ID, "matrix-search").send_keys("MODEL_1")
+    assert cells_of(browser) == ["model_10", "model_11"]
+
+
+def test_the_best_file_for_a_budget_is_named(browser: Chrome, open_report: Open) -> None:
+    open_report(deployed(12))
+    best = browser.find_element(By.ID, "budget-best")
+    assert best.text.startswith("12 of 12 models have a file within the budget.")
+    Select(browser.find_element(By.ID, "budget-model")).select_by_visible_text("model_09")
+    assert "model_09/openvino_ir on openvino 2026.4.1, fp32" in best.text
+    browser.find_element(By.ID, "budget-mb").send_keys("10")
+    # 30 MB in float32: int8 alone is small enough.
+    assert "model_09/int8 on openvino 2026.4.1, int8: ok; 21.9 dB, 8.1 MB, 2.00 ms" in best.text
+    browser.find_element(By.ID, "budget-ms").send_keys("1")
+    assert best.text == "No file of model_09 is within the budget."
+    plot = browser.find_element(By.CSS_SELECTOR, '[data-figure="figure-budget"]')
+    browser.execute_script("arguments[0].scrollIntoView()", plot)
+    wait(browser, lambda _: plot.get_attribute("data-drawn"))
+    # Only this model is drawn, and all of it is beyond the budget.
+    drawn = browser.execute_script(
+        "return arguments[0].data.flatMap((trace) => trace.customdata"
+        ".map((point, at) => [point.model, trace.marker.opacity[at]]))",
+        plot,
+    )
+    assert {model for model, _ in drawn} == {"model_09"}
+    assert {opacity for _, opacity in drawn} == {0.12}
+
+
+def test_a_run_of_one_runtime_has_no_matrix(
+    browser: Chrome, open_report: Open, zoo: Manifest
+) -> None:
+    open_report(zoo)
+    assert browser.find_elements(By.ID, "matrix") == []

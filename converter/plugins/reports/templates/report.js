@@ -202,7 +202,8 @@ if (budget) {
     document.getElementById("budget-best").textContent = best(source);
     if ("drawn" in element.dataset) draw(element);
   };
-  budget.addEventListener("input", changed);
+  // A driver that chooses for a person fires the second alone.
+  for (const event of ["input", "change"]) budget.addEventListener(event, changed);
   budget.addEventListener("submit", (event) => event.preventDefault());
   addEventListener("pageshow", changed);
 }
