@@ -72,9 +72,15 @@ class _Generator:
     def of_mapping(self, node: Node, path: Path) -> Iterator[tuple[Path, str, Any]]:
         """Path, kind, and the mapping around the value with the other keys that it needs."""
         properties = node.get("properties", {})
-        needed = {k: v["examples"][0] for k, v in properties.items() if "default" not in v}
+        needed = {
+            key: about["examples"][0]
+            for key, about in properties.items()
+            # Of an option of several plugins there may be several defaults.
+            if "default" not in about and not _owner(about, "plugin")
+        }
         for key, about in properties.items():
-            beside = needed | _owner(about, "name" if "name" in properties else "plugin")
+            names_it = next((name for name in ("name", "layout") if name in properties), "plugin")
+            beside = needed | _owner(about, names_it)
             for where, kind, value in self.of_value(about, (*path, key)):
                 yield where, kind, {**beside, key: value}
         free = node.get("additionalProperties")
@@ -112,7 +118,7 @@ class _Generator:
 
 def _owner(about: Node, names_it: str) -> dict[str, str]:
     """The choice of the plugin that an option belongs to: another one does not know the key."""
-    found = re.match(r"Option of `(\w+)`", about["description"])
+    found = re.match(r"Option of `(\w+)`", about.get("description", ""))
     return {names_it: found[1]} if found else {}
 
 
