@@ -87,7 +87,7 @@ def test_a_file_that_one_runtime_gets_wrong(where: Path) -> None:
         "variant=[fp16]", "verify.providers=[scaling]", "hydra.run.dir=done",
     )  # fmt: skip
     assert done.returncode == 1, done.stdout + done.stderr
-    lines = list(csv.DictReader((where / "done" / "matrix.csv").open()))
+    lines = list(csv.DictReader((where / "done" / "matrix.csv").read_text().splitlines()))
     came = {(line["model"], line["artifact"], line["runtime"]): line["status"] for line in lines}
     assert came == {
         ("single_conv", "onnx", "onnxruntime"): "ok",
