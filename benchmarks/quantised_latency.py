@@ -79,7 +79,9 @@ def _feeds(session: ort.InferenceSession) -> dict[str, NDArray[Any]]:
             for axis, size in enumerate(value.shape)
         ]
         if value.type == "tensor(float)":
-            feeds[value.name] = random.normal(size=shape).astype(np.float32)
+            # A short row may be factors of sizes.
+            drawn = random.normal(size=shape) if len(shape) > 1 else np.ones(shape)
+            feeds[value.name] = drawn.astype(np.float32)
         else:
             dtype = {"tensor(int64)": np.int64, "tensor(bool)": np.bool_}[value.type]
             feeds[value.name] = np.ones(shape, dtype)

@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,8 @@ class Publisher:
             _moved(staging, self.target / home, self.target)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
+            with suppress(OSError):  # empty: nothing came of its first version
+                (self.target / planned.name).rmdir()
         return PublishedSet(folder=str(home), key=key, files=_under(home, made))
 
     def _key(self, planned: FileSet) -> str:

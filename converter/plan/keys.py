@@ -114,14 +114,20 @@ class Keys:
 
     def _of_derived(self, job: Derived) -> JobKey:
         """What it is made from stands for the model and its code."""
-        names = [*_DERIVED, *loader.packages_of(loader.load("variants", job.plugin))]
+        plugin = loader.load("variants", job.plugin)
+        names = [*_DERIVED, *loader.packages_of(plugin)]
         parts_of_runtime: Parts = {}
         if job.provider:
             names += loader.packages_of(providers.load(job.provider))
+            runtime = providers.load(job.provider)
             # They decide what the verdict on it is.
-            parts_of_runtime = {"request.provider_options": job.provider_options.get(job.provider)}
+            stated = job.provider_options.get(job.provider)
+            parts_of_runtime["request.provider_options"] = stated
+            if providers.is_elsewhere(runtime):
+                there = runtime.decided_by(providers.options(runtime, stated or {}))
+                parts_of_runtime |= {f"made with {name}": value for name, value in there.items()}
             # A file for a device may be of one model of it, and its verdict is.
-            if providers.load(job.provider).DEVICE != "cpu":
+            if runtime.DEVICE != "cpu":
                 parts_of_runtime["gpus"] = self._gpus
         # Its verification runs them too.
         files = {f"export.custom_ops.{i}": Path(p) for i, p in enumerate(job.export.custom_ops)}
@@ -130,6 +136,7 @@ class Keys:
             **parts_of_runtime,
             "parent": job.parent_files,
             **{f"package {name}": self._packages.get(name) for name in names},
+            **{f"made with {name}": value for name, value in _decided_by(plugin, job).items()},
             **_system(),
             **_own_code(job),
             **{f"file {name}": self._contents.sha256(path) for name, path in files.items()},
@@ -187,6 +194,15 @@ class Keys:
             found |= {f"package {k}": version for k, version in self._installed.of(top).items()}
         found |= {f"package {name}": self._packages.get(name) for name in names}
         return {**found, **_system()}
+
+
+def _decided_by(plugin: Any, job: Derived) -> dict[str, str]:
+    """What a plugin says that its file follows from, beside what the words of its options are."""
+    if not hasattr(plugin, "decided_by"):
+        return {}
+    options = loader.options_of(plugin).model_validate(job.options)
+    found: dict[str, str] = plugin.decided_by(options)
+    return found
 
 
 def _system() -> Parts:

@@ -22,7 +22,7 @@ from onnx import TensorProto, helper
 from converter.model.errors import Code, StageError
 from converter.model.job import ONNX
 from converter.plugins import loader, providers
-from converter.plugins.runnable import Runnable
+from converter.plugins.runnable import Interface, Runnable
 from converter.worker.onnxfile import structure
 from converter.worker.runtime import running, starting
 from converter.worker.runtime.session import Session
@@ -164,7 +164,12 @@ class RunnableContract(_Named):
     """What holds of the files that a runtime opens, where it is installed.
 
     One that does not read ONNX files overrides ``written``.
+
+    Attributes:
+        stated: options of providers, by their names.
     """
+
+    stated: ClassVar[dict[str, dict[str, str]]] = {}
 
     def written(self, folder: Path) -> Path:
         """``doubling`` as a file of a format that the runtime reads."""
@@ -174,13 +179,18 @@ class RunnableContract(_Named):
 
     def opened(self, folder: Path) -> Session | Runnable:
         interface = structure.interface(onnx.load_from_string(doubling()))
-        return running.opened(self.written(folder), lambda: interface, provider=self.name)
+        return self.loaded(self.written(folder), interface)
+
+    def loaded(self, file: Path, interface: Interface) -> Session | Runnable:
+        return running.opened(
+            file, lambda: interface, provider=self.name, provider_options=self.stated
+        )
 
     def test_it_says_what_runs(self, tmp_path: Path) -> None:
         opened = self.opened(tmp_path)
         assert opened.provider.startswith(self.plugin.NAME)
         assert opened.active[0] == opened.provider
-        assert running.versions(self.name)
+        assert running.versions(self.name, self.stated)
         assert set(opened.nodes_per_provider()) <= {opened.provider}
 
     def test_it_computes_under_the_names_of_onnx(self, tmp_path: Path) -> None:
@@ -213,5 +223,5 @@ class RunnableContract(_Named):
         file.write_bytes(b"not a model")
         interface = structure.interface(onnx.load_from_string(doubling()))
         with pytest.raises(StageError) as caught:
-            running.opened(file, lambda: interface, provider=self.name)
+            self.loaded(file, interface)
         assert caught.value.code is Code.SESSION

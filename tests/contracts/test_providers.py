@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from onnxruntime.capi import onnxruntime_pybind11_state as state
@@ -21,6 +24,8 @@ from provider_contract import (
 
 from converter.model.errors import Code, StageError
 from converter.plugins import loader
+from converter.plugins.variants import Given
+from converter.worker.onnxfile import structure
 from converter.worker.runtime import starting
 from converter.worker.runtime.session import Session
 from converter.worker.runtime.starting import RuntimeErrors
@@ -51,6 +56,59 @@ class TestTensorrtEp(ProviderContract):
 @pytest.mark.skipif(not importlib.util.find_spec("tensorrt"), reason="tensorrt is not installed")
 class TestTensorrtSessions(SessionContract):
     name = "tensorrt_ep"
+
+
+class TestTensorrt(RuntimeContract):
+    name = "tensorrt"
+    modules = ("tensorrt",)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not importlib.util.find_spec("tensorrt"), reason="tensorrt is not installed")
+class TestTensorrtEngines(RunnableContract):
+    name = "tensorrt"
+
+    def written(self, folder: Path) -> Path:
+        from converter.plugins.variants import tensorrt
+
+        source, target = folder / "doubling.onnx", folder / "doubling.engine"
+        source.write_bytes(doubling())
+        interface = structure.interface(onnx.load(source))
+        cases = [{"x": np.ones((n, 3), np.float32)} for n in (2, 1, 4)]
+        unused: Any = None
+        given = Given(interface, cases, {}, unused, False, False, unused)
+        tensorrt.derive(source, target, tensorrt.Options(), given)
+        return target
+
+
+class TestLitert(RuntimeContract):
+    name = "litert"
+    # In another Python: its absence is tested in `tests/unit/test_litert_files.py`.
+    modules = ()
+
+
+@pytest.mark.skipif(not os.environ.get("LITERT_PYTHON"), reason="LITERT_PYTHON names no Python")
+class TestLitertFiles(RunnableContract):
+    """Run as ``LITERT_PYTHON=/opt/litert/bin/python python -m pytest …``."""
+
+    name = "litert"
+    stated: ClassVar = {"litert": {"python": os.environ.get("LITERT_PYTHON", "")}}
+
+    def written(self, folder: Path) -> Path:
+        from converter.plugins.variants import litert
+
+        source, target = folder / "doubling.onnx", folder / "doubling.tflite"
+        source.write_bytes(doubling())
+        interface = structure.interface(onnx.load(source))
+        cases = [{"x": X}]
+        unused: Any = None
+        given = Given(
+            interface, cases, {}, unused, False, False, unused, runtime=self.stated["litert"]
+        )
+        litert.derive(source, target, litert.Options(), given)
+        # onnx2tf writes over its input: it must have been given a copy.
+        assert source.read_bytes() == doubling()
+        return target
 
 
 class TestOpenvinoEp(ProviderContract):

@@ -115,6 +115,7 @@ def test_it_is_listed(run: Run, tmp_path: Path) -> None:
         ("providers", "acme_cpu", "1.2.0"),
         ("executors", "acme_here", "1.2.0"),
         ("reports", "acme_lines", "1.2.0"),
+        ("layouts", "acme_shelf", "1.2.0"),
         ("models", "acme", "1.2.0"),
         ("configs", "acme", "1.2.0"),
     ]

@@ -428,6 +428,7 @@ def test_a_verdict_in_bfloat16_is_one_on_bfloat16(tmp_path: Path) -> None:
     asked = job.model_copy(update={"provider_options": {"openvino": {"precision": "bf16"}}})
     done = runtimes.made(asked)
     assert code(done) == (Code.VERIFY_VALUE, "verify")
+    assert {case.provider for case in done.verify.cases} == {"OpenVINO CPU bf16"}
 
 
 def test_quantised_and_half_files_run_as_they_are(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from converter.plugins import variants
 from converter.plugins.variants import int4, int8, int8_dynamic
 from converter.worker.onnxfile import multiplications, quantised
 from converter.worker.pipeline import derive
+from converter.worker.reference import kept
 from converter.worker.verify import accuracy, quantised_weights
 from tests.integration.test_derive import Plugin, copied, followed
 
@@ -385,3 +386,19 @@ def test_recurrent_layers(tmp_path: Path, per_channel: bool) -> None:
     # The table, both matrices and the bias.
     assert done.accuracy.weights_compared == 4
     assert "DynamicQuantizeLSTM" in {node.op_type for node in file_of(job, done).graph.node}
+
+
+def test_another_runtime_is_judged_by_what_it_computes(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    job = asked(tmp_path, convolutions(tmp_path), "int8")
+    done = made(job)
+    file = Path(job.staging_dir) / done.files[0].path
+    found = kept.read(Path(job.references), job)
+    own, other = (
+        accuracy.judge(file, None, found.references, found.job, {}, provider)
+        for provider in (None, "openvino")
+    )
+    assert other[1] is None
+    # By the same simulation, that of ONNX Runtime; the kernels are others.
+    assert own[0].simulation_db == other[0].simulation_db
+    assert abs((other[0].sqnr_db or 0) - (own[0].sqnr_db or 0)) < 2

@@ -148,6 +148,17 @@ def test_sums_are_those_of_coreutils(tmp_path: Path, layout: str) -> None:
         assert named == there - {"SHA256SUMS"}
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_nothing_is_left_of_a_model_that_could_not_be_published(
+    tmp_path: Path, layout: str
+) -> None:
+    rows = artifacts(tmp_path, "a", "one")
+    (tmp_path / "models/a/a.onnx").write_text("two")
+    (problem,) = publish(night(1, *rows), tmp_path, layout=layout)
+    assert "the file is not the one that the run recorded" in problem
+    assert list((tmp_path / "zoo").iterdir()) == []
+
+
 # Triton
 
 

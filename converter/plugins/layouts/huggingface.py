@@ -3,7 +3,8 @@
 What the card says was measured by the run that made the files, and is not written again while they
 stay the same::
 
-    README.md  config.json  onnx/model.onnx  onnx/model_fp16.onnx  openvino/openvino_model_ir.xml
+    README.md  config.json  onnx/model.onnx  onnx/model_fp16.onnx
+    openvino_ir/openvino_model_openvino_ir.xml  openvino_ir/openvino_model_openvino_ir.bin
 """
 
 from __future__ import annotations

@@ -73,6 +73,19 @@ class Runtime(Provider, Protocol):
         """
 
 
+class Elsewhere(Runtime, Protocol):
+    """A runtime in another Python, which an option names: what it says for those options.
+
+    In place of ``available``, of the versions of ``PACKAGES`` here, and for the key of a job.
+    """
+
+    def missing(self, options: Mapping[str, str]) -> str: ...
+
+    def versions(self, options: Mapping[str, str]) -> str: ...
+
+    def decided_by(self, options: Mapping[str, str]) -> dict[str, str]: ...
+
+
 class Checking(Protocol):
     """A provider of formats other than ONNX: what it has beside the parts of each."""
 
@@ -94,6 +107,11 @@ class Checking(Protocol):
 def is_runtime(provider: Provider) -> TypeGuard[Runtime]:
     """Whether files are opened by the provider itself, and not by ONNX Runtime on it."""
     return hasattr(provider, "open")
+
+
+def is_elsewhere(provider: Provider) -> TypeGuard[Elsewhere]:
+    """Whether it runs in another Python."""
+    return hasattr(provider, "missing")
 
 
 def checks(provider: Provider) -> TypeGuard[Checking]:

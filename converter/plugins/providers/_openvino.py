@@ -94,7 +94,9 @@ def opened(file: Path, threads: int, device: str, precision: str, interface: Int
         _present(core, device)
         raise _refused(error) from error
     _as_asked(compiled, model, device, precision)
-    return Compiled(compiled, device, interface)
+    # Cases and figures in another precision than the usual one say so.
+    where = device if precision == "f32" else f"{device} {precision}"
+    return Compiled(compiled, f"{NAME} {where}", interface)
 
 
 def read(core: Any, file: Path) -> Any:
@@ -295,15 +297,19 @@ def _written(shape: Sequence[int | str | None]) -> str:
 
 
 class Compiled(Runnable):
-    """A compiled file."""
+    """A compiled file.
 
-    def __init__(self, compiled: Any, device: str, interface: Interface) -> None:
+    Args:
+        provider: what it is called in cases and figures.
+    """
+
+    def __init__(self, compiled: Any, provider: str, interface: Interface) -> None:
         self._openvino = package()
         self._compiled = compiled
         # Runs that are prepared have requests of their own: a request has one set of inputs.
         self._request = compiled.create_infer_request()
         self._inputs, self._outputs = _by_name(compiled.inputs), _by_name(compiled.outputs)
-        self.provider = f"{NAME} {device}"
+        self.provider = provider
         self.active = [self.provider]
         self.inputs = [told.name for told in interface.inputs]
         self.outputs = [told.name for told in interface.outputs]

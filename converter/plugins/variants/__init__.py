@@ -39,6 +39,7 @@ class Given:
         trained: the weights are, or the data is real: what is lost on them counts.
         verdict: what is wrong with a candidate, and how much of the signal it keeps; ``None``:
             nothing, or that it is not judged by its signal.
+        runtime: all options of ``PROVIDER``, as text.
         made: what the plugin tells of its work, for the manifest.
     """
 
@@ -51,6 +52,7 @@ class Given:
     verdict: Callable[[Path], tuple[StageError | None, AccuracyRecord | None]]
     threads: int = 1
     seed: int = 0
+    runtime: Mapping[str, str] = field(default_factory=dict)
     made: MadeRecord = field(default_factory=MadeRecord)
 
 
@@ -73,6 +75,10 @@ class Variant(Protocol):
         PARTIAL: true for files of which some is of the precision, as much as is right; else half of
             the weights and a fifth of the nodes have to be.
         PROVIDER: the module of ``converter.plugins.providers`` that opens, checks and verifies it.
+
+    One whose files follow from more than the file, the options and the packages has a function
+    ``decided_by(options)``, which is called in the parent: by a name what is to be in the key of
+    the job, such as the hash of a file that an option names.
     """
 
     FORMAT: str

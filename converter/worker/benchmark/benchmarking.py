@@ -85,7 +85,9 @@ def run(job: Measure, emit: Emit) -> JobResult:
 
 
 def _run(job: Measure, found: _Found) -> None:
-    plugin = starting.require(job.provider)  # before anything is loaded for it
+    plugin = starting.require(
+        job.provider, job.provider_options
+    )  # before anything is loaded for it
     # PyTorch is timed on the kind of device on which the file runs, or not at all.
     device = "cpu" if plugin.DEVICE == "cpu" else job.device
     # It was verified on that provider when it was made.

@@ -134,9 +134,9 @@ def _require_runtime(job: Derived, done: _Done) -> None:
     if not job.provider:
         return
     try:
-        starting.require(job.provider)
+        starting.require(job.provider, job.provider_options)
     except StageError as error:
-        verdict = verification.of_provider(job.provider, error)
+        verdict = verification.of_provider(job.provider, error, job)
         done.verify = VerifyRecord(providers=[verdict])
         raise
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from onnx import ModelProto
 
 from converter.model.job import Derived, Job
+from converter.plugins import providers
 from converter.plugins.variants import Given
 from converter.worker.inputs import cases
 from converter.worker.inputs.cases import Case
@@ -45,7 +46,15 @@ def given(job: Derived, found: Kept, parent: ModelProto, judge: Callable[[Path],
         verdict=lambda file: (lambda verdict: (verdict.error, verdict.accuracy))(judge(file)),
         threads=job.threads,
         seed=job.seed,
+        runtime=_options(job),
     )
+
+
+def _options(job: Derived) -> dict[str, str]:
+    if not job.provider:
+        return {}
+    stated = job.provider_options.get(job.provider, {})
+    return providers.options(providers.load(job.provider), stated)
 
 
 def _samples(job: Job) -> Iterator[Mapping[str, Array]]:

@@ -44,10 +44,13 @@ class Judge:
             provider: to run it on; ``None``: the one that verifies files of its format.
         """
         asked, references = self.found.job, self.references
-        # Only ONNX files have a place for words; those of a published one are what they are.
-        speaks = self.source is None and not isinstance(self.job, Measure)
+        parent = Path(self.job.parent_file) if self.job.parent_file else None
+        # Only ONNX files have a place for words; a published one, and the parent, are what they
+        # are.
+        speaks = self.source is None and not isinstance(self.job, Measure) and file != parent
         if speaks:  # before it is judged, since another file must be judged again
-            publishing.tell(file, stamp.inherited(self.parent, references, asked))
+            words = stamp.inherited(self.parent, references, asked, self.job.precision)
+            publishing.tell(file, words)
         graph = structure.read(file) if self.source is None else self.parent
         verdict = verification.verify(
             file,
@@ -57,7 +60,6 @@ class Judge:
             provider=provider or self.job.provider or None,
             source=self.source,
         )
-        parent = Path(self.job.parent_file) if self.job.parent_file else None
         verdict = precision.judged(verdict, file, parent, references, asked, provider)
         verdict = _with_domain(conclusion.drawn(verdict, references, asked), self.found)
         if not speaks:

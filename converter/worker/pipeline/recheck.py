@@ -94,7 +94,7 @@ def run(job: Recheck, emit: Emit, use: Use | None = None) -> JobResult:
 def _run(job: Recheck, recorder: Recorder, found: _Found, use: Use | None) -> None:
     with recorder.stage("load"):
         if job.provider:  # before the model is loaded and run for it
-            starting.require(job.provider)
+            starting.require(job.provider, job.provider_options)
         found.loaded, complete = preparing.load(job)
     with recorder.stage("reference") as notes:
         # With the file's own limits: it may be of another model, or changed by hand.

@@ -37,7 +37,7 @@ def opened(
             it refuses the file.
     """
     name = provider or providers.standard()
-    plugin = starting.require(name)
+    plugin = starting.require(name, provider_options)
     if not providers.is_runtime(plugin):
         return Session(
             file,
@@ -51,10 +51,13 @@ def opened(
     return plugin.open(file, threads=threads, options=options, interface=interface())
 
 
-def versions(provider: str) -> str:
+def versions(provider: str, stated: Mapping[str, Mapping[str, Any]] | None = None) -> str:
     """What runs a provider's files, with its version: ``openvino 2026.4.1``."""
+    plugin = providers.load(provider)
+    if providers.is_elsewhere(plugin):
+        return plugin.versions(providers.options(plugin, (stated or {}).get(provider, {})))
     found = []
-    for name in loader.packages_of(providers.load(provider)) or _ONNX_RUNTIME:
+    for name in loader.packages_of(plugin) or _ONNX_RUNTIME:
         try:
             found.append(f"{name} {version(name)}")
         except PackageNotFoundError:

@@ -30,15 +30,23 @@ RuntimeErrors = (
 _OPSET = 17  # every ONNX Runtime that has a provider runs it
 
 
-def require(provider: str) -> Provider:
+def require(provider: str, stated: Mapping[str, Mapping[str, Any]] | None = None) -> Provider:
     """The provider's module.
+
+    Args:
+        stated: by the name of a provider what its ``Options`` are made of.
 
     Raises:
         StageError: EP_UNAVAILABLE, when this build of ONNX Runtime, or this machine, has it not.
     """
     plugin = providers.load(provider)
     if providers.is_runtime(plugin):
-        if why := plugin.available():
+        if providers.is_elsewhere(plugin):
+            options = providers.options(plugin, (stated or {}).get(provider, {}))
+            why = plugin.missing(options)
+        else:
+            why = plugin.available()
+        if why:
             raise StageError(Code.EP_UNAVAILABLE, why, plugin.INSTALL)
         return plugin
     # ONNX Runtime takes a missing provider with a warning and runs on the CPU.

@@ -26,8 +26,10 @@ from converter.model.job import AccuracyRecord, Job
 from converter.model.spec import AccuracySpec
 from converter.worker.inputs import dtypes
 from converter.worker.inputs.inputs import Array
+from converter.worker.onnxfile import structure
+from converter.worker.reference import training
 from converter.worker.reference.reference import Reference, References
-from converter.worker.runtime.session import Session
+from converter.worker.runtime import running
 
 # Of a file that is exact; a ratio without noise has no number.
 _MOST_DB = 200.0
@@ -118,22 +120,24 @@ def judge(
     references: References,
     job: Job,
     undecided: Mapping[str, str],
+    provider: str | None = None,
 ) -> tuple[AccuracyRecord, StageError | None]:
     """The figures of a file, and what is wrong with them.
 
     Args:
         parent: what it was made from, where that is at hand.
         undecided: labels of cases that say nothing.
+        provider: to run it on; its simulation is that of ONNX Runtime.
     """
     real, items = measured(references, undecided)
     feeds = [references.feeds(item) for item in items]
-    wanted = [item.outputs for item in items]
-    names, found = _run(file, feeds, job)
+    wanted, dropout = [item.outputs for item in items], references.disabled_dropout
+    names, found = _run(file, feeds, job, provider, dropout)
     figures = of_outputs(names, wanted, found)
-    simulated = of_outputs(names, wanted, _run(file, feeds, job, optimise=False)[1])
+    simulated = of_outputs(names, wanted, _run(file, feeds, job, None, dropout, optimise=False)[1])
     distance = None
     if parent is not None:
-        against = of_outputs(names, _run(parent, feeds, job)[1], found)
+        against = of_outputs(names, _run(parent, feeds, job, None, dropout)[1], found)
         distance = None if against.sqnr_db is None else 10 ** (-against.sqnr_db / 20)
     applied, reason = _gate(references, job, real=real)
     record = AccuracyRecord(
@@ -175,9 +179,23 @@ def _gate(references: References, job: Job, *, real: bool) -> tuple[bool, str | 
 
 
 def _run(
-    file: Path, feeds: Sequence[Mapping[str, Array]], job: Job, *, optimise: bool = True
+    file: Path,
+    feeds: Sequence[Mapping[str, Array]],
+    job: Job,
+    provider: str | None,
+    dropout: Mapping[str, float],
+    *,
+    optimise: bool = True,
 ) -> tuple[list[str], list[list[Array]]]:
-    session = Session(file, threads=job.threads, optimise=optimise)
+    with training.comparable(file, dropout) as runnable:
+        session = running.opened(
+            runnable,
+            lambda: structure.interface(structure.read(file)),
+            provider=provider,
+            optimise=optimise,
+            threads=job.threads,
+            provider_options=job.provider_options,
+        )
     return session.outputs, [session.run(feed) for feed in feeds]
 
 

@@ -74,7 +74,7 @@ def told(
     # A wrong file keeps the words that it was written with: it is not published.
     if verdict.error is not None or verdict.record.domain is None:
         return verdict
-    said = stamp.found(verdict.record)
+    said = stamp.found(verdict.record, words)
     # The file on the disk is the very one that was verified.
     if all(words.get(key) == value for key, value in said.items()):
         return verdict

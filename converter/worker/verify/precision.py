@@ -118,7 +118,7 @@ def judged(
     """
     kind = REDUCED.get(job.precision)
     if job.format == ONNX and job.precision in QUANTISED:
-        return quantised.judged(verdict, file, parent, references, job)
+        return quantised.judged(verdict, file, parent, references, job, provider)
     if kind is None:
         return verdict
     return _of_16_bits(verdict, file, parent, references, job, kind, provider)

@@ -57,17 +57,23 @@ def check(model: ModelProto, job: Job, products: float | None) -> CheckRecord:
 
 
 def judged(
-    verdict: Verdict, file: Path, parent: Path | None, references: References, job: Job
+    verdict: Verdict,
+    file: Path,
+    parent: Path | None,
+    references: References,
+    job: Job,
+    provider: str | None = None,
 ) -> Verdict:
     """The verdict with what the integers stand for, and how much of the signal they keep.
 
     Args:
         parent: the float32 file that it was made from, where it is at hand.
+        provider: to run it on; ``None``: the standard one.
     """
     if verdict.error is not None:
         return verdict
     error, count = (None, None) if parent is None else _integers(verdict, file, parent, references)
-    found, missed = accuracy.judge(file, parent, references, job, verdict.undecided)
+    found, missed = accuracy.judge(file, parent, references, job, verdict.undecided, provider)
     found = found.model_copy(update={"weights_compared": count})
     error = error or missed
     if error is None:

@@ -20,7 +20,7 @@ def check(file: Path, parent: Path, job: Job) -> CheckRecord:
         StageError: EP_UNAVAILABLE, where the runtime is not there; CHECKER and others;
             PRECISION_NOT_REACHED.
     """
-    runtime = starting.require(job.provider)
+    runtime = starting.require(job.provider, job.provider_options)
     if not providers.checks(runtime):
         hint = "a plugin whose FORMAT is not onnx has to name a PROVIDER that has `check`"
         raise StageError(Code.CHECKER, f"{job.provider} checks no files of {job.format}", hint)

@@ -23,7 +23,7 @@ from onnx import ModelProto
 import converter
 import registry
 from converter.layout import files
-from converter.model.job import Job, OutputCheck, VerifyRecord
+from converter.model.job import QUANTISED, Job, OutputCheck, VerifyRecord
 from converter.model.spec import Source, without_folders
 from converter.worker.compare.numerics import Noise
 from converter.worker.compare.outputs import compare
@@ -37,6 +37,7 @@ SOURCE = f"{PREFIX}source"
 WEIGHTS = f"{PREFIX}weights"
 VERSION = f"{PREFIX}version"
 TOLERANCE = f"{PREFIX}tolerance"
+BY_SIGNAL = '{"by":"signal to quantisation noise"}'
 
 
 def expected(loaded: Loaded, references: References, job: Job) -> dict[str, str]:
@@ -50,19 +51,27 @@ def expected(loaded: Loaded, references: References, job: Job) -> dict[str, str]
     }
 
 
-def inherited(parent: ModelProto, references: References, job: Job) -> dict[str, str]:
+def inherited(
+    parent: ModelProto, references: References, job: Job, precision: str
+) -> dict[str, str]:
     """The entries of a file that derives from another one, as if all will go well."""
     said = {e.key: e.value for e in parent.metadata_props if e.key.startswith(PREFIX)}
-    return {**said, TOLERANCE: _tightest(references, job)}
+    # No bound holds for each number of a quantised file.
+    bound = BY_SIGNAL if precision in QUANTISED else _tightest(references, job)
+    return {**said, TOLERANCE: bound}
 
 
-def found(record: VerifyRecord) -> dict[str, str]:
-    """What a verified file has to say of its verification."""
+def found(record: VerifyRecord, words: Mapping[str, str]) -> dict[str, str]:
+    """What a verified file has to say of its verification.
+
+    Args:
+        words: what it says so far.
+    """
     said = {}
     if record.domain is not None:
         said[domain.KEY] = domain.words(record.domain)
     for case in record.cases:
-        if case.label == TRACED:
+        if case.label == TRACED and words.get(TOLERANCE) != BY_SIGNAL:
             said[TOLERANCE] = _bounds(case.outputs)
     return said
 

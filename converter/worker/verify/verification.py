@@ -91,7 +91,7 @@ def verify(
                 **_how(provider, optimise, job),
             )
     except StageError as refused:
-        return _refused(refused, provider)
+        return _refused(refused, provider, job)
     graph = graph or structure.read(onnx_file)
     judged = _judge(onnx_file, session, graph, references, job, parameters or {})
     dynamic = _dynamic(graph, session, references, job, judged)
@@ -105,7 +105,7 @@ def verify(
         reason=_not_measured(references, declares) if error is None else error.message,
         cases=judged.checks,
         dynamic=dynamic,
-        providers=[of_provider(provider, error)],
+        providers=[of_provider(provider, error, job)],
     )
     left_out = {**judged.undecided, **judged.refused}
     return Verdict(record, error, judged.failed, judged.passed, left_out)
@@ -173,21 +173,21 @@ def runnable(path: Path, source: Path | None, references: References) -> Iterato
     yield path
 
 
-def _refused(error: StageError, provider: str | None) -> Verdict:
+def _refused(error: StageError, provider: str | None, job: Job) -> Verdict:
     """The verdict on a file that does not open."""
     record = VerifyRecord(
-        status="failed", reason=error.message, providers=[of_provider(provider, error)]
+        status="failed", reason=error.message, providers=[of_provider(provider, error, job)]
     )
     return Verdict(record, error)
 
 
-def of_provider(provider: str | None, error: StageError | None) -> ProviderVerdict:
+def of_provider(provider: str | None, error: StageError | None, job: Job) -> ProviderVerdict:
     """What came of a file on a provider (``None``: the standard one)."""
     name = provider or providers.standard()
     missing = error is not None and error.code is Code.EP_UNAVAILABLE
     return ProviderVerdict(
         provider=name,
-        version=running.versions(name),
+        version=running.versions(name, job.provider_options),
         status="passed" if error is None else "unavailable" if missing else "failed",
         code=error.code if error else None,
         reason=error.message if error else None,
