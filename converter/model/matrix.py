@@ -302,7 +302,7 @@ def _cell(row: ArtifactRow, column: Column, info: RuntimeInfo) -> Cell:
         bytes=row.bytes if row.files else None,
         latency=next((entry for entry in row.latency if entry.provider == info.provider), None),
         optional=row.optional,
-        of_file=status != "ok" and verdict is None and info.missing is None,
+        of_file=status in ("skipped", "not_run") or (_is_whole(row) and reason == _told(row)),
     )
 
 
@@ -313,9 +313,7 @@ def _came_to(
 
     ``ok`` is only what a verdict of this provider calls right, of a file that is there.
     """
-    error = row.error
-    # What phase 2 finds is about one provider: the verdicts of the others stay.
-    whole = error is not None and error.stage != "benchmark"
+    whole = _is_whole(row)
     if verdict is not None and not (whole and verdict.status == "passed"):
         if verdict.status == "passed":
             return ("ok", "", "") if row.files else ("failed", "", "its file is not there")
@@ -327,9 +325,19 @@ def _came_to(
         return "skipped", "", row.verify.reason or ""
     if info.missing is not None and verdict is None:
         return "unavailable", Code.EP_UNAVAILABLE, info.missing
-    if error is not None and whole:
+    if whole:
         return _without_file(row, verdict)
     return "not_run", "", "the run ended before it"
+
+
+def _is_whole(row: ArtifactRow) -> bool:
+    """Whether the error of a row is about its file, wherever it was to run."""
+    # What phase 2 finds is about one provider: the verdicts of the others stay.
+    return row.error is not None and row.error.stage != "benchmark"
+
+
+def _told(row: ArtifactRow) -> str:
+    return row.error.message if row.error else ""
 
 
 def _without_file(row: ArtifactRow, verdict: ProviderVerdict | None) -> tuple[CellStatus, str, str]:
@@ -338,7 +346,8 @@ def _without_file(row: ArtifactRow, verdict: ProviderVerdict | None) -> tuple[Ce
     code, reason = row.error.code, row.error.message
     if code is Code.EP_UNAVAILABLE:
         return "unavailable", code, reason
-    if verdict is None and any(v.status == "failed" for v in row.verify.providers):
+    first = _verdict(row, _runtimes(row)[0])
+    if verdict is None and first is not None and first.status == "failed":
         reason = f"there is no file: it is wrong where it is verified first ({code})"
     return ("xfail" if row.status == "xfail" else "failed"), code, reason
 

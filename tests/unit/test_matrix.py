@@ -95,6 +95,22 @@ def test_a_verdict_without_a_file_is_not_ok() -> None:
     assert {each.status for each in matrix.of(run_of(row)).all} == {"failed"}
 
 
+def test_what_an_emulation_finds_is_one_reason_for_all_runtimes() -> None:
+    """The file was right where it ran: what a device would do is about the file."""
+    drowned = ErrorRecord(
+        stage="verify", code=Code.VERIFY_VALUE, message="in float16 it is far off"
+    )
+    verdicts = [judged("cpu"), judged("emulation", drowned)]
+    row = refused(artifact("a", "fp16"), drowned)
+    verify = VerifyRecord(status="failed", providers=verdicts)
+    run = run_of(artifact("a", "onnx"), row.model_copy(update={"verify": verify}))
+    found = matrix.of(run)
+    assert [each.status for each in found.all] == ["ok", "failed", "ok", "failed"]
+    assert "emulation" not in {column.provider for column in found.columns}
+    (cause,) = matrix.causes(found.all)
+    assert [column.title for column in cause.columns] == ["onnxruntime fp16", "openvino fp16"]
+
+
 def test_two_verdicts_of_one_provider_are_as_good_as_the_worse_one() -> None:
     row = artifact("a", "onnx")
     both = [*row.verify.providers, judged("openvino", WRONG)]
