@@ -149,7 +149,8 @@ def timed(provider: str = CPU, p50: float = 2.0, **changes: Any) -> Latency:
 
 # Providers of the matrix that `deployed` makes, by their names in `verify.cases`.
 OPENVINO, NCNN = "OpenVINO", "ncnn"
-_SESSIONS = {"cpu": CPU, "openvino": OPENVINO, "ncnn": NCNN}
+# With its device, as it says of itself.
+_SESSIONS = {"cpu": CPU, "openvino": f"{OPENVINO} CPU", "ncnn": NCNN}
 _VERSIONS = {"cpu": "onnxruntime 1.31.1", "openvino": "openvino 2026.4.1", "ncnn": "ncnn 1.0"}
 _REACH = {"float32": 1e-6, "float16": 4e-4, "int8": 4e-2}
 # Artifact → format, precision, size over that of float32, and what p50 is multiplied by there.

@@ -70,7 +70,7 @@ class Cell:
             error says so.
         worst: the output that came closest to its tolerance there, or went furthest beyond it.
         rel_l2: the largest relative L2 distance to PyTorch of any output of any case.
-        sqnr_db: of a quantised file the signal to quantisation noise ratio at its worst.
+        sqnr_db: of a quantised file the signal to quantisation noise ratio.
         bytes: of all files of the artifact.
         of_file: the reason is about the file, wherever it was to run.
         show: the artifact to hand to the runtime's maintainers, for ``bundle``: it is right on the
@@ -283,7 +283,7 @@ def _cell(row: ArtifactRow, column: Column, info: RuntimeInfo) -> Cell:
     status, code, reason = _came_to(row, info, verdict)
     own = _runtimes(row)[0] == info.provider
     # Of a manifest that does not say what cases call a runtime they are all of the only one.
-    cases = [c for c in row.verify.cases if c.provider == info.session or not info.session]
+    cases = [c for c in row.verify.cases if _ran_on(c, info)]
     distances = [o.rel_l2 for c in cases for o in c.outputs if o.rel_l2 is not None]
     rel_l2 = max(distances, default=None)
     return Cell(
@@ -298,11 +298,11 @@ def _cell(row: ArtifactRow, column: Column, info: RuntimeInfo) -> Cell:
         arithmetic=(row.verify.arithmetic or "") if own else "",
         worst=worst(cases),
         rel_l2=rel_l2,
-        sqnr_db=_sqnr(row, rel_l2, own) if row.precision in QUANTISED else None,
+        sqnr_db=_sqnr(row, cases, own) if row.precision in QUANTISED else None,
         bytes=row.bytes if row.files else None,
         latency=next((entry for entry in row.latency if entry.provider == info.provider), None),
         optional=row.optional,
-        of_file=status != "ok" and verdict is None and info.missing is None,
+        of_file=status in ("skipped", "not_run") or (_is_whole(row) and reason == _told(row)),
     )
 
 
@@ -313,9 +313,7 @@ def _came_to(
 
     ``ok`` is only what a verdict of this provider calls right, of a file that is there.
     """
-    error = row.error
-    # What phase 2 finds is about one provider: the verdicts of the others stay.
-    whole = error is not None and error.stage != "benchmark"
+    whole = _is_whole(row)
     if verdict is not None and not (whole and verdict.status == "passed"):
         if verdict.status == "passed":
             return ("ok", "", "") if row.files else ("failed", "", "its file is not there")
@@ -327,9 +325,19 @@ def _came_to(
         return "skipped", "", row.verify.reason or ""
     if info.missing is not None and verdict is None:
         return "unavailable", Code.EP_UNAVAILABLE, info.missing
-    if error is not None and whole:
+    if whole:
         return _without_file(row, verdict)
     return "not_run", "", "the run ended before it"
+
+
+def _is_whole(row: ArtifactRow) -> bool:
+    """Whether the error of a row is about its file, wherever it was to run."""
+    # What phase 2 finds is about one provider: the verdicts of the others stay.
+    return row.error is not None and row.error.stage != "benchmark"
+
+
+def _told(row: ArtifactRow) -> str:
+    return row.error.message if row.error else ""
 
 
 def _without_file(row: ArtifactRow, verdict: ProviderVerdict | None) -> tuple[CellStatus, str, str]:
@@ -338,17 +346,36 @@ def _without_file(row: ArtifactRow, verdict: ProviderVerdict | None) -> tuple[Ce
     code, reason = row.error.code, row.error.message
     if code is Code.EP_UNAVAILABLE:
         return "unavailable", code, reason
-    if verdict is None and any(v.status == "failed" for v in row.verify.providers):
+    first = _verdict(row, _runtimes(row)[0])
+    if verdict is None and first is not None and first.status == "failed":
         reason = f"there is no file: it is wrong where it is verified first ({code})"
     return ("xfail" if row.status == "xfail" else "failed"), code, reason
 
 
-def _sqnr(row: ArtifactRow, rel_l2: float | None, own: bool) -> float | None:
-    """Decibels: the recorded figure, or that of the largest relative distance."""
+def _ran_on(case: CaseCheck, info: RuntimeInfo) -> bool:
+    # Some say which of their devices it was: `OpenVINO CPU`.
+    called = case.provider == info.session or case.provider.startswith(f"{info.session} ")
+    return called or not info.session
+
+
+def _sqnr(row: ArtifactRow, cases: Sequence[CaseCheck], own: bool) -> float | None:
+    """Decibels: the recorded figure, or that of the distances on the runtime's own cases.
+
+    Those of patterns of values do not count, as they do not in the recorded figure: they lie beyond
+    what the ranges of the file were taken from.
+    """
     if own and row.accuracy is not None and row.accuracy.sqnr_db is not None:
         return row.accuracy.sqnr_db
-    # 10 log10(|y|² / |y - x|²), and the distance is |y - x| / |y|.
-    return -20 * math.log10(rel_l2) if rel_l2 else None
+    plain = [case for case in cases if case.label in ("traced", "second") or "=" in case.label]
+    found: dict[str, list[float]] = {}
+    for case in plain:
+        for output in case.outputs:
+            if output.rel_l2 is not None:
+                found.setdefault(output.name, []).append(output.rel_l2)
+    # 10 log10(|y|² / |y - x|²), and a distance is |y - x| / |y|; of the worst output.
+    squares = (sum(one * one for one in listed) / len(listed) for listed in found.values())
+    most = max(squares, default=0.0)
+    return -10 * math.log10(most) if most else None
 
 
 def _shown(cell: Cell, row: ArtifactRow, right: set[str]) -> Cell:

@@ -4,8 +4,9 @@ It is verified where it was not yet, and timed.
 
 Each measurement is a process of its own with the whole machine: a crash, a hang or a flood of
 memory costs that measurement, never the file. A model's row fails only for what is proven about
-its file or this machine: the file is wrong on a provider, or a provider that was asked for is not
-there (unless ``benchmark.optional``); the file stays published and in the row either way.
+its file or this machine: the file is wrong on a provider, a provider that was asked for is not
+there (unless ``benchmark.optional``), or one of ``verify.providers`` came to no verdict; the file
+stays published and in the row either way.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from converter.model.job import (
 from converter.model.manifest import ArtifactRow
 from converter.model.measure import Measure
 from converter.plan import placement
-from converter.plugins import executors
+from converter.plugins import executors, providers
 from converter.plugins.executors import Executor, Finished
 from converter.runner.context import RunContext
 from converter.runner.state import RunState
@@ -159,7 +160,7 @@ def joined(
     """
     latency = [entry for item, result in done for entry in _latency(item, result)]
     # A row has one error. What the other providers came to is in `latency`.
-    failure = next((r for _, r in done if _fails_the_row(r, optional)), None)
+    failure = next((r for item, r in done if _fails_the_row(item, r, optional)), None)
     verify = before.verify.model_copy(
         update={
             "cases": [*before.verify.cases, *(c for _, r in done for c in r.verify.cases)],
@@ -216,9 +217,13 @@ def _verdicts(
         )
 
 
-def _fails_the_row(result: JobResult, optional: bool) -> bool:
+def _fails_the_row(item: Measure, result: JobResult, optional: bool) -> bool:
     if result.error is not None and result.error.code is Code.EP_UNAVAILABLE:
         return not optional
+    # Where it was to be verified, a crash is no verdict: a green row would claim one.
+    known = item.provider == (item.verified_on or providers.standard())
+    if result.error is not None and item.provider in item.verify.providers and not known:
+        return result.verify.status != "passed"
     return result.verify.status == "failed"
 
 

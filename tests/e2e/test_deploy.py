@@ -87,7 +87,7 @@ def test_a_file_that_one_runtime_gets_wrong(where: Path) -> None:
         "variant=[fp16]", "verify.providers=[scaling]", "hydra.run.dir=done",
     )  # fmt: skip
     assert done.returncode == 1, done.stdout + done.stderr
-    lines = list(csv.DictReader((where / "done" / "matrix.csv").open()))
+    lines = list(csv.DictReader((where / "done" / "matrix.csv").read_text().splitlines()))
     came = {(line["model"], line["artifact"], line["runtime"]): line["status"] for line in lines}
     assert came == {
         ("single_conv", "onnx", "onnxruntime"): "ok",
@@ -112,8 +112,8 @@ def test_a_file_that_one_runtime_gets_wrong(where: Path) -> None:
 
 
 def test_a_runtime_that_is_not_installed_is_one_sentence_before_the_run(where: Path) -> None:
-    (where / "scaling-3.2.dist-info" / "METADATA").write_text(
-        "Metadata-Version: 2.1\nName: other\nVersion: 3.2\n"
-    )
+    # Its plugin is there, in a distribution of another name.
+    about = (where / "scaling-3.2.dist-info").rename(where / "other-3.2.dist-info")
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: other\nVersion: 3.2\n")
     told = run(where, "plan", "+experiment=smoke", "verify.providers=[scaling]")
     assert "note: scaling: scaling is not installed: install scaling" in told.stdout

@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -30,6 +31,7 @@ from converter.model.measure import Measure
 from converter.model.spec import Expect
 from converter.plugins import executors
 from converter.plugins.executors import Events, Finished, StageEntered, Started
+from converter.runner import benchmarks
 from converter.runner import loop as runner
 from converter.runner.context import RunContext
 
@@ -285,3 +287,25 @@ def test_a_record_that_cannot_be_written_stops_the_run_and_keeps_the_row(
     assert rows["a"].status == "ok"
     assert rows["a"].latency == []
     assert (directory / "models/a/a.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("asked", "verified_on", "status"),
+    [
+        (["cuda"], "", "failed"),  # it was to be verified there
+        ([], "", "ok"),  # it was to be timed
+        (["cuda"], "cuda", "ok"),  # it is verified there already
+    ],
+)
+def test_a_crash_where_a_file_was_to_be_verified_is_no_green_row(
+    asked: list[str], verified_on: str, status: str
+) -> None:
+    item: Any = SimpleNamespace(
+        name="a", provider="cuda", verified_on=verified_on, timed=True, threads=1, budget_s=1.0,
+        verify=SimpleNamespace(providers=asked),
+    )  # fmt: skip
+    before = JobResult(name="a", status="ok")
+    found = benchmarks.joined(before, [(item, ended(Code.SIGNAL)(item))], False)
+    assert found.status == status
+    (verdict,) = found.verify.providers
+    assert (verdict.status, verdict.code) == ("failed", "SIGNAL")

@@ -146,6 +146,7 @@ def test_a_good_run_leaves_exactly_the_promised_files(
     assert files(directory) == {
         "manifest.json",
         "manifest.csv",
+        "matrix.csv",
         "report.html",
         "summary.md",
         "junit.xml",

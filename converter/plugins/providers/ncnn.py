@@ -22,6 +22,9 @@ PACKAGES = ("ncnn",)
 DEVICE = "cpu"
 FALLBACKS: tuple[str, ...] = ()
 INSTALL = "install the extra `ncnn` (packages ncnn and pnnx)"
+# Its int8 is not the kind that ONNX files have: a table of scales, made by tools that it is built
+# with.
+LACKS = {"int8": "ncnn2table and ncnn2int8, which make such files, are in no pip package"}
 LOAD_HINT = "install ncnn again, in the version of constraints.txt"
 
 _BINDING, _WEIGHTS = ".json", ".bin"

@@ -77,8 +77,9 @@ def budget(found: Matrix) -> Figure:
     caption = (
         "Each point is a file on a runtime that is right there; the lower, the closer to PyTorch, "
         "the further left, the faster or smaller. The error is the largest relative L2 distance of "
-        "any output. Choose a model and state a budget: what is beyond it fades, and the line "
-        "above the plot names the file with the least error within it. All axes are logarithmic."
+        "any output; of a quantised file that of its signal to noise ratio. Choose a model and "
+        "state a budget: what is beyond it fades, and the line above the plot names the file with "
+        "the least error within it. All axes are logarithmic."
     )
     if left:
         caption += f" {left} more have no such distance: integers, or nothing to divide by."
@@ -86,11 +87,10 @@ def budget(found: Matrix) -> Figure:
 
 
 def _distance(cell: Cell) -> float | None:
-    if cell.rel_l2 is not None:
-        return max(cell.rel_l2, _LEAST)
+    # Of a quantised file without the patterns of values, which lie beyond its ranges.
     if cell.sqnr_db is not None:
         return max(10 ** (-cell.sqnr_db / 20), _LEAST)
-    return None
+    return None if cell.rel_l2 is None else max(cell.rel_l2, _LEAST)
 
 
 def _trace(

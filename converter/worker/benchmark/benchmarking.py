@@ -92,13 +92,15 @@ def _run(job: Measure, found: _Found) -> None:
     device = "cpu" if plugin.DEVICE == "cpu" else job.device
     # It was verified on that provider when it was made.
     known = job.provider == (job.verified_on or providers.standard())
-    if not known and job.references:
+    # The model's own file may be of a precision that none of its variants has.
+    held = bool(job.references) and kept.judges(Path(job.references), job)
+    if not known and held:
         _verify_kept(job, found)
-    if not job.timed and (known or job.references):
+    if not job.timed and (known or held):
         return
     loaded, complete = preparing.load(job.model_copy(update={"device": device}))
     runner = Runner(loaded, complete, print)
-    if not known and not job.references:
+    if not known and not held:
         _verify(job, complete, loaded, found)
     if not job.timed:
         return

@@ -142,6 +142,19 @@ def read(path: Path, job: Job) -> Kept:
     return Kept(references, job.model_copy(update=_of_job(header)), domain, header["reason"])
 
 
+def judges(path: Path, job: Job) -> bool:
+    """Whether what was kept has bounds of the job's precision: those of its variants alone are.
+
+    A file that cannot be read is for ``read`` to refuse.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as held:
+            header = json.loads(held[_HEADER].tobytes())
+            return job.precision in QUANTISED or rounding_of(job.precision) in header["noise"]
+    except (OSError, ValueError, KeyError, BadZipFile):
+        return True
+
+
 def _of_job(header: Mapping[str, Any]) -> dict[str, Any]:
     """What the worker that ran the model has found out about the job."""
     return {
