@@ -64,13 +64,13 @@ class Mirror:
     Options = Frozen
 
     def __init__(self) -> None:
-        self.factor, self.one, self.missing = 1.0, False, ""
+        self.factor, self.one, self.absent = 1.0, False, ""
         self.shapes: dict[str, list[int | str | None]] = {}
 
     def prepare(self) -> None: ...
 
     def available(self) -> str:
-        return self.missing
+        return self.absent
 
     def open(
         self, file: Path, *, threads: int, options: Mapping[str, str], interface: Interface
@@ -216,11 +216,11 @@ def test_an_axis_that_it_declares_as_a_number_is_not_dynamic(
 def test_a_runtime_that_is_not_there_is_told_with_what_to_install(
     made: Callable[..., JobResult], runtime: Mirror
 ) -> None:
-    runtime.missing = "the package mirror is not installed"
+    runtime.absent = "the package mirror is not installed"
     done = made()
     assert code(done) is Code.EP_UNAVAILABLE
     assert done.error is not None
-    assert (done.error.message, done.error.hint) == (runtime.missing, "install mirror")
+    assert (done.error.message, done.error.hint) == (runtime.absent, "install mirror")
 
 
 def test_the_plugin_is_given_what_it_may_need(made: Callable[..., JobResult]) -> None:

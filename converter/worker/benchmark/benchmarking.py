@@ -236,7 +236,7 @@ class _Measurement:
         except RuntimeErrors as error:
             return latency.model_copy(update={"reason": first_line(error)})
         except StageError as error:
-            lacking = checking.lacking_kernel(error, structure.read(Path(self.job.file)))
+            lacking = checking.lacking_kernel(error, lambda: structure.read(Path(self.job.file)))
             if lacking is None:
                 raise
             # A right file, which this provider does not compute.

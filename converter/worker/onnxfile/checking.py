@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,7 +98,7 @@ def check(
     try:
         Session(bare.SerializeToString(), optimise=False)
     except StageError as error:
-        lacking = lacking_kernel(error, model)
+        lacking = lacking_kernel(error, lambda: model)
         if lacking is None:
             raise
         if lacking.precision != precision:
@@ -120,15 +120,16 @@ class LackingKernel:
         )
 
 
-def lacking_kernel(error: StageError, model: ModelProto) -> LackingKernel | None:
+def lacking_kernel(error: StageError, read: Callable[[], ModelProto]) -> LackingKernel | None:
     """The operator that ONNX Runtime refuses a file for; ``None``: it refuses something else.
 
     Args:
-        model: with or without its weights.
+        read: gives the model, with or without its weights; what is refused otherwise may be none.
     """
     found = _NO_KERNEL.search(error.message)
     if found is None:
         return None
+    model = read()
     # A file need not declare the types of what its nodes pass on.
     graph = onnx.shape_inference.infer_shapes(structure.skeleton(model)).graph
     named = (found["op"], found["node"])
@@ -138,13 +139,13 @@ def lacking_kernel(error: StageError, model: ModelProto) -> LackingKernel | None
     kinds: dict[str, int] = {tensor.name: tensor.data_type for tensor in structure.tensors(model)}
     for value in (*graph.input, *graph.value_info, *graph.output):
         kinds[value.name] = value.type.tensor_type.elem_type
-    read = {_NARROW[kinds[name]] for name in node.input if kinds.get(name) in _NARROW}
-    return LackingKernel(node.op_type, node.name, min(read)) if read else None
+    narrow = {_NARROW[kinds[name]] for name in node.input if kinds.get(name) in _NARROW}
+    return LackingKernel(node.op_type, node.name, min(narrow)) if narrow else None
 
 
 def without_kernel(error: StageError, model: ModelProto, job: Job) -> StageError | None:
     """The refusal of an operator in a dtype that ONNX Runtime's CPU hardly computes in."""
-    lacking = lacking_kernel(error, model)
+    lacking = lacking_kernel(error, lambda: model)
     return None if lacking is None else _refused(lacking, error, job)
 
 

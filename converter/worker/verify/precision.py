@@ -331,7 +331,7 @@ def _lacking(error: StageError | None, file: Path, kind: Reduced) -> LackingKern
     """The operator that a CPU refuses a file for, where it has no kernel in the precision."""
     if error is None or error.code is not Code.SESSION:
         return None
-    lacking = checking.lacking_kernel(error, structure.read(file))
+    lacking = checking.lacking_kernel(error, lambda: structure.read(file))
     return lacking if lacking is not None and lacking.precision == kind.name else None
 
 
