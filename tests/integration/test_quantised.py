@@ -235,6 +235,28 @@ def test_random_weights_are_shown_not_judged(tmp_path: Path) -> None:
     assert [axis.passed for axis in done.verify.dynamic] == [True]
 
 
+def test_another_graph_is_none_that_random_weights_excuse(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def negated(parent: Path, target: Path, options: Any, given: Any) -> None:
+        int8.derive(parent, target, int8.Options(reduce_range=True), given)
+        model = onnx.load(target)
+        (output,) = model.graph.output
+        maker = next(node for node in model.graph.node if output.name in node.output)
+        maker.output[:] = ["before"]
+        model.graph.node.append(helper.make_node("Neg", ["before"], [output.name]))
+        onnx.save(model, target)
+
+    job = followed(tmp_path, "int8", weights="conditioned")
+    plugin = Plugin(copied, "int8")
+    monkeypatch.setattr(plugin, "derive", negated)
+    monkeypatch.setattr(variants, "load", lambda name: plugin)
+    done = made(job)
+    assert done.error is not None
+    assert done.error.code is Code.ACCURACY
+    assert "the graph may be another one" in done.error.hint
+
+
 DAMAGES: dict[str, Damage] = {
     "negated": lambda values: -values,
     "zeroed": np.zeros_like,
