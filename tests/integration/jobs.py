@@ -11,8 +11,9 @@ import onnx
 import onnxruntime
 
 from converter.model.errors import Code
-from converter.model.job import Job, JobResult, OnnxInfo
+from converter.model.job import Derived, Job, JobResult, OnnxInfo
 from converter.model.spec import Source
+from converter.plan import variants
 from converter.worker.pipeline import pipeline
 
 IMAGE = {"x": {"shape": [2, 3, 8, 8]}}
@@ -85,3 +86,22 @@ def convert(job: Job) -> Converted:
     result = pipeline.run(job, lambda stage: None)
     assert JobResult.model_validate_json(result.model_dump_json()) == result
     return Converted(result, Path(job.staging_dir))
+
+
+def followed(job: Job) -> Derived:
+    """The job of the only variant of a job, once its file is there; it works in ``derived``."""
+    result = pipeline.run(job, lambda stage: None)
+    assert result.error is None, result.error
+    assert result.references is not None
+    (stub,) = variants.jobs_of(job)
+    staging = Path(job.staging_dir)
+    made = staging.parent / "derived"
+    made.mkdir()
+    return variants.from_parent(stub, result.files).model_copy(
+        update={
+            "staging_dir": str(made),
+            "parent_file": str(staging / result.files[0].path),
+            "references": str(staging / result.references.path),
+            "references_sha256": result.references.sha256,
+        }
+    )

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from converter.model.job import Derived, JobResult, Variant
-from converter.plan import variants as planned
 from converter.plugins import loader, variants
-from converter.worker.pipeline import derive, pipeline
+from converter.worker.pipeline import derive
 from tests.integration import jobs
 
 
@@ -33,21 +32,7 @@ def followed(
         provider=module.PROVIDER, options=stated.model_dump(),
     )  # fmt: skip
     usual: dict[str, Any] = {"inputs": jobs.IMAGE, "dynamic_axes": jobs.BATCH}
-    job = jobs.make(folder, "Conv", variants=[asked], **(usual | changes))
-    result = pipeline.run(job, lambda news: None)
-    assert result.error is None, result.error
-    assert result.references is not None
-    (stub,) = planned.jobs_of(job)
-    staging = Path(job.staging_dir)
-    (folder / "derived").mkdir()
-    return planned.from_parent(stub, result.files).model_copy(
-        update={
-            "staging_dir": str(folder / "derived"),
-            "parent_file": str(staging / result.files[0].path),
-            "references": str(staging / result.references.path),
-            "references_sha256": result.references.sha256,
-        }
-    )
+    return jobs.followed(jobs.make(folder, "Conv", variants=[asked], **(usual | changes)))
 
 
 def made(job: Derived) -> JobResult:

@@ -16,10 +16,9 @@ from converter.layout.files import sha256
 from converter.model.errors import Code
 from converter.model.job import Derived, JobResult, Variant
 from converter.model.spec import Frozen
-from converter.plan import variants as planned
 from converter.plugins import providers, variants
 from converter.plugins.variants import Given, fp16
-from converter.worker.pipeline import derive, pipeline
+from converter.worker.pipeline import derive
 from converter.worker.reference import kept
 from tests.integration import jobs
 
@@ -56,22 +55,7 @@ def followed(folder: Path, precision: str, source: str = "Conv", **changes: Any)
         cast_io=changes.pop("cast_io", False), options=changes.pop("options", {}),
     )  # fmt: skip
     usual = {"inputs": jobs.IMAGE, "dynamic_axes": jobs.BATCH} if source == "Conv" else {}
-    job = jobs.make(folder, source, variants=[asked], **(usual | changes))
-    result = pipeline.run(job, lambda news: None)
-    assert result.error is None, result.error
-    assert result.references is not None
-    (stub,) = planned.jobs_of(job)
-    staging = Path(job.staging_dir)
-    made = folder / "derived"
-    made.mkdir()
-    return planned.from_parent(stub, result.files).model_copy(
-        update={
-            "staging_dir": str(made),
-            "parent_file": str(staging / result.files[0].path),
-            "references": str(staging / result.references.path),
-            "references_sha256": result.references.sha256,
-        }
-    )
+    return jobs.followed(jobs.make(folder, source, variants=[asked], **(usual | changes)))
 
 
 def copied(parent: Path, target: Path, options: Any) -> None:

@@ -18,7 +18,6 @@ from onnx import TensorProto, helper, numpy_helper
 
 from converter.model.errors import Code, StageError
 from converter.model.job import Derived, JobResult, Variant
-from converter.plan import variants as planned
 from converter.plugins import loader, providers
 from converter.plugins.providers import _ncnn_files as files
 from converter.plugins.providers import _ncnn_server as server
@@ -26,7 +25,7 @@ from converter.plugins.runnable import Runnable
 from converter.plugins.variants import Given, _pnnx
 from converter.plugins.variants import ncnn as variant
 from converter.worker.onnxfile import structure
-from converter.worker.pipeline import derive, pipeline
+from converter.worker.pipeline import derive
 from tests.integration import jobs
 
 ncnn = pytest.importorskip("ncnn")
@@ -130,19 +129,8 @@ def followed(folder: Path, **options: Any) -> Derived:
         optional=False, cast_io=False, suffix=".param", companions=[".bin", ".json"],
         provider="ncnn", options=chosen.model_dump(),
     )  # fmt: skip
-    job = jobs.make(folder, "Conv", variants=[asked], inputs=jobs.IMAGE, dynamic_axes=jobs.BATCH)
-    result = pipeline.run(job, lambda stage: None)
-    assert result.references is not None, result.error
-    (stub,) = planned.jobs_of(job)
-    staging = Path(job.staging_dir)
-    (folder / "derived").mkdir()
-    return planned.from_parent(stub, result.files).model_copy(
-        update={
-            "staging_dir": str(folder / "derived"),
-            "parent_file": str(staging / result.files[0].path),
-            "references": str(staging / result.references.path),
-            "references_sha256": result.references.sha256,
-        }
+    return jobs.followed(
+        jobs.make(folder, "Conv", variants=[asked], inputs=jobs.IMAGE, dynamic_axes=jobs.BATCH)
     )
 
 

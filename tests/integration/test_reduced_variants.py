@@ -17,13 +17,12 @@ from onnx import numpy_helper
 
 from converter.model.errors import Code
 from converter.model.job import Derived, JobResult, Variant
-from converter.plan import variants as planned
 from converter.plugins import loader, variants
 from converter.plugins.variants import Given, _opset
 from converter.plugins.variants._reduced import convert
 from converter.worker.inputs.reduced import BFLOAT16, FLOAT16, Reduced
 from converter.worker.onnxfile import structure
-from converter.worker.pipeline import derive, pipeline
+from converter.worker.pipeline import derive
 from converter.worker.verify import domain, precision, unrounded
 from tests.integration import jobs
 
@@ -83,21 +82,7 @@ def followed(
         options=chosen.model_dump(mode="json"),
     )  # fmt: skip
     usual = {"source": {"onnx": str(file)}, "inputs": {}, "opset": None}
-    job = jobs.make(folder, variants=[asked], **(usual | asked_for))
-    result = pipeline.run(job, lambda news: None)
-    assert result.error is None, result.error
-    assert result.references is not None
-    (stub,) = planned.jobs_of(job)
-    made = folder / "derived"
-    made.mkdir()
-    return planned.from_parent(stub, result.files).model_copy(
-        update={
-            "staging_dir": str(made),
-            "parent_file": str(Path(job.staging_dir) / result.files[0].path),
-            "references": str(Path(job.staging_dir) / result.references.path),
-            "references_sha256": result.references.sha256,
-        }
-    )
+    return jobs.followed(jobs.make(folder, variants=[asked], **(usual | asked_for)))
 
 
 @pytest.fixture

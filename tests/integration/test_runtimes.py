@@ -16,12 +16,11 @@ from converter.model.errors import Code, StageError
 from converter.model.job import CheckRecord, Derived, JobResult, Variant
 from converter.model.measure import Measure
 from converter.model.spec import Frozen
-from converter.plan import variants as planned
 from converter.plugins import providers, variants
 from converter.plugins.runnable import Interface, Runnable
 from converter.plugins.variants import Given
 from converter.worker.benchmark import benchmarking
-from converter.worker.pipeline import derive, pipeline
+from converter.worker.pipeline import derive
 from tests.integration import jobs
 
 pytestmark = pytest.mark.integration
@@ -134,21 +133,7 @@ def followed(folder: Path, **changes: Any) -> Derived:
         cast_io=False, suffix=".copy", companions=[".aux"], provider="mirror", options={},
     )  # fmt: skip
     usual = {"inputs": jobs.IMAGE, "dynamic_axes": jobs.BATCH}
-    job = jobs.make(folder, "Conv", variants=[asked], **(usual | changes))
-    result = pipeline.run(job, lambda news: None)
-    assert result.error is None, result.error
-    assert result.references is not None
-    (stub,) = planned.jobs_of(job)
-    staging = Path(job.staging_dir)
-    (folder / "derived").mkdir()
-    return planned.from_parent(stub, result.files).model_copy(
-        update={
-            "staging_dir": str(folder / "derived"),
-            "parent_file": str(staging / result.files[0].path),
-            "references": str(staging / result.references.path),
-            "references_sha256": result.references.sha256,
-        }
-    )
+    return jobs.followed(jobs.make(folder, "Conv", variants=[asked], **(usual | changes)))
 
 
 def code(result: JobResult) -> Code | None:

@@ -19,14 +19,13 @@ from onnx import TensorProto, helper
 from converter.layout.files import sha256
 from converter.model.errors import Code, StageError
 from converter.model.job import Derived, Variant
-from converter.plan import variants as planned
 from converter.plugins.providers import tensorrt as runtime
 from converter.plugins.runnable import Interface, Runnable
 from converter.plugins.variants import Given
 from converter.plugins.variants import tensorrt as variant
 from converter.plugins.variants.tensorrt import Options
 from converter.worker.onnxfile import structure
-from converter.worker.pipeline import derive, pipeline
+from converter.worker.pipeline import derive
 from tests.integration import faked_tensorrt, jobs
 
 pytestmark = pytest.mark.integration
@@ -167,19 +166,8 @@ def followed(folder: Path, **options: Any) -> Derived:
         precision="float16" if options.get("fp16") else "float32", companions=[".timing"],
         provider="tensorrt", optional=False, cast_io=False, options=options,
     )  # fmt: skip
-    job = jobs.make(folder, "Conv", inputs=jobs.IMAGE, dynamic_axes=jobs.BATCH, variants=[asked])
-    result = pipeline.run(job, lambda news: None)
-    assert result.references is not None, result.error
-    (stub,) = planned.jobs_of(job)
-    staging, made = Path(job.staging_dir), folder / "derived"
-    made.mkdir()
-    return planned.from_parent(stub, result.files).model_copy(
-        update={
-            "staging_dir": str(made),
-            "parent_file": str(staging / result.files[0].path),
-            "references": str(staging / result.references.path),
-            "references_sha256": result.references.sha256,
-        }
+    return jobs.followed(
+        jobs.make(folder, "Conv", inputs=jobs.IMAGE, dynamic_axes=jobs.BATCH, variants=[asked])
     )
 
 
