@@ -150,16 +150,28 @@ def ncnn_(cell: Cell, names: list[str], outputs: int) -> Run:
     net.opt.num_threads = 1
     if net.load_param(str(cell.file)) or net.load_model(str(cell.file.with_suffix(".bin"))):
         raise RuntimeError("ncnn does not load it")
+    # Which blob an input or output is, and the axis that ncnn keeps apart as its batch.
+    told = json.loads(cell.file.with_suffix(".json").read_text())
     with np.load(cell.references, allow_pickle=False) as held:
-        ranks = [held[f"case0.output.{place}"].ndim for place in range(outputs)]
+        shapes = [held[f"case0.output.{place}"].shape for place in range(outputs)]
 
     def run(feeds: dict[str, Array]) -> list[Array]:
         extractor = net.create_extractor()
-        held = [ncnn.Mat(np.ascontiguousarray(feeds[name][0])).clone() for name in names]
-        for place, mat in enumerate(held):
-            extractor.input(f"in{place}", mat)
-        got = [np.array(extractor.extract(f"out{place}")[1]) for place in range(outputs)]
-        return [a[None] if a.ndim < rank else a for a, rank in zip(got, ranks, strict=True)]
+        for tensor in told["inputs"]:
+            array = feeds[tensor["name"]]
+            array = array.astype(np.int32) if array.dtype == np.int64 else array
+            batch = {} if tensor["batch_axis"] is None else {"batch_index": tensor["batch_axis"]}
+            mat = ncnn.Mat(np.ascontiguousarray(array), **batch).clone()
+            extractor.input(tensor["blob"], mat)
+        got = []
+        for tensor in told["outputs"]:
+            batch = {} if tensor["batch_axis"] is None else {"batch_index": tensor["batch_axis"]}
+            got.append(np.array(extractor.extract(tensor["blob"])[1].numpy(**batch)))
+        # ncnn drops axes of size 1.
+        return [
+            array.reshape(shape) if array.size == np.prod(shape) else array
+            for array, shape in zip(got, shapes, strict=True)
+        ]
 
     return run
 
