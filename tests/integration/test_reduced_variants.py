@@ -5,6 +5,7 @@ Sources are ONNX files: nothing of a model's own code stands between them and th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -53,6 +54,12 @@ VARIANCE = (
     "{ [shifted] s = Add(x, o) [squared] q = Mul(s, s) [mean] m = ReduceMean<axes=[1]>(s) "
     "[mean_of_squares] n = ReduceMean<axes=[1]>(q) [square_of_mean] p = Mul(m, m) "
     "[difference] d = Sub(n, p) [product] a = MatMul(x, w) [last] y = Mul(a, d) }"
+)
+
+# An encoding of positions by waves: float16 keeps no angle of several hundred.
+WAVES = (
+    "g (float[N,16] x) => (float[N,8] y) <float[16,8] w, float f={300.0}> "
+    "{ [angle] a = Mul(x, f) [wave] s = Sin(a) [last] y = MatMul(s, w) }"
 )
 
 
@@ -232,6 +239,54 @@ def test_where_rounding_drowns_the_input_the_graph_is_verified_without(make: Mak
     assert done.error is None, done.error
     assert "the graph was verified without rounding" in str(done.verify.reason)
     assert done.verify.arithmetic == "emulated"
+
+
+@pytest.mark.parametrize("name", ["fp16", "bf16"])
+def test_a_precision_that_spoils_fixed_weights_is_refused(make: Make, name: str) -> None:
+    """The output moves with the input: nothing random excuses what rounding does to it."""
+    done = make(name, WAVES)
+    assert code(done) == Code.VERIFY_VALUE, done.verify.reason
+    assert done.error is not None
+    assert re.search(r"float16 rounds this model by \d+% of its output", done.error.message)
+    assert ("the variant mixed" in str(done.error.hint)) == (name == "fp16")
+    assert done.verify.reason == done.error.message
+
+
+def test_mixed_says_where_nothing_was_left_to_float16(make: Make) -> None:
+    done = make("mixed", DENSE, op_block_list=["MatMul", "Relu", "Add"])
+    assert code(done) == Code.PRECISION_NOT_REACHED
+    assert done.made is not None
+    assert done.made.notes == ["no node was left to compute in float16"]
+
+
+def test_mixed_computes_in_float32_what_float16_spoils(make: Make) -> None:
+    done = make("mixed", WAVES)
+    assert done.error is None, done.error
+    assert done.made is not None
+    assert set(done.made.float_nodes) == {"angle", "wave"}
+    errors = [output.rel_l2 or 0.0 for case in done.verify.cases for output in case.outputs]
+    assert max(errors) < 5e-3
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "error"),
+    [
+        ("fp16", DENSE, None),
+        # Outputs alone are VERIFY_VACUOUS, and right without rounding.
+        ("fp16", FLAT.replace("10.0", "100.0"), None),
+        # Outputs alone are right: the overflow is found behind that.
+        ("fp16", SQUARE, Code.VERIFY_NONFINITE),
+        ("mixed", SQUARE, None),
+    ],
+)
+def test_a_provider_has_the_verdict_of_the_artifact(
+    make: Make, name: str, text: str, error: Code | None
+) -> None:
+    done = make(name, text)
+    assert code(done) == error, done.error
+    (verdict,) = done.verify.providers
+    assert (verdict.status, verdict.code) == ("passed" if error is None else "failed", error)
+    assert verdict.reason == (done.verify.reason if error is not None else None)
 
 
 @pytest.mark.parametrize("kind", [FLOAT16, BFLOAT16])

@@ -28,6 +28,17 @@ def test_a_tolerance_follows_the_rounding_within_its_bounds(
     assert numerics.tolerance(floor, BOUNDS[precision]) == pytest.approx(allowed)
 
 
+@pytest.mark.parametrize(("precision", "most"), [("float16", 5e-2), ("bfloat16", 0.15)])
+def test_rounding_excuses_less_of_weights_that_were_not_conditioned(
+    precision: str, most: float
+) -> None:
+    fixed = numerics.bounds_of(precision, conditioned=False)
+    assert numerics.tolerance(1.0, fixed) == most
+    assert numerics.bounds_of(precision, conditioned=True) is BOUNDS[precision]
+    # What is not known must not be refused for that.
+    assert numerics.tolerance(None, fixed) == numerics.tolerance(None, BOUNDS[precision])
+
+
 def test_a_step_is_that_of_the_coarser_of_both() -> None:
     single, half = np.dtype(np.float32), np.dtype(np.float16)
     assert BOUNDS["float32"].step(single) == np.finfo(np.float32).eps

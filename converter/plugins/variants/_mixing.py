@@ -86,6 +86,8 @@ class Mixing:
         )
 
     def _told(self, left: int, count: int) -> str:
+        if not count:
+            return "no node was left to compute in float16"
         if not left:
             return "float16 is right as it is: no node had to stay in float32"
         tried = len(self._search.told)

@@ -86,6 +86,27 @@ BOUNDS: Mapping[str, Bounds] = {
 }
 """By the precision in which a file computes; the model's own outputs are those of float32."""
 
+# Twice what is allowed where rounding is not known. Trained networks round by less in float16 than
+# the 4e-2 that this passes; a model beyond it has operators that 16 bits do not compute.
+_LOOSEST_OF_FIXED = {"float16": 5e-2, "bfloat16": 0.15}
+_OF_FIXED = {
+    precision: replace(BOUNDS[precision], loosest=loosest)
+    for precision, loosest in _LOOSEST_OF_FIXED.items()
+}
+
+
+def bounds_of(precision: str, *, conditioned: bool) -> Bounds:
+    """Those of a precision.
+
+    Args:
+        precision: a key of ``BOUNDS``.
+        conditioned: the weights were drawn and conditioned here, and may round worse than any that
+            somebody uses; else 16 bits excuse less.
+    """
+    found = BOUNDS[precision]
+    return found if conditioned else _OF_FIXED.get(precision, found)
+
+
 _FLOAT32 = BOUNDS["float32"]
 # The largest of many rounding errors against their root mean square.
 _PEAK = 4.0

@@ -21,7 +21,7 @@ _SMALLEST, _LARGEST = 1e-6, 1e9
 # Some 800 steps of float32, so that rounding alone is no move.
 _LEAST_MOVE = 1e-4
 # Share of that move which an error that passes may have.
-_TOLERATED = 0.25
+TOLERATED = 0.25
 
 
 def judge(
@@ -93,7 +93,7 @@ def below_noise_floor(
         change = _change(values)
         # An error of a quarter of the move passes, and the outputs of two inputs are still told
         # apart.
-        if share is not None and change is not None and share > _TOLERATED * change:
+        if share is not None and change is not None and share > TOLERATED * change:
             return StageError(
                 Code.VERIFY_VACUOUS,
                 f"output {name} moves by {change:.2g} of its scale for other inputs, and the "

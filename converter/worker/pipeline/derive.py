@@ -40,6 +40,7 @@ from converter.worker.reference.reference import References
 from converter.worker.runtime import custom_ops, starting
 from converter.worker.sources import data, loading
 from converter.worker.verify import mutation, precision, real, runtimes, verification
+from converter.worker.verify.settled import settled
 from converter.worker.verify.verification import Verdict
 
 
@@ -109,13 +110,18 @@ def _run(job: Derived, recorder: Recorder, done: _Done) -> None:
         verdict = judge.verdict(final)
         if any(item.case.real is not None for item in references.cases):
             with precision.computable(final, references, job) as (file, fed):
-                verdict = real.judged(verdict, file, fed, found.job, {}, metric, judge.source)
+                verdict = settled(
+                    real.judged(verdict, file, fed, found.job, {}, metric, judge.source)
+                )
         verdict = replace(verdict, record=_calibrated(verdict.record, done.made))
         done.verify, done.accuracy = verdict.record, verdict.accuracy
         if verdict.error is not None:
             raise verdict.error
         if job.verify.mutations and job.format == ONNX:
-            done.verify = _mutated(job, found.job, final, verdict, references)
+            verdict = _mutated(job, found.job, final, verdict, references)
+            done.verify = verdict.record
+            if verdict.error is not None:
+                raise verdict.error
     with recorder.stage("publish"):
         if job.format == ONNX:
             graph = structure.read(final)
@@ -181,21 +187,15 @@ def _beyond_outputs(
 
 def _mutated(
     job: Derived, asked: Job, final: Path, verdict: Verdict, references: References
-) -> VerifyRecord:
-    """The record with the count of damages that were noticed.
-
-    Raises:
-        StageError: VERIFY_VACUOUS.
-    """
+) -> Verdict:
+    """The verdict with the count of damages that were noticed, or VERIFY_VACUOUS."""
     folder = Path(job.staging_dir) / "damaged"
     folder.mkdir()
     judge = functools.partial(_beyond_outputs, job, references, asked)
     with precision.computable(final, references, job) as (file, fed):
         verdict = mutation.prove(file, verdict, fed, asked, {}, folder, judge)
     shutil.rmtree(folder)
-    if verdict.error is not None:
-        raise verdict.error
-    return verdict.record
+    return settled(verdict)
 
 
 def _unchanged(job: Derived) -> None:

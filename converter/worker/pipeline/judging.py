@@ -14,6 +14,7 @@ from converter.worker.onnxfile import publishing, structure
 from converter.worker.reference.kept import Kept
 from converter.worker.reference.reference import References
 from converter.worker.verify import conclusion, precision, stamp, verification
+from converter.worker.verify.settled import settled
 from converter.worker.verify.verification import Verdict
 
 
@@ -63,9 +64,9 @@ class Judge:
         verdict = precision.judged(verdict, file, parent, references, asked, provider)
         verdict = _with_domain(conclusion.drawn(verdict, references, asked), self.found)
         if not speaks:
-            return verdict
+            return settled(verdict)
         said = {entry.key: entry.value for entry in graph.metadata_props}
-        return conclusion.told(verdict, said, file, references, asked, {})
+        return settled(conclusion.told(verdict, said, file, references, asked, {}))
 
 
 def _with_domain(verdict: Verdict, found: Kept) -> Verdict:

@@ -57,6 +57,7 @@ from converter.worker.verify import (
     stamp,
     verification,
 )
+from converter.worker.verify.settled import settled
 from converter.worker.verify.verification import Verdict
 
 Emit = Callable[[WorkerEvent], None]
@@ -265,7 +266,7 @@ def _finished(
 ) -> Verdict:
     """The verdict with what real samples say, on the file that says what was found."""
     verdict = real.judged(verdict, final, references, job, values, loaded.metric)
-    return conclusion.told(verdict, told, final, references, job, values)
+    return settled(conclusion.told(verdict, told, final, references, job, values))
 
 
 def _prove(
@@ -279,7 +280,7 @@ def _prove(
 ) -> None:
     """Damage a file that is right, where that is asked for, and keep what it was judged by."""
     if job.verify.mutations:
-        verdict = mutation.prove(final, verdict, references, job, values, folder)
+        verdict = settled(mutation.prove(final, verdict, references, job, values, folder))
         done.verify = verdict.record
         if verdict.error is not None:
             raise verdict.error

@@ -35,6 +35,7 @@ from converter.worker.verify import (
     runtimes,
     verification,
 )
+from converter.worker.verify.settled import settled
 from converter.worker.verify.verification import Verdict
 
 
@@ -137,7 +138,8 @@ def _real(found: _Found, job: Job, file: Path, parent: str | None) -> Verdict:
     if not any(item.case.real is not None for item in references.cases):
         return found.verdict
     with precision.computable(file, references, job) as (path, fed):
-        return real.judged(found.verdict, path, fed, job, values, metric, source)
+        judged = real.judged(found.verdict, path, fed, job, values, metric, source)
+    return settled(judged)
 
 
 def _limits(file: Path) -> list[float]:
@@ -184,7 +186,7 @@ def verify(
         precision.check(checking.load(file), job, references.cases[0].inputs)
     verdict = _judge(file, job, loaded, references, values, provider)
     verdict = precision.judged(verdict, file, parent, references, job, provider)
-    verdict = conclusion.drawn(verdict, references, job)
+    verdict = settled(conclusion.drawn(verdict, references, job))
     if verdict.error is not None or note is None:
         return verdict
     reason = "; ".join(text for text in (verdict.record.reason, note) if text)
@@ -209,7 +211,7 @@ def _foreign(
     runtimes.check(file, parent, job)
     verdict = verification.verify(file, references, job, provider=provider, source=parent)
     verdict = precision.judged(verdict, file, parent, references, job, provider)
-    return conclusion.drawn(verdict, references, job)
+    return settled(conclusion.drawn(verdict, references, job))
 
 
 def _judge(

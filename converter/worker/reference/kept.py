@@ -20,7 +20,7 @@ from converter.model.errors import Code, StageError
 from converter.model.job import QUANTISED, Domain, Job, Sensitivity, VerifyRecord, rounding_of
 from converter.model.spec import DimSpec, InputSpec
 from converter.worker.compare import detections
-from converter.worker.compare.numerics import BOUNDS, Bounds, Edge, Noise
+from converter.worker.compare.numerics import Bounds, Edge, Noise, bounds_of
 from converter.worker.compare.parts import Rounding
 from converter.worker.inputs import dtypes
 from converter.worker.inputs.cases import Case, Sample
@@ -104,7 +104,7 @@ def read(path: Path, job: Job) -> Kept:
         with np.load(path, allow_pickle=False) as held:
             header = json.loads(held[_HEADER].tobytes())
             precision = rounding_of(job.precision)
-            bounds = BOUNDS[precision]
+            bounds = bounds_of(precision, conditioned=header["conditioned"])
             if job.precision in QUANTISED:  # of which no rounding is measured
                 noises = [Noise.none(len(case["outputs"]), bounds) for case in header["cases"]]
             else:

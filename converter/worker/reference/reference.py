@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -86,6 +87,8 @@ class References:
         conditioned: the model's random weights were fitted to inputs of the declared scale.
         precision: in which the file computes that is judged (a key of ``numerics.BOUNDS``); to be
             set before any rounding is measured (``in_precision``).
+        loosest: the relative L2 error that is allowed at most, where it is less than that of the
+            precision.
         keeps_io: inputs and outputs of that file are float32; else they may be of its precision.
     """
 
@@ -107,6 +110,7 @@ class References:
     settled: dict[str, Any] = field(default_factory=dict)
     conditioned: bool = False
     precision: str = "float32"
+    loosest: float = math.inf
     keeps_io: bool = True
 
     def in_precision(self, precision: str, *, keeps_io: bool = True) -> References:
@@ -119,7 +123,17 @@ class References:
 
     @property
     def bounds(self) -> Bounds:
-        return numerics.BOUNDS[self.precision]
+        found = numerics.bounds_of(self.precision, conditioned=self.conditioned)
+        return replace(found, loosest=self.loosest) if self.loosest < found.loosest else found
+
+    def within(self, loosest: float) -> References:
+        """The same, for a file that may be off by no more than that share of an output."""
+        found = replace(self, loosest=loosest)
+        found.cases = [
+            replace(item, noise=replace(item.noise, bounds=found.bounds)) if item.noise else item
+            for item in self.cases
+        ]
+        return found
 
     def feeds(self, item: Reference) -> dict[str, Array]:
         """What the file is given in a case: float32 in its precision where it keeps none."""
@@ -170,6 +184,8 @@ class References:
         exact = exact and self.precision == "float32"
         if item.noise is None or (exact and not item.exact):
             noise = self.measure(item, exact, self.precision)
+            # Those of the precision alone: what was measured does not know whose weights they are.
+            noise = replace(noise, bounds=self.bounds)
             if item.noise is not None:  # which detections come and go was looked for already
                 noise = replace(noise, edge=item.noise.edge)
             item.exact = exact

@@ -23,8 +23,9 @@ from converter.model.job import (
     rounding_of,
 )
 from converter.plugins import providers
+from converter.worker.compare import vacuity
 from converter.worker.inputs.inputs import Array
-from converter.worker.inputs.reduced import BFLOAT16, REDUCED, Reduced
+from converter.worker.inputs.reduced import BFLOAT16, FLOAT16, REDUCED, Reduced
 from converter.worker.onnxfile import checking, multiplications, overflow, structure
 from converter.worker.onnxfile import precision as held
 from converter.worker.onnxfile.checking import LackingKernel
@@ -154,12 +155,13 @@ def _of_16_bits(
     if lacking is not None:
         verdict = _emulated(file, references, job, lacking, provider)
     if parent is not None:
-        verdict = _without_rounding(verdict, file, parent, references, job)
+        verdict, references = _cleared(verdict, file, parent, references, job)
     verdict = _told(verdict, lacking, job, emulates=emulates)
     # Without the float32 file there is nothing to compare weights or magnitudes with.
     if verdict.error is not None and verdict.error.code in _OF_NUMBERS:
-        wrong = StageError(verdict.error.code, verdict.error.message, _IN_FULL)
-        return replace(verdict, error=wrong)
+        wrong = _spoilt(verdict.error, references, job)
+        record = verdict.record.model_copy(update={"reason": wrong.message})
+        return replace(verdict, record=record, error=wrong)
     if verdict.error is not None or parent is None:
         return verdict
     found = _Found(dict(verdict.undecided))
@@ -182,13 +184,34 @@ def _told(verdict: Verdict, lacking: LackingKernel | None, job: Job, *, emulates
     return replace(verdict, record=verdict.record.model_copy(update=changes))
 
 
+def _cleared(
+    verdict: Verdict, file: Path, parent: Path, references: References, job: Job
+) -> tuple[Verdict, References]:
+    """The verdict on a file whose outputs agree, by a tolerance that could hide something.
+
+    With the references that its arithmetic is judged by.
+    """
+    if verdict.error is None or verdict.error.code is not Code.VERIFY_VACUOUS:
+        return verdict, references
+    if _excused(references):
+        return _without_rounding(verdict, file, parent, references, job), references
+    # The tolerance comes from the model in 16 bits throughout; of `mixed` a part of it is not.
+    least = vacuity.TOLERATED * _move(references)
+    stated = job.verify.rtol is not None or job.verify.atol is not None
+    errors = [output.rel_l2 or 0.0 for case in verdict.record.cases for output in case.outputs]
+    if stated or not errors or max(errors) > least:
+        return verdict, references
+    said = f"outputs are right to {least:.2g} of their scale, a quarter of what inputs move them by"
+    changes = {"status": "passed", "reason": said}
+    record = verdict.record.model_copy(update=changes)
+    return replace(verdict, record=record, error=None), references.within(least)
+
+
 def _without_rounding(
     verdict: Verdict, file: Path, parent: Path, references: References, job: Job
 ) -> Verdict:
-    """The verdict on a file whose outputs agree, by a tolerance that could hide something."""
+    """The verdict on a file whose graph is looked at without rounding, or the one that it has."""
     kind = REDUCED[job.precision]
-    if verdict.error is None or verdict.error.code is not Code.VERIFY_VACUOUS:
-        return verdict
     cases = [item.inputs for item in references.cases if item.case.label in verdict.passed]
     if not cases or not unrounded.same(file, parent, kind, cases):
         return verdict
@@ -198,6 +221,36 @@ def _without_rounding(
     )
     changes = {"status": "passed", "reason": said}
     return replace(verdict, record=verdict.record.model_copy(update=changes), error=None)
+
+
+def _excused(references: References) -> bool:
+    """Whether it is no fault of the file that rounding is a large part of what an output moves by.
+
+    That is so of weights that were drawn and conditioned here, and of an output that moves by so
+    little that the error which is allowed where no rounding is known would hide it. Any other
+    output is spoilt by the precision.
+    """
+    bounds = references.bounds
+    little = vacuity.TOLERATED * _move(references) < bounds.times * bounds.unknown
+    return references.conditioned or little
+
+
+def _move(references: References) -> float:
+    """What other inputs move the output by that answers least to them, as a share of its scale."""
+    told = references.sensitivity
+    return told.input_delta if told is not None and told.input_delta is not None else 0.0
+
+
+def _spoilt(error: StageError, references: References, job: Job) -> StageError:
+    """The error of a file in 16 bits with what the precision does to the model, and a way out."""
+    bounds, noise = references.bounds, references.known_noise
+    message, hint = error.message, _IN_FULL
+    floor = max((each or 0.0 for each in noise.floors), default=0.0) if noise is not None else 0.0
+    if error.code is not Code.VERIFY_NONFINITE and bounds.times * floor > bounds.loosest:
+        message += f"; {job.precision} rounds this model by {floor:.0%} of its output"
+    if job.precision == FLOAT16.name and not job.partial:
+        hint += f"; the variant mixed looks for those that need {FULL}"
+    return StageError(error.code, message, hint)
 
 
 @dataclass
@@ -265,11 +318,9 @@ def _arithmetic(file: Path, references: References, job: Job, kind: Reduced, fou
     if error is None:
         return
     found.failed = failed
-    found.error = StageError(
-        error.code,
-        f"computed in {job.precision}, as on a device: {error.message}",
-        _IN_FULL,
-    )
+    said = f"computed in {job.precision}, as on a device: {error.message}"
+    # What was measured there is in `asked`, whose cases are copies.
+    found.error = _spoilt(StageError(error.code, said), asked, job)
 
 
 def _emulated(

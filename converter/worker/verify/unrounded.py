@@ -1,10 +1,11 @@
 """Whether a file of 16-bit floats is its float32 file, but for rounding.
 
 Where 16 bits round an output by more than a quarter of what other inputs move it by, the tolerance
-takes what depends on the input for rounding: random weights make such outputs. Then the graph is
-verified without rounding: with the weights of the float32 file and arithmetic in float32 the file
-has to give what that gives. Its weights are compared one by one (``rounded_weights``), and its
-rounding is within what the model shows by itself: nothing is left that the tolerance could hide.
+takes what depends on the input for rounding: random weights make such outputs. Where they do, or
+the output moves by little (``precision`` decides that), the graph is verified without rounding:
+with the weights of the float32 file and arithmetic in float32 the file has to give what that gives.
+Its weights are compared one by one (``rounded_weights``), and its rounding is within what the model
+shows by itself: nothing is left that the tolerance could hide.
 """
 
 from __future__ import annotations
