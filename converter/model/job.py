@@ -659,6 +659,7 @@ class AccuracyRecord(Frozen):
         asked: the thresholds.
         weights_compared: weights that are, within one step, those of the parent; ``None``: that was
             not at hand.
+        weights: so many there are; the others, such as folded ones, have no counterpart in it.
         gate: whether thresholds were ``applied``, or the figures are ``shown`` alone.
         reason: why they are shown alone.
     """
@@ -673,6 +674,7 @@ class AccuracyRecord(Frozen):
     gate: Literal["applied", "shown"] = "shown"
     asked: AccuracySpec = AccuracySpec()
     weights_compared: int | None = None
+    weights: int | None = None
     reason: PlainText | None = None
 
 

@@ -288,6 +288,35 @@ def test_a_weight_is_the_rounded_one_or_it_is_named(
     assert (rounded_weights.changed(*files) is None) is right
 
 
+@pytest.mark.parametrize("change", ["renamed", "transposed", "negated", "wide"])
+def test_a_weight_is_compared_under_any_name(tmp_path: Path, change: str) -> None:
+    values = np.random.default_rng(0).normal(size=(4, 8)).astype(np.float32)
+    files = []
+    for name in ("wide", "half"):
+        made = onnx.load(graph("y = Add(x, c)", tmp_path, name))
+        held = values if name == "wide" else values.astype(np.float16)
+        if name == "half" and change == "transposed":
+            held = held.T
+        if name == "half" and change in ("negated", "wide"):
+            held = held.copy()
+            held[0, 0] *= -1
+        if change == "wide":  # left in float32, and another one
+            held = held.astype(np.float32)
+        called = "c" if name == "wide" else "other"
+        made.graph.node[0].input[1] = called
+        made.graph.initializer.append(numpy_helper.from_array(held, called))
+        if name == "half":  # what nobody takes stands for nothing
+            made.graph.initializer.append(numpy_helper.from_array(values, "c"))
+        files.append(saved(made, tmp_path / f"{name}.onnx"))
+    found = rounded_weights.changed(*files)
+    if change in ("renamed", "transposed"):
+        assert found is None
+    else:
+        assert found == (
+            "weight 'other' stands for none of the float32 file, and none stands for its 'c' [4, 8]"
+        )
+
+
 @pytest.mark.parametrize("keeps_io", [True, False])
 def test_outputs_of_float16_are_accepted_only_where_that_is_declared(
     convert: Callable[[str], tuple[Job, ModelProto]], tmp_path: Path, keeps_io: bool

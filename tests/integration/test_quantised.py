@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,7 @@ def test_int8_says_what_was_reached_on_which_samples(tmp_path: Path) -> None:
     assert done.accuracy.gate == "applied"
     assert done.accuracy.sqnr_db is not None
     assert done.accuracy.sqnr_db > 25
-    assert done.accuracy.weights_compared == 3
+    assert (done.accuracy.weights_compared, done.accuracy.weights) == (3, 3)
     assert done.made is not None
     assert done.made.calibration is not None
     assert (done.made.calibration.kind, done.made.calibration.samples) == ("drawn", 8)
@@ -137,7 +138,7 @@ def test_matrices_of_transformers(tmp_path: Path, plugin: str) -> None:
     assert done.error is None, done.error
     assert (done.check.precision_weights, done.check.precision_macs) > (0.9, 0.9)
     assert done.accuracy is not None
-    assert done.accuracy.weights_compared == 3
+    assert (done.accuracy.weights_compared, done.accuracy.weights) == (3, 3)
 
 
 def test_a_node_that_is_blocked_stays_in_float(tmp_path: Path) -> None:
@@ -337,6 +338,82 @@ def test_a_pair_with_two_scales(tmp_path: Path) -> None:
     assert "tensor 'r' is quantised with another scale" in found
 
 
+def renamed(model: ModelProto, name: str, change: Damage) -> None:
+    """Damage an initializer, and call it something else."""
+    held = next(item for item in model.graph.initializer if item.name == name)
+    values = change(numpy_helper.to_array(held).copy())
+    held.CopyFrom(numpy_helper.from_array(values, f"other_{name}"))
+    for node in model.graph.node:
+        node.input[:] = [held.name if each == name else each for each in node.input]
+
+
+def largest_negated(values: NDArray[Any]) -> NDArray[Any]:
+    place = np.unravel_index(np.argmax(np.abs(values.astype(float))), values.shape)
+    values[place] = -values[place]
+    return values
+
+
+@pytest.mark.parametrize("plugin", MAKERS)
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_weight_is_known_under_another_name(tmp_path: Path, plugin: str, damaged: bool) -> None:
+    job = asked(tmp_path, matrices(tmp_path), plugin).model_copy(
+        update={"accuracy": AccuracySpec(sqnr_db=1, cosine=0.1)}
+    )
+    model = file_of(job, made(job))
+    # A scale of blocks negates what is in them; the integers themselves are packed.
+    nodes = [node for node in model.graph.node if node.op_type == "MatMulNBits"]
+    if plugin == "int4":
+        renamed(model, nodes[0].input[2], largest_negated if damaged else np.array)
+        renamed(model, nodes[0].input[1], np.array)
+    else:
+        renamed(model, "w0_quantized", largest_negated if damaged else np.array)
+        # Behind an integer operator the scale is found by the weight's name.
+        if plugin == "int8_dynamic":
+            renamed(model, "w0_scale", np.array)
+    onnx.save(model, tmp_path / "renamed.onnx")
+    found = quantised_weights.compare(Path(job.parent_file), tmp_path / "renamed.onnx")
+    if damaged:
+        assert "stands for none of the float32 file, and none stands for its 'w0'" in found.wrong
+    else:
+        assert (found.wrong, found.weights, found.unknown) == ("", 3, ())
+
+
+def test_a_factor_behind_an_output_is_no_quantisation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def scaled(parent: Path, target: Path, options: Any, given: Any) -> None:
+        int8.derive(parent, target, int8.Options(reduce_range=True), given)
+        model = onnx.load(target)
+        (output,) = model.graph.output
+        maker = next(node for node in model.graph.node if output.name in node.output)
+        maker.output[:] = ["before"]
+        model.graph.initializer.append(numpy_helper.from_array(np.float32(1.12), "factor"))
+        model.graph.node.append(helper.make_node("Mul", ["before", "factor"], [output.name]))
+        onnx.save(model, target)
+
+    plugin = Plugin(copied, "int8")
+    monkeypatch.setattr(plugin, "derive", scaled)
+    monkeypatch.setattr(variants, "load", lambda name: plugin)
+    done = made(asked(tmp_path, convolutions(tmp_path), "int8").model_copy(update={"options": {}}))
+    assert done.error is not None
+    assert done.error.code is Code.VERIFY_VALUE
+    assert re.fullmatch(r"output y is 1\.1\d times PyTorch's", done.error.message)
+
+
+def test_noise_and_steps_are_no_factor() -> None:
+    draw = np.random.default_rng(0)
+    want = draw.normal(0.5, 1, 1000)
+    assert accuracy.factor([want], [1.12 * want + draw.normal(0, 0.03, 1000)]) == pytest.approx(
+        1.12, abs=0.01
+    )
+    assert accuracy.factor([want], [want + draw.normal(0, 0.3, 1000)]) is None
+    assert accuracy.factor([want], [np.clip(want, -1, 1)]) is None
+    # Probabilities that are less than a step apart.
+    flat = np.full(300, 1 / 300) + draw.normal(0, 1e-5, 300)
+    assert accuracy.factor([flat], [np.full(300, 1 / 256)]) is None
+    assert accuracy.factor([want[:3]], [2 * want[:3]]) is None
+
+
 def test_damage_tests_damage_integers(tmp_path: Path) -> None:
     job = followed(
         tmp_path, "int8", options=int8.Options(reduce_range=True).model_dump(),
@@ -406,7 +483,7 @@ def test_recurrent_layers(tmp_path: Path, per_channel: bool) -> None:
     assert (done.check.precision_macs, done.accuracy is not None) == (1.0, True)
     assert done.accuracy is not None
     # The table, both matrices and the bias.
-    assert done.accuracy.weights_compared == 4
+    assert (done.accuracy.weights_compared, done.accuracy.weights) == (4, 4)
     assert "DynamicQuantizeLSTM" in {node.op_type for node in file_of(job, done).graph.node}
 
 

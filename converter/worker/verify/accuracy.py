@@ -11,6 +11,7 @@ No tolerance tells a right quantised file from a wrong one. What is asked of its
   computes it in floats, and may not be better than the kernels by more than 1 dB. Products that
   saturate are (28 dB in place of 39). And that half of the signal is left at least: below that a
   file may be that of another model.
+- And that no output is a multiple of the one that is wanted, which is no noise.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from converter.model.errors import Code, StageError
 from converter.model.job import AccuracyRecord, Job
@@ -38,6 +40,9 @@ _APART_DB = 1.0
 # Half of the energy is noise. The worst that was seen of right files is 10.5 dB (efficientnet_b0
 # with random weights, swin_t in four bits).
 _LEAST_DB = 3.0
+# An output that is a multiple of what is wanted: by so much, and so much nearer without the factor.
+# Of fewer elements the noise may lie along them by chance.
+_FACTOR, _NEARER_DB, _LEAST_ELEMENTS = 0.05, 6.0, 16
 # A simulation that is this good differs by what rounding does, and kernels may be far worse and
 # good.
 _GOOD_DB = 45.0
@@ -45,6 +50,7 @@ _HINT = (
     "calibrate on real samples (`data`), by another method, or keep operators in float32; "
     "or lower variant.{}.accuracy"
 )
+_MULTIPLIED = "the graph has an operator too many or one too few: compare it with the float32 file"
 _SATURATED = (
     "integer products saturate on this processor: set reduce_range, or keep the operators in "
     "float32"
@@ -118,6 +124,41 @@ def _of_output(name: str, wanted: Sequence[Array], found: Sequence[Array]) -> Fi
     )
 
 
+def factor(wanted: Sequence[Array], found: Sequence[Array]) -> float | None:
+    """The number other than 1 that an output is multiplied by, over all cases.
+
+    No quantisation does that: its noise is in every direction. ``None``: there is none.
+    """
+    pairs = [
+        (want.astype(np.float64).ravel(), got.astype(np.float64).ravel())
+        for want, got in zip(wanted, found, strict=True)
+        if dtypes.is_float(want) and want.shape == got.shape
+    ]
+    if sum(want.size for want, _ in pairs) < _LEAST_ELEMENTS:
+        return None
+    want, got = (np.concatenate(part) for part in zip(*pairs, strict=True))
+    number = _slope(want, got)
+    # What hardly varies may be quantised to one number, which is a multiple and no error of the
+    # graph. Without their means both have to be that multiple, too.
+    apart = _slope(want - want.mean(), got - got.mean())
+    if number is None or apart is None or abs(number - apart) > _FACTOR / 2:
+        return None
+    return number
+
+
+def _slope(want: NDArray[np.float64], got: NDArray[np.float64]) -> float | None:
+    """By least squares; ``None``: it is about 1, or numbers are not that multiple."""
+    energy = float(want @ want)
+    if not energy or not np.isfinite(got).all():
+        return None
+    number = float(want @ got) / energy
+    if number <= 0 or abs(number - 1) <= _FACTOR:
+        return None
+    noise = float(np.square(got - want).sum())
+    without = float(np.square(got / number - want).sum())
+    return number if without * 10 ** (_NEARER_DB / 10) <= noise else None
+
+
 def judge(
     file: Path,
     parent: Path | None,
@@ -159,7 +200,7 @@ def judge(
     error = _apart(figures, simulated)
     if error is None:
         error = _below(figures, job, len(items)) if applied else _lost(figures)
-    return record, error
+    return record, error or _multiplied(names, wanted, found)
 
 
 def measured(references: References, undecided: Mapping[str, str]) -> tuple[bool, list[Reference]]:
@@ -214,6 +255,17 @@ def _apart(figures: Figures, simulated: Figures) -> StageError | None:
         f"computed in floats gives {simulated.sqnr_db:.1f} dB (output {figures.output})",
         _SATURATED,
     )
+
+
+def _multiplied(
+    names: Sequence[str], wanted: Sequence[Sequence[Array]], found: Sequence[Sequence[Array]]
+) -> StageError | None:
+    for place, name in enumerate(names):
+        number = factor([case[place] for case in wanted], [case[place] for case in found])
+        if number is not None:
+            message = f"output {name} is {number:.3g} times PyTorch's"
+            return StageError(Code.VERIFY_VALUE, message, _MULTIPLIED)
+    return None
 
 
 def _lost(figures: Figures) -> StageError | None:

@@ -274,7 +274,7 @@ def _weight(parent: Path, file: Path) -> StageError | None:
     found = rounded_weights.changed(parent, file)
     if found is None:
         return None
-    hint = "the variant changed it: give a weight that is another one another name"
+    hint = "the variant changed it: change a weight in the model, or before its float32 file"
     return StageError(Code.VERIFY_VALUE, found, hint)
 
 

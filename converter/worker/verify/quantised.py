@@ -13,9 +13,10 @@ from converter.worker.onnxfile import precision as held
 from converter.worker.onnxfile import quantised
 from converter.worker.reference.reference import References
 from converter.worker.verify import accuracy, quantised_weights
+from converter.worker.verify.quantised_weights import Compared
 from converter.worker.verify.verification import Verdict
 
-_OF_WEIGHTS = "the variant changed it: give a weight that is another one another name"
+_OF_WEIGHTS = "the variant changed it: change a weight in the model, or before its float32 file"
 _OF_RANGES = "calibrate on samples of the scale that the model is verified on (`data`)"
 # The least shares of weights and of multiplications. Tables of a language model may hold more than
 # its matrices, which are all that has four bits.
@@ -72,9 +73,12 @@ def judged(
     """
     if verdict.error is not None:
         return verdict
-    error, count = (None, None) if parent is None else _integers(verdict, file, parent, references)
+    error, count, total = None, None, None
+    if parent is not None:
+        error, compared = _integers(verdict, file, parent, references)
+        count, total = compared.weights, compared.weights + len(compared.unknown)
     found, missed = accuracy.judge(file, parent, references, job, verdict.undecided, provider)
-    found = found.model_copy(update={"weights_compared": count})
+    found = found.model_copy(update={"weights_compared": count, "weights": total})
     error = error or missed
     if error is None:
         return replace(verdict, accuracy=found)
@@ -86,14 +90,14 @@ def judged(
 
 def _integers(
     verdict: Verdict, file: Path, parent: Path, references: References
-) -> tuple[StageError | None, int]:
-    """What is wrong with weights or ranges, and how many weights were compared."""
+) -> tuple[StageError | None, Compared]:
+    """What is wrong with weights or ranges, and what became of the weights."""
     compared = quantised_weights.compare(parent, file)
     if compared.wrong:
-        return StageError(Code.VERIFY_VALUE, compared.wrong, _OF_WEIGHTS), compared.weights
+        return StageError(Code.VERIFY_VALUE, compared.wrong, _OF_WEIGHTS), compared
     # Real samples where there are any: the traced example may be of another distribution.
     _, items = accuracy.measured(references, verdict.undecided)
     outside = quantised_weights.cut_off(parent, file, references.feeds(items[0]))
     if outside:
-        return StageError(Code.VERIFY_VALUE, outside, _OF_RANGES), compared.weights
-    return None, compared.weights
+        return StageError(Code.VERIFY_VALUE, outside, _OF_RANGES), compared
+    return None, compared

@@ -14,12 +14,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 
 from converter.worker.inputs.inputs import Array
 from converter.worker.onnxfile import checking, quantised
 from converter.worker.onnxfile.quantised import Weight
 from converter.worker.runtime.session import Session
+from converter.worker.verify import counterparts
+from converter.worker.verify.counterparts import Unnamed
 
 _FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16)
 # Rounding to the nearest is off by half a step. Ranges that are not symmetric cut off half a step
@@ -39,7 +41,8 @@ class Compared:
     Attributes:
         wrong: the first weight that is another one, in a sentence; empty: all are right.
         weights: how many were compared.
-        unknown: names of those that have no counterpart in the float32 file.
+        unknown: names of those that have no counterpart in the float32 file. One with as many
+            elements as a weight of that file that has none either is wrong.
     """
 
     wrong: str
@@ -48,45 +51,45 @@ class Compared:
 
 
 def compare(parent: Path, derived: Path) -> Compared:
-    """Compare all weights of a quantised file, by name, with those that it was made from.
+    """Compare all weights of a quantised file with those that it was made from.
 
-    Weights that stayed floats have to be equal.
+    By name, and by their numbers where no name tells. Weights that stayed floats have to be equal.
     """
     model = checking.load(derived)
-    wide = dict(_constants(checking.load(parent)))
-    scale = _scale(model)
-    if scale:
-        return Compared(scale)
-    count, unknown = 0, []
-    weights = quantised.weights(model)
-    for weight in weights:
-        tensor = wide.get(weight.source)
-        if tensor is None or tensor.data_type not in _FLOATS:
-            unknown.append(weight.name)
-            continue
-        wrong = _off(weight, numpy_helper.to_array(tensor).astype(np.float64))
-        if wrong is None:
-            unknown.append(weight.name)
-        elif wrong:
-            return Compared(wrong)
+    wide = dict(counterparts.constants(checking.load(parent).graph))
+    wrong = _scale(model)
+    if wrong:
+        return Compared(wrong)
+    named: list[str] = []
+    unnamed: list[Unnamed] = []
+    for weight in quantised.weights(model):
+        tensor, off = wide.get(weight.source), None
+        if tensor is not None and tensor.data_type in _FLOATS:
+            off = _off(weight, numpy_helper.to_array(tensor).astype(np.float64))
+        if off:
+            return Compared(off)
+        if off is None:
+            unnamed.append(Unnamed(weight.name, weight.elements, weight.floats, _near))
         else:
-            count += 1
-    for name, tensor in _constants(model):
-        if name in wide and tensor.data_type in _FLOATS:
-            got, want = numpy_helper.to_array(tensor), numpy_helper.to_array(wide[name])
-            if got.shape != want.shape or not np.array_equal(got, want, equal_nan=True):
-                return Compared(f"weight '{name}' is another one than in the float32 file")
-            count += 1
-    return Compared("", count, tuple(unknown))
+            named.append(weight.source)
+    for name, tensor in _floats(model.graph, quantised.scales(model)):
+        if name not in wide:
+            unnamed += counterparts.floats(name, tensor)
+            continue
+        got, want = numpy_helper.to_array(tensor), numpy_helper.to_array(wide[name])
+        if got.shape != want.shape or not np.array_equal(got, want, equal_nan=True):
+            return Compared(f"weight '{name}' is another one than in the float32 file")
+        named.append(name)
+    found = counterparts.match(unnamed, wide, named)
+    return Compared(found.wrong, len(named) + found.found, found.unknown)
 
 
-def _constants(model: ModelProto) -> Iterator[tuple[str, TensorProto]]:
-    for tensor in model.graph.initializer:
-        yield tensor.name, tensor
-    for node in model.graph.node:
-        for attribute in node.attribute:
-            if node.op_type == "Constant" and attribute.name == "value":
-                yield node.output[0], attribute.t
+def _floats(graph: GraphProto, scales: set[str]) -> Iterator[tuple[str, TensorProto]]:
+    """Weights that stayed floats, and constants that nodes take."""
+    used = counterparts.used(graph)
+    for name, tensor in counterparts.constants(graph):
+        if tensor.data_type in _FLOATS and name in used and name not in scales:
+            yield name, tensor
 
 
 def _off(weight: Weight, want: NDArray[np.float64]) -> str | None:
@@ -101,8 +104,7 @@ def _off(weight: Weight, want: NDArray[np.float64]) -> str | None:
         return f"weight '{weight.source}' has {got.size} elements, the float32 file has {want.size}"
     # Recurrent weights change their number of axes on the way.
     want = want.reshape(got.shape)
-    allowed = _STEPS * step + _OF_FLOAT32 * np.abs(want)
-    off = ~(np.abs(got - want) <= allowed)
+    off = ~_near(got, want, step)
     if not off.any():
         return ""
     place = tuple(int(index) for index in np.unravel_index(np.argmax(off), off.shape))
@@ -111,6 +113,13 @@ def _off(weight: Weight, want: NDArray[np.float64]) -> str | None:
         f"{want[place]:.6g}, which is more than one step of {step[place]:.3g} away "
         f"({off.mean():.0%} of its elements are)"
     )
+
+
+def _near(
+    got: NDArray[np.float64], want: NDArray[np.float64], step: NDArray[np.float64]
+) -> NDArray[np.bool_]:
+    near: NDArray[np.bool_] = np.abs(got - want) <= _STEPS * step + _OF_FLOAT32 * np.abs(want)
+    return near
 
 
 def _scale(model: ModelProto) -> str:

@@ -6,15 +6,17 @@ scaled by 1.1 the outputs showed 319. The weights themselves show each of them, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import GraphProto, TensorProto, numpy_helper
+from onnx import TensorProto, numpy_helper
 
 from converter.worker.inputs.reduced import REDUCED, Reduced
 from converter.worker.onnxfile import checking
+from converter.worker.verify import counterparts
+from converter.worker.verify.counterparts import Near, Unnamed
 
 _FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE)
 _KINDS = {kind.element: kind for kind in REDUCED.values()}
@@ -25,31 +27,58 @@ _LIMIT = 1e4
 def changed(parent: Path, derived: Path) -> str | None:
     """The first weight that is another than the parent's, in a sentence; ``None``: all are right.
 
-    Weights are initializers and constants; those whose name only one file has are not compared.
+    Weights are initializers and constants. Those whose name only one file has are compared by
+    their numbers.
     """
-    wide = dict(_constants(checking.load(parent).graph))
-    for name, tensor in _constants(checking.load(derived).graph):
-        # What a converter has added, or left in float32, is none of the parent's rounded weights.
+    wide = dict(counterparts.constants(checking.load(parent).graph))
+    graph = checking.load(derived).graph
+    used = counterparts.used(graph)
+    named: list[str] = []
+    unnamed: list[Unnamed] = []
+    for name, tensor in counterparts.constants(graph):
+        if tensor.data_type not in counterparts.FLOATS or name not in used:
+            continue
+        if name in wide:
+            named.append(name)
+            wrong = _changed(name, tensor, wide[name])
+            if wrong is not None:
+                return wrong
+            continue
         kind = _KINDS.get(tensor.data_type)
-        if kind is None or name not in wide:
-            continue
-        if wide[name].data_type == tensor.data_type:  # as the source itself has it
-            if not np.array_equal(numpy_helper.to_array(tensor), numpy_helper.to_array(wide[name])):
-                return f"weight '{name}' is another one than in the file it was made from"
-            continue
-        if wide[name].data_type not in _FLOATS:
-            return f"weight '{name}' holds no floats in the float32 file"
-        got, want = numpy_helper.to_array(tensor), numpy_helper.to_array(wide[name])
-        if got.shape != want.shape:
-            return f"weight '{name}' is {list(got.shape)}, the float32 file has {list(want.shape)}"
-        off = _off(got.astype(np.float64), want.astype(np.float64), kind)
-        if off.any():
-            place = tuple(int(index) for index in np.unravel_index(np.argmax(off), off.shape))
-            return (
-                f"weight '{name}'{list(place)} is {float(got[place]):.6g}, the float32 file has "
-                f"{want[place]:.6g}"
-            )
-    return None
+        unnamed += counterparts.floats(name, tensor, None if kind is None else _rounds_to(kind))
+    return counterparts.match(unnamed, wide, named).wrong or None
+
+
+def _changed(name: str, tensor: TensorProto, wide: TensorProto) -> str | None:
+    """How a weight is another one than its namesake in the parent."""
+    got, want = numpy_helper.to_array(tensor), numpy_helper.to_array(wide)
+    if wide.data_type == tensor.data_type:  # as the source itself has it
+        if not np.array_equal(_wide(got), _wide(want), equal_nan=True):
+            return f"weight '{name}' is another one than in the file it was made from"
+        return None
+    if wide.data_type not in _FLOATS:
+        return f"weight '{name}' holds no floats in the float32 file"
+    kind = _KINDS.get(tensor.data_type)
+    if kind is None:
+        return None
+    if got.shape != want.shape:
+        return f"weight '{name}' is {list(got.shape)}, the float32 file has {list(want.shape)}"
+    off = _off(_wide(got), _wide(want), kind)
+    if not off.any():
+        return None
+    place = tuple(int(index) for index in np.unravel_index(np.argmax(off), off.shape))
+    return (
+        f"weight '{name}'{list(place)} is {float(got[place]):.6g}, the float32 file has "
+        f"{want[place]:.6g}"
+    )
+
+
+def _wide(array: NDArray[Any]) -> NDArray[np.float64]:
+    return np.asarray(array).astype(np.float64)
+
+
+def _rounds_to(kind: Reduced) -> Near:
+    return lambda got, want, step: ~_off(got, want, kind)
 
 
 def _off(got: NDArray[np.float64], want: NDArray[np.float64], kind: Reduced) -> NDArray[np.bool_]:
@@ -67,12 +96,3 @@ def _off(got: NDArray[np.float64], want: NDArray[np.float64], kind: Reduced) -> 
     # Equality is for infinities, whose difference is NaN.
     right: NDArray[np.bool_] = near | same | (got == want) | limited
     return ~right
-
-
-def _constants(graph: GraphProto) -> Iterator[tuple[str, TensorProto]]:
-    for tensor in graph.initializer:
-        yield tensor.name, tensor
-    for node in graph.node:
-        for attribute in node.attribute:
-            if node.op_type == "Constant" and attribute.name == "value":
-                yield node.output[0], attribute.t
