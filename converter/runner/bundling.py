@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from converter.layout import delivery, files
 from converter.model import manifest
 from converter.model.errors import ConfigError, Problem, RunError
-from converter.model.job import Bundle, Job, JobResult, ProviderVerdict, TensorInfo
+from converter.model.job import ONNX, Bundle, Job, JobResult, ProviderVerdict, TensorInfo
 from converter.plan import packages
 from converter.runner import rechecking
 from converter.runner.recorded import published, recorded_job, recorded_result
@@ -50,6 +50,10 @@ def bundle(run: Path, name: str, folder: Path) -> Bundled:
         RunError: nothing can be written beside the folder.
     """
     job = recorded_job("bundle", run, name)
+    if job.format != ONNX:
+        hint = f"Its cases are those of {job.name}: python -m converter bundle {run} {job.name}"
+        message = f"bundles are of ONNX files; {name} is {job.format}."
+        raise ConfigError(Problem("bundle", message, hint))
     file = published("bundle", run, name, _why_none(run, name))
     refuse_used(folder)
     folder = folder.absolute()

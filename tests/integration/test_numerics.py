@@ -24,7 +24,7 @@ def compare(want: Any, got: Any, **options: Any) -> numerics.Comparison:
     ("want", "got", "code", "words"),
     [
         ([NAN], [NAN], Code.VERIFY_NONFINITE, "PyTorch gives NaN or infinity"),
-        ([1.0], [NAN], Code.VERIFY_NONFINITE, "the ONNX file gives NaN or infinity"),
+        ([1.0], [NAN], Code.VERIFY_NONFINITE, "the file gives NaN or infinity"),
         ([INF], [INF], Code.VERIFY_NONFINITE, "PyTorch gives NaN or infinity"),
         ([1.0, 1.0], [1.0], Code.VERIFY_SHAPE, "has shape [1], PyTorch gives [2]"),
         ([[1.0]], [1.0], Code.VERIFY_SHAPE, "has shape [1], PyTorch gives [1, 1]"),

@@ -93,6 +93,12 @@ def check(file: Path, parent: Path, precision: str) -> CheckRecord:
             f"such as '{_plain(narrowed[0])}'; {share:.0%} of the weights' elements are float32",
             "OpenVINO's save_model compresses to float16 unless told (compress_to_fp16=False)",
         )
+    if precision in ("float16", "bfloat16") and not any(c.kind in _FLOATS for c in constants):
+        raise StageError(
+            Code.PRECISION_NOT_REACHED,
+            f"the model has no weights: what is called {precision} is the float32 file",
+            "leave this variant out",
+        )
     if share < _LEAST_WEIGHTS:
         raise StageError(
             Code.PRECISION_NOT_REACHED,

@@ -155,6 +155,12 @@ def check(file: Path, parent: Path, precision: str) -> CheckRecord:
     total = sum(weight.values.size for weight in tagged)
     reached = sum(weight.values.size for weight in tagged if weight.values.dtype == wanted)
     share = reached / total if total else 1.0
+    if precision != "float32" and not total:
+        raise StageError(
+            Code.PRECISION_NOT_REACHED,
+            f"no layer has weights that ncnn stores in {precision}: this is the float32 file",
+            "leave this variant out",
+        )
     if share < 1:
         first = next(weight for weight in tagged if weight.values.dtype != wanted)
         raise StageError(

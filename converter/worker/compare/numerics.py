@@ -238,7 +238,7 @@ def _unlike(frame: OutputCheck, expected: Array, actual: Array) -> Comparison | 
         return Comparison(_not_compared(frame, "shape"), Code.VERIFY_SHAPE, reason)
     if not actual.size:  # whether it may be is decided on the references
         return Comparison(frame.model_copy(update={"not_compared": "empty", "passed": True}))
-    for side, values in (("PyTorch", expected), ("the ONNX file", actual)):
+    for side, values in (("PyTorch", expected), ("the file", actual)):
         # PyTorch first: where its own output is not finite, the file is not to blame.
         if not vacuity.finite(values):
             reason = f"{frame.name}: {side} gives NaN or infinity"
