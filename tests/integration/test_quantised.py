@@ -17,7 +17,7 @@ from converter.model.errors import Code
 from converter.model.job import Derived, JobResult
 from converter.model.spec import AccuracySpec
 from converter.plugins import variants
-from converter.plugins.variants import int4, int8, int8_dynamic
+from converter.plugins.variants import _fallback, _positions, _quantised, int4, int8, int8_dynamic
 from converter.worker.onnxfile import multiplications, quantised
 from converter.worker.pipeline import derive
 from converter.worker.reference import kept
@@ -165,6 +165,125 @@ def test_nothing_to_quantise(tmp_path: Path) -> None:
     assert done.error is not None
     assert done.error.code is Code.PRECISION_NOT_REACHED
     assert "nothing to quantise: the model computes with Mul" in done.error.message
+
+
+@pytest.mark.parametrize(
+    ("plugin", "options", "said"),
+    [
+        ("int8_dynamic", {}, "computes with Conv; int8 quantises Conv"),
+        ("int8_dynamic", {"op_types": ["LSTM"]}, "LSTM would be, and the model computes with Conv"),
+        ("int8", {"op_types": ["MatMul"]}, "MatMul would be, and the model computes with Conv"),
+        ("int4", {"gemm": False}, "MatMul would be, and the model computes with Conv"),
+    ],
+)
+def test_why_there_is_nothing_to_quantise(
+    tmp_path: Path, plugin: str, options: dict[str, Any], said: str
+) -> None:
+    done = made(asked(tmp_path, convolutions(tmp_path), plugin, **options))
+    assert done.error is not None
+    assert done.error.code is Code.PRECISION_NOT_REACHED
+    assert said in done.error.message
+    assert "bodies" not in done.error.message
+
+
+def test_a_transposed_convolution_in_groups(tmp_path: Path) -> None:
+    """ONNX Runtime's quantizer cannot give its bias scales per channel."""
+    node = helper.make_node("ConvTranspose", ["x", "w", "b"], ["y"], "up", group=2, strides=[2, 2])
+    weights = [tensor("w", 6, 5, 3, 3), tensor("b", 10, seed=1)]
+    source = saved(tmp_path / "source.onnx", [node], weights, [2, 6, 7, 7])
+    done = made(asked(tmp_path, source, "int8"))
+    assert done.error is None, done.error
+    assert done.made is not None
+    assert "one scale for all channels of w" in done.made.notes[0]
+
+
+def test_what_the_quantizer_raises_is_a_sentence() -> None:
+    said = r"quantizer fails on this model: 'w'; .* \(op_block_list"
+    with pytest.raises(ValueError, match=said), _quantised.explained("op_block_list"):
+        raise KeyError("w")
+
+
+def resized(folder: Path) -> Path:
+    """What a resize to a size that follows from the input is exported to: indices from floats."""
+    node = helper.make_node
+    constants = [
+        numpy_helper.from_array(np.asarray(value, kind), name)
+        for name, value, kind in [
+            ("two", 2, np.int64), ("zero", 0, np.int64), ("one", 1, np.int64),
+            ("half", 0.5, np.float32),
+        ]
+    ]  # fmt: skip
+    nodes = [
+        node("Conv", ["x", "w0", "b0"], ["c"], "first", pads=[1, 1]),
+        node("Shape", ["c"], ["shape"], "shape"),
+        node("Gather", ["shape", "two"], ["size"], "size"),
+        node("Add", ["size", "size"], ["more"], "more"),
+        node("Range", ["zero", "more", "one"], ["places"], "range"),
+        node("Cast", ["places"], ["position"], "cast", to=TensorProto.FLOAT),
+        node("Mul", ["position", "half"], ["coordinate"], "scale"),
+        node("Floor", ["coordinate"], ["whole"], "floor"),
+        node("Cast", ["whole"], ["index"], "index", to=TensorProto.INT64),
+        node("Gather", ["c", "index"], ["g"], "pick", axis=2),
+        node("Mul", ["g", "g"], ["s"], "square"),
+        node("Mul", ["s", "coordinate"], ["p"], "by_place"),
+        node("Conv", ["s", "w1"], ["y"], "second"),
+        node("Conv", ["p", "w1"], ["z"], "third"),
+    ]
+    weights = [tensor("w0", 8, 2, 3), tensor("b0", 8, seed=1), tensor("w1", 4, 8, 1, seed=2)]
+    return saved(folder / "source.onnx", nodes, [*weights, *constants], [1, 2, 200])
+
+
+def test_indices_and_positions_are_not_quantised(tmp_path: Path) -> None:
+    """Off by half a step of 400 places in 256 levels, ``Floor`` reads another one."""
+    path = resized(tmp_path)
+    model = onnx.shape_inference.infer_shapes(onnx.load(path), data_prop=True)
+    assert set(_positions.nodes(model)) >= {"cast", "scale", "floor", "by_place"}
+    assert not {"first", "second", "third", "square"} & set(_positions.nodes(model))
+    job = asked(tmp_path, path, "int8", fallback_tries=0)
+    done = made(job)
+    assert done.error is None, done.error
+    quantised_ = {
+        node.input[0] for node in file_of(job, done).graph.node if node.op_type == "QuantizeLinear"
+    }
+    assert {"x", "s"} <= quantised_
+    assert not {"position", "coordinate", "whole"} & quantised_
+
+
+def test_what_follows_a_layer_goes_to_float_without_it(tmp_path: Path) -> None:
+    """Where a layer holds too many of the weights to be left in float itself."""
+    groups = {"first": ["first", "relu"], "second": ["second"]}
+    found = _fallback._affordable(["first", "second"], groups, matrices(tmp_path))
+    assert found == [["relu"]]
+    found = _fallback._affordable(["second", "first"], groups, matrices(tmp_path))
+    assert found == [["second"], ["relu"]]
+
+
+def test_recurrent_layers_have_no_static_form(tmp_path: Path) -> None:
+    lstm = helper.make_node("LSTM", ["x", "w", "r"], ["h"], "lstm", hidden_size=16)
+    nodes = [lstm, helper.make_node("MatMul", ["h", "m"], ["y"], "head")]
+    weights = [tensor("w", 1, 64, 8), tensor("r", 1, 64, 16), tensor("m", 16, 4)]
+    done = made(asked(tmp_path, saved(tmp_path / "source.onnx", nodes, weights, [5, 2, 8]), "int8"))
+    assert done.error is not None
+    assert done.error.code is Code.PRECISION_NOT_REACHED
+    assert "96% of the weights are those of LSTM" in done.error.message
+    assert "int8_dynamic quantises LSTM" in done.error.message
+
+
+def test_bytes_of_a_picture_are_activations(tmp_path: Path) -> None:
+    node = helper.make_node
+    nodes = [
+        node("Cast", ["x"], ["f"], "cast", to=TensorProto.FLOAT),
+        node("Mul", ["f", "f"], ["m"], "normalise"),
+        node("Conv", ["m", "w"], ["y"], "conv"),
+    ]
+    model = onnx.load(saved(tmp_path / "m.onnx", nodes, [tensor("w", 4, 3, 1, 1)], [1, 3, 4, 4]))
+    model.graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
+    model.graph.ClearField("value_info")
+    model = onnx.shape_inference.infer_shapes(model)
+    assert _positions.nodes(model) == []
+    # Whole numbers are told apart in float32, and what a layer makes of them is an activation.
+    model.graph.input[0].type.tensor_type.elem_type = TensorProto.INT64
+    assert _positions.nodes(model) == ["normalise"]
 
 
 def test_int8_that_quantises_nothing_is_named(
@@ -323,6 +442,17 @@ def test_a_damaged_zero_point_of_an_activation(tmp_path: Path) -> None:
     onnx.save(model, tmp_path / "damaged.onnx")
     found = quantised_weights.cut_off(parent, tmp_path / "damaged.onnx", feeds)
     assert "tensor 'r' is quantised in a range that holds" in found
+
+
+def test_steps_that_are_too_coarse_are_called_so(tmp_path: Path) -> None:
+    parent, model = quantise(tmp_path)
+    feeds = {"x": np.random.default_rng(0).normal(size=(1, 3, 8, 8)).astype(np.float32)}
+    held = next(item for item in model.graph.initializer if item.name == "r_scale")
+    held.CopyFrom(numpy_helper.from_array(np.full((), 1000, np.float32), held.name))
+    onnx.save(model, tmp_path / "coarse.onnx")
+    found = quantised_weights.cut_off(parent, tmp_path / "coarse.onnx", feeds)
+    assert "tensor 'r' is quantised in steps of 1e+03" in found
+    assert "too coarse" in found
 
 
 def test_a_pair_with_two_scales(tmp_path: Path) -> None:

@@ -571,3 +571,13 @@ def test_a_file_is_scored_again_when_it_is_verified_again(
     assert found.error.code is Code.ACCURACY
     assert found.verify.metric is not None
     assert not found.verify.metric.passed
+
+
+def test_a_sample_that_is_not_finite_is_named(convert: MakeJob, tmp_path: Path) -> None:
+    for number, value in enumerate((1.0, np.nan)):
+        x = np.random.default_rng(number).normal(size=(2, 6, 3)).astype(np.float32)
+        x[0, 0, 0] = value
+        np.savez(tmp_path / f"{number}.npz", x=x)
+    done = flatten(convert, data={"path": str(tmp_path)})
+    assert done.code is Code.VERIFY_NONFINITE
+    assert "input x of 'data 1: 1.npz' holds such itself" in done.result.error.message

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
 import pytest
+import yaml
 from pydantic import ValidationError
 
 from converter.model.batch import BatchSpec
 from converter.model.spec import AccuracySpec, ModelSpec, VariantSpec
 from converter.plan import variants
+from converter.plugins import variants as variant_plugins
 from converter.plugins.variants import _processor, int8, int8_dynamic
 from converter.schemas.configuration import _of_plugins
 
@@ -61,3 +64,16 @@ def test_a_key_of_several_plugins_is_described_for_each() -> None:
         "type": "boolean",
         "description": "Option of `a`, `c`: a scale for each channel; of `b`: scales of rows.",
     }
+
+
+PRESETS = Path(variant_plugins.__file__).parents[3] / "configs" / "variant"
+
+
+@pytest.mark.parametrize("preset", sorted(path.stem for path in PRESETS.glob("*.yaml")))
+def test_a_preset_states_all_options_of_its_plugin(preset: str) -> None:
+    """Only a key that is there can be overridden on the command line."""
+    stated = yaml.safe_load((PRESETS / f"{preset}.yaml").read_text())
+    options = variant_plugins.load(preset).Options
+    assert set(options.model_fields) == set(stated) - {"accuracy", "optional"}
+    own = {key: value for key, value in stated.items() if key in options.model_fields}
+    assert options.model_validate(own) == options()

@@ -88,7 +88,8 @@ class Quantiser:
             sorted({"MatMul" if name == "Gemm" else name for name in self._operators}),
             {"MatMulConstBOnly": True, "WeightSymmetric": True},
         )
-        quantizer.quantize_model()
+        with _quantised.explained("op_block_list, node_block_list"):
+            quantizer.quantize_model()
         quantizer.model.topological_sort()
         made = quantizer.model.model
         for node in made.graph.node:

@@ -50,16 +50,22 @@ def search(
     with tempfile.TemporaryDirectory() as folder:
         trial = _Trial(make, Path(folder) / "candidate.onnx", parent, given)
         passed, score = trial.verdict(first, 0)
-        if passed or len(groups) < 2:
+        if passed or (len(groups) < 2 and not any(nodes[1:] for nodes in groups.values())):
             return first
-        order = _affordable(trial.ranked(first, groups, tries), parent)
-        found, chosen = _combined(trial, first, score, [groups[name] for name in order], tries)
+        order = _affordable(trial.ranked(first, groups, tries), groups, parent)
+        found, chosen = _combined(trial, first, score, order, tries)
     given.made = given.made.model_copy(update={"float_nodes": chosen})
     return found
 
 
-def _affordable(order: Sequence[str], parent: Path) -> list[str]:
-    """The first layers that hold half of the weights: with more in float no file is quantised."""
+def _affordable(
+    order: Sequence[str], groups: Mapping[str, Sequence[str]], parent: Path
+) -> list[Sequence[str]]:
+    """What may go to float: the first layers that hold half of the weights, with their nodes.
+
+    With more in float no file is quantised. Of the others the nodes without the layer: they hold
+    no weights, and the noise may be theirs.
+    """
     model = checking.load(parent)
     sizes = {tensor.name: math.prod(tensor.dims) for tensor in model.graph.initializer}
     layers = {
@@ -68,11 +74,11 @@ def _affordable(order: Sequence[str], parent: Path) -> list[str]:
     budget = 0.5 * sum(layers.get(name, 0) for name in order)
     found = []
     for name in order:
-        budget -= layers.get(name, 0)
         # A larger one may be followed by smaller ones that fit; the order is by what they gain.
-        if budget < 0:
-            break
-        found.append(name)
+        budget -= layers.get(name, 0) if budget >= 0 else 0
+        nodes = groups[name] if budget >= 0 else groups[name][1:]
+        if nodes:
+            found.append(nodes)
     return found
 
 

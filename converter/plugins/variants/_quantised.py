@@ -6,13 +6,15 @@ beside its input, and starts sessions that take all cores: all of that is done h
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+import contextlib
+import math
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 import onnx
 from onnx import ModelProto, inliner, numpy_helper
 
-from converter.plugins.variants import Given
+from converter.plugins.variants import Given, NothingToConvertError
 from converter.worker.onnxfile import checking, structure
 from converter.worker.onnxfile.quantised import TRANSPOSED
 
@@ -20,6 +22,9 @@ from converter.worker.onnxfile.quantised import TRANSPOSED
 PER_CHANNEL = 13
 # What only the quantizer reads, so that it does not write the model into files to infer its shapes.
 _INFERRED = ("onnx.infer", "onnxruntime.quant")
+_RECURRENT = frozenset({"GRU", "LSTM", "RNN"})
+# What a model may compute with instead of what a variant quantises.
+_COMPUTING = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"}) | _RECURRENT
 _LARGEST = (2 << 30) - (64 << 20)
 
 
@@ -50,6 +55,31 @@ def ready(parent: Path, opset: int, given: Given) -> ModelProto:
     model = onnx.shape_inference.infer_shapes(model, data_prop=True)
     model.metadata_props.add(key=_INFERRED[0], value=_INFERRED[1])
     return model
+
+
+@contextlib.contextmanager
+def explained(options: str) -> Iterator[None]:
+    """Say in a sentence where ONNX Runtime's quantizer fails.
+
+    Args:
+        options: those that leave nodes in float32.
+
+    Raises:
+        ValueError: it does.
+    """
+    try:
+        yield
+    # It has no common type for what it cannot do.
+    except (
+        ArithmeticError, AssertionError, AttributeError, LookupError, NotImplementedError,
+        RuntimeError, TypeError, ValueError, onnx.checker.ValidationError,
+        onnx.shape_inference.InferenceError,
+    ) as error:  # fmt: skip
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(
+            f"ONNX Runtime's quantizer fails on this model: {why}; leave in float32 what it fails "
+            f"on ({options})"
+        ) from error
 
 
 def finished(model: ModelProto, parent: Path) -> ModelProto:
@@ -124,18 +154,63 @@ def nodes_of(model: ModelProto, operators: Iterable[str]) -> list[str]:
     return [node.name for node in model.graph.node if not node.domain and node.op_type in wanted]
 
 
-def nothing(model: ModelProto, operators: Iterable[str]) -> str:
-    """Why a model has nothing to quantise, in a sentence."""
-    wanted = set(operators)
-    # Those of the model's own graph would have been quantised.
-    inner = sorted({node.op_type for node in structure.nodes(model.graph)} & wanted)
-    if inner:
+def nothing(
+    model: ModelProto, taken: Collection[str], left_out: Collection[str] = (), advice: str = ""
+) -> str:
+    """Why a model has nothing to quantise, in a sentence.
+
+    Args:
+        taken: operators that would have been quantised.
+        left_out: nodes that stay in float32 because the configuration says so.
+        advice: what to do about layers that are no such operators.
+    """
+    own = {node.op_type for node in model.graph.node}
+    inner = {node.op_type for node in structure.nodes(model.graph)} - own
+    asked = ", ".join(sorted(taken)) or "no operator"
+    if any(node.op_type in taken and node.name in left_out for node in model.graph.node):
+        return f"nothing to quantise: all nodes of {asked} are in node_block_list"
+    if own & set(taken):
+        found = ", ".join(sorted(own & set(taken)))
+        return f"nothing to quantise: {found} in this model has no float32 weights of its own"
+    if inner & set(taken):
         return (
-            f"nothing to quantise: {', '.join(inner)} only in the bodies of loops or branches, "
-            "which the quantiser does not enter, or without weights of its own"
+            f"nothing to quantise: {', '.join(sorted(inner & set(taken)))} only in the bodies of "
+            "loops or branches, which the quantizer does not enter"
         )
-    held = sorted({node.op_type for node in model.graph.node})
-    return f"nothing to quantise: the model computes with {', '.join(held[:5]) or 'no operator'}"
+    layers = sorted(own & _COMPUTING)
+    if not layers:
+        held = ", ".join(sorted(own)[:5]) or "no operator"
+        return f"nothing to quantise: the model computes with {held}"
+    held = ", ".join(layers)
+    said = f"nothing to quantise: {asked} would be, and the model computes with {held}"
+    return f"{said}; {advice}" if advice else said
+
+
+def refuse_recurrent(model: ModelProto) -> None:
+    """Refuse a model whose weights are mostly those of recurrent layers: they have no static form.
+
+    Raises:
+        NothingToConvertError: they are.
+    """
+    sizes = {
+        tensor.name: math.prod(tensor.dims)
+        for tensor in model.graph.initializer
+        if tensor.data_type == onnx.TensorProto.FLOAT
+    }
+    total = sum(sizes.values())
+    held: dict[str, int] = {}
+    for node in model.graph.node:
+        if node.op_type in _RECURRENT:
+            # Shared ones count once.
+            own = sum(sizes.pop(name, 0) for name in node.input)
+            held[node.op_type] = held.get(node.op_type, 0) + own
+    if not held or 2 * sum(held.values()) <= total:
+        return
+    lstm = "int8_dynamic quantises LSTM" if "LSTM" in held else "GRU and RNN have no form in 8 bits"
+    raise NothingToConvertError(
+        f"{sum(held.values()) / total:.0%} of the weights are those of {', '.join(sorted(held))}, "
+        f"for which ONNX Runtime has no static form in 8 bits; {lstm}"
+    )
 
 
 def require(model: ModelProto, nodes: Iterable[str]) -> None:

@@ -23,6 +23,7 @@ PRECISION = "int4"
 PACKAGES = ("onnx", "onnx-ir", "onnxruntime")
 
 _OPSET = 13
+_OTHERWISE = "int8 quantises Conv, ConvTranspose, Gemm and MatMul, int8_dynamic LSTM"
 
 
 class Options(Frozen):
@@ -69,7 +70,9 @@ def derive(parent: Path, target: Path, options: Options, given: Given) -> None:
         name for name in _dynamic.layers(model, operators) if name not in options.node_block_list
     ]
     if not layers:
-        raise NothingToConvertError(_quantised.nothing(model, ("MatMul", "Gemm")))
+        gemm = "gemm: true takes Gemm too; " if not options.gemm else ""
+        why = _quantised.nothing(model, operators, options.node_block_list, gemm + _OTHERWISE)
+        raise NothingToConvertError(why)
 
     def quantise(in_float: Sequence[str]) -> ModelProto:
         kept = {*options.node_block_list, *in_float}
@@ -107,5 +110,6 @@ def _made(parent: Path, model: ModelProto, layers: Sequence[str], options: Optio
     )
     others = [node.name for node in copy.graph.node if node.name not in wanted]
     quantizer = MatMulNBitsQuantizer(copy, nodes_to_exclude=others, algo_config=config)
-    quantizer.process()
+    with _quantised.explained("node_block_list"):
+        quantizer.process()
     return _quantised.finished(quantizer.model.model, parent)

@@ -22,6 +22,7 @@ PACKAGES = ("onnx", "onnxruntime")
 # The layers whose multiplications are worth it; alone they are quantised in what has products of
 # its own, a transformer: with its sums and normalisations vit_b_16 has 22 dB in place of 28.
 _LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+_OTHERWISE = "int8_dynamic quantises LSTM; GRU and RNN have no form in 8 bits"
 # Drawn inputs are alike: more of them show the same ranges.
 _DRAWN = 8
 
@@ -34,7 +35,8 @@ class Options(Frozen):
             (``minmax``), the range that keeps most of their distribution (``entropy``), or the one
             that holds ``percentile`` percent of them.
         percentile: for ``calibration: percentile``.
-        samples: to calibrate on, of the model's ``data``; of drawn inputs 8 at most.
+        samples: to calibrate on, of the model's ``data``; of drawn inputs 8 at most, and one of
+            each further size that is verified.
         op_types: operators that are quantised; none: those that suit the model. Example:
             ``[Conv, Gemm]``.
         op_block_list: operators that stay in float32. Example: ``[Softmax, LayerNormalization]``.
@@ -75,7 +77,7 @@ def derive(parent: Path, target: Path, options: Options, given: Given) -> None:
         ValueError: an option names what the model does not have, or there is no sample.
     """
     # Here, since the parent process reads the options above and imports no onnx.
-    from converter.plugins.variants import _calibration, _fallback, _quantised
+    from converter.plugins.variants import _calibration, _fallback, _positions, _quantised
     from converter.worker.onnxfile import publishing
 
     model = _quantised.ready(parent, _quantised.PER_CHANNEL, given)
@@ -90,7 +92,8 @@ def derive(parent: Path, target: Path, options: Options, given: Given) -> None:
         threads=given.threads,
     )
     left_out = _unbounded(model, _calibration.unbounded(ranges), given)
-    excluded = [*options.node_block_list, *left_out]
+    excluded = [*options.node_block_list, *left_out, *_positions.nodes(model)]
+    _tell_grouped(model, options, given)
     quantise = _Quantiser(parent, model, ranges, operators, options, excluded)
     kind: Literal["data", "drawn"] = "data" if given.real else "drawn"
     record = CalibrationRecord(kind=kind, method=options.calibration, samples=count)
@@ -120,6 +123,7 @@ class _Quantiser:
         self._operators = operators
         self._options = options
         self._excluded = list(excluded)
+        self._per_tensor = _grouped(model) if options.per_channel else []
 
     def __call__(self, in_float: Sequence[str]) -> ModelProto:
         """The model with these nodes left in float32."""
@@ -143,11 +147,39 @@ class _Quantiser:
             {
                 "WeightSymmetric": True,
                 "ActivationSymmetric": self._options.activations == "int8",
+                "TensorQuantOverrides": {key: [{"symmetric": True}] for key in self._per_tensor},
             },
         )
-        quantizer.quantize_model()
+        with _quantised.explained("op_block_list, node_block_list"):
+            quantizer.quantize_model()
         quantizer.model.topological_sort()
         return _quantised.finished(quantizer.model.model, self._parent)
+
+
+def _grouped(model: ModelProto) -> list[str]:
+    """Weights of transposed convolutions in groups.
+
+    ONNX Runtime's quantizer counts the channels of one group, and gives the bias, which has those
+    of all, as many scales (1.31).
+    """
+    held = {tensor.name for tensor in model.graph.initializer}
+    return [
+        node.input[1]
+        for node in model.graph.node
+        if node.op_type == "ConvTranspose"
+        and node.input[1] in held
+        and any(item.name == "group" and item.i > 1 for item in node.attribute)
+    ]
+
+
+def _tell_grouped(model: ModelProto, options: Options, given: Given) -> None:
+    found = _grouped(model) if options.per_channel else []
+    if found:
+        said = (
+            f"one scale for all channels of {', '.join(found[:3])}: ONNX Runtime's quantizer has "
+            "no scales per channel for ConvTranspose in groups"
+        )
+        given.made = given.made.model_copy(update={"notes": [*given.made.notes, said]})
 
 
 def _operators(model: ModelProto, options: Options) -> list[str]:
@@ -174,7 +206,10 @@ def _layers(model: ModelProto, operators: Sequence[str], options: Options) -> li
     _quantised.require(model, options.node_block_list)
     found = _quantised.nodes_of(model, set(_LAYERS) & set(operators))
     if not found:
-        raise NothingToConvertError(_quantised.nothing(model, _LAYERS))
+        taken = set(_LAYERS) & set(options.op_types or _LAYERS) - set(options.op_block_list)
+        advice = _OTHERWISE if not options.op_types and not options.op_block_list else ""
+        raise NothingToConvertError(_quantised.nothing(model, taken, advice=advice))
+    _quantised.refuse_recurrent(model)
     return found
 
 
@@ -205,8 +240,13 @@ def _groups(
 
 
 def _samples(options: Options, given: Given) -> Iterator[Mapping[str, Any]]:
-    limit = options.samples if given.real else min(options.samples, _DRAWN)
-    return given.samples(limit)
+    if given.real:
+        return given.samples(options.samples)
+    # A range may grow with the size: one at each that is verified, beside those of the example's.
+    shapes = {
+        tuple((name, array.shape) for name, array in sorted(case.items())) for case in given.cases
+    }
+    return given.samples(min(options.samples, _DRAWN) + len(shapes) - 1)
 
 
 def _unbounded(model: ModelProto, tensors: set[str], given: Given) -> list[str]:

@@ -20,6 +20,7 @@ PACKAGES = ("onnx", "onnxruntime")
 # Convolutions too have such an operator, which is slower than float32 (ConvInteger).
 _USUAL = ("MatMul", "Gemm", "LSTM", "Attention", "Gather", "EmbedLayerNormalization")
 _LAYERS = ("MatMul", "Gemm", "LSTM", "Attention", "Conv")
+_OTHERWISE = "int8 quantises Conv, ConvTranspose, Gemm and MatMul"
 # Opset 11 has DynamicQuantizeLinear; scales along an axis came later.
 _OPSET = 11
 
@@ -83,7 +84,10 @@ def derive(parent: Path, target: Path, options: Options, given: Given) -> None:
     layers = _dynamic.layers(model, set(operators) & set(_LAYERS))
     candidates = [name for name in layers if name not in options.node_block_list]
     if not candidates:
-        raise NothingToConvertError(_quantised.nothing(model, _LAYERS))
+        why = _quantised.nothing(
+            model, set(operators) & set(_LAYERS), options.node_block_list, _OTHERWISE
+        )
+        raise NothingToConvertError(why)
     quantise = _dynamic.Quantiser(
         parent,
         model,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from onnx import ModelProto
 
-from converter.model.job import Derived, Job
+from converter.model.job import Derived
 from converter.plugins import providers
 from converter.plugins.variants import Given
 from converter.worker.inputs import cases
@@ -40,7 +40,7 @@ def given(job: Derived, found: Kept, parent: ModelProto, judge: Callable[[Path],
             symbol: sorted({item.inputs[name].shape[axis] for item in items})
             for symbol, ((name, axis), *_) in cases.symbols(found.job).items()
         },
-        samples=lambda limit: islice(_samples(found.job), limit),
+        samples=lambda limit: islice(_samples(found), limit),
         real=real,
         trained=real or not found.references.conditioned,
         verdict=lambda file: (lambda verdict: (verdict.error, verdict.accuracy))(judge(file)),
@@ -57,11 +57,23 @@ def _options(job: Derived) -> dict[str, str]:
     return providers.options(providers.load(job.provider), stated)
 
 
-def _samples(job: Job) -> Iterator[Mapping[str, Array]]:
-    """The user's samples, or draws without end; one where all inputs are stated."""
+def _samples(found: Kept) -> Iterator[Mapping[str, Array]]:
+    """The user's samples, or draws without end; one where all inputs are stated.
+
+    Of draws the second and those after it have the other sizes that files are verified at.
+    """
+    job = found.job
     if job.data is not None:
         yield from (sample.inputs for sample in data.samples(job))
         return
-    numbers = count(_FIRST) if any(varies(spec) for spec in job.inputs.values()) else [0]
-    for number in numbers:
+    first = Case("", job.inputs, _FIRST if any(map(varies, job.inputs.values())) else 0)
+    yield first.draw(job.seed)
+    numbers = count(_FIRST + 1)
+    seen = [first.shapes]
+    for item in found.references.cases:
+        if item.case.shapes not in seen:
+            seen.append(item.case.shapes)
+            # Other values than it is verified on.
+            yield Case("", item.case.inputs, next(numbers)).draw(job.seed)
+    for number in numbers if first.sample else ():
         yield Case("", job.inputs, number).draw(job.seed)

@@ -258,6 +258,18 @@ def check_state(found: References, item: Reference) -> None:
         raise _keeps_state(different)
 
 
+def _of_input(error: StageError | None, items: Sequence[Reference]) -> StageError | None:
+    """The error with the input that is not finite itself, where one is."""
+    if error is None or error.code is not Code.VERIFY_NONFINITE:
+        return error
+    for item in items:
+        for name, array in item.inputs.items():
+            if dtypes.is_float(array) and not vacuity.finite(array):
+                said = f"{error.message}: input {name} of '{item.case.label}' holds such itself"
+                return StageError(error.code, said, error.hint)
+    return error
+
+
 def _run_cases(
     found: References, run: Runner, loaded: Loaded, job: Job, limits: Iterable[float]
 ) -> None:
@@ -275,7 +287,7 @@ def _run_cases(
         alike = [item.outputs for item in found.cases if item.case.shapes == first.case.shapes]
     constant = {index for index, name in enumerate(names) if name in job.constant_outputs}
     found.sensitivity, vacuous = vacuity.judge(names, alike, constant)
-    found.vacuous = conditioning.advised(vacuous, job)
+    found.vacuous = conditioning.advised(_of_input(vacuous, found.cases), job)
     if found.vacuous is None:
         found.detections = detections.places(names, first.outputs)
     work = run.work

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from onnx import ModelProto
+from onnx import ModelProto, TensorProto
 
 from converter.model.errors import Code, StageError
-from converter.model.job import CheckRecord, Job
+from converter.model.job import CheckRecord, Derived, Job
 from converter.worker.onnxfile import precision as held
 from converter.worker.onnxfile import quantised
 from converter.worker.reference.reference import References
@@ -52,8 +54,33 @@ def check(model: ModelProto, job: Job, products: float | None) -> CheckRecord:
     raise StageError(
         Code.PRECISION_NOT_REACHED,
         f"only {reached} are {job.precision}" if count else f"no weight is {job.precision}",
-        "shorten what is kept in float32 (op_block_list, node_block_list), or leave this variant "
-        "out",
+        _advice(model, job),
+    )
+
+
+def _advice(model: ModelProto, job: Job) -> str:
+    """What holds the rest in float32, and what to do about it."""
+    options = job.options if isinstance(job, Derived) else {}
+    stated = [key for key, value in options.items() if key.endswith("_block_list") and value]
+    if stated:
+        return f"shorten what is kept in float32 ({', '.join(stated)}), or leave this variant out"
+    scales = quantised.scales(model)
+    sizes = {
+        tensor.name: math.prod(tensor.dims)
+        for tensor in model.graph.initializer
+        if tensor.data_type == TensorProto.FLOAT and tensor.name not in scales
+    }
+    held: Counter[str] = Counter()
+    for node in model.graph.node:
+        for name in node.input:
+            # A weight that several read counts once.
+            held[node.op_type] += sizes.pop(name, 0)
+    most = ", ".join(f"{operator} ({count})" for operator, count in held.most_common(3) if count)
+    if not most:
+        return "leave this variant out, or choose another one for this model"
+    return (
+        f"most floats are weights of {most}, which this variant leaves as they are: choose another "
+        "one for this model, or leave it out"
     )
 
 

@@ -176,13 +176,38 @@ def cut_off(parent: Path, derived: Path, feeds: Mapping[str, Array]) -> str:
     session = Session(wide.SerializeToString(), optimise=False)
     for name, values in zip(session.outputs, session.run(feeds), strict=True):
         if name in nodes and values.size:
-            share = _beyond(values.astype(np.float64), nodes[name], held)
-            if share > _CUT_OFF:
-                return (
-                    f"tensor '{name}' is quantised in a range that holds {1 - share:.0%} of what "
-                    "the float32 file gives there"
-                )
+            found = _lost(name, values.astype(np.float64), nodes[name], held)
+            if found:
+                return found
     return ""
+
+
+def _lost(
+    name: str, values: NDArray[np.float64], node: NodeProto, held: Mapping[str, TensorProto]
+) -> str:
+    """What the integers of a tensor lose of it, in a sentence; empty: little."""
+    share = _beyond(values, node, held)
+    if share <= _CUT_OFF:
+        return ""
+    scale, zero = _value(node, 1, held), _value(node, 2, held)
+    assert scale is not None, "there is a share only of what has a scale and a zero point"
+    assert zero is not None, "there is a share only of what has a scale and a zero point"
+    step, offset = float(scale.ravel()[0]), float(zero.ravel()[0])
+    limits = np.iinfo(zero.dtype)
+    low, high = (limits.min - offset) * step, (limits.max - offset) * step
+    inside = np.linalg.norm(np.clip(values, low, high) - values) <= _CUT_OFF / 2 * np.linalg.norm(
+        values
+    )
+    if inside:
+        return (
+            f"tensor '{name}' is quantised in steps of {step:.3g} (its range is {low:.3g} to "
+            f"{high:.3g}), too coarse for the {np.abs(values).max():.3g} at most that the float32 "
+            "file gives there"
+        )
+    return (
+        f"tensor '{name}' is quantised in a range that holds {1 - share:.0%} of what the float32 "
+        "file gives there"
+    )
 
 
 def _beyond(values: NDArray[np.float64], node: NodeProto, held: Mapping[str, TensorProto]) -> float:
