@@ -101,8 +101,8 @@ def _model(name: str, entry: Entry, public_key: Path | None, folder: Path, found
         _set(folder / each.folder, recorded, public_key, folder, found)
     if not entry.sets:
         _older(name, entry, public_key, folder, found)
-    elif not gone and len(found.problems) == before:  # what a damaged set says counts for nothing
-        problems, notes = statement.compare(name, entry, folder)
+    elif len(found.problems) == before:  # what a damaged set says counts for nothing
+        problems, notes = statement.compare(name, entry, folder, gone)
         found.problems += problems
         found.notes += notes
 

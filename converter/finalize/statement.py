@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,8 +77,13 @@ def verified(row: ArtifactRow) -> Verified | None:
     return Verified.of(row.verify.domain) if row.verify.domain else None
 
 
-def compare(name: str, entry: Entry, folder: Path) -> tuple[list[str], list[str]]:
+def compare(
+    name: str, entry: Entry, folder: Path, gone: Collection[str]
+) -> tuple[list[str], list[str]]:
     """What an entry of the index says, against the sets that it names.
+
+    Args:
+        gone: folders of sets that are no longer there.
 
     Returns:
         What is wrong, and what no set says so that it cannot be compared; a sentence each.
@@ -86,7 +91,7 @@ def compare(name: str, entry: Entry, folder: Path) -> tuple[list[str], list[str]
     problems = list(_files(entry))
     stated: list[tuple[PublishedSet, Statement]] = []
     silent = []
-    for each in (*entry.sets, *entry.kept):
+    for each in (each for each in (*entry.sets, *entry.kept) if each.folder not in gone):
         try:
             title, version, said = _read(folder / each.folder)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -100,8 +105,9 @@ def compare(name: str, entry: Entry, folder: Path) -> tuple[list[str], list[str]
             problems.append(f"{each.folder} is a set of {said.model}")
         elif each in entry.sets:
             stated.append((each, said))
+    problems += _fields(entry, [said for _, said in stated])
     if len(stated) == len(entry.sets):
-        problems += _fields(entry, stated)
+        problems += _artifacts(entry, stated)
     told = "is of a version whose sets do not say what the index repeats: it was not compared"
     return (
         [f"{name}: {text}" for text in problems],
@@ -135,12 +141,15 @@ def _files(entry: Entry) -> Iterator[str]:
             yield f"size or hash of {part.path} is not that of its set"
 
 
-def _fields(entry: Entry, stated: Sequence[tuple[PublishedSet, Statement]]) -> Iterator[str]:
-    """What the index repeats must be what all sets say together."""
-    for _, said in stated:
+def _fields(entry: Entry, stated: Iterable[Statement]) -> Iterator[str]:
+    for said in stated:
         for key in ("opset", "inputs", "outputs", "license"):
             if getattr(entry, key) != getattr(said, key):
                 yield f"{key} is not what its set says"
+
+
+def _artifacts(entry: Entry, stated: Sequence[tuple[PublishedSet, Statement]]) -> Iterator[str]:
+    """What the index repeats of artifacts must be what all sets say together."""
     artifacts = {
         id_: artifact.model_copy(
             update={"files": [str(Path(each.folder) / name) for name in artifact.files]}
