@@ -115,7 +115,10 @@ class _Context:
         cause = next((one for one in causes if isinstance(one, OmegaConfBaseException)), None)
         if cause is not None:
             if "Cannot merge DictConfig with ListConfig" in str(cause):
-                return _other_kind(str(cause.full_key or ""), text)
+                key = str(cause.full_key or "")
+                stated = [o.lstrip("+").partition("=") for o in self._overrides]
+                given = [value for name, _, value in stated if name == key]
+                return _other_kind(key, text, given[-1] if given else "")
             return Problem(str(cause.full_key or ""), f"{reason(cause)}.")
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         hint = "In a defaults list each item is GROUP: NAME, and the overrides come last."
@@ -212,14 +215,15 @@ def _keys(node: Any) -> list[str]:
     return [name for name in names if name != "hydra"]
 
 
-def _other_kind(key: str, text: str) -> Problem:
+def _other_kind(key: str, text: str, given: str) -> Problem:
     """A list where the configuration has a mapping already, or the other way round.
 
     Args:
         key: of an override; OmegaConf does not know that of a file.
         text: names the file.
+        given: the value of the override.
     """
-    where, written = "", "a list"
+    where, written = "", "a mapping" if given.startswith("{") else "a list"
     if not key and (name := re.match(r"In '([^']+)'", text)):
         path, content = strict_yaml.last_read(name[1])
         where = f"{path}: "
@@ -232,7 +236,14 @@ def _other_kind(key: str, text: str) -> Problem:
     kind: Any = BatchSpec
     for step in key.split("."):
         kind = wording.below(kind, step)
-    return Problem(key, f"{where}found {written}; expected {wording.expected(kind)}.")
+    expected = wording.expected(kind)
+    mapping = written == "a mapping"
+    if given and expected.startswith("a list, each item a mapping" if mapping else "a list"):
+        # Either is right by itself: Hydra merges, and cannot merge the one with the other.
+        other = "a list" if mapping else "a mapping"
+        message = f"found {written}, where a file of this run has {other}."
+        return Problem(key, message, f"To replace that write ~{key} '+{key}={given}'")
+    return Problem(key, f"{where}found {written}; expected {expected}.")
 
 
 def _unlike(found: Any, usual: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from converter.config.variant_rules import choice
@@ -45,14 +45,28 @@ def _published(spec: BatchSpec) -> list[Problem]:
     for key, target in targets(spec):
         if target.layout is not None:
             problems += choice(f"{key}.layout", target.layout, loader.names("layouts"))
-        place = Path(target.path).absolute()
-        if place in places:
-            hint = "Give each a folder of its own."
-            problems.append(Problem(f"{key}.path", f"is that of {places[place]} too.", hint))
+        # Behind links, and without `..`: what is one folder must not look like two.
+        place = Path(os.path.realpath(target.path))
+        problems += [Problem(f"{key}.path", *said) for said in _place(place, places)]
         places.setdefault(place, key)
         if target.sign is not None:
             problems += _key(f"{key}.sign", target.sign)
     return problems
+
+
+def _place(place: Path, others: Mapping[Path, str]) -> Iterator[tuple[str, str]]:
+    """What is wrong with a folder to publish to, and what to do."""
+    hint = "Give each a folder of its own."
+    if place in others:
+        yield f"is that of {others[place]} too.", hint
+    for other, key in others.items():
+        if place != other and (place in other.parents or other in place.parents):
+            inside = "inside of" if other in place.parents else "around"
+            yield f"is {inside} the folder of {key}.", f"{hint[:-1]}, beside the other."
+    # Without a folder nothing could be published at the end of the run.
+    there = next(path for path in (place, *place.parents) if os.path.lexists(path))
+    if not there.is_dir():
+        yield f"{there} is there, and is no folder.", "Name a folder, or move the file away."
 
 
 def _key(key: str, sign: SignSpec) -> list[Problem]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from converter.finalize import sbom
+from converter.finalize import sbom, statement
 from converter.finalize.zoo_index import PublishedSet
 from converter.layout import delivery, files
 from converter.layout.signing import SIGNATURE, Signer
@@ -78,9 +78,10 @@ class Publisher:
     def _key(self, planned: FileSet) -> str:
         """What is in a set, in short."""
         text = [f"{name} {part.sha256}" for name, part in planned.files.items()]
-        # Of the others nothing is added: folders of before keep the name that they have.
         more = [self.layout.identity(planned, self.options), planned.first.license]
         more.append(self.signer.fingerprint if self.signer else None)
+        # A set that says something else of itself is another one: the index is held against it.
+        more.append(statement.of(planned).model_dump_json())
         text += [line for line in more if line]
         # Short, because nothing relies on it: each file in the folder is hashed.
         return hashlib.sha256("\n".join(text).encode()).hexdigest()[:16]

@@ -24,7 +24,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from converter.compare import status
-from converter.finalize import sbom, zoo_index
+from converter.finalize import sbom, statement, zoo_index
 from converter.finalize.delivering import UNFINISHED, Publisher, has_size, is_whole
 from converter.finalize.zoo_index import INDEX, Entry, Index, Provenance, PublishedSet, Variant
 from converter.layout import delivery, files, signing
@@ -33,7 +33,6 @@ from converter.model.errors import RunError
 from converter.model.job import ONNX, FileInfo
 from converter.model.manifest import ArtifactRow, Manifest, ModelRecord, write_atomic
 from converter.model.manifest import dump as dumped
-from converter.model.verified import Verified
 from converter.plugins import layouts, loader
 from converter.plugins.layouts import FileSet
 
@@ -46,20 +45,42 @@ def check(spec: PublishSpec) -> None:
     """Find out before the run whether its files can go there.
 
     Raises:
-        RunError: the folder cannot be written, its index not be read, or the key not be used.
+        RunError: the folder cannot be written or lies in another one that is published to, its
+            index cannot be read, or the key not be used.
     """
     target = Path(spec.path).absolute()
+    _refuse_nested(target)
+    _refuse_unwritable(target)
     try:
-        target.mkdir(parents=True, exist_ok=True)
-        # By writing: the permission bits say nothing of a read-only file system, or of root.
-        with tempfile.TemporaryFile(dir=target):
-            pass
         _read(target, spec)
         _signer(spec)
     except OSError as error:
         raise RunError(f"publish_to: {_words(error, target)}") from error
     except ValueError as error:
         raise RunError(f"publish_to: {error}") from error
+
+
+def _refuse_unwritable(target: Path) -> None:
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        # By writing: the permission bits say nothing of a read-only file system, or of root.
+        with tempfile.TemporaryFile(dir=target):
+            pass
+    except OSError as error:
+        what = f"publish_to: {_words(error, target)}"
+        raise RunError(f"{what}. Check the folder and its owner, or name another one") from error
+
+
+def _refuse_nested(target: Path) -> None:
+    """Raise where a folder above is published to: what lies in it would count as put there."""
+    for above in target.resolve().parents:
+        try:
+            is_published = bool(zoo_index.read(above).models)
+        except OSError:  # an index.json of something else
+            continue
+        if is_published:
+            words = f"is inside of {above}, which is published to: name a folder beside it"
+            raise RunError(f"publish_to: {target} {words}")
 
 
 def _words(error: OSError, place: Path) -> str:
@@ -201,7 +222,7 @@ def _entry(model: ModelRecord, publisher: Publisher, index: Index) -> Entry | No
         "folders": sorted({*(known.names if known else ()), *(each.name for each in sets)}),
         "left_out": left_out,
         "license": model.license,
-        "verified": _verified(rows[0]),
+        "verified": statement.verified(rows[0]),
         "verified_by": publisher.manifest.run.id,
         "verified_at": publisher.manifest.run.started_at,
     }
@@ -259,14 +280,10 @@ def _variants(rows: Sequence[ArtifactRow], places: dict[str, FileInfo]) -> dict[
             format=row.format,
             precision=row.precision,
             files=[places[part.path] for part in row.files],
-            verified=_verified(row),
+            verified=statement.verified(row),
         )
         for row in rows
     }
-
-
-def _verified(row: ArtifactRow) -> Verified | None:
-    return Verified.of(row.verify.domain) if row.verify.domain else None
 
 
 def _files(row: ArtifactRow, places: dict[str, FileInfo]) -> dict[str, object]:

@@ -7,12 +7,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from converter.finalize import zoo_index
+from converter.finalize import statement, unlisted, zoo_index
 from converter.finalize.delivering import SUMS, is_whole
 from converter.finalize.zoo_index import INDEX, Entry, PublishedSet
 from converter.layout import files, signing
 from converter.layout.signing import SIGNATURE
+from converter.model.job import FileInfo
 from converter.plugins import layouts
+
+_UNCOVERED = (
+    f"in {INDEX} these are covered by no set: provenance, verified_by, verified_at, failing_since, "
+    "retired, left_out, folders; nor does anything say that a set is the newest"
+)
 
 
 @dataclass
@@ -23,12 +29,14 @@ class Checked:
         sets: how many there are, and how many of them have a signature (``signed``).
         files: how many were hashed.
         problems: what is wrong, a sentence each.
+        notes: what was not compared, a sentence each.
     """
 
     sets: int = 0
     signed: int = 0
     files: int = 0
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def is_one(folder: Path) -> bool:
@@ -53,26 +61,60 @@ def check(folder: Path, public_key: Path | None) -> Checked:
     index = zoo_index.read(folder)
     outside = layouts.load(index.layout).OUTSIDE
     for name, entry in index.models.items():
-        for each in (*entry.sets, *entry.kept):
-            home = folder / each.folder
-            if entry.retired and not home.exists():  # nobody makes it again
-                continue
-            recorded = {os.path.relpath(part.path, each.folder): part for part in each.files}
-            _set(home, {n: part.sha256 for n, part in recorded.items()}, public_key, folder, found)
-        if not entry.sets:
-            _older(name, entry, public_key, folder, found)
+        if wrong := [path for path in _paths(entry) if not _is_inside(path)]:
+            found.problems += [f"{name}: {path} leads out of the folder" for path in wrong]
+            continue
+        _model(name, entry, public_key, folder, found)
         found.problems += _outside(entry.sets, outside, folder)
+    if not found.sets:
+        found.problems.append(f"{INDEX} names no set: nothing was checked")
+    strays, notes = unlisted.find(folder, index, outside)
+    found.problems += strays
+    found.notes += [*notes, _UNCOVERED]
     return found
+
+
+def _paths(entry: Entry) -> Iterator[str]:
+    """All paths of an entry, and the folders of its sets as if they held a file."""
+    yield from (part.path for part in entry.parts)
+    for each in (*entry.sets, *entry.kept):
+        yield f"{each.folder}/{SUMS}"
+        yield from (part.path for part in each.files)
+
+
+def _is_inside(path: str) -> bool:
+    # MODEL/VERSION/FILE: what lies higher is in no set.
+    return len(Path(path).parts) >= 3 and Path(path).parts[0] != "/" and ".." not in path.split("/")
+
+
+def _model(name: str, entry: Entry, public_key: Path | None, folder: Path, found: Checked) -> None:
+    """The sets of a model, and what the index says of them."""
+    sets = [*entry.sets, *entry.kept]
+    # Of a retired model nobody makes them again.
+    gone = {each.folder for each in sets if entry.retired and not (folder / each.folder).exists()}
+    found.notes += [f"{name} is retired, and {home} is gone" for home in sorted(gone)]
+    before = len(found.problems)
+    for each in sets:
+        if each.folder in gone:
+            continue
+        recorded = {os.path.relpath(part.path, each.folder): part for part in each.files}
+        _set(folder / each.folder, recorded, public_key, folder, found)
+    if not entry.sets:
+        _older(name, entry, public_key, folder, found)
+    elif len(found.problems) == before:  # what a damaged set says counts for nothing
+        problems, notes = statement.compare(name, entry, folder, gone)
+        found.problems += problems
+        found.notes += notes
 
 
 def _set(
     home: Path,
-    recorded: Mapping[str, str] | None,
+    recorded: Mapping[str, FileInfo] | None,
     public_key: Path | None,
     folder: Path,
     found: Checked,
 ) -> None:
-    """One set; ``recorded``: the hashes of all its files, as the index has them."""
+    """One set; ``recorded``: all its files, as the index has them."""
     found.sets += 1
     problems = [f"{_shown(home, folder)}{text}" for text in _of_set(home, recorded, found)]
     signature = home / SIGNATURE
@@ -85,7 +127,7 @@ def _set(
     found.problems += problems
 
 
-def _of_set(home: Path, recorded: Mapping[str, str] | None, found: Checked) -> Iterator[str]:
+def _of_set(home: Path, recorded: Mapping[str, FileInfo] | None, found: Checked) -> Iterator[str]:
     if home.is_symlink() or home.parent.is_symlink() or not home.is_dir():
         yield "there is no such folder, or a symbolic link in its place"
         return
@@ -95,18 +137,42 @@ def _of_set(home: Path, recorded: Mapping[str, str] | None, found: Checked) -> I
         yield f"{SUMS} is missing or damaged"
         sums = {}
     if recorded is not None:  # which has the hashes of SHA256SUMS and of the signature, too
-        sums, words = {**sums, **recorded}, f"as {SUMS} and {INDEX} say"
+        yield from _disagreeing(sums, recorded)
+        sums = {**sums, **{name: part.sha256 for name, part in recorded.items()}}
+        words = f"as {SUMS} and {INDEX} say"
     for name, sha256 in sums.items():
-        if name not in there:
-            yield f"{name} is missing"
-        elif there[name].is_symlink():
-            yield f"{name} is a symbolic link"
-        else:
-            found.files += 1
-            if files.sha256(there[name]) != sha256:
-                yield f"{name} is not {words}"
+        found.files += name in there and there[name].is_file()
+        size = recorded[name].bytes if recorded and name in recorded else None
+        if why := _refused(there.get(name), size, sha256, words):
+            yield f"{name} {why}"
     for name in sorted(there.keys() - sums.keys() - {SUMS, SIGNATURE}):
         yield f"{name} is not in {SUMS}: nobody has published it"
+    for path in sorted(home.rglob("*")):
+        if path.is_dir() and not path.is_symlink() and not any(path.iterdir()):
+            yield f"{path.relative_to(home)} is an empty folder: nobody has published it"
+
+
+def _refused(path: Path | None, size: int | None, sha256: str, words: str) -> str:
+    """Why a file is not the one that was published; empty: it is."""
+    if path is None:
+        return "is missing"
+    if path.is_symlink():
+        return "is a symbolic link"
+    if not path.is_file():
+        return "is no file"
+    if size not in (None, path.stat().st_size):
+        return f"is not {words}"
+    return "" if files.sha256(path) == sha256 else f"is not {words}"
+
+
+def _disagreeing(sums: Mapping[str, str], recorded: Mapping[str, FileInfo]) -> Iterator[str]:
+    for name, sha256 in sums.items():
+        if name not in recorded:
+            yield f"{name} is in {SUMS}, and not in {INDEX}"
+        elif recorded[name].sha256 != sha256:
+            yield f"{INDEX} has another hash of {name} than {SUMS}"
+    for name in sorted(recorded.keys() - sums.keys() - {SUMS, SIGNATURE}):
+        yield f"{name} is in {INDEX}, and not in {SUMS}"
 
 
 def _files(home: Path) -> Iterator[tuple[str, Path]]:

@@ -15,12 +15,13 @@ from urllib.parse import quote
 
 import converter
 from converter.display import summary
+from converter.finalize import statement
 from converter.model.job import FileInfo, TensorInfo
 from converter.model.manifest import ArtifactRow, Manifest, RunInfo
 from converter.model.spec import without_folders
 from converter.plugins.layouts import FileSet
 
-FILE = "sbom.cdx.json"
+FILE = statement.FILE
 
 _NAME = "onnx-zoo-converter"
 # Of those alone a reader may rely on `id`: anything else is a name (the schema lists all of SPDX).
@@ -127,6 +128,7 @@ def _properties(planned: FileSet, manifest: Manifest) -> list[dict[str, str]]:
         "experiment": run.experiment,
         "artifacts": ", ".join(row.id for row in planned.rows),
         "python": manifest.environment.python,
+        "index": statement.of(planned).model_dump_json(),
     }
     return [{"name": f"converter:{name}", "value": text} for name, text in said.items() if text]
 

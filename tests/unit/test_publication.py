@@ -284,8 +284,15 @@ def test_an_index_that_cannot_be_trusted_stops_the_run_before_it_starts(tmp_path
 
 def test_a_folder_that_cannot_be_made_stops_the_run_before_it_starts(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match=f"publish_to: .*{tmp_path}/file"):
+    with pytest.raises(RunError, match=f"publish_to: .*{tmp_path}/file.* Check the folder"):
         publication.check(PublishSpec(path=str(tmp_path / "file" / "zoo")))
+
+
+def test_a_folder_inside_of_a_published_one_stops_the_run_before_it_starts(tmp_path: Path) -> None:
+    publish(manifest(made(tmp_path, "a", b"good")), tmp_path)
+    with pytest.raises(RunError, match=r"is inside of .*zoo, which is published to: name a folder"):
+        publication.check(PublishSpec(path=str(tmp_path / "zoo/a/served")))
+    publication.check(PublishSpec(path=str(tmp_path / "served")))
 
 
 def test_a_full_disk_leaves_the_index_that_was(

@@ -218,6 +218,23 @@ def test_an_override_that_does_not_fit(run: Run, words: list[str], sentence: str
     assert sentence in refused(run, "+experiment=one", *words)
 
 
+@pytest.mark.parametrize(
+    ("stated", "given", "found", "there"),
+    [
+        ("[a, b]", "{path: c}", "a mapping", "a list"),
+        ("{path: a}", "[c]", "a list", "a mapping"),
+    ],
+)
+def test_a_list_and_a_mapping_that_both_may_stand_replace_each_other(
+    run: Run, folder: Path, stated: str, given: str, found: str, there: str
+) -> None:
+    text = (folder / "experiment/one.yaml").read_text()
+    (folder / "experiment/kind.yaml").write_text(f"{text}\npublish_to: {stated}\n")
+    said = refused(run, "+experiment=kind", f"publish_to={given}")
+    assert f"publish_to: found {found}, where a file of this run has {there}." in said
+    assert f"To replace that write ~publish_to '+publish_to={given}'" in said
+
+
 def test_a_refused_override_hides_nothing_else(run: Run) -> None:
     words = (
         "opst=3",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -582,7 +583,27 @@ def test_a_folder_is_published_to_by_its_path_or_with_more() -> None:
             ["a", {"path": "a", "layout": "triton"}],
             "publish_to.1.path: is that of publish_to.0 too. Give each a folder of its own.",
         ),
+        (
+            ["a", "b/../a/c"],
+            "publish_to.1.path: is inside of the folder of publish_to.0. Give each a folder of its "
+            "own, beside the other.",
+        ),
+        (
+            ["a/c", "a"],
+            "publish_to.1.path: is around the folder of publish_to.0. Give each a folder of its "
+            "own, beside the other.",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_folder_is_said(stated: Any, said: str) -> None:
     assert of_run(publish_to=stated) == [said]
+
+
+@pytest.mark.parametrize("below", ["", "/zoo"])
+def test_a_file_in_the_place_of_a_folder_is_told_with_the_configuration(
+    tmp_path: Path, below: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    (text,) = of_run(publish_to=f"{tmp_path}/file{below}")
+    what = f"publish_to.path: {tmp_path}/file is there, and is no folder."
+    assert text == f"{what} Name a folder, or move the file away."

@@ -117,6 +117,8 @@ def _published(arguments: argparse.Namespace) -> int:
     else:
         print(*found.problems, sep="\n", end="\n" if found.problems else "")
         print(f"{verdict}: {found.files} files in {found.sets} sets, {found.signed} of them signed")
+        for note in found.notes:
+            print(f"note: {note}", file=sys.stderr)
     if arguments.key is None and found.signed:
         print("note: no signature was checked: say --key PUBLIC_KEY", file=sys.stderr)
     return ExitCode.OK if not found.problems else ExitCode.MODELS_FAILED

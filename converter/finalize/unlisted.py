@@ -1,0 +1,85 @@
+"""What lies in a published folder, and is not named by its index."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from converter.finalize.delivering import SUMS, UNFINISHED
+from converter.finalize.zoo_index import INDEX, Index
+from converter.layout import exclusive
+
+KEPT = (".git*", "README*", "LICENSE*")
+"""What a user may keep at the top."""
+
+
+def find(folder: Path, index: Index, outside: Collection[str]) -> tuple[list[str], list[str]]:
+    """Whatever nobody has published.
+
+    Args:
+        outside: files that stand beside the versions of a model.
+
+    Returns:
+        What must not be there, and what was passed over; a sentence each.
+    """
+    entries = index.models.values()
+    homes = {folder / home for entry in entries for home in entry.homes}
+    names = {name for entry in entries for name in entry.names} | {h.parent.name for h in homes}
+    # Of a model that is no longer there only the folder may have stayed.
+    current = {each.name for entry in entries for each in entry.sets}
+    problems: list[str] = []
+    notes: list[str] = []
+    for top in sorted(folder.iterdir()):
+        is_folder = top.is_dir() and not top.is_symlink()
+        if top.name in names and is_folder:
+            beside = outside if top.name in current else ()
+            for text, allowed in _in_model(top, homes, beside):
+                (notes if allowed else problems).append(f"{top.name}/{text}")
+        elif top.name not in (INDEX, exclusive.LOCK) or not top.is_file() or top.is_symlink():
+            text, allowed = _at_top(top, is_folder and bool(outside))
+            (notes if allowed else problems).append(text)
+    return problems, notes
+
+
+def _in_model(
+    model: Path, homes: Collection[Path], beside: Collection[str]
+) -> Iterator[tuple[str, bool]]:
+    """What is said of each thing in a model's folder, and whether it may stay."""
+    for path in sorted(model.iterdir()):
+        if path in homes or path.name in beside:
+            continue
+        if _is_unfinished(path, beside):
+            yield f"{path.name} is unfinished: the next run removes it", True
+        elif (path / SUMS).is_file():
+            words = f"is a set that {INDEX} does not name: the next run of a killed one removes it"
+            yield f"{path.name} {words}; or somebody has put it there", False
+        else:
+            yield f"{path.name} is in no set: nobody has published it", False
+
+
+def _is_unfinished(path: Path, texts: Collection[str]) -> bool:
+    if path.is_symlink():
+        return False
+    if path.is_dir():
+        return path.name.startswith(UNFINISHED)
+    return any(path.name.startswith(f".{name}.") for name in texts)
+
+
+def _at_top(path: Path, foreign: bool) -> tuple[str, bool]:
+    """What is said of something at the top that is no model's, and whether it may stay.
+
+    Args:
+        foreign: it is a folder, and a layout whose readers go by folders allows those of others.
+    """
+    if path.is_symlink():
+        return f"{path.name} is a symbolic link: nobody has published it", False
+    if any(fnmatchcase(path.name, kept) for kept in KEPT):
+        return f"{path.name} was not looked at", True
+    if _is_unfinished(path, [INDEX]):
+        return f"{path.name} is unfinished: the next run removes it", True
+    if any(path.glob(SUMS)) or any(path.glob(f"*/{SUMS}")):
+        return f"{path.name} has a set that {INDEX} does not name", False
+    if foreign:
+        return f"{path.name} is not ours: it was not looked at", True
+    return f"{path.name} is not in {INDEX}: nobody has published it", False
