@@ -645,14 +645,18 @@ class MadeRecord(Frozen):
 
 
 class AccuracyRecord(Frozen):
-    """How much of PyTorch's outputs a quantised file keeps, at the worst of all cases.
+    """How much of PyTorch's outputs a quantised file keeps.
 
     Attributes:
-        sqnr_db: signal to quantisation noise ratio against PyTorch, in decibels; 200 without noise.
+        sqnr_db: signal to quantisation noise ratio against PyTorch, in decibels, of the worst
+            output in the worst sample; 200 without noise.
+        cosine: of the worst sample.
         top1_agreement: share of rows of class scores whose largest class is the same; ``None``: no
             output has rows of numbers.
         samples: cases that the figures are of: real samples, else all but patterns of values.
-        output: the one with the least ``sqnr_db``.
+        output: the one with the least ``sqnr_db``; ``sample`` is the case.
+        slice_db: the same ratio of the worst slice of an output (a channel, a column) over all
+            samples; ``slice`` names it. ``None``: none has 32 elements.
         parent_rel_l2: the relative L2 distance to the outputs of the file that it was made from.
         simulation_db: ``sqnr_db`` of the file computed in floats, without optimisations; kernels
             that are more than 1 dB worse do not compute what the file says.
@@ -669,6 +673,9 @@ class AccuracyRecord(Frozen):
     top1_agreement: float | None = None
     samples: int = 0
     output: str = ""
+    sample: PlainText = ""
+    slice_db: float | None = None
+    slice: PlainText = ""
     parent_rel_l2: float | None = None
     simulation_db: float | None = None
     gate: Literal["applied", "shown"] = "shown"

@@ -631,3 +631,129 @@ def test_another_runtime_is_judged_by_what_it_computes(tmp_path: Path) -> None:
     # By the same simulation, that of ONNX Runtime; the kernels are others.
     assert own[0].simulation_db == other[0].simulation_db
     assert abs((other[0].sqnr_db or 0) - (own[0].sqnr_db or 0)) < 2
+
+
+def tailed(folder: Path) -> Path:
+    """A column a thousand times as large as the others; 4×16 → 4×8."""
+    node = helper.make_node
+    nodes = [
+        node("Gemm", ["x", "w0", "b0"], ["h"], "first"),
+        node("Relu", ["h"], ["r"], "relu"),
+        node("Gemm", ["r", "w1"], ["y"], "second"),
+    ]
+    last = numpy_helper.to_array(tensor("w1", 32, 8, seed=2)).copy()
+    last[:, 0] *= 1000
+    weights = [
+        tensor("w0", 16, 32), tensor("b0", 32, seed=1), numpy_helper.from_array(last, "w1")
+    ]  # fmt: skip
+    return saved(folder / "source.onnx", nodes, weights, [16, 16])
+
+
+def test_small_columns_beside_a_large_one_are_no_noise(tmp_path: Path) -> None:
+    done = made(asked(tmp_path, tailed(tmp_path), "int8", fallback_tries=0))
+    assert done.error is not None
+    assert done.error.code is Code.ACCURACY
+    assert "of axis 1 of output y" in done.error.message
+    assert "in sample" in done.error.message
+    assert "op_block_list: [Concat]" in done.error.hint
+    assert done.accuracy is not None
+    # The whole says nothing of it.
+    assert (done.accuracy.sqnr_db or 0) > 15
+    assert (done.accuracy.slice_db or 0) < 3
+
+
+def test_the_layer_that_loses_a_part_goes_back_to_float(tmp_path: Path) -> None:
+    done = made(asked(tmp_path, tailed(tmp_path), "int8"))
+    assert done.error is None, done.error
+    assert done.made is not None
+    assert done.made.float_nodes == ["second"]
+    assert done.accuracy is not None
+    assert (done.accuracy.slice_db or 0) > 15
+
+
+def test_a_lost_part_is_none_that_random_weights_excuse(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flattened(parent: Path, target: Path, options: Any, given: Any) -> None:
+        """The first channel at its mean of zero: little of the whole."""
+        int8.derive(parent, target, int8.Options(reduce_range=True), given)
+        model = onnx.load(target)
+        (output,) = model.graph.output
+        maker = next(node for node in model.graph.node if output.name in node.output)
+        maker.output[:] = ["before"]
+        channels = output.type.tensor_type.shape.dim[1].dim_value
+        keep = np.ones((channels, 1, 1), np.float32)
+        keep[0] = 0
+        model.graph.initializer.append(numpy_helper.from_array(keep, "keep"))
+        model.graph.node.append(helper.make_node("Mul", ["before", "keep"], [output.name]))
+        onnx.save(model, target)
+
+    job = followed(tmp_path, "int8", weights="conditioned")
+    plugin = Plugin(copied, "int8")
+    monkeypatch.setattr(plugin, "derive", flattened)
+    monkeypatch.setattr(variants, "load", lambda name: plugin)
+    done = made(job)
+    assert done.error is not None
+    assert done.error.code is Code.ACCURACY
+    assert "slice 0 of axis 1" in done.error.message
+    assert "is constant in the file and moves in PyTorch" in done.error.message
+
+
+def test_a_loud_sample_hides_no_quiet_one() -> None:
+    rng = np.random.default_rng(0)
+    quiet = [rng.normal(size=(4, 16)) for _ in range(3)]
+    want = [[values] for values in (*quiet, 1000 * rng.normal(size=(4, 16)))]
+    got = [[np.zeros_like(values)] for values in quiet] + [want[-1]]
+    assert (accuracy.of_outputs(["y"], want, got).sqnr_db or 0) > 50
+    found = accuracy.by_sample(["y"], want, got)
+    assert found.sqnr_db == -0.0
+    assert found.sample in (0, 1, 2)
+
+
+def test_what_is_silent_or_small_says_nothing() -> None:
+    rng = np.random.default_rng(0)
+    loud = rng.normal(size=(40, 3))
+    # A dead channel, and one that rounding alone moves.
+    loud[:, 1], loud[:, 2] = 0.0, 1e-8 * loud[:, 2]
+    got = loud + 1e-3 * rng.normal(size=loud.shape)
+    found = accuracy.by_sample(["y"], [[loud], [0 * loud]], [[got], [got - loud]])
+    assert (found.sqnr_db or 0) > 50
+    assert found.part is not None
+    assert found.part.ratio > 50
+    few = accuracy.by_sample(["y"], [[loud[:4]]], [[0 * loud[:4]]])
+    assert few.part is None
+
+
+def test_a_constant_with_the_right_mean_is_lost() -> None:
+    want = 1 + 0.01 * np.random.default_rng(0).normal(size=(40, 2))
+    got = want.copy()
+    got[:, 1] = 1.0
+    found = accuracy.by_sample(["y"], [[want]], [[got]])
+    assert (found.sqnr_db or 0) > 40
+    assert found.part is not None
+    assert (found.part.ratio, found.part.axis, found.part.index) == (0.0, 1, 1)
+    assert found.part.frozen
+
+
+def test_cases_beyond_the_calibrated_range_are_not_called_right(tmp_path: Path) -> None:
+    job = asked(tmp_path, convolutions(tmp_path), "int8")
+    done = made(job)
+    assert done.error is None, done.error
+    # 15 dB.
+    far = [
+        output.rel_l2
+        for case in done.verify.cases
+        for output in case.outputs
+        if output.rel_l2 is not None and output.rel_l2 > 0.18
+    ]
+    assert far == []
+    assert done.verify.domain is not None
+    (domain,) = done.verify.domain.inputs
+    assert "large" not in domain.patterns
+    assert domain.high is not None
+    assert domain.high < 10
+    assert any(
+        text.startswith("large: beyond the range that it was calibrated on")
+        for text in done.verify.domain.dropped
+    )
+    assert {"traced", "second"} <= {case.label for case in done.verify.cases}

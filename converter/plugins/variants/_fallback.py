@@ -23,6 +23,7 @@ from onnx import ModelProto
 from converter.model.errors import Code
 from converter.model.job import CurvePoint
 from converter.plugins.variants import Given
+from converter.worker.compare import signal
 from converter.worker.inputs import dtypes
 from converter.worker.onnxfile import checking
 from converter.worker.runtime.session import Session
@@ -130,12 +131,14 @@ class _Trial:
         onnx.save(model, self._path)
         error, accuracy = self._given.verdict(self._path)
         ratio = accuracy.sqnr_db if accuracy is not None else None
+        parts = [ratio, accuracy.slice_db if accuracy is not None else None]
         point = CurvePoint(float_nodes=count, sqnr_db=ratio, error=error.message if error else None)
         made = self._given.made
         self._given.made = made.model_copy(update={"curve": [*made.curve, point]})
         # What is wrong otherwise no node in float cures: the verifier tells it.
         passed = error is None or error.code is not Code.ACCURACY
-        return passed, -math.inf if ratio is None else ratio
+        known = [value for value in parts if value is not None]
+        return passed, min(known, default=-math.inf)
 
     def ranked(
         self, first: ModelProto, groups: Mapping[str, Sequence[str]], tries: int
@@ -148,15 +151,18 @@ class _Trial:
         return [*measured, *(name for name in likely if name not in gains)]
 
     def _ratio(self, model: ModelProto) -> float:
-        """Signal to noise against the float32 file, in decibels, at the worst output."""
+        """Signal to noise against the float32 file, in decibels, at the worst output or slice."""
         if self._wanted is None:
             self._wanted = self._outputs(self._parent)
         onnx.save(model, self._path)
-        worst = math.inf
+        worst, outputs = math.inf, self._outputs(self._path)
         for place in range(len(self._wanted[0])):
-            pairs = zip(self._wanted, self._outputs(self._path), strict=True)
-            noise = _noise([(want[place], got[place]) for want, got in pairs])
+            wanted, found = ([case[place] for case in cases] for cases in (self._wanted, outputs))
+            noise = _noise(list(zip(wanted, found, strict=True)))
             worst = min(worst, -10 * math.log10(noise) if noise else math.inf)
+            # Of scores beside boxes the whole says nothing.
+            part = signal.worst_part(signal.comparable(wanted, found))
+            worst = min(worst, math.inf if part is None else part.ratio)
         return worst
 
     def _outputs(self, path: Path) -> list[Outputs]:

@@ -95,13 +95,16 @@ def _input(name: str, judged: Sequence[Reference], job: Job) -> InputDomain:
         drawn = _counted(len(samples.of(spec)), samples.name_of(str(spec.path)))
     real = sum(item.case.real is not None for item in judged)
     found += [f"data: {_counted(real, data.name(job))}"] if real else []
+    # A quantised file may be judged on data alone, which is not what was drawn.
+    ordinary = any(item.case.real is None and name not in item.case.filled for item in judged)
+    found = [drawn, *found] if ordinary or not found else found
     return InputDomain(
         name=name,
         dtype=spec.dtype,
         low=min((_number(np.nanmin(array)) for array in arrays), default=None),
         high=max((_number(np.nanmax(array)) for array in arrays), default=None),
         # The ordinary draw is first, and a pattern that several cases have is listed once.
-        patterns=list(dict.fromkeys([drawn, *found])),
+        patterns=list(dict.fromkeys(found)),
     )
 
 

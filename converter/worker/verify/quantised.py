@@ -108,11 +108,25 @@ def judged(
     found = found.model_copy(update={"weights_compared": count, "weights": total})
     error = error or missed
     if error is None:
-        return replace(verdict, accuracy=found)
+        judged_by = (file, references, job, verdict.passed, verdict.undecided, found, provider)
+        return _within(replace(verdict, accuracy=found), accuracy.beyond(*judged_by))
     changes = {"status": "failed", "reason": error.message}
     record = verdict.record.model_copy(update=changes)
     failed = references.cases[0]
     return replace(verdict, record=record, error=error, failed=failed, accuracy=found)
+
+
+def _within(verdict: Verdict, beyond: dict[str, str]) -> Verdict:
+    """The verdict without the cases that are beyond what the file was calibrated on."""
+    if not beyond:
+        return verdict
+    cases = [check for check in verdict.record.cases if check.label not in beyond]
+    return replace(
+        verdict,
+        record=verdict.record.model_copy(update={"cases": cases}),
+        passed={label: good for label, good in verdict.passed.items() if label not in beyond},
+        undecided={**verdict.undecided, **beyond},
+    )
 
 
 def _integers(

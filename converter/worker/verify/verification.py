@@ -496,7 +496,7 @@ def _compare(
 
 
 def _shown(item: Comparison, place: int, references: References, job: Job) -> Comparison:
-    """An output of a quantised file, whose numbers its accuracy judges, all cases together."""
+    """An output of a quantised file, whose numbers its accuracy judges."""
     stated = job.verify.rtol is not None or job.verify.atol is not None
     listed = place in references.detections.values() and item.check.not_compared == "shape"
     if item.code is Code.VERIFY_VALUE and not stated:
