@@ -50,7 +50,12 @@ def sound(target: Path, *, settled: bool = True) -> dict[str, str]:
     """
     problems = published.check(target, None).problems
     if not settled:
-        problems = [text for text in problems if ": config.pbtxt is " not in text]
+        # What a killed run left is nobody's until the next run: the index names what counts.
+        left = (
+            ": config.pbtxt is ", "nobody has published it", "names no set",
+            "that index.json does not name",
+        )  # fmt: skip
+        problems = [text for text in problems if not any(words in text for words in left)]
     assert problems == []
     index = zoo_index.read(target)
     contents = {}
