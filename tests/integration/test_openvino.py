@@ -25,7 +25,9 @@ from converter.worker.benchmark import benchmarking
 from converter.worker.onnxfile import structure
 from tests.integration import runtimes
 
-pytestmark = pytest.mark.integration
+# Not beside the other tests, by a command of its own (`-m slow`): a process that has run this file
+# ended with SIGSEGV in a later test, in three of four tries (OpenVINO 2026.4). Why is not known yet.
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 openvino: Any = pytest.importorskip("openvino")
 
 # After the package is known to be there.
@@ -191,36 +193,57 @@ def test_a_precision_that_the_processor_has_not_is_said(tmp_path: Path, precisio
     assert error.message.endswith(f"{_openvino._WORDS[precision]} was requested")
 
 
+_IN_BFLOAT16 = """
+import sys
+from pathlib import Path
+from typing import Any
+
+import onnx
+import openvino
+
+from converter.model.errors import StageError
+from converter.plugins.providers import _openvino
+from converter.worker.onnxfile import structure
+
+file = Path(sys.argv[1])
+_openvino._configuration = lambda *_: {"INFERENCE_NUM_THREADS": 1}
+try:
+    _openvino.opened(file, 1, "CPU", "f32", structure.interface(onnx.load(file)))
+except StageError as error:
+    print(error.code, error.message)
+read = openvino.Core().read_model(file)
+compiled = openvino.Core().compile_model(read, "CPU", {"INFERENCE_PRECISION_HINT": "bf16"})
+
+
+class Lying:
+    def get_property(self, name: str) -> Any:
+        asked = name == "INFERENCE_PRECISION_HINT"
+        return openvino.Type.f32 if asked else compiled.get_property(name)
+
+    def get_runtime_model(self) -> Any:
+        return compiled.get_runtime_model()
+
+
+# Where the property lies, the layers tell.
+try:
+    _openvino._as_asked(Lying(), read, "CPU", "f32")
+except StageError as error:
+    print(error.code, error.message)
+"""
+
+
 @pytest.mark.skipif("BF16" not in CAPABILITIES, reason="this processor has no bfloat16")
-def test_bfloat16_in_place_of_float32_is_refused_and_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What OpenVINO does by itself on such a processor."""
-    monkeypatch.setattr(_openvino, "_configuration", lambda *_: {"INFERENCE_NUM_THREADS": 1})
-    error = refusal(tmp_path, model())
-    assert (error.code, error.message) == (
-        Code.PRECISION_NOT_REACHED,
-        "OpenVINO computes in bfloat16 on this device (CPU); float32 was requested",
-    )
-    # Where the property lies, the layers tell.
-    monkeypatch.setattr(
-        _openvino, "_configuration", lambda *_: {"INFERENCE_PRECISION_HINT": "bf16"}
-    )
-    compile_model = openvino.Core.compile_model
+def test_bfloat16_in_place_of_float32_is_refused_and_named(tmp_path: Path) -> None:
+    """What OpenVINO does by itself on such a processor.
 
-    class Lying:
-        def __init__(self, compiled: Any) -> None:
-            self._compiled = compiled
-
-        def get_property(self, name: str) -> Any:
-            asked = name == "INFERENCE_PRECISION_HINT"
-            return openvino.Type.f32 if asked else self._compiled.get_property(name)
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self._compiled, name)
-
-    monkeypatch.setattr(openvino.Core, "compile_model", lambda *words: Lying(compile_model(*words)))
-    assert "computes in bfloat16" in refusal(tmp_path, model()).message
+    In a process of its own: one in which OpenVINO (2026.4) has compiled for bfloat16 ended with
+    SIGSEGV in a later test.
+    """
+    onnx.save(model(), tmp_path / "model.onnx")
+    words = [sys.executable, "-c", _IN_BFLOAT16, str(tmp_path / "model.onnx")]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    said = "OpenVINO computes in bfloat16 on this device (CPU); float32 was requested"
+    assert done.stdout.splitlines() == [f"PRECISION_NOT_REACHED {said}"] * 2
 
 
 @pytest.mark.skipif("BF16" not in CAPABILITIES, reason="this processor has no bfloat16")
