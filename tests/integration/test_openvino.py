@@ -25,8 +25,8 @@ from converter.worker.benchmark import benchmarking
 from converter.worker.onnxfile import structure
 from tests.integration import runtimes
 
-# Not beside the other tests, by a command of its own (`-m slow`): a process that has run this file
-# ended with SIGSEGV in a later test, in three of four tries (OpenVINO 2026.4). Why is not known yet.
+# Not beside the other tests, but by `-m slow`: a process that has run this file ended with SIGSEGV
+# in a later test, in three of four tries (OpenVINO 2026.4). Why is not known yet.
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 openvino: Any = pytest.importorskip("openvino")
 
