@@ -19,7 +19,7 @@ pytestmark = pytest.mark.integration
 openvino: Any = pytest.importorskip("openvino")
 
 # After the package is known to be there.
-from converter.plugins.providers import _openvino_ir  # noqa: E402
+from converter.plugins.providers import _openvino, _openvino_ir  # noqa: E402
 from converter.plugins.providers._openvino_ir import Constant, Matched  # noqa: E402
 
 
@@ -89,7 +89,7 @@ def parent(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 def written(parent: Path, compress: bool) -> Path:
     file = parent.with_name(f"{'half' if compress else 'full'}.xml")
-    read = openvino.Core().read_model(str(parent))
+    read = _openvino.core().read_model(str(parent))
     openvino.save_model(read, str(file), compress_to_fp16=compress)
     return file
 

@@ -12,6 +12,7 @@ import importlib
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,20 @@ def package() -> Any:
         return importlib.import_module("openvino")
 
 
+@cache
+def core() -> Any:
+    """The one of this process: each that is used for a CPU sets the stack of signal handlers.
+
+    At its end it gives that memory back, and the stack that was before it is in use again: of two
+    that end in the order in which they came, the second leaves one that is gone, and the next
+    signal ends the process with SIGSEGV (2026.4). One that never ends cannot.
+
+    Raises:
+        ImportError: as ``package``.
+    """
+    return package().Core()
+
+
 @contextmanager
 def _no_usage_statistics() -> Iterator[None]:
     """Within it OpenVINO finds no package to send them with, and uses its own stub (2026.4)."""
@@ -84,14 +99,13 @@ def opened(file: Path, threads: int, device: str, precision: str, interface: Int
     Raises:
         StageError: as ``open`` of the provider.
     """
-    core = package().Core()
-    model = read(core, file)
+    model = read(file)
     _held(model, interface)
     try:
-        compiled = core.compile_model(model, device, _configuration(device, threads, precision))
+        compiled = core().compile_model(model, device, _configuration(device, threads, precision))
     except RuntimeError as error:
         # Looking for devices loads the libraries of all: only where something is wrong.
-        _present(core, device)
+        _present(device)
         raise _refused(error) from error
     _as_asked(compiled, model, device, precision)
     # Cases and figures in another precision than the usual one say so.
@@ -99,7 +113,7 @@ def opened(file: Path, threads: int, device: str, precision: str, interface: Int
     return Compiled(compiled, f"{NAME} {where}", interface)
 
 
-def read(core: Any, file: Path) -> Any:
+def read(file: Path) -> Any:
     """The model of a file, as OpenVINO reads it.
 
     Raises:
@@ -114,7 +128,7 @@ def read(core: Any, file: Path) -> Any:
             "an OpenVINO IR is two files; keep them together, under one name",
         )
     try:
-        return core.read_model(str(file))
+        return core().read_model(str(file))
     except RuntimeError as error:
         raise _refused(error) from error
 
@@ -139,9 +153,9 @@ def reason(text: str) -> str:
     return " ".join(said[:2])[:500] or " ".join(lines)[:500] or "no reason given"
 
 
-def _present(core: Any, device: str) -> None:
+def _present(device: str) -> None:
     # `HETERO:GPU,CPU` and `GPU.1` are of a device, too.
-    found = list(core.available_devices)
+    found = list(core().available_devices)
     if device.split(".")[0].split(":")[0] not in {name.split(".")[0] for name in found}:
         raise StageError(
             Code.EP_UNAVAILABLE,

@@ -49,7 +49,7 @@ def derive(parent: Path, target: Path, options: Options, given: Given) -> None:
 
     openvino = _openvino.package()
     try:
-        model = _openvino.read(openvino.Core(), parent)
+        model = _openvino.read(parent)
         # Stated, since it compresses unless told.
         openvino.save_model(model, str(target), compress_to_fp16=options.compress_to_fp16)
     except StageError as error:
