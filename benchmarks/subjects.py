@@ -18,7 +18,8 @@ import onnx
 import torch
 from onnx import ModelProto
 
-from converter.model.job import Job, VerifyRecord
+from converter.model.job import Job
+from converter.model.records import VerifyRecord
 from converter.worker.compare import numerics
 from converter.worker.inputs import cases
 from converter.worker.inputs.inputs import Array

@@ -40,7 +40,7 @@ class Entry:
         name: as written in ``source:``.
         task: what the model is for (``classification``); torchvision's folders give theirs.
         module: the Python module that has ``builder``; a worker imports it.
-        inputs: defaults, each as ``converter.model.spec.InputSpec``, in order of ``forward``.
+        inputs: defaults, each as ``converter.model.inputs.InputSpec``, in order of ``forward``.
         outputs: names; empty where their number depends on the arguments.
         parameters: what the builder takes, with the default of each (``None`` if required).
         kwargs: arguments that the builder is always given; a configuration's ``kwargs`` win.

@@ -5,7 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from converter.model.errors import Code
-from converter.model.job import (
+from converter.model.inputs import InputSpec
+from converter.model.manifest import (
+    ArtifactRow,
+    Environment,
+    Manifest,
+    Request,
+    RunInfo,
+    RuntimeInfo,
+    WeightsInfo,
+    counts,
+    models_of,
+)
+from converter.model.records import (
     STAGES,
     Branch,
     CaseCheck,
@@ -24,18 +36,6 @@ from converter.model.job import (
     TensorInfo,
     VerifyRecord,
 )
-from converter.model.manifest import (
-    ArtifactRow,
-    Environment,
-    Manifest,
-    Request,
-    RunInfo,
-    RuntimeInfo,
-    WeightsInfo,
-    counts,
-    models_of,
-)
-from converter.model.spec import InputSpec
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 NO_FILE: dict[str, Any] = {"files": [], "onnx": None}

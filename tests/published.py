@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from converter.finalize import published, zoo_index
-from converter.model.job import FileInfo
 from converter.model.manifest import ArtifactRow
+from converter.model.records import FileInfo
 from converter.plugins import layouts
 from tests.manifests import fp16, ok, verified_on, with_domain
 

@@ -8,8 +8,8 @@ from pydantic import ValidationError
 
 from converter.model import manifest
 from converter.model.errors import ConfigError, Problem
-from converter.model.job import JobResult
 from converter.model.manifest import MANIFEST, Manifest
+from converter.model.records import JobResult
 from converter.runner import rechecking
 
 

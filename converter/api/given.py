@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from converter.model.errors import ConfigError, Problem
-from converter.model.spec import holds_fractions
+from converter.model.inputs import holds_fractions
 
 Inputs: TypeAlias = Any
 """A tensor, array or shape for each argument of forward: by name, in a list, or a single one."""

@@ -24,8 +24,8 @@ from converter.api.request import (
 )
 from converter.layout import files, trust
 from converter.model.errors import ConfigError, ConverterError, ExitCode, Problem, RunError
-from converter.model.job import VerifyRecord
 from converter.model.manifest import ArtifactRow, ModelRecord
+from converter.model.records import VerifyRecord
 
 if TYPE_CHECKING:
     from torch import nn  # noqa: TID251 - for the type only

@@ -23,18 +23,11 @@ from pydantic import ValidationError
 
 from converter.layout import files
 from converter.model import manifest
+from converter.model.artifact import ONNX, label
+from converter.model.base import Frozen
 from converter.model.errors import ConverterError, RunError
-from converter.model.job import (
-    ONNX,
-    FileInfo,
-    Job,
-    JobResult,
-    Latency,
-    StageRecord,
-    VerifyRecord,
-    label,
-)
-from converter.model.spec import Frozen
+from converter.model.job import Job
+from converter.model.records import FileInfo, JobResult, Latency, StageRecord, VerifyRecord
 from converter.plan import keys
 from converter.plan.keys import JobKey, Parts
 

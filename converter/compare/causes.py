@@ -7,8 +7,8 @@ from functools import cache
 
 from converter.compare import same_request
 from converter.model.changes import Cause, Change, Difference
-from converter.model.job import StageName
 from converter.model.manifest import ArtifactRow, Environment
+from converter.model.records import StageName
 from converter.plan import packages
 
 Names = tuple[str, ...]

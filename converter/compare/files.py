@@ -9,8 +9,8 @@ from typing import Any
 
 from converter.model.batch import CompareSpec
 from converter.model.changes import Change, Severity
-from converter.model.job import OnnxInfo, OutputCheck, TensorInfo
 from converter.model.manifest import ArtifactRow
+from converter.model.records import OnnxInfo, OutputCheck, TensorInfo
 
 # Files of another torch differ by a few bytes of names; that is not worth a line.
 _SIZE_WORTH_SAYING = 0.01

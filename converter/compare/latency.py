@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from converter.compare import missing_latency
 from converter.compare.missing_latency import key, shaped
 from converter.compare.status import fails
+from converter.model.artifact import label
 from converter.model.batch import CompareSpec
 from converter.model.changes import Change, Severity
-from converter.model.job import Latency, label
 from converter.model.manifest import ArtifactRow, Environment, Manifest
+from converter.model.records import Latency
 
 
 @dataclass(frozen=True)

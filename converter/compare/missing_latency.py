@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 
 from converter.compare.status import fails
 from converter.model.changes import Change
-from converter.model.job import Latency, StageRecord
 from converter.model.manifest import ArtifactRow, Manifest
+from converter.model.records import Latency, StageRecord
 
 
 def key(record: Latency) -> str:

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 
 from converter.compare.status import works
 from converter.model.changes import Change
-from converter.model.job import CaseCheck, Domain
 from converter.model.manifest import ArtifactRow
+from converter.model.records import CaseCheck, Domain
 from converter.model.verified import sizes
 
 # As `converter.worker.verify.domain` calls them.

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from converter.model import lengths
 from converter.model.errors import Problem
-from converter.model.spec import InputSpec, ModelSpec
+from converter.model.inputs import InputSpec
+from converter.model.spec import ModelSpec
 from converter.plan.jobs import name_axes
 
 

@@ -15,7 +15,9 @@ from converter.layout.libraries import loading_arguments
 from converter.model import wording
 from converter.model.batch import BatchSpec
 from converter.model.errors import Code, Problem
-from converter.model.spec import CaseInput, ExportSpec, InputSpec, ModelSpec, OpsetRange, Source
+from converter.model.inputs import CaseInput, InputSpec
+from converter.model.source import Source
+from converter.model.spec import ExportSpec, ModelSpec, OpsetRange
 from converter.plan import graphs, request, selection
 from converter.plugins import loader
 

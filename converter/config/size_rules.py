@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from converter.model import dim_problems, wording
 from converter.model.dims import Dims, Expression
 from converter.model.errors import Problem
-from converter.model.spec import InputSpec, ModelSpec
+from converter.model.inputs import InputSpec
+from converter.model.spec import ModelSpec
 from converter.plan.jobs import name_axes, symbols_of
 
 

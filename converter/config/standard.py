@@ -12,8 +12,8 @@ from typing import Any
 
 import yaml
 
+from converter.model.base import Frozen
 from converter.model.batch import BatchSpec, ExecutorSpec
-from converter.model.spec import Frozen
 
 PACKAGE = Path(__file__).resolve().parents[1]
 # What Hydra reads of a file, and no key of a run.

@@ -20,9 +20,10 @@ from pydantic_core import ErrorDetails
 
 from converter.config import rules, run_rules, standard, variant_rules
 from converter.model import trees, wording
+from converter.model.base import Frozen
 from converter.model.batch import BatchSpec, ExecutorSpec, PublishSpec
 from converter.model.errors import ConfigError, Problem
-from converter.model.spec import Frozen, ModelSpec, VariantSpec, short_model
+from converter.model.spec import ModelSpec, VariantSpec, short_model
 from converter.plan import graphs, variants
 from converter.plugins import layouts, loader
 

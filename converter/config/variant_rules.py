@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Iterator
 
 from converter.model import wording
+from converter.model.artifact import ONNX, PRECISIONS
 from converter.model.batch import BatchSpec
 from converter.model.errors import Problem
-from converter.model.job import ONNX, PRECISIONS
 from converter.model.spec import ModelSpec, VariantSpec
 from converter.plan import variants
 from converter.plugins import loader, providers

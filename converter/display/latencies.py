@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from converter.display import columns
 from converter.display.columns import Table
 from converter.display.screen import Paragraph
-from converter.model.job import Latency
 from converter.model.manifest import ArtifactRow
+from converter.model.records import Latency
 
 _HEAD = ("model", "provider", "shape", "p50 ms", "p99 ms", "torch ms", "speedup", "stable")
 _KINDS = 5

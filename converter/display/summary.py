@@ -11,8 +11,8 @@ from converter.display.columns import Table
 from converter.display.screen import Paragraph, plain
 from converter.model import matrix
 from converter.model.errors import Code
-from converter.model.job import StageName
 from converter.model.manifest import ArtifactRow, Manifest, ModelRecord, counts
+from converter.model.records import StageName
 
 # Not `xpass`: it fails the run, so that a stale `expect` does not stay.
 EXPECTED = ("ok", "xfail", "skipped")

@@ -12,8 +12,8 @@ from converter.display.summary import size
 from converter.doctor.facts import Facts
 from converter.doctor.trial import Trial
 from converter.layout import trust
+from converter.model.base import Frozen
 from converter.model.errors import ConfigError
-from converter.model.spec import Frozen
 from converter.plan import opsets, request
 from converter.plugins import loader, providers
 from converter.plugins.providers import Provider

@@ -22,8 +22,8 @@ from packaging.requirements import Requirement
 from pydantic import Field
 
 from converter.layout import environment, trust
+from converter.model.base import Frozen
 from converter.model.manifest import Environment
-from converter.model.spec import Frozen
 from converter.plan import packages
 from converter.worker.runtime.probe import LIBRARIES, WORKER
 

@@ -7,8 +7,8 @@ from contextlib import closing
 from pathlib import Path
 
 from converter.config import standard
-from converter.model.job import JobResult
-from converter.model.spec import Frozen
+from converter.model.base import Frozen
+from converter.model.records import JobResult
 from converter.plan import jobs, request
 from converter.plugins import executors
 from converter.plugins.executors import Finished

@@ -17,8 +17,8 @@ from converter.finalize import sbom, statement
 from converter.finalize.zoo_index import PublishedSet
 from converter.layout import delivery, files
 from converter.layout.signing import SIGNATURE, Signer
-from converter.model.job import FileInfo
 from converter.model.manifest import Manifest
+from converter.model.records import FileInfo
 from converter.plugins.layouts import FileSet, Layout
 
 SUMS = "SHA256SUMS"

@@ -28,11 +28,12 @@ from converter.finalize import sbom, statement, zoo_index
 from converter.finalize.delivering import UNFINISHED, Publisher, has_size, is_whole
 from converter.finalize.zoo_index import INDEX, Entry, Index, Provenance, PublishedSet, Variant
 from converter.layout import delivery, files, signing
+from converter.model.artifact import ONNX
 from converter.model.batch import PublishSpec
 from converter.model.errors import RunError
-from converter.model.job import ONNX, FileInfo
 from converter.model.manifest import ArtifactRow, Manifest, ModelRecord, write_atomic
 from converter.model.manifest import dump as dumped
+from converter.model.records import FileInfo
 from converter.plugins import layouts, loader
 from converter.plugins.layouts import FileSet
 

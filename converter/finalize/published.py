@@ -12,7 +12,7 @@ from converter.finalize.delivering import SUMS, is_whole
 from converter.finalize.zoo_index import INDEX, Entry, PublishedSet
 from converter.layout import files, signing
 from converter.layout.signing import SIGNATURE
-from converter.model.job import FileInfo
+from converter.model.records import FileInfo
 from converter.plugins import layouts
 
 _UNCOVERED = (

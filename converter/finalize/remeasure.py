@@ -18,10 +18,11 @@ from converter.compare.latency import Remeasured, Suspect
 from converter.config import standard
 from converter.finalize.baseline import Baseline
 from converter.layout import delivery, environment, files
-from converter.model.job import Job, JobResult, asked
+from converter.model.inputs import InputSpec
+from converter.model.job import Job, asked
 from converter.model.manifest import ArtifactRow
 from converter.model.measure import PairedBenchmark
-from converter.model.spec import InputSpec
+from converter.model.records import JobResult
 from converter.plugins import executors
 from converter.plugins.executors import Finished
 

@@ -16,9 +16,9 @@ from urllib.parse import quote
 import converter
 from converter.display import summary
 from converter.finalize import statement
-from converter.model.job import FileInfo, TensorInfo
 from converter.model.manifest import ArtifactRow, Manifest, RunInfo
-from converter.model.spec import without_folders
+from converter.model.records import FileInfo, TensorInfo
+from converter.model.source import without_folders
 from converter.plugins.layouts import FileSet
 
 FILE = statement.FILE

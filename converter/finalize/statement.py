@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from converter.finalize.zoo_index import Entry, PublishedSet
-from converter.model.job import ONNX, FileInfo, TensorInfo
+from converter.model.artifact import ONNX
+from converter.model.base import Frozen
 from converter.model.manifest import ArtifactRow
-from converter.model.spec import Frozen
+from converter.model.records import FileInfo, TensorInfo
 from converter.model.verified import Verified
 from converter.plugins.layouts import FileSet
 

@@ -9,8 +9,8 @@ from typing import Literal
 from pydantic import Field, ValidationError
 
 from converter.layout import delivery
-from converter.model.job import FileInfo, TensorInfo
-from converter.model.spec import Frozen
+from converter.model.base import Frozen
+from converter.model.records import FileInfo, TensorInfo
 from converter.model.verified import Verified
 from converter.plugins import layouts
 

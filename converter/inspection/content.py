@@ -6,8 +6,8 @@ from typing import Any
 
 from pydantic import Field
 
-from converter.model.job import TensorInfo
-from converter.model.spec import Frozen
+from converter.model.base import Frozen
+from converter.model.records import TensorInfo
 
 # Parts of a file, see Content.parts: how its inputs and outputs are declared, and what is in no
 # other part, which is nearly all that decides what the model computes.

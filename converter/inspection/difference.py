@@ -16,8 +16,8 @@ from typing import Any, Literal
 from pydantic import SerializeAsAny
 
 from converter.inspection.content import INTERFACE, REST, Content, Function, Initializer, Node
-from converter.model.job import TensorInfo
-from converter.model.spec import Frozen
+from converter.model.base import Frozen
+from converter.model.records import TensorInfo
 
 
 class Values(Frozen):

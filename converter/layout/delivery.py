@@ -10,7 +10,8 @@ from pathlib import Path
 
 from converter.layout import files
 from converter.model import manifest
-from converter.model.job import FileInfo, Job, JobResult
+from converter.model.job import Job
+from converter.model.records import FileInfo, JobResult
 
 LOG = "log.txt"
 JOB = "job.json"

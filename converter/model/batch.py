@@ -10,17 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field
 
-from converter.model.spec import (
-    Device,
-    Frozen,
-    ModelSpec,
-    Opset,
-    Text,
-    Training,
-    VariantSpec,
-    VerifySpec,
-    short_model,
-)
+from converter.model.base import Device, Frozen, Opset, Text, Training
+from converter.model.spec import ModelSpec, VariantSpec, VerifySpec, short_model
 
 Positive = Annotated[float, Field(gt=0)]
 OnCached = Literal["always", "never", "stale"]

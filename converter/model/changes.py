@@ -6,8 +6,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from converter.model.job import ONNX, StageName, label
-from converter.model.spec import Frozen
+from converter.model.artifact import ONNX, label
+from converter.model.base import Frozen
+from converter.model.records import StageName
 
 Severity = Literal["regression", "improvement", "note"]
 Verdict = Literal["no_baseline", "same", "changed", "better", "regression"]

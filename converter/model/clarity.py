@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from converter.model.errors import Code
-from converter.model.job import STAGES, ErrorRecord, ExporterAttempt
+from converter.model.records import STAGES, ErrorRecord, ExporterAttempt
 
 # A file was made and is wrong, or the line is named that has to change.
 _TELLING = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from converter.model.spec import InputSpec
+from converter.model.inputs import InputSpec
 
 
 def place(

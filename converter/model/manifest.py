@@ -20,15 +20,18 @@ from typing import Literal
 from pydantic import Field, ValidationError
 
 from converter.model import version_1
+from converter.model.artifact import ONNX, label
+from converter.model.base import Frozen
 from converter.model.changes import Comparison
-from converter.model.job import (
-    ONNX,
+from converter.model.inputs import InputSpec
+from converter.model.job import Job
+from converter.model.plaintext import PlainText, plain
+from converter.model.records import (
     AccuracyRecord,
     CheckRecord,
     ErrorRecord,
     ExporterAttempt,
     FileInfo,
-    Job,
     JobResult,
     Latency,
     MadeRecord,
@@ -37,18 +40,9 @@ from converter.model.job import (
     StageRecord,
     Status,
     VerifyRecord,
-    label,
 )
-from converter.model.plaintext import PlainText, plain
-from converter.model.spec import (
-    UNTRAINED,
-    Checkpoint,
-    DataSpec,
-    DimSpec,
-    Frozen,
-    InputSpec,
-    MetricSpec,
-)
+from converter.model.source import UNTRAINED, Checkpoint
+from converter.model.spec import DataSpec, DimSpec, MetricSpec
 
 SCHEMA_VERSION = "2"
 MANIFEST = "manifest.json"

@@ -13,18 +13,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from converter.model.artifact import ONNX, PRECISIONS, QUANTISED, label
 from converter.model.errors import Code
-from converter.model.job import (
-    ONNX,
-    PRECISIONS,
-    QUANTISED,
-    CaseCheck,
-    Latency,
-    OutputCheck,
-    ProviderVerdict,
-    label,
-)
 from converter.model.manifest import ArtifactRow, Manifest, RuntimeInfo, fingerprint
+from converter.model.records import CaseCheck, Latency, OutputCheck, ProviderVerdict
 
 CellStatus = Literal["ok", "failed", "unavailable", "skipped", "xfail", "not_run"]
 # What a runtime does to a file that another one runs right: for its own maintainers to see. Of the

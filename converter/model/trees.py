@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from converter.model.errors import Problem
+from converter.model.inputs import Argument, InputSpec
 from converter.model.job import Job
-from converter.model.spec import Argument, Call, InputSpec, ModelSpec
+from converter.model.spec import Call, ModelSpec
 
 TARGET, POSITIONAL, PASS = "_target_", "_args_", "pass"
 KEYWORD, POSITION = "keyword", "position"

@@ -1,6 +1,6 @@
 """On what a file was verified, in short: as the file itself, an index and a terminal say it.
 
-``verify.domain`` of the manifest has all of it; see ``converter.model.job.Domain``.
+``verify.domain`` of the manifest has all of it; see ``converter.model.records.Domain``.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from collections.abc import Iterable
 
 from pydantic import Field, ValidationError
 
-from converter.model.job import Branch, Domain
+from converter.model.base import Frozen
 from converter.model.plaintext import PlainText
-from converter.model.spec import Frozen
+from converter.model.records import Branch, Domain
 
 KEY = "converter.verified"
 """Of the entry in a file's ``metadata_props``."""

@@ -1,7 +1,7 @@
 """Plain words for the types and values of a configuration.
 
 Pydantic says what a validator refused; a person needs to know what may be written there.
-Both come from the types in ``converter.model.spec``, so a message cannot drift from them.
+Both come from the types of the configuration, so a message cannot drift from them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from converter.model.spec import Frozen, ModelSpec, Source
+from converter.model.base import Frozen
+from converter.model.source import Source
+from converter.model.spec import ModelSpec
 
 ARGUMENTS = {
     "verbose": "Not offered: all that an exporter prints is in the model's log.txt, and the graph "

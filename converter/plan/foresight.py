@@ -21,8 +21,9 @@ from converter.layout import files
 from converter.layout import trust as policy
 from converter.model import trees, wording
 from converter.model.errors import Code, StageError
+from converter.model.inputs import IMAGES, InputSpec
 from converter.model.job import Job
-from converter.model.spec import IMAGES, UNTRAINED, Checkpoint, InputSpec
+from converter.model.source import UNTRAINED, Checkpoint
 from converter.plan import checkpoints, samples
 
 _SHOWN = 5

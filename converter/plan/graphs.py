@@ -10,10 +10,13 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from converter.model import wording
+from converter.model.base import Frozen
 from converter.model.batch import BatchSpec
 from converter.model.errors import Problem
+from converter.model.inputs import InputSpec
 from converter.model.job import Composed, FirstGraph, Job, asked
-from converter.model.spec import Checkpoint, Frozen, Generate, InputSpec, ModelSpec
+from converter.model.source import Checkpoint
+from converter.model.spec import Generate, ModelSpec
 
 SHARED = ("source", "kwargs", "weights", "graphs", "generate", "chain")
 """What a graph does not state: it is that of the model."""

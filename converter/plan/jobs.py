@@ -11,21 +11,18 @@ from typing import Any
 from converter.layout import environment
 from converter.model import lengths, trees
 from converter.model.batch import BatchSpec
-from converter.model.job import STAGES, Composed, Job, VerifyRecord
+from converter.model.inputs import IMAGES, CaseInput, ImageSpec, InputSpec
+from converter.model.job import Composed, Job
 from converter.model.manifest import ArtifactRow, not_run_stages, request_of
+from converter.model.records import STAGES, VerifyRecord
+from converter.model.source import Checkpoint, Source
 from converter.model.spec import (
-    IMAGES,
-    CaseInput,
-    Checkpoint,
     DataSpec,
     DynamicAxes,
     EveryAxis,
     ExportSpec,
-    ImageSpec,
-    InputSpec,
     ModelSpec,
     OutputSpec,
-    Source,
     VerifySpec,
 )
 from converter.plan import graphs, opsets, placement, request, samples, selection, variants

@@ -20,8 +20,9 @@ from typing import Any
 import converter
 import registry
 from converter.layout import files
+from converter.model.inputs import InputSpec
 from converter.model.job import Composed, Derived, Job
-from converter.model.spec import Checkpoint, InputSpec
+from converter.model.source import Checkpoint
 from converter.plan import sources
 from converter.plan.contents import Contents
 from converter.plan.installed import Installed

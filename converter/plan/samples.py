@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from converter.model.errors import Code, StageError
-from converter.model.spec import DataSpec, InputSpec
+from converter.model.inputs import InputSpec
+from converter.model.spec import DataSpec
 
 MOST = 16
 """How many files of a folder are read where the input states no ``limit``."""

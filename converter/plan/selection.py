@@ -9,7 +9,9 @@ import registry
 from converter.model import wording
 from converter.model.batch import BatchSpec
 from converter.model.errors import Problem
-from converter.model.spec import InputSpec, ModelSpec, Source
+from converter.model.inputs import InputSpec
+from converter.model.source import Source
+from converter.model.spec import ModelSpec
 from converter.plan import graphs
 
 

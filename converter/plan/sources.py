@@ -27,8 +27,9 @@ from converter.layout import trust as policy
 from converter.layout.libraries import is_library
 from converter.model import trees
 from converter.model.errors import StageError
+from converter.model.inputs import CaseInput, InputSpec
 from converter.model.job import Job
-from converter.model.spec import CaseInput, Checkpoint, InputSpec
+from converter.model.source import Checkpoint
 from converter.plan import checkpoints, samples
 from converter.plan.contents import Contents
 from converter.plan.modules import Modules, Place

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from converter.model.batch import BatchSpec
-from converter.model.job import Derived, FileInfo, Job, Variant, asked
+from converter.model.job import Derived, Job, Variant, asked
+from converter.model.records import FileInfo
 from converter.model.spec import ModelSpec, VariantSpec
 from converter.plugins import loader
 

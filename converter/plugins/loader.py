@@ -27,9 +27,10 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from converter.model.base import Frozen
 from converter.model.batch import ExecutorSpec, PublishSpec, SimplifierSpec
 from converter.model.errors import ConfigError, Problem
-from converter.model.spec import Frozen, VariantSpec
+from converter.model.spec import VariantSpec
 
 T = TypeVar("T")
 
@@ -120,7 +121,7 @@ class Plugin:
             raise self.broken("has PACKAGES that are no tuple of names")
         options = options_of(found)
         if not _is_options(options):
-            raise self.broken("has Options that are no subclass of converter.model.spec.Frozen")
+            raise self.broken("has Options that are no subclass of converter.model.base.Frozen")
         shadowed = _OF_GROUPS.get(self.kind, Frozen).model_fields.keys() & options.model_fields
         if shadowed:
             keys = ", ".join(sorted(shadowed))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from converter.model.job import TensorInfo
+from converter.model.records import TensorInfo
 
 if TYPE_CHECKING:
     # Of the plugins the parent process imports the modules, and never numpy.

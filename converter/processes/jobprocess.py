@@ -13,7 +13,8 @@ import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
-from converter.model.job import ExporterAttempt, Job, JobResult, WorkerEvent
+from converter.model.job import Job
+from converter.model.records import ExporterAttempt, JobResult, WorkerEvent
 from converter.processes.proctree import die_with_parent
 
 

@@ -12,12 +12,11 @@ from pathlib import Path
 
 from converter.model import manifest
 from converter.model.errors import Code
-from converter.model.job import (
+from converter.model.job import Derived, Job
+from converter.model.records import (
     STAGES,
-    Derived,
     ErrorRecord,
     ExporterAttempt,
-    Job,
     JobResult,
     StageName,
     StageRecord,

@@ -18,7 +18,8 @@ from types import FrameType
 from typing import Any
 
 from converter.layout.delivery import LOG, clear_staging
-from converter.model.job import ALL_STAGES, ExporterAttempt, Job, JobResult, StageName
+from converter.model.job import Job
+from converter.model.records import ALL_STAGES, ExporterAttempt, JobResult, StageName
 from converter.processes import jobprocess, proctree
 from converter.processes.joblog import JobLog
 from converter.processes.limits import Limits

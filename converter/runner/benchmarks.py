@@ -22,17 +22,10 @@ from converter.layout import delivery, environment
 from converter.layout.interrupts import Interrupts
 from converter.model.batch import BenchmarkSpec, ExecutorSpec
 from converter.model.errors import Code
-from converter.model.job import (
-    Job,
-    JobResult,
-    Latency,
-    ProviderVerdict,
-    StageRecord,
-    VerifyRecord,
-    asked,
-)
+from converter.model.job import Job, asked
 from converter.model.manifest import ArtifactRow
 from converter.model.measure import Measure
+from converter.model.records import JobResult, Latency, ProviderVerdict, StageRecord, VerifyRecord
 from converter.plan import placement
 from converter.plugins import executors, providers
 from converter.plugins.executors import Executor, Finished

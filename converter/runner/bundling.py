@@ -13,8 +13,10 @@ from pydantic import ValidationError
 
 from converter.layout import delivery, files
 from converter.model import manifest
+from converter.model.artifact import ONNX
 from converter.model.errors import ConfigError, Problem, RunError
-from converter.model.job import ONNX, Bundle, Job, JobResult, ProviderVerdict, TensorInfo
+from converter.model.job import Bundle, Job
+from converter.model.records import JobResult, ProviderVerdict, TensorInfo
 from converter.plan import packages
 from converter.runner import rechecking
 from converter.runner.recorded import published, recorded_job, recorded_result

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from converter.model.job import ONNX, Composed, JobResult, VerifyRecord
+from converter.model.artifact import ONNX
+from converter.model.job import Composed
 from converter.model.manifest import ArtifactRow
+from converter.model.records import JobResult, VerifyRecord
 from converter.processes import outcome
 
 _GOOD = ("ok", "xpass")

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from converter.layout import delivery, files
-from converter.model.job import Derived, Job, JobResult
+from converter.model.job import Derived, Job
 from converter.model.manifest import ArtifactRow
+from converter.model.records import JobResult
 from converter.plan import variants
 from converter.runner.reuse import CacheSession
 

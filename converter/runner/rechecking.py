@@ -10,7 +10,8 @@ from pathlib import Path
 from converter.config import standard
 from converter.layout import delivery
 from converter.model.errors import ConfigError, Problem, RunError
-from converter.model.job import Composed, Job, JobResult, Recheck
+from converter.model.job import Composed, Job, Recheck
+from converter.model.records import JobResult
 from converter.plugins import executors
 from converter.plugins.executors import Finished
 from converter.runner.recorded import elsewhere, published, recorded_job

@@ -12,7 +12,8 @@ from pydantic import ValidationError
 from converter.layout import delivery, trust
 from converter.model import manifest
 from converter.model.errors import ConfigError, Problem
-from converter.model.job import Composed, Derived, Job, JobResult, asked
+from converter.model.job import Composed, Derived, Job, asked
+from converter.model.records import JobResult
 from converter.model.wording import did_you_mean
 from converter.plan import packages
 

@@ -11,8 +11,9 @@ from pydantic import ValidationError
 
 from converter.layout import claim, delivery, files
 from converter.model import manifest
+from converter.model.artifact import ONNX
 from converter.model.errors import Code, RunError
-from converter.model.job import ONNX, Composed, Derived, Job
+from converter.model.job import Composed, Derived, Job
 from converter.model.manifest import ArtifactRow, Manifest
 from converter.plan import keys, variants
 from converter.plan.jobs import Plan

@@ -8,20 +8,12 @@ from pathlib import Path
 
 from converter.cache.entries import DamagedError, Entry, LatencyRecord, Store, Stored
 from converter.layout import delivery
+from converter.model.artifact import QUANTISED, rounding_of
 from converter.model.batch import BenchmarkSpec, OnCached
 from converter.model.errors import Code
-from converter.model.job import (
-    QUANTISED,
-    Composed,
-    Derived,
-    FileInfo,
-    Job,
-    JobResult,
-    Latency,
-    StageRecord,
-    rounding_of,
-)
+from converter.model.job import Composed, Derived, Job
 from converter.model.manifest import ArtifactRow, Environment
+from converter.model.records import FileInfo, JobResult, Latency, StageRecord
 from converter.plan import keys, reads, variants
 from converter.plan.keys import JobKey, Keys, Parts
 from converter.processes import outcome

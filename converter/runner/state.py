@@ -16,17 +16,9 @@ from converter.display import summary
 from converter.layout import claim, delivery, environment, files
 from converter.layout.interrupts import exit_code
 from converter.model import manifest
+from converter.model.artifact import ONNX
 from converter.model.errors import Code, ExitCode, RunError
-from converter.model.job import (
-    ONNX,
-    Composed,
-    Derived,
-    FileInfo,
-    Job,
-    JobResult,
-    StageRecord,
-    VerifyRecord,
-)
+from converter.model.job import Composed, Derived, Job
 from converter.model.manifest import (
     ArtifactRow,
     Manifest,
@@ -35,6 +27,7 @@ from converter.model.manifest import (
     model_of,
     models_of,
 )
+from converter.model.records import FileInfo, JobResult, StageRecord, VerifyRecord
 from converter.plan import packages, placement, selection
 from converter.plan.jobs import Plan
 from converter.processes import outcome

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from converter.config import standard
+from converter.model.base import Frozen
 from converter.model.batch import BatchSpec
 from converter.model.errors import Code
-from converter.model.spec import Frozen
 from converter.plan import graphs, request
 from converter.plugins import loader
 from converter.schemas.documented import Node, example, named, schema_of

@@ -13,10 +13,10 @@ from typing import Literal
 from pydantic import Field
 
 from converter.display import summary
+from converter.model.base import Frozen
 from converter.model.errors import Code
-from converter.model.job import StageName, Status
 from converter.model.manifest import ArtifactRow, Manifest
-from converter.model.spec import Frozen
+from converter.model.records import StageName, Status
 
 SWEEP = "sweep.json"
 # A success that nobody expected is one: the model works at that point.

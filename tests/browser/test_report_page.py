@@ -12,8 +12,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.select import Select
 from selenium.webdriver.support.wait import WebDriverWait
 
-from converter.model.job import Branch, InputDomain, SymbolDomain
 from converter.model.manifest import ArtifactRow, Manifest
+from converter.model.records import Branch, InputDomain, SymbolDomain
 from tests.browser.conftest import Open, requests
 from tests.manifests import (
     CPU,

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from converter.model.job import STAGES, ExporterAttempt, Job, JobResult, WorkerEvent
+from converter.model.job import Job
+from converter.model.records import STAGES, ExporterAttempt, JobResult, WorkerEvent
 from converter.plugins.executors import Event, Executor, Finished, StageEntered, Started, Tick
 
 ENTRY = "executor_contract:by_tag"

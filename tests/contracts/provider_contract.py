@@ -19,8 +19,8 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
+from converter.model.artifact import ONNX
 from converter.model.errors import Code, StageError
-from converter.model.job import ONNX
 from converter.plugins import loader, providers
 from converter.plugins.runnable import Interface, Runnable
 from converter.worker.onnxfile import structure

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.e2e
 
 # ONNX Runtime, but for the files of one operator, which it scales.
 RUNTIME = '''
-from converter.model.spec import Frozen
+from converter.model.base import Frozen
 from converter.plugins.runnable import Runnable
 
 NAME, TITLE, DEVICE, FALLBACKS = "Scaling", "scaling", "cpu", ()

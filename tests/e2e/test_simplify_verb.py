@@ -17,7 +17,7 @@ pytestmark = pytest.mark.e2e
 
 PLUGIN = """
 # A simplifier that changes a weight, as no simplifier should.
-from converter.model.spec import Frozen
+from converter.model.base import Frozen
 
 PRELOAD, PACKAGES = (), ()
 

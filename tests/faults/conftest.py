@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from converter.model.batch import ExecutorSpec
-from converter.model.job import Job, JobResult
+from converter.model.job import Job
+from converter.model.records import JobResult
 from converter.plugins.executors import Finished
 from converter.plugins.executors.process import ProcessExecutor, servers
 

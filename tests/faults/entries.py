@@ -12,12 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from converter.model.errors import Code
-from converter.model.job import (
+from converter.model.job import Job
+from converter.model.records import (
     STAGES,
     ErrorRecord,
     ExporterAttempt,
     FileInfo,
-    Job,
     JobResult,
     OnnxInfo,
     StageRecord,

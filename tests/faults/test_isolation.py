@@ -12,7 +12,8 @@ import pytest
 from conftest import Run, all_gone
 
 from converter.model.batch import ExecutorSpec
-from converter.model.job import Job, JobResult
+from converter.model.job import Job
+from converter.model.records import JobResult
 from converter.plugins.executors import Finished, StageEntered, Started
 from converter.plugins.executors.process import ProcessExecutor, servers
 from converter.processes.joblog import HEAD_BYTES, TAIL_BYTES

@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.e2e]
 _METADATA = "Metadata-Version: 2.1\nName: bad-variants\nVersion: 1.0\n"
 _PLUGIN = """
 import os, shutil, signal, sys, time
-from converter.model.spec import Frozen
+from converter.model.base import Frozen
 
 FORMAT, PRECISION, PACKAGES = "onnx", "float32", ()
 

@@ -11,8 +11,9 @@ import onnx
 import onnxruntime
 
 from converter.model.errors import Code
-from converter.model.job import Derived, Job, JobResult, OnnxInfo
-from converter.model.spec import Source
+from converter.model.job import Derived, Job
+from converter.model.records import JobResult, OnnxInfo
+from converter.model.source import Source
 from converter.plan import variants
 from converter.worker.pipeline import pipeline
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from converter.model.job import Derived, JobResult, Variant
+from converter.model.job import Derived, Variant
+from converter.model.records import JobResult
 from converter.plugins import loader, variants
 from converter.worker.pipeline import derive
 from tests.integration import jobs

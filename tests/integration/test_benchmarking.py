@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from jobs import BATCH, IMAGE, Converted
 
+from converter.model.base import Frozen
 from converter.model.errors import Code
-from converter.model.job import JobResult, Latency
 from converter.model.measure import Measure
-from converter.model.spec import Frozen
+from converter.model.records import JobResult, Latency
 
 pytestmark = pytest.mark.integration
 

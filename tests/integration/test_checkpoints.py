@@ -27,7 +27,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from converter.model.errors import Code, StageError
-from converter.model.spec import Checkpoint
+from converter.model.source import Checkpoint
 from converter.worker.sources import tensorpickle, weights
 
 pytestmark = [

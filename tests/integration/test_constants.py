@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from converter.model.job import Job, JobResult
+from converter.model.job import Job
+from converter.model.records import JobResult
 from converter.worker.pipeline import pipeline
 
 pytestmark = pytest.mark.integration

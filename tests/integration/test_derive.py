@@ -13,9 +13,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from converter.layout.files import sha256
+from converter.model.base import Frozen
 from converter.model.errors import Code
-from converter.model.job import Derived, JobResult, Variant
-from converter.model.spec import Frozen
+from converter.model.job import Derived, Variant
+from converter.model.records import JobResult
 from converter.plugins import providers, variants
 from converter.plugins.variants import Given, fp16
 from converter.worker.pipeline import derive

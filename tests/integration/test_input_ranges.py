@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from converter.model.errors import Code, StageError
-from converter.model.spec import InputSpec
+from converter.model.inputs import InputSpec
 from converter.worker.inputs import inputs
 
 pytestmark = pytest.mark.integration

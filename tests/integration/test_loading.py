@@ -17,7 +17,7 @@ from onnx import TensorProto, helper
 
 from converter.model.errors import Code, StageError
 from converter.model.job import Job
-from converter.model.spec import Source
+from converter.model.source import Source
 from converter.worker.sources import freshcode, loading
 from converter.worker.sources.loading import Loaded, OnnxFile
 

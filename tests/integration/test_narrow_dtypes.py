@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from converter.model.errors import Code, StageError
+from converter.model.inputs import InputSpec
 from converter.model.job import Bundle, Recheck
-from converter.model.spec import InputSpec
 from converter.worker.compare import numerics
 from converter.worker.inputs import inputs, tensors
 from converter.worker.pipeline import bundling, recheck

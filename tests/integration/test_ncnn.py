@@ -17,7 +17,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from converter.model.errors import Code, StageError
-from converter.model.job import Derived, JobResult, Variant
+from converter.model.job import Derived, Variant
+from converter.model.records import JobResult
 from converter.plugins import loader, providers
 from converter.plugins.providers import _ncnn_files as files
 from converter.plugins.providers import _ncnn_server as server

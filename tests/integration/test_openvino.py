@@ -18,8 +18,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from converter.model.errors import Code, StageError
-from converter.model.job import JobResult
 from converter.model.measure import Measure
+from converter.model.records import JobResult
 from converter.plugins import variants
 from converter.plugins.runnable import Interface, Runnable
 from converter.plugins.variants import Given, fp16

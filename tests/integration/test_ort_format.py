@@ -13,7 +13,7 @@ import pytest
 from onnxruntime.tools.reduced_build_config_parser import parse_config
 
 from converter.model.errors import Code
-from converter.model.job import JobResult
+from converter.model.records import JobResult
 from converter.plugins import variants
 from converter.plugins.variants import Given
 from tests.integration import runtimes

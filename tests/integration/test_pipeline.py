@@ -17,7 +17,7 @@ import torch
 from jobs import make
 
 from converter.model.errors import Code, StageError
-from converter.model.job import STAGES, ExporterAttempt, VerifyRecord, WorkerEvent
+from converter.model.records import STAGES, ExporterAttempt, VerifyRecord, WorkerEvent
 from converter.worker.pipeline import pipeline
 from converter.worker.verify import attribution
 from converter.worker.verify.verification import Verdict

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from converter.model.errors import Code
-from converter.model.job import Derived, JobResult
+from converter.model.job import Derived
+from converter.model.records import JobResult
 from converter.model.spec import AccuracySpec
 from converter.plugins import variants
 from converter.plugins.variants import _fallback, _positions, _quantised, int4, int8, int8_dynamic

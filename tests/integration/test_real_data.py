@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from converter.model.errors import Code, StageError
-from converter.model.spec import InputSpec
+from converter.model.inputs import InputSpec
 from converter.worker.inputs import cases, inputs, patterns
 
 pytestmark = pytest.mark.integration

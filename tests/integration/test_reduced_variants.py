@@ -17,7 +17,8 @@ import pytest
 from onnx import numpy_helper
 
 from converter.model.errors import Code
-from converter.model.job import Derived, JobResult, Variant
+from converter.model.job import Derived, Variant
+from converter.model.records import JobResult
 from converter.plugins import loader, variants
 from converter.plugins.variants import Given, _opset
 from converter.plugins.variants._reduced import convert

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from converter.model.errors import Code
-from converter.model.job import ErrorRecord, StageName
+from converter.model.records import ErrorRecord, StageName
 from converter.worker.pipeline import remedy
 
 pytestmark = pytest.mark.integration

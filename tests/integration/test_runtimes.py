@@ -12,10 +12,11 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from converter.model.base import Frozen
 from converter.model.errors import Code, StageError
-from converter.model.job import CheckRecord, Derived, JobResult, Variant
+from converter.model.job import Derived, Variant
 from converter.model.measure import Measure
-from converter.model.spec import Frozen
+from converter.model.records import CheckRecord, JobResult
 from converter.plugins import providers, variants
 from converter.plugins.runnable import Interface, Runnable
 from converter.plugins.variants import Given

@@ -12,7 +12,8 @@ import torch
 from converter.config import validation
 from converter.layout import files
 from converter.model.errors import Code
-from converter.model.job import Job, JobResult
+from converter.model.job import Job
+from converter.model.records import JobResult
 from converter.plan import graphs, jobs
 from converter.worker.pipeline import compose, pipeline
 from converter.worker.reference import preparing

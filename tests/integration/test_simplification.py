@@ -19,9 +19,9 @@ import torch
 from jobs import BATCH, IMAGE
 from onnx import ModelProto, numpy_helper
 
+from converter.model.base import Frozen
 from converter.model.errors import Code, StageError
-from converter.model.job import VerifyRecord
-from converter.model.spec import Frozen
+from converter.model.records import VerifyRecord
 from converter.plugins import loader
 from converter.worker.onnxfile import simplification
 from converter.worker.verify import attribution

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from converter.model.errors import Code, StageError
-from converter.model.job import ErrorRecord
+from converter.model.records import ErrorRecord
 from converter.worker.recording.stages import Recorder, StageFailedError
 
 pytestmark = pytest.mark.integration

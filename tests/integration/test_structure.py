@@ -13,7 +13,7 @@ import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from converter.model.errors import Code, StageError
-from converter.model.job import FileInfo
+from converter.model.records import FileInfo
 from converter.model.spec import ExportSpec
 from converter.worker.onnxfile import checking, publishing, structure
 

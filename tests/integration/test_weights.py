@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from converter.model.errors import Code, StageError
 from converter.model.job import Job
-from converter.model.spec import Checkpoint, Source
+from converter.model.source import Checkpoint, Source
 from converter.worker.sources import loading, weights
 
 pytestmark = [

@@ -5,17 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from converter.model.errors import Code
-from converter.model.job import (
-    STAGES,
-    CaseCheck,
-    ErrorRecord,
-    FileInfo,
-    Latency,
-    OnnxInfo,
-    OutputCheck,
-    TensorInfo,
-    VerifyRecord,
-)
 from converter.model.manifest import (
     ArtifactRow,
     Environment,
@@ -25,6 +14,17 @@ from converter.model.manifest import (
     WeightsInfo,
     models_of,
     not_run_stages,
+)
+from converter.model.records import (
+    STAGES,
+    CaseCheck,
+    ErrorRecord,
+    FileInfo,
+    Latency,
+    OnnxInfo,
+    OutputCheck,
+    TensorInfo,
+    VerifyRecord,
 )
 
 

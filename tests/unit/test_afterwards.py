@@ -21,8 +21,9 @@ from converter.layout import exclusive, interrupts
 from converter.model import manifest
 from converter.model.changes import Comparison
 from converter.model.errors import ExitCode, RunError
-from converter.model.job import Job, JobResult
+from converter.model.job import Job
 from converter.model.manifest import Manifest
+from converter.model.records import JobResult
 from converter.runner import finalize, state
 from converter.runner.context import RunContext
 from converter.runner.loop import execute

@@ -21,8 +21,8 @@ from converter.finalize.zoo_index import Entry
 from converter.model import manifest
 from converter.model.batch import CompareSpec
 from converter.model.errors import ExitCode
-from converter.model.job import FileInfo, Status
 from converter.model.manifest import ArtifactRow, Manifest, model_of, models_of
+from converter.model.records import FileInfo, Status
 from converter.plugins.reports import csv as spreadsheet
 from converter.plugins.reports import html, junit, markdown
 from tests.manifests import failed, fp16, manifest_of, ok, timed, verified_on, with_domain

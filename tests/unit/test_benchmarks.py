@@ -17,17 +17,17 @@ from converter.config import standard
 from converter.model import manifest
 from converter.model.batch import BenchmarkSpec
 from converter.model.errors import Code, ExitCode
-from converter.model.job import (
+from converter.model.job import Job
+from converter.model.manifest import ArtifactRow, ModelRecord
+from converter.model.measure import Measure
+from converter.model.records import (
     CaseCheck,
     ErrorRecord,
-    Job,
     JobResult,
     Latency,
     StageRecord,
     VerifyRecord,
 )
-from converter.model.manifest import ArtifactRow, ModelRecord
-from converter.model.measure import Measure
 from converter.model.spec import Expect
 from converter.plugins import executors
 from converter.plugins.executors import Events, Finished, StageEntered, Started

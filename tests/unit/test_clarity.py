@@ -6,7 +6,7 @@ import pytest
 
 from converter.model import clarity
 from converter.model.errors import Code
-from converter.model.job import ErrorRecord, ExporterAttempt, StageName
+from converter.model.records import ErrorRecord, ExporterAttempt, StageName
 
 
 def error(code: Code, stage: StageName, kind: str | None = None) -> ErrorRecord:

@@ -13,7 +13,8 @@ from converter.compare import latency, wording
 from converter.compare.latency import Remeasured
 from converter.model.batch import CompareSpec
 from converter.model.changes import Change, Comparison
-from converter.model.job import (
+from converter.model.manifest import ArtifactRow, Gpu, WeightsInfo
+from converter.model.records import (
     ALL_STAGES,
     CaseCheck,
     DynamicCheck,
@@ -24,7 +25,6 @@ from converter.model.job import (
     TensorInfo,
     VerifyRecord,
 )
-from converter.model.manifest import ArtifactRow, Gpu, WeightsInfo
 from converter.plugins.reports import html, markdown
 from tests.manifests import verified_on, with_domain
 

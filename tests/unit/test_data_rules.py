@@ -12,8 +12,9 @@ import pytest
 
 from converter.config.validation import parse
 from converter.model.errors import Code, ConfigError, StageError
+from converter.model.inputs import CaseInput, ImageSpec, InputSpec
 from converter.model.job import Job
-from converter.model.spec import CaseInput, DataSpec, ImageSpec, InputSpec
+from converter.model.spec import DataSpec
 from converter.plan import foresight, jobs, keys, samples
 from converter.plan.keys import Keys
 

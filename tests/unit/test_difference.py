@@ -9,7 +9,7 @@ import pytest
 from converter.inspection import sidebyside, text
 from converter.inspection.content import INTERFACE, REST, Content, Function, Initializer, Node
 from converter.inspection.difference import align, compare
-from converter.model.job import TensorInfo
+from converter.model.records import TensorInfo
 from converter.model.verified import KEY, Verified
 from tests.manifests import verified_on
 

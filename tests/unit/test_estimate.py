@@ -11,8 +11,8 @@ from test_progress import manifest_of, ok_row
 from converter.config import standard
 from converter.display.estimate import Estimate, Took, clock, took
 from converter.model import manifest
-from converter.model.job import StageRecord
 from converter.model.manifest import ArtifactRow
+from converter.model.records import StageRecord
 from converter.runner import remembered
 from converter.runner.context import RunContext
 

@@ -13,10 +13,12 @@ import pytest
 from converter.cli import command_line
 from converter.config import validation
 from converter.model import manifest
+from converter.model.artifact import ONNX
 from converter.model.batch import BatchSpec, ExecutorSpec
 from converter.model.errors import Code, ConfigError, ExitCode
-from converter.model.job import ONNX, Composed, ErrorRecord, Job, JobResult, StageRecord
+from converter.model.job import Composed, Job
 from converter.model.manifest import ArtifactRow
+from converter.model.records import ErrorRecord, JobResult, StageRecord
 from converter.plan import foresight, jobs
 from converter.plan.jobs import Plan
 from converter.plan.keys import Keys

@@ -9,7 +9,7 @@ from nights import artifact, failing, manifest, row
 
 from converter import compare
 from converter.model.batch import CompareSpec
-from converter.model.job import StageRecord
+from converter.model.records import StageRecord
 from converter.plugins.reports import junit
 
 

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 import registry
-from converter.model.job import FileInfo, Job, Variant
+from converter.model.job import Job, Variant
+from converter.model.records import FileInfo
 from converter.model.spec import DataSpec
 from converter.plan import keys, packages, reads, sources, variants
 from converter.plan.keys import Keys

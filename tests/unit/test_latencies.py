@@ -11,8 +11,8 @@ from test_progress import manifest_of, ok_row
 from converter.display import latencies, progress, summary
 from converter.display.columns import Table
 from converter.model.errors import Code
-from converter.model.job import ErrorRecord, Latency
 from converter.model.manifest import ArtifactRow
+from converter.model.records import ErrorRecord, Latency
 
 BUSY = "busy: other processes used 1.4 of 2 cores (load average 3.2)"
 

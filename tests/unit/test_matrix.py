@@ -16,9 +16,9 @@ from converter.model import matrix
 from converter.model.batch import BenchmarkSpec, CompareSpec
 from converter.model.changes import Comparison
 from converter.model.errors import Code
-from converter.model.job import AccuracyRecord, ErrorRecord, VerifyRecord
 from converter.model.manifest import ArtifactRow, Manifest, RuntimeInfo
 from converter.model.matrix import Cell
+from converter.model.records import AccuracyRecord, ErrorRecord, VerifyRecord
 from converter.plan import placement
 from converter.plugins import providers
 from converter.plugins.reports import html, junit, markdown

@@ -7,7 +7,8 @@ import signal
 import pytest
 
 from converter.model.errors import Code
-from converter.model.job import ExporterAttempt, Job, WorkerEvent
+from converter.model.job import Job
+from converter.model.records import ExporterAttempt, WorkerEvent
 from converter.processes import outcome
 from converter.processes.limits import Limits
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from converter.model.errors import Code
-from converter.model.job import ErrorRecord
 from converter.model.manifest import fingerprint
 from converter.model.plaintext import plain
+from converter.model.records import ErrorRecord
 
 LOST = "\N{REPLACEMENT CHARACTER}"
 

@@ -10,7 +10,8 @@ import pytest
 from converter.config.validation import parse
 from converter.layout import environment
 from converter.model.errors import ConfigError
-from converter.model.job import STAGES, Job
+from converter.model.job import Job
+from converter.model.records import STAGES
 from converter.plan import jobs
 from converter.plan.jobs import Plan
 

@@ -8,8 +8,8 @@ from types import ModuleType
 
 import pytest
 
+from converter.model.base import Frozen
 from converter.model.errors import ConfigError
-from converter.model.spec import Frozen
 from converter.plugins import loader
 from converter.processes import preload
 

@@ -11,7 +11,16 @@ import pytest
 
 from converter.display import progress, screen, summary
 from converter.model.errors import Code
-from converter.model.job import (
+from converter.model.manifest import (
+    ArtifactRow,
+    Environment,
+    Manifest,
+    Request,
+    RunInfo,
+    WeightsInfo,
+    models_of,
+)
+from converter.model.records import (
     STAGES,
     CaseCheck,
     ErrorRecord,
@@ -21,15 +30,6 @@ from converter.model.job import (
     OutputCheck,
     StageRecord,
     VerifyRecord,
-)
-from converter.model.manifest import (
-    ArtifactRow,
-    Environment,
-    Manifest,
-    Request,
-    RunInfo,
-    WeightsInfo,
-    models_of,
 )
 from converter.plugins.executors import Finished, StageEntered, Started, Tick
 

@@ -18,8 +18,8 @@ from converter.finalize import publication, zoo_index
 from converter.layout import files
 from converter.model.batch import PublishSpec
 from converter.model.errors import RunError
-from converter.model.job import FileInfo
 from converter.model.manifest import ArtifactRow, Manifest
+from converter.model.records import FileInfo
 from tests.manifests import verified_on, with_domain
 
 

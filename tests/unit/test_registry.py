@@ -14,7 +14,9 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 import registry
-from converter.model.spec import Checkpoint, InputSpec, ModelSpec
+from converter.model.inputs import InputSpec
+from converter.model.source import Checkpoint
+from converter.model.spec import ModelSpec
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 MODELS = sorted((CONFIGS / "model").glob("*.yaml"))

@@ -12,8 +12,8 @@ import pytest
 
 from converter.display import summary
 from converter.model.changes import Change, Comparison
-from converter.model.job import StageRecord
 from converter.model.manifest import ArtifactRow, Manifest
+from converter.model.records import StageRecord
 from converter.plugins import loader, reports
 from converter.plugins.reports import csv as spreadsheet
 from converter.plugins.reports import html, markdown

@@ -19,8 +19,9 @@ from converter.cli import command_line
 from converter.model import manifest
 from converter.model.batch import ExecutorSpec
 from converter.model.errors import Code, ExitCode
-from converter.model.job import ErrorRecord, Job, JobResult
+from converter.model.job import Job
 from converter.model.manifest import ArtifactRow, Manifest, ModelRecord, model_of
+from converter.model.records import ErrorRecord, JobResult
 from converter.plan import packages
 from converter.plugins import executors, reports
 from converter.plugins.executors import Executor

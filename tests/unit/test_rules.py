@@ -12,7 +12,7 @@ import pytest
 import registry
 from converter.config.validation import parse
 from converter.model.errors import ConfigError
-from converter.model.spec import CaseInput, InputSpec
+from converter.model.inputs import CaseInput, InputSpec
 from converter.plugins import loader
 
 BASE: dict[str, Any] = {"source": "conv_bn_relu"}

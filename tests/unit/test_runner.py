@@ -23,8 +23,9 @@ from converter.layout import delivery, lockfile
 from converter.layout.runlock import locked
 from converter.model import manifest
 from converter.model.errors import Code, ConfigError, ExitCode, RunError
-from converter.model.job import STAGES, ErrorRecord, FileInfo, Job, JobResult, OnnxInfo, StageRecord
+from converter.model.job import Job
 from converter.model.manifest import ArtifactRow, Manifest, ModelRecord, request_of
+from converter.model.records import STAGES, ErrorRecord, FileInfo, JobResult, OnnxInfo, StageRecord
 from converter.model.spec import Expect
 from converter.plan.jobs import Plan
 from converter.plugins.executors import Events, Finished, StageEntered, Started, Tick

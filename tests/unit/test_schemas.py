@@ -17,7 +17,7 @@ from jsonschema import Draft7Validator, Draft202012Validator
 from pydantic import TypeAdapter
 
 from converter.model import batch, spec, wording
-from converter.model.spec import Frozen
+from converter.model.base import Frozen
 from converter.plugins import loader
 from converter.schemas import __main__ as command
 from converter.schemas import configuration, docstrings, files, keys

@@ -13,8 +13,8 @@ from test_publication import publish
 
 from converter.finalize import zoo_index
 from converter.model.errors import RunError
-from converter.model.job import FileInfo, TensorInfo, VerifyRecord
 from converter.model.manifest import ArtifactRow, Manifest
+from converter.model.records import FileInfo, TensorInfo, VerifyRecord
 from converter.plugins.layouts import FileSet, triton
 from tests.manifests import failed, fp16, ok, timed, verified_on, with_domain
 from tests.published import artifacts, pbtxt, served, sound, stray

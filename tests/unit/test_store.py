@@ -18,9 +18,10 @@ from converter.display.estimate import clock
 from converter.model import manifest
 from converter.model.batch import OnCached
 from converter.model.errors import Code, ExitCode, RunError
-from converter.model.job import Job, JobResult, Latency, StageRecord, VerifyRecord
+from converter.model.job import Job
 from converter.model.manifest import ArtifactRow
 from converter.model.measure import Measure
+from converter.model.records import JobResult, Latency, StageRecord, VerifyRecord
 from converter.model.spec import Expect
 from converter.plugins import executors
 from converter.runner import remembered, reuse

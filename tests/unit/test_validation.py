@@ -10,7 +10,8 @@ from converter.config import standard
 from converter.config.validation import parse
 from converter.model.batch import BatchSpec
 from converter.model.errors import ConfigError
-from converter.model.spec import ModelSpec, OpsetRange, Source, VariantSpec
+from converter.model.source import Source
+from converter.model.spec import ModelSpec, OpsetRange, VariantSpec
 from converter.plan import variants
 from converter.plugins import loader
 

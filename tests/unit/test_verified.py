@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import pytest
 
 from converter.inspection import text
-from converter.model.job import Branch, InputDomain, SymbolDomain
+from converter.model.records import Branch, InputDomain, SymbolDomain
 from converter.model.verified import KEY, Verified, count, extent, never, read, sizes
 from tests.manifests import verified_on
 

@@ -18,7 +18,8 @@ from pathlib import Path
 from converter.cli.commands._arguments import usage
 from converter.display.summary import EXPECTED
 from converter.model.errors import ConfigError, ExitCode, Problem, RunError
-from converter.model.job import Composed, Derived, Job, JobResult, WorkerEvent
+from converter.model.job import Composed, Derived, Job
+from converter.model.records import JobResult, WorkerEvent
 from converter.plan import variants
 from converter.processes.outcome import apply_expect, left
 from converter.runner.recorded import (

@@ -23,7 +23,7 @@ from converter.model.errors import ExitCode, StageError
 
 if TYPE_CHECKING:
     from converter.api.single import Converted
-    from converter.model.job import OnnxInfo, SimplifyRecord
+    from converter.model.records import OnnxInfo, SimplifyRecord
 
 SUMMARY = "make a file smaller, verified: IN.onnx OUT.onnx [--simplifier NAME]"
 

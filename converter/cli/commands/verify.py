@@ -26,7 +26,7 @@ from converter.finalize import published
 from converter.inspection import text
 from converter.layout import signing
 from converter.model.errors import ExitCode
-from converter.model.job import JobResult, OutputCheck
+from converter.model.records import JobResult, OutputCheck
 from converter.model.verified import sizes
 from converter.runner import rechecking
 from converter.runner.recorded import (

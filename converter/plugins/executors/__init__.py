@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from converter.model.batch import ExecutorSpec
-from converter.model.job import Job, JobResult, StageName
+from converter.model.job import Job
+from converter.model.records import JobResult, StageName
 from converter.plugins import loader
 
 

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 from converter.layout.delivery import clear_staging
 from converter.model.batch import ExecutorSpec
-from converter.model.job import ExporterAttempt, Job, WorkerEvent
+from converter.model.job import Job
+from converter.model.records import ExporterAttempt, WorkerEvent
 from converter.plugins.executors import Events, Executor, Finished, StageEntered, Started
 from converter.processes.outcome import io_failure, left
 

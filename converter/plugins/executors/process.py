@@ -18,7 +18,8 @@ from converter.layout import environment
 from converter.model import clarity
 from converter.model.batch import ExecutorSpec
 from converter.model.errors import Code
-from converter.model.job import Composed, Derived, ExporterAttempt, Job, JobResult, WorkerEvent
+from converter.model.job import Composed, Derived, Job
+from converter.model.records import ExporterAttempt, JobResult, WorkerEvent
 from converter.plugins.executors import (
     Event,
     Events,

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from converter.model.job import ONNX, FileInfo
+from converter.model.artifact import ONNX
+from converter.model.base import Frozen
 from converter.model.manifest import ArtifactRow, Manifest
-from converter.model.spec import Frozen
+from converter.model.records import FileInfo
 from converter.plugins import loader
 
 DEFAULT = "zoo"

@@ -16,9 +16,11 @@ from typing import Any
 
 from pydantic import Field
 
-from converter.model.job import ONNX, OutputCheck
+from converter.model.artifact import ONNX
+from converter.model.base import Frozen
 from converter.model.manifest import ArtifactRow, Manifest
-from converter.model.spec import Frozen, without_folders
+from converter.model.records import OutputCheck
+from converter.model.source import without_folders
 from converter.model.verified import Verified, extent, sizes
 from converter.plugins.layouts import FileSet, renamed
 

@@ -19,9 +19,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from converter.model.job import ONNX, CaseCheck, TensorInfo
+from converter.model.artifact import ONNX
+from converter.model.base import Frozen
 from converter.model.manifest import ArtifactRow, Manifest
-from converter.model.spec import Frozen
+from converter.model.records import CaseCheck, TensorInfo
 from converter.plugins.layouts import FileSet, renamed
 
 NUMBERED = True

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from converter.model.base import Frozen
 from converter.model.manifest import ArtifactRow, Manifest
-from converter.model.spec import Frozen
 from converter.plugins.layouts import FileSet
 
 NUMBERED = False

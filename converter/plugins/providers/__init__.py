@@ -11,8 +11,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, TypeGuard
 
-from converter.model.job import ONNX, CheckRecord
-from converter.model.spec import Frozen
+from converter.model.artifact import ONNX
+from converter.model.base import Frozen
+from converter.model.records import CheckRecord
 from converter.plugins import loader
 from converter.plugins.runnable import Interface, Runnable
 

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 
 from converter.model.errors import Code, StageError
-from converter.model.job import TensorInfo
+from converter.model.records import TensorInfo
 from converter.plugins.providers import _ncnn_server as server
 from converter.plugins.providers._ncnn_files import Array, Binding, Tensor
 from converter.plugins.runnable import Interface, Runnable

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converter.model.errors import Code, StageError
-from converter.model.job import TensorInfo
+from converter.model.records import TensorInfo
 from converter.plugins.runnable import Interface, Runnable
 
 Array = NDArray[Any]

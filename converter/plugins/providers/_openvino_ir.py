@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from onnx import GraphProto, TensorProto, numpy_helper
 
 from converter.model.errors import Code, StageError
-from converter.model.job import CheckRecord
+from converter.model.records import CheckRecord
 
 Array = NDArray[np.generic]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from converter.model.errors import Code, StageError
-from converter.model.job import CheckRecord
+from converter.model.records import CheckRecord
 
 LIST = ".required_operators.config"
 # Operators on a layout of memory that a processor may have or not.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from converter.model.job import CheckRecord
-from converter.model.spec import Frozen
+from converter.model.base import Frozen
+from converter.model.records import CheckRecord
 
 NAME = "CPUExecutionProvider"
 TITLE = "onnxruntime"

@@ -1,6 +1,6 @@
 """NVIDIA GPUs through CUDA and cuDNN (package ``onnxruntime-gpu``)."""
 
-from converter.model.spec import Frozen
+from converter.model.base import Frozen
 
 NAME = "CUDAExecutionProvider"
 TITLE = "onnxruntime-cuda"

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from converter.model.base import Frozen
 from converter.model.errors import Code, StageError
-from converter.model.job import CheckRecord
-from converter.model.spec import Frozen
+from converter.model.records import CheckRecord
 from converter.plugins.runnable import Interface, Runnable
 
 NAME = "ncnn"

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from converter.model.job import CheckRecord
-from converter.model.spec import Frozen
+from converter.model.base import Frozen
+from converter.model.records import CheckRecord
 from converter.plugins.runnable import Interface, Runnable
 
 NAME = "OpenVINO"

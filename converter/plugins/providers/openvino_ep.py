@@ -1,6 +1,6 @@
 """OpenVINO as an execution provider of ONNX Runtime (package ``onnxruntime-openvino``)."""
 
-from converter.model.spec import Frozen
+from converter.model.base import Frozen
 
 NAME = "OpenVINOExecutionProvider"
 TITLE = "onnxruntime-openvino"

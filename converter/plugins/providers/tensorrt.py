@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from converter.model.base import Frozen
 from converter.model.errors import Code, StageError
-from converter.model.job import CheckRecord
-from converter.model.spec import Frozen
+from converter.model.records import CheckRecord
 from converter.plugins.runnable import Interface, Runnable
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import importlib
 import importlib.util
 import os
 
-from converter.model.spec import Frozen
+from converter.model.base import Frozen
 from converter.plugins.providers import cuda
 
 NAME = "TensorrtExecutionProvider"

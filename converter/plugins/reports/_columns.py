@@ -8,8 +8,8 @@ from functools import partial
 
 from converter.display import summary
 from converter.model import matrix
-from converter.model.job import STAGES, Latency, OutputCheck, StageName
 from converter.model.manifest import ArtifactRow
+from converter.model.records import STAGES, Latency, OutputCheck, StageName
 from converter.plugins.reports import _facts
 from converter.plugins.reports._spreadsheet import Value
 

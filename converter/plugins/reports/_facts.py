@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from converter.display import summary
 from converter.model import matrix
-from converter.model.job import Branch, Latency, OutputCheck
 from converter.model.manifest import ArtifactRow, Manifest, awaits_benchmark
+from converter.model.records import Branch, Latency, OutputCheck
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from html import escape
 from typing import Any
 
 from converter.display import columns, summary
-from converter.model.job import STAGES, Latency
 from converter.model.manifest import ArtifactRow
+from converter.model.records import STAGES, Latency
 from converter.plugins.reports import _facts
 from converter.plugins.reports._columns import number
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from converter.model import matrix
-from converter.model.job import Latency, OutputCheck
 from converter.model.manifest import Manifest
 from converter.model.matrix import Cell
+from converter.model.records import Latency, OutputCheck
 from converter.plugins.reports import _spreadsheet
 from converter.plugins.reports._spreadsheet import Value
 

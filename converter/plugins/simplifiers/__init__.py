@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from converter.model.spec import Frozen
+from converter.model.base import Frozen
 from converter.plugins import loader
 
 if TYPE_CHECKING:

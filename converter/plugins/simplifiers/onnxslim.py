@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from converter.model.spec import Frozen
+from converter.model.base import Frozen
 
 if TYPE_CHECKING:
     from onnx import ModelProto

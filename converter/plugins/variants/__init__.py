@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from converter.model.base import Frozen
 from converter.model.errors import StageError
-from converter.model.job import AccuracyRecord, MadeRecord
-from converter.model.spec import Frozen
+from converter.model.records import AccuracyRecord, MadeRecord
 from converter.plugins import loader
 from converter.plugins.runnable import Interface
 

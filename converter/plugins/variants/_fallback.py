@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from converter.model.errors import Code
-from converter.model.job import CurvePoint
+from converter.model.records import CurvePoint
 from converter.plugins.variants import Given
 from converter.worker.compare import signal
 from converter.worker.inputs import dtypes

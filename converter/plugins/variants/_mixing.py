@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 
 from converter.model.errors import StageError
-from converter.model.job import CurvePoint, MadeRecord
+from converter.model.records import CurvePoint, MadeRecord
 from converter.model.spec import ExportSpec
 from converter.plugins.variants import Given
 from converter.plugins.variants._bisection import Search

@@ -24,7 +24,7 @@ import onnx
 from onnx import ModelProto, NodeProto
 from onnx.external_data_helper import uses_external_data
 
-from converter.model.job import TensorInfo
+from converter.model.records import TensorInfo
 from converter.plugins.providers import _ncnn_files as files
 from converter.plugins.variants import Given
 from converter.worker.onnxfile import structure

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from pydantic import Field
 
-from converter.model.job import MadeRecord
-from converter.model.spec import ExportSpec, Frozen
+from converter.model.base import Frozen
+from converter.model.records import MadeRecord
+from converter.model.spec import ExportSpec
 from converter.plugins.variants import Given
 
 FORMAT = "onnx"

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from pydantic import Field
 
-from converter.model.spec import ExportSpec, Frozen
+from converter.model.base import Frozen
+from converter.model.spec import ExportSpec
 from converter.plugins.variants import Given
 
 FORMAT = "onnx"

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from converter.model.spec import ExportSpec, Frozen
+from converter.model.base import Frozen
+from converter.model.spec import ExportSpec
 from converter.plugins.variants import Given, NothingToConvertError
 
 if TYPE_CHECKING:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from converter.model.job import CalibrationRecord
-from converter.model.spec import ExportSpec, Frozen
+from converter.model.base import Frozen
+from converter.model.records import CalibrationRecord
+from converter.model.spec import ExportSpec
 from converter.plugins.variants import Given, NothingToConvertError, _processor
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from converter.model.spec import ExportSpec, Frozen
+from converter.model.base import Frozen
+from converter.model.spec import ExportSpec
 from converter.plugins.variants import Given, NothingToConvertError, _processor
 
 FORMAT = "onnx"

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from converter.model.spec import Frozen
+from converter.model.base import Frozen
 from converter.plugins.providers import litert as runtime
 from converter.plugins.variants import Given
 

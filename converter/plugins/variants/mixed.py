@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from converter.model.spec import Frozen
+from converter.model.base import Frozen
 from converter.plugins.variants import Given
 
 FORMAT = "onnx"

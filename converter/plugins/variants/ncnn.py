@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from converter.model.spec import Frozen
+from converter.model.base import Frozen
 from converter.plugins.variants import Given
 
 FORMAT = "ncnn"

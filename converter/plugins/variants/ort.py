@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from converter.model.spec import Frozen
+from converter.model.base import Frozen
 from converter.plugins.variants import Given
 
 FORMAT = "ort"

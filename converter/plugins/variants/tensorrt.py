@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, field_validator
 
 from converter.layout.files import sha256
-from converter.model.spec import ExportSpec, Frozen
+from converter.model.base import Frozen
+from converter.model.spec import ExportSpec
 from converter.plugins.providers import tensorrt as runtime
 from converter.plugins.variants import Given
 

@@ -16,10 +16,12 @@ from typing import Any
 import torch
 
 from converter.layout.files import sha256
+from converter.model.artifact import ONNX
 from converter.model.errors import Code, StageError
-from converter.model.job import ONNX, ErrorRecord, Job, JobResult, Latency, VerifyRecord
+from converter.model.inputs import InputSpec
+from converter.model.job import Job
 from converter.model.measure import Measure
-from converter.model.spec import InputSpec
+from converter.model.records import ErrorRecord, JobResult, Latency, VerifyRecord
 from converter.plugins import providers
 from converter.plugins.providers import Provider
 from converter.worker.benchmark import eager, machine, timing

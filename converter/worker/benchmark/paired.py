@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from converter.model.job import ErrorRecord, JobResult, Latency
 from converter.model.measure import PairedBenchmark
+from converter.model.records import ErrorRecord, JobResult, Latency
 from converter.plugins.runnable import Interface, Runnable
 from converter.worker.benchmark import timing
 from converter.worker.inputs.cases import Case

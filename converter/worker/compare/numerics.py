@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converter.model.errors import Code
-from converter.model.job import OutputCheck
+from converter.model.records import OutputCheck
 from converter.worker.compare import parts, vacuity
 from converter.worker.compare.parts import Rounding
 from converter.worker.inputs import dtypes

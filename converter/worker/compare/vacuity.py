@@ -10,7 +10,7 @@ from collections.abc import Sequence, Set
 import numpy as np
 
 from converter.model.errors import Code, StageError
-from converter.model.job import Sensitivity
+from converter.model.records import Sensitivity
 from converter.worker.inputs import dtypes
 from converter.worker.inputs.inputs import Array
 

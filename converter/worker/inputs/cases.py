@@ -20,8 +20,8 @@ from converter.layout.files import require
 from converter.model import lengths
 from converter.model.dims import Dims
 from converter.model.errors import Code, StageError
+from converter.model.inputs import InputSpec
 from converter.model.job import Job
-from converter.model.spec import InputSpec
 from converter.plan import samples
 from converter.worker.inputs import dtypes, patterns
 from converter.worker.inputs.inputs import Array, draw, sampled, varies

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from converter.model.errors import Code, StageError
-from converter.model.spec import ImageSpec, InputSpec, holds_fractions
+from converter.model.inputs import ImageSpec, InputSpec, holds_fractions
 from converter.plan import foresight, samples
 from converter.worker.inputs import dtypes
 from converter.worker.inputs.dtypes import Array

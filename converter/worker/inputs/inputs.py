@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from converter.model.errors import Code, StageError
-from converter.model.spec import InputSpec, holds_fractions
+from converter.model.inputs import InputSpec, holds_fractions
 from converter.plan import samples
 from converter.worker.inputs import dtypes, files
 from converter.worker.inputs.dtypes import Array as Array

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.random import Generator
 
+from converter.model.inputs import InputSpec, holds_fractions
 from converter.model.job import Job
-from converter.model.spec import InputSpec, holds_fractions
 from converter.worker.inputs import dtypes, inputs
 from converter.worker.inputs.inputs import Array
 

@@ -11,7 +11,8 @@ from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 from converter.layout.files import fsync, sha256
 from converter.model.errors import Code, StageError
-from converter.model.job import FileInfo, Job, OnnxInfo, SimplifyRecord
+from converter.model.job import Job
+from converter.model.records import FileInfo, OnnxInfo, SimplifyRecord
 from converter.model.spec import ExportSpec
 from converter.worker.onnxfile import structure
 

@@ -17,7 +17,7 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import ModelProto
 
-from converter.model.job import SimplifyRecord, TensorInfo
+from converter.model.records import SimplifyRecord, TensorInfo
 from converter.plugins import simplifiers
 from converter.worker.onnxfile import structure
 from converter.worker.recording import isolation

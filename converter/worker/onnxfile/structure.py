@@ -19,9 +19,10 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, ValueInfoProto
 from onnx.external_data_helper import uses_external_data
 
+from converter.model.base import Dtype
 from converter.model.errors import Code, StageError
-from converter.model.job import TensorInfo
-from converter.model.spec import Dtype, InputSpec
+from converter.model.inputs import InputSpec
+from converter.model.records import TensorInfo
 from converter.plugins.runnable import Interface
 from converter.worker.inputs import inputs
 

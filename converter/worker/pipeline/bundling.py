@@ -18,7 +18,8 @@ from onnx.external_data_helper import uses_external_data
 
 from converter.layout.files import fsync
 from converter.model.errors import Code, StageError
-from converter.model.job import Bundle, CaseCheck, FileInfo, JobResult
+from converter.model.job import Bundle
+from converter.model.records import CaseCheck, FileInfo, JobResult
 from converter.worker.inputs import dtypes
 from converter.worker.inputs.inputs import Array
 from converter.worker.onnxfile import publishing, structure

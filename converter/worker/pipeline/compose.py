@@ -15,15 +15,8 @@ import torch
 
 from converter.layout.files import sha256
 from converter.model.errors import Code, StageError
-from converter.model.job import (
-    CaseCheck,
-    Composed,
-    ErrorRecord,
-    Job,
-    JobResult,
-    OutputCheck,
-    VerifyRecord,
-)
+from converter.model.job import Composed, Job
+from converter.model.records import CaseCheck, ErrorRecord, JobResult, OutputCheck, VerifyRecord
 from converter.model.spec import Generate
 from converter.worker.compare import numerics, vacuity
 from converter.worker.compare.numerics import Comparison

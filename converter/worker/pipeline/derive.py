@@ -14,16 +14,14 @@ from pathlib import Path
 import torch
 
 from converter.layout.files import sha256
+from converter.model.artifact import ONNX, QUANTISED
 from converter.model.errors import Code, StageError
-from converter.model.job import (
-    ONNX,
-    QUANTISED,
+from converter.model.job import Derived, Job
+from converter.model.records import (
     AccuracyRecord,
     CheckRecord,
-    Derived,
     ErrorRecord,
     FileInfo,
-    Job,
     JobResult,
     MadeRecord,
     OnnxInfo,

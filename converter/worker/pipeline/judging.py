@@ -8,7 +8,8 @@ from typing import Any
 
 from onnx import ModelProto
 
-from converter.model.job import ONNX, Derived
+from converter.model.artifact import ONNX
+from converter.model.job import Derived
 from converter.model.measure import Measure
 from converter.worker.onnxfile import publishing, structure
 from converter.worker.reference.kept import Kept

@@ -12,8 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from converter.model.artifact import ONNX
 from converter.model.errors import Code, StageError
-from converter.model.job import ONNX, Derived, MadeRecord
+from converter.model.job import Derived
+from converter.model.records import MadeRecord
 from converter.plugins import loader, variants
 from converter.plugins.variants import Given
 from converter.worker.recording import isolation, opening

@@ -12,7 +12,8 @@ from typing import TypeVar
 from pydantic import BaseModel
 
 from converter.model.errors import Code
-from converter.model.job import ErrorRecord, Job, JobResult, OnnxInfo
+from converter.model.job import Job
+from converter.model.records import ErrorRecord, JobResult, OnnxInfo
 
 _M = TypeVar("_M", bound=BaseModel)
 

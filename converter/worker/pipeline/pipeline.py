@@ -15,15 +15,15 @@ import torch
 from onnx import ModelProto
 
 from converter.model import clarity
+from converter.model.artifact import QUANTISED, rounding_of
 from converter.model.errors import Code, StageError
-from converter.model.job import (
-    QUANTISED,
+from converter.model.job import Job
+from converter.model.records import (
     STAGES,
     CheckRecord,
     ErrorRecord,
     ExporterAttempt,
     FileInfo,
-    Job,
     JobResult,
     OnnxInfo,
     SimplifyRecord,
@@ -32,7 +32,6 @@ from converter.model.job import (
     Status,
     VerifyRecord,
     WorkerEvent,
-    rounding_of,
 )
 from converter.plugins import exporters
 from converter.worker.inputs import tensors

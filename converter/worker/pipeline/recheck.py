@@ -14,8 +14,10 @@ from pathlib import Path
 import torch
 from onnx import ModelProto
 
+from converter.model.artifact import ONNX
 from converter.model.errors import Code, StageError
-from converter.model.job import ONNX, ErrorRecord, FileInfo, Job, JobResult, Recheck
+from converter.model.job import Job, Recheck
+from converter.model.records import ErrorRecord, FileInfo, JobResult
 from converter.worker.inputs.inputs import Array
 from converter.worker.onnxfile import checking, inspection, interface, publishing, structure
 from converter.worker.pipeline import onnx_wording, pipeline

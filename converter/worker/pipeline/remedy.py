@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 import torch
 
 from converter.model.errors import Code
-from converter.model.job import STAGES, ErrorRecord, Job
+from converter.model.job import Job
+from converter.model.records import STAGES, ErrorRecord
 from converter.plan import opsets
 from converter.plan.alternatives import named, untried
 from converter.plugins import exporters

@@ -30,7 +30,7 @@ from typing import Any
 import torch
 
 from converter.layout.libraries import is_standard
-from converter.model.job import Branch
+from converter.model.records import Branch
 
 _PACKAGE = Path(__file__).resolve().parents[2]
 # What torch computes sizes with, under torch.cond and torch.export, is no model's code either.

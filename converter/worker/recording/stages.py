@@ -16,8 +16,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from converter.model.errors import Code, StageError
-from converter.model.job import ErrorRecord, Job, StageName, StageRecord
+from converter.model.job import Job
 from converter.model.manifest import fingerprint
+from converter.model.records import ErrorRecord, StageName, StageRecord
 from converter.worker.inputs.inputs import integer_range
 from converter.worker.recording import coverage, refusals
 

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
+from converter.model.inputs import Argument
 from converter.model.job import Job
-from converter.model.spec import Argument
 from converter.worker.sources import values
 from converter.worker.sources.loading import Kind
 

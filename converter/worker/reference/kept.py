@@ -16,9 +16,12 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from converter.model.artifact import QUANTISED, rounding_of
 from converter.model.errors import Code, StageError
-from converter.model.job import QUANTISED, Domain, Job, Sensitivity, VerifyRecord, rounding_of
-from converter.model.spec import DimSpec, InputSpec
+from converter.model.inputs import InputSpec
+from converter.model.job import Job
+from converter.model.records import Domain, Sensitivity, VerifyRecord
+from converter.model.spec import DimSpec
 from converter.worker.compare import detections
 from converter.worker.compare.numerics import Bounds, Edge, Noise, bounds_of
 from converter.worker.compare.parts import Rounding

@@ -12,7 +12,8 @@ import numpy as np
 from torch.nn import Module
 
 from converter.model.errors import Code, StageError
-from converter.model.job import Job, Sensitivity
+from converter.model.job import Job
+from converter.model.records import Sensitivity
 from converter.worker.compare import detections, numerics, vacuity
 from converter.worker.compare.numerics import Bounds, Noise
 from converter.worker.inputs import cases, dtypes

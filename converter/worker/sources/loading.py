@@ -21,7 +21,7 @@ import registry
 from converter.layout import trust as policy
 from converter.model.errors import Code, StageError
 from converter.model.job import Job
-from converter.model.spec import UNTRAINED, Checkpoint
+from converter.model.source import UNTRAINED, Checkpoint
 from converter.plan import foresight
 from converter.worker.inputs.cases import Sample
 from converter.worker.recording.reading import Reading

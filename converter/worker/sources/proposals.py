@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import yaml
 from torch import Tensor
 
-from converter.model.spec import Checkpoint
+from converter.model.source import Checkpoint
 from converter.worker.sources import tensornames
 
 Shape = tuple[int, ...] | None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 
-from converter.model.spec import Checkpoint
+from converter.model.source import Checkpoint
 
 Names = dict[str, str]
 """The name in the model of each tensor to its name in the file."""

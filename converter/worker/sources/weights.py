@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 
 from converter.model.errors import Code, StageError
-from converter.model.spec import Checkpoint
+from converter.model.source import Checkpoint
 from converter.plan import checkpoints
 from converter.worker.sources import proposals, tensornames
 from converter.worker.sources.checkpoint import AGAIN, not_a_checkpoint, read

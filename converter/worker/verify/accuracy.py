@@ -27,7 +27,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converter.model.errors import Code, StageError
-from converter.model.job import AccuracyRecord, Job
+from converter.model.job import Job
+from converter.model.records import AccuracyRecord
 from converter.model.spec import AccuracySpec
 from converter.worker.compare import signal
 from converter.worker.compare.signal import Part

@@ -9,7 +9,8 @@ from pathlib import Path
 from onnx import ModelProto
 
 from converter.model.errors import StageError
-from converter.model.job import FaultyStage, Job, SimplifyRecord
+from converter.model.job import Job
+from converter.model.records import FaultyStage, SimplifyRecord
 from converter.worker.inputs.inputs import Array
 from converter.worker.onnxfile import checking, publishing, simplification, structure
 from converter.worker.reference.reference import References

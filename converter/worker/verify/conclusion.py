@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from converter.model.errors import Code, StageError
-from converter.model.job import Branch, Domain, Job
+from converter.model.job import Job
+from converter.model.records import Branch, Domain
 from converter.worker.inputs import cases
 from converter.worker.inputs.inputs import Array
 from converter.worker.onnxfile import publishing

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from converter.model.job import Branch, Domain, InputDomain, Job, SymbolDomain
+from converter.model.job import Job
+from converter.model.records import Branch, Domain, InputDomain, SymbolDomain
 from converter.model.verified import KEY, Verified
 from converter.plan import samples
 from converter.worker.inputs import cases

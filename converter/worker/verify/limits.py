@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch.jit import TracerWarning  # type: ignore[attr-defined]  # torch's own name for it
 
-from converter.model.job import Branch, Job
+from converter.model.job import Job
+from converter.model.records import Branch
 from converter.plugins import exporters
 from converter.worker.recording import coverage, stages
 from converter.worker.recording.coverage import Place, Ways

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 
-from converter.model.job import CaseCheck, Job
+from converter.model.job import Job
+from converter.model.records import CaseCheck
 from converter.model.spec import DimSpec
 from converter.worker.inputs import cases
 from converter.worker.reference import reference

@@ -18,7 +18,8 @@ import onnx
 from onnx import ModelProto, TensorProto, numpy_helper
 
 from converter.model.errors import Code, StageError
-from converter.model.job import Job, MutationRecord, VerifyRecord
+from converter.model.job import Job
+from converter.model.records import MutationRecord, VerifyRecord
 from converter.model.spec import VerifySpec
 from converter.worker.compare.numerics import Noise
 from converter.worker.compare.outputs import compare

@@ -13,15 +13,10 @@ import numpy as np
 import onnx
 from onnx import ModelProto
 
+from converter.model.artifact import ONNX, QUANTISED, rounding_of
 from converter.model.errors import Code, StageError
-from converter.model.job import (
-    ONNX,
-    QUANTISED,
-    CheckRecord,
-    Job,
-    ProviderVerdict,
-    rounding_of,
-)
+from converter.model.job import Job
+from converter.model.records import CheckRecord, ProviderVerdict
 from converter.plugins import providers
 from converter.worker.compare import vacuity
 from converter.worker.inputs.inputs import Array

@@ -10,7 +10,8 @@ from pathlib import Path
 from onnx import ModelProto, TensorProto
 
 from converter.model.errors import Code, StageError
-from converter.model.job import CheckRecord, Derived, Job
+from converter.model.job import Derived, Job
+from converter.model.records import CheckRecord
 from converter.worker.onnxfile import precision as held
 from converter.worker.onnxfile import quantised
 from converter.worker.reference.reference import References

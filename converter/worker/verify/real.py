@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from converter.model.errors import Code, StageError
-from converter.model.job import Job, MetricRecord
+from converter.model.job import Job
+from converter.model.records import MetricRecord
 from converter.worker.inputs import dtypes
 from converter.worker.inputs.inputs import Array
 from converter.worker.onnxfile import structure

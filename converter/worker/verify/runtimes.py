@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from converter.model.errors import Code, StageError
-from converter.model.job import CheckRecord, Job
+from converter.model.job import Job
+from converter.model.records import CheckRecord
 from converter.plugins import providers
 from converter.worker.runtime import starting
 

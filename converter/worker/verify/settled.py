@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from converter.model.job import VerifyRecord
+from converter.model.records import VerifyRecord
 from converter.worker.verify.verification import Verdict
 
 

@@ -23,8 +23,10 @@ from onnx import ModelProto
 import converter
 import registry
 from converter.layout import files
-from converter.model.job import QUANTISED, Job, OutputCheck, VerifyRecord
-from converter.model.spec import Source, without_folders
+from converter.model.artifact import QUANTISED
+from converter.model.job import Job
+from converter.model.records import OutputCheck, VerifyRecord
+from converter.model.source import Source, without_folders
 from converter.worker.compare.numerics import Noise
 from converter.worker.compare.outputs import compare
 from converter.worker.inputs.cases import TRACED

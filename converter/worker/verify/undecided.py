@@ -19,7 +19,7 @@ from onnx import ModelProto, NodeProto
 from onnx.reference import ReferenceEvaluator
 
 from converter.model.errors import Code, StageError
-from converter.model.job import CaseCheck
+from converter.model.records import CaseCheck
 from converter.worker.compare import numerics
 from converter.worker.compare.numerics import BOUNDS, Bounds
 from converter.worker.inputs import dtypes

@@ -11,13 +11,13 @@ from typing import Any
 
 from onnx import ModelProto
 
+from converter.model.artifact import QUANTISED
 from converter.model.errors import Code, StageError
-from converter.model.job import (
-    QUANTISED,
+from converter.model.job import Job
+from converter.model.records import (
     AccuracyRecord,
     CaseCheck,
     DynamicCheck,
-    Job,
     ProviderVerdict,
     VerifyRecord,
 )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from converter.model.base import Frozen
 from converter.model.batch import ExecutorSpec
 from converter.model.job import Job
-from converter.model.spec import Frozen
 from converter.plugins.executors import Events, Executor, Finished
 from converter.plugins.executors.inline import InlineExecutor
 

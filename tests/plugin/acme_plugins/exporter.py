@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from converter.model.spec import Frozen
+from converter.model.base import Frozen
 
 if TYPE_CHECKING:
     from converter.model.job import Job

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from converter.model.spec import Frozen
+from converter.model.base import Frozen
 from converter.plugins.layouts import FileSet, renamed
 
 if TYPE_CHECKING:

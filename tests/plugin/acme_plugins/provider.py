@@ -1,6 +1,6 @@
 """A provider: the CPU without its memory arena."""
 
-from converter.model.spec import Frozen
+from converter.model.base import Frozen
 
 NAME = "CPUExecutionProvider"
 

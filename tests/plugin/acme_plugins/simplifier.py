@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from converter.model.spec import Frozen
+from converter.model.base import Frozen
 
 if TYPE_CHECKING:
     from onnx import ModelProto
