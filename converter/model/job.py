@@ -1,6 +1,7 @@
-"""What crosses the boundary between the runner and a worker: ``Job`` in, ``JobResult`` (``records``) out.
+"""What crosses the boundary between the runner and a worker: ``Job`` in, and out a ``JobResult``.
 
-Both are frozen and survive JSON unchanged: an executor may run a job on another machine.
+Both (the latter is in ``records``) are frozen and survive JSON unchanged: an executor may run a job
+on another machine.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """The typed configuration of one model: what a user may write, with every default.
 
 Field names are the YAML keys. The types of a model's parts (``inputs.py``, ``source.py``, and here
-export, verify, …) are also the types of a ``Job``; ``batch.py`` has those of a whole run. What editors and
-``docs/keys.md`` say of a key is its line under ``Attributes:``; ``Example:`` ends it, in YAML.
+export, verify, …) are also the types of a ``Job``; ``batch.py`` has those of a whole run. What
+editors and ``docs/keys.md`` say of a key is its line under ``Attributes:``; ``Example:`` ends it,
+in YAML.
 """
 
 from __future__ import annotations

@@ -90,6 +90,14 @@ def made(job: Derived) -> JobResult:
     return derive.run(job, lambda news: None)
 
 
+def made_by(monkeypatch: pytest.MonkeyPatch, job: Derived, derive: Any) -> JobResult:
+    """What comes of the job where the plugin int8 writes that."""
+    plugin = Plugin(copied, "int8")
+    monkeypatch.setattr(plugin, "derive", derive)
+    monkeypatch.setattr(variants, "load", lambda name: plugin)
+    return made(job)
+
+
 def file_of(job: Derived, done: JobResult) -> ModelProto:
     return onnx.load(Path(job.staging_dir) / done.files[0].path)
 
@@ -369,10 +377,7 @@ def test_another_graph_is_none_that_random_weights_excuse(
         onnx.save(model, target)
 
     job = followed(tmp_path, "int8", weights="conditioned")
-    plugin = Plugin(copied, "int8")
-    monkeypatch.setattr(plugin, "derive", negated)
-    monkeypatch.setattr(variants, "load", lambda name: plugin)
-    done = made(job)
+    done = made_by(monkeypatch, job, negated)
     assert done.error is not None
     assert done.error.code is Code.ACCURACY
     assert "the graph may be another one" in done.error.hint
@@ -401,10 +406,7 @@ def test_a_damaged_weight_is_named(
         held.CopyFrom(numpy_helper.from_array(values, held.name))
         onnx.save(model, target)
 
-    plugin = Plugin(copied, "int8")
-    monkeypatch.setattr(plugin, "derive", damaged)
-    monkeypatch.setattr(variants, "load", lambda name: plugin)
-    done = made(job)
+    done = made_by(monkeypatch, job, damaged)
     assert done.error is not None
     assert done.error.code is Code.VERIFY_VALUE
     assert "which is more than one step of" in done.error.message
@@ -522,10 +524,8 @@ def test_a_factor_behind_an_output_is_no_quantisation(
         model.graph.node.append(helper.make_node("Mul", ["before", "factor"], [output.name]))
         onnx.save(model, target)
 
-    plugin = Plugin(copied, "int8")
-    monkeypatch.setattr(plugin, "derive", scaled)
-    monkeypatch.setattr(variants, "load", lambda name: plugin)
-    done = made(asked(tmp_path, convolutions(tmp_path), "int8").model_copy(update={"options": {}}))
+    job = asked(tmp_path, convolutions(tmp_path), "int8").model_copy(update={"options": {}})
+    done = made_by(monkeypatch, job, scaled)
     assert done.error is not None
     assert done.error.code is Code.VERIFY_VALUE
     assert re.fullmatch(r"output y is 1\.1\d times PyTorch's", done.error.message)
@@ -690,10 +690,7 @@ def test_a_lost_part_is_none_that_random_weights_excuse(
         onnx.save(model, target)
 
     job = followed(tmp_path, "int8", weights="conditioned")
-    plugin = Plugin(copied, "int8")
-    monkeypatch.setattr(plugin, "derive", flattened)
-    monkeypatch.setattr(variants, "load", lambda name: plugin)
-    done = made(job)
+    done = made_by(monkeypatch, job, flattened)
     assert done.error is not None
     assert done.error.code is Code.ACCURACY
     assert "slice 0 of axis 1" in done.error.message

@@ -4,30 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field
-
-from converter.model.base import Frozen
 from converter.model.spec import ExportSpec
-from converter.plugins.variants import Given
+from converter.plugins.variants import Given, _options
 
 FORMAT = "onnx"
 PRECISION = "float16"
 PACKAGES = ("onnx", "onnx-ir")
 
 
-class Options(Frozen):
-    """What the conversion may be told.
-
-    Attributes:
-        keep_io_types: inputs and outputs stay float32; else they are float16 too.
-        op_block_list: operators that compute in float32. Example:
-            ``[LayerNormalization, "com.microsoft::Gelu"]``.
-        node_block_list: nodes that compute in float32, by name. Example: ``[/head/MatMul]``.
-    """
-
-    keep_io_types: bool = True
-    op_block_list: list[str] = Field(default_factory=list)
-    node_block_list: list[str] = Field(default_factory=list)
+class Options(_options.Reduced):
+    """What the conversion may be told."""
 
 
 def keeps_io(options: Options) -> bool:

@@ -6,13 +6,10 @@ A format of ONNX Runtime: its operator is in the domain com.microsoft.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field
-
-from converter.model.base import Frozen
 from converter.model.spec import ExportSpec
-from converter.plugins.variants import Given, NothingToConvertError
+from converter.plugins.variants import Given, NothingToConvertError, _options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +24,7 @@ _OPSET = 13
 _OTHERWISE = "int8 quantises Conv, ConvTranspose, Gemm and MatMul, int8_dynamic LSTM"
 
 
-class Options(Frozen):
+class Options(_options.Searched):
     """What the quantiser may be told.
 
     Attributes:
@@ -36,17 +33,12 @@ class Options(Frozen):
         accuracy_level: what products are computed in: ``float32``, or ``int8``, which is faster and
             rounds the activations too.
         gemm: also matrices of ``Gemm`` nodes, which become ``MatMulNBits`` and ``Add``.
-        node_block_list: nodes that stay in float32, by name. Example: ``[/head/MatMul]``.
-        fallback_tries: how many files may be made to find nodes that have to stay in float32 where
-            the accuracy falls short, and as many to try them together; 0: none.
     """
 
     block_size: Literal[16, 32, 64, 128, 256] = 32
     symmetric: bool = False
     accuracy_level: Literal["float32", "int8"] = "float32"
     gemm: bool = True
-    node_block_list: list[str] = Field(default_factory=list)
-    fallback_tries: Annotated[int, Field(ge=0, le=100)] = 12
 
 
 def keeps_io(options: Options) -> bool:

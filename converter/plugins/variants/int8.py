@@ -6,12 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from converter.model.base import Frozen
 from converter.model.records import CalibrationRecord
 from converter.model.spec import ExportSpec
-from converter.plugins.variants import Given, NothingToConvertError, _processor
+from converter.plugins.variants import Given, NothingToConvertError, _options
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -28,7 +27,7 @@ _OTHERWISE = "int8_dynamic quantises LSTM; GRU and RNN have no form in 8 bits"
 _DRAWN = 8
 
 
-class Options(Frozen):
+class Options(_options.InEightBits):
     """What the quantiser may be told.
 
     Attributes:
@@ -38,32 +37,16 @@ class Options(Frozen):
         percentile: for ``calibration: percentile``.
         samples: to calibrate on, of the model's ``data``; of drawn inputs 8 at most, and one of
             each further size that is verified.
-        op_types: operators that are quantised; none: those that suit the model. Example:
-            ``[Conv, Gemm]``.
-        op_block_list: operators that stay in float32. Example: ``[Softmax, LayerNormalization]``.
-        node_block_list: nodes that stay in float32, by name. Example: ``[/head/MatMul]``.
         per_channel: a scale for each output channel of a weight.
         activations: type of activations; ``int8`` for accelerators that take no other.
-        reduce_range: weights in 7 bits, so that sums of products do not saturate; by default where
-            the processor has no VNNI; ``null``: as the processor needs it. Example: ``true``.
-        fallback_tries: how many files may be made to find nodes that have to stay in float32 where
-            the accuracy falls short, and as many to try them together; 0: none.
     """
 
     calibration: Literal["minmax", "entropy", "percentile"] = "minmax"
     percentile: Annotated[float, Field(gt=50, le=100)] = 99.99
     # The key of the store has the hashes of so many.
     samples: Annotated[int, Field(ge=1, le=1000)] = 32
-    op_types: list[str] = Field(default_factory=list)
-    op_block_list: list[str] = Field(default_factory=list)
-    node_block_list: list[str] = Field(default_factory=list)
     per_channel: bool = True
     activations: Literal["uint8", "int8"] = "uint8"
-    reduce_range: bool | None = Field(default=None, validate_default=True)
-    fallback_tries: Annotated[int, Field(ge=0, le=100)] = 12
-
-    # Where the job is planned, so that the record and the key of the store have it.
-    _resolved = field_validator("reduce_range")(_processor.resolved)
 
 
 def keeps_io(options: Options) -> bool:

@@ -6,13 +6,9 @@ For transformers and LSTMs, whose activations have other ranges with each input.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import Field, field_validator
-
-from converter.model.base import Frozen
 from converter.model.spec import ExportSpec
-from converter.plugins.variants import Given, NothingToConvertError, _processor
+from converter.plugins.variants import Given, NothingToConvertError, _options
 
 FORMAT = "onnx"
 PRECISION = "int8"
@@ -26,31 +22,17 @@ _OTHERWISE = "int8 quantises Conv, ConvTranspose, Gemm and MatMul"
 _OPSET = 11
 
 
-class Options(Frozen):
+class Options(_options.InEightBits):
     """What the quantiser may be told.
 
     Attributes:
         op_types: operators that are quantised; none: those that suit the model, all of ``MatMul``,
             ``Gemm``, ``LSTM``, ``Attention``, ``Gather`` and ``EmbedLayerNormalization``. Example:
             ``[MatMul, Gemm]``.
-        op_block_list: operators that stay in float32. Example: ``[Gather]``.
-        node_block_list: nodes that stay in float32, by name. Example: ``[/head/MatMul]``.
         per_channel: a scale for each output channel of a weight.
-        reduce_range: weights in 7 bits, so that sums of products do not saturate; by default where
-            the processor has no VNNI; ``null``: as the processor needs it. Example: ``true``.
-        fallback_tries: how many files may be made to find nodes that have to stay in float32 where
-            the accuracy falls short, and as many to try them together; 0: none.
     """
 
-    op_types: list[str] = Field(default_factory=list)
-    op_block_list: list[str] = Field(default_factory=list)
-    node_block_list: list[str] = Field(default_factory=list)
     per_channel: bool = False
-    reduce_range: bool | None = Field(default=None, validate_default=True)
-    fallback_tries: Annotated[int, Field(ge=0, le=100)] = 12
-
-    # Where the job is planned, so that the record and the key of the store have it.
-    _resolved = field_validator("reduce_range")(_processor.resolved)
 
 
 def keeps_io(options: Options) -> bool:

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from converter.model.base import Frozen
-from converter.plugins.variants import Given
+from converter.plugins.variants import Given, _options
 
 FORMAT = "onnx"
 PRECISION = "float16"
@@ -15,21 +14,14 @@ PARTIAL = True
 PACKAGES = ("onnx", "onnx-ir")
 
 
-class Options(Frozen):
+class Options(_options.Reduced):
     """What the search and the conversion may be told.
 
     Attributes:
-        keep_io_types: inputs and outputs stay float32; else they are float16 too.
-        op_block_list: operators that compute in float32 in any case. Example:
-            ``[LayerNormalization, "com.microsoft::Gelu"]``.
-        node_block_list: nodes that do, by name. Example: ``[/head/MatMul]``.
         tries: files that are verified while looking for further nodes, at most. One takes as long
             as verifying the variant itself.
     """
 
-    keep_io_types: bool = True
-    op_block_list: list[str] = Field(default_factory=list)
-    node_block_list: list[str] = Field(default_factory=list)
     tries: int = Field(default=40, ge=1)
 
 
