@@ -376,6 +376,8 @@ class AccuracyRecord(Frozen):
         weights_compared: weights that are, within one step, those of the parent; ``None``: that was
             not at hand.
         weights: so many there are; the others, such as folded ones, have no counterpart in it.
+        same_graph: without its quantisers, and with the weights of its parent, the file gives what
+            that gives; ``None``: it could not be tried.
         gate: whether thresholds were ``applied``, or the figures are ``shown`` alone.
         reason: why they are shown alone.
     """
@@ -394,6 +396,7 @@ class AccuracyRecord(Frozen):
     asked: AccuracySpec = AccuracySpec()
     weights_compared: int | None = None
     weights: int | None = None
+    same_graph: bool | None = None
     reason: PlainText | None = None
 
 

@@ -54,6 +54,7 @@ class Weight:
         name: of its initializer.
         source: what the float32 file calls it, as far as a name tells.
         transposed: its axes have changed places since.
+        scale: name of what holds its scale.
         kind: its element type; blocks of bytes count as what is in them.
         elements: of the float32 weight.
         floats: gives the numbers that it stands for and the step between two of them, in the shape
@@ -63,6 +64,7 @@ class Weight:
     name: str
     source: str
     transposed: bool
+    scale: str
     kind: int
     elements: int
     floats: Callable[[], tuple[Floats, Floats] | None]
@@ -89,7 +91,7 @@ def scales(model: ModelProto) -> set[str]:
                 found.add(node.input[place])
     # Products of two scales follow integer operators.
     held = {tensor.name for tensor in model.graph.initializer}
-    return found | {f"{weight.source}_scale" for weight in weights(model)} & held
+    return found | {weight.scale for weight in weights(model)} & held
 
 
 def _of_graph(graph: GraphProto, outer: Mapping[str, TensorProto]) -> Iterator[Weight]:
@@ -148,6 +150,7 @@ def _weight(
         name=tensor.name,
         source=source.removesuffix(TRANSPOSED),
         transposed=transposed,
+        scale=scale,
         kind=kind,
         elements=elements,
         floats=floats,

@@ -15,11 +15,17 @@ from converter.model.records import CheckRecord
 from converter.worker.onnxfile import precision as held
 from converter.worker.onnxfile import quantised
 from converter.worker.reference.reference import References
-from converter.worker.verify import accuracy, quantised_weights
+from converter.worker.verify import accuracy, quantised_weights, unquantised
 from converter.worker.verify.quantised_weights import Compared
 from converter.worker.verify.verification import Verdict
 
 _OF_WEIGHTS = "the variant changed it: change a weight in the model, or before its float32 file"
+_OF_THE_GRAPH = (
+    "quantising added, left out or changed an operator: see which one (op_block_list), or leave "
+    "this variant out"
+)
+# Cases on which the graph is compared: two, so that what one number makes equal shows.
+_OF_GRAPH = 2
 _OF_RANGES = "calibrate on samples of the scale that the model is verified on (`data`)"
 # The least shares of weights and of multiplications. Tables of a language model may hold more than
 # its matrices, which are all that has four bits.
@@ -101,12 +107,14 @@ def judged(
     """
     if verdict.error is not None:
         return verdict
-    error, count, total = None, None, None
+    error, count, total, apart = None, None, None, None
     if parent is not None:
-        error, compared = _integers(verdict, file, parent, references)
+        error, compared, apart = _integers(verdict, file, parent, references)
         count, total = compared.weights, compared.weights + len(compared.unknown)
     found, missed = accuracy.judge(file, parent, references, job, verdict.undecided, provider)
-    found = found.model_copy(update={"weights_compared": count, "weights": total})
+    same = None if apart is None else not apart
+    told = {"weights_compared": count, "weights": total, "same_graph": same}
+    found = found.model_copy(update=told)
     error = error or missed
     if error is None:
         judged_by = (file, references, job, verdict.passed, verdict.undecided, found, provider)
@@ -132,14 +140,18 @@ def _within(verdict: Verdict, beyond: dict[str, str]) -> Verdict:
 
 def _integers(
     verdict: Verdict, file: Path, parent: Path, references: References
-) -> tuple[StageError | None, Compared]:
-    """What is wrong with weights or ranges, and what became of the weights."""
+) -> tuple[StageError | None, Compared, str | None]:
+    """What is wrong with weights, graph or ranges; what became of the weights, and of the graph."""
     compared = quantised_weights.compare(parent, file)
     if compared.wrong:
-        return StageError(Code.VERIFY_VALUE, compared.wrong, _OF_WEIGHTS), compared
+        return StageError(Code.VERIFY_VALUE, compared.wrong, _OF_WEIGHTS), compared, None
     # Real samples where there are any: the traced example may be of another distribution.
     _, items = accuracy.measured(references, verdict.undecided)
-    outside = quantised_weights.cut_off(parent, file, references.feeds(items[0]))
+    feeds = [references.feeds(item) for item in items[:_OF_GRAPH]]
+    apart = unquantised.difference(file, parent, feeds)
+    if apart:
+        return StageError(Code.VERIFY_VALUE, apart, _OF_THE_GRAPH), compared, apart
+    outside = quantised_weights.cut_off(parent, file, feeds[0])
     if outside:
-        return StageError(Code.VERIFY_VALUE, outside, _OF_RANGES), compared
-    return None, compared
+        return StageError(Code.VERIFY_VALUE, outside, _OF_RANGES), compared, apart
+    return None, compared, apart
