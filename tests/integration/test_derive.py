@@ -190,6 +190,38 @@ def test_what_is_not_one_right_file_is_refused(
     assert done.files == []
 
 
+def by_batch(parent: Path, target: Path, options: Any) -> None:
+    """Right for the traced batch alone: it divides by the size of another one."""
+    model = onnx.load(parent)
+    (output,) = model.graph.output
+    maker = next(node for node in model.graph.node if output.name in node.output)
+    maker.output[:] = ["before"]
+    node = helper.make_node
+    model.graph.initializer.append(numpy_helper.from_array(np.array([0]), "axis"))
+    model.graph.node.extend(
+        [
+            node("Shape", ["before"], ["shape"]),
+            node("Gather", ["shape", "axis"], ["batch"]),
+            node("Cast", ["batch"], ["size"], to=TensorProto.FLOAT),
+            node("Max", ["size", "traced"], ["more"]),
+            node("Div", ["more", "traced"], ["factor"]),
+            node("Mul", ["before", "factor"], [output.name]),
+        ]
+    )
+    traced = np.float32([jobs.IMAGE["x"]["shape"][0]])
+    model.graph.initializer.append(numpy_helper.from_array(traced, "traced"))
+    onnx.save(model, target)
+
+
+def test_what_a_variant_gets_wrong_is_not_blamed_on_tracing(
+    made: Callable[..., JobResult],
+) -> None:
+    done = made(by_batch)
+    assert done.error is not None
+    assert (done.error.code, done.error.stage) == (Code.VERIFY_VALUE, "verify")
+    assert done.error.hint.startswith("the model's ONNX file is right in this case: what made this")
+
+
 def test_a_plugin_may_write_temporary_files(made: Callable[..., JobResult]) -> None:
     import tempfile
 

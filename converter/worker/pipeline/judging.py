@@ -9,6 +9,7 @@ from typing import Any
 from onnx import ModelProto
 
 from converter.model.artifact import ONNX
+from converter.model.errors import StageError
 from converter.model.job import Derived
 from converter.model.measure import Measure
 from converter.worker.onnxfile import publishing, structure
@@ -63,11 +64,24 @@ class Judge:
             source=self.source,
         )
         verdict = precision.judged(verdict, file, parent, references, asked, provider)
+        if verdict.error is not None and verdict.error.hint in verification.OF_TRACING:
+            verdict = replace(verdict, error=_not_of_the_model(verdict.error))
         verdict = _with_domain(conclusion.drawn(verdict, references, asked), self.found)
         if not speaks:
             return settled(verdict)
         said = {entry.key: entry.value for entry in graph.metadata_props}
         return settled(conclusion.told(verdict, said, file, references, asked, {}))
+
+
+def _not_of_the_model(error: StageError) -> StageError:
+    """An error of a file whose ONNX file was right on the same cases."""
+    hint = (
+        "the model's ONNX file is right in this case: what made this file of it, or what runs it, "
+        "computes something else; the log has all that it said"
+    )
+    found = StageError(error.code, error.message, hint)
+    found.__cause__ = error.__cause__
+    return found
 
 
 def _with_domain(verdict: Verdict, found: Kept) -> Verdict:

@@ -553,19 +553,34 @@ _HINTS = {
 }
 
 
+_FROZEN_SIZE = (
+    "a size, or a condition on one, was frozen while tracing; if no line of the model reads one, "
+    "an operator of the file is wrong at this size"
+)
+_FROZEN_VALUE = "wrong for other values: a branch or a value was frozen while tracing"
+_NOT_FOLLOWED = "the graph does not follow the model in this case"
+OF_TRACING = frozenset(
+    {
+        _FROZEN_SIZE,
+        _FROZEN_VALUE,
+        _NOT_FOLLOWED,
+        _HINTS[Code.DIM_SPECIALISED],
+        interface.FROZEN_SHAPE,
+    }
+)
+"""Hints that look for the fault in the model's code, or in how it was exported."""
+
+
 def _hint(code: Code, label: str, sizes: Mapping[str, int]) -> str:
     if code is not Code.VERIFY_VALUE:
         return _HINTS.get(code, "")
     if sizes:
-        return (
-            "a size, or a condition on one, was frozen while tracing; if no line of the model "
-            "reads one, an operator of the file is wrong at this size"
-        )
+        return _FROZEN_SIZE
     if label == SECOND:
-        return "wrong for other values: a branch or a value was frozen while tracing"
+        return _FROZEN_VALUE
     if label == TRACED:
         return ""  # converter.worker.verify.attribution knows which step did it
-    return "the graph does not follow the model in this case"
+    return _NOT_FOLLOWED
 
 
 def _dynamic(
