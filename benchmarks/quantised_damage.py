@@ -1,11 +1,13 @@
-"""Damage the integers of quantised files on purpose, and count what their comparison notices.
+"""Damage quantised files on purpose, and count what their comparison with their parents notices.
 
     python benchmarks/quantised_damage.py PARENTS VARIANTS [--suffix int8] [--damages 60] [--seed 0]
 
 PARENTS holds NAME/NAME.onnx, as the `models` of a run does, and VARIANTS NAME.SUFFIX.onnx or
 NAME/…/NAME.SUFFIX.onnx. A third of the damages negates a weight, a third zeroes it, a third scales
 it by 1.5; weights are drawn over all files. As many scales and zero points are damaged besides. The
-sound files are compared too: none may be refused.
+sound files are compared too: none may be refused. As many times the graph is damaged (operators
+removed or exchanged, attributes, constants, slices): what ONNX Runtime loads and what gives other
+numbers then has to be noticed by the comparison of the graphs.
 """
 
 from __future__ import annotations
@@ -20,11 +22,13 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
+from damage import attributes, operators, places
 from numpy.typing import NDArray
 from onnx import ModelProto, numpy_helper
 
-from converter.worker.onnxfile import quantised
-from converter.worker.verify import quantised_weights
+from converter.worker.onnxfile import quantised, structure
+from converter.worker.verify import quantised_weights, unquantised
 
 Array = NDArray[Any]
 
@@ -76,7 +80,79 @@ def main() -> None:
                 else:
                     print(f"missed: {what}: {name}, {place} {kind}")
             print(f"{what}: {noticed.total()} of {asked.damages} damages noticed, {dict(noticed)}")
+        refused += graphs(files, asked.parents, asked.damages, draw, Path(folder))
     print(f"{refused} of {len(files)} sound files refused")
+
+
+def graphs(
+    files: dict[str, Path], parents: Path, count: int, draw: random.Random, folder: Path
+) -> int:
+    """Damage graphs; how many sound ones were refused."""
+    refused = 0
+    # The others take no drawn inputs, or inputs of other sizes.
+    files = {name: file for name, file in files.items() if changed(file, None, drawn(file))}
+    for name, file in files.items():
+        why = unquantised.difference(file, parents / name / f"{name}.onnx", [drawn(file)])
+        refused += bool(why)
+        if why or why is None:
+            print(f"{'SOUND GRAPH REFUSED' if why else 'graph not compared'} {name}: {why}")
+    outcomes: dict[str, Counter[str]] = {}
+    while sum(counts["noticed"] + counts["missed"] for counts in outcomes.values()) < count:
+        name = draw.choice(list(files))
+        model = onnx.load(files[name])
+        families = [list(family.of(model)) for family in (attributes, operators, places)]
+        damage = draw.choice(draw.choice([family for family in families if family]))
+        damage.apply(model)
+        copy = folder / "damaged.onnx"
+        onnx.save(model, copy)
+        feeds = drawn(files[name])
+        if damage.interface or not changed(files[name], copy, feeds):
+            continue
+        why = unquantised.difference(copy, parents / name / f"{name}.onnx", [feeds])
+        outcomes.setdefault(damage.kind, Counter())["noticed" if why else "missed"] += 1
+        if not why:
+            print(f"missed: graph: {name}, {damage}")
+    total = sum(counts["noticed"] for counts in outcomes.values())
+    print(f"graphs: {total} of {count} damages noticed, {dict(outcomes)}")
+    return refused
+
+
+def drawn(file: Path) -> dict[str, Array]:
+    """Inputs of a file, drawn; open axes are small."""
+    generator = np.random.default_rng(0)
+    feeds = {}
+    for told in structure.fed_inputs(structure.read(file)):
+        sizes = [
+            size if isinstance(size, int) else 2 if axis == 0 else 64
+            for axis, size in enumerate(told.shape)
+        ]
+        kind = np.dtype(told.dtype)
+        values = generator.normal(size=sizes) if kind.kind == "f" else np.ones(sizes)
+        feeds[told.name] = values.astype(kind)
+    return feeds
+
+
+def changed(sound: Path, damaged: Path | None, feeds: dict[str, Array]) -> bool:
+    """Whether ONNX Runtime loads a damaged file, and it gives other numbers; no file gives none."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    try:
+        before, *others = (
+            onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"]).run(
+                None, feeds
+            )
+            for file in (sound, damaged)
+            if file is not None
+        )
+    except Exception:  # whatever it raises: there is nothing to notice
+        return False
+    if not others:
+        return True
+    (after,) = others
+    return any(
+        one.shape != other.shape or np.abs(other - one).max(initial=0) > 1e-3 * np.abs(one).max()
+        for one, other in zip(before, after, strict=True)
+    )
 
 
 def _damage(
