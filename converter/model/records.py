@@ -365,7 +365,10 @@ class AccuracyRecord(Frozen):
         cosine: of the worst sample.
         top1_agreement: share of rows of class scores whose largest class is the same; ``None``: no
             output has rows of numbers.
-        samples: cases that the figures are of: real samples, else all but patterns of values.
+        agreement: share of whole numbers and truths that are PyTorch's, of the worst such output;
+            ``None``: there is none.
+        samples: that the figures are of: real samples, else all cases but patterns of values, and
+            further draws (``drawn 1``), whose outputs are those of the float32 file.
         output: the one with the least ``sqnr_db``; ``sample`` is the case.
         slice_db: the same ratio of the worst slice of an output (a channel, a column) over all
             samples; ``slice`` names it. ``None``: none has 32 elements.
@@ -385,6 +388,7 @@ class AccuracyRecord(Frozen):
     sqnr_db: float | None = None
     cosine: float | None = None
     top1_agreement: float | None = None
+    agreement: float | None = None
     samples: int = 0
     output: str = ""
     sample: PlainText = ""

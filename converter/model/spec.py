@@ -191,11 +191,14 @@ class AccuracySpec(Frozen):
         cosine: of the angle between the outputs.
         top1_agreement: share of rows of class scores whose largest class is the same; not asked for
             by default, since no file tells scores from other rows. Example: ``0.98``.
+        agreement: share of whole numbers and truths in an output (a class, a mask) that are the
+            same.
     """
 
     sqnr_db: Annotated[float, Field(ge=0, le=200)] = 15.0
     cosine: Annotated[float, Field(ge=-1, le=1)] = 0.98
     top1_agreement: Annotated[float, Field(ge=0, le=1)] | None = None
+    agreement: Annotated[float, Field(ge=0, le=1)] = 0.9
 
 
 class VariantSpec(Frozen):

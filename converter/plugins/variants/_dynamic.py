@@ -7,7 +7,7 @@ from pathlib import Path
 
 from onnx import ModelProto, TensorProto
 
-from converter.plugins.variants import _quantised
+from converter.plugins.variants import _mishandled, _quantised
 
 # Input of the weight; the others read it as input 1.
 _WEIGHT = {"Gather": 0}
@@ -64,6 +64,9 @@ class Quantiser:
         copy = ModelProto()
         copy.CopyFrom(self._model)
         excluded = [*self._excluded, *in_float]
+        if self._per_channel:
+            stacks = set(_mishandled.stacked(self._model))
+            excluded += [n.name for n in self._model.graph.node if stacks & set(n.input)]
         if "MatMul" not in self._operators:
             excluded += _quantised.nodes_of(self._model, ["MatMul"])
         if "Gemm" in self._operators:

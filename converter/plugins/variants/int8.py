@@ -61,7 +61,13 @@ def derive(parent: Path, target: Path, options: Options, given: Given) -> None:
         ValueError: an option names what the model does not have, or there is no sample.
     """
     # Here, since the parent process reads the options above and imports no onnx.
-    from converter.plugins.variants import _calibration, _fallback, _positions, _quantised
+    from converter.plugins.variants import (
+        _calibration,
+        _fallback,
+        _mishandled,
+        _positions,
+        _quantised,
+    )
     from converter.worker.onnxfile import publishing
 
     model = _quantised.ready(parent, _quantised.PER_CHANNEL, given)
@@ -76,7 +82,9 @@ def derive(parent: Path, target: Path, options: Options, given: Given) -> None:
         threads=given.threads,
     )
     left_out = _unbounded(model, _calibration.unbounded(ranges), given)
-    excluded = [*options.node_block_list, *left_out, *_positions.nodes(model)]
+    wrong = _mishandled.static(model)
+    excluded = [*options.node_block_list, *left_out, *_positions.nodes(model), *wrong]
+    _tell(given, *(f"{name} stays in float32: {why}" for name, why in wrong.items()))
     _tell_grouped(model, options, given)
     quantise = _Quantiser(parent, model, ranges, operators, options, excluded)
     kind: Literal["data", "drawn"] = "data" if given.real else "drawn"
@@ -107,7 +115,7 @@ class _Quantiser:
         self._operators = operators
         self._options = options
         self._excluded = list(excluded)
-        self._per_tensor = _grouped(model) if options.per_channel else []
+        self._per_tensor = _alone(model) if options.per_channel else []
 
     def __call__(self, in_float: Sequence[str]) -> ModelProto:
         """The model with these nodes left in float32."""
@@ -156,6 +164,17 @@ def _grouped(model: ModelProto) -> list[str]:
     ]
 
 
+def _alone(model: ModelProto) -> list[str]:
+    """Weights that get one scale for all channels."""
+    from converter.plugins.variants import _mishandled
+
+    return [*_grouped(model), *_mishandled.stacked(model)]
+
+
+def _tell(given: Given, *notes: str) -> None:
+    given.made = given.made.model_copy(update={"notes": [*given.made.notes, *notes]})
+
+
 def _tell_grouped(model: ModelProto, options: Options, given: Given) -> None:
     found = _grouped(model) if options.per_channel else []
     if found:
@@ -163,7 +182,7 @@ def _tell_grouped(model: ModelProto, options: Options, given: Given) -> None:
             f"one scale for all channels of {', '.join(found[:3])}: ONNX Runtime's quantizer has "
             "no scales per channel for ConvTranspose in groups"
         )
-        given.made = given.made.model_copy(update={"notes": [*given.made.notes, said]})
+        _tell(given, said)
 
 
 def _operators(model: ModelProto, options: Options) -> list[str]:
@@ -245,5 +264,5 @@ def _unbounded(model: ModelProto, tensors: set[str], given: Given) -> list[str]:
             f"{len(found)} nodes stay in float32, for their tensors hold infinity: "
             f"{', '.join(found[:3])}"
         )
-        given.made = given.made.model_copy(update={"notes": [*given.made.notes, said]})
+        _tell(given, said)
     return found

@@ -54,6 +54,18 @@ def share(model: ModelProto, of: str, shapes: Mapping[str, Sequence[int]]) -> fl
     return done / total if total else None
 
 
+def total(model: ModelProto, shapes: Mapping[str, Sequence[int]]) -> int:
+    """How many multiplications a file does; those within loops count once.
+
+    Args:
+        shapes: of the inputs.
+
+    Raises:
+        ValueError: the model's types contradict each other.
+    """
+    return sum(count for count, _ in _counts(_inferred(model, shapes).graph, "float32", {}, {}))
+
+
 def _inferred(model: ModelProto, shapes: Mapping[str, Sequence[int]]) -> ModelProto:
     """The structure with shapes, as far as the shapes of its inputs tell them."""
     bare = structure.skeleton(model)

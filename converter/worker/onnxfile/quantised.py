@@ -6,6 +6,7 @@ blocks of four bits for ``MatMulNBits``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
@@ -68,6 +69,25 @@ class Weight:
     kind: int
     elements: int
     floats: Callable[[], tuple[Floats, Floats] | None]
+
+
+def limits(node: NodeProto, held: Mapping[str, TensorProto]) -> tuple[float, float]:
+    """Between which numbers an activation that cuts off leaves its input.
+
+    Args:
+        node: ``Relu`` or ``Clip``.
+        held: constants by name.
+    """
+    if node.op_type == "Relu":
+        return 0.0, math.inf
+    attributes = {item.name: float(item.f) for item in node.attribute}  # up to opset 10
+    least, most = attributes.get("min", -math.inf), attributes.get("max", math.inf)
+    given = [held.get(name) for name in node.input[1:3]]
+    values = [None if one is None else float(numpy_helper.to_array(one)) for one in given]
+    for place, value in enumerate(values):
+        if value is not None:
+            least, most = (value, most) if place == 0 else (least, value)
+    return least, most
 
 
 def weights(model: ModelProto) -> list[Weight]:

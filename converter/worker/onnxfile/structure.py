@@ -414,3 +414,13 @@ def input_specs(model: ModelProto) -> dict[str, InputSpec]:
             shape.append(size if isinstance(size, int) else 2)
         specs[value.name] = InputSpec.model_validate({"shape": shape, "dtype": value.dtype})
     return specs
+
+
+def constants(graph: GraphProto) -> Iterator[tuple[str, TensorProto]]:
+    """Initializers and values of constants, by name."""
+    for tensor in graph.initializer:
+        yield tensor.name, tensor
+    for node in graph.node:
+        for attribute in node.attribute:
+            if node.op_type == "Constant" and attribute.name == "value":
+                yield node.output[0], attribute.t

@@ -91,6 +91,7 @@ class References:
         loosest: the relative L2 error that is allowed at most, where it is less than that of the
             precision.
         keeps_io: inputs and outputs of that file are float32; else they may be of its precision.
+        further: samples with what the float32 file gives, once they were asked for.
     """
 
     cases: list[Reference] = field(default_factory=list)
@@ -113,6 +114,7 @@ class References:
     precision: str = "float32"
     loosest: float = math.inf
     keeps_io: bool = True
+    further: list[Reference] | None = None
 
     def in_precision(self, precision: str, *, keeps_io: bool = True) -> References:
         """The same cases, for a file that computes in another precision.

@@ -3,8 +3,9 @@
 No tolerance tells a right quantised file from a wrong one. What is asked of its values instead:
 
 - Thresholds, where the weights are trained or the samples are the user's: the ratio of signal to
-  quantisation noise and the cosine, of each sample, and the share of rows with the same largest
-  class. The worst sample counts: what is one of many to us is all that a user gets.
+  quantisation noise and the cosine, of each sample, the share of rows with the same largest class,
+  and of whole numbers and truths that are the same. The worst sample counts: what is one of many to
+  us is all that a user gets. Further samples than the cases are drawn for it.
 - Of each channel the same ratio over all samples, 10 dB less of it.
 - Random weights that were fitted to their inputs are harder to quantise than any that were trained
   (efficientnet_b0: 12 dB), and a threshold would judge them, not the file. There the figures are
@@ -18,34 +19,28 @@ No tolerance tells a right quantised file from a wrong one. What is asked of its
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
 
 from converter.model.errors import Code, StageError
 from converter.model.job import Job
 from converter.model.records import AccuracyRecord
 from converter.model.spec import AccuracySpec
-from converter.worker.compare import signal
-from converter.worker.compare.signal import Part
+from converter.worker.compare.figures import Figures, by_sample, factor, of_outputs
 from converter.worker.inputs import dtypes
-from converter.worker.inputs.inputs import Array
-from converter.worker.onnxfile import structure
+from converter.worker.inputs.cases import Case
+from converter.worker.inputs.inputs import Array, varies
+from converter.worker.onnxfile import multiplications, structure
 from converter.worker.reference import training
 from converter.worker.reference.reference import Reference, References
 from converter.worker.runtime import running
+from converter.worker.verify import undecided as undecided_cases
 
 _APART_DB = 1.0
 # Half of the energy is noise. The worst sample that was seen of a right file is 7.4 dB (mnasnet0_5
 # with random weights).
 _LEAST_DB = 3.0
-# An output that is a multiple of what is wanted: by so much, and so much nearer without the factor.
-# Of fewer elements the noise may lie along them by chance.
-_FACTOR, _NEARER_DB, _LEAST_ELEMENTS = 0.05, 6.0, 16
 # A channel may lose so much more than the whole before that is below the threshold: the
 # worst right file of the zoo loses 7 (srcnn), and `repeated`, whose channels differ by 34 dB, has
 # 6 left of 40.
@@ -53,6 +48,10 @@ _OF_PARTS_DB = 10.0
 # A simulation that is this good differs by what rounding does, and kernels may be far worse and
 # good.
 _GOOD_DB = 45.0
+# Samples that are drawn to judge on, and so many multiplications as they may cost in all.
+_FEWEST, _MOST, _AFFORDABLE = 4, 16, 2e10
+# The numbers of their draws: beyond those that cases and calibration have.
+_FRESH = 1 << 21
 _HINT = (
     "calibrate on real samples (`data`), by another method, or keep operators in float32; "
     "or lower variant.{}.accuracy"
@@ -62,161 +61,6 @@ _SATURATED = (
     "integer products saturate on this processor: set reduce_range, or keep the operators in "
     "float32"
 )
-
-
-@dataclass(frozen=True)
-class Figures:
-    """How near outputs are to those that are wanted; of the worst output each.
-
-    Attributes:
-        sqnr_db: 10 log10 of the energy of what is wanted over that of the difference.
-        top1: the share of rows of class scores whose largest is the same one.
-        output: the one with the least ``sqnr_db``.
-        sample: where it has that in the sequence of samples.
-        part: the slice of an output of which the least is left; ``part_of`` is that output.
-    """
-
-    sqnr_db: float | None = None
-    cosine: float | None = None
-    top1: float | None = None
-    output: str = ""
-    sample: int = 0
-    part: Part | None = None
-    part_of: str = ""
-
-
-def of_outputs(
-    names: Sequence[str],
-    wanted: Sequence[Sequence[Array]],
-    found: Sequence[Sequence[Array]],
-) -> Figures:
-    """The figures over all cases; an output is one signal over them.
-
-    What is no float, and what a case has in another shape, is left out.
-    """
-    figures = [
-        _of_output(name, [case[place] for case in wanted], [case[place] for case in found])
-        for place, name in enumerate(names)
-    ]
-    known = [item for item in figures if item.sqnr_db is not None]
-    if not known:
-        return Figures()
-    worst = min(known, key=lambda item: item.sqnr_db or 0.0)
-    cosines = [item.cosine for item in known if item.cosine is not None]
-    tops = [item.top1 for item in known if item.top1 is not None]
-    return Figures(
-        sqnr_db=worst.sqnr_db,
-        cosine=min(cosines, default=None),
-        top1=min(tops, default=None),
-        output=worst.output,
-    )
-
-
-def _of_output(name: str, wanted: Sequence[Array], found: Sequence[Array]) -> Figures:
-    energy = noise = got_energy = product = 0.0
-    rows = agreed = 0
-    for want, got in zip(wanted, found, strict=True):
-        if not dtypes.is_float(want) or want.shape != got.shape or not want.size:
-            continue
-        exact, given = want.astype(np.float64).ravel(), got.astype(np.float64).ravel()
-        energy += float(exact @ exact)
-        got_energy += float(given @ given)
-        product += float(exact @ given)
-        noise += float(np.square(given - exact).sum())
-        if want.ndim == 2 and want.shape[1] > 1:
-            rows += want.shape[0]
-            agreed += int((want.argmax(axis=1) == got.argmax(axis=1)).sum())
-    if not energy or not math.isfinite(noise):
-        return Figures()
-    return Figures(
-        sqnr_db=signal.decibels(energy, noise),
-        cosine=product / math.sqrt(energy * got_energy) if got_energy else 0.0,
-        top1=agreed / rows if rows else None,
-        output=name,
-    )
-
-
-def factor(wanted: Sequence[Array], found: Sequence[Array]) -> float | None:
-    """The number other than 1 that an output is multiplied by, over all cases.
-
-    No quantisation does that: its noise is in every direction. ``None``: there is none.
-    """
-    pairs = [
-        (want.astype(np.float64).ravel(), got.astype(np.float64).ravel())
-        for want, got in zip(wanted, found, strict=True)
-        if dtypes.is_float(want) and want.shape == got.shape
-    ]
-    if sum(want.size for want, _ in pairs) < _LEAST_ELEMENTS:
-        return None
-    want, got = (np.concatenate(part) for part in zip(*pairs, strict=True))
-    number = _slope(want, got)
-    # What hardly varies may be quantised to one number, which is a multiple and no error of the
-    # graph. Without their means both have to be that multiple, too.
-    apart = _slope(want - want.mean(), got - got.mean())
-    if number is None or apart is None or abs(number - apart) > _FACTOR / 2:
-        return None
-    return number
-
-
-def _slope(want: NDArray[np.float64], got: NDArray[np.float64]) -> float | None:
-    """By least squares; ``None``: it is about 1, or numbers are not that multiple."""
-    energy = float(want @ want)
-    if not energy or not np.isfinite(got).all():
-        return None
-    number = float(want @ got) / energy
-    if number <= 0 or abs(number - 1) <= _FACTOR:
-        return None
-    noise = float(np.square(got - want).sum())
-    without = float(np.square(got / number - want).sum())
-    return number if without * 10 ** (_NEARER_DB / 10) <= noise else None
-
-
-def by_sample(
-    names: Sequence[str],
-    wanted: Sequence[Sequence[Array]],
-    found: Sequence[Sequence[Array]],
-) -> Figures:
-    """The figures of the worst sample, and the worst part; rows with the same class of all."""
-    whole = of_outputs(names, wanted, found)
-    audible = [
-        signal.audible(signal.comparable([w[place] for w in wanted], [f[place] for f in found]))
-        for place in range(len(names))
-    ]
-    each = []
-    for sample, (want, got) in enumerate(zip(wanted, found, strict=True)):
-        # An output that is silent in this sample says nothing in it.
-        heard = [place for place in range(len(names)) if audible[place][sample]]
-        figures = of_outputs(
-            [names[place] for place in heard],
-            [[want[place] for place in heard]],
-            [[got[place] for place in heard]],
-        )
-        each.append(replace(figures, sample=sample))
-    known = [item for item in each if item.sqnr_db is not None]
-    if not known:
-        return whole
-    worst = min(known, key=lambda item: item.sqnr_db or 0.0)
-    cosines = [item.cosine for item in known if item.cosine is not None]
-    part, part_of = _worst_part(names, wanted, found)
-    return replace(
-        worst, cosine=min(cosines, default=None), top1=whole.top1, part=part, part_of=part_of
-    )
-
-
-def _worst_part(
-    names: Sequence[str],
-    wanted: Sequence[Sequence[Array]],
-    found: Sequence[Sequence[Array]],
-) -> tuple[Part | None, str]:
-    parts = [
-        (
-            signal.worst_part(signal.comparable([w[at] for w in wanted], [f[at] for f in found])),
-            name,
-        )
-        for at, name in enumerate(names)
-    ]
-    known = [(part, name) for part, name in parts if part is not None]
-    return min(known, key=lambda item: item[0].ratio, default=(None, ""))
 
 
 def judge(
@@ -235,37 +79,48 @@ def judge(
         provider: to run it on; its simulation is that of ONNX Runtime.
     """
     real, items = measured(references, undecided)
+    items = [*items, *(_further(parent, references, job) if parent is not None else [])]
     feeds = [references.feeds(item) for item in items]
     wanted, dropout = [item.outputs for item in items], references.disabled_dropout
     names, found = _run(file, feeds, job, provider, dropout)
-    figures, labels = by_sample(names, wanted, found), [item.case.label for item in items]
+    listing = set(references.detections.values())
+    figures = by_sample(names, wanted, found, listing)
+    labels = [item.case.label for item in items]
     in_floats = _run(file, feeds, job, None, dropout, optimise=False)[1]
-    simulated = by_sample(names, wanted, in_floats)
+    simulated = by_sample(names, wanted, in_floats, listing)
     distance = None
     if parent is not None:
         against = of_outputs(names, _run(parent, feeds, job, None, dropout)[1], found)
         distance = None if against.sqnr_db is None else 10 ** (-against.sqnr_db / 20)
     applied, reason = _gate(references, job, real=real)
-    record = AccuracyRecord(
-        sqnr_db=_rounded(figures.sqnr_db),
-        cosine=_rounded(figures.cosine, 6),
-        top1_agreement=_rounded(figures.top1, 4),
-        samples=len(items),
-        output=figures.output,
-        sample=labels[figures.sample] if labels else "",
-        slice_db=None if figures.part is None else _rounded(figures.part.ratio),
-        slice=_words(figures, labels),
-        asked=job.accuracy or AccuracySpec(),
-        gate="applied" if applied else "shown",
-        reason=reason,
-        simulation_db=_rounded(simulated.sqnr_db),
-        parent_rel_l2=distance,
+    record = _recorded(figures, labels, job).model_copy(
+        update={
+            "gate": "applied" if applied else "shown",
+            "reason": reason,
+            "simulation_db": _rounded(simulated.sqnr_db),
+            "parent_rel_l2": distance,
+        }
     )
     # Over all samples: a single one differs by chance.
     error = _apart(of_outputs(names, wanted, found), of_outputs(names, wanted, in_floats))
     error = error or (_below(figures, job, labels) if applied else None)
     error = error or _lost(figures, labels) or _part(figures, job, labels, applied=applied)
     return record, error or _multiplied(names, wanted, found)
+
+
+def _recorded(figures: Figures, labels: Sequence[str], job: Job) -> AccuracyRecord:
+    return AccuracyRecord(
+        sqnr_db=_rounded(figures.sqnr_db),
+        cosine=_rounded(figures.cosine, 6),
+        top1_agreement=_rounded(figures.top1, 4),
+        agreement=_rounded(figures.agreement, 4),
+        samples=len(labels),
+        output=figures.output,
+        sample=labels[figures.sample] if labels else "",
+        slice_db=None if figures.part is None else _rounded(figures.part.ratio),
+        slice=_words(figures, labels),
+        asked=job.accuracy or AccuracySpec(),
+    )
 
 
 def measured(references: References, undecided: Mapping[str, str]) -> tuple[bool, list[Reference]]:
@@ -278,6 +133,35 @@ def measured(references: References, undecided: Mapping[str, str]) -> tuple[bool
         return True, real
     items = [item for item in references.cases if not item.case.filled]
     return False, [item for item in items if item.case.label not in undecided]
+
+
+def _further(parent: Path, references: References, job: Job) -> list[Reference]:
+    """Samples that are drawn as the example is, with what the float32 file gives for them.
+
+    Two samples say little of a file whose noise depends on them, and others were calibrated on.
+    The float32 file is right, so that PyTorch need not run again. None where samples are real.
+    """
+    if references.further is None:
+        drawn = [*_drawn(references, parent, job)]
+        feeds = [references.feeds(item) for item in drawn]
+        outputs = _run(parent, feeds, job, None, references.disabled_dropout)[1] if feeds else []
+        references.further = [
+            replace(item, outputs=each) for item, each in zip(drawn, outputs, strict=True)
+        ]
+    return references.further
+
+
+def _drawn(references: References, parent: Path, job: Job) -> Iterator[Reference]:
+    if job.data is not None or not any(map(varies, job.inputs.values())):
+        return
+    first = references.cases[0].inputs
+    shapes = {name: array.shape for name, array in first.items()}
+    cost = multiplications.total(structure.read(parent), shapes)
+    # By what a run costs and not by a clock: each night judges the same samples.
+    count = min(_MOST, max(_FEWEST, int(_AFFORDABLE / cost))) if cost else _MOST
+    for number in range(count):
+        case = Case(f"drawn {number + 1}", job.inputs, _FRESH + number)
+        yield Reference(case, case.draw(job.seed), [])
 
 
 def _gate(references: References, job: Job, *, real: bool) -> tuple[bool, str | None]:
@@ -375,8 +259,6 @@ def _words(figures: Figures, labels: Sequence[str]) -> str:
 
 def _below(figures: Figures, job: Job, labels: Sequence[str]) -> StageError | None:
     asked = job.accuracy or AccuracySpec()
-    if figures.sqnr_db is None:
-        return None
     missed = [
         f"{what} is {found:.{digits}g}, {least:.{digits}g} requested"
         for what, found, least, digits in (
@@ -386,6 +268,13 @@ def _below(figures: Figures, job: Job, labels: Sequence[str]) -> StageError | No
         )
         if found is not None and least is not None and found < least
     ]
+    if figures.agreement is not None and figures.agreement < asked.agreement:
+        return StageError(
+            Code.ACCURACY,
+            f"{figures.agreement:.0%} of output {figures.agreement_of} is what PyTorch gives, "
+            f"{asked.agreement:.0%} requested (over {len(labels)} samples)",
+            _HINT.format(job.artifact),
+        )
     if not missed:
         return None
     return StageError(
@@ -433,8 +322,14 @@ def beyond(
         ratio = of_outputs(names, [item.outputs], [outputs]).sqnr_db
         if ratio is None or ratio < least:
             said = "no signal is" if ratio is None else f"{ratio:.1f} dB are"
-            left[item.case.label] = f"beyond the range that it was calibrated on: {said} left"
+            left[item.case.label] = f"{_why_less(item, references)}: {said} left"
     return left
+
+
+def _why_less(item: Reference, references: References) -> str:
+    if undecided_cases.is_larger(item, references):
+        return "beyond the range that it was calibrated on"
+    return "the signal is small beside the steps of 8 bits"
 
 
 def _rounded(value: float | None, digits: int = 2) -> float | None:

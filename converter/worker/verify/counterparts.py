@@ -128,16 +128,6 @@ def _size(tensor: TensorProto) -> int:
     return int(np.prod(tensor.dims, dtype=np.int64))
 
 
-def constants(graph: GraphProto) -> Iterator[tuple[str, TensorProto]]:
-    """Initializers and values of constants, by name."""
-    for tensor in graph.initializer:
-        yield tensor.name, tensor
-    for node in graph.node:
-        for attribute in node.attribute:
-            if node.op_type == "Constant" and attribute.name == "value":
-                yield node.output[0], attribute.t
-
-
 def floats(name: str, tensor: TensorProto, near: Near | None = None) -> list[Unnamed]:
     """One weight that is floats, or none where it has few elements.
 

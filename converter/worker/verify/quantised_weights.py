@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 
 from converter.worker.inputs.inputs import Array
-from converter.worker.onnxfile import checking, quantised
+from converter.worker.onnxfile import checking, quantised, structure
 from converter.worker.onnxfile.quantised import Weight
 from converter.worker.runtime.session import Session
 from converter.worker.verify import counterparts
@@ -32,6 +32,7 @@ _OF_FLOAT32 = 2.0**-22
 # Of an activation in the float32 file: so much of its norm may be beyond the range that it is
 # quantised in. Calibration by entropy cuts off a few percent.
 _CUT_OFF = 0.5
+_ALL = (-np.inf, np.inf)
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def compare(parent: Path, derived: Path) -> Compared:
     By name, and by their numbers where no name tells. Weights that stayed floats have to be equal.
     """
     model = checking.load(derived)
-    wide = dict(counterparts.constants(checking.load(parent).graph))
+    wide = dict(structure.constants(checking.load(parent).graph))
     wrong = _scale(model)
     if wrong:
         return Compared(wrong)
@@ -87,7 +88,7 @@ def compare(parent: Path, derived: Path) -> Compared:
 def _floats(graph: GraphProto, scales: set[str]) -> Iterator[tuple[str, TensorProto]]:
     """Weights that stayed floats, and constants that nodes take."""
     used = counterparts.used(graph)
-    for name, tensor in counterparts.constants(graph):
+    for name, tensor in structure.constants(graph):
         if tensor.data_type in _FLOATS and name in used and name not in scales:
             yield name, tensor
 
@@ -170,23 +171,46 @@ def cut_off(parent: Path, derived: Path, feeds: Mapping[str, Array]) -> str:
     if not nodes:  # ranges that are taken as the file runs
         return ""
     outputs = {value.name for value in wide.graph.output}
+    kept = {name: _kept(name, wide) for name in nodes if name not in outputs}
     for name in nodes:
         if name not in outputs:
             wide.graph.output.add(name=name)
     session = Session(wide.SerializeToString(), optimise=False)
     for name, values in zip(session.outputs, session.run(feeds), strict=True):
         if name in nodes and values.size:
-            found = _lost(name, values.astype(np.float64), nodes[name], held)
+            ends = kept.get(name, _ALL)
+            found = _lost(name, values.astype(np.float64), nodes[name], held, ends)
             if found:
                 return found
     return ""
 
 
+def _kept(name: str, wide: ModelProto) -> tuple[float, float]:
+    """Between which numbers a tensor matters: whoever reads it may cut off what is beyond.
+
+    ONNX Runtime's quantizer gives it the range of what they give, which loses nothing.
+    """
+    constants = dict(structure.constants(wide.graph))
+    readers = [node for node in structure.nodes(wide.graph) if name in node.input]
+    if not readers or any(node.op_type not in ("Relu", "Clip") for node in readers):
+        return _ALL
+    ends = [quantised.limits(node, constants) for node in readers]
+    return min(low for low, _ in ends), max(high for _, high in ends)
+
+
 def _lost(
-    name: str, values: NDArray[np.float64], node: NodeProto, held: Mapping[str, TensorProto]
+    name: str,
+    values: NDArray[np.float64],
+    node: NodeProto,
+    held: Mapping[str, TensorProto],
+    ends: tuple[float, float] = _ALL,
 ) -> str:
-    """What the integers of a tensor lose of it, in a sentence; empty: little."""
-    share = _beyond(values, node, held)
+    """What the integers of a tensor lose of it, in a sentence; empty: little.
+
+    Args:
+        ends: between which its values matter.
+    """
+    share = _beyond(values, node, held, ends)
     if share <= _CUT_OFF:
         return ""
     scale, zero = _value(node, 1, held), _value(node, 2, held)
@@ -210,13 +234,19 @@ def _lost(
     )
 
 
-def _beyond(values: NDArray[np.float64], node: NodeProto, held: Mapping[str, TensorProto]) -> float:
+def _beyond(
+    values: NDArray[np.float64],
+    node: NodeProto,
+    held: Mapping[str, TensorProto],
+    ends: tuple[float, float],
+) -> float:
     """Of the norm of a tensor the share that its integers lose, from 0 to 1."""
     scale, zero = _value(node, 1, held), _value(node, 2, held)
+    values = np.clip(values, *ends)
     norm = float(np.linalg.norm(values))
     if scale is None or scale.size != 1 or zero is None or not norm:
         return 0.0
     limits = np.iinfo(zero.dtype)
     step, offset = float(scale.ravel()[0]), float(zero.ravel()[0])
     back = (np.clip(np.rint(values / step) + offset, limits.min, limits.max) - offset) * step
-    return min(1.0, float(np.linalg.norm(back - values)) / norm)
+    return min(1.0, float(np.linalg.norm(np.clip(back, *ends) - values)) / norm)

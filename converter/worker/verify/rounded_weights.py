@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
 from converter.worker.inputs.reduced import REDUCED, Reduced
-from converter.worker.onnxfile import checking
+from converter.worker.onnxfile import checking, structure
 from converter.worker.verify import counterparts
 from converter.worker.verify.counterparts import Near, Unnamed
 
@@ -30,12 +30,12 @@ def changed(parent: Path, derived: Path) -> str | None:
     Weights are initializers and constants. Those whose name only one file has are compared by
     their numbers.
     """
-    wide = dict(counterparts.constants(checking.load(parent).graph))
+    wide = dict(structure.constants(checking.load(parent).graph))
     graph = checking.load(derived).graph
     used = counterparts.used(graph)
     named: list[str] = []
     unnamed: list[Unnamed] = []
-    for name, tensor in counterparts.constants(graph):
+    for name, tensor in structure.constants(graph):
         if tensor.data_type not in counterparts.FLOATS or name not in used:
             continue
         if name in wide:

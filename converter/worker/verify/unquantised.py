@@ -8,6 +8,7 @@ one), and without whatever rounds to integers. Then it has to give what the floa
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -29,6 +30,10 @@ _IN_FLOATS = {"MatMulInteger": ("MatMul", 2), "ConvInteger": ("Conv", 2)}
 _RECURRENT = ("DynamicQuantizeLSTM", "LSTM", 8)
 _INTEGERS = ("QAttention", "QEmbed", "QGemm", "QLinear", "DynamicQuantize", "MatMulInteger")
 _ROUNDS = frozenset({"QuantizeLinear", "DequantizeLinear"})
+# Into the model's log, which is where one looks for why there is no verdict.
+_UNTOLD = "the graph was not compared with that of the float32 file"
+# What quantisers write in another way, or add.
+_REWRITTEN = frozenset({"Add", "Cast", "Constant", "Gemm", "Identity", "MatMul", "Mul", "Reshape"})
 # Both compute in float32 with the same weights; what a graph of its own may multiply of their
 # rounding is far below the noise of 8 bits, and what an operator does is above it.
 _LEAST = 1e-3
@@ -52,23 +57,39 @@ def difference(file: Path, parent: Path, cases: Sequence[Mapping[str, Array]]) -
     model, wide = checking.load(file), checking.load(parent)
     if not _in_floats(model, wide):
         return None
+    lacking = _lacking(model, wide)
     with overflow.session_of(wide) as before, ExitStack() as stack:
         try:
             after = stack.enter_context(overflow.session_of(model))
-        except StageError:
-            return None  # which says something of the rewriting, and nothing of the file
+        except StageError as error:
+            print(f"{_UNTOLD}: {error}")
+            return None
         names = before.outputs
         del wide, model  # the sessions hold copies of the weights
         for feeds in cases:
             wanted = before.run(feeds)
             try:
                 found = after.run(feeds)
-            except RuntimeErrors:
+            except RuntimeErrors as error:
+                print(f"{_UNTOLD}: {error}")
                 return None
             said = _apart(names, wanted, found)
             if said:
-                return said
+                return f"{said}{lacking}"
     return ""
+
+
+def _lacking(model: ModelProto, parent: ModelProto) -> str:
+    """Operators of which a file has fewer than the float32 file, as the end of a sentence."""
+    now, before = (
+        Counter(node.op_type for node in structure.nodes(each.graph)) for each in (model, parent)
+    )
+    told = [
+        f"{count} {name} there, {now[name]} here"
+        for name, count in before.items()
+        if name not in _REWRITTEN and now[name] < count
+    ]
+    return f": {', '.join(told)}" if told else ""
 
 
 def _apart(names: Sequence[str], want: Sequence[Array], got: Sequence[Array]) -> str:
@@ -97,7 +118,7 @@ def _in_floats(model: ModelProto, parent: ModelProto) -> bool:
     """Compute in floats throughout, with the weights of the parent; false: it cannot be done."""
     wide = {
         name: tensor
-        for name, tensor in counterparts.constants(parent.graph)
+        for name, tensor in structure.constants(parent.graph)
         if tensor.data_type in counterparts.FLOATS
     }
     weights = {weight.name: weight for weight in quantised.weights(model)}
@@ -118,8 +139,8 @@ def _dropped_activations(graph: GraphProto, parent: GraphProto) -> dict[str, lis
     It does so where the range of the integers ends where they end. The tensor keeps the name of
     what they gave. One whose range does not do the same is none of these: it is missing.
     """
-    held = dict(counterparts.constants(parent))
-    scales = dict(counterparts.constants(graph))
+    held = dict(structure.constants(parent))
+    scales = dict(structure.constants(graph))
     before = {name: node for node in parent.node for name in node.output}
     now = {name: node.op_type for node in graph.node for name in node.output}
     # An output of the graph is what is in floats again, and has the name.
@@ -149,22 +170,9 @@ def _within(
     zero = numpy_helper.to_array(scales[node.input[2]])
     limits = np.iinfo(zero.dtype)
     low, high = ((int(end) - int(zero.ravel()[0])) * step for end in (limits.min, limits.max))
-    least, most = 0.0, np.inf
-    if activation.op_type == "Clip":
-        least, most = _limits(activation, held)
+    least, most = quantised.limits(activation, held)
     # Zero is a whole number of steps, so that other ends are off by less than one.
     return low > least - step and high < most + step
-
-
-def _limits(clip: NodeProto, held: Mapping[str, TensorProto]) -> tuple[float, float]:
-    attributes = {item.name: float(item.f) for item in clip.attribute}  # up to opset 10
-    least, most = attributes.get("min", -np.inf), attributes.get("max", np.inf)
-    given = [held.get(name) for name in clip.input[1:3]]
-    values = [None if one is None else float(numpy_helper.to_array(one)) for one in given]
-    for place, value in enumerate(values):
-        if value is not None:
-            least, most = (value, most) if place == 0 else (least, value)
-    return least, most
 
 
 def _activation(
@@ -177,6 +185,7 @@ def _activation(
     ]
     copy = NodeProto()
     copy.CopyFrom(own)
+    copy.ClearField("name")  # the node itself may be there too
     copy.ClearField("input")
     copy.input.extend([node.input[0], *(names.get(name, "") for name in own.input[1:])])
     copy.ClearField("output")

@@ -561,6 +561,7 @@ _FROZEN_VALUE = "wrong for other values: a branch or a value was frozen while tr
 _NOT_FOLLOWED = "the graph does not follow the model in this case"
 OF_TRACING = frozenset(
     {
+        _ONLY_THE_FILE,
         _FROZEN_SIZE,
         _FROZEN_VALUE,
         _NOT_FOLLOWED,
