@@ -419,3 +419,20 @@ def test_bounds_of_float16_reach_every_part_of_a_comparison() -> None:
         ["y"], [want], [got], VerifySpec(), replace(none, bounds=BOUNDS["float32"]), {}
     )
     assert found.code is Code.VERIFY_VALUE
+
+
+def test_few_numbers_may_round_by_more_than_was_measured() -> None:
+    """A mean of 16 numbers, in float16: off by more than a step in one of four draws."""
+    one, many = np.float32([1.0]), np.ones(64, np.float32)
+
+    def code(want: Array, off: float, precision: str) -> Code | None:
+        limits = BOUNDS[precision]
+        got = want * np.float32(1 + off)
+        return numerics.compare(
+            "y", want, got, rtol=None, atol=None, floor=1e-5, limits=limits
+        ).code
+
+    assert code(one, 2.5e-3, "float16") is None
+    assert code(many, 2.5e-3, "float16") is Code.VERIFY_VALUE
+    assert code(one, 6e-3, "float16") is Code.VERIFY_VALUE
+    assert code(one, 2.5e-3, "float32") is Code.VERIFY_VALUE
