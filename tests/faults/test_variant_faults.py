@@ -82,7 +82,7 @@ def test_each_costs_itself_only(tmp_path: Path, site: Path) -> None:
     done = run(
         tmp_path, site, f"+models.a={{source: single_conv, variants: [{listed}]}}",
         "+models.b={source: single_conv, variants: [copy]}", "benchmark=off",
-        "executor.timeout_s=8", "executor.memory_mb=3000", "executor.retries=1",
+        "executor.timeout_s=15", "executor.memory_mb=3000", "executor.retries=1",
         "hydra.run.dir=out",
     )  # fmt: skip
     assert done.returncode == 1, done.stdout + done.stderr
