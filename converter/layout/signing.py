@@ -100,9 +100,10 @@ def refusal(folder: Path, public_key: Path) -> str:
         said = " ".join(str(error).split())
         if "Key mismatch" in said:
             return "the signature is not by this key"
-        # model-signing 1.1 lists names with their hashes, or names behind a colon.
+        # model-signing 1.1 lists names with their hashes, or names behind a colon. Quotes are
+        # escaped where a hash has some, too.
         named = [
-            *re.findall(r"mismatch for '([^']+)'", said),
+            *re.findall(r"mismatch for \\?'([^'\\]+)\\?'", said),
             *re.findall(r"files [^:]*: ([^\"]+)\"", said),
         ]
         if named:
