@@ -79,7 +79,10 @@ def judge(
         provider: to run it on; its simulation is that of ONNX Runtime.
     """
     real, items = measured(references, undecided)
-    items = [*items, *(_further(parent, references, job) if parent is not None else [])]
+    applied, reason = _gate(references, job, real=real)
+    # What is shown alone of random weights need not be known any better.
+    if parent is not None and applied:
+        items = [*items, *_further(parent, references, job)]
     feeds = [references.feeds(item) for item in items]
     wanted, dropout = [item.outputs for item in items], references.disabled_dropout
     names, found = _run(file, feeds, job, provider, dropout)
@@ -92,7 +95,6 @@ def judge(
     if parent is not None:
         against = of_outputs(names, _run(parent, feeds, job, None, dropout)[1], found)
         distance = None if against.sqnr_db is None else 10 ** (-against.sqnr_db / 20)
-    applied, reason = _gate(references, job, real=real)
     record = _recorded(figures, labels, job).model_copy(
         update={
             "gate": "applied" if applied else "shown",
