@@ -8,7 +8,7 @@ from pathlib import Path
 
 from converter.finalize.delivering import SUMS, UNFINISHED
 from converter.finalize.zoo_index import INDEX, Index
-from converter.layout import exclusive
+from converter.storage import exclusive
 
 KEPT = (".git*", "README*", "LICENSE*")
 """What a user may keep at the top."""

@@ -15,7 +15,7 @@ from converter import compare
 from converter.compare import latency, wording
 from converter.finalize import commands, history, publication, remeasure, retention
 from converter.finalize.baseline import Baseline
-from converter.layout import delivery, exclusive
+from converter.layout import delivery
 from converter.layout.interrupts import Interrupts
 from converter.model import manifest
 from converter.model.batch import LATEST, CompareSpec, PublishSpec

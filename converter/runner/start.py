@@ -10,7 +10,7 @@ from pathlib import Path
 from converter.config import validation
 from converter.config.point import Point
 from converter.finalize import baseline, history, publication
-from converter.layout import exclusive, trust
+from converter.layout import trust
 from converter.layout.interrupts import Interrupts
 from converter.model.batch import BatchSpec
 from converter.model.errors import ExitCode

@@ -40,7 +40,7 @@ def test_exceptions_are_caught_wholesale_in_one_place_only() -> None:
 
 # Rooms: the packages of the converter, the lowest first. An import points down, or stays within.
 LAYERS = (
-    "model", "layout", "plugins", "plugins.simplifiers", "plugins.providers", "plugins.layouts",
+    "model", "layout", "storage", "plugins", "plugins.simplifiers", "plugins.providers", "plugins.layouts",
     "plan", "config", "processes", "cache", "compare", "plugins.executors", "display",
     "plugins.reports", "finalize",
     "runner", "sweep", "schemas", "inspection", "api", "worker", "worker.inputs",
