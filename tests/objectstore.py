@@ -59,7 +59,10 @@ class Faults:
         if fault is None:
             return done
         # Carried out, and the answer is lost.
-        return self._cut(environ) if fault == "lost" else _error(*_BROKEN, start)
+        if fault == "lost":
+            return self._cut(environ)
+        sent = _error(*_BROKEN, start)
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else sent
 
     def _drawn(self) -> str | None:
         if self._random.random() >= self.share:
@@ -79,7 +82,8 @@ class Faults:
     ) -> list[bytes]:
         # The body has to be taken off the connection, which stays open.
         environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-        return _error(*answer, start)
+        sent = _error(*answer, start)
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else sent
 
     def _cut(self, environ: dict[str, Any]) -> list[bytes]:
         with suppress(OSError):

@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from converter.finalize.delivering import SUMS, UNFINISHED
+from converter.finalize.delivering import SUMS
+from converter.finalize.folder import UNFINISHED
 from converter.finalize.zoo_index import INDEX, Index
 from converter.storage import exclusive
 

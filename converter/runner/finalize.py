@@ -27,6 +27,7 @@ from converter.plan import graphs, selection
 from converter.plugins import reports
 from converter.runner.context import RunContext
 from converter.runner.state import RunState
+from converter.storage import exclusive, location
 
 # Another run that publishes takes seconds; one with `exclusive` holds the folder for hours.
 _PUBLISH_WAIT_S = 60.0
@@ -214,14 +215,23 @@ def _publish(final: Manifest, context: RunContext) -> list[str]:
 def _publish_to(
     spec: PublishSpec, final: Manifest, context: RunContext, listed: set[str] | None
 ) -> list[str]:
-    target = Path(spec.path).absolute()
+    target = location.parse(spec.path)
     try:
-        # With `exclusive` the folder is held since the start.
+        # With `exclusive` the place is held since the start.
         # A flock belongs to a descriptor: to lock the folder again here would wait for ourselves.
         held = context.spec.exclusive
-        with nullcontext() if held else exclusive.lock_with_timeout(target, _PUBLISH_WAIT_S):
+        with (
+            nullcontext(exclusive.hold(target))
+            if held
+            else exclusive.lock_with_timeout(target, _PUBLISH_WAIT_S)
+        ) as guard:
             return publication.publish(
-                final, context.directory, spec, listed, resumed=context.resumes
+                final,
+                context.directory,
+                spec,
+                listed,
+                resumed=context.resumes,
+                still_held=guard.check,
             )
     except (RunError, ValueError) as error:  # the latter: the key is no key any more
         return [f"nothing was published: {error}"]

@@ -20,7 +20,7 @@ _BOUNDARY = "==0=="
 
 
 class Gcs:
-    """Calls of ``converter.storage.backend.Driver``, by those of the JSON API that gcsfs passes on."""
+    """Calls of ``converter.storage.backend.Driver``, by those of the JSON API."""
 
     conditional = True
 
@@ -42,9 +42,7 @@ class Gcs:
         # Twice, since the bytes come without their generation: asked for by it, they are of it.
         about, now = self._about(path)
         version = str(about["generation"])
-        _, data = self._fs.call(
-            "GET", "b/{}/o/{}", *_split(path), alt="media", generation=version
-        )
+        _, data = self._fs.call("GET", "b/{}/o/{}", *_split(path), alt="media", generation=version)
         age = (now - _time(about["updated"])).total_seconds() if now else None
         return Content(data, version, age)
 
@@ -75,12 +73,12 @@ class Gcs:
             return False
         with source.open("rb") as file:
             digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).digest()
-        return base64.b64encode(digest).decode() == stated
+        return bool(base64.b64encode(digest).decode() == stated)
 
     def fetch(self, path: str, target: Path) -> None:
         self._fs.get_file(path, str(target))
 
-    def rename(self, source: str, path: str) -> None:
+    def copy(self, source: str, path: str) -> None:
         self._fs.cp_file(source, path)
 
     def delete(self, path: str, version: str | None) -> None:

@@ -40,7 +40,7 @@ class Plain:
     def fetch(self, path: str, target: Path) -> None:
         self._fs.get_file(path, str(target))
 
-    def rename(self, source: str, path: str) -> None:
+    def copy(self, source: str, path: str) -> None:
         raise NotImplementedError(path)
 
     def delete(self, path: str, version: str | None) -> None:

@@ -26,6 +26,8 @@ _FULL = {
     "QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "InsufficientStorage",
     "StorageFull", "507",
 }  # fmt: skip
+# Of this machine, while a file is read or written.
+_OWN = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
 _SLOWER = {"SlowDown", "ThrottlingException", "TooManyRequests", "RequestLimitExceeded"}
 # Of two conditional calls at once S3 answers one so: it has written nothing.
 _AGAIN = {
@@ -35,7 +37,7 @@ _AGAIN = {
 
 
 class S3:
-    """Calls of ``converter.storage.backend.Driver``, by those of the API that s3fs passes on."""
+    """Calls of ``converter.storage.backend.Driver``, as s3fs passes them on."""
 
     conditional = True
 
@@ -103,7 +105,7 @@ class S3:
     def fetch(self, path: str, target: Path) -> None:
         self._fs.get_file(path, str(target))
 
-    def rename(self, source: str, path: str) -> None:
+    def copy(self, source: str, path: str) -> None:
         there = self.head(source)
         if there.bytes > _MOST_COPIED:
             self._fs.cp_file(source, path)
@@ -152,6 +154,8 @@ class S3:
 
 def _of_the_way(error: Exception) -> Failure:
     """What an error means that the server has not sent."""
+    if isinstance(error, OSError) and error.errno in _OWN:
+        return Failure(Kind.FINAL, error.errno or 0, f"{error.strerror}: {error.filename}")
     name = type(error).__name__
     if name in ("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError"):
         return Failure(Kind.FINAL, errno.EACCES, "there are no credentials for it")

@@ -104,8 +104,8 @@ class Driver(Protocol):
     def fetch(self, path: str, target: Path) -> None:
         """Download a file."""
 
-    def rename(self, source: str, path: str) -> None:
-        """Give an object another name without sending it again; the old one may stay."""
+    def copy(self, source: str, path: str) -> None:
+        """Have an object under another name too, without sending it again."""
 
     def delete(self, path: str, version: str | None) -> None:
         """Remove an object, if it is of that version."""

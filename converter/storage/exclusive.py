@@ -1,4 +1,4 @@
-"""One at a time: the folder of an experiment, the place that it publishes to, a store that is tidied.
+"""One at a time: the folder of an experiment, a place that is published to, a store.
 
 A folder is locked by the kernel (flock), a place of an object store by a lease.
 """
@@ -66,10 +66,10 @@ def hold(place: Location) -> Guard:
     return _held[place]
 
 
-def release() -> None:
-    """Let others have what this process has held, without waiting for leases to expire."""
-    while _held:
-        _held.popitem()[1].release()
+def release_leases() -> None:
+    """At the end of a command: let others have its places at once, not when its leases expire."""
+    for place in [place for place in _held if isinstance(place, Url)]:
+        _held.pop(place).release()
 
 
 @contextmanager

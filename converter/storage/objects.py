@@ -27,6 +27,14 @@ TEMPORARY = ".tmp/"
 EXTRAS = {"s3": "s3", "gs": "gcs"}
 
 
+class MismatchError(OSError):
+    """A file that was brought here is not the one that was put there."""
+
+    def __init__(self, where: str) -> None:
+        words = "checksum mismatch: it is not the file that was put there"
+        super().__init__(errno.EIO, words, where)
+
+
 class Objects:
     """Args: place: the prefix that all keys are below."""
 
@@ -86,7 +94,7 @@ class Objects:
             if there.bytes != size or not (same or self.sha256(temporary) == sha256):
                 words = "what arrived is not the file that was sent"
                 raise OSError(errno.EIO, words, str(self.place / key))
-            self._call(key, lambda path: self._driver.rename(self._path(temporary), path))
+            self._call(key, lambda path: self._driver.copy(self._path(temporary), path))
         finally:
             self._discard(temporary)
 
@@ -95,13 +103,13 @@ class Objects:
 
         Raises:
             FileNotFoundError: it is gone.
-            OSError: it cannot be read, or is another one (``EIO``).
+            MismatchError: it is another one.
+            OSError: it cannot be read.
         """
         self._call(key, lambda path: self._driver.fetch(path, target))
         if (target.stat().st_size, files.sha256(target)) != (size, sha256):
             target.unlink()
-            words = "checksum mismatch: it is not the file that was put there"
-            raise OSError(errno.EIO, words, str(self.place / key))
+            raise MismatchError(str(self.place / key))
 
     def fetch(self, key: str, target: Path) -> None:
         """Bring a file here, whatever is in it.
@@ -132,6 +140,14 @@ class Objects:
             return self._below(self._call(key, lambda path: self._driver.head(path)))
         except FileNotFoundError:
             return None
+
+    def copy(self, source: str, key: str) -> None:
+        """Have an object under another name too.
+
+        Raises:
+            OSError: it is gone, or cannot be written.
+        """
+        self._call(key, lambda path: self._driver.copy(self._path(source), path))
 
     def list(self, below: str = "") -> Iterator[Object]:
         """The objects whose keys begin so.

@@ -35,6 +35,7 @@ class Patience:
 
     tries: int = TRIES
     repeated: Counter[str] = field(default_factory=Counter)
+    _is_gone: bool = False
 
     def call(self, driver: Driver, where: str, action: Callable[[], _T]) -> _T:
         """Do something until it works or cannot work.
@@ -44,23 +45,29 @@ class Patience:
             FileNotFoundError: there is no such object.
             FailedError: anything else.
         """
-        for attempt in range(1, self.tries + 1):
+        # A server that did not come back is not waited for at every later call.
+        tries = 1 if self._is_gone else self.tries
+        for attempt in range(1, tries + 1):
             try:
-                return action()
+                found = action()
             except driver.errors as error:
                 failure = driver.failure(error)
                 if failure.kind is Kind.CONFLICT:
                     raise ConflictError(where) from error
                 if failure.kind is Kind.MISSING:
                     raise FileNotFoundError(failure.number, failure.words, where) from error
-                if failure.kind is Kind.FINAL or attempt == self.tries:
+                if failure.kind is Kind.FINAL or attempt == tries:
                     words = failure.words
                     if failure.kind is Kind.AGAIN:
-                        words += f", {attempt} times"
+                        self._is_gone = True
+                        words += f", at each of {attempt} tries" if attempt > 1 else ""
                     raise FailedError(
                         Failure(failure.kind, failure.number, words), where
                     ) from error
                 self.repeated[failure.words] += 1
+            else:
+                self._is_gone = False
+                return found
             # Full jitter: many writers that were slowed down together must not come back together.
             time.sleep(random.uniform(0, min(_LONGEST_S, _FIRST_S * 2**attempt)))
         raise AssertionError("unreachable: the last try returns or raises")

@@ -27,6 +27,7 @@ from converter.model.records import JobResult
 from converter.runner import finalize, state
 from converter.runner.context import RunContext
 from converter.runner.loop import execute
+from converter.storage import exclusive
 
 
 class Nights:
