@@ -30,6 +30,7 @@ class Faults:
     Attributes:
         share: of the calls that fail.
         delay_s: the longest wait before a call.
+        answer: to each call: status, code and words of an error.
         told: how often each fault was, by its name.
         calls: how many there were, by method.
     """
@@ -43,6 +44,11 @@ class Faults:
         self.answer: tuple[str, str, str] | None = None
         self.told: Counter[str] = Counter()
         self.calls: Counter[str] = Counter()
+
+    def mend(self) -> None:
+        """Nothing goes wrong any more."""
+        self.share, self.delay_s, self.answer = 0.0, 0.0, None
+        self.told.clear()
 
     def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         self.calls[environ["REQUEST_METHOD"]] += 1

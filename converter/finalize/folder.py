@@ -32,6 +32,9 @@ class Folder:
 
     place: Path
 
+    def told(self) -> list[str]:
+        return []
+
     def prepare(self) -> None:
         try:
             self.place.mkdir(parents=True, exist_ok=True)

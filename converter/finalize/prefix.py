@@ -48,6 +48,9 @@ class Prefix:
     def place(self) -> Location:
         return self._objects.place
 
+    def told(self) -> list[str]:
+        return self._objects.patience.told(self.place)
+
     def prepare(self) -> None:
         self._objects.require_conditional()
 

@@ -90,6 +90,7 @@ def publish(
     *,
     resumed: bool = False,
     still_held: Callable[[], None] = lambda: None,
+    note: Callable[[str], None] = lambda _: None,
 ) -> list[str]:
     """Put the files of all ok models there, and mark those that left the list.
 
@@ -101,6 +102,7 @@ def publish(
             the run has no experiment, and retires nothing.
         resumed: the run began earlier: what others have published since is newer.
         still_held: raises ``OSError`` when the place is not held any more; asked before each write.
+        note: takes what is no problem and worth a line.
 
     Returns:
         What went wrong, a sentence each; a model that could not be published is as it was.
@@ -126,7 +128,10 @@ def publish(
         index = target.change(index, retire)
     # Only now: until here the index that others read named the old versions.
     target.clear(index, outside)
-    return problems + _damaged(target, index, manifest)
+    problems += _damaged(target, index, manifest)
+    for line in target.told():
+        note(line)
+    return problems
 
 
 def _with_model(

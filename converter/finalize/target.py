@@ -26,6 +26,9 @@ class Target(Protocol):
     def place(self) -> Location:
         """Where it is."""
 
+    def told(self) -> list[str]:
+        """What went wrong on the way, and right after all; a sentence."""
+
     def prepare(self) -> None:
         """See that files can be put there. Raises ``RunError`` or ``OSError``."""
 

@@ -78,7 +78,7 @@ def finish(
         # After the manifest: whoever follows the link finds a run that is complete.
         notes += _point_latest(final, context)
         if came_to_end:
-            problems = [*_publish(final, context), *_prune(context)]
+            problems = [*_publish(final, context, log), *_prune(context)]
         if problems:
             code = ExitCode.RUN_FAILED
             # Once more: whoever reads the manifest must see that publishing went wrong.
@@ -198,7 +198,7 @@ def _listed_now(old: Baseline, final: Manifest, context: RunContext) -> Baseline
     return Baseline(old.manifest.model_copy(update={"models": rows}), old.directory)
 
 
-def _publish(final: Manifest, context: RunContext) -> list[str]:
+def _publish(final: Manifest, context: RunContext, log: Callable[[str], None]) -> list[str]:
     """Publish what verified, to each folder; gives what went wrong."""
     # Without an experiment the run knows no list that a model could have left.
     listed = None
@@ -208,12 +208,16 @@ def _publish(final: Manifest, context: RunContext) -> list[str]:
     return [
         problem
         for spec in context.spec.publish_to
-        for problem in _publish_to(spec, whole, context, listed)
+        for problem in _publish_to(spec, whole, context, listed, log)
     ]
 
 
 def _publish_to(
-    spec: PublishSpec, final: Manifest, context: RunContext, listed: set[str] | None
+    spec: PublishSpec,
+    final: Manifest,
+    context: RunContext,
+    listed: set[str] | None,
+    log: Callable[[str], None],
 ) -> list[str]:
     target = location.parse(spec.path)
     try:
@@ -232,6 +236,7 @@ def _publish_to(
                 listed,
                 resumed=context.resumes,
                 still_held=guard.check,
+                note=log,
             )
     except (RunError, ValueError) as error:  # the latter: the key is no key any more
         return [f"nothing was published: {error}"]
