@@ -116,7 +116,9 @@ class Prefix:
 
     def install(self, staging: Path, home: Path, parts: Sequence[FileInfo]) -> None:
         self._objects.delete(f"{home.parent}/{GONE}{home.name}")
-        for part in parts:
+        # What every set of ours has goes first: half of a version must not be taken for somebody
+        # else's folder.
+        for part in sorted(parts, key=lambda part: part.path != sbom.FILE):
             there = part.model_copy(update={"path": f"{home}/{part.path}"})
             # A run that was killed may have come so far.
             if not self.is_whole(there):

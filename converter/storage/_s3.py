@@ -50,7 +50,9 @@ class S3:
         from fsspec.config import conf
 
         stated = dict(conf.get("s3", {}).get("config_kwargs", {}))
-        config = {"retries": {"total_max_attempts": 1, "mode": "standard"}, **stated}
+        # A copy of gigabytes may say nothing for longer than the 15 s of s3fs.
+        retries = {"total_max_attempts": 1, "mode": "standard"}
+        config = {"read_timeout": 60, "retries": retries, **stated}
         self._fs: Any = s3fs.S3FileSystem(
             config_kwargs=config, skip_instance_cache=True, use_listings_cache=False
         )

@@ -15,6 +15,8 @@ _T = TypeVar("_T")
 TRIES = 8
 _FIRST_S = 0.1
 _LONGEST_S = 8.0
+# A server that takes a call and then says nothing: eight such waits would be as many minutes.
+_ENOUGH_S = 120.0
 
 
 class FailedError(OSError):
@@ -47,6 +49,7 @@ class Patience:
         """
         # A server that did not come back is not waited for at every later call.
         tries = 1 if self._is_gone else self.tries
+        begun = time.monotonic()
         for attempt in range(1, tries + 1):
             try:
                 found = action()
@@ -56,7 +59,8 @@ class Patience:
                     raise ConflictError(where) from error
                 if failure.kind is Kind.MISSING:
                     raise FileNotFoundError(failure.number, failure.words, where) from error
-                if failure.kind is Kind.FINAL or attempt == tries:
+                over = attempt == tries or time.monotonic() - begun > _ENOUGH_S
+                if failure.kind is Kind.FINAL or over:
                     words = failure.words
                     if failure.kind is Kind.AGAIN:
                         self._is_gone = True
