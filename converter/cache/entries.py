@@ -13,6 +13,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -39,6 +40,7 @@ DAMAGED = ".damaged-"
 TEMPORARY = ".tmp-"
 _CLONE = 0x40049409  # FICLONE: a copy that shares its blocks until one is written to
 _KEY_LENGTH = 64
+_ABANDONED_S = 3600.0  # nothing takes an hour to put an entry there
 
 
 class DamagedError(ConverterError):
@@ -89,7 +91,6 @@ class Stored:
     """A whole entry; the paths in its result are names in its folder."""
 
     key: str
-    folder: Path
     entry: Entry
     result: JobResult
     latency: LatencyRecord | None
@@ -99,11 +100,28 @@ class Stored:
         return [*self.result.files, *([self.result.references] if self.result.references else [])]
 
 
+@dataclass(frozen=True)
+class Leftover:
+    """Something in a store that is no entry, and can go."""
+
+    name: str
+    bytes: int
+
+
 class Store:
     """Args: path: absolute; made when something is put there."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._known: dict[str, list[tuple[str, Entry]]] | None = None
+
+    @property
+    def where(self) -> Path:
+        return self.path
+
+    def told(self) -> list[str]:
+        """Nothing goes wrong on the way to a folder."""
+        return []
 
     def open(self) -> None:
         """See that entries can be put here.
@@ -140,9 +158,8 @@ class Store:
             # A folder that was renamed, or another way to make keys.
             if keys.digest(entry.parts) != key:
                 raise DamagedError(f"{ENTRY}: key mismatch")
-            stored = Stored(
-                key, folder, entry, JobResult.model_validate_json(text), _latency(folder)
-            )
+            result = JobResult.model_validate_json(text)
+            stored = Stored(key, entry, result, _latency(folder))
             for part in stored.files:
                 # The content is hashed once it is in the run directory.
                 if (folder / part.path).lstat().st_size != part.bytes:
@@ -164,10 +181,10 @@ class Store:
         """
         alone = len(stored.result.files) == 1
         for part in stored.files:
-            _put(stored.folder / part.path, folder / part.path, link=alone)
+            _put(self.path / stored.key / part.path, folder / part.path, link=alone)
         with contextlib.suppress(PermissionError):  # another user's entry
             # `store gc` goes by this time; the artifact's own belongs to all runs that link it.
-            os.utime(stored.folder / ENTRY)
+            os.utime(self.path / stored.key / ENTRY)
 
     def copy(self, stored: Stored, part: FileInfo, folder: Path) -> None:
         """Put one file of an entry into a folder.
@@ -177,7 +194,7 @@ class Store:
         """
         # A run that was killed may have put it there, and `_put` never writes over a file.
         (folder / part.path).unlink(missing_ok=True)
-        _put(stored.folder / part.path, folder / part.path, link=True)
+        _put(self.path / stored.key / part.path, folder / part.path, link=True)
 
     def put(
         self, job: Job, key: JobKey, result: JobResult, folder: Path, references: Path | None
@@ -203,16 +220,8 @@ class Store:
                 # It may be one file with that of the run, where nobody must change the store.
                 kept.chmod(0o444)
                 files.fsync(kept)
-            text = manifest.dump(_with_names(result))
-            entry = Entry(
-                name=job.name,
-                artifact=job.artifact,
-                source=str(job.source),
-                created_at=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
-                trust=job.trust,
-                parts=key.parts,
-                result_sha256=hashlib.sha256(text.encode()).hexdigest(),
-            )
+            text = manifest.dump(with_names(result))
+            entry = of_job(job, key, text)
             manifest.write_atomic(temporary / RESULT, text)
             manifest.write_atomic(temporary / ENTRY, manifest.dump(entry))
             # mkdtemp makes folders that only their owner can read, and users share a store.
@@ -254,14 +263,16 @@ class Store:
         """
         self._set_aside(self.path / key, DAMAGED)
 
-    def drop(self, key: str) -> None:
-        """Remove an entry.
+    def drop(self, key: str) -> int:
+        """Remove an entry; its bytes: a file that a run has as a hard link stays until that goes.
 
         Raises:
             OSError: the store cannot be written.
         """
+        freed = _size(self.path / key)
         # Under another name first: whoever reads the store meanwhile must not find half an entry.
         self._set_aside(self.path / key, TEMPORARY)
+        return freed
 
     def _set_aside(self, place: Path, prefix: str) -> None:
         # mkdtemp gives a name that nobody else has, and a rename may replace an empty folder.
@@ -289,8 +300,78 @@ class Store:
             except (OSError, ValidationError):
                 continue
 
+    def named(self, label: str) -> Iterator[tuple[str, Entry]]:
+        """The entries of an artifact; those that cannot be read are left out."""
+        if self._known is None:
+            # Read at the first question, and once: a run whose models are all in the store reads no
+            # list of entries.
+            self._known = {}
+            for key, entry in self.entries():
+                self._known.setdefault(entry.label, []).append((key, entry))
+        yield from self._known.get(label, [])
 
-def _with_names(result: JobResult) -> JobResult:
+    def usage(self, key: str, stored: Stored | None) -> tuple[int, float] | None:
+        """Bytes of an entry, and when it was put there or last taken from; ``None``: it is gone.
+
+        A hard link to a file of a run counts in full.
+        """
+        folder = self.path / key
+        try:
+            # `place` touches this file at each use; a damaged entry may lack it.
+            used = (folder / ENTRY if stored else folder).stat().st_mtime
+            return _size(folder), used
+        except FileNotFoundError:
+            return None
+
+    def damage(self, stored: Stored) -> str:
+        """What is wrong with the files of an entry, hashed again; empty when they are whole."""
+        for part in stored.files:
+            try:
+                # `read` looks at sizes only, which a flipped bit leaves as they are.
+                if files.sha256(self.path / stored.key / part.path) != part.sha256:
+                    return f"{part.path} is not the file that was hashed"
+            except OSError as error:
+                return f"{part.path}: {error.strerror}"
+        return ""
+
+    def leftovers(self) -> list[Leftover]:
+        """What was set aside as damaged, and what a killed run left half written."""
+        if not self.path.is_dir():
+            return []
+        found = []
+        for path in sorted(self.path.iterdir()):
+            try:
+                age = time.time() - path.stat().st_mtime
+            except FileNotFoundError:  # another run is done with it
+                continue
+            abandoned = path.name.startswith(TEMPORARY) and age > _ABANDONED_S
+            if abandoned or path.name.startswith(DAMAGED):
+                found.append(Leftover(path.name, _size(path)))
+        return found
+
+    def remove(self, leftover: Leftover) -> None:
+        """Remove what is left.
+
+        Raises:
+            OSError: it cannot be removed.
+        """
+        shutil.rmtree(self.path / leftover.name)
+
+
+def of_job(job: Job, key: JobKey, result: str) -> Entry:
+    """The entry of a job; result: the text of its result."""
+    return Entry(
+        name=job.name,
+        artifact=job.artifact,
+        source=str(job.source),
+        created_at=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        trust=job.trust,
+        parts=key.parts,
+        result_sha256=hashlib.sha256(result.encode()).hexdigest(),
+    )
+
+
+def with_names(result: JobResult) -> JobResult:
     """The result with names in place of paths, as a job reports it; latency has its own file."""
     named = [part.model_copy(update={"path": Path(part.path).name}) for part in result.files]
     return result.model_copy(update={"files": named, "latency": []})
@@ -322,3 +403,8 @@ def _put(source: Path, target: Path, *, link: bool) -> None:
             fcntl.ioctl(new.fileno(), _CLONE, old.fileno())
         except OSError:  # another file system, or one without shared blocks
             shutil.copyfileobj(old, new, 1 << 20)
+
+
+def _size(folder: Path) -> int:
+    """Bytes of all files below a folder."""
+    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())

@@ -5,12 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
-from converter.cache.entries import DAMAGED, ENTRY, TEMPORARY, DamagedError, Store, Stored
-from converter.layout import files
-
-_ABANDONED_S = 3600.0  # nothing takes an hour to put an entry there
+from converter.cache.entries import DamagedError, Stored
+from converter.cache.stores import AnyStore
 
 
 @dataclass(frozen=True)
@@ -31,10 +28,9 @@ class Item:
     used_at: float
 
 
-def items(store: Store) -> Iterator[Item]:
+def items(store: AnyStore) -> Iterator[Item]:
     """Every entry, without looking at the content of its artifact."""
     for key in store.held():
-        folder = store.path / key
         stored, problem = None, ""
         try:
             stored = store.read(key)
@@ -42,42 +38,13 @@ def items(store: Store) -> Iterator[Item]:
                 continue
         except DamagedError as error:
             problem = str(error)
-        try:
-            # `Store.place` touches this file at each use; a damaged entry may lack it.
-            used = (folder / ENTRY if stored else folder).stat().st_mtime
-            yield Item(key, stored, problem, size(folder), used)
-        except FileNotFoundError:
-            continue
+        if (usage := store.usage(key, stored)) is not None:
+            yield Item(key, stored, problem, *usage)
 
 
-def damage(item: Item) -> str:
+def damage(store: AnyStore, item: Item) -> str:
     """What is wrong with an entry, its artifact hashed again; empty when it is whole."""
-    if item.stored is None:
-        return item.problem
-    for part in item.stored.files:
-        try:
-            # `Store.read` looks at sizes only, which a flipped bit leaves as they are.
-            if files.sha256(item.stored.folder / part.path) != part.sha256:
-                return f"{part.path} is not the file that was hashed"
-        except OSError as error:
-            return f"{part.path}: {error.strerror}"
-    return ""
-
-
-def leftovers(store: Store) -> list[Path]:
-    """What was set aside as damaged, and what a killed run left half written."""
-    if not store.path.is_dir():
-        return []
-    found = []
-    for path in sorted(store.path.iterdir()):
-        try:
-            age = time.time() - path.stat().st_mtime
-        except FileNotFoundError:  # another run is done with it
-            continue
-        abandoned = path.name.startswith(TEMPORARY) and age > _ABANDONED_S
-        if abandoned or path.name.startswith(DAMAGED):
-            found.append(path)
-    return found
+    return item.problem if item.stored is None else store.damage(item.stored)
 
 
 def superfluous(found: list[Item], max_age_s: float | None, max_bytes: int | None) -> list[Item]:
@@ -95,8 +62,3 @@ def superfluous(found: list[Item], max_age_s: float | None, max_bytes: int | Non
             # Its room is free for older ones: a single giant must not cost them their place.
             total -= item.bytes
     return gone
-
-
-def size(folder: Path) -> int:
-    """Bytes of all files below a folder."""
-    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())

@@ -93,6 +93,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     finally:
         gc.enable()
         notice.clear()
+        # Only a run imports it.
+        if (exclusive := sys.modules.get("converter.storage.exclusive")) is not None:
+            exclusive.release_leases()
 
 
 def script() -> int:

@@ -12,11 +12,13 @@ from converter.layout import signing, trust
 from converter.model.batch import LATEST, BatchSpec, Command, PublishSpec, SignSpec
 from converter.model.errors import Problem
 from converter.plugins import loader
+from converter.storage import location
+from converter.storage.location import Location
 
 
 def check(spec: BatchSpec) -> list[Problem]:
     """Paths that must be there, and commands that may be called."""
-    problems = _baseline(spec.baseline) + _published(spec)
+    problems = _baseline(spec.baseline) + _store(spec.store.path) + _published(spec)
     for key in ("on_failure", "on_regression"):
         command = getattr(spec, key)
         if command is not None:
@@ -32,6 +34,14 @@ def _baseline(stated: str | None) -> list[Problem]:
     return [Problem("baseline", f"there is no {Path(stated).absolute()}.", hint)]
 
 
+def _store(path: str) -> list[Problem]:
+    try:
+        location.parse(path)
+    except ValueError as error:
+        return [Problem("store.path", f"{location.masked(path)} {error}.")]
+    return []
+
+
 def targets(spec: BatchSpec) -> Iterator[tuple[str, PublishSpec]]:
     """Each folder that is published to, with the key that states it."""
     several = len(spec.publish_to) > 1
@@ -41,12 +51,19 @@ def targets(spec: BatchSpec) -> Iterator[tuple[str, PublishSpec]]:
 
 def _published(spec: BatchSpec) -> list[Problem]:
     problems = []
-    places: dict[Path, str] = {}
+    places: dict[Location, str] = {}
     for key, target in targets(spec):
         if target.layout is not None:
             problems += choice(f"{key}.layout", target.layout, loader.names("layouts"))
-        # Behind links, and without `..`: what is one folder must not look like two.
-        place = Path(os.path.realpath(target.path))
+        try:
+            place = location.parse(target.path)
+        except ValueError as error:
+            what = f"{location.masked(target.path)} {error}."
+            problems.append(Problem(f"{key}.path", what))
+            continue
+        if isinstance(place, Path):
+            # Behind links, and without `..`: what is one folder must not look like two.
+            place = Path(os.path.realpath(place))
         problems += [Problem(f"{key}.path", *said) for said in _place(place, places)]
         places.setdefault(place, key)
         if target.sign is not None:
@@ -54,7 +71,7 @@ def _published(spec: BatchSpec) -> list[Problem]:
     return problems
 
 
-def _place(place: Path, others: Mapping[Path, str]) -> Iterator[tuple[str, str]]:
+def _place(place: Location, others: Mapping[Location, str]) -> Iterator[tuple[str, str]]:
     """What is wrong with a folder to publish to, and what to do."""
     hint = "Give each a folder of its own."
     if place in others:
@@ -63,6 +80,8 @@ def _place(place: Path, others: Mapping[Path, str]) -> Iterator[tuple[str, str]]
         if place != other and (place in other.parents or other in place.parents):
             inside = "inside of" if other in place.parents else "around"
             yield f"is {inside} the folder of {key}.", f"{hint[:-1]}, beside the other."
+    if not isinstance(place, Path):
+        return
     # Without a folder nothing could be published at the end of the run.
     there = next(path for path in (place, *place.parents) if os.path.lexists(path))
     if not there.is_dir():

@@ -15,31 +15,24 @@ index that fits the files.
 from __future__ import annotations
 
 import errno
-import os
-import re
-import shutil
-import tempfile
-from collections.abc import Collection, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 from converter.compare import status
-from converter.finalize import sbom, statement, zoo_index
-from converter.finalize.delivering import UNFINISHED, Publisher, has_size, is_whole
+from converter.finalize import sbom, statement
+from converter.finalize import target as targets
+from converter.finalize.delivering import Publisher
+from converter.finalize.target import Target
 from converter.finalize.zoo_index import INDEX, Entry, Index, Provenance, PublishedSet, Variant
-from converter.layout import delivery, files, signing
+from converter.layout import signing
 from converter.model.artifact import ONNX
 from converter.model.batch import PublishSpec
 from converter.model.errors import RunError
-from converter.model.manifest import ArtifactRow, Manifest, ModelRecord, write_atomic
-from converter.model.manifest import dump as dumped
+from converter.model.manifest import ArtifactRow, Manifest, ModelRecord
 from converter.model.records import FileInfo
 from converter.plugins import layouts, loader
 from converter.plugins.layouts import FileSet
-
-# Beside unfinished versions only what has such a name is removed: the rest is the user's.
-_VERSION = re.compile(r"[0-9a-f]{16}")
-_NUMBER = re.compile(r"[1-9][0-9]*")
 
 
 def check(spec: PublishSpec) -> None:
@@ -49,55 +42,39 @@ def check(spec: PublishSpec) -> None:
         RunError: the folder cannot be written or lies in another one that is published to, its
             index cannot be read, or the key not be used.
     """
-    target = Path(spec.path).absolute()
-    _refuse_nested(target)
-    _refuse_unwritable(target)
     try:
+        target = targets.opened(spec.path)
+        _refuse_nested(target)
+        target.prepare()
         _read(target, spec)
         _signer(spec)
     except OSError as error:
-        raise RunError(f"publish_to: {_words(error, target)}") from error
+        raise RunError(f"publish_to: {_words(error, spec.path)}") from error
     except ValueError as error:
         raise RunError(f"publish_to: {error}") from error
 
 
-def _refuse_unwritable(target: Path) -> None:
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-        # By writing: the permission bits say nothing of a read-only file system, or of root.
-        with tempfile.TemporaryFile(dir=target):
-            pass
-    except OSError as error:
-        what = f"publish_to: {_words(error, target)}"
-        raise RunError(f"{what}. Check the folder and its owner, or name another one") from error
-
-
-def _refuse_nested(target: Path) -> None:
+def _refuse_nested(target: Target) -> None:
     """Raise where a folder above is published to: what lies in it would count as put there."""
-    for above in target.resolve().parents:
-        try:
-            is_published = bool(zoo_index.read(above).models)
-        except OSError:  # an index.json of something else
-            continue
-        if is_published:
-            words = f"is inside of {above}, which is published to: name a folder beside it"
-            raise RunError(f"publish_to: {target} {words}")
+    for above in target.above():
+        words = f"is inside of {above}, which is published to: name a folder beside it"
+        raise RunError(f"publish_to: {target.place} {words}")
 
 
-def _words(error: OSError, place: Path) -> str:
+def _words(error: OSError, place: object) -> str:
     return f"{error.strerror or error}: {error.filename or place}"
 
 
-def _read(target: Path, spec: PublishSpec) -> Index:
-    """The index of a folder, of this layout.
+def _read(target: Target, spec: PublishSpec) -> Index:
+    """The index of a place, of this layout.
 
     Raises:
         OSError: it cannot be read, or files lie there in another one.
     """
-    index, wanted = zoo_index.read(target), spec.layout or layouts.DEFAULT
+    index, wanted = target.read(), spec.layout or layouts.DEFAULT
     if index.models and index.layout != wanted:
         words = f"files lie there in the layout {index.layout}: give {wanted} a folder of its own"
-        raise OSError(errno.EEXIST, words, str(target))
+        raise OSError(errno.EEXIST, words, str(target.place))
     return index.model_copy(update={"layout": wanted})
 
 
@@ -112,6 +89,8 @@ def publish(
     listed: Collection[str] | None,
     *,
     resumed: bool = False,
+    still_held: Callable[[], None] = lambda: None,
+    note: Callable[[str], None] = lambda _: None,
 ) -> list[str]:
     """Put the files of all ok models there, and mark those that left the list.
 
@@ -122,6 +101,8 @@ def publish(
         listed: all models of the experiment, also those that this run did not select; ``None``:
             the run has no experiment, and retires nothing.
         resumed: the run began earlier: what others have published since is newer.
+        still_held: raises ``OSError`` when the place is not held any more; asked before each write.
+        note: takes what is no problem and worth a line.
 
     Returns:
         What went wrong, a sentence each; a model that could not be published is as it was.
@@ -133,28 +114,42 @@ def publish(
     publisher = _publisher(manifest, directory, spec)
     target, outside = publisher.target, publisher.layout.OUTSIDE
     index = _read(target, spec)
+    still_held()
     problems = _settle(target, index.models.items(), outside)
-    _clear(target, index, outside)
+    target.clear(index, outside)
     for row in manifest.models:
-        known = index.models.get(row.name)
-        if resumed and _is_newer(known, manifest):
+        if resumed and _is_newer(index.models.get(row.name), manifest):
             continue
-        try:
-            entry = _entry(row, publisher, index)
-        except OSError as error:
-            problems.append(f"{row.name} was not published: {_words(error, target / row.name)}")
-            continue
-        if entry is not None and entry != known:
-            index = index.having(row.name, entry)
-            # After each model: a run that is killed here has published what it delivered so far.
-            _write(target, index)
-            problems += _settle(target, [(row.name, entry)], outside)
-    final = index if listed is None else _retired(index, manifest, listed, resumed)
-    if final != index:
-        _write(target, final)
-    # Only now: until here the index on the disk named the old versions.
-    _clear(target, final, outside)
-    return problems + _damaged(target, final, manifest)
+        index, wrong = _with_model(row, publisher, index, still_held)
+        problems += wrong
+    retire = partial(_retired, manifest=manifest, listed=listed, resumed=resumed)
+    still_held()
+    if retire(index) != index:
+        index = target.change(index, retire)
+    # Only now: until here the index that others read named the old versions.
+    target.clear(index, outside)
+    problems += _damaged(target, index, manifest)
+    for line in target.told():
+        note(line)
+    return problems
+
+
+def _with_model(
+    row: ModelRecord, publisher: Publisher, index: Index, still_held: Callable[[], None]
+) -> tuple[Index, list[str]]:
+    """The index once a model is published, as far as it is to be, and what went wrong with it."""
+    target = publisher.target
+    try:
+        entry = _entry(row, publisher, index)
+    except OSError as error:
+        where = _words(error, target.place / row.name)
+        return index, [f"{row.name} was not published: {where}"]
+    if entry is None or entry == index.models.get(row.name):
+        return index, []
+    still_held()
+    # After each model: a run that is killed here has published what it delivered so far.
+    index = target.change(index, partial(Index.having, name=row.name, entry=entry))
+    return index, _settle(target, [(row.name, entry)], publisher.layout.OUTSIDE)
 
 
 def _is_newer(entry: Entry | None, manifest: Manifest) -> bool:
@@ -167,7 +162,7 @@ def _publisher(manifest: Manifest, directory: Path, spec: PublishSpec) -> Publis
     return Publisher(
         manifest,
         directory,
-        Path(spec.path).absolute(),
+        targets.opened(spec.path),
         layout,
         loader.options_of(layout).model_validate(spec.options),
         spec.keep_versions,
@@ -175,28 +170,22 @@ def _publisher(manifest: Manifest, directory: Path, spec: PublishSpec) -> Publis
     )
 
 
-def _damaged(target: Path, index: Index, manifest: Manifest) -> list[str]:
+def _damaged(target: Target, index: Index, manifest: Manifest) -> list[str]:
     """A sentence for each model whose files are not those of the index, and were not mended.
 
     Of the models that this run lists every byte is read; of the experiment's others only the size,
     which is a matter of seconds for a whole zoo. Retired ones may be gone: nobody makes them again.
     """
-    rows = {row.name: row for row in manifest.models}
+    rows, place = {row.name: row for row in manifest.models}, target.place / INDEX
     return [
-        f"{name}: what is published is not as {target / INDEX} says, and tonight gave no other file"
+        f"{name}: what is published is not as {place} says, and tonight gave no other file"
         for name, entry in index.models.items()
         if not entry.retired and entry.provenance.experiment == manifest.run.experiment
         if name not in rows or rows[name].status != "ok"  # else it was looked at, or told
         # `for … in [x]` names x for the line below.
-        for is_as_said in [is_whole if name in rows else has_size]
-        if not all(is_as_said(target / part.path, part) for part in entry.parts)
+        for is_as_said in [target.is_whole if name in rows else target.has_size]
+        if not all(is_as_said(part) for part in entry.parts)
     ]
-
-
-def _write(target: Path, index: Index) -> None:
-    write_atomic(target / INDEX, dumped(index))
-    # The versions that the old index named go next: it must not come back after a power failure.
-    files.fsync(target)
 
 
 def _entry(model: ModelRecord, publisher: Publisher, index: Index) -> Entry | None:
@@ -238,16 +227,16 @@ def _refuse_foreign(
     """Raise where a set would lie in the folder of another model, or of somebody else."""
     known = index.models.get(model)
     for each in planned:
-        path = publisher.target / each.name
+        place = publisher.target.place / each.name
         for other, entry in index.models.items():
             if other != model and each.name in entry.names:
-                raise OSError(errno.EEXIST, f"its folder is that of {other}", str(path))
+                raise OSError(errno.EEXIST, f"its folder is that of {other}", str(place))
         if known is not None and each.name in known.names:
             continue
-        for outside in (path / name for name in publisher.layout.OUTSIDE):
-            if outside.exists():
+        for outside in publisher.layout.OUTSIDE:
+            if publisher.target.exists(f"{each.name}/{outside}"):
                 words = f"there is a file that is not in {INDEX}: move it away"
-                raise OSError(errno.EEXIST, words, str(outside))
+                raise OSError(errno.EEXIST, words, str(place / outside))
 
 
 def _kept(
@@ -261,7 +250,7 @@ def _kept(
         found += [
             each
             for each in older[: publisher.keep_versions - 1]
-            if (publisher.target / each.folder).is_dir()
+            if publisher.target.exists(each.folder)
         ]
     return found
 
@@ -316,8 +305,12 @@ def _made(row: ArtifactRow, manifest: Manifest, places: dict[str, FileInfo]) -> 
     )
 
 
-def _retired(index: Index, manifest: Manifest, listed: Collection[str], resumed: bool) -> Index:
+def _retired(
+    index: Index, manifest: Manifest, listed: Collection[str] | None, resumed: bool
+) -> Index:
     """The index with a mark on what this experiment has published and no longer lists."""
+    if listed is None:
+        return index
     models = {
         name: entry.model_copy(update={"retired": True, "retired_since": manifest.run.started_at})
         if name not in listed
@@ -332,7 +325,7 @@ def _retired(index: Index, manifest: Manifest, listed: Collection[str], resumed:
 
 
 def _settle(
-    target: Path, entries: Iterable[tuple[str, Entry]], outside: Sequence[str]
+    target: Target, entries: Iterable[tuple[str, Entry]], outside: Sequence[str]
 ) -> list[str]:
     """Have beside the versions of each set what its newest one says; gives what went wrong."""
     problems = []
@@ -340,73 +333,10 @@ def _settle(
         try:
             for each in entry.sets:
                 for file in outside:
-                    _put_outside(target, each, file)
+                    target.put_outside(each, file)
             for gone in entry.names - {each.name for each in entry.sets}:
                 for file in outside:
-                    delivery.refuse_link(target / gone)
-                    (target / gone / file).unlink(missing_ok=True)
+                    target.remove_outside(gone, file)
         except OSError as error:
-            problems.append(f"{name}: {_words(error, target / name)}")
+            problems.append(f"{name}: {_words(error, target.place / name)}")
     return problems
-
-
-def _put_outside(target: Path, made: PublishedSet, file: str) -> None:
-    inside, place = target / made.folder / file, target / made.name / file
-    recorded = [part for part in made.files if part.path == str(Path(made.folder) / file)]
-    delivery.refuse_link(place.parent)
-    delivery.refuse_link(place)
-    # One that is damaged stays where it is: whoever looks at the set says so.
-    if not all(is_whole(inside, part) for part in recorded):
-        return
-    for part in recorded:
-        if not is_whole(place, part):
-            write_atomic(place, inside.read_text(encoding="utf-8"))
-            # The version that it named before goes next.
-            files.fsync(place.parent)
-
-
-def _clear(target: Path, index: Index, outside: Sequence[str]) -> None:
-    """Remove what a killed run left unfinished, and versions that the index names no more.
-
-    Of a model that it does not name nothing is known: the index may have been moved away.
-    """
-    wanted = {home for entry in index.models.values() for home in entry.homes}
-    own = {name for entry in index.models.values() for name in entry.names}
-    _clear_texts(target, [INDEX])
-    for model in target.iterdir():
-        # What a link leads to is not ours to remove.
-        if model.is_symlink() or not model.is_dir():
-            continue
-        for version in model.iterdir():
-            ours = version.name.startswith(UNFINISHED) or (
-                model.name in own
-                and _is_version(version)
-                and version.relative_to(target) not in wanted
-            )
-            if ours and version.is_dir() and not version.is_symlink():
-                _remove(version)
-        if model.name in own:
-            _clear_texts(model, outside)
-        if model.name in own and not any(home.parts[0] == model.name for home in wanted):
-            with suppress(OSError):  # what somebody else has put there stays
-                model.rmdir()
-
-
-def _remove(version: Path) -> None:
-    # Half of a version must not be taken for one, nor for somebody else's.
-    if not version.name.startswith(UNFINISHED):
-        version = version.rename(version.with_name(f"{UNFINISHED}{version.name}-{os.getpid()}"))
-    shutil.rmtree(version)
-
-
-def _clear_texts(folder: Path, names: Iterable[str]) -> None:
-    """Remove what `write_atomic` left of a text where the process was killed."""
-    for name in names:
-        for path in folder.glob(f".{name}.*"):
-            path.unlink()
-
-
-def _is_version(path: Path) -> bool:
-    # Anybody may call a folder 7: ours has what every set has.
-    numbered = _NUMBER.fullmatch(path.name) and (path / sbom.FILE).is_file()
-    return bool(_VERSION.fullmatch(path.name) or numbered)

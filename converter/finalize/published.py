@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from converter.finalize import statement, unlisted, zoo_index
-from converter.finalize.delivering import SUMS, is_whole
+from converter.finalize.delivering import SUMS
 from converter.finalize.zoo_index import INDEX, Entry, PublishedSet
 from converter.layout import files, signing
 from converter.layout.signing import SIGNATURE
@@ -200,7 +200,7 @@ def _older(name: str, entry: Entry, public_key: Path | None, folder: Path, found
     found.problems += [
         f"{part.path} is not as {INDEX} says"
         for part in entry.parts
-        if not is_whole(folder / part.path, part)
+        if not files.is_whole(folder / part.path, part.bytes, part.sha256)
     ]
     if public_key is not None:
         found.problems.append(f"{name}: it is not signed: an earlier version has published it")

@@ -6,9 +6,10 @@ from collections.abc import Collection, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from converter.finalize.delivering import SUMS, UNFINISHED
+from converter.finalize.delivering import SUMS
+from converter.finalize.folder import UNFINISHED
 from converter.finalize.zoo_index import INDEX, Index
-from converter.layout import exclusive
+from converter.storage import exclusive
 
 KEPT = (".git*", "README*", "LICENSE*")
 """What a user may keep at the top."""

@@ -61,6 +61,11 @@ class PublishedSet(Frozen):
         """Of the folder that holds its versions."""
         return Path(self.folder).parts[0]
 
+    def recorded(self, name: str) -> FileInfo | None:
+        """The file of that name in it, if it has one."""
+        path = str(Path(self.folder) / name)
+        return next((part for part in self.files if part.path == path), None)
+
 
 class Entry(Frozen):
     """One model of the folder; paths are relative to it.
@@ -138,6 +143,16 @@ class Index(Frozen):
     layout: str = layouts.DEFAULT
     models: dict[str, Entry] = Field(default_factory=dict)
 
+    @property
+    def homes(self) -> set[Path]:
+        """The folders that stay."""
+        return {home for entry in self.models.values() for home in entry.homes}
+
+    @property
+    def names(self) -> set[str]:
+        """The folders that are those of its models."""
+        return {name for entry in self.models.values() for name in entry.names}
+
     def having(self, name: str, entry: Entry) -> Index:
         """The index with an entry, in the order of names."""
         models = dict(sorted({**self.models, name: entry}.items()))
@@ -152,10 +167,17 @@ def read(target: Path) -> Index:
     """
     path = target / INDEX
     delivery.refuse_link(path)
-    if not path.exists():
-        return Index()
+    return parsed(path.read_bytes(), path) if path.exists() else Index()
+
+
+def parsed(text: bytes, where: object) -> Index:
+    """The index that was read somewhere.
+
+    Raises:
+        OSError: it is none.
+    """
     try:
-        return Index.model_validate_json(path.read_bytes())
+        return Index.model_validate_json(text)
     except ValidationError as error:
         words = "is damaged, or of another version of the converter: move it away"
-        raise OSError(errno.EINVAL, words, str(path)) from error
+        raise OSError(errno.EINVAL, words, str(where)) from error

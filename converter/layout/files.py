@@ -28,6 +28,16 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def has_size(path: Path, size: int) -> bool:
+    """Whether a file of that many bytes is there."""
+    return path.is_file() and path.stat().st_size == size
+
+
+def is_whole(path: Path, size: int, digest: str) -> bool:
+    """Whether a file is the one that was recorded; every byte is read."""
+    return has_size(path, size) and sha256(path) == digest
+
+
 def fsync(path: Path) -> None:
     """Force a file or a folder to the disk."""
     # A folder can be opened for reading only, and fsync takes that for a file too.

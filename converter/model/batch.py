@@ -111,7 +111,8 @@ class StoreSpec(Frozen):
     """Where results are kept for other runs.
 
     Attributes:
-        path: the folder. Example: ``/data/converter-store``.
+        path: a folder, or a place of an object store. Example: ``/data/converter-store``,
+            ``s3://our-zoo/store``.
         use: whether results are taken from there and put there.
     """
 
@@ -148,10 +149,10 @@ class SignSpec(Frozen):
 
 
 class PublishSpec(Frozen):
-    """A folder that receives verified files; further keys are options of its layout.
+    """A place that receives verified files; further keys are options of its layout.
 
     Attributes:
-        path: the folder. Example: ``served``.
+        path: a folder, or a place of an object store. Example: ``served``, ``s3://our-zoo/models``.
         layout: how files are laid out there; by default ``zoo``, under the names that they have in
             the run. Example: ``triton``.
         keep_versions: how many versions of a model's files stay there, the newest included.

@@ -9,6 +9,7 @@ from converter.config import standard
 from converter.finalize.baseline import Baseline
 from converter.layout.interrupts import Interrupts
 from converter.model.batch import BatchSpec
+from converter.storage.location import Location
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class RunContext:
         home: the folder of the experiment's runs.
         point: the folder name of a sweep's point; empty for a run.
         baseline: what to compare with, read before anything ran.
-        store: the folder of the store, absolute; ``None`` where none is used.
+        store: where the store is; ``None`` where none is used.
         again: how to go on where the run was stopped; by default ``resume``.
         resumes: the directory holds the beginning of this run.
         interrupts: signals are noted there while it runs.
@@ -40,7 +41,7 @@ class RunContext:
     home: Path | None = None
     point: str = ""
     baseline: Baseline | None = None
-    store: Path | None = None
+    store: Location | None = None
     again: str = ""
     resumes: bool = False
     interrupts: Interrupts = field(default_factory=Interrupts)

@@ -15,7 +15,7 @@ from converter import compare
 from converter.compare import latency, wording
 from converter.finalize import commands, history, publication, remeasure, retention
 from converter.finalize.baseline import Baseline
-from converter.layout import delivery, exclusive
+from converter.layout import delivery
 from converter.layout.interrupts import Interrupts
 from converter.model import manifest
 from converter.model.batch import LATEST, CompareSpec, PublishSpec
@@ -27,6 +27,7 @@ from converter.plan import graphs, selection
 from converter.plugins import reports
 from converter.runner.context import RunContext
 from converter.runner.state import RunState
+from converter.storage import exclusive, location
 
 # Another run that publishes takes seconds; one with `exclusive` holds the folder for hours.
 _PUBLISH_WAIT_S = 60.0
@@ -77,7 +78,7 @@ def finish(
         # After the manifest: whoever follows the link finds a run that is complete.
         notes += _point_latest(final, context)
         if came_to_end:
-            problems = [*_publish(final, context), *_prune(context)]
+            problems = [*_publish(final, context, log), *_prune(context)]
         if problems:
             code = ExitCode.RUN_FAILED
             # Once more: whoever reads the manifest must see that publishing went wrong.
@@ -197,7 +198,7 @@ def _listed_now(old: Baseline, final: Manifest, context: RunContext) -> Baseline
     return Baseline(old.manifest.model_copy(update={"models": rows}), old.directory)
 
 
-def _publish(final: Manifest, context: RunContext) -> list[str]:
+def _publish(final: Manifest, context: RunContext, log: Callable[[str], None]) -> list[str]:
     """Publish what verified, to each folder; gives what went wrong."""
     # Without an experiment the run knows no list that a model could have left.
     listed = None
@@ -207,21 +208,35 @@ def _publish(final: Manifest, context: RunContext) -> list[str]:
     return [
         problem
         for spec in context.spec.publish_to
-        for problem in _publish_to(spec, whole, context, listed)
+        for problem in _publish_to(spec, whole, context, listed, log)
     ]
 
 
 def _publish_to(
-    spec: PublishSpec, final: Manifest, context: RunContext, listed: set[str] | None
+    spec: PublishSpec,
+    final: Manifest,
+    context: RunContext,
+    listed: set[str] | None,
+    log: Callable[[str], None],
 ) -> list[str]:
-    target = Path(spec.path).absolute()
+    target = location.parse(spec.path)
     try:
-        # With `exclusive` the folder is held since the start.
+        # With `exclusive` the place is held since the start.
         # A flock belongs to a descriptor: to lock the folder again here would wait for ourselves.
         held = context.spec.exclusive
-        with nullcontext() if held else exclusive.lock_with_timeout(target, _PUBLISH_WAIT_S):
+        with (
+            nullcontext(exclusive.hold(target))
+            if held
+            else exclusive.lock_with_timeout(target, _PUBLISH_WAIT_S)
+        ) as guard:
             return publication.publish(
-                final, context.directory, spec, listed, resumed=context.resumes
+                final,
+                context.directory,
+                spec,
+                listed,
+                resumed=context.resumes,
+                still_held=guard.check,
+                note=log,
             )
     except (RunError, ValueError) as error:  # the latter: the key is no key any more
         return [f"nothing was published: {error}"]

@@ -6,7 +6,9 @@ from collections.abc import Iterable
 
 from pydantic import ValidationError
 
-from converter.cache.entries import DamagedError, Store
+from converter.cache import stores
+from converter.cache.entries import DamagedError
+from converter.cache.stores import AnyStore
 from converter.display.estimate import Estimate, Took, took
 from converter.finalize import history
 from converter.layout import environment
@@ -24,7 +26,7 @@ def estimate(context: RunContext, labels: Iterable[str]) -> Estimate:
     before = _of_the_last_run(context)
     missing = {label for label in wanted if label not in before}
     if missing and context.store is not None:
-        before |= _of_the_store(Store(context.store), missing)
+        before |= _of_the_store(stores.opened(context.store), missing)
     stated = context.spec.executor.workers
     workers = environment.cores() if stated == "auto" else stated
     measures = bool(context.spec.benchmark.providers)
@@ -43,19 +45,18 @@ def _of_the_last_run(context: RunContext) -> dict[str, Took]:
     return {row.label: found for row in rows if (found := took(row)) is not None}
 
 
-def _of_the_store(store: Store, labels: set[str]) -> dict[str, Took]:
+def _of_the_store(store: AnyStore, labels: set[str]) -> dict[str, Took]:
     """The seconds of the newest entry of each label, made from whatever."""
-    newest: dict[str, tuple[str, str]] = {}
-    for key, entry in store.entries():
-        if entry.label in labels:
-            newest[entry.label] = max(newest.get(entry.label, ("", "")), (entry.created_at, key))
     found = {}
-    for label, (_, key) in newest.items():
+    for label in labels:
         try:
-            stored = store.read(key)
+            newest = max(((e.created_at, key) for key, e in store.named(label)), default=None)
+            stored = store.read(newest[1]) if newest is not None else None
         except DamagedError:
             continue
-        if stored is None:  # concurrent garbage collection
+        except OSError:  # a server that does not answer: it is an estimate only
+            break
+        if stored is None:  # no entry, or concurrent garbage collection
             continue
         stages = dict(stored.result.stages)
         stages.pop("benchmark", None)

@@ -6,7 +6,8 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
-from converter.cache.entries import DamagedError, Entry, LatencyRecord, Store, Stored
+from converter.cache.entries import DamagedError, LatencyRecord, Stored
+from converter.cache.stores import AnyStore
 from converter.layout import delivery
 from converter.model.artifact import QUANTISED, rounding_of
 from converter.model.batch import BenchmarkSpec, OnCached
@@ -17,6 +18,7 @@ from converter.model.records import FileInfo, JobResult, Latency, StageRecord
 from converter.plan import keys, reads, variants
 from converter.plan.keys import JobKey, Keys, Parts
 from converter.processes import outcome
+from converter.storage.retrying import FailedError
 
 _NEW = "not in the store"
 _SHOWN = 3  # models of which the end of a run says why they were not stored
@@ -72,18 +74,18 @@ class CacheSession:
         timing: ``None`` where the run measures no latency.
     """
 
-    def __init__(self, store: Store | None, makes: Keys, timing: Timing | None = None) -> None:
+    def __init__(self, store: AnyStore | None, makes: Keys, timing: Timing | None = None) -> None:
         self._store = store
         self._makes = makes
         self._timing = timing
         self._keys: dict[tuple[str, ...], JobKey] = {}
         self._reasons: dict[str, str] = {}
         self._found: dict[str, Stored] = {}
-        self._known: dict[str, list[Entry]] | None = None
         self._not_stored: dict[str, str] = {}
         # The last error of the store. It is told at the end and fails no model: the next run builds
         # again what could not be kept.
         self.problem: OSError | None = None
+        self._not_read: OSError | None = None
 
     def open(self) -> None:
         """See that the store can be written.
@@ -119,6 +121,8 @@ class CacheSession:
             stored = self._store.read(key.digest)
         except DamagedError as error:
             return Lookup(None, f"the stored entry is damaged: {error}", damaged=True)
+        except OSError as error:
+            return Lookup(None, self._unread(error))
         if stored is None:
             return Lookup(None, self.why(key, job.label))
         missing = [entry for entry in stored.entry.trust if entry not in job.trust]
@@ -127,6 +131,11 @@ class CacheSession:
             return Lookup(None, f"CONVERTER_TRUST no longer lists {', '.join(missing)}")
         lacking = self.lacking(job, stored.result.files)
         return Lookup(None, lacking) if lacking else Lookup(stored)
+
+    def _unread(self, error: OSError) -> str:
+        """Note that the store does not answer; the reason of a miss."""
+        self._not_read = error
+        return f"the store could not be read: {error.strerror or error}"
 
     def lacking(
         self, job: Job, files: Sequence[FileInfo], done: Set[str] = frozenset()
@@ -160,6 +169,9 @@ class CacheSession:
             return self._store.read(self.key(job).digest) if self._store is not None else None
         except DamagedError:
             return None
+        except OSError as error:
+            self._unread(error)
+            return None
 
     def references(self, job: Job, folder: Path) -> FileInfo | None:
         """Put what the variants of a stored file are verified on into a folder, if it is there.
@@ -174,7 +186,7 @@ class CacheSession:
         folder.mkdir(parents=True, exist_ok=True)
         try:
             self._store.copy(stored, kept, folder)
-        except FileNotFoundError:  # concurrent garbage collection
+        except (FileNotFoundError, DamagedError):  # concurrent garbage collection
             return None
         return kept
 
@@ -205,6 +217,12 @@ class CacheSession:
             self._store.place(self._found[job.label], Path(job.staging_dir))
         except FileNotFoundError as error:  # concurrent garbage collection
             self._reasons[job.label] = f"{_NEW}: {error.filename} is gone"
+            return None
+        except DamagedError as error:
+            self.set_aside(job, f"the stored entry is damaged: {error}")
+            return None
+        except FailedError as error:
+            self._reasons[job.label] = self._unread(error)
             return None
         return _timed(self._found[job.label], self._timing, job)
 
@@ -293,33 +311,39 @@ class CacheSession:
         said = [f"Not stored: {name}: {why}." for name, why in self._not_stored.items()]
         more = [f"Not stored: {len(said) - _SHOWN} more."] if len(said) > _SHOWN else []
         said = said[:_SHOWN] + more
-        if self._store is None or self.problem is None:
+        if self._store is None:
             return said
-        why = self.problem.strerror or self.problem
-        return [
-            *said,
-            f"The store {self._store.path} could not be written: {why} ({self.problem.filename}). "
-            "What it could not keep is built again by the next run.",
-        ]
+        said += self._store.told()
+        if self._not_read is not None:
+            why = self._not_read.strerror or self._not_read
+            said.append(
+                f"The store {self._store.where} could not be read: {why} "
+                f"({self._not_read.filename}). What it may have was built again."
+            )
+        if self.problem is not None:
+            why = self.problem.strerror or self.problem
+            said.append(
+                f"The store {self._store.where} could not be written: {why} "
+                f"({self.problem.filename}). What it could not keep is built again by the next run."
+            )
+        return said
 
     def parts_of(self, key: str | None) -> Parts | None:
         """What a key was made of, where the store has an entry of it."""
         try:
             stored = self._store.read(key) if self._store and key else None
-        except DamagedError:
+        except (DamagedError, OSError):
             return None
         return stored.entry.parts if stored else None
 
     def why(self, key: JobKey, name: str) -> str:
         """What differs from the entry of that model that is nearest."""
-        if self._known is None:
-            # Read at the first miss, and once: a run whose models are all in the store reads no
-            # list of entries.
-            self._known = {}
-            for _, entry in self._store.entries() if self._store else ():
-                self._known.setdefault(entry.label, []).append(entry)
-        # Of several that are as near: the newest.
-        entries = sorted(self._known.get(name, []), key=lambda entry: entry.created_at)
+        try:
+            found = self._store.named(name) if self._store is not None else ()
+            # Of several that are as near: the newest.
+            entries = sorted((entry for _, entry in found), key=lambda entry: entry.created_at)
+        except OSError as error:
+            return self._unread(error)
         if not entries:
             return _NEW
         nearest = min(reversed(entries), key=lambda e: keys.distance(e.parts, key.parts))

@@ -10,13 +10,14 @@ from pathlib import Path
 from converter.config import validation
 from converter.config.point import Point
 from converter.finalize import baseline, history, publication
-from converter.layout import exclusive, trust
+from converter.layout import trust
 from converter.layout.interrupts import Interrupts
 from converter.model.batch import BatchSpec
 from converter.model.errors import ExitCode
 from converter.plan import jobs
 from converter.runner import loop
 from converter.runner.context import RunContext
+from converter.storage import exclusive, location
 
 
 @dataclass(frozen=True)
@@ -64,19 +65,19 @@ def run(
     """
     cwd = Path.cwd()
     home = history.home(origin.folder, origin.experiment)
-    targets = [Path(target.path).absolute() for target in spec.publish_to]
+    targets = [location.parse(target.path) for target in spec.publish_to]
     # Before the directory is made: a run that is refused leaves none.
-    for folder in [home, *targets] if spec.exclusive else []:
-        exclusive.hold(folder)
+    for place in [home, *targets] if spec.exclusive else []:
+        exclusive.hold(place)
     for target in spec.publish_to:
         publication.check(target)
     # Before anything runs: `latest` may lead to another run by the end of this one.
     earlier = baseline.find(compared_with, home, origin.point)
-    place = directory()
+    made = directory()
     trusted = trust.parse(os.environ.get(trust.VARIABLE, ""), cwd)
-    planned = jobs.build(spec, run_dir=place, cwd=cwd, trust=trusted)
+    planned = jobs.build(spec, run_dir=made, cwd=cwd, trust=trusted)
     context = RunContext(
-        directory=place,
+        directory=made,
         experiment=origin.experiment,
         overrides=origin.overrides,
         config_sha256=origin.sha256,
@@ -85,7 +86,7 @@ def run(
         home=home,
         point=origin.point,
         baseline=earlier,
-        store=cwd / spec.store.path if spec.store.use else None,
+        store=location.parse(spec.store.path, cwd) if spec.store.use else None,
         again=again,
         resumes=resumes,
         interrupts=origin.interrupts,

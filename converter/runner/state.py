@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
-from converter.cache.entries import Store
+from converter.cache import stores
 from converter.display import summary
 from converter.layout import claim, delivery, environment, files
 from converter.layout.interrupts import exit_code
@@ -52,7 +52,7 @@ class RunState:
         self._verified_elsewhere = {job.name for job in plan.jobs if job.verify.providers}
         self._environment = environment.collect(packages.versions())
         self._runtimes = placement.runtimes(plan.jobs, context.spec.benchmark)
-        store = Store(context.store) if context.store is not None else None
+        store = stores.opened(context.store) if context.store is not None else None
         timing = reuse.timing_of(context.spec.benchmark, self._environment)
         self.cache = CacheSession(store, reuse.keys_for(self._environment), timing)
         self._followers = Followers(plan.jobs, context.directory, self.cache)

@@ -17,7 +17,7 @@ from test_runner import Act, Script, failed, make_plan, ok
 
 from converter.config import standard
 from converter.finalize import baseline, zoo_index
-from converter.layout import exclusive, interrupts
+from converter.layout import interrupts
 from converter.model import manifest
 from converter.model.changes import Comparison
 from converter.model.errors import ExitCode, RunError
@@ -27,6 +27,7 @@ from converter.model.records import JobResult
 from converter.runner import finalize, state
 from converter.runner.context import RunContext
 from converter.runner.loop import execute
+from converter.storage import exclusive
 
 
 class Nights:
@@ -373,7 +374,7 @@ def test_a_command_that_fails_changes_nothing(
 HOLD = """
 import sys
 from pathlib import Path
-from converter.layout import exclusive
+from converter.storage import exclusive
 exclusive.hold(Path(sys.argv[1]))
 print("held", flush=True)
 sys.stdin.read()

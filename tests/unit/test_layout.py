@@ -40,10 +40,10 @@ def test_exceptions_are_caught_wholesale_in_one_place_only() -> None:
 
 # Rooms: the packages of the converter, the lowest first. An import points down, or stays within.
 LAYERS = (
-    "model", "layout", "plugins", "plugins.simplifiers", "plugins.providers", "plugins.layouts",
-    "plan", "config", "processes", "cache", "compare", "plugins.executors", "display",
-    "plugins.reports", "finalize",
-    "runner", "sweep", "schemas", "inspection", "api", "worker", "worker.inputs",
+    "model", "layout", "storage", "plugins", "plugins.simplifiers", "plugins.providers",
+    "plugins.layouts", "plan", "config", "processes", "cache", "compare", "plugins.executors",
+    "display", "plugins.reports", "finalize", "runner", "sweep", "schemas", "inspection",
+    "api", "worker", "worker.inputs",
     "worker.recording", "worker.compare", "worker.runtime", "worker.onnxfile", "worker.sources",
     "plugins.exporters", "plugins.variants", "worker.reference", "worker.verify", "worker.pipeline",
     "worker.benchmark", "doctor", "cli", "cli.commands",

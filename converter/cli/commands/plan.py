@@ -114,18 +114,20 @@ def _as_json(intent: _Intent) -> dict[str, object]:
 
 def _intents(point: Point) -> tuple[list[_Intent], list[str]]:
     """What becomes of each model, and what the person should know before a run."""
-    from converter.cache.entries import Store
+    from converter.cache import stores
     from converter.config import validation
     from converter.layout import environment, trust
     from converter.plan import foresight, jobs, packages, variants
     from converter.runner.reuse import CacheSession, keys_for
+    from converter.storage import location
 
     spec = validation.parse(point.config, sweep=point.sweep)
     cwd = Path.cwd()
     trusted = trust.parse(os.environ.get(trust.VARIABLE, ""), cwd)
     # No key has the run directory in it: any will do.
     planned = jobs.build(spec, run_dir=cwd, cwd=cwd, trust=trusted)
-    store = Store(cwd / spec.store.path) if spec.store.use else None
+    place = location.parse(spec.store.path, cwd)
+    store = stores.opened(place) if spec.store.use else None
     cache = CacheSession(store, keys_for(environment.collect(packages.versions())))
     found = {
         row.name: _Intent(row.name, "skipped", row.verify.reason, None) for row in planned.skipped

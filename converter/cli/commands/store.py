@@ -10,22 +10,23 @@ import argparse
 import json
 import math
 import re
-import shutil
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-from converter.cache import housekeeping
-from converter.cache.entries import Store
+from converter.cache import housekeeping, stores
 from converter.cache.housekeeping import Item
+from converter.cache.stores import AnyStore
 from converter.display.columns import Table, table
 from converter.display.screen import Screen
 from converter.display.summary import size
 from converter.model.batch import StoreSpec
 from converter.model.errors import ConfigError, ExitCode, Problem, RunError
+from converter.storage import exclusive, location
+from converter.storage.location import Location, Url
 
 SUMMARY = "what is kept for later runs: ls | gc [--max-age 30d] [--max-size 20GB] | verify"
 
@@ -42,22 +43,36 @@ def main(argv: Sequence[str]) -> int:
         RunError: the store cannot be written.
     """
     arguments = _parser().parse_args(argv)
-    if not arguments.path.is_dir():
-        message = f"there is no store {arguments.path}."
-        raise ConfigError(Problem("store", message, "Name its folder with --path DIR."))
-    store = Store(arguments.path.resolve())
-    if arguments.action == "gc":
-        return _collect(store, arguments.max_age, arguments.max_size, arguments.json)
-    if arguments.action == "verify":
-        return _verify(store, arguments.json)
-    return _list(store, arguments.json)
+    store = stores.opened(_place(arguments.path))
+    try:
+        if arguments.action == "gc":
+            return _collect(store, arguments.max_age, arguments.max_size, arguments.json)
+        if arguments.action == "verify":
+            return _verify(store, arguments.json)
+        return _list(store, arguments.json)
+    except OSError as error:
+        where = error.filename or store.where
+        raise RunError(f"the store: {error.strerror or error}: {where}") from error
+
+
+def _place(text: str) -> Location:
+    try:
+        place = location.parse(text)
+    except ValueError as error:
+        raise ConfigError(Problem("store", f"{location.masked(text)} {error}.")) from error
+    if isinstance(place, Url):
+        return place
+    if not place.is_dir():
+        hint = "Name its folder, or its URL, with --path."
+        raise ConfigError(Problem("store", f"there is no store {text}.", hint))
+    return place.resolve()
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m converter store", description=SUMMARY)
     common = argparse.ArgumentParser(add_help=False)
-    default = Path(StoreSpec().path)
-    common.add_argument("--path", type=Path, default=default, help=f"default: {default}")
+    default = StoreSpec().path
+    common.add_argument("--path", default=default, help=f"a folder or a URL; default: {default}")
     common.add_argument("--json", action="store_true", help="one JSON object")
     actions = parser.add_subparsers(dest="action", required=True)
     actions.add_parser("ls", parents=[common], help="the entries, the last used first")
@@ -84,17 +99,17 @@ def _quantity(text: str, units: dict[str, int], expected: str) -> float:
     return amount * units[match[2]]
 
 
-def _list(store: Store, as_json: bool) -> int:
+def _list(store: AnyStore, as_json: bool) -> int:
     found = sorted(housekeeping.items(store), key=lambda item: item.used_at, reverse=True)
     if as_json:
         print(
-            json.dumps({"path": str(store.path), "entries": [_record(i) for i in found]}, indent=2)
+            json.dumps({"path": str(store.where), "entries": [_record(i) for i in found]}, indent=2)
         )
         return ExitCode.OK
     screen = Screen(sys.stdout)
     if found:
         screen(_table(found))
-    screen(f"{_entries(len(found))}, {size(sum(item.bytes for item in found))} in {store.path}")
+    screen(f"{_entries(len(found))}, {size(sum(item.bytes for item in found))} in {store.where}")
     return ExitCode.OK
 
 
@@ -113,21 +128,28 @@ def _table(found: Sequence[Item]) -> Table:
     return table(head, rows, left=2, shrinks=(1,), wraps=4, log="\n".join(lines))
 
 
-def _collect(store: Store, max_age: float | None, max_size: int | None, as_json: bool) -> int:
+def _collect(store: AnyStore, max_age: float | None, max_size: int | None, as_json: bool) -> int:
+    # Entries of a folder are renamed away. In an object store they go file by file, by one at a
+    # time.
+    held = exclusive.lock_with_timeout(store.where, 0) if isinstance(store.where, Url) else None
+    with held or nullcontext():
+        return _removed(store, max_age, max_size, as_json)
+
+
+def _removed(store: AnyStore, max_age: float | None, max_size: int | None, as_json: bool) -> int:
     found = list(housekeeping.items(store))
     gone = housekeeping.superfluous(found, max_age, max_size)
-    rest = housekeeping.leftovers(store)
-    # At most so much: a file that a run has as a hard link stays until that run goes too.
-    freed = sum(item.bytes for item in gone) + sum(housekeeping.size(path) for path in rest)
     try:
-        for item in gone:
-            store.drop(item.key)
-        for path in rest:
-            shutil.rmtree(path)
+        # At most so much: a file that a run has as a hard link stays until that run goes too.
+        freed = sum(store.drop(item.key) for item in gone)
+        rest = store.leftovers()
+        for left in rest:
+            store.remove(left)
+            freed += left.bytes
     except OSError as error:
         raise RunError(f"cannot remove {error.filename}: {error.strerror}") from error
     if as_json:
-        removed = [item.key for item in gone] + [path.name for path in rest]
+        removed = [item.key for item in gone] + [left.name for left in rest]
         kept = len(found) - len(gone)
         print(json.dumps({"removed": removed, "bytes": freed, "kept": kept}, indent=2))
         return ExitCode.OK
@@ -136,8 +158,8 @@ def _collect(store: Store, max_age: float | None, max_size: int | None, as_json:
     return ExitCode.OK
 
 
-def _verify(store: Store, as_json: bool) -> int:
-    found = [(item, housekeeping.damage(item)) for item in housekeeping.items(store)]
+def _verify(store: AnyStore, as_json: bool) -> int:
+    found = [(item, housekeeping.damage(store, item)) for item in housekeeping.items(store)]
     bad = [(item, problem) for item, problem in found if problem]
     if as_json:
         damaged = [{"key": item.key, "name": _name(item), "problem": why} for item, why in bad]

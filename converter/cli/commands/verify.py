@@ -4,8 +4,8 @@ The job of the run is done once more up to its reference, in a process of its ow
 compared with that: an archive can be checked on a new ONNX Runtime, and so can a file that was
 made elsewhere. Exit code 0 when it is right, 1 when it is not, 2 when there is nothing to verify.
 
-``verify DIR [--key PUBLIC_KEY]``: of a folder that was published, every file is hashed, and every
-signature checked.
+``verify DIR [--key PUBLIC_KEY]``: of a folder, or a URL, that was published, every file is hashed,
+and every signature checked.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import argparse
 import dataclasses
 import json
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ from converter.cli.commands._arguments import onnx_file, usage
 from converter.display import notice
 from converter.display.columns import Table, table
 from converter.display.screen import Screen
-from converter.finalize import published
+from converter.finalize import mirror, published
+from converter.finalize.published import Checked
 from converter.inspection import text
 from converter.layout import signing
 from converter.model.errors import ExitCode
@@ -33,10 +35,12 @@ from converter.runner.recorded import (
     package_changes,
     recorded_result,
 )
+from converter.storage import location, objects
+from converter.storage.location import Url
 
 SUMMARY = (
     "verify a file against its source: RUN_DIR NAME[/ARTIFACT] [--model FILE] [--json]; "
-    "or what was published: DIR [--key PUBLIC_KEY]"
+    "or what was published: DIR or URL [--key PUBLIC_KEY]"
 )
 
 _HEAD = ("case", "output", "shape", "max abs", "rel L2", "bound", "passed")
@@ -54,8 +58,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "run",
         metavar="DIR",
-        type=Path,
-        help="a run, such as outputs/zoo/latest, or a folder of publish_to",
+        help="a run, such as outputs/zoo/latest, or a folder or URL of publish_to",
     )
     parser.add_argument(
         "name", metavar="NAME", nargs="?", help="a model of that run, or NAME/ARTIFACT"
@@ -71,7 +74,8 @@ def main(argv: Sequence[str]) -> int:
     if arguments.model is not None:
         onnx_file("verify", arguments.model)
     notice.show("loading torch …")
-    found = rechecking.verify(arguments.run, arguments.name, arguments.model)
+    run = Path(arguments.run)
+    found = rechecking.verify(run, arguments.name, arguments.model)
     notice.clear()
     result, file = found.result, found.file
     verdict = _verdict(result)
@@ -85,7 +89,7 @@ def main(argv: Sequence[str]) -> int:
             screen(told)
         else:
             screen(str(file), told)
-    for note in _notes(arguments.run, arguments.name, result):
+    for note in _notes(run, arguments.name, result):
         print(note, file=sys.stderr)
     # Of a wrong file the table says where; its log has no more.
     if verdict == "not verified" and found.log:
@@ -95,24 +99,26 @@ def main(argv: Sequence[str]) -> int:
 
 def _published(arguments: argparse.Namespace) -> int:
     """Check the files and the signatures of a published folder, and print what came of it."""
-    folder: Path = arguments.run
     if arguments.name is not None or arguments.model is not None:
         raise usage("verify", "--key is for a folder that was published: it takes no model.")
-    if not published.is_one(folder):
-        what = "is no published folder" if folder.exists() else "does not exist"
-        hint = "Name a folder of `publish_to`, or a run and a model: verify RUN_DIR NAME."
-        raise usage("verify", f"{folder} {what}.", hint)
     if arguments.key is not None and (why := signing.missing()):
         raise usage("verify", f"{why}.", f"{signing.INSTALL}.")
     try:
-        found = published.check(folder, arguments.key)
+        place = location.parse(arguments.run) if location.is_url(arguments.run) else None
+    except ValueError as error:
+        raise usage("verify", f"{location.masked(arguments.run)} {error}.") from error
+    try:
+        if isinstance(place, Url):
+            found = _fetched(place, arguments.key)
+        else:
+            found = _checked(Path(arguments.run), arguments.key)
     except OSError as error:
         raise usage("verify", f"{error.strerror or error}: {error.filename}.") from error
     except ValueError as error:
         raise usage("verify", f"{error}.") from error
     verdict = "wrong" if found.problems else "right"
     if arguments.json:
-        told = {"folder": str(folder), "verdict": verdict, **dataclasses.asdict(found)}
+        told = {"folder": arguments.run, "verdict": verdict, **dataclasses.asdict(found)}
         print(json.dumps(told, indent=2, ensure_ascii=False))
     else:
         print(*found.problems, sep="\n", end="\n" if found.problems else "")
@@ -122,6 +128,30 @@ def _published(arguments: argparse.Namespace) -> int:
     if arguments.key is None and found.signed:
         print("note: no signature was checked: say --key PUBLIC_KEY", file=sys.stderr)
     return ExitCode.OK if not found.problems else ExitCode.MODELS_FAILED
+
+
+def _checked(folder: Path, key: Path | None) -> Checked:
+    if not published.is_one(folder):
+        what = "is no published folder" if folder.exists() else "does not exist"
+        hint = "Name a folder of `publish_to`, or a run and a model: verify RUN_DIR NAME."
+        raise usage("verify", f"{folder} {what}.", hint)
+    return published.check(folder, key)
+
+
+def _fetched(place: Url, key: Path | None) -> Checked:
+    """Of a prefix: it is brought here, and goes again."""
+    there = objects.opened(place)
+    if not mirror.is_one(there):
+        hint = "Name a URL of `publish_to`, or one set of it: URL/MODEL/VERSION."
+        raise usage("verify", f"{place} is no published place.", hint)
+    notice.show(f"reading {place} …")
+    with tempfile.TemporaryDirectory() as folder:
+        problems, notes = mirror.bring(there, Path(folder))
+        found = published.check(Path(folder), key)
+    notice.clear()
+    found.problems += problems
+    found.notes += [*notes, *there.patience.told(place)]
+    return found
 
 
 def _verdict(result: JobResult) -> str:

@@ -1,0 +1,172 @@
+"""A folder that is published to: versions are renamed into their place, the index is replaced."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from converter.finalize import sbom, zoo_index
+from converter.finalize.zoo_index import INDEX, Index, PublishedSet
+from converter.layout import delivery, files
+from converter.model.errors import RunError
+from converter.model.manifest import dump as dumped
+from converter.model.manifest import write_atomic
+from converter.model.records import FileInfo
+
+UNFINISHED = ".new-"
+"""What the folder of a set is called that is not complete."""
+# Beside unfinished versions only what has such a name is removed: the rest is the user's.
+VERSION = re.compile(r"[0-9a-f]{16}")
+NUMBER = re.compile(r"[1-9][0-9]*")
+
+
+@dataclass(frozen=True)
+class Folder:
+    """``converter.finalize.target.Target`` for a folder of this machine; place: absolute."""
+
+    place: Path
+
+    def told(self) -> list[str]:
+        return []
+
+    def prepare(self) -> None:
+        try:
+            self.place.mkdir(parents=True, exist_ok=True)
+            # By writing: the permission bits say nothing of a read-only file system, or of root.
+            with tempfile.TemporaryFile(dir=self.place):
+                pass
+        except OSError as error:
+            what = f"publish_to: {error.strerror or error}: {error.filename or self.place}"
+            raise RunError(
+                f"{what}. Check the folder and its owner, or name another one"
+            ) from error
+
+    def above(self) -> Iterator[Path]:
+        for above in self.place.resolve().parents:
+            with suppress(OSError):  # an index.json of something else
+                if zoo_index.read(above).models:
+                    yield above
+
+    def read(self) -> Index:
+        return zoo_index.read(self.place)
+
+    def change(self, index: Index, alter: Callable[[Index], Index]) -> Index:
+        altered = alter(index)
+        write_atomic(self.place / INDEX, dumped(altered))
+        # The versions that the old index named go next: it must not come back after a power
+        # failure.
+        files.fsync(self.place)
+        return altered
+
+    def refuse_links(self, paths: Iterable[str]) -> None:
+        for path in paths:
+            for above in reversed(Path(path).parents[:-1]):
+                delivery.refuse_link(self.place / above)
+            delivery.refuse_link(self.place / path)
+
+    def exists(self, path: str) -> bool:
+        return (self.place / path).exists()
+
+    def has_size(self, part: FileInfo) -> bool:
+        return files.has_size(self.place / part.path, part.bytes)
+
+    def is_whole(self, part: FileInfo) -> bool:
+        return files.is_whole(self.place / part.path, part.bytes, part.sha256)
+
+    def versions(self, name: str) -> list[str]:
+        folder = self.place / name
+        return [path.name for path in folder.iterdir()] if folder.is_dir() else []
+
+    @contextmanager
+    def staging(self, name: str) -> Iterator[Path]:
+        (self.place / name).mkdir(exist_ok=True)
+        # Beside the version: a rename works within one file system only.
+        staging = Path(tempfile.mkdtemp(dir=self.place / name, prefix=UNFINISHED))
+        try:
+            yield staging
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+            with suppress(OSError):  # empty: nothing came of its first version
+                (self.place / name).rmdir()
+
+    def install(self, staging: Path, home: Path, parts: Sequence[FileInfo]) -> None:
+        for folder in [staging, *(path for path in staging.rglob("*") if path.is_dir())]:
+            # mkdtemp makes folders that only their owner can read.
+            folder.chmod(0o755)
+            # First the names of the files, then that of the folder.
+            files.fsync(folder)
+        there = self.place / home
+        if there.exists():  # somebody has damaged it: each file is replaced at once
+            for source in [path for path in staging.rglob("*") if path.is_file()]:
+                name = source.relative_to(staging)
+                self.refuse_links([str(home / name)])
+                (there / name).parent.mkdir(parents=True, exist_ok=True)
+                os.replace(source, there / name)
+        else:
+            staging.rename(there)
+        for folder in [there, *(path for path in there.rglob("*") if path.is_dir())]:
+            files.fsync(folder)
+        files.fsync(there.parent)
+
+    def put_outside(self, made: PublishedSet, file: str) -> None:
+        inside, place = self.place / made.folder / file, self.place / made.name / file
+        recorded = made.recorded(file)
+        delivery.refuse_link(place.parent)
+        delivery.refuse_link(place)
+        # One that is damaged stays where it is: whoever looks at the set says so.
+        if recorded is None or not self.is_whole(recorded):
+            return
+        if not files.is_whole(place, recorded.bytes, recorded.sha256):
+            write_atomic(place, inside.read_text(encoding="utf-8"))
+            # The version that it named before goes next.
+            files.fsync(place.parent)
+
+    def remove_outside(self, name: str, file: str) -> None:
+        delivery.refuse_link(self.place / name)
+        (self.place / name / file).unlink(missing_ok=True)
+
+    def clear(self, index: Index, outside: Sequence[str]) -> None:
+        wanted, own = index.homes, index.names
+        self._clear_texts(self.place, [INDEX])
+        for model in self.place.iterdir():
+            # What a link leads to is not ours to remove.
+            if model.is_symlink() or not model.is_dir():
+                continue
+            for version in model.iterdir():
+                ours = version.name.startswith(UNFINISHED) or (
+                    model.name in own
+                    and _is_version(version)
+                    and version.relative_to(self.place) not in wanted
+                )
+                if ours and version.is_dir() and not version.is_symlink():
+                    _remove(version)
+            if model.name in own:
+                self._clear_texts(model, outside)
+            if model.name in own and not any(home.parts[0] == model.name for home in wanted):
+                with suppress(OSError):  # what somebody else has put there stays
+                    model.rmdir()
+
+    def _clear_texts(self, folder: Path, names: Iterable[str]) -> None:
+        """Remove what `write_atomic` left of a text where the process was killed."""
+        for name in names:
+            for path in folder.glob(f".{name}.*"):
+                path.unlink()
+
+
+def _remove(version: Path) -> None:
+    # Half of a version must not be taken for one, nor for somebody else's.
+    if not version.name.startswith(UNFINISHED):
+        version = version.rename(version.with_name(f"{UNFINISHED}{version.name}-{os.getpid()}"))
+    shutil.rmtree(version)
+
+
+def _is_version(path: Path) -> bool:
+    # Anybody may call a folder 7: ours has what every set has.
+    numbered = NUMBER.fullmatch(path.name) and (path / sbom.FILE).is_file()
+    return bool(VERSION.fullmatch(path.name) or numbered)
