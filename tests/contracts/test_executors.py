@@ -35,5 +35,6 @@ def test_an_executor_is_made_by_its_name(name: str) -> None:
 
 
 def test_an_unknown_executor_names_the_choices() -> None:
-    with pytest.raises(ConfigError, match=r"executor\.name: found 'ray', expected one of inline"):
-        executors.create(ExecutorSpec(name="ray"))
+    words = r"executor\.name: found 'kubernetes', expected one of inline"
+    with pytest.raises(ConfigError, match=words):
+        executors.create(ExecutorSpec(name="kubernetes"))

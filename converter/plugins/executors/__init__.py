@@ -6,9 +6,9 @@ A plugin of this kind is a module that has ``create(spec: ExecutorSpec) -> Execu
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from converter.model.batch import ExecutorSpec
 from converter.model.job import Job
@@ -18,11 +18,16 @@ from converter.plugins import loader
 
 @dataclass(frozen=True)
 class Started:
-    """An attempt of a job has begun, in process ``pid``; ``name`` is its label."""
+    """An attempt of a job has begun, in process ``pid``; ``name`` is its label.
+
+    Attributes:
+        node: the name of the machine; empty: this one.
+    """
 
     name: str
     attempt: int
     pid: int
+    node: str = ""
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,14 @@ Event = Started | StageEntered | Finished | Tick
 Events = Generator[Event, None, None]
 
 
+@dataclass(frozen=True)
+class Past:
+    """What an artifact took in an earlier run; ``peak_bytes``: ``None`` where it is not known."""
+
+    seconds: float
+    peak_bytes: int | None = None
+
+
 class Executor(Protocol):
     def run(self, jobs: Sequence[Job]) -> Events:
         """Run jobs; exactly one ``Finished`` each, in the order in which they end.
@@ -57,6 +70,14 @@ class Executor(Protocol):
         Yields at least every 0.25 s if it can. Closing the generator kills and reaps every
         process that it started.
         """
+
+
+@runtime_checkable
+class Remembering(Protocol):
+    """An executor that can use what earlier runs took."""
+
+    def remember(self, past: Mapping[str, Past]) -> None:
+        """Args: past: by label."""
 
 
 def create(spec: ExecutorSpec) -> Executor:
