@@ -11,6 +11,7 @@ from converter.plugins import executors, loader
 from converter.plugins.executors import Executor
 from converter.plugins.executors.inline import InlineExecutor
 from converter.plugins.executors.process import ProcessExecutor
+from converter.plugins.executors.ray import RayExecutor
 
 
 class TestInline(ExecutorContract):
@@ -22,6 +23,13 @@ class TestInline(ExecutorContract):
 class TestProcess(ExecutorContract):
     def executor(self, entry: str) -> Executor:
         return ProcessExecutor(ExecutorSpec(name="process", workers=2), entry)
+
+
+@pytest.mark.cluster
+@pytest.mark.slow
+class TestRay(ExecutorContract):
+    def executor(self, entry: str) -> Executor:
+        return RayExecutor(ExecutorSpec(name="ray", workers=2), entry)
 
 
 def test_every_executor_is_under_contract() -> None:
