@@ -15,6 +15,7 @@ from converter.layout.interrupts import Interrupts
 from converter.model.batch import BatchSpec
 from converter.model.errors import ExitCode
 from converter.plan import jobs
+from converter.plugins import executors
 from converter.runner import loop
 from converter.runner.context import RunContext
 
@@ -59,7 +60,8 @@ def run(
         resumes: the directory holds the beginning of this run.
 
     Raises:
-        ConfigError: the baseline cannot be read, or there is no such executor.
+        ConfigError: the baseline cannot be read, there is no such executor, or the machines that it
+            needs are not there or not fit.
         RunError: a folder is held by another run or cannot be written.
     """
     cwd = Path.cwd()
@@ -72,6 +74,7 @@ def run(
         publication.check(target)
     # Before anything runs: `latest` may lead to another run by the end of this one.
     earlier = baseline.find(compared_with, home, origin.point)
+    executors.check(spec.executor)
     place = directory()
     trusted = trust.parse(os.environ.get(trust.VARIABLE, ""), cwd)
     planned = jobs.build(spec, run_dir=place, cwd=cwd, trust=trusted)

@@ -1,7 +1,11 @@
 """Executors: how jobs are run.
 
 A plugin of this kind is a module that has ``create(spec: ExecutorSpec) -> Executor``. It may have
-``Options``: typed keys of its preset, which it finds in ``spec.own_options``.
+``Options``: typed keys of its preset, which it finds in ``spec.own_options``. One that runs jobs on
+other machines has two functions more::
+
+    def check(spec: ExecutorSpec) -> None: ...  # raises ConfigError, before anything is made
+    def create_alone(spec: ExecutorSpec, benchmark: BenchmarkSpec) -> Executor: ...  # of latencies
 """
 
 from __future__ import annotations
@@ -10,7 +14,7 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from converter.model.batch import ExecutorSpec
+from converter.model.batch import BenchmarkSpec, ExecutorSpec
 from converter.model.job import Job
 from converter.model.records import JobResult, StageName
 from converter.plugins import loader
@@ -87,4 +91,24 @@ def create(spec: ExecutorSpec) -> Executor:
         ConfigError: there is no such executor.
     """
     executor: Executor = loader.load("executors", spec.name).create(spec)
+    return executor
+
+
+def check(spec: ExecutorSpec) -> None:
+    """Look at what an executor needs beyond this machine.
+
+    Raises:
+        ConfigError: it is not there or not fit.
+    """
+    plugin = loader.load("executors", spec.name)
+    if hasattr(plugin, "check"):
+        plugin.check(spec)
+
+
+def alone(spec: ExecutorSpec, benchmark: BenchmarkSpec) -> Executor | None:
+    """The executor that takes latencies, one at a time; ``None``: this machine takes them."""
+    plugin = loader.load("executors", spec.name)
+    if not hasattr(plugin, "create_alone"):
+        return None
+    executor: Executor = plugin.create_alone(spec, benchmark)
     return executor
