@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -20,6 +21,7 @@ from converter.plugins.executors._ray_streams import Said, Streams
 _WAIT_S = 0.05
 _IDLE_S = 0.2
 _LOOK_S = 1.0
+_REACH_S = 10.0
 _STORE_BYTES = 100 << 20  # messages alone go through it
 
 
@@ -82,9 +84,11 @@ def main(descriptor: int) -> None:
     opening: Opening = driver.recv()
     # Before the import, which reads it.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    import ray
-
     try:
+        if opening.address is not None:
+            _look(opening.address)
+        import ray
+
         _join(opening)
     # All that `ray.init` raises of a cluster that is not there, or of another version.
     except (OSError, RuntimeError, ValueError, TypeError, ImportError) as error:
@@ -99,6 +103,29 @@ def main(descriptor: int) -> None:
     finally:
         streams.close()
         ray.shutdown()
+
+
+def _look(address: str) -> None:
+    """Find out at once what Ray would try for minutes: whether anybody listens.
+
+    Raises:
+        OSError: nobody does.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():  # `auto`
+        return
+    socket.create_connection((host, int(port)), _REACH_S).close()
+    if host not in ("127.0.0.1", "localhost"):
+        return
+    # Ray replaces such a host by an outer address of this machine, where a head that was started
+    # with `--node-ip-address=127.0.0.1` does not listen. It does so as long as it believes that
+    # this machine can be part of a cluster.
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # sends nothing: it only chooses an interface
+            socket.create_connection((probe.getsockname()[0], int(port)), _REACH_S).close()
+        except OSError:
+            os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
 
 
 def _join(opening: Opening) -> None:
