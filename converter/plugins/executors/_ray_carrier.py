@@ -62,7 +62,7 @@ class Options(Frozen):
     wait_s: Positive = 300.0
 
 
-_links: dict[tuple[Any, ...], Link] = {}
+links: dict[tuple[Any, ...], Link] = {}
 
 
 def link_of(spec: ExecutorSpec, options: Options) -> Link:
@@ -70,9 +70,9 @@ def link_of(spec: ExecutorSpec, options: Options) -> Link:
     workers = 0 if spec.workers == "auto" else spec.workers
     cpus = float(max(environment.cores(), workers * options.cpus))
     key = (options.address, cpus if options.address is None else 0.0, options.lease_s)
-    if key not in _links or not _links[key].alive:
-        _links[key] = Link(options.address, cpus, options.lease_s)
-    return _links[key]
+    if key not in links or not links[key].alive:
+        links[key] = Link(options.address, cpus, options.lease_s)
+    return links[key]
 
 
 @dataclass
@@ -111,11 +111,15 @@ class RayCarrier:
         self._running: dict[int, _Running] = {}
         self._unfit: set[str] = set()
         self._unheard: list[Said] = []
+        self._joined: Link | None = None
 
     @property
     def _cluster(self) -> Link:
-        # Not before there is a job: a run whose files are all in the store needs no cluster.
-        return link_of(self._spec, self._options)
+        # Not before there is a job: a run whose files are all in the store needs no cluster. And
+        # once: to join again what was lost would not bring back what ran there.
+        if self._joined is None:
+            self._joined = link_of(self._spec, self._options)
+        return self._joined
 
     def opened(self) -> AbstractContextManager[None]:
         return nullcontext()

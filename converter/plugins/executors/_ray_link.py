@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import pickle
+import re
 import socket
 import subprocess
 import sys
@@ -34,6 +35,7 @@ _BOOT = (
 )
 _START_S = 120.0
 _CLOSE_S = 90.0
+_LOG_LINE = re.compile(r"^\[[^\]]*\] (\S+:\d+: )?")
 INSTALL = "Install the extra: pip install 'onnx-zoo-converter[ray]'."
 
 
@@ -122,7 +124,7 @@ class Link:
                 break
         if not self.nodes:
             self._process.kill()
-            self._process.wait()
+            self.close()
             raise ConfigError(
                 Problem(
                     "executor.address",
@@ -184,7 +186,9 @@ class Link:
         self._process.wait()
         self._words.seek(0)
         lines = self._words.read().decode(errors="replace").strip().splitlines()
-        last = f": {lines[-1]}" if lines else ""
+        # `[2026-11-29 09:58:12,335 E 14418 14434] rpc_client.h:204: Failed to …. It may be …`
+        said = _LOG_LINE.sub("", lines[-1]).partition(". ")[0] if lines else ""
+        last = f": {said[:200]}" if said else ""
         return OSError(errno.ECONNRESET, f"the connection to Ray was lost{last}", self._address)
 
     def close(self) -> None:
