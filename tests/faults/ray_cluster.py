@@ -13,17 +13,24 @@ import sys
 
 def main() -> None:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["RAY_raylet_start_wait_time_s"] = "180"  # noqa: SIM112 - Ray's own
     from ray.cluster_utils import Cluster
 
     common = {"node_ip_address": "127.0.0.1", "object_store_memory": 80 << 20}
     head = {**common, "num_cpus": 0, "include_dashboard": False}
-    cluster = Cluster(initialize_head=True, head_node_args=head)
+    cluster = Cluster()
+    cluster.add_node(wait=False, **head)
     nodes = [
         cluster.add_node(
-            num_cpus=2, labels={"place": f"n{number}"}, resources={f"n{number}": 1}, **common
+            wait=False,
+            num_cpus=2,
+            labels={"place": f"n{number}"},
+            resources={f"n{number}": 1},
+            **common,
         )
         for number in range(2)
     ]
+    cluster.wait_for_nodes(timeout=180)
     told = {
         "address": cluster.address,
         "nodes": {node.unique_id: node.all_processes["raylet"][0].process.pid for node in nodes},

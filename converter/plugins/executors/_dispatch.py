@@ -70,7 +70,7 @@ class _Attempt:
         avoid: nodes that it should not run on.
         placed: the job with the folders of this try.
         begun: monotonic time.
-        twin: the key of another try of the same job, which runs beside it.
+        twin: the key of another try of the same job, which runs beside it; ``helped``: it had one.
     """
 
     job: Job
@@ -85,6 +85,7 @@ class _Attempt:
     node: NodeInfo | None = None
     begun: float | None = None
     twin: int | None = None
+    helped: bool = False
 
     def following(self, **changes: Any) -> _Attempt:
         """The next try of the same job."""
@@ -141,9 +142,10 @@ class Dispatcher:
             yield Finished(outcome.io_failure(attempt.job, error.error))
 
     def _start(self, attempt: _Attempt) -> int:
-        attempt.placed = self._place(attempt) if self._carrier.several_nodes else attempt.job
-        past = self._rules.past.get(attempt.job.label)
         key = next(self._keys)
+        several = self._carrier.several_nodes
+        attempt.placed = self._place(attempt, key) if several else attempt.job
+        past = self._rules.past.get(attempt.job.label)
         work = Work(
             attempt.placed,
             attempt.number,
@@ -155,7 +157,7 @@ class Dispatcher:
         self._running[key] = attempt
         return key
 
-    def _place(self, attempt: _Attempt) -> Job:
+    def _place(self, attempt: _Attempt, key: int) -> Job:
         """The job with a staging folder of this try; a second one beside it has its own log, too.
 
         Raises:
@@ -164,7 +166,7 @@ class Dispatcher:
         job = attempt.job
         staging = Path(job.staging_dir)
         # No model's name begins with a dot.
-        own = staging.with_name(f".{staging.name}.{self._token}-{attempt.number}")
+        own = staging.with_name(f".{staging.name}.{self._token}-{key}")
         folders = {"staging_dir": str(own)}
         try:
             if attempt.twin is None:
@@ -184,12 +186,15 @@ class Dispatcher:
             if self._again or not self._carrier.idle():
                 return
             past = self._rules.past.get(attempt.job.label)
-            if past is None or attempt.begun is None or attempt.twin is not None:
+            if past is None or attempt.begun is None or attempt.helped:
                 continue
             if now - attempt.begun > max(_SLOW * past.seconds, past.seconds + self._rules.slow_s):
                 second = attempt.elsewhere(lost=False)
-                second.twin = key
-                attempt.twin = self._start(second)
+                second.twin, second.helped, attempt.helped = key, True, True
+                try:
+                    attempt.twin = self._start(second)
+                except _Unplaceable:  # the first one still runs
+                    continue
 
     def _take(self, key: int, message: Message) -> Iterator[Event]:
         attempt = self._running[key]
