@@ -70,11 +70,9 @@ def run(
     # Before the directory is made: a run that is refused leaves none.
     for folder in [home, *targets] if spec.exclusive else []:
         exclusive.hold(folder)
-    for target in spec.publish_to:
-        publication.check(target)
+    _check(spec)
     # Before anything runs: `latest` may lead to another run by the end of this one.
     earlier = baseline.find(compared_with, home, origin.point)
-    executors.check(spec.executor)
     place = directory()
     trusted = trust.parse(os.environ.get(trust.VARIABLE, ""), cwd)
     planned = jobs.build(spec, run_dir=place, cwd=cwd, trust=trusted)
@@ -94,6 +92,17 @@ def run(
         interrupts=origin.interrupts,
     )
     return loop.run(planned, context)
+
+
+def _check(spec: BatchSpec) -> None:
+    """Look at what lies outside of this run.
+
+    Raises:
+        ConfigError: a folder is not what its target says, or a machine is not there or not fit.
+    """
+    for target in spec.publish_to:
+        publication.check(target)
+    executors.check(spec.executor)
 
 
 def of_point(
