@@ -17,23 +17,19 @@ def main() -> None:
     from ray.cluster_utils import Cluster
 
     common = {"node_ip_address": "127.0.0.1", "object_store_memory": 80 << 20}
-    head = {**common, "num_cpus": 0, "include_dashboard": False}
     cluster = Cluster()
-    cluster.add_node(wait=False, **head)
-    nodes = [
-        cluster.add_node(
-            wait=False,
-            num_cpus=2,
-            labels={"place": f"n{number}"},
-            resources={f"n{number}": 1},
-            **common,
-        )
-        for number in range(2)
+    own: list[dict[str, object]] = [
+        {"num_cpus": 0, "include_dashboard": False},
+        *({"num_cpus": 2, "labels": {"place": n}, "resources": {n: 1}} for n in ("n0", "n1")),
     ]
-    cluster.wait_for_nodes(timeout=180)
+    nodes = []
+    for options in own:
+        # One after the other: the agents of a node have 15 s to begin.
+        nodes.append(cluster.add_node(wait=False, **common, **options))
+        cluster.wait_for_nodes(timeout=180)
     told = {
         "address": cluster.address,
-        "nodes": {node.unique_id: node.all_processes["raylet"][0].process.pid for node in nodes},
+        "raylets": [node.all_processes["raylet"][0].process.pid for node in nodes[1:]],
         "head": [
             one.process.pid for kind in cluster.head_node.all_processes.values() for one in kind
         ],

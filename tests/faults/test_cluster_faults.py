@@ -51,9 +51,9 @@ def started() -> Iterator[Cluster]:
     )
     assert process.stdin is not None
     assert process.stdout is not None
-    told = json.loads(process.stdout.readline())
     try:
-        yield Cluster(told["address"], list(told["nodes"].values()), told["head"])
+        told = json.loads(process.stdout.readline())
+        yield Cluster(told["address"], told["raylets"], told["head"])
     finally:
         while links:  # before their cluster
             links.popitem()[1].close()
