@@ -7,6 +7,7 @@ Whoever connects hears first which machine this is, and then says what it wants,
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -65,13 +66,17 @@ class Machine(Environment):
     pid: int
 
 
-def serve(path: str, lease_s: float, ready: int) -> None:
+def serve(path: str, lease_s: float, ready: int, niceness: int) -> None:
     """Serve connections until there was none for ``lease_s``, or one says ``stop``.
 
     Args:
         path: of the socket; beside it ``lock`` is held by who looks whether there is a daemon.
         ready: a descriptor that gets a byte, and is closed, once the socket listens.
+        niceness: the driver's. Ray gives its workers 15, with which a job gets nothing beside
+            others, and a latency says so.
     """
+    with contextlib.suppress(PermissionError):  # it takes a right to be less nice
+        os.setpriority(os.PRIO_PROCESS, 0, niceness)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     found = environment.collect(packages.versions())
     machine = Machine(**dict(found), name=socket.gethostname(), pid=os.getpid())

@@ -218,9 +218,7 @@ def test_a_slow_job_is_started_elsewhere_and_the_first_result_counts(
     spec = spec_of(cluster)
     rules = Rules(1, "entries:by_tag", 3, {"a": Past(0.2)}, slow_s=1.0)
     carrier = RayCarrier(spec, _options(cluster))
-    before = time.monotonic()
     events = list(Dispatcher(carrier, rules).run([job("a", "slow_at_first")]))
-    assert time.monotonic() - before < 40
     nodes = [event for event in events if isinstance(event, Started)]
     assert [event.attempt for event in nodes] == [1, 2]
     *_, last = [event for event in events if isinstance(event, Finished)]

@@ -82,8 +82,9 @@ def main(descriptor: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     driver = Connection(descriptor)
     opening: Opening = driver.recv()
-    # Before the import, which reads it.
+    # Before the import, which reads them. The second is of a cluster that is started here.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - Ray's own
     try:
         if opening.address is not None:
             _look(opening.address)

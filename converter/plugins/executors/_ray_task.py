@@ -24,12 +24,12 @@ _BOOT = (
     # Code of `-c` and not a module of `-m`: the path must be ours before anything of ours is
     # imported. Forked once more, since Ray ends the children of a worker with it.
     "import json, os, sys\n"
-    "given = json.loads(sys.argv[1])\n"
-    "sys.path[:] = given['path'] + [place for place in sys.path if place not in given['path']]\n"
+    "places, given = json.loads(sys.argv[1]), json.loads(sys.argv[2])\n"
+    "sys.path[:] = places + [place for place in sys.path if place not in places]\n"
     "if os.fork():\n"
     "    os._exit(0)\n"
     "from converter.processes.daemon import serve\n"
-    "serve(given['socket'], given['lease_s'], given['ready'])\n"
+    "serve(**given)\n"
 )
 _POLL_S = 0.2
 _START_S = 120.0
@@ -42,7 +42,7 @@ def carry(home: dict[str, Any], wanted: dict[str, Any], parcel: bytes | None) ->
 
     Args:
         home: the surroundings of the driver, in which a daemon is started: ``driver`` (a word of
-            its own), ``lease_s``, ``path``, ``environ``, ``folder``.
+            its own), ``lease_s``, ``niceness``, ``path``, ``environ``, ``folder``.
         wanted: see ``converter.processes.daemon``.
         parcel: of an attempt.
     """
@@ -135,11 +135,11 @@ def _start(home: dict[str, Any], path: str) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)  # of one that was killed
     told, ready = os.pipe()
-    given = {"path": home["path"], "socket": path, "lease_s": home["lease_s"], "ready": ready}
+    given = {"path": path, "ready": ready, **{key: home[key] for key in ("lease_s", "niceness")}}
     log = path.removesuffix(".socket") + ".log"
     with open(log, "wb") as errors:
         subprocess.Popen(
-            [sys.executable, "-c", _BOOT, json.dumps(given)],
+            [sys.executable, "-c", _BOOT, json.dumps(home["path"]), json.dumps(given)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=errors,
