@@ -12,6 +12,7 @@ from converter.plugins.executors import Executor
 from converter.plugins.executors.inline import InlineExecutor
 from converter.plugins.executors.process import ProcessExecutor
 from converter.plugins.executors.ray import RayExecutor
+from converter.plugins.executors.slurm import SlurmExecutor
 
 
 class TestInline(ExecutorContract):
@@ -30,6 +31,13 @@ class TestProcess(ExecutorContract):
 class TestRay(ExecutorContract):
     def executor(self, entry: str) -> Executor:
         return RayExecutor(ExecutorSpec(name="ray", workers=2), entry)
+
+
+@pytest.mark.cluster
+@pytest.mark.slow
+class TestSlurm(ExecutorContract):
+    def executor(self, entry: str) -> Executor:
+        return SlurmExecutor(ExecutorSpec(name="slurm", workers=2, cluster="local"), entry)
 
 
 def test_every_executor_is_under_contract() -> None:

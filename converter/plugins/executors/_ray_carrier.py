@@ -16,10 +16,8 @@ from pydantic import Field
 from converter.layout import environment
 from converter.model.base import Frozen, Text
 from converter.model.batch import BenchmarkSpec, ExecutorSpec, Positive
-from converter.model.job import Job
-from converter.model.records import NodeInfo
-from converter.plugins import providers
-from converter.plugins.executors._ray_link import Link, Node, differences, skew
+from converter.plugins.executors import _nodes
+from converter.plugins.executors._ray_link import Link, Node
 from converter.plugins.executors._ray_streams import Said
 from converter.processes import limits
 from converter.processes.carrier import ENDS, Assignment, Message, Work
@@ -185,7 +183,7 @@ class RayCarrier:
         # What is larger than every node is tried on the largest: its supervisor has the limit.
         largest = max((node.resources.get("memory", 0.0) for node in self._fit()), default=wanted)
         needs = {"CPU": self._options.cpus, "memory": min(wanted, largest)}
-        if _needs_gpu(work.job):
+        if _nodes.needs_gpu(work.job):
             needs["GPU"] = self._options.gpus
         return needs
 
@@ -223,26 +221,16 @@ class RayCarrier:
 
     def _arrived(self, running: _Running, hello: Message) -> Message:
         """An attempt has come to its node."""
-        machine, gpus = hello["machine"], hello["gpus"]
+        machine = hello["machine"]
         running.node = hello["id"]
-        if (other := differences(machine)) and not self._options.allow_skew:
+        if (other := _nodes.differences(machine)) and not self._options.allow_skew:
             # A node that has joined since the run began: the others were looked at before.
             self._unfit.add(running.node)
             assert running.stream is not None
             self._cluster.cancel([running.stream])
             return {"unsuited": f"{machine['name']} has other versions: {other}"}
         address = next((n.address for n in self._cluster.nodes if n.id == running.node), "")
-        named = [machine["gpus"][int(one)]["name"] for one in gpus if _is_place(one, machine)]
-        node = NodeInfo(
-            id=running.node,
-            name=machine["name"],
-            address=address,
-            cpu=machine["cpu"],
-            cores=machine["cores"],
-            gpus=named,
-            packages=skew(machine),
-        )
-        return {"node": node.model_dump(mode="json")}
+        return {"node": _nodes.described(hello, address).model_dump(mode="json")}
 
     def _given_up(self) -> list[tuple[int, Message]]:
         """The attempts of nodes that are lost, and those that no node can hold."""
@@ -298,15 +286,3 @@ class RayCarrier:
 
 def _amount(name: str, number: float) -> str:
     return f"{number / _MIB:.0f} MiB" if name == "memory" else f"{number:g}"
-
-
-def _is_place(gpu: str, machine: dict[str, Any]) -> bool:
-    """Whether a GPU is called by its place in what the machine lists; some have an id."""
-    return gpu.isdigit() and int(gpu) < len(machine["gpus"])
-
-
-def _needs_gpu(job: Job) -> bool:
-    """Whether a job asks for a GPU, or runs its file where one is."""
-    if job.device == "cuda":
-        return True
-    return bool(job.provider) and bool(providers.load(job.provider).DEVICE == "cuda")

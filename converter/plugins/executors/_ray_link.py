@@ -15,14 +15,12 @@ import tempfile
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
-from functools import cache
 from itertools import count
 from multiprocessing.connection import Connection
 from typing import Any
 
 from converter.layout import environment
 from converter.model.errors import ConfigError, Problem
-from converter.plan import packages
 from converter.plugins.executors._ray_helper import Opening
 from converter.plugins.executors._ray_streams import Said
 from converter.processes.daemon import Parcel
@@ -201,30 +199,3 @@ class Link:
             self._process.kill()
             self._process.wait()
         self._words.close()
-
-
-def skew(machine: dict[str, Any]) -> dict[str, str | None]:
-    """The versions of a machine that are not those of this one; Python's, too."""
-    theirs = {**machine["packages"], "python": machine["python"]}
-    ours = _here()
-    return {
-        name: theirs.get(name)
-        for name in dict.fromkeys([*ours, *theirs])
-        if theirs.get(name) != ours.get(name)
-    }
-
-
-def differences(machine: dict[str, Any]) -> str:
-    """``skew`` for people: ``onnx 1.20.0 (here 1.23.2)``; empty: there is none."""
-    ours = _here()
-    return ", ".join(
-        f"{name} {theirs or 'missing'} (here {ours.get(name) or 'missing'})"
-        for name, theirs in skew(machine).items()
-    )
-
-
-@cache
-def _here() -> dict[str, str | None]:
-    import platform
-
-    return {**packages.versions(), "python": platform.python_version()}

@@ -15,8 +15,8 @@ from converter.model.errors import ConfigError, Problem
 from converter.model.job import Job
 from converter.plugins.executors import Events, Executor, Past
 from converter.plugins.executors._dispatch import Dispatcher, Rules
+from converter.plugins.executors._nodes import differences
 from converter.plugins.executors._ray_carrier import Options, RayCarrier, link_of
-from converter.plugins.executors._ray_link import differences
 
 __all__ = ["Options", "RayExecutor", "check", "create", "create_alone"]
 
