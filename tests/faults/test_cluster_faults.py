@@ -19,11 +19,10 @@ from converter.model.batch import BenchmarkSpec, ExecutorSpec
 from converter.model.errors import ConfigError
 from converter.model.job import Job
 from converter.model.records import JobResult
-from converter.plugins.executors import Finished, Past, StageEntered, Started
+from converter.plugins.executors import Finished, Past, StageEntered, Started, _nodes
 from converter.plugins.executors import ray as plugin
 from converter.plugins.executors._dispatch import Dispatcher, Rules
 from converter.plugins.executors._ray_carrier import Options, RayCarrier, link_of, links
-from converter.plugins.executors._ray_link import _here
 from converter.plugins.executors.ray import RayExecutor
 
 pytestmark = [pytest.mark.cluster, pytest.mark.faults, pytest.mark.slow]
@@ -255,8 +254,8 @@ def test_latencies_have_the_node_that_is_named(cluster: Cluster, job: Make) -> N
 def test_a_node_with_other_versions_is_refused_before_anything_runs(
     cluster: Cluster, job: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here = {**_here(), "onnx": "0.0.1"}
-    monkeypatch.setattr("converter.plugins.executors._ray_link._here", lambda: here)
+    here = {**_nodes.here(), "onnx": "0.0.1"}
+    monkeypatch.setattr("converter.plugins.executors._nodes.here", lambda: here)
     installed = _installed("onnx")
     with pytest.raises(ConfigError) as caught:
         plugin.check(spec_of(cluster))
