@@ -32,7 +32,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.parametrize("cluster", ["local", pytest.param("slurm", marks=NO_SLURM)]),
 ]
-LEASE_S = 4.0
+LEASE_S = 10.0
 # Of a task that has said its last: submitit writes that it has ended, and the batch script ends.
 LEAVING_S = 5.0
 TASK = "submitit.core._submit"

@@ -56,9 +56,8 @@ class Heart:
             try:
                 os.pwrite(descriptor, content.encode(), 0)
                 os.ftruncate(descriptor, len(content))
-                os.fsync(descriptor)
             finally:
-                os.close(descriptor)
+                os.close(descriptor)  # and NFS sends it
 
     def cancel(self, keys: Collection[int]) -> None:
         """Have attempts ended.
@@ -135,18 +134,15 @@ class Record:
     """
 
     def __init__(self, path: Path) -> None:
-        self._descriptor = os.open(
-            path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, mode=0o600
-        )
+        self._path = path
+        path.open("xb").close()
 
     def write(self, message: Message) -> None:
-        data = memoryview(json.dumps(message).encode() + b"\n")
-        while data:
-            data = data[os.write(self._descriptor, data) :]
-        os.fsync(self._descriptor)
-
-    def close(self) -> None:
-        os.close(self._descriptor)
+        # Closed each time: then NFS sends it.
+        with self._path.open("ab", buffering=0) as stream:
+            data = memoryview(json.dumps(message).encode() + b"\n")
+            while data:
+                data = data[stream.write(data) :]
 
 
 class Tail:

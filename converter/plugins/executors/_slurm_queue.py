@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import shutil
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -189,7 +190,8 @@ def _submitted(
     path = list(sys.path)
     cloudpickle.register_pickle_by_value(_slurm_boot)
     try:
-        with _deaf_to_the_terminal():
+        # What sbatch says of a refusal is in the exception, too.
+        with _deaf_to_the_terminal(), redirect_stderr(io.StringIO()):
             made = executor.map_array(_slurm_boot.carry, [path] * len(calls), calls)
     except submitit.core.utils.FailedJobError as error:
         raise RefusedError(_words(str(error))) from error

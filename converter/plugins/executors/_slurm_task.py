@@ -60,15 +60,12 @@ def run(content: bytes) -> None:
         # Slurm has started it again. Whether it is tried again is the driver's to decide, who sees
         # that this task has ended.
         return
-    try:
-        record.write(_hello(errand))
-        lease = Lease(errand.heart, errand.key, errand.lease_s)
-        end: Message = {"node_lost": "its driver had gone before it began"}
-        if lease.begins():
-            end = _Attempt(errand, record, lease, notices).run()
-        record.write(end)
-    finally:
-        record.close()
+    record.write(_hello(errand))
+    lease = Lease(errand.heart, errand.key, errand.lease_s)
+    end: Message = {"node_lost": "its driver had gone before it began"}
+    if lease.begins():
+        end = _Attempt(errand, record, lease, notices).run()
+    record.write(end)
 
 
 class _Notices:
