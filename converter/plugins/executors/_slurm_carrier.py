@@ -257,7 +257,8 @@ class SlurmCarrier:
     def _arrived(self, key: int, hello: Message) -> Message:
         """An attempt has come to its node."""
         running = self._running[key]
-        running.node = hello["id"]
+        # What the cluster said of it before it began says nothing of it now.
+        running.node, running.state = hello["id"], ""
         other = _nodes.differences(hello["machine"])
         if not other or self._options.allow_skew:
             return {"node": _nodes.described(hello, hello["id"]).model_dump(mode="json")}
