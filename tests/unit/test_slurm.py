@@ -195,6 +195,25 @@ def test_a_lease_lasts_as_long_as_the_driver_is_heard(tmp_path: Path) -> None:
     assert lease.expired
 
 
+def test_a_file_server_that_hangs_costs_no_lease(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "heart"
+    path.write_text(json.dumps({"beat": 1, "cancelled": []}))
+    lease = Lease(path, 1, 0.3)
+    lease.look()
+    time.sleep(0.1)
+    content = path.read_text()
+
+    def hanging(self: Path) -> str:
+        time.sleep(0.4)
+        return content
+
+    monkeypatch.setattr(Path, "read_text", hanging)
+    lease.look()
+    assert not lease.expired
+
+
 def test_a_task_whose_driver_has_gone_does_not_begin(tmp_path: Path) -> None:
     path = tmp_path / "heart"
     assert not Lease(path, 1, 0.3).begins()

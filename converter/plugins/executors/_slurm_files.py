@@ -101,8 +101,11 @@ class Lease:
             told = json.loads(content)
         except (OSError, ValueError):  # it is gone, or just being written
             return
+        finally:
+            # A file server that does not answer keeps the driver, too, from saying anything.
+            self._heard += time.monotonic() - now
         if content != self._seen:
-            self._seen, self._heard = content, now
+            self._seen, self._heard = content, time.monotonic()
             self.cancelled = self._key in told["cancelled"]
 
     @property

@@ -25,14 +25,14 @@ class Options(Frozen):
     Attributes:
         cluster: ``slurm``; ``local``: processes of this machine, by submitit; ``null``: Slurm
             where its commands are, else ``local``.
-        partition: of Slurm. Example: ``gpu``.
-        account: of Slurm. Example: ``vision``.
-        qos: of Slurm. Example: ``preemptible``.
+        partition: that tasks run in; ``null``: Slurm's default. Example: ``gpu``.
+        account: that they are charged to. Example: ``vision``.
+        qos: quality of service that they ask for. Example: ``preemptible``.
         constraint: features that nodes must have. Example: ``avx512``.
         gres: what a model that needs a GPU asks for. Example: ``gpu:a100:1``.
         cpus: cores of each task. Example: ``4``.
-        mem_mb: MiB of each task; ``auto``: ``memory_mb`` and 1024 more where that is a number, else
-            what the partition gives. Example: ``16384``.
+        mem_mb: memory of each task in MiB; ``auto``: ``memory_mb`` and 1024 more where that is a
+            number, else what the partition gives. Example: ``16384``.
         time_min: minutes after which Slurm ends a task; ``auto``: ``timeout_s``, ``grace_s`` and
             five minutes. Example: ``60``.
         sbatch: further options of sbatch by their names. Example: ``{reservation: nightly}``.
@@ -61,7 +61,7 @@ class Options(Frozen):
     batch: Annotated[int, Field(ge=1)] = 500
     array_parallelism: Annotated[int, Field(ge=1)] = 256
     allow_skew: bool = False
-    lease_s: Positive = 60.0
+    lease_s: Positive = 30.0
     node_retries: Annotated[int, Field(ge=0, le=100)] = 3
     wait_s: Positive = 300.0
     poll_s: Positive = 15.0
