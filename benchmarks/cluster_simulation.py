@@ -63,13 +63,21 @@ class Cluster:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Attributes:
-    tail_s: at the end, since when some core had nothing to do for want of jobs.
-    lost_s: seconds of cores that lost nodes had spent on jobs.
+    """Times of cores are added up over all of them.
+
+    Attributes:
+        tail_s: at the end, since when some core had nothing to do for want of jobs.
+        driver_s: of cores that were given a job for which the driver had no time yet.
+        unfit_s: of free cores while the jobs that waited asked for more memory than was free.
+        starved_s: of free cores while no job waited.
+        lost_s: of cores of lost nodes, spent on jobs that had to begin again.
     """
 
     makespan_s: float
     tail_s: float
+    driver_s: float
+    unfit_s: float
+    starved_s: float
     lost_s: float
     retried: int
 
@@ -118,7 +126,8 @@ class _Simulation:
         self.events: list[tuple[float, int, str, int, int, int]] = []
         self.ready: list[tuple[float, int, int]] = []
         self.driver_free = 0.0
-        self.lost_s, self.retried = 0.0, 0
+        self.driver_s, self.unfit_s, self.starved_s, self.lost_s = 0.0, 0.0, 0.0, 0.0
+        self.retried = 0
         self.left = len(jobs)
         self.starved: float | None = None  # since when cores are free and no job is ready
 
@@ -139,6 +148,7 @@ class _Simulation:
                 self.wait(place)
         now = 0.0
         while self.left:
+            self._pass(now, self.events[0][0])
             now, _, what, node, job, life = heapq.heappop(self.events)
             if what != "lost" and life != self.nodes[node].life:
                 continue
@@ -147,7 +157,17 @@ class _Simulation:
             if not self.events or self.events[0][0] > now:
                 self._hand_out(now)
         tail = now - self.starved if self.starved is not None else 0.0
-        return Outcome(now, tail, self.lost_s, self.retried)
+        return Outcome(
+            now, tail, self.driver_s, self.unfit_s, self.starved_s, self.lost_s, self.retried
+        )
+
+    def _pass(self, now: float, then: float) -> None:
+        """Add up what cores do not do until the next event."""
+        free = (then - now) * sum(node.cores for node in self.nodes)
+        if self.ready:
+            self.unfit_s += free
+        else:
+            self.starved_s += free
 
     def _up(self, now: float, node: int, job: int) -> None:
         one = self.nodes[node]
@@ -213,6 +233,7 @@ class _Simulation:
         one.cores -= job.cores
         one.memory_mib -= job.memory_mib
         self.driver_free = max(now, self.driver_free) + self.cluster.dispatch_s
+        self.driver_s += (self.driver_free - now) * job.cores
         one.running[place] = self.driver_free
         self.at(self.driver_free + self.cluster.start_s + job.seconds, "done", node, place)
 
@@ -253,8 +274,8 @@ def bounds(jobs: Sequence[Job], cluster: Cluster) -> dict[str, float]:
         ends.append(before + cluster.dispatch_s + t)
     last = min(each, default=0.0)
     return {
-        "cores": cluster.startup_s + cores / (cluster.nodes * cluster.cores),
-        "memory": cluster.startup_s + memory / (cluster.nodes * cluster.memory_mib),
+        "all cores": cluster.startup_s + cores / (cluster.nodes * cluster.cores),
+        "all memory": cluster.startup_s + memory / (cluster.nodes * cluster.memory_mib),
         "the longest chain": cluster.startup_s + max(ends, default=0.0),
         "the driver": cluster.startup_s + len(jobs) * cluster.dispatch_s + last,
     }
@@ -345,7 +366,7 @@ def _arguments() -> argparse.Namespace:
         ("dispatch-s", 0.01, "of the driver for each job"),
         ("start-s", 0.05, "on the node before each job"),
         ("scale", 1.0, "by which all measured times are multiplied"),
-        ("losses", 0.5, "of each node in a day"),
+        ("losses", 5.0, "of each node in a day"),
         ("error", 0.2, "of remembered times, standard deviation of their logarithm"),
         ("seed", 0, "of what is drawn"),
     ):
@@ -370,8 +391,8 @@ def main() -> None:
     times = [job.seconds for job in jobs]
     print(f"{len(jobs)} jobs like those of {len(measured)} measured models: mean "
           f"{statistics.mean(times):.2f} s, longest {max(times):.1f} s")  # fmt: skip
-    print(f"no less than {least[limit]:.0f} s, for {limit}; "
-          + ", ".join(f"{name} {value:.0f}" for name, value in least.items()))  # fmt: skip
+    print(f"no order takes less than {least[limit]:.0f} s, which {limit} would take alone; "
+          + ", ".join(f"{name}: {value:.0f} s" for name, value in least.items()))  # fmt: skip
     until = 10 * least[limit]
     lost = lost_nodes(given.nodes, given.losses, until, rng)
     orders = {
@@ -379,13 +400,30 @@ def main() -> None:
         "longest first": longest_first,
         "longest chain first": longest_chain_first(jobs),
     }
-    for losses, words in (([], "no node is lost"), (lost, f"{given.losses:g} a day and node lost")):
+    for losses, words in (
+        ([], "no node lost"),
+        (lost, f"{given.losses:g} a day lost of each node"),
+    ):
         for name, order in orders.items():
             got = simulate(jobs, cluster, order, losses)
-            print(f"{words:>24} | {name:<19} | {got.makespan_s:7.0f} s | "
-                  f"{got.makespan_s / least[limit]:5.3f} of the bound | the last "
-                  f"{got.tail_s:5.0f} s with idle cores | {got.retried} jobs again, "
-                  f"{got.lost_s:.0f} s lost")  # fmt: skip
+            print(_line(f"{words}, {name}", got, least[limit], cluster))
+
+
+def _line(words: str, got: Outcome, bound: float, cluster: Cluster) -> str:
+    """An outcome, with the shares of all cores' time that were spent on nothing."""
+    capacity = got.makespan_s * cluster.nodes * cluster.cores
+    shares = {
+        "start of nodes": cluster.startup_s * cluster.nodes * cluster.cores,
+        "driver": got.driver_s,
+        "memory": got.unfit_s,
+        "no job": got.starved_s,
+        "lost": got.lost_s,
+    }
+    told = ", ".join(f"{name} {share / capacity:.1%}" for name, share in shares.items())
+    return (
+        f"{words:>48} | {got.makespan_s:6.0f} s | {got.makespan_s / bound:5.3f} of the bound | "
+        f"tail {got.tail_s:4.0f} s | again {got.retried:4d} | idle: {told}"
+    )
 
 
 if __name__ == "__main__":

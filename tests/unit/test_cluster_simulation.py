@@ -41,7 +41,12 @@ def test_the_order_of_jobs_decides_the_tail(order: Order, makespan: float, tail:
 def test_a_variant_waits_for_its_model() -> None:
     zoo = [Job(2, 2), Job(3, 3, after=0), Job(3, 3, after=0)]
     assert simulate(zoo, ONE).makespan_s == 5
-    assert bounds(zoo, ONE) == {"cores": 4, "memory": 0, "the longest chain": 5, "the driver": 2}
+    assert bounds(zoo, ONE) == {
+        "all cores": 4,
+        "all memory": 0,
+        "the longest chain": 5,
+        "the driver": 2,
+    }
 
 
 def test_a_chain_goes_before_a_longer_job() -> None:
@@ -53,8 +58,10 @@ def test_a_chain_goes_before_a_longer_job() -> None:
 
 def test_memory_keeps_jobs_apart() -> None:
     large = [Job(5, 5, memory_mib=3000), Job(5, 5, memory_mib=3000)]
-    assert simulate(large, ONE).makespan_s == 10
-    assert bounds(large, ONE)["memory"] == pytest.approx(10 * 3000 / 4096)
+    found = simulate(large, ONE)
+    # One core for 5 s while the second waits, and for 5 s while nothing does.
+    assert (found.makespan_s, found.unfit_s, found.starved_s) == (10, 5, 5)
+    assert bounds(large, ONE)["all memory"] == pytest.approx(10 * 3000 / 4096)
 
 
 def test_a_small_job_passes_one_that_does_not_fit() -> None:
@@ -76,7 +83,9 @@ def test_the_driver_hands_out_one_job_after_the_other() -> None:
     """The tenth is handed out at 5 s, and begins 0.25 s later on its node."""
     wide = Cluster(nodes=2, cores=5, memory_mib=1, dispatch_s=0.5, start_s=0.25)
     ten = jobs(*[1.0] * 10)
-    assert simulate(ten, wide).makespan_s == pytest.approx(6.25)
+    found = simulate(ten, wide)
+    assert found.makespan_s == pytest.approx(6.25)
+    assert found.driver_s == pytest.approx(0.5 * 55)
     assert bounds(ten, wide)["the driver"] == pytest.approx(6.25)
 
 
