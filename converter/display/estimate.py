@@ -6,21 +6,33 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from converter.model.manifest import ArtifactRow, awaits_benchmark
+from converter.model.records import StageName, StageRecord
 
 
 @dataclass(frozen=True)
 class Took:
-    """Seconds of an artifact in an earlier run; ``latency``: ``None`` where none was measured."""
+    """Seconds of an artifact in an earlier run; ``latency``: ``None`` where none was measured.
+
+    Attributes:
+        peak_bytes: the most memory that its conversion held; ``None``: not known.
+    """
 
     conversion: float
     latency: float | None = None
+    peak_bytes: int | None = None
 
 
 def took(row: ArtifactRow) -> Took | None:
     """What a row says of its time; ``None`` where it never ran."""
     spent = {name: stage.seconds for name, stage in row.stages.items() if stage.seconds is not None}
     latency = spent.pop("benchmark", None)
-    return Took(sum(spent.values()), latency) if spent else None
+    return Took(sum(spent.values()), latency, peak(row.stages)) if spent else None
+
+
+def peak(stages: Mapping[StageName, StageRecord]) -> int | None:
+    """The most memory of a conversion's stages."""
+    of_stages = (stage.peak_rss_bytes for name, stage in stages.items() if name != "benchmark")
+    return max((bytes_ for bytes_ in of_stages if bytes_ is not None), default=None)
 
 
 class Estimate:

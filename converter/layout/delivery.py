@@ -57,6 +57,22 @@ def refuse_link(path: Path) -> None:
         raise OSError(errno.ELOOP, "a symbolic link is at an output path", str(path))
 
 
+def append_log(source: Job, job: Job) -> None:
+    """Append what an attempt printed elsewhere to the log of its job, and leave that of others.
+
+    Raises:
+        OSError: the log cannot be written, or a symbolic link is in its place.
+    """
+    text = Path(source.model_dir) / LOG
+    if source.model_dir == job.model_dir or not text.is_file():
+        return
+    log = Path(job.model_dir) / LOG
+    # The model's code has run since the log was made, and may have put a link in its place.
+    refuse_link(log)
+    with log.open("ab") as stream:
+        stream.write(text.read_bytes())
+
+
 def is_own_folder(job: Job) -> bool:
     """Whether the model's folder is there, and no symbolic link leads elsewhere from it."""
     folder = Path(job.model_dir)

@@ -66,6 +66,8 @@ class BenchmarkSpec(Frozen):
         options: by the name of a provider its own options.
         on_cached: whether to time a file that the store had: ``stale`` is when its latency was
             taken on another machine, with other versions, or asked for otherwise.
+        nodes: of a cluster, those that files are timed on, by name, address, label or resource;
+            none: any. Example: ``[gpu01, "kind=bench"]``.
     """
 
     providers: list[Text]
@@ -76,6 +78,7 @@ class BenchmarkSpec(Frozen):
     torch: bool = True
     options: dict[Text, dict[str, Any]] = Field(default_factory=dict)
     on_cached: OnCached = "always"
+    nodes: list[Text] = Field(default_factory=list)
 
 
 class ExecutorSpec(Frozen):

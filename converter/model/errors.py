@@ -73,6 +73,7 @@ class Code(StrEnum):
     SIGNAL = "SIGNAL"
     MEM_LIMIT = "MEM_LIMIT"
     TIMEOUT = "TIMEOUT"
+    NO_NODE = "NO_NODE"
     IO = "IO"
     INPUT_CHANGED = "INPUT_CHANGED"
     INTERNAL = "INTERNAL"

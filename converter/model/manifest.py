@@ -35,6 +35,7 @@ from converter.model.records import (
     JobResult,
     Latency,
     MadeRecord,
+    NodeInfo,
     OnnxInfo,
     StageName,
     StageRecord,
@@ -168,6 +169,7 @@ class ArtifactRecord(Frozen):
             that the key does not cover; relative to the folder where the run was started where
             they are below it.
         not_stored: why the result is used and not kept in the store.
+        node: the machine of a cluster that it was made on; ``None``: on that of the runner.
     """
 
     id: str = ONNX
@@ -194,6 +196,7 @@ class ArtifactRecord(Frozen):
     latency: list[Latency] = Field(default_factory=list)
     files_read: list[str] = Field(default_factory=list)
     not_stored: str | None = None
+    node: NodeInfo | None = None
 
     @property
     def bytes(self) -> int:
@@ -366,6 +369,7 @@ def row_of(job: Job, result: JobResult, runtimes: Sequence[str] = ()) -> Artifac
         latency=result.latency,
         files_read=result.files_read,
         not_stored=result.not_stored,
+        node=result.node,
     )
 
 

@@ -60,6 +60,26 @@ class ExporterAttempt(Frozen):
     message: PlainText | None = None
 
 
+class NodeInfo(Frozen):
+    """The machine of a cluster that a job ran on.
+
+    Attributes:
+        id: as the cluster calls it; one machine may be several of its nodes.
+        address: of its network interface, as the cluster knows it.
+        gpus: those that the job could use.
+        packages: the versions that are not those of the manifest's environment; ``None``: not
+            installed there. ``python`` stands among them.
+    """
+
+    id: str
+    name: str
+    address: str
+    cpu: str
+    cores: int
+    gpus: list[str] = Field(default_factory=list)
+    packages: dict[str, str | None] = Field(default_factory=dict)
+
+
 WorkerEvent = StageName | ExporterAttempt
 """What a worker reports before its result: a stage that begins, an exporter that is done."""
 
@@ -443,6 +463,7 @@ class Latency(Frozen):
         speedup: that over ``p50_ms``; ``None`` where a median is not stable or was disturbed.
         notes, torch_notes: what makes the file's figures, or PyTorch's, doubtful: a busy machine.
         remarks: what casts no doubt and is to be known, such as why there is no speedup.
+        node: where it was taken; ``None``: on the machine of the runner.
     """
 
     provider: str
@@ -472,6 +493,7 @@ class Latency(Frozen):
     notes: list[PlainText] = Field(default_factory=list)
     torch_notes: list[PlainText] = Field(default_factory=list)
     remarks: list[PlainText] = Field(default_factory=list)
+    node: NodeInfo | None = None
 
 
 class JobResult(Frozen):
@@ -487,6 +509,7 @@ class JobResult(Frozen):
             staging folder.
         precisions: for which of them the file has bounds.
         not_stored: why the result is used and not kept in the store.
+        node: where it ran; ``None``: on the machine of the runner.
     """
 
     name: str
@@ -510,6 +533,7 @@ class JobResult(Frozen):
     references: FileInfo | None = None
     precisions: list[str] = Field(default_factory=list)
     not_stored: PlainText | None = None
+    node: NodeInfo | None = None
 
     @property
     def label(self) -> str:

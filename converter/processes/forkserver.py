@@ -15,12 +15,10 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import NoReturn
 
-from converter.model.job import Job
-from converter.processes.limits import Limits
+from converter.processes.carrier import Assignment
 from converter.processes.preload import preload
 from converter.processes.supervisor import supervise
 
@@ -30,19 +28,6 @@ _BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[2]); "
     "from converter.processes.forkserver import serve; serve(int(sys.argv[1]))"
 )
-
-
-@dataclass(frozen=True)
-class Assignment:
-    """One attempt of a job, and the surroundings that the runner has and the server may not."""
-
-    job: Job
-    attempt: int
-    limits: Limits
-    entry: str
-    environ: dict[str, str]
-    path: list[str]
-    folder: str
 
 
 class ForkServer:
@@ -70,7 +55,7 @@ class ForkServer:
         self._socket = ours
         self.pid = self._process.pid
 
-    def start(self, job: Job, attempt: int, limits: Limits, entry: str) -> Connection:
+    def start(self, assignment: Assignment) -> Connection:
         """Have a supervisor forked for an attempt; returns at once.
 
         Returns:
@@ -82,9 +67,6 @@ class ForkServer:
         # A pair for each attempt: its other end closes when the supervisor ends, however it ends,
         # and that is how a lost one is noticed.
         ours, theirs = socket.socketpair()
-        assignment = Assignment(
-            job, attempt, limits, entry, dict(os.environ), list(sys.path), os.getcwd()
-        )
         with theirs:
             # Our copy of its end is closed below: it would hide that the supervisor has ended.
             connection = Connection(ours.detach())

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from converter.layout import environment
+from converter.model.batch import ExecutorSpec
+
+_MIB = 1 << 20
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -12,3 +17,16 @@ class Limits:
     timeout_s: float
     grace_s: float
     memory_bytes: int | None
+
+
+def of(spec: ExecutorSpec) -> Limits:
+    """The limits of a configuration, on this machine."""
+    memory = of_this_machine() if spec.memory_mb == "auto" else None
+    if isinstance(spec.memory_mb, int):
+        memory = spec.memory_mb * _MIB
+    return Limits(spec.timeout_s, spec.grace_s, memory)
+
+
+def of_this_machine() -> int:
+    """The bytes that one job may hold where the configuration says ``auto``."""
+    return int(0.85 * environment.memory_bytes())

@@ -37,6 +37,10 @@ _NO_RESULT_HINT = (
     "The model's code ended the process: look for sys.exit, os._exit, a raised KeyboardInterrupt "
     "or closed file descriptors; the log has the rest."
 )
+_NO_NODE_HINT = (
+    "The cluster's own log says what became of the node; run again once there is one that has what "
+    "the job asks for."
+)
 
 
 @dataclass(frozen=True)
@@ -181,6 +185,17 @@ def lost(job: Job, news: Sequence[WorkerEvent]) -> JobResult:
     """The result of a job whose supervisor was killed."""
     hint = _signal_hint(signal.SIGKILL, None, job)
     return _cut_short(job, news, Code.SIGNAL, "its supervisor was killed", hint)
+
+
+def without_node(job: Job, news: Sequence[WorkerEvent], reason: str, losses: int) -> JobResult:
+    """The result of a job whose nodes were lost, or that had none.
+
+    Args:
+        reason: of the last one, a clause.
+        losses: how many were lost before it.
+    """
+    times = f"; {losses} nodes were lost before" if losses else ""
+    return _cut_short(job, news, Code.NO_NODE, f"{reason}{times}", _NO_NODE_HINT)
 
 
 def left(job: Job, news: Sequence[WorkerEvent], error: SystemExit | KeyboardInterrupt) -> JobResult:

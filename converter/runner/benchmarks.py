@@ -44,9 +44,12 @@ def run(
     is left stays unmeasured, and the run is not complete.
     """
     # One after the other: figures that were taken beside other work say how busy the machine was.
-    limits = context.spec.executor.model_dump(include={*ExecutorSpec.model_fields} - {"name"})
-    alone = standard.executor(**{**limits, "workers": 1, "retries": 0})
-    return execute(record, context, interrupts, shown, executors.create(alone))
+    alone = executors.alone(context.spec.executor, context.spec.benchmark)
+    if alone is None:
+        limits = context.spec.executor.model_dump(include={*ExecutorSpec.model_fields} - {"name"})
+        here = standard.executor(**{**limits, "workers": 1, "retries": 0})
+        alone = executors.create(here)
+    return execute(record, context, interrupts, shown, alone)
 
 
 def execute(
@@ -187,6 +190,7 @@ def _latency(item: Measure, result: JobResult) -> list[Latency]:
         reason=f"{reason}; {result.error.hint}" if result.error.hint else reason,
         threads=item.threads,
         budget_s=item.budget_s,
+        node=result.node,
     )
     # Sizes that were timed before it ended keep their figures.
     return [*result.latency, ended]

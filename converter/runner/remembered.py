@@ -9,10 +9,11 @@ from pydantic import ValidationError
 from converter.cache import stores
 from converter.cache.entries import DamagedError
 from converter.cache.stores import AnyStore
-from converter.display.estimate import Estimate, Took, took
+from converter.display.estimate import Estimate, Took, peak, took
 from converter.finalize import history
 from converter.layout import environment
 from converter.model import manifest
+from converter.plugins.executors import Past
 from converter.runner.context import RunContext
 
 
@@ -23,14 +24,27 @@ def estimate(context: RunContext, labels: Iterable[str]) -> Estimate:
         labels: of all its artifacts.
     """
     wanted = list(labels)
-    before = _of_the_last_run(context)
-    missing = {label for label in wanted if label not in before}
-    if missing and context.store is not None:
-        before |= _of_the_store(stores.opened(context.store), missing)
+    before = _before(context, wanted)
     stated = context.spec.executor.workers
     workers = environment.cores() if stated == "auto" else stated
     measures = bool(context.spec.benchmark.providers)
     return Estimate(wanted, before, workers, latency=measures)
+
+
+def pasts(context: RunContext, labels: Iterable[str]) -> dict[str, Past]:
+    """What conversions took before, for an executor that can use it."""
+    return {
+        label: Past(known.conversion, known.peak_bytes)
+        for label, known in _before(context, list(labels)).items()
+    }
+
+
+def _before(context: RunContext, wanted: list[str]) -> dict[str, Took]:
+    before = _of_the_last_run(context)
+    missing = {label for label in wanted if label not in before}
+    if missing and context.store is not None:
+        before |= _of_the_store(stores.opened(context.store), missing)
+    return before
 
 
 def _of_the_last_run(context: RunContext) -> dict[str, Took]:
@@ -62,5 +76,5 @@ def _of_the_store(store: AnyStore, labels: set[str]) -> dict[str, Took]:
         stages.pop("benchmark", None)
         seconds = sum(stage.seconds or 0.0 for stage in stages.values())
         latency = stored.latency.stage.seconds if stored.latency is not None else None
-        found[label] = Took(seconds, latency)
+        found[label] = Took(seconds, latency, peak(stages))
     return found

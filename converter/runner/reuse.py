@@ -49,13 +49,15 @@ def timing_of(spec: BenchmarkSpec, environment: Environment) -> Timing | None:
         return None
     # A record of latency holds the time of PyTorch as well. What else made the file is in its key.
     packages = ("torch", "onnxruntime", "onnxruntime-gpu")
+    # Where there are none, nothing is asked of them: that is how most records were made.
+    unasked = {"on_cached", "optional"} | ({"nodes"} if not spec.nodes else set())
     basis = {
         "cpu": environment.cpu,
         "cores": environment.cores,
         "gpus": [f"{gpu.name} {gpu.driver}" for gpu in environment.gpus],
         "packages": {name: environment.packages.get(name) for name in packages},
         # Those two say when to measure and what to make of it, not what comes out.
-        "benchmark": spec.model_dump(mode="json", exclude={"on_cached", "optional"}),
+        "benchmark": spec.model_dump(mode="json", exclude=unasked),
     }
     return Timing(spec.on_cached, basis, list(spec.providers), spec.optional)
 

@@ -15,6 +15,7 @@ from converter.layout.interrupts import Interrupts
 from converter.model.batch import BatchSpec
 from converter.model.errors import ExitCode
 from converter.plan import jobs
+from converter.plugins import executors
 from converter.runner import loop
 from converter.runner.context import RunContext
 from converter.storage import exclusive, location
@@ -60,7 +61,8 @@ def run(
         resumes: the directory holds the beginning of this run.
 
     Raises:
-        ConfigError: the baseline cannot be read, or there is no such executor.
+        ConfigError: the baseline cannot be read, there is no such executor, or the machines that it
+            needs are not there or not fit.
         RunError: a folder is held by another run or cannot be written.
     """
     cwd = Path.cwd()
@@ -69,8 +71,7 @@ def run(
     # Before the directory is made: a run that is refused leaves none.
     for place in [home, *targets] if spec.exclusive else []:
         exclusive.hold(place)
-    for target in spec.publish_to:
-        publication.check(target)
+    _check(spec)
     # Before anything runs: `latest` may lead to another run by the end of this one.
     earlier = baseline.find(compared_with, home, origin.point)
     made = directory()
@@ -92,6 +93,17 @@ def run(
         interrupts=origin.interrupts,
     )
     return loop.run(planned, context)
+
+
+def _check(spec: BatchSpec) -> None:
+    """Look at what lies outside of this run.
+
+    Raises:
+        ConfigError: a folder is not what its target says, or a machine is not there or not fit.
+    """
+    for target in spec.publish_to:
+        publication.check(target)
+    executors.check(spec.executor)
 
 
 def of_point(

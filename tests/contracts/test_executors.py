@@ -11,6 +11,8 @@ from converter.plugins import executors, loader
 from converter.plugins.executors import Executor
 from converter.plugins.executors.inline import InlineExecutor
 from converter.plugins.executors.process import ProcessExecutor
+from converter.plugins.executors.ray import RayExecutor
+from converter.plugins.executors.slurm import SlurmExecutor
 
 
 class TestInline(ExecutorContract):
@@ -24,6 +26,20 @@ class TestProcess(ExecutorContract):
         return ProcessExecutor(ExecutorSpec(name="process", workers=2), entry)
 
 
+@pytest.mark.cluster
+@pytest.mark.slow
+class TestRay(ExecutorContract):
+    def executor(self, entry: str) -> Executor:
+        return RayExecutor(ExecutorSpec(name="ray", workers=2), entry)
+
+
+@pytest.mark.cluster
+@pytest.mark.slow
+class TestSlurm(ExecutorContract):
+    def executor(self, entry: str) -> Executor:
+        return SlurmExecutor(ExecutorSpec(name="slurm", workers=2, cluster="local"), entry)
+
+
 def test_every_executor_is_under_contract() -> None:
     tested = {name.removeprefix("Test").lower() for name in globals() if name.startswith("Test")}
     assert tested == set(loader.names("executors"))
@@ -35,5 +51,6 @@ def test_an_executor_is_made_by_its_name(name: str) -> None:
 
 
 def test_an_unknown_executor_names_the_choices() -> None:
-    with pytest.raises(ConfigError, match=r"executor\.name: found 'ray', expected one of inline"):
-        executors.create(ExecutorSpec(name="ray"))
+    words = r"executor\.name: found 'kubernetes', expected one of inline"
+    with pytest.raises(ConfigError, match=words):
+        executors.create(ExecutorSpec(name="kubernetes"))

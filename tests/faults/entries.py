@@ -255,3 +255,31 @@ def lies(job: Job, emit: Emit) -> JobResult:
     result = good(job, emit)
     (Path(job.staging_dir) / f"{job.name}.onnx").write_bytes(CONTENT[::-1])
     return result
+
+
+def slow_at_first(job: Job, emit: Emit) -> JobResult:
+    """Hang in the first of several tries; each has a folder of its own on several nodes."""
+    emit("load")
+    mark = Path(job.staging_dir).parent / "begun"
+    if not mark.exists():
+        mark.touch()
+        time.sleep(60)
+    print("the second", flush=True)
+    return good(job, emit)
+
+
+def waits_for_go(job: Job, emit: Emit) -> JobResult:
+    emit("load")
+    while not (Path(job.model_dir).parent / "go").exists():
+        time.sleep(0.05)
+    return good(job, emit)
+
+
+def leaks(job: Job, emit: Emit) -> JobResult:
+    os.environ["CONVERTER_LEAK"] = "yes"
+    return good(job, emit)
+
+
+def seen(job: Job, emit: Emit) -> JobResult:
+    print(os.environ.get("CONVERTER_LEAK"), os.environ.get("CONVERTER_PROBE"), flush=True)
+    return good(job, emit)

@@ -54,6 +54,10 @@ class Hangs(Good):
 """
 
 
+def path() -> str:
+    return os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
+
+
 class Runs:
     """Starts ``python -m converter`` on models of ``MODELS``, each process marked."""
 
@@ -77,7 +81,7 @@ class Runs:
     def started(self, command: list[str]) -> Iterator[subprocess.Popen[str]]:
         environment = {
             **os.environ,
-            "PYTHONPATH": str(REPOSITORY),
+            "PYTHONPATH": path(),
             "CONVERTER_TRUST": str(self.folder),
             MARK: self.mark,
         }

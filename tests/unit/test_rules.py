@@ -112,7 +112,8 @@ def test_unknown_choices_are_answered_with_the_known() -> None:
         "exporter.name: found 'dynmo'; expected auto or dynamo or torchscript. "
         "Did you mean dynamo?",
         "simplifier.name: found 'onnxslm'; expected onnxsim or onnxslim. Did you mean onnxslim?",
-        "executor.name: found 'proces'; expected inline or process. Did you mean process?",
+        "executor.name: found 'proces'; expected inline or process or ray or slurm. "
+        "Did you mean process?",
     ]
     assert of_model(exporter="torchscrip")[0].endswith("Did you mean torchscript?")
 

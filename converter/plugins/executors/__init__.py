@@ -1,16 +1,20 @@
 """Executors: how jobs are run.
 
 A plugin of this kind is a module that has ``create(spec: ExecutorSpec) -> Executor``. It may have
-``Options``: typed keys of its preset, which it finds in ``spec.own_options``.
+``Options``: typed keys of its preset, which it finds in ``spec.own_options``. One that runs jobs on
+other machines has two functions more::
+
+    def check(spec: ExecutorSpec) -> None: ...  # raises ConfigError, before anything is made
+    def create_alone(spec: ExecutorSpec, benchmark: BenchmarkSpec) -> Executor: ...  # of latencies
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-from converter.model.batch import ExecutorSpec
+from converter.model.batch import BenchmarkSpec, ExecutorSpec
 from converter.model.job import Job
 from converter.model.records import JobResult, StageName
 from converter.plugins import loader
@@ -18,11 +22,16 @@ from converter.plugins import loader
 
 @dataclass(frozen=True)
 class Started:
-    """An attempt of a job has begun, in process ``pid``; ``name`` is its label."""
+    """An attempt of a job has begun, in process ``pid``; ``name`` is its label.
+
+    Attributes:
+        node: the name of the machine; empty: this one.
+    """
 
     name: str
     attempt: int
     pid: int
+    node: str = ""
 
 
 @dataclass(frozen=True)
@@ -47,6 +56,14 @@ Event = Started | StageEntered | Finished | Tick
 Events = Generator[Event, None, None]
 
 
+@dataclass(frozen=True)
+class Past:
+    """What an artifact took in an earlier run; ``peak_bytes``: ``None`` where it is not known."""
+
+    seconds: float
+    peak_bytes: int | None = None
+
+
 class Executor(Protocol):
     def run(self, jobs: Sequence[Job]) -> Events:
         """Run jobs; exactly one ``Finished`` each, in the order in which they end.
@@ -59,6 +76,14 @@ class Executor(Protocol):
         """
 
 
+@runtime_checkable
+class Remembering(Protocol):
+    """An executor that can use what earlier runs took."""
+
+    def remember(self, past: Mapping[str, Past]) -> None:
+        """Args: past: by label."""
+
+
 def create(spec: ExecutorSpec) -> Executor:
     """The executor that a configuration asks for.
 
@@ -66,4 +91,24 @@ def create(spec: ExecutorSpec) -> Executor:
         ConfigError: there is no such executor.
     """
     executor: Executor = loader.load("executors", spec.name).create(spec)
+    return executor
+
+
+def check(spec: ExecutorSpec) -> None:
+    """Look at what an executor needs beyond this machine.
+
+    Raises:
+        ConfigError: it is not there or not fit.
+    """
+    plugin = loader.load("executors", spec.name)
+    if hasattr(plugin, "check"):
+        plugin.check(spec)
+
+
+def alone(spec: ExecutorSpec, benchmark: BenchmarkSpec) -> Executor | None:
+    """The executor that takes latencies, one at a time; ``None``: this machine takes them."""
+    plugin = loader.load("executors", spec.name)
+    if not hasattr(plugin, "create_alone"):
+        return None
+    executor: Executor = plugin.create_alone(spec, benchmark)
     return executor

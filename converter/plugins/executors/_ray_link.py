@@ -1,0 +1,201 @@
+"""The driver's end of the process that speaks Ray (``_ray_helper``), and what it knows of nodes."""
+
+from __future__ import annotations
+
+import atexit
+import errno
+import json
+import os
+import pickle
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+from itertools import count
+from multiprocessing.connection import Connection
+from typing import Any
+
+from converter.layout import environment
+from converter.model.errors import ConfigError, Problem
+from converter.plugins.executors._ray_helper import Opening
+from converter.plugins.executors._ray_streams import Said
+from converter.processes.daemon import Parcel
+
+_BOOT = (
+    # Code of `-c` and not a module of `-m`: the path must be ours before anything of ours is
+    # imported.
+    "import json, sys; sys.path[:] = json.loads(sys.argv[2]); "
+    "from converter.plugins.executors._ray_helper import main; main(int(sys.argv[1]))"
+)
+_START_S = 120.0
+_CLOSE_S = 90.0
+_LOG_LINE = re.compile(r"^\[[^\]]*\] (\S+:\d+: )?")
+INSTALL = "Install the extra: pip install 'onnx-zoo-converter[ray]'."
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node of the cluster, as Ray describes it; ``resources`` are all that it has."""
+
+    id: str
+    alive: bool
+    name: str
+    address: str
+    resources: dict[str, float]
+    labels: dict[str, str]
+
+    @property
+    def cpus(self) -> float:
+        return self.resources.get("CPU", 0.0)
+
+    def has(self, needs: dict[str, float]) -> bool:
+        """Whether it could hold something, if nothing else ran there."""
+        return all(self.resources.get(name, 0.0) >= amount for name, amount in needs.items())
+
+    def is_called(self, name: str) -> bool:
+        """Whether a configuration means it: by its name, address, a label or a resource."""
+        labels = {f"{key}={value}" for key, value in self.labels.items()}
+        return name in {self.name, self.address, *labels, *self.resources}
+
+    def __str__(self) -> str:
+        return self.name if self.name == self.address else f"{self.name} ({self.address})"
+
+
+class Link:
+    """A connection to a cluster, for all runs of this process.
+
+    Args:
+        address: ``None``: a cluster of its own on this machine, of ``cpus``.
+        lease_s: seconds for which a daemon without connections stays.
+
+    Raises:
+        ConfigError: there is no such cluster, or Ray is not installed.
+    """
+
+    def __init__(self, address: str | None, cpus: float, lease_s: float) -> None:
+        self._address = address or "local"
+        self.nodes: list[Node] = []
+        self._keys = count()
+        self._words = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _BOOT, str(theirs.fileno()), json.dumps(sys.path)],
+                stdin=subprocess.DEVNULL,
+                # What Ray prints must not stand in the output of a command.
+                stdout=subprocess.DEVNULL,
+                stderr=self._words,
+                pass_fds=[theirs.fileno()],
+                # Signals of the terminal are for the runner alone.
+                start_new_session=True,
+            )
+        self._connection = Connection(ours.detach())
+        home = {
+            "driver": os.urandom(8).hex(),
+            "lease_s": lease_s,
+            "niceness": os.getpriority(os.PRIO_PROCESS, 0),
+            "path": list(sys.path),
+            "environ": dict(os.environ),
+            "folder": os.getcwd(),
+        }
+        self._connection.send(Opening(address, cpus, home))
+        self._await_nodes()
+        atexit.register(self.close)
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def _await_nodes(self) -> None:
+        end = time.monotonic() + _START_S
+        why = f"it did not answer for {_START_S:g} s"
+        while not self.nodes and time.monotonic() < end:
+            try:
+                if self._connection.poll(0.2) and (told := self._take()) is not None:
+                    why = str(told)
+                    break
+            except OSError as error:
+                why = str(error.strerror)
+                break
+        if not self.nodes:
+            self._process.kill()
+            self.close()
+            raise ConfigError(
+                Problem(
+                    "executor.address",
+                    f"found '{self._address}', but Ray does not connect: {why}",
+                    INSTALL if environment.version("ray") is None else "See docs/cluster.md.",
+                )
+            )
+
+    def start(self, wanted: dict[str, Any], parcel: Parcel | None, place: dict[str, Any]) -> int:
+        """Submit a task; see ``Streams.start``.
+
+        Raises:
+            OSError: the cluster has gone.
+        """
+        key = next(self._keys)
+        content = None if parcel is None else pickle.dumps(parcel)
+        self._send("start", key, wanted, content, place)
+        return key
+
+    def cancel(self, keys: Collection[int]) -> None:
+        """Have tasks ended; see ``Streams.cancel``."""
+        self._send("cancel", list(keys))
+
+    def poll(self, timeout_s: float) -> list[Said]:
+        """What tasks have said.
+
+        Raises:
+            OSError: the cluster has gone.
+        """
+        found: list[Said] = []
+        try:
+            while self._connection.poll(0 if found else timeout_s):
+                # News of nodes are no reason to wait on.
+                timeout_s = 0
+                if (said := self._take()) is not None:
+                    found.append(said)
+        except ConnectionError as error:
+            raise self._gone() from error
+        return found
+
+    def _take(self) -> Any:
+        try:
+            what, *rest = self._connection.recv()
+        except (EOFError, ConnectionError) as error:
+            raise self._gone() from error
+        if what == "nodes":
+            self.nodes = [Node(**node) for node in rest[0]]
+            return None
+        return rest[0] if what == "refused" else tuple(rest)
+
+    def _send(self, *request: Any) -> None:
+        try:
+            self._connection.send(request)
+        except ConnectionError as error:
+            raise self._gone() from error
+
+    def _gone(self) -> OSError:
+        """What to say where the process that speaks Ray has ended."""
+        self._process.wait()
+        self._words.seek(0)
+        lines = self._words.read().decode(errors="replace").strip().splitlines()
+        # `[2026-11-29 09:58:12,335 E 14418 14434] rpc_client.h:204: Failed to …. It may be …`
+        said = _LOG_LINE.sub("", lines[-1]).partition(". ")[0] if lines else ""
+        last = f": {said[:200]}" if said else ""
+        return OSError(errno.ECONNRESET, f"the connection to Ray was lost{last}", self._address)
+
+    def close(self) -> None:
+        """End what runs on the cluster for this process, and wait until it has ended."""
+        self._connection.close()
+        try:
+            self._process.wait(_CLOSE_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._words.close()

@@ -1,0 +1,242 @@
+"""The driver's end of submitit: tasks are submitted, looked after and cancelled."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr
+from pathlib import Path
+from typing import Any, Protocol
+
+from converter.plugins.executors import _slurm_boot
+
+_COMMAND_S = 60.0
+_AT_ONCE = 500  # ids in a command
+_WORDS = 300
+WAITING = frozenset({"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT"})
+RUNNING = frozenset(
+    {"RUNNING", "CONFIGURING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT",
+     "RESIZING", "RESV_DEL_HOLD"}
+)  # fmt: skip
+
+Parameters = Mapping[str, Any]
+"""Of a task, by the names of sbatch's long options, with ``_`` for ``-``."""
+
+
+class RefusedError(Exception):
+    """The cluster takes no such task, or none now; with its words."""
+
+
+class Queue(Protocol):
+    """Tasks of a cluster, which are called by their ids."""
+
+    def submit(self, calls: Sequence[bytes], parameters: Parameters) -> list[str]:
+        """Submit tasks as one array; their ids, in order.
+
+        Args:
+            calls: what each is given, see ``_slurm_task.run``.
+
+        Raises:
+            RefusedError: none was submitted.
+        """
+
+    def states(self, ids: Sequence[str]) -> dict[str, str] | None:
+        """What each does, in Slurm's words.
+
+        Returns:
+            By id; one that is missing has ended. ``None``: nobody knows now.
+        """
+
+    def cancel(self, ids: Sequence[str]) -> None:
+        """Have tasks ended, or never started."""
+
+    def last_words(self, id_: str) -> str:
+        """The last line that a task has written to its errors."""
+
+    def close(self) -> None:
+        """Wait a moment for tasks that have said their last."""
+
+
+class SlurmQueue:
+    """A ``Queue``: Slurm.
+
+    Args:
+        folder: on a file system that the nodes share.
+        parallel: how many tasks of one array may run at a time.
+        setup: lines of shell before each task.
+    """
+
+    def __init__(self, folder: Path, parallel: int, setup: Sequence[str]) -> None:
+        self._folder = folder
+        self._common = {"array_parallelism": parallel, "setup": list(setup) or None}
+
+    def submit(self, calls: Sequence[bytes], parameters: Parameters) -> list[str]:
+        submitit = _imported()
+        executor = submitit.SlurmExecutor(self._folder)
+        known = {*executor._valid_parameters()}
+        own = {name: value for name, value in parameters.items() if name in known}
+        others = {
+            name.replace("_", "-"): value for name, value in parameters.items() if name not in known
+        }
+        # Since 22.05 srun does not take it from sbatch; a task that is alone has all cores.
+        cpus = parameters.get("cpus_per_task")
+        bound = [f"--cpus-per-task={cpus}"] if cpus is not None else ["--cpu-bind=none"]
+        executor.update_parameters(
+            **own, **self._common, srun_args=bound, additional_parameters=others
+        )
+        return _submitted(submitit, executor, calls)
+
+    def states(self, ids: Sequence[str]) -> dict[str, str] | None:
+        arrays = sorted({one.partition("_")[0] for one in ids})
+        found: dict[str, str] = {}
+        for place in range(0, len(arrays), _AT_ONCE):
+            jobs = f"--jobs={','.join(arrays[place : place + _AT_ONCE])}"
+            arguments = ["--noheader", "--array", "--states=all", "--format=%i|%T", jobs]
+            done = _run(["squeue", *arguments])
+            if done.returncode and "Invalid job id" not in done.stderr:
+                return None
+            # What has ended some minutes ago is not listed any more.
+            found |= dict(line.strip().split("|", 1) for line in done.stdout.splitlines() if line)
+        return found
+
+    def cancel(self, ids: Sequence[str]) -> None:
+        for place in range(0, len(ids), _AT_ONCE):
+            _run(["scancel", *ids[place : place + _AT_ONCE]])
+
+    def last_words(self, id_: str) -> str:
+        return _last_line(self._folder / f"{id_}_0_log.err")
+
+    def close(self) -> None:
+        pass
+
+
+class LocalQueue:
+    """A ``Queue``: processes of this machine, by submitit's local executor.
+
+    Args:
+        minutes: that a task may take.
+    """
+
+    def __init__(self, folder: Path, minutes: int) -> None:
+        self._folder = folder
+        self._minutes = minutes
+        self._jobs: dict[str, Any] = {}
+
+    def submit(self, calls: Sequence[bytes], parameters: Parameters) -> list[str]:
+        submitit = _imported()
+        executor = submitit.LocalExecutor(self._folder)
+        gpus = 1 if "gres" in parameters else 0
+        executor.update_parameters(timeout_min=self._minutes, gpus_per_node=gpus)
+        return _submitted(submitit, executor, calls, self._jobs)
+
+    def states(self, ids: Sequence[str]) -> dict[str, str] | None:
+        return {one: self._jobs[one].state for one in ids}
+
+    def cancel(self, ids: Sequence[str]) -> None:
+        for one in ids:
+            if not self._jobs[one].done():
+                # Not submitit's own, SIGINT, after which it prints a stack and kills in a second.
+                # This one it passes on, and its id is that of its process.
+                os.kill(int(one), signal.SIGTERM)
+
+    def last_words(self, id_: str) -> str:
+        return _last_line(self._folder / f"{id_}_0_log.err")
+
+    def close(self) -> None:
+        end = time.monotonic() + _COMMAND_S
+        while any(not job.done() for job in self._jobs.values()) and time.monotonic() < end:
+            time.sleep(0.01)
+
+
+def refusal(parameters: Parameters) -> str:
+    """Why Slurm would not take a task of some parameters; empty: it would."""
+    flags = [
+        f"--{name.replace('_', '-')}" + ("" if value is True else f"={value}")
+        for name, value in parameters.items()
+    ]
+    done = _run(["sbatch", "--test-only", *flags, "--wrap=true"])
+    return _words(done.stderr) if done.returncode else ""
+
+
+def nodes() -> list[str]:
+    """The names of Slurm's nodes."""
+    return sorted(set(_run(["sinfo", "--noheader", "--Node", "--format=%N"]).stdout.split()))
+
+
+def is_there() -> bool:
+    return shutil.which("sbatch") is not None and shutil.which("srun") is not None
+
+
+def _imported() -> Any:
+    import submitit
+
+    # It writes to the output of a command.
+    logging.getLogger("submitit").setLevel(logging.CRITICAL)
+    return submitit
+
+
+def _submitted(
+    submitit: Any, executor: Any, calls: Sequence[bytes], jobs: dict[str, Any] | None = None
+) -> list[str]:
+    import cloudpickle
+
+    path = list(sys.path)
+    cloudpickle.register_pickle_by_value(_slurm_boot)
+    try:
+        # What sbatch says of a refusal is in the exception, too.
+        with _deaf_to_the_terminal(), redirect_stderr(io.StringIO()):
+            made = executor.map_array(_slurm_boot.carry, [path] * len(calls), calls)
+    except submitit.core.utils.FailedJobError as error:
+        raise RefusedError(_words(str(error))) from error
+    finally:
+        cloudpickle.unregister_pickle_by_value(_slurm_boot)
+    if jobs is not None:
+        jobs |= {job.job_id: job for job in made}
+    return [job.job_id for job in made]
+
+
+@contextmanager
+def _deaf_to_the_terminal() -> Iterator[None]:
+    """Have what is started here not hear of SIGINT: the driver notes it, and ends what runs."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    try:
+        with _deaf_to_the_terminal():
+            return subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=_COMMAND_S,
+                check=False,
+            )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return subprocess.CompletedProcess(command, 1, "", f"{command[0]}: {error}")
+
+
+def _words(text: str) -> str:
+    """The last words of a command of Slurm, on one line."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return "; ".join(lines)[-_WORDS:]
+
+
+def _last_line(path: Path) -> str:
+    try:
+        lines = path.read_text(errors="replace").strip().splitlines()
+    except OSError:
+        return ""
+    return lines[-1][:_WORDS] if lines else ""

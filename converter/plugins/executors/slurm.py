@@ -1,0 +1,80 @@
+"""Runs jobs on a cluster of Slurm through submitit, or as tasks of this machine.
+
+A job is a task of an array. It starts a supervisor as ``process`` does: isolation, limits, logs and
+codes are the same. What happens there comes back through a file of the run directory, which the
+nodes have to share; see ``docs/howto/slurm.md``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from converter.layout import environment
+from converter.model.batch import BenchmarkSpec, ExecutorSpec
+from converter.model.errors import ConfigError, Problem
+from converter.model.job import Job
+from converter.plugins.executors import Events, Executor, Past, _slurm_queue
+from converter.plugins.executors._dispatch import Dispatcher, Rules
+from converter.plugins.executors._slurm_carrier import SlurmCarrier
+from converter.plugins.executors._slurm_options import OVERHEAD_S, Needs, Options, parameters
+
+__all__ = ["Options", "SlurmExecutor", "check", "create", "create_alone"]
+
+_INSTALL = "Install the extra: pip install 'onnx-zoo-converter[slurm]'."
+_COMMANDS = "Run on a machine that submits to Slurm, or set executor.cluster=local."
+
+
+class SlurmExecutor:
+    """Args: entry: ``module:function`` in place of that of each job, importable on the nodes."""
+
+    def __init__(
+        self, spec: ExecutorSpec, entry: str | None = None, alone: BenchmarkSpec | None = None
+    ) -> None:
+        self._spec = spec
+        self._options = Options.model_validate(spec.own_options)
+        self._entry = entry
+        self._alone = alone
+        self._past: Mapping[str, Past] = {}
+
+    def remember(self, past: Mapping[str, Past]) -> None:
+        self._past = past
+
+    def run(self, jobs: Sequence[Job]) -> Events:
+        carrier = SlurmCarrier(self._spec, self._options, self._alone)
+        rules = Rules(self._spec.retries, self._entry, self._options.node_retries, self._past)
+        return Dispatcher(carrier, rules).run(jobs)
+
+
+def create(spec: ExecutorSpec) -> Executor:
+    return SlurmExecutor(spec)
+
+
+def create_alone(spec: ExecutorSpec, benchmark: BenchmarkSpec) -> Executor:
+    """The executor of latencies: one at a time, alone on a node of ``benchmark.nodes``."""
+    return SlurmExecutor(spec.model_copy(update={"workers": 1, "retries": 0}), alone=benchmark)
+
+
+def check(spec: ExecutorSpec) -> None:
+    """Ask Slurm whether it would take a task.
+
+    Raises:
+        ConfigError: it would not, it is not there, or a task has less time than a model may take.
+    """
+    options = Options.model_validate(spec.own_options)
+    problems: list[Problem] = []
+    if environment.version("submitit") is None:
+        problems.append(Problem("executor", "submitit is not installed", _INSTALL))
+    least = (spec.timeout_s + spec.grace_s + OVERHEAD_S) / 60
+    if options.time_min != "auto" and options.time_min < least:
+        message = f"found {options.time_min}, expected at least {least:.0f}"
+        hint = "A model may take executor.timeout_s, and its libraries are imported before."
+        problems.append(Problem("executor.time_min", message, hint))
+    if options.is_slurm and not _slurm_queue.is_there():
+        message = "the commands of Slurm (sbatch, srun) are not on PATH"
+        problems.append(Problem("executor.cluster", message, _COMMANDS))
+    elif options.is_slurm and (why := _slurm_queue.refusal(parameters(spec, options, Needs()))):
+        message = f"Slurm does not take a task: {why}"
+        hint = "Look at executor.partition, account, mem_mb, time_min and sbatch."
+        problems.append(Problem("executor", message, hint))
+    if problems:
+        raise ConfigError(problems)

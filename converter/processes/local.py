@@ -1,0 +1,178 @@
+"""Attempts in processes of this machine, forked by servers that have imported the libraries."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import socket
+import sys
+import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+
+from converter.model.job import Composed, Derived, Job
+from converter.processes import proctree
+from converter.processes.carrier import ENDS, Assignment, Message, Work
+from converter.processes.forkserver import ForkServer
+from converter.processes.limits import Limits
+
+_CLOSE_S = 10.0
+_CONVERSIONS = (Job.ENTRY, Derived.ENTRY, Composed.ENTRY)
+# Of the GNU C library, 2.35 or later; others ignore it.
+_TUNABLES = "GLIBC_TUNABLES"
+_HUGE_PAGES = "glibc.malloc.hugetlb=1"
+
+
+@dataclass
+class _Running:
+    connection: Connection
+    huge_pages: bool
+    pid: int | None = None
+
+
+class LocalCarrier:
+    """A ``Carrier``.
+
+    Args:
+        limits: of each attempt.
+        workers: attempts at a time.
+    """
+
+    several_nodes = False
+
+    def __init__(self, limits: Limits, workers: int) -> None:
+        self._limits = limits
+        self._workers = workers
+        self._running: dict[int, _Running] = {}
+
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """What a killed supervisor leaves behind becomes a child of this process, and is ended."""
+        proctree.set_subreaper()
+        try:
+            yield
+        finally:
+            _kill_orphans()
+            proctree.set_subreaper(False)
+
+    @property
+    def connections(self) -> list[Connection]:
+        """What becomes readable when there is something to poll."""
+        return [running.connection for running in self._running.values()]
+
+    def room(self) -> bool:
+        return len(self._running) < self._workers
+
+    def idle(self) -> bool:
+        return self.room()
+
+    def start(self, key: int, work: Work) -> None:
+        surroundings = dict(os.environ), list(sys.path), os.getcwd()
+        self.begin(key, Assignment(work.job, work.attempt, self._limits, work.entry, *surroundings))
+
+    def begin(self, key: int, assignment: Assignment) -> None:
+        """Like ``start``, with all that an attempt is given."""
+        # Latencies are taken in the surroundings that a user of the file has.
+        huge_pages = assignment.entry in _CONVERSIONS
+        try:
+            connection = server(huge_pages).start(assignment)
+        except ConnectionError:  # somebody killed it
+            # Its supervisors end with it, and their connections tell so.
+            servers.pop(huge_pages).close()
+            connection = server(huge_pages).start(assignment)
+        self._running[key] = _Running(connection, huge_pages)
+
+    def poll(self, timeout_s: float) -> list[tuple[int, Message]]:
+        keys = {running.connection: key for key, running in self._running.items()}
+        found = []
+        for connection in wait(list(keys), timeout=timeout_s):
+            assert isinstance(connection, Connection)
+            key = keys[connection]
+            message = self._receive(self._running[key])
+            if ENDS & message.keys():
+                _close([self._running.pop(key).connection])
+            found.append((key, message))
+        _kill_orphans()
+        return found
+
+    def _receive(self, running: _Running) -> Message:
+        try:
+            message: Message = json.loads(running.connection.recv_bytes())
+        except (EOFError, ConnectionResetError):
+            if running.pid is not None:
+                _await_orphans(running.pid)
+            return {"lost": ""}
+        running.pid = message.get("pid", running.pid)
+        return message
+
+    def close(self, keys: Collection[int]) -> None:
+        ended = [self._running.pop(key) for key in keys if key in self._running]
+        # End the servers that no job has heard of: at their imports they are deaf for seconds.
+        if not self._running and all(running.pid is None for running in ended):
+            for huge_pages in {running.huge_pages for running in ended}:
+                if (unanswered := servers.pop(huge_pages, None)) is not None:
+                    unanswered.close()
+        _close([running.connection for running in ended])
+
+
+servers: dict[bool, ForkServer] = {}
+"""Those of all runs of this process: the points of a sweep share its imports.
+
+The key says whether large blocks of memory come in pages of 2 MB where the kernel lets programs
+ask for them: a conversion touches gigabytes that it has just been given.
+"""
+
+
+def server(huge_pages: bool) -> ForkServer:
+    """The server of a kind, started where there is none."""
+    if huge_pages not in servers:
+        servers[huge_pages] = _new_server(huge_pages)
+    return servers[huge_pages]
+
+
+def _new_server(huge_pages: bool) -> ForkServer:
+    environ = {}
+    stated = os.environ.get(_TUNABLES, "")
+    # What the user has set for it counts. The variable is read when a process starts, so that only
+    # a server of its own can have it.
+    if huge_pages and _HUGE_PAGES.partition("=")[0] not in stated:
+        environ[_TUNABLES] = f"{stated}:{_HUGE_PAGES}" if stated else _HUGE_PAGES
+    made = ForkServer(environ)
+    atexit.register(made.close)
+    return made
+
+
+def _kill_orphans() -> None:
+    # Orphans come from a supervisor's session or from one of their own; the fork server and
+    # what else this process has started are in this session.
+    proctree.kill_children(spare_session=os.getsid(0))
+
+
+def _await_orphans(pid: int) -> None:
+    """A job dies with its supervisor, but what it has started comes to us only when it has."""
+    end = time.monotonic() + _CLOSE_S
+    while Path(f"/proc/{pid}").exists() and time.monotonic() < end:
+        _kill_orphans()
+        time.sleep(0.001)
+    _kill_orphans()
+
+
+def _close(connections: list[Connection]) -> None:
+    """Tell supervisors that nobody waits, and wait until they have ended all below them."""
+    # All are told before any is waited for, so that they end side by side.
+    for connection in connections:
+        # A Connection has no shutdown of its own.
+        with socket.socket(fileno=os.dup(connection.fileno())) as end:
+            end.shutdown(socket.SHUT_WR)  # our reading end stays, to see theirs close
+    deadline = time.monotonic() + _CLOSE_S
+    for connection in connections:
+        try:
+            while connection.poll(max(0.0, deadline - time.monotonic())):
+                connection.recv_bytes()
+        except (EOFError, ConnectionResetError):
+            pass
+        connection.close()

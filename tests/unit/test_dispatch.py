@@ -1,0 +1,235 @@
+"""The order of attempts, with a carrier that plays a script in place of processes and nodes."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from converter.layout import delivery
+from converter.model.errors import Code
+from converter.model.job import Job
+from converter.model.records import ErrorRecord, JobResult, Latency
+from converter.plugins.executors import Event, Finished, Past, Started, Tick
+from converter.plugins.executors import _dispatch as dispatch
+from converter.plugins.executors._dispatch import Dispatcher, Rules
+from converter.processes.carrier import Message, Work
+
+NODE = {"name": "gpu01", "address": "10.0.0.1", "cpu": "EPYC", "cores": 8}
+
+
+class Scripted:
+    """Plays for each attempt of a job the next of its scripts; ``...`` in one says no more."""
+
+    def __init__(self, scripts: dict[str, list[list[Any]]], *, nodes: bool = True, slots: int = 8):
+        self.several_nodes = nodes
+        self.scripts = scripts
+        self.slots = slots
+        self.begun: list[Work] = []
+        self.closed: list[int] = []
+        self._said: dict[int, deque[Any]] = {}
+
+    def opened(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def room(self) -> bool:
+        return len(self._said) < self.slots
+
+    def idle(self) -> bool:
+        return self.room()
+
+    def start(self, key: int, work: Work) -> None:
+        self.begun.append(work)
+        self._said[key] = deque(self.scripts[work.job.name].pop(0))
+        delivery.clear_staging(work.job)
+        Path(work.job.staging_dir, f"of attempt {work.attempt}").touch()
+
+    def poll(self, timeout_s: float) -> list[tuple[int, Message]]:
+        found: list[tuple[int, Message]] = []
+        for key, said in list(self._said.items()):
+            if not said or said[0] is ...:
+                continue
+            message = said.popleft()
+            found.append((key, message))
+            if {"result", "lost", "node_lost", "unsuited", "no_node"} & message.keys():
+                del self._said[key]
+        return found
+
+    def close(self, keys: Collection[int]) -> None:
+        self.closed += keys
+        for key in keys:
+            self._said.pop(key, None)
+
+
+def on(node: str) -> Message:
+    return {"node": {**NODE, "id": node}}
+
+
+def ended(status: str = "ok", code: str | None = None, **more: Any) -> Message:
+    error = None
+    if code is not None:
+        error = ErrorRecord(stage=None, code=Code(code), message="killed")
+    result = JobResult(name="m", status="ok", **more)
+    told = result.model_copy(update={"status": status, "error": error})
+    return {"result": told.model_dump(mode="json")}
+
+
+SIGNAL = ended("crashed", "SIGNAL")
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    (tmp_path / "models" / "m").mkdir(parents=True)
+    return Job(
+        name="m",
+        source={"registry": "none"},
+        inputs={},
+        opset=17,
+        exporters=["torchscript"],
+        model_dir=str(tmp_path / "models" / "m"),
+        staging_dir=str(tmp_path / ".staging" / "m"),
+    )
+
+
+def played(carrier: Scripted, jobs: Sequence[Job], rules: Rules) -> tuple[JobResult, list[Event]]:
+    events = [e for e in Dispatcher(carrier, rules).run(jobs) if not isinstance(e, Tick)]
+    (result,) = [event.result for event in events if isinstance(event, Finished)]
+    return result, events
+
+
+def test_a_lost_node_is_no_try_of_the_jobs_own(job: Job) -> None:
+    lost = [on("a"), {"pid": 1}, {"node_lost": "the node a was lost"}]
+    killed = [on("b"), {"pid": 2}, SIGNAL]
+    carrier = Scripted({"m": [lost, lost, killed, killed]})
+    result, _ = played(carrier, [job], Rules(1, node_retries=3))
+    assert result.error is not None
+    assert (result.status, result.error.code, result.attempts) == ("crashed", "SIGNAL", 4)
+    assert [work.attempt for work in carrier.begun] == [1, 2, 3, 4]
+    assert [work.avoid for work in carrier.begun[:3]] == [set(), {"a"}, {"a"}]
+
+
+def test_a_job_whose_nodes_are_lost_again_and_again_ends(job: Job) -> None:
+    lost = [on("a"), {"stage": "load"}, {"node_lost": "the node a was lost"}]
+    result, _ = played(Scripted({"m": [lost] * 3}), [job], Rules(5, node_retries=2))
+    assert result.error is not None
+    assert (result.error.code, result.error.stage, result.attempts) == ("NO_NODE", "load", 3)
+    assert result.error.message == "the node a was lost; 2 nodes were lost before"
+    assert "The cluster's own log" in result.error.hint
+
+
+def test_a_node_that_does_not_suit_costs_nothing(job: Job) -> None:
+    unsuited = [{"unsuited": "other versions"}]
+    carrier = Scripted({"m": [*[unsuited] * 5, [on("b"), ended()]]})
+    result, _ = played(carrier, [job], Rules(0))
+    assert (result.status, result.attempts) == ("ok", 6)
+
+
+def test_a_job_that_gets_no_node_is_not_tried_again(job: Job) -> None:
+    result, _ = played(Scripted({"m": [[{"no_node": "no node has it"}]]}), [job], Rules(3, None, 3))
+    assert result.error is not None
+    assert (result.error.code, result.error.message) == ("NO_NODE", "no node has it")
+
+
+def test_each_try_on_several_nodes_has_a_staging_folder_of_its_own(job: Job) -> None:
+    lost = [on("a"), {"node_lost": "gone"}]
+    carrier = Scripted({"m": [lost, [on("b"), ended()]]})
+    result, _ = played(carrier, [job], Rules(0, node_retries=1))
+    places = {work.job.staging_dir for work in carrier.begun}
+    assert len(places) == 2
+    assert job.staging_dir not in places
+    assert result.status == "ok"
+    assert [path.name for path in Path(job.staging_dir).iterdir()] == ["of attempt 2"]
+    assert [path.name for path in Path(job.staging_dir).parent.iterdir()] == ["m"]
+
+
+def test_a_result_and_its_latencies_say_where_they_were_made(job: Job) -> None:
+    timed = Latency(provider="cpu", status="measured")
+    carrier = Scripted({"m": [[on("a"), {"pid": 7}, ended(latency=[timed])]]})
+    result, events = played(carrier, [job], Rules(0))
+    assert result.node is not None
+    assert (result.node.id, result.node.name) == ("a", "gpu01")
+    assert [entry.node for entry in result.latency] == [result.node]
+    assert events[0] == Started("m", 1, 7, "gpu01")
+
+
+def test_here_a_result_names_no_node(job: Job) -> None:
+    result, events = played(Scripted({"m": [[{"pid": 7}, ended()]]}, nodes=False), [job], Rules(0))
+    assert result.node is None
+    assert events[0] == Started("m", 1, 7)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Its only number is the time; each look at it takes a second."""
+    now = [0.0]
+
+    def monotonic() -> float:
+        now[0] += 1
+        return now[0]
+
+    monkeypatch.setattr(dispatch.time, "monotonic", monotonic)
+    return now
+
+
+def test_a_slow_job_is_started_elsewhere_and_the_first_result_counts(
+    job: Job, clock: list[float]
+) -> None:
+    slow: list[Any] = [on("a"), {"pid": 1}, ...]
+    carrier = Scripted({"m": [slow, [on("b"), {"pid": 2}, ended()]]})
+    rules = Rules(0, past={"m": Past(10.0, peak_bytes=5)}, slow_s=5)
+    result, _ = played(carrier, [job], rules)
+    assert (result.status, result.attempts) == ("ok", 2)
+    assert result.node is not None
+    assert result.node.id == "b"
+    assert clock[0] > 30  # three times what it took
+    first, second = carrier.begun
+    assert (first.peak_bytes, second.avoid) == (5, {"a"})
+    assert second.job.model_dir != job.model_dir
+    assert carrier.closed == [0]
+    assert [path.name for path in Path(job.staging_dir).parent.iterdir()] == ["m"]
+
+
+@pytest.mark.parametrize("loss", [SIGNAL, {"lost": ""}, {"node_lost": "gone"}])
+def test_of_two_that_run_a_lost_one_is_dropped(job: Job, clock: list[float], loss: Message) -> None:
+    slow: list[Any] = [on("a"), {"pid": 1}, *[{"stage": "load"}] * 60, ended()]
+    carrier = Scripted({"m": [slow, [on("b"), {"pid": 2}, loss]]})
+    rules = Rules(3, past={"m": Past(10.0)}, slow_s=0, node_retries=3)
+    result, _ = played(carrier, [job], rules)
+    assert (result.status, result.attempts) == ("ok", 1)
+    assert result.node is not None
+    assert result.node.id == "a"
+
+
+def test_nothing_is_started_twice_while_others_wait(job: Job, clock: list[float]) -> None:
+    slow: list[Any] = [on("a"), {"pid": 1}, *[{"stage": "load"}] * 60, ended()]
+    carrier = Scripted({"m": [slow, [ended()]]}, slots=1)
+    jobs = deque([job, job])
+    rules = Rules(0, past={"m": Past(10.0)}, slow_s=0)
+    events = [e for e in Dispatcher(carrier, rules).run(jobs) if isinstance(e, Finished)]
+    assert [event.result.attempts for event in events] == [1, 1]
+
+
+def test_what_the_second_printed_is_in_the_log(job: Job, clock: list[float]) -> None:
+    class Printing(Scripted):
+        def start(self, key: int, work: Work) -> None:
+            super().start(key, work)
+            with Path(work.job.model_dir, delivery.LOG).open("a") as log:
+                log.write(f"attempt {work.attempt}\n")
+
+    slow: list[Any] = [on("a"), {"pid": 1}, ...]
+    carrier = Printing({"m": [slow, [on("b"), {"pid": 2}, ended()]]})
+    played(carrier, [job], Rules(0, past={"m": Past(10.0)}, slow_s=0))
+    assert Path(job.model_dir, delivery.LOG).read_text() == "attempt 1\nattempt 2\n"
+
+
+def test_closing_early_closes_what_runs_and_leaves_no_folder(job: Job) -> None:
+    carrier = Scripted({"m": [[on("a"), {"pid": 1}, ...]]})
+    events = Dispatcher(carrier, Rules(0)).run([job])
+    next(event for event in events if isinstance(event, Started))
+    events.close()
+    assert carrier.closed == [0]
+    assert [path.name for path in Path(job.staging_dir).parent.iterdir()] == ["m"]
