@@ -372,9 +372,12 @@ def of_job(job: Job, key: JobKey, result: str) -> Entry:
 
 
 def with_names(result: JobResult) -> JobResult:
-    """The result with names in place of paths, as a job reports it; latency has its own file."""
+    """The result with names in place of paths, as a job reports it; latency has its own file.
+
+    Where and when it was made is of the run that made it.
+    """
     named = [part.model_copy(update={"path": Path(part.path).name}) for part in result.files]
-    return result.model_copy(update={"files": named, "latency": []})
+    return result.model_copy(update={"files": named, "latency": [], "spent": None, "node": None})
 
 
 def _latency(folder: Path) -> LatencyRecord | None:

@@ -37,6 +37,7 @@ from converter.model.records import (
     MadeRecord,
     NodeInfo,
     OnnxInfo,
+    Spent,
     StageName,
     StageRecord,
     Status,
@@ -170,6 +171,7 @@ class ArtifactRecord(Frozen):
             they are below it.
         not_stored: why the result is used and not kept in the store.
         node: the machine of a cluster that it was made on; ``None``: on that of the runner.
+        spent: when it was made and what that took; ``None``: not by this run.
     """
 
     id: str = ONNX
@@ -197,6 +199,7 @@ class ArtifactRecord(Frozen):
     files_read: list[str] = Field(default_factory=list)
     not_stored: str | None = None
     node: NodeInfo | None = None
+    spent: Spent | None = None
 
     @property
     def bytes(self) -> int:
@@ -280,10 +283,42 @@ def models_of(rows: Iterable[ArtifactRow]) -> list[ModelRecord]:
     return [model_of(of_model) for of_model in found.values()]
 
 
+class Cost(Frozen):
+    """What the jobs took whose files this run made; latencies are not among them.
+
+    Attributes:
+        cpu_hours: of all their processes.
+        gpu_hours: of jobs on a GPU, each for every GPU that it could use.
+        job_hours: of wall-clock, by the name of a node; empty: the machine of the runner.
+    """
+
+    cpu_hours: float
+    gpu_hours: float
+    job_hours: dict[str, float] = Field(default_factory=dict)
+
+
+def cost_of(rows: Iterable[ArtifactRow]) -> Cost:
+    """The sum over the rows of a run."""
+    cpu = gpu = 0.0
+    hours: dict[str, float] = {}
+    for row in rows:
+        if row.spent is None:
+            continue
+        cpu += row.spent.cpu_seconds / 3600
+        if row.request.device == "cuda":
+            gpus = len(row.node.gpus) if row.node is not None else 1
+            gpu += gpus * row.spent.seconds / 3600
+        name = row.node.name if row.node is not None else ""
+        hours[name] = hours.get(name, 0.0) + row.spent.seconds / 3600
+    told = {name: round(value, 4) for name, value in sorted(hours.items())}
+    return Cost(cpu_hours=round(cpu, 4), gpu_hours=round(gpu, 4), job_hours=told)
+
+
 class Manifest(Frozen):
     """The record of a run.
 
     Attributes:
+        cost: ``None``: of an earlier version of the converter.
         runtimes: where its files were to run, the one that all ONNX files are verified on first.
     """
 
@@ -293,6 +328,7 @@ class Manifest(Frozen):
     runtimes: list[RuntimeInfo] = Field(default_factory=list)
     models: list[ModelRecord]
     comparison: Comparison | None = None
+    cost: Cost | None = None
 
     @property
     def rows(self) -> list[ArtifactRow]:
@@ -370,6 +406,7 @@ def row_of(job: Job, result: JobResult, runtimes: Sequence[str] = ()) -> Artifac
         files_read=result.files_read,
         not_stored=result.not_stored,
         node=result.node,
+        spent=result.spent,
     )
 
 

@@ -60,6 +60,20 @@ class ExporterAttempt(Frozen):
     message: PlainText | None = None
 
 
+class Spent(Frozen):
+    """When a job ran and what it took; of several tries, the last one.
+
+    Attributes:
+        started_at: UTC, by the clock of the machine that it ran on.
+        seconds: from its start to its end.
+        cpu_seconds: of all its processes that have ended.
+    """
+
+    started_at: str
+    seconds: float
+    cpu_seconds: float
+
+
 class NodeInfo(Frozen):
     """The machine of a cluster that a job ran on.
 
@@ -510,6 +524,7 @@ class JobResult(Frozen):
         precisions: for which of them the file has bounds.
         not_stored: why the result is used and not kept in the store.
         node: where it ran; ``None``: on the machine of the runner.
+        spent: ``None``: it was run in the process of the runner.
     """
 
     name: str
@@ -534,6 +549,7 @@ class JobResult(Frozen):
     precisions: list[str] = Field(default_factory=list)
     not_stored: PlainText | None = None
     node: NodeInfo | None = None
+    spent: Spent | None = None
 
     @property
     def label(self) -> str:

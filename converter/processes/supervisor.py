@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import select
 import signal
 import time
+from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
@@ -19,7 +21,7 @@ from typing import Any
 
 from converter.layout.delivery import LOG, clear_staging
 from converter.model.job import Job
-from converter.model.records import ALL_STAGES, ExporterAttempt, JobResult, StageName
+from converter.model.records import ALL_STAGES, ExporterAttempt, JobResult, Spent, StageName
 from converter.processes import jobprocess, proctree
 from converter.processes.joblog import JobLog
 from converter.processes.limits import Limits
@@ -115,7 +117,17 @@ class _Watch:
         # A job over its limit may still report a result in its grace time: the limit counts.
         if result is None or self._limit is not None:
             result = outcome(self._job, self._limits, ending)
+        result = result.model_copy(update={"spent": self._spent()})
         _send(self._events, {"result": result.model_dump(mode="json")})
+
+    def _spent(self) -> Spent:
+        # All that the job has started were reaped here, so that the kernel has added them up.
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return Spent(
+            started_at=f"{datetime.fromtimestamp(self._began, UTC):%Y-%m-%dT%H:%M:%S.%f}Z",
+            seconds=round(time.monotonic() - self._started, 3),
+            cpu_seconds=round(used.ru_utime + used.ru_stime, 3),
+        )
 
     def _stop(self, signum: int, frame: FrameType | None) -> None:
         # Only noted: a handler may interrupt any line, also in the middle of a message.
@@ -125,6 +137,7 @@ class _Watch:
         # Two pipes: what a model prints must not be taken for a message, however it looks.
         self._output, output = os.pipe()
         self._messages, messages = os.pipe()
+        self._began, self._started = time.time(), time.monotonic()
         # Asked before the fork: the child compares it with its parent, to see whether we are gone.
         supervisor = os.getpid()
         self._pid = os.fork()

@@ -109,7 +109,11 @@ class RunState:
         models = self._models()
         info = self._info.model_copy(update={"counts": manifest.counts(models)})
         return Manifest(
-            run=info, environment=self._environment, runtimes=self._runtimes, models=models
+            run=info,
+            environment=self._environment,
+            runtimes=self._runtimes,
+            models=models,
+            cost=manifest.cost_of(self._rows.values()),
         )
 
     def _models(self) -> list[ModelRecord]:

@@ -11,6 +11,7 @@ from converter.display import columns, summary
 from converter.model.manifest import ArtifactRow
 from converter.model.records import STAGES, Latency
 from converter.plugins.reports import _facts
+from converter.plugins.reports import _timeline as _timeline_of
 from converter.plugins.reports._columns import number
 
 # More bars than these cannot be read, and each costs time to draw.
@@ -31,7 +32,7 @@ class Figure:
 
 
 def figures(rows: Sequence[ArtifactRow]) -> list[Figure]:
-    return [_latencies(rows), _speedups(rows), _sizes(rows), _times(rows)]
+    return [_latencies(rows), _speedups(rows), _sizes(rows), _times(rows), _timeline(rows)]
 
 
 def _measured(row: ArtifactRow) -> list[Latency]:
@@ -166,6 +167,10 @@ def _times(rows: Sequence[ArtifactRow]) -> Figure:
     caption = f"{number(total)} s in the stages of all models: {listed}. "
     layout = _list_layout(shown, "seconds", "linear") | {"barmode": "stack", "bargap": 0.35}
     return Figure(name, title, caption + _cut("slowest", ran, shown), traces, layout)
+
+
+def _timeline(rows: Sequence[ArtifactRow]) -> Figure:
+    return Figure("timeline", "When and where jobs ran", *_timeline_of.drawn(rows))
 
 
 def _spent(row: ArtifactRow, stage: str) -> float:
