@@ -66,7 +66,7 @@ def line(done: int, total: int, row: ArtifactRow, width: int = _WIDE) -> str:
     """``[ 12/121] ok       resnet18  12.3 s``, with its code when it is not ok.
 
     The end of the run tells the reason, once. What is from the store took its time in another run.
-    A job that was tried again says so.
+    A job that was tried again says so, and one of a cluster on which of its nodes it ran.
 
     Args:
         width: columns that there are; the name is shortened to them.
@@ -75,6 +75,8 @@ def line(done: int, total: int, row: ArtifactRow, width: int = _WIDE) -> str:
     took = "stored" if row.cached else f"{summary.seconds(row):.1f} s"
     if summary.retried(row):
         took = f"{took} (try {row.attempts})"
+    if row.node is not None:
+        took = f"{took} on {row.node.name}"
     head, tail = f"{count} {row.status:<8} ", f"  {took}  {summary.code(row)}".rstrip()
     return f"{head}{columns.shorten(row.label, max(_LEAST, width - len(head + tail)))}{tail}"
 
@@ -126,6 +128,7 @@ def _has_size(terminal: TextIO) -> bool:
 @dataclass
 class _Running:
     stage: str = ""
+    node: str = ""
     since: float = field(default_factory=time.monotonic)
 
 
@@ -166,7 +169,7 @@ class Bar:
 
     def event(self, event: Event) -> None:
         if isinstance(event, Started):
-            self._running[event.name] = _Running()
+            self._running[event.name] = _Running(node=event.node)
             self._doing = ""
         elif isinstance(event, StageEntered) and event.name in self._running:
             self._running[event.name].stage = event.stage
@@ -259,4 +262,5 @@ def describe(
 def _named(name: str, item: _Running, now: float, width: int) -> str:
     # Before its first stage a model has none.
     rest = f"{f' {item.stage}' if item.stage else ''} {now - item.since:.0f}s"
+    rest += f" on {item.node}" if item.node else ""
     return f"{columns.shorten(name, max(_LEAST, min(_MOST, width - len(rest))))}{rest}"

@@ -26,12 +26,14 @@ from converter.model.records import (
     ErrorRecord,
     FileInfo,
     JobResult,
+    NodeInfo,
     OnnxInfo,
     OutputCheck,
     StageRecord,
     VerifyRecord,
 )
 from converter.plugins.executors import Finished, StageEntered, Started, Tick
+from tests.unit.nights import row as night_row
 
 REQUEST = Request(
     opset=17,
@@ -245,11 +247,20 @@ def test_a_terminal_gets_a_bar_and_the_failures() -> None:
 
 def test_the_bar_says_what_runs_and_for_how_long() -> None:
     running = {
-        "resnet18": progress._Running("verify", 100.0),
-        "vit_b_16": progress._Running("", 109.0),
+        "resnet18": progress._Running("verify", since=100.0),
+        "vit_b_16": progress._Running(since=109.0),
     }
     text = progress.describe(Counter(ok=11, failed=1), running, 112.3)
     assert text == "ok 11 failed 1 | resnet18 verify 12s, vit_b_16 3s"
+
+
+def test_the_bar_and_the_lines_say_on_which_node() -> None:
+    running = {"resnet18": progress._Running("verify", "gpu02", 100.0)}
+    text = progress.describe(Counter(ok=1), running, 112.3)
+    assert text == "ok 1 failed 0 | resnet18 verify 12s on gpu02"
+    node = NodeInfo(id="1", name="gpu02", address="10.0.0.2", cpu="", cores=1)
+    there = night_row("resnet18").model_copy(update={"node": node})
+    assert progress.line(1, 2, there).endswith(" s on gpu02")
 
 
 def test_what_the_encoding_cannot_hold_is_escaped() -> None:
@@ -291,7 +302,7 @@ def test_a_dumb_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_bar_shortens_and_counts_what_it_has_no_room_for() -> None:
     running = {
-        f"a_model_with_a_long_name_{number}": progress._Running("export", float(number))
+        f"a_model_with_a_long_name_{number}": progress._Running("export", since=float(number))
         for number in range(4)
     }
     told = {
