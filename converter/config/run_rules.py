@@ -16,7 +16,7 @@ from converter.plugins import loader
 
 def check(spec: BatchSpec) -> list[Problem]:
     """Paths that must be there, and commands that may be called."""
-    problems = _baseline(spec.baseline) + _published(spec)
+    problems = _baseline(spec.baseline) + _published(spec) + _nodes(spec)
     for key in ("on_failure", "on_regression"):
         command = getattr(spec, key)
         if command is not None:
@@ -30,6 +30,14 @@ def _baseline(stated: str | None) -> list[Problem]:
         return []
     hint = "Name a run directory or a manifest, or write baseline=latest."
     return [Problem("baseline", f"there is no {Path(stated).absolute()}.", hint)]
+
+
+def _nodes(spec: BatchSpec) -> list[Problem]:
+    executor = loader.found("executors").get(spec.executor.name)
+    if not spec.benchmark.nodes or executor is None or hasattr(executor.load(), "create_alone"):
+        return []
+    message = f"executor={spec.executor.name} takes latencies on this machine."
+    return [Problem("benchmark.nodes", message, "Choose an executor of several nodes, or omit it.")]
 
 
 def targets(spec: BatchSpec) -> Iterator[tuple[str, PublishSpec]]:
