@@ -19,6 +19,7 @@ from converter.storage.location import Location
 def check(spec: BatchSpec) -> list[Problem]:
     """Paths that must be there, and commands that may be called."""
     problems = _baseline(spec.baseline) + _store(spec.store.path) + _published(spec)
+    problems += _nodes(spec)
     for key in ("on_failure", "on_regression"):
         command = getattr(spec, key)
         if command is not None:
@@ -40,6 +41,14 @@ def _store(path: str) -> list[Problem]:
     except ValueError as error:
         return [Problem("store.path", f"{location.masked(path)} {error}.")]
     return []
+
+
+def _nodes(spec: BatchSpec) -> list[Problem]:
+    executor = loader.found("executors").get(spec.executor.name)
+    if not spec.benchmark.nodes or executor is None or hasattr(executor.load(), "create_alone"):
+        return []
+    message = f"executor={spec.executor.name} takes latencies on this machine."
+    return [Problem("benchmark.nodes", message, "Choose an executor of several nodes, or omit it.")]
 
 
 def targets(spec: BatchSpec) -> Iterator[tuple[str, PublishSpec]]:

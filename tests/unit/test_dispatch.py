@@ -233,3 +233,13 @@ def test_closing_early_closes_what_runs_and_leaves_no_folder(job: Job) -> None:
     events.close()
     assert carrier.closed == [0]
     assert [path.name for path in Path(job.staging_dir).parent.iterdir()] == ["m"]
+
+
+def test_in_order_a_lost_job_is_tried_again_before_the_others(job: Job, tmp_path: Path) -> None:
+    other = job.model_copy(update={"name": "n", "staging_dir": str(tmp_path / ".staging" / "n")})
+    lost = [on("a"), {"node_lost": "gone"}]
+    scripts: dict[str, list[list[Any]]] = {"m": [lost, [ended()]], "n": [[ended()]]}
+    rules = Rules(0, node_retries=1, in_order=True)
+    carrier = Scripted(scripts, slots=1)
+    list(Dispatcher(carrier, rules).run([job, other]))
+    assert [work.job.name for work in carrier.begun] == ["m", "m", "n"]

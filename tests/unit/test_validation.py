@@ -275,3 +275,13 @@ def test_a_model_of_another_kind(value: Any) -> None:
     (message,) = problems({"models": {"m": value}})
     assert message.startswith("models.m: found ")
     assert "; expected a registry name or a mapping of source, kwargs, weights" in message
+
+
+def test_nodes_of_latencies_need_an_executor_that_has_nodes() -> None:
+    benchmark = {"providers": ["cpu"], "nodes": ["gpu01"]}
+    assert of_run(benchmark=benchmark) == [
+        "benchmark.nodes: executor=process takes latencies on this machine. "
+        "Choose an executor of several nodes, or omit it."
+    ]
+    spec = parse({"models": {"m": BASE}, "benchmark": benchmark, "executor": {"name": "ray"}})
+    assert spec.benchmark.nodes == ["gpu01"]

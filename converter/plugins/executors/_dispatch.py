@@ -49,6 +49,8 @@ class Rules:
         past: by label what an earlier run took. A job that takes three times as long is started a
             second time on another node, once nothing else waits.
         slow_s: seconds beyond its earlier time before a job counts as slow.
+        in_order: results come in the order of the jobs, where one runs at a time: what is tried
+            again comes before all that waits, else behind it, when less else runs.
     """
 
     retries: int
@@ -56,6 +58,7 @@ class Rules:
     node_retries: int = 0
     past: Mapping[str, Past] = field(default_factory=dict)
     slow_s: float = 30.0
+    in_order: bool = False
 
 
 @dataclass
@@ -118,10 +121,10 @@ class Dispatcher:
             try:
                 while waiting or self._again or self._running:
                     while (waiting or self._again) and self._carrier.room():
-                        attempt = (
-                            _Attempt(waiting.popleft(), 1) if waiting else self._again.popleft()
+                        again = self._again and (self._rules.in_order or not waiting)
+                        yield from self._begin(
+                            self._again.popleft() if again else _Attempt(waiting.popleft(), 1)
                         )
-                        yield from self._begin(attempt)
                     if self._carrier.several_nodes and not waiting:
                         self._help_the_slow()
                     for key, message in self._carrier.poll(_TICK_S):

@@ -42,7 +42,13 @@ class RayExecutor:
 
     def run(self, jobs: Sequence[Job]) -> Events:
         carrier = RayCarrier(self._spec, self._options, self._alone)
-        rules = Rules(self._spec.retries, self._entry, self._options.node_retries, self._past)
+        rules = Rules(
+            self._spec.retries,
+            self._entry,
+            self._options.node_retries,
+            self._past,
+            in_order=self._alone is not None,
+        )
         return Dispatcher(carrier, rules).run(jobs)
 
 
