@@ -124,10 +124,11 @@ def normalised(directory: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((directory / "manifest.json").read_text())
     for key in ("id", "started_at", "finished_at", "overrides", "config_sha256"):
         del found["run"][key]
+    del found["cost"]
     for model in found["models"]:
         del model["failing_since"]
         for row in model["artifacts"]:
-            del row["attempts"], row["latency"], row["failing_since"]
+            del row["attempts"], row["latency"], row["failing_since"], row["spent"]
             row["stages"]["benchmark"]["warnings"] = []  # such as of a busy machine
             for stage in row["stages"].values():
                 del stage["seconds"], stage["peak_rss_bytes"]
