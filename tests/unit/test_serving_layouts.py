@@ -14,7 +14,7 @@ from test_publication import publish
 from converter.finalize import zoo_index
 from converter.model.errors import RunError
 from converter.model.manifest import ArtifactRow, Manifest
-from converter.model.records import FileInfo, TensorInfo, VerifyRecord
+from converter.model.records import AccuracyRecord, FileInfo, TensorInfo, VerifyRecord
 from converter.plugins.layouts import FileSet, triton
 from tests.manifests import failed, fp16, ok, timed, verified_on, with_domain
 from tests.published import artifacts, pbtxt, served, sound, stray
@@ -436,6 +436,27 @@ def test_a_hub_has_a_card_a_configuration_and_files_by_format(tmp_path: Path) ->
     publish(night(3, *later), tmp_path, layout="huggingface", about="Sorts parts.")
     assert "Sorts parts." in card(target)
     assert "run `run-3`" in card(target)
+
+
+@pytest.mark.parametrize(
+    ("gate", "told"),
+    [
+        ("applied", "judged by its signal: 31.2 dB above the noise, 15 dB asked"),
+        ("shown", "judged by its signal: 31.2 dB above the noise, none asked"),
+    ],
+)
+def test_a_card_says_what_a_quantised_file_was_held_to(
+    tmp_path: Path, gate: str, told: str
+) -> None:
+    accuracy = AccuracyRecord.model_validate({"sqnr_db": 31.24, "gate": gate})
+    first, half = artifacts(tmp_path, "a", "one", half="half")
+    publish(
+        night(1, first, half.model_copy(update={"accuracy": accuracy})),
+        tmp_path,
+        layout="huggingface",
+    )
+    (row,) = [line for line in card(tmp_path / "zoo").splitlines() if "model_fp16" in line]
+    assert told in row
 
 
 def test_a_licence_of_ones_own_has_a_name(tmp_path: Path) -> None:

@@ -152,9 +152,17 @@ def _error(row: ArtifactRow) -> tuple[str, str]:
         return output.max_abs or 0.0
 
     worst = max(measured, key=error)
+    return f"{error(worst):.2g} (`{worst.name}`)", _bound(row, worst)
+
+
+def _bound(row: ArtifactRow, worst: OutputCheck) -> str:
+    # No tolerance tells a right quantised file from a wrong one.
+    if row.accuracy is not None and row.accuracy.sqnr_db is not None:
+        kept = f"judged by its signal: {row.accuracy.sqnr_db:.3g} dB above the noise"
+        asked = f"{row.accuracy.asked.sqnr_db:.3g} dB asked"
+        return f"{kept}, {asked if row.accuracy.gate == 'applied' else 'none asked'}"
     exact = not (worst.atol or worst.rtol)
-    bound = "equal" if exact else f"{worst.atol:.2g} + {worst.rtol:.2g} · abs(PyTorch)"
-    return f"{error(worst):.2g} (`{worst.name}`)", bound
+    return "equal" if exact else f"{worst.atol:.2g} + {worst.rtol:.2g} · abs(PyTorch)"
 
 
 def _latency(row: ArtifactRow) -> str:
