@@ -114,8 +114,10 @@ def _in_supervisor(descriptor: int) -> NoReturn:
         os.environ.clear()
         os.environ.update(assignment.environ)
         sys.path[:] = assignment.path
+        if assignment.luggage is not None:
+            os.makedirs(assignment.folder, exist_ok=True)
         os.chdir(assignment.folder)
-        supervise(assignment.job, assignment.attempt, assignment.limits, assignment.entry, events)
+        supervise(assignment, events)
         status = 0
     finally:
         # Told here: `os._exit` below prints nothing.

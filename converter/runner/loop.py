@@ -21,7 +21,7 @@ from converter.model.job import Job
 from converter.model.manifest import ArtifactRow
 from converter.plan.jobs import Plan
 from converter.plugins import executors
-from converter.plugins.executors import Executor, Finished, Remembering
+from converter.plugins.executors import Exchanging, Executor, Finished, Remembering
 from converter.runner import benchmarks, finalize, remembered, resuming
 from converter.runner.context import RunContext
 from converter.runner.state import RunState
@@ -62,6 +62,8 @@ def execute(plan: Plan, executor: Executor, context: RunContext) -> ExitCode:
         record.open()
         if isinstance(executor, Remembering):
             executor.remember(remembered.pasts(context, record.labels))
+        if isinstance(executor, Exchanging):
+            executor.exchange(context.store, directory, plan.jobs)
         total, past = len(record.labels), partial(remembered.estimate, context, record.labels)
         screen = progress.create(total, sys.stdout, sys.stderr, past)
         shown = runlog.Both([screen, progress.Lines(total, log)])

@@ -42,7 +42,8 @@ def carry(home: dict[str, Any], wanted: dict[str, Any], parcel: bytes | None) ->
 
     Args:
         home: the surroundings of the driver, in which a daemon is started: ``driver`` (a word of
-            its own), ``lease_s``, ``niceness``, ``path``, ``environ``, ``folder``.
+            its own), ``lease_s``, ``niceness``, ``scratch``, ``path``, ``environ``, ``folder``, and
+            ``of_the_node``: variables that are this machine's.
         wanted: see ``converter.processes.daemon``.
         parcel: of an attempt.
     """
@@ -135,7 +136,12 @@ def _start(home: dict[str, Any], path: str) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)  # of one that was killed
     told, ready = os.pipe()
-    given = {"path": path, "ready": ready, **{key: home[key] for key in ("lease_s", "niceness")}}
+    given = {"path": path, "ready": ready}
+    given |= {key: home[key] for key in ("lease_s", "niceness", "scratch")}
+    environ = {
+        name: text for name, text in home["environ"].items() if name not in home["of_the_node"]
+    }
+    environ |= {name: os.environ[name] for name in home["of_the_node"] if name in os.environ}
     log = path.removesuffix(".socket") + ".log"
     with open(log, "wb") as errors:
         subprocess.Popen(
@@ -144,7 +150,7 @@ def _start(home: dict[str, Any], path: str) -> None:
             stdout=subprocess.DEVNULL,
             stderr=errors,
             # Not that of the worker of Ray, in which earlier tasks have left theirs.
-            env=home["environ"],
+            env=environ,
             cwd=home["folder"] if os.path.isdir(home["folder"]) else "/",
             pass_fds=[ready],
             start_new_session=True,
