@@ -38,7 +38,7 @@ _NO_RESULT_HINT = (
     "or closed file descriptors; the log has the rest."
 )
 _EXCHANGE_HINT = (
-    "The files go by the store (executor.shared=false): look at store.path, at the node's way to it, "
+    "Files go by the store (executor.shared=false): look at store.path, at the node's way to it, "
     "and at the node's disk (executor.scratch)."
 )
 _NO_NODE_HINT = (

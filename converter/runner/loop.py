@@ -60,10 +60,7 @@ def execute(plan: Plan, executor: Executor, context: RunContext) -> ExitCode:
             say(f"note: {note}")
             log(f"note: {note}")
         record.open()
-        if isinstance(executor, Remembering):
-            executor.remember(remembered.pasts(context, record.labels))
-        if isinstance(executor, Exchanging):
-            executor.exchange(context.store, directory, plan.jobs)
+        _prepare(executor, plan, record, context)
         total, past = len(record.labels), partial(remembered.estimate, context, record.labels)
         screen = progress.create(total, sys.stdout, sys.stderr, past)
         shown = runlog.Both([screen, progress.Lines(total, log)])
@@ -89,6 +86,14 @@ def execute(plan: Plan, executor: Executor, context: RunContext) -> ExitCode:
             say(part)
             log(plain(part))
     return ending.code
+
+
+def _prepare(executor: Executor, plan: Plan, record: RunState, context: RunContext) -> None:
+    """Tell an executor what it can use of the run and of those before it."""
+    if isinstance(executor, Remembering):
+        executor.remember(remembered.pasts(context, record.labels))
+    if isinstance(executor, Exchanging):
+        executor.exchange(context.store, context.directory, plan.jobs)
 
 
 @dataclass

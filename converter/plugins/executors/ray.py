@@ -25,9 +25,7 @@ __all__ = ["Options", "RayExecutor", "check", "create", "create_alone"]
 
 EXCHANGES = True
 _PROBE_S = 180.0
-_NODE_HINT = (
-    "It needs the same installation, and the same folders unless shared=false: docs/cluster.md."
-)
+_NODE_HINT = "It needs the same installation, and folders as docs/cluster.md says."
 _SKEW_HINT = "Install the same there, or set executor.allow_skew=true: each row then names them."
 
 
