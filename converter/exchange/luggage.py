@@ -60,7 +60,9 @@ class Luggage:
     def job(self, job: Job) -> Job:
         """The job with its paths on the node."""
         content = self._mapped(json.loads(job.model_dump_json()))
-        content["trust"] = [self.there(entry) for entry in self.trust]
+        # All graphs of a model trust the same.
+        for each in (content, *content.get("graphs", {}).values()):
+            each["trust"] = [self.there(entry) for entry in self.trust]
         return type(job).model_validate_json(json.dumps(content))
 
     def path(self, path: Iterable[str]) -> list[str]:

@@ -27,7 +27,8 @@ from converter.model.manifest import Environment
 from converter.plan import packages
 from converter.processes import limits
 from converter.processes.carrier import ENDS, Assignment, Message
-from converter.processes.local import LocalCarrier, server, servers
+from converter.processes.local import LocalCarrier, further_libraries, server, servers
+from converter.storage.objects import CLIENTS
 
 _TICK_S = 0.2
 _BACKLOG = 1024
@@ -101,6 +102,8 @@ def serve(path: str, lease_s: float, ready: int, niceness: int, scratch: str | N
     run = None
     if scratch is not None:
         place = Path(path)
+        # A process of its own brings the files of each job: it is forked with them.
+        further_libraries.extend(CLIENTS)
         run = Scratch(Path(scratch) if scratch else place.parent).claim(place.stem)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     found = environment.collect(packages.versions())
