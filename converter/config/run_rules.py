@@ -61,14 +61,12 @@ def _unshared(spec: BatchSpec) -> list[Problem]:
             f"found false; executor={spec.executor.name} needs a folder that all machines share."
         )
         return [Problem("executor.shared", message, "Leave it out, or choose executor=ray.")]
-    hint = "Write store.path=s3://BUCKET/PREFIX, which this machine and all nodes reach."
     if not spec.store.use:
-        message = "is false, but with executor.shared=false files go to the nodes by the store."
-        return [Problem("store.use", message, hint)]
+        message = "found false, but with executor.shared=false files go to the nodes by the store."
+        return [Problem("store.use", message, "Leave it out.")]
     if not location.is_url(spec.store.path):
-        message = (
-            f"{spec.store.path} is a folder, which with executor.shared=false nodes do not have."
-        )
+        message = f"{spec.store.path} is a folder, and with executor.shared=false nodes have none."
+        hint = "Write store.path=s3://BUCKET/PREFIX, which this machine and all nodes reach."
         return [Problem("store.path", message, hint)]
     return []
 
