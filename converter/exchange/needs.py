@@ -32,9 +32,9 @@ class Files:
     links: dict[str, str] = field(default_factory=dict)
 
     def add(self, path: str) -> None:
-        """Add a file under the path that is used for it; none where there is none."""
+        """Add a file under the path that is used for it, if it is there and can be read."""
         real = os.path.realpath(path)
-        if not os.path.isfile(real):
+        if not os.path.isfile(real) or not os.access(real, os.R_OK):
             return
         self.real[real] = os.path.getsize(real)
         if real != path:

@@ -15,7 +15,8 @@ from converter.exchange import archive, needs
 from converter.exchange.archive import RefusedError
 from converter.exchange.luggage import Luggage
 from converter.exchange.scratch import Run, Scratch
-from converter.model.job import Job
+from converter.model.job import Composed, Derived, Job
+from converter.model.measure import Measure
 from converter.plan.contents import Contents
 from converter.plan.modules import Modules
 
@@ -119,6 +120,45 @@ def test_the_same_files_give_the_same_archive(zoo: Path, tmp_path: Path) -> None
     (zoo / "words.txt").write_text("a b d")
     archive.write(tmp_path / "2", found.real, found.links)
     assert hashlib.sha256((tmp_path / "2").read_bytes()).hexdigest() not in hashes
+
+
+def asked_of(one: Job) -> dict[str, object]:
+    return {name: getattr(one, name) for name in Job.model_fields}
+
+
+def test_what_earlier_jobs_made_travels_with_what_belongs_to_it(zoo: Path, tmp_path: Path) -> None:
+    models = tmp_path / "run" / "models" / "net"
+    models.mkdir(parents=True)
+    for name in ("net.onnx", "net.onnx.data", "log.txt", "other.onnx", "nets.onnx"):
+        (models / name).write_bytes(b"x")
+    own = {str(models / "net.onnx"), str(models / "net.onnx.data")}
+    one, cases = job(zoo), str(tmp_path / "run" / ".staging" / "references.npz")
+    derived = Derived.model_validate(
+        {
+            **asked_of(one),
+            "plugin": "fp16",
+            "parent_file": str(models / "net.onnx"),
+            "references": cases,
+        }
+    )
+    assert set(needs.made(derived)) == {*own, cases}
+    composed = Composed.model_validate(
+        {**asked_of(one), "graphs": {"a": one}, "graph_files": {"a": str(models / "net.onnx")}}
+    )
+    assert set(needs.made(composed)) == own
+    measure = Measure.model_validate(
+        {**asked_of(one), "file": str(models / "net.onnx"), "budget_s": 1.0}
+    )
+    assert set(needs.made(measure)) == own
+    assert list(needs.made(one)) == []
+
+
+def test_the_graphs_of_a_model_trust_on_the_node_what_they_trust_here(zoo: Path) -> None:
+    one = job(zoo)
+    composed = Composed.model_validate({**asked_of(one), "graphs": {"a": one}})
+    there = Luggage("s3://b/p", (str(zoo),), (str(zoo),), root="/node").job(composed)
+    assert isinstance(there, Composed)
+    assert there.graphs["a"].trust == there.trust == [f"/node{zoo}"]
 
 
 def packed(place: Path, *members: tuple[str, Callable[[tarfile.TarInfo], None], bytes]) -> Path:
