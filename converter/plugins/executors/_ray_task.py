@@ -35,6 +35,7 @@ _POLL_S = 0.2
 _START_S = 120.0
 _REAP_S = 30.0
 _TRIES = 5
+_LONGEST = 107  # unix(7)
 
 
 def carry(home: dict[str, Any], wanted: dict[str, Any], parcel: bytes | None) -> Iterator[bytes]:
@@ -100,7 +101,12 @@ def _socket(home: dict[str, Any], node: str) -> str:
     status = os.lstat(folder)
     if status.st_uid != os.getuid() or status.st_mode & 0o077:
         raise RuntimeError(f"{folder} is open to other users: remove it")
-    return os.path.join(folder, f"{home['driver']}-{node[:16]}.socket")
+    path = os.path.join(folder, f"{home['driver']}-{node[:16]}.socket")
+    if len(os.fsencode(path)) > _LONGEST:
+        raise RuntimeError(
+            f"TMPDIR is too long for a socket ({folder}): start Ray with a shorter one"
+        )
+    return path
 
 
 def _connect(path: str) -> Connection | None:
