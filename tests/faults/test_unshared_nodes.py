@@ -5,9 +5,11 @@ What they need and what they make goes through a server that speaks S3.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -17,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import MARK, all_gone
+from conftest import MARK, all_gone, marked
 
 from converter.storage import objects
 from converter.storage.location import Url
@@ -132,7 +134,14 @@ class Driver:
         return place.read_text().rpartition(".")[2]
 
     def kill(self, node: str) -> None:
-        os.kill(self.cluster.raylets[int(node.removeprefix("n"))], 9)
+        """All processes of a node, as a machine does that loses its power."""
+        os.kill(self.cluster.raylets[int(node.removeprefix("n"))], signal.SIGKILL)
+        home = f"HOME={self.folder}.{node}"
+        while left := marked(home):
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.01)
 
     def objects(self, name: str) -> objects.Objects:
         return objects.opened(Url("s3", f"{BUCKET}/{name}"))
@@ -269,12 +278,11 @@ def test_a_node_that_is_killed_while_it_sends_leaves_nothing_half(doomed: Driver
     with doomed.start(doomed.command("sending", model, "benchmark=off")) as process:
         try:
             node = doomed.met(process)
-            doomed.store.faults.delay_s = 3.0
-            while not list(sent.list(objects.TEMPORARY)):
+            doomed.store.faults.delay_s = 8.0
+            while not any(key.startswith("sending/.tmp/") for key in objectstore.held()):
                 assert process.poll() is None
+                time.sleep(0.02)
             doomed.kill(node)
-            # Its daemon hears of it from a process of Ray, which notices that its raylet has gone.
-            time.sleep(5)
             doomed.store.faults.delay_s = 0.0
             output, _ = process.communicate(timeout=400)
         finally:
