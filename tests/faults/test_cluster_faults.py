@@ -38,10 +38,10 @@ class Cluster:
     head: list[int]
 
 
-def started() -> Iterator[Cluster]:
+def started(*arguments: str) -> Iterator[Cluster]:
     environ = {key: value for key, value in os.environ.items() if key != MARK}
     process = subprocess.Popen(
-        [sys.executable, str(HERE / "ray_cluster.py")],
+        [sys.executable, str(HERE / "ray_cluster.py"), *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -6,18 +6,25 @@ other machines has two functions more::
 
     def check(spec: ExecutorSpec) -> None: ...  # raises ConfigError, before anything is made
     def create_alone(spec: ExecutorSpec, benchmark: BenchmarkSpec) -> Executor: ...  # of latencies
+
+and, where its ``Options`` have ``shared`` (whether those machines share folders with this one; if
+not, files go by the store, see ``Exchanging``)::
+
+    EXCHANGES = True
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from converter.model.batch import BenchmarkSpec, ExecutorSpec
 from converter.model.job import Job
 from converter.model.records import JobResult, StageName
 from converter.plugins import loader
+from converter.storage.location import Location
 
 
 @dataclass(frozen=True)
@@ -82,6 +89,22 @@ class Remembering(Protocol):
 
     def remember(self, past: Mapping[str, Past]) -> None:
         """Args: past: by label."""
+
+
+@runtime_checkable
+class Exchanging(Protocol):
+    """An executor whose machines may share no folder with this one."""
+
+    def exchange(self, place: Location | None, directory: Path, jobs: Sequence[Job]) -> None:
+        """Prepare for the jobs of a run; ``run`` is called behind it.
+
+        Args:
+            place: of the store; ``None``: the run has none.
+            directory: of the run.
+
+        Raises:
+            RunError: what the jobs need cannot travel.
+        """
 
 
 def create(spec: ExecutorSpec) -> Executor:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+from converter.exchange.sending import Exchange
 from converter.model.batch import BenchmarkSpec, ExecutorSpec
 from converter.model.errors import ConfigError, Problem
 from converter.model.job import Job
@@ -17,11 +19,13 @@ from converter.plugins.executors import Events, Executor, Past
 from converter.plugins.executors._dispatch import Dispatcher, Rules
 from converter.plugins.executors._nodes import differences
 from converter.plugins.executors._ray_carrier import Options, RayCarrier, link_of
+from converter.storage.location import Location, Url
 
 __all__ = ["Options", "RayExecutor", "check", "create", "create_alone"]
 
+EXCHANGES = True
 _PROBE_S = 180.0
-_NODE_HINT = "It needs the same installation and the same folders as this machine: docs/cluster.md."
+_NODE_HINT = "It needs the same installation, and folders as docs/cluster.md says."
 _SKEW_HINT = "Install the same there, or set executor.allow_skew=true: each row then names them."
 
 
@@ -36,12 +40,20 @@ class RayExecutor:
         self._entry = entry
         self._alone = alone
         self._past: Mapping[str, Past] = {}
+        self._exchange: Exchange | None = None
+
+    def exchange(self, place: Location | None, directory: Path, jobs: Sequence[Job]) -> None:
+        if self._options.shared:
+            return
+        assert isinstance(place, Url), "the configuration was looked at"
+        self._exchange = Exchange(place, directory, self._options.pack_mb << 20)
+        self._exchange.check(jobs)
 
     def remember(self, past: Mapping[str, Past]) -> None:
         self._past = past
 
     def run(self, jobs: Sequence[Job]) -> Events:
-        carrier = RayCarrier(self._spec, self._options, self._alone)
+        carrier = RayCarrier(self._spec, self._options, self._alone, self._exchange)
         rules = Rules(
             self._spec.retries,
             self._entry,
