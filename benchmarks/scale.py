@@ -161,14 +161,14 @@ def _verify() -> dict[str, Any]:
 
 def run(folder: Path, clock: Clock, failing: float) -> int:
     """One run in this process; the bytes that it printed."""
+    from converter.cache.entries import Store
     from converter.cli import command_line
     from converter.config import validation
     from converter.display import summary
     from converter.plan import jobs
-    from converter.plugins import executors, reports
     from converter.plan.keys import Keys
+    from converter.plugins import executors, reports
     from converter.runner import finalize, loop, state
-    from converter.cache.entries import Store
 
     words = [
         "--config-dir", str(folder / "configs"), "+experiment=many", "benchmark=off",
@@ -187,7 +187,7 @@ def run(folder: Path, clock: Clock, failing: float) -> int:
         clock.around(reports, "write", "reports"),
         clock.around(state.manifest, "write", "manifest"),
         clock.around(summary, "paragraphs", "summary"),
-        mock.patch.object(executors, "create", lambda spec: Played(clock, failing)),
+        mock.patch.object(executors, "create", return_value=Played(clock, failing)),
     ]
     printed = io.StringIO()
     with contextlib.ExitStack() as stack:

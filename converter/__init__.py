@@ -25,7 +25,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """The API, imported when somebody asks for it: the command line starts without it."""
     if name == "__version__":
-        return _version()
+        # Kept: it is in every key, and metadata is read from a file.
+        return globals().setdefault(name, _version())
     if name not in __all__:
         raise AttributeError(f"module 'converter' has no attribute '{name}'")
     from importlib import import_module

@@ -9,7 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
+from omegaconf._utils import get_omega_conf_dumper
 
 from converter.config import resolution, strict_yaml
 from converter.layout import claim
@@ -44,9 +46,10 @@ class Point:
     @cached_property
     def text(self) -> str:
         """The configuration, unresolved: what records may show."""
-        names = [str(name) for name in self.composed if name != "hydra"]
         # Not resolved: an allowed environment variable may be a secret.
-        return OmegaConf.to_yaml(OmegaConf.masked_copy(self.composed, names))
+        values = OmegaConf.to_container(self.composed, resolve=False, enum_to_str=True)
+        assert isinstance(values, dict)
+        return _yaml({key: value for key, value in values.items() if key != "hydra"})
 
     @property
     def sha256(self) -> str:
@@ -122,6 +125,19 @@ def create(
     # The points of a sweep share one, so that a signal in one of them ends the others.
     noted = interrupts or Interrupts()
     return Point(values, config, bool(name), folder, name, directory, noted)
+
+
+def _yaml(values: dict[Any, Any]) -> str:
+    """As ``OmegaConf.to_yaml`` writes it, with libyaml: ten times as fast."""
+    slow = get_omega_conf_dumper()
+
+    class Dumper(getattr(yaml, "CDumper", yaml.Dumper)):  # type: ignore[misc]
+        yaml_representers = slow.yaml_representers
+
+    text: str = yaml.dump(
+        values, Dumper=Dumper, default_flow_style=False, allow_unicode=True, sort_keys=False
+    )
+    return text
 
 
 def folder_of(config: DictConfig, key: str) -> Path:

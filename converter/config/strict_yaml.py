@@ -7,7 +7,6 @@ before Hydra's reading of every file.
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field
@@ -25,7 +24,7 @@ MAX_ALIASED_NODES = 10_000
 # Parsing with libyaml is ten times as fast; wheels of PyYAML have it.
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # What files held when they were read: each point of a sweep reads all of them anew.
-_READ: dict[tuple[Path, str, bytes], Any] = {}
+_READ: dict[tuple[Path, bytes], tuple[Any, dict[str, str | None]]] = {}
 # What YAML 1.1 reads in silence: 012 is 10, 1:30 is 90, 1e400 is infinity.
 # Of the files of these groups that have no package line, what a composition has read: their keys
 # would go under the name of the group, which no run has.
@@ -192,36 +191,59 @@ def install() -> None:
     """
     from hydra._internal.core_plugins.file_config_source import FileConfigSource
     from hydra._internal.sources_registry import SourcesRegistry
-    from hydra.plugins.config_source import ConfigResult
+    from hydra.plugins.config_source import ConfigResult, ConfigSource
+    from omegaconf import OmegaConf
 
     _UNPACKAGED.clear()
+    loader = _omegaconf_loader()
 
     class StrictConfigSource(FileConfigSource):
         def load_config(self, config_path: str) -> ConfigResult:
             path = Path(self.path, self._normalize_file_name(config_path))
-            # One that is not there is Hydra's to tell: it lists what there is.
-            data = path.read_bytes() if path.is_file() else b""
+            if not path.is_file():
+                # Hydra's to tell: it lists what there is.
+                return super().load_config(config_path)
+            data = path.read_bytes()
             # With the content: a file may be edited between two points of a sweep.
-            key = path, self.provider, data
-            if key in _READ:
-                # Hydra takes the defaults list out of what it was given.
-                read: ConfigResult = copy.deepcopy(_READ[key])
-                _note_package(path, config_path, read.header)
-                return read
-            if path.is_file():
+            key = path, data
+            if key not in _READ:
                 check(data, _shown(path))
-            try:
-                result = super().load_config(config_path)
-            except yaml.YAMLError as error:  # an unknown tag: seen only when values are built
-                raise ConfigError(syntax_problem(error, _shown(path))) from error
-            if isinstance(result.config, MutableMapping):
-                _read_off(result.config.get("defaults"))
-            _note_package(path, config_path, result.header)
-            if data:
-                _READ[key] = copy.deepcopy(result)
-            return result
+                text = data.decode()
+                try:
+                    values = yaml.load(text, Loader=loader)  # noqa: S506 - a safe loader
+                except yaml.YAMLError as error:  # an unknown tag: seen only when values are built
+                    raise ConfigError(syntax_problem(error, _shown(path))) from error
+                _read_off(values.get("defaults"))
+                # Of as much as Hydra looks at.
+                _READ[key] = values, ConfigSource._get_header_dict(text[:512])
+            values, header = _READ[key]
+            _note_package(path, config_path, header)
+            # Made anew each time: Hydra takes the defaults list out of what it was given.
+            config = OmegaConf.create(values)
+            return ConfigResult(
+                provider=self.provider,
+                path=f"{self.scheme()}://{self.path}",
+                config=config,
+                header=dict(header),
+            )
 
     SourcesRegistry.instance().types["file"] = StrictConfigSource
+
+
+def _omegaconf_loader() -> Any:
+    """OmegaConf's loader, which knows other numbers than YAML 1.1 does, on top of libyaml."""
+    from omegaconf._utils import get_yaml_loader
+
+    slow = get_yaml_loader()
+    if _LOADER is yaml.SafeLoader:
+        return slow
+
+    # Without its look for duplicate keys: `check` has refused those.
+    class Loader(_LOADER):  # type: ignore[misc, valid-type]
+        yaml_implicit_resolvers = slow.yaml_implicit_resolvers
+        yaml_constructors = slow.yaml_constructors
+
+    return Loader
 
 
 def _note_package(path: Path, config_path: str, header: Mapping[str, str | None]) -> None:
@@ -255,7 +277,7 @@ def last_read(name: str) -> tuple[str, Any]:
     Args:
         name: as Hydra calls it: ``experiment/zoo``.
     """
-    for path, _, data in reversed(_READ):
+    for path, data in reversed(_READ):
         if path.as_posix().endswith(f"/{name}.yaml"):
             return _shown(path), yaml.load(data, Loader=_LOADER)  # noqa: S506 - a safe loader
     return f"{name}.yaml", None

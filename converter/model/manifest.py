@@ -8,7 +8,6 @@ these types by ``python -m converter.schemas``.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import tempfile
@@ -461,7 +460,7 @@ def dump(model: Frozen) -> str:
     """Indented JSON with a final newline; the order of fields is that of the types."""
     # Names and messages as they are read. No lone surrogate is left in them, which UTF-8 cannot
     # hold: `PlainText` has replaced it.
-    return json.dumps(model.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
+    return model.model_dump_json(indent=2) + "\n"
 
 
 def read(path: Path) -> Manifest:

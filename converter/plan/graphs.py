@@ -39,10 +39,11 @@ def names(entry: str, model: ModelSpec) -> list[str]:
 
 def key_of(spec: BatchSpec, name: str) -> str:
     """The key of the configuration that states a model."""
-    for entry, model in spec.models.items():
-        for graph in model.graphs:
-            if name == name_of(entry, graph):
-                return f"models.{entry}.graphs.{graph}"
+    # Either part may have dots of its own.
+    for at in (at for at, letter in enumerate(name) if letter == "."):
+        entry, graph = name[:at], name[at + 1 :]
+        if entry in spec.models and graph in spec.models[entry].graphs:
+            return f"models.{entry}.graphs.{graph}"
     return f"models.{name}"
 
 

@@ -58,6 +58,10 @@ class RunState:
         self._followers = Followers(plan.jobs, context.directory, self.cache)
         self._compositions = Compositions(plan.composed, context.directory)
         self._rows = self._planned(plan)
+        # All rows of a model are written whenever one of them is.
+        self._labels: dict[str, list[str]] = {}
+        for label, row in self._rows.items():
+            self._labels.setdefault(row.name, []).append(label)
         now = datetime.now(UTC)
         # A resumed run is the run that began then. Its start decides which of two runs is the newer
         # one (`history.is_newer`), so that resuming an old run does not move `latest` back.
@@ -99,6 +103,7 @@ class RunState:
     def take_over(self, rows: Sequence[ArtifactRow]) -> None:
         """Take over the rows of models that need no run."""
         for row in rows:  # what is skipped was planned anew; the others are of before
+            assert row.label in self._rows, "every artifact was planned"
             self._rows[row.label] = self._as_asked(row) if row.status == "skipped" else row
         # What derives from a file may be there and not be measured yet.
         for row in rows:
@@ -361,7 +366,7 @@ class RunState:
         # then.
         if delivery.is_own_folder(job):
             manifest.write_atomic(Path(job.model_dir) / delivery.RESULT, manifest.dump(result))
-        of_model = [row for row in self._rows.values() if row.name == job.name]
+        of_model = [self._rows[label] for label in self._labels[job.name]]
         # Last, since this line makes the model done, and phase 2 starts from `result.json`.
         manifest.append_result(self._directory, model_of(of_model))
 

@@ -18,7 +18,7 @@ from converter.display import cells, summary
 from converter.layout import delivery
 from converter.model import dims, matrix, verified
 from converter.model.manifest import ArtifactRow, Manifest
-from converter.model.matrix import Matrix
+from converter.model.matrix import Cell, Matrix
 from converter.model.plaintext import plain
 from converter.plugins.reports import _cells, _facts, _figures
 from converter.plugins.reports._columns import columns, number
@@ -62,6 +62,10 @@ def render(manifest: Manifest, directory: Path) -> str:
     plots = _figures.figures(rows)
     found = matrix.of(manifest)
     budget = _cells.budget(found)
+    to_show: dict[str, list[Cell]] = {}
+    for cell in found.all:
+        if cell.show:
+            to_show.setdefault(cell.label, []).append(cell)
     # 5 MB: only in a page that draws something.
     plotly = _inline(get_plotlyjs()) if any(plot.data for plot in [*plots, budget]) else ""
     return (
@@ -84,7 +88,7 @@ def render(manifest: Manifest, directory: Path) -> str:
             said_of=_cells.said,
             sortable=_cells.sortable,
             tries=_tries,
-            shown_of=lambda row: [c for c in found.all if c.show and c.label == row.label],
+            shown_of=lambda row: to_show.get(row.label, []),
             # The page may be read anywhere: it names no folder of this machine.
             bundle=lambda cell: cells.bundle(cell, "RUN_DIR"),
             duration=_duration(manifest),
