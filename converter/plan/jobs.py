@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,11 @@ class _Resolver:
     cwd: Path
     trust: list[str]
 
+    @cached_property
+    def _threads(self) -> int:
+        return threads(self.spec.executor.workers)
+
+    @cached_property
     def _simplifier_options(self) -> dict[str, Any]:
         chosen = self.spec.simplifier
         options = simplifiers.load(chosen.name).Options.model_validate(chosen.options)
@@ -185,14 +191,14 @@ class _Resolver:
             exporter_options=self._exporter_options(able or exporters),
             # No options where none is used: else a change of an unused preset would change the key.
             simplifier=spec.simplifier.name if simplify else None,
-            simplifier_options=self._simplifier_options() if simplify else {},
+            simplifier_options=self._simplifier_options if simplify else {},
             device=model.device or spec.device,
             seed=spec.seed,
             export=self._export(model.export),
             variants=variants.of(spec, model),
             verify=self._verify(_of_pairs(model.verify, pairs), inputs, axes),
             **_told(model),
-            threads=threads(spec.executor.workers),
+            threads=self._threads,
             provider_options=spec.benchmark.options,
             trust=self.trust,
             model_dir=str(self.run_dir / "models" / name),

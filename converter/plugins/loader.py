@@ -23,6 +23,7 @@ from importlib.metadata import Distribution, EntryPoint, distributions, entry_po
 from importlib.util import find_spec
 from pathlib import Path
 from pkgutil import iter_modules
+from types import ModuleType
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -61,6 +62,8 @@ _OF_GROUPS: dict[str, type[Frozen]] = {
     "simplifiers": SimplifierSpec, "variants": VariantSpec, "executors": ExecutorSpec,
     "layouts": PublishSpec,
 }  # fmt: skip
+# Modules that have been found to be what their kind asks for.
+_WHOLE: set[tuple[str, ModuleType]] = set()
 _FOLDER = Path(__file__).resolve().parent
 _PACKAGE = __name__.rpartition(".")[0]
 
@@ -107,6 +110,8 @@ class Plugin:
         except _BROKEN as error:
             why = f"{type(error).__name__}: {error}"
             raise self.broken(f"cannot be imported: {why}") from error
+        if (self.kind, found) in _WHOLE:  # it is asked for once for each job
+            return found
         # Told now, by name: else the first job that uses the part would fail in the middle of a
         # run.
         parts = _PARTS.get(self.kind, ())
@@ -126,6 +131,7 @@ class Plugin:
         if shadowed:
             keys = ", ".join(sorted(shadowed))
             raise self.broken(f"has Options of a name that its group has already: {keys}")
+        _WHOLE.add((self.kind, found))
         return found
 
     def call(self, work: Callable[[], T]) -> T:
