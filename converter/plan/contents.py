@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import mmap
 import os
 import re
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
 
 from converter.layout import files
+from converter.plan.index import Import, ImportIndex
 
 # The entry `location` of a tensor's external data, as protobuf writes it: key, then value.
 # 0x0a: field 1 of a StringStringEntryProto (the key), 0x08: its length; 0x12: field 2 (the value).
@@ -25,6 +27,16 @@ Entry = Literal["file", "folder", "link"]
 """What a name in a folder stands for; a ``link`` is a symbolic link to a folder."""
 
 _NONE: Mapping[str, Entry] = {}
+
+
+class Code(NamedTuple):
+    """A Python file: the hash of its content, and what it imports."""
+
+    sha256: str | None
+    imports: tuple[Import, ...]
+
+
+_NO_CODE = Code(None, ())
 
 
 class _Seen(NamedTuple):
@@ -42,16 +54,31 @@ class Contents:
     key: what counts there is the content.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, looking: Callable[[], None] = lambda: None) -> None:
+        """Args: looking: called before each file; what it raises passes through."""
         self._seen: dict[tuple[str, str], _Seen] = {}
+        self._looking = looking
+        self.index = ImportIndex(None)
 
     def sha256(self, path: str | os.PathLike[str]) -> str | None:
         """The hash of a file; ``None`` when it cannot be read."""
         return self._once(os.fspath(path), "sha256", _sha256, None)
 
-    def imports(self, path: str) -> tuple[tuple[int, str], ...]:
-        """What a Python file imports: the level of a relative import, and the dotted name."""
-        return self._once(path, "imports", _imports, ())
+    def code(self, path: str) -> Code:
+        """What a Python file is and imports, of one look at it."""
+        return self._once(path, "code", self._code, _NO_CODE)
+
+    def _code(self, path: str) -> Code:
+        self._looking()
+        with open(path, "rb") as file:
+            # Bytes: the file may state its own encoding.
+            data = file.read()
+        digest = hashlib.sha256(data).hexdigest()
+        found = self.index.get(digest)
+        if found is None:
+            found = _imports(data)
+            self.index.put(digest, found)
+        return Code(digest, found)
 
     def locations(self, path: str) -> tuple[str, ...]:
         """Where an ONNX file has its external data, relative to its folder."""
@@ -62,11 +89,12 @@ class Contents:
         # Folders count as well: a file that is new in one may be what an import finds from now on.
         return self._once(folder, "names", _names, _NONE)
 
-    def rest(self, what: Literal["imports", "names"], paths: Iterable[str]) -> bool:
+    def rest(self, what: Literal["code", "names", "sha256"], paths: Iterable[str]) -> bool:
         """Whether all these are as they were when they were read last."""
+        folders = what == "names"
         for path in paths:
-            seen = self._seen[path, what]
-            if not seen.settled or seen.mark != _mark(path, what == "names"):
+            mark, settled, _ = self._seen[path, what]
+            if not settled or mark != _mark(path, folders):
                 return False
         return True
 
@@ -120,14 +148,12 @@ def _names(folder: str) -> Mapping[str, Entry]:
     return found
 
 
-def _imports(path: str) -> tuple[tuple[int, str], ...]:
+def _imports(data: bytes) -> tuple[Import, ...]:
     try:
-        with open(path, "rb") as file:
-            # Bytes: the file may state its own encoding.
-            tree = ast.parse(file.read())
+        tree = ast.parse(data)
     except (SyntaxError, ValueError, RecursionError):  # the job will tell
         return ()
-    found: dict[tuple[int, str], None] = {}
+    found: dict[Import, None] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {(0, alias.name): None for alias in node.names}

@@ -11,9 +11,9 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from converter.model.inputs import InputSpec
 from converter.model.job import Composed, Derived, Job
 from converter.model.source import Checkpoint
 from converter.plan import sources
+from converter.plan.codebases import CodeBase, CodeBases
 from converter.plan.contents import Contents
 from converter.plan.installed import Installed
 from converter.plan.modules import Modules
@@ -63,14 +64,16 @@ class JobKey:
         parts: JSON values by name: ``request.opset``, ``file registry/srcnn.py``,
             ``package torch``.
         files: the files among them, by the second word of their name.
+        bases: the large code bases, whose files have no part of their own.
         incomplete: what it does not cover and should, so that nothing is stored under it.
     """
 
     parts: Parts
     files: dict[str, Path]
     incomplete: str | None = None
+    bases: tuple[CodeBase, ...] = ()
 
-    @property
+    @cached_property
     def digest(self) -> str:
         return digest(self.parts)
 
@@ -87,14 +90,22 @@ class Keys:
     Args:
         packages: installed versions, as in the manifest.
         gpus: the machine's, for jobs that may use one.
+        store: the folder of the store, where what code imports is kept from run to run.
+        looking: called before each file of code that is read; what it raises passes through.
     """
 
-    def __init__(self, packages: Mapping[str, str | None], gpus: Sequence[str]) -> None:
+    def __init__(
+        self,
+        packages: Mapping[str, str | None],
+        gpus: Sequence[str],
+        store: Path | None = None,
+        looking: Callable[[], None] = lambda: None,
+    ) -> None:
         self._packages = packages
         # The variable decides which of them a job gets.
         self._gpus = [*gpus, os.environ.get("CUDA_VISIBLE_DEVICES", "")] if gpus else []
-        self._contents = Contents()
-        self._modules = Modules(self._contents)
+        self._contents = Contents(looking)
+        self._bases = CodeBases(self._contents, Modules(self._contents, store))
         self._installed = Installed()
 
     def of(self, job: Job) -> JobKey:
@@ -102,9 +113,11 @@ class Keys:
             return self._of_derived(job)
         if isinstance(job, Composed):
             return self._of_composed(job)
-        found = sources.of(job, self._contents, self._modules)
+        found = sources.of(job, self._bases)
         versions = self._versions(job, found.libraries)
-        parts = {**_request(job), **versions, **_own_code(job)}
+        parts = {**_request(job), **versions, **self._own_code(job)}
+        for base in found.bases:
+            parts |= base.parts
         # `auto` may find one, too.
         if job.device != "cpu":
             parts["gpus"] = self._gpus
@@ -114,7 +127,7 @@ class Keys:
             parts["file weights.checkpoint"] = job.weights.sha256
         parts |= {f"samples left out of {key}": count for key, count in found.left_out if count}
         parts = json.loads(json.dumps(parts))  # as they will be read again
-        return JobKey(parts, found.files, _too_large(found.too_large))
+        return JobKey(parts, found.files, _too_large(found.too_large), found.bases)
 
     def _of_derived(self, job: Derived) -> JobKey:
         """What it is made from stands for the model and its code."""
@@ -142,13 +155,16 @@ class Keys:
             **{f"package {name}": self._packages.get(name) for name in names},
             **{f"made with {name}": value for name, value in _decided_by(plugin, job).items()},
             **_system(),
-            **_own_code(job),
+            **self._own_code(job),
             **{f"file {name}": self._contents.sha256(path) for name, path in files.items()},
         }
         # The metric is called anew for each file, and samples may decide what is made of it.
-        found = sources.of_derived(job, self._modules)
+        found = sources.of_derived(job, self._bases)
         parts |= {f"file {name}": self._contents.sha256(path) for name, path in found.files.items()}
-        return JobKey(json.loads(json.dumps(parts)), {**files, **found.files})
+        for base in found.bases:
+            parts |= base.parts
+        parts = json.loads(json.dumps(parts))
+        return JobKey(parts, {**files, **found.files}, bases=found.bases)
 
     def _of_composed(self, job: Composed) -> JobKey:
         """What the graphs are made from, and their files."""
@@ -158,13 +174,15 @@ class Keys:
             "parent": job.graph_hashes,
             **{f"graph {name}": key.digest for name, key in graphs.items()},
             **_system(),
-            **_own_code(job),
+            **self._own_code(job),
         }
         found: dict[str, Path] = {}
+        bases: list[CodeBase] = []
         for key in graphs.values():
             found |= key.files
+            bases += [base for base in key.bases if base not in bases]
         parts |= {f"file {name}": self._contents.sha256(path) for name, path in found.items()}
-        return JobKey(json.loads(json.dumps(parts)), found)
+        return JobKey(json.loads(json.dumps(parts)), found, bases=tuple(bases))
 
     def changed_files(self, job: Job, key: JobKey) -> list[Path]:
         """The files that are not what they were when the key was made; read again.
@@ -172,19 +190,47 @@ class Keys:
         One that is new in a folder that counts is none: nobody had asked for it. One that is new,
         and that code of the job imports by its name, is.
         """
-        known = frozenset(key.files.values())
+        self._bases.doubt()
+        of_bases = [path for base in key.bases for path in base.files.values()]
+        known = frozenset([*key.files.values(), *of_bases])
+        bases: list[CodeBase] = []
         if isinstance(job, Derived):  # the worker has looked at what it is made from
-            now = key.files
+            now, bases = key.files, list(key.bases)
         else:
             now = {}
             for each in job.graphs.values() if isinstance(job, Composed) else [job]:
-                now |= sources.of(each, self._contents, self._modules, known).files
+                found = sources.of(each, self._bases, known)
+                now |= found.files
+                bases += found.bases
         names = {**key.files, **now}
-        return [
+        changed = [
             path
             for name, path in names.items()
             if name not in now or self._contents.sha256(path) != key.parts.get(f"file {name}")
         ]
+        return changed + _changed(key.bases, bases)
+
+    def _own_code(self, job: Job) -> Parts:
+        """The code of the converter, and that of the plugins that make the file."""
+        # The version stands in the file.
+        parts: Parts = {"converter": _worker_code(), "converter version": converter.__version__}
+        if isinstance(job, Derived):
+            used = [loader.found("variants").get(job.plugin)]
+            parts["converter variants"] = _shared_code("variants")
+            if job.provider:  # what opens and checks it
+                used.append(loader.found("providers").get(job.provider))
+        else:
+            used = [loader.found("exporters").get(name) for name in job.exporters]
+            used += [loader.found("simplifiers").get(job.simplifier)] if job.simplifier else []
+        for plugin in used:
+            path = plugin.path() if plugin is not None else None
+            if plugin is None or path is None or not path.is_file():
+                continue
+            parts[f"converter {plugin.kind}/{plugin.name}"] = self._contents.sha256(path)
+            # Its file may import others of its distribution.
+            if not plugin.built_in:
+                parts[f"package {plugin.distribution}"] = plugin.version
+        return parts
 
     def _versions(self, job: Job, libraries: Set[str]) -> Parts:
         names = list(_ALWAYS)
@@ -198,6 +244,16 @@ class Keys:
             found |= {f"package {k}": version for k, version in self._installed.of(top).items()}
         found |= {f"package {name}": self._packages.get(name) for name in names}
         return {**found, **_system()}
+
+
+def _changed(before: Sequence[CodeBase], now: Sequence[CodeBase]) -> list[Path]:
+    """The files of large code bases that are not what they were."""
+    # Most often they are the same objects.
+    if all(base in now for base in before):
+        return []
+    old, new = ({k: v for base in each for k, v in base.hashes.items()} for each in (before, now))
+    paths = {name: path for base in (*now, *before) for name, path in base.files.items()}
+    return [path for name, path in paths.items() if old.get(name) != new.get(name)]
 
 
 def _decided_by(plugin: Any, job: Derived) -> dict[str, str]:
@@ -244,7 +300,8 @@ def _differing(before: Parts, now: Parts) -> list[str]:
 def _order(name: str) -> int:
     """Causes that come from outside first: they explain many models at once."""
     kinds = (
-        "package", "python", "machine", "gpus", "converter", "parent", "graph", "file", "request.",
+        "package", "python", "machine", "gpus", "converter", "parent", "graph", "file", "code",
+        "request.",
     )  # fmt: skip
     return next((i for i, kind in enumerate(kinds) if name.startswith(kind)), len(kinds))
 
@@ -255,6 +312,8 @@ def _say(name: str, before: Parts, now: Parts) -> str:
         if before.get(name) is None:
             return f"{what} is new"
         return f"{what} changed" if now.get(name) is not None else f"{what} is gone"
+    if kind == "code":
+        return f"code in {what} changed"
     if kind == "parent":
         return "what it is made from changed"
     if kind == "graph":
@@ -305,29 +364,6 @@ def _without_paths(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: None if k == "path" else _without_paths(item) for k, item in value.items()}
     return [_without_paths(item) for item in value] if isinstance(value, list) else value
-
-
-def _own_code(job: Job) -> Parts:
-    """The code of the converter, and that of the plugins that make the file."""
-    # The version stands in the file.
-    parts: Parts = {"converter": _worker_code(), "converter version": converter.__version__}
-    if isinstance(job, Derived):
-        used = [loader.found("variants").get(job.plugin)]
-        parts["converter variants"] = _shared_code("variants")
-        if job.provider:  # what opens and checks it
-            used.append(loader.found("providers").get(job.provider))
-    else:
-        used = [loader.found("exporters").get(name) for name in job.exporters]
-        used += [loader.found("simplifiers").get(job.simplifier)] if job.simplifier else []
-    for plugin in used:
-        path = plugin.path() if plugin is not None else None
-        if plugin is None or path is None or not path.is_file():
-            continue
-        parts[f"converter {plugin.kind}/{plugin.name}"] = files.sha256(path)
-        # Its file may import others of its distribution.
-        if not plugin.built_in:
-            parts[f"package {plugin.distribution}"] = plugin.version
-    return parts
 
 
 @cache

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.machinery import EXTENSION_SUFFIXES
 from importlib.util import find_spec
+from pathlib import Path
 
 from converter.layout.libraries import is_library
 from converter.plan.contents import Contents
+from converter.plan.index import ImportIndex
 
 # A compiled module counts by its bytes. Its imports cannot be read.
 CODE = (".py", *EXTENSION_SUFFIXES)
@@ -36,8 +38,11 @@ class Imports:
 class Modules:
     """Follows imports; for files that are shared it looks once, as long as all of them rest."""
 
-    def __init__(self, contents: Contents) -> None:
+    def __init__(self, contents: Contents, store: Path | None = None) -> None:
+        """Args: store: what is parsed is kept there; ``None``: for this run only."""
         self._contents = contents
+        self._store = store
+        self._indices: dict[tuple[str, ...], ImportIndex] = {}
         self._known: dict[tuple[tuple[Place, ...], tuple[str, ...], str | None], Imports] = {}
         self._editable: dict[str, list[str]] = {}
 
@@ -54,33 +59,52 @@ class Modules:
         known = self._known.get(asked)
         # Both have to rest: a new file in a folder may be what an import finds now.
         if known is None or not self._rests(known):
-            search = _Search(self._contents, self._editable, asked[1], only)
-            known = self._known[asked] = search.follow(first)
+            known = self._known[asked] = self.follow(first, roots, only)
         return known
+
+    def follow(
+        self, first: Sequence[Place], roots: Sequence[str], only: str | None = None
+    ) -> Imports:
+        """Like ``imports``, looked at anew."""
+        asked = tuple(roots)
+        if asked not in self._indices:
+            self._indices[asked] = ImportIndex(self._store, asked)
+        index = self._contents.index = self._indices[asked]
+        try:
+            return _Search(self._contents, self._editable, asked, only).follow(first)
+        finally:  # also where somebody does not wait for the end
+            index.save()
 
     def _rests(self, known: Imports) -> bool:
         read = (path for path, _ in known.files if path.endswith(".py"))
-        return self._contents.rest("names", known.folders) and self._contents.rest("imports", read)
+        return self._contents.rest("names", known.folders) and self._contents.rest("code", read)
 
     def locate(self, name: str, root: str) -> list[Place]:
         """The files that Python runs to import a dotted name from a folder."""
         return _Search(self._contents, self._editable, (root,), None).locate(name, (root,))
 
-    def package(self, folder: str) -> Iterator[Place]:
-        """All code below a folder, but for hidden folders and virtual environments."""
+    def package(self, folder: str) -> tuple[list[Place], set[str]]:
+        """All code below a folder, but for hidden folders and virtual environments.
+
+        Returns:
+            The files, and the folders that were looked into.
+        """
         root, waiting = os.path.dirname(folder), [folder]
+        found: list[Place] = []
+        folders: set[str] = set()
         while waiting:
             place = waiting.pop()
             names = self._contents.names(place)
+            folders.add(place)
             # The marker of a virtual environment, whatever its name is.
             if "pyvenv.cfg" in names and place != folder:
                 continue
             for name, kind in names.items():
-                path = os.path.join(place, name)
                 if kind == "file" and name.endswith(CODE):
-                    yield path, root
+                    found.append((f"{place}{os.sep}{name}", root))
                 elif kind == "folder" and not name.startswith((".", "__pycache__")):
-                    waiting.append(path)
+                    waiting.append(f"{place}{os.sep}{name}")
+        return found, folders
 
     def editable(self, top: str) -> list[str]:
         """Where a package (its folders) or module lies that Python finds by an editable install.
@@ -105,25 +129,33 @@ class _Search:
     def follow(self, first: Sequence[Place]) -> Imports:
         waiting = list(first)
         found: dict[str, str] = {}
+        # Most files of a code base import the same: each name leads to the same files again.
+        seen: set[str] = set()
+        near: set[tuple[str, str]] = set()
         while waiting:
             path, root = waiting.pop()
             if path in found:
                 continue
             found[path] = root
-            for level, name in self.contents.imports(path) if path.endswith(".py") else ():
+            for level, name in self.contents.code(path).imports if path.endswith(".py") else ():
                 if level == 0:
-                    # An installed registry lies among all libraries, and its folder must not be a
-                    # root for those.
-                    near = self.only in (None, name.partition(".")[0])
-                    waiting += self.locate(name, self.roots if near else ()) or self._elsewhere(
-                        name
-                    )
+                    if name not in seen:
+                        seen.add(name)
+                        waiting += self._absolute(name)
+                    continue
+                # One dot is the file's own folder: each takes a part off the end of the path.
+                folder = path.rsplit(os.sep, level)[0]
                 # Python refuses a relative import that leaves the root, too.
-                elif level <= path.count(os.sep) - root.rstrip(os.sep).count(os.sep):
-                    # One dot is the file's own folder: each takes a part off the end of the path.
-                    beside = self.locate(name, (path.rsplit(os.sep, level)[0],))
-                    waiting += [(near_path, root) for near_path, _ in beside]
+                if (folder, name) not in near and len(folder) >= len(root.rstrip(os.sep)):
+                    near.add((folder, name))
+                    waiting += [(place, root) for place, _ in self.locate(name, (folder,))]
         return Imports(tuple(found.items()), frozenset(self.libraries), tuple(self.folders))
+
+    def _absolute(self, name: str) -> list[Place]:
+        # An installed registry lies among all libraries, and its folder must not be a root for
+        # those.
+        is_near = self.only in (None, name.partition(".")[0])
+        return self.locate(name, self.roots if is_near else ()) or self._elsewhere(name)
 
     def _elsewhere(self, name: str) -> list[Place]:
         """The files of an import that is in none of the roots; a library is noted instead."""
@@ -156,7 +188,8 @@ class _Search:
         place = root
         for part in parts:
             names = self._names(place)
-            folder = os.path.join(place, part)
+            # Not `os.path.join`, which takes longer than all else here.
+            folder = f"{place}{os.sep}{part}" if place != os.sep else f"{os.sep}{part}"
             is_folder = names.get(part) in ("folder", "link")
             # As Python's finder has it: a package before a module of that name. A folder without
             # `__init__.py` is a namespace package, in which nothing runs: the search goes on inside

@@ -23,8 +23,11 @@ def judge(key: JobKey, read: Sequence[str]) -> tuple[list[str], str | None]:
     """
     # By real paths: the code may open what a link leads to, or the link.
     own = {os.path.realpath(path): name for name, path in key.files.items()}
-    names = {path: own.get(os.path.realpath(path)) for path in read}
+    real = {path: os.path.realpath(path) for path in read}
+    names = {path: own.get(place) for path, place in real.items()}
     missing = [path for path, name in names.items() if name is None]
+    for base in key.bases:
+        missing = [path for path in missing if real[path] not in base.real_paths]
     data = [path for path, name in names.items() if name and name.startswith("kwargs.")]
     # Code that the key covers is no news to anybody; data that was read is, since a builder chose
     # it.

@@ -31,8 +31,9 @@ from converter.model.inputs import CaseInput, InputSpec
 from converter.model.job import Job
 from converter.model.source import Checkpoint
 from converter.plan import checkpoints, samples
+from converter.plan.codebases import CodeBase, CodeBases
 from converter.plan.contents import Contents
-from converter.plan.modules import Modules, Place
+from converter.plan.modules import Place
 
 MOST_FILES = 5000
 """A folder that ``kwargs`` names and that holds more is not in the key: nothing is stored then."""
@@ -49,6 +50,7 @@ class Sources:
             configuration key, code its path below the folder that Python imports it from.
         libraries: top-level names that the code imports from elsewhere; not the standard
             library's. Some may not be installed.
+        bases: large code bases, whose files are not in ``files``.
         too_large: the keys of folders with more than ``MOST_FILES`` files: those are not in
             ``files``.
         left_out: the keys of sets of samples of which only the first are read, with the number of
@@ -57,11 +59,12 @@ class Sources:
 
     files: dict[str, Path]
     libraries: frozenset[str]
+    bases: tuple[CodeBase, ...] = ()
     too_large: tuple[str, ...] = ()
     left_out: tuple[tuple[str, int], ...] = ()
 
 
-def of(job: Job, contents: Contents, modules: Modules, known: Set[Path] | None = None) -> Sources:
+def of(job: Job, bases: CodeBases, known: Set[Path] | None = None) -> Sources:
     """The files and libraries of a job.
 
     Relative paths in ``kwargs`` start from the working directory, as the builder will see it.
@@ -70,8 +73,9 @@ def of(job: Job, contents: Contents, modules: Modules, known: Set[Path] | None =
         known: of what is only there because its folder counts, these files: one that is new in
             it, and that no code imports by its name, does not count.
     """
-    code = _Code(modules, known)
+    code = _Code(bases, known)
     code.collect(job)
+    contents = bases.contents
     data = dict(_data(job, contents))
     too_large = []
     # One file too many leaves out the whole folder: half of it in the key would look like all.
@@ -82,16 +86,21 @@ def of(job: Job, contents: Contents, modules: Modules, known: Set[Path] | None =
             continue
         paths = {name: Path(folder, name) for name in inside}
         data |= {f"{key}/{name}": p for name, p in paths.items() if known is None or p in known}
-    libraries = frozenset(code.libraries)
-    return Sources({**data, **code.files}, libraries, tuple(too_large), tuple(_left_out(job)))
+    return Sources(
+        {**data, **code.files},
+        frozenset(code.libraries),
+        tuple(code.bases),
+        tuple(too_large),
+        tuple(_left_out(job)),
+    )
 
 
-def of_derived(job: Job, modules: Modules) -> Sources:
+def of_derived(job: Job, bases: CodeBases) -> Sources:
     """The files and libraries of ``data`` and ``metric``: a variant needs no more of its model.
 
     The samples are those that it may be calibrated on: more than it is verified on.
     """
-    code = _Code(modules, None)
+    code = _Code(bases, None)
     said = {key: one for key, one in (("data", job.data), ("metric", job.metric)) if one}
     code.collect_targets([one.target for one in said.values() if one.target], job)
     data = {
@@ -103,7 +112,7 @@ def of_derived(job: Job, modules: Modules) -> Sources:
     for files in _samples_of(job, whole=True)[:_MOST_SAMPLES]:
         for path in files.inputs:
             data[f"data/{samples.below(root, path)}"] = Path(path)
-    return Sources({**data, **code.files}, frozenset(code.libraries))
+    return Sources({**data, **code.files}, frozenset(code.libraries), tuple(code.bases))
 
 
 def _left_out(job: Job) -> Iterator[tuple[str, int]]:
@@ -226,12 +235,20 @@ def _inside(folder: str, contents: Contents) -> list[str] | None:
 
 
 class _Code:
-    """Collects the code of one job: ``files``, and ``libraries`` by their top-level names."""
+    """Collects the code of one job.
 
-    def __init__(self, modules: Modules, known: Set[Path] | None) -> None:
-        self._modules = modules
+    Attributes:
+        files: but for those of ``bases``.
+        bases: the large code bases.
+        libraries: by their top-level names.
+    """
+
+    def __init__(self, bases: CodeBases, known: Set[Path] | None) -> None:
+        self._bases = bases
+        self._modules = bases.modules
         self._known = known
         self.files: dict[str, Path] = {}
+        self.bases: list[CodeBase] = []
         self.libraries: set[str] = set()
 
     def collect(self, job: Job) -> None:
@@ -275,13 +292,13 @@ class _Code:
         if not places:
             self._installed(target)
         for place in places:
-            code = [(place, os.path.dirname(place))]
-            if os.path.isdir(place):
-                code = [found for found in self._modules.package(place) if self._counts(found)]
-            self._follow(code, roots)
-
-    def _counts(self, found: Place) -> bool:
-        return self._known is None or Path(found[0]) in self._known
+            base = self._bases.of(place, roots, self._known)
+            self.libraries |= base.libraries
+            if not base.is_large:
+                for name, path in base.files.items():
+                    self._add_as(name, path)
+            elif base not in self.bases:
+                self.bases.append(base)
 
     def _installed(self, module: str) -> None:
         """The one file of an installed package that defines the model."""
@@ -302,9 +319,11 @@ class _Code:
             self._add(place)
 
     def _add(self, place: Place) -> None:
-        path, name = Path(place[0]), os.path.relpath(*place)
+        self._add_as(os.path.relpath(*place), Path(place[0]))
+
+    def _add_as(self, name: str, path: Path) -> None:
         if self.files.setdefault(name, path) != path:  # two folders have a file of that name
-            self.files[place[0]] = path
+            self.files[str(path)] = path
 
 
 def _roots(job: Job) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from converter.model.records import FileInfo, JobResult, Latency, StageRecord
 from converter.plan import keys, reads, variants
 from converter.plan.keys import JobKey, Keys, Parts
 from converter.processes import outcome
+from converter.storage.location import Location
 from converter.storage.retrying import FailedError
 
 _NEW = "not in the store"
@@ -62,10 +63,20 @@ def timing_of(spec: BenchmarkSpec, environment: Environment) -> Timing | None:
     return Timing(spec.on_cached, basis, list(spec.providers), spec.optional)
 
 
-def keys_for(environment: Environment) -> Keys:
-    """The keys that jobs have in an environment."""
+def keys_for(
+    environment: Environment,
+    store: Location | None,
+    looking: Callable[[], None] = lambda: None,
+) -> Keys:
+    """The keys that jobs have in an environment.
+
+    Args:
+        store: where it is; in a folder it keeps what code imports as well.
+        looking: called before each file of code that is read.
+    """
     gpus = [f"{gpu.name} {gpu.driver}" for gpu in environment.gpus]
-    return Keys(environment.packages, gpus)
+    folder = store if isinstance(store, Path) else None
+    return Keys(environment.packages, gpus, folder, looking)
 
 
 class CacheSession:

@@ -54,7 +54,7 @@ class RunState:
         self._runtimes = placement.runtimes(plan.jobs, context.spec.benchmark)
         store = stores.opened(context.store) if context.store is not None else None
         timing = reuse.timing_of(context.spec.benchmark, self._environment)
-        self.cache = CacheSession(store, reuse.keys_for(self._environment), timing)
+        self.cache = CacheSession(store, reuse.keys_for(self._environment, context.store), timing)
         self._followers = Followers(plan.jobs, context.directory, self.cache)
         self._compositions = Compositions(plan.composed, context.directory)
         self._rows = self._planned(plan)

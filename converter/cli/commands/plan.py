@@ -126,9 +126,9 @@ def _intents(point: Point) -> tuple[list[_Intent], list[str]]:
     trusted = trust.parse(os.environ.get(trust.VARIABLE, ""), cwd)
     # No key has the run directory in it: any will do.
     planned = jobs.build(spec, run_dir=cwd, cwd=cwd, trust=trusted)
-    place = location.parse(spec.store.path, cwd)
-    store = stores.opened(place) if spec.store.use else None
-    cache = CacheSession(store, keys_for(environment.collect(packages.versions())))
+    place = location.parse(spec.store.path, cwd) if spec.store.use else None
+    store = stores.opened(place) if place is not None else None
+    cache = CacheSession(store, keys_for(environment.collect(packages.versions()), place))
     found = {
         row.name: _Intent(row.name, "skipped", row.verify.reason, None) for row in planned.skipped
     }

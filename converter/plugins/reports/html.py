@@ -62,10 +62,7 @@ def render(manifest: Manifest, directory: Path) -> str:
     plots = _figures.figures(rows)
     found = matrix.of(manifest)
     budget = _cells.budget(found)
-    to_show: dict[str, list[Cell]] = {}
-    for cell in found.all:
-        if cell.show:
-            to_show.setdefault(cell.label, []).append(cell)
+    to_show = _to_show(found)
     # 5 MB: only in a page that draws something.
     plotly = _inline(get_plotlyjs()) if any(plot.data for plot in [*plots, budget]) else ""
     return (
@@ -107,6 +104,15 @@ def render(manifest: Manifest, directory: Path) -> str:
             hashes=[_csp_hash(text) for text in (script, plotly) if text],
         )
     )
+
+
+def _to_show(found: Matrix) -> dict[str, list[Cell]]:
+    """By artifact, the cells that a runtime's maintainers should see."""
+    cells: dict[str, list[Cell]] = {}
+    for cell in found.all:
+        if cell.show:
+            cells.setdefault(cell.label, []).append(cell)
+    return cells
 
 
 def _tries(row: ArtifactRow) -> str:

@@ -1,0 +1,131 @@
+"""All code of a package and what it imports: looked at once for all models that are built by it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from converter.plan.contents import Contents
+from converter.plan.modules import Modules, Place
+
+MOST_PARTS = 200
+"""Of a code base with more files, the key has a part for each of its upper folders."""
+
+
+@dataclass(frozen=True)
+class CodeBase:
+    """One package or module of the user's, with everything that it imports from folders of theirs.
+
+    Attributes:
+        files: by their path below the folder that Python imports them from.
+        hashes: by the same names; ``None``: it cannot be read.
+        libraries: top-level names that it imports from elsewhere.
+        folders: where anything was looked for.
+    """
+
+    files: Mapping[str, Path]
+    hashes: Mapping[str, str | None]
+    libraries: frozenset[str]
+    folders: frozenset[str]
+
+    @property
+    def is_large(self) -> bool:
+        return len(self.files) > MOST_PARTS
+
+    @cached_property
+    def parts(self) -> dict[str, str]:
+        """The parts that a large one has in a key: a hash for each of its upper folders."""
+        depth = 1
+        while len({_above(name, depth + 1) for name in self.files}) <= MOST_PARTS and any(
+            name.count(os.sep) > depth for name in self.files
+        ):
+            depth += 1
+        lines: dict[str, list[str]] = {}
+        for name in sorted(self.files):
+            lines.setdefault(_above(name, depth), []).append(f"{name} {self.hashes[name]}\n")
+        return {
+            f"code {above}": hashlib.sha256("".join(listed).encode()).hexdigest()
+            for above, listed in lines.items()
+        }
+
+    @cached_property
+    def real_paths(self) -> frozenset[str]:
+        """Where its files are once links are followed."""
+        folders: dict[str, str] = {}
+        found = set()
+        for path in map(os.fspath, self.files.values()):
+            folder, _, name = path.rpartition(os.sep)
+            if folder not in folders:
+                folders[folder] = os.path.realpath(folder)
+            place = f"{folders[folder]}{os.sep}{name}"
+            found.add(os.path.realpath(place) if os.path.islink(place) else place)
+        return frozenset(found)
+
+
+class CodeBases:
+    """Finds code bases. What is found stays for all keys of a run, until somebody looks again."""
+
+    def __init__(self, contents: Contents, modules: Modules) -> None:
+        self.contents = contents
+        self.modules = modules
+        self._found: dict[tuple[str, tuple[str, ...]], CodeBase] = {}
+        self._doubted = False
+
+    def doubt(self) -> None:
+        """From here on files may have changed: each question looks at all of them."""
+        self._doubted = True
+
+    def of(self, place: str, roots: Sequence[str], known: Set[Path] | None = None) -> CodeBase:
+        """The code base of a package's folder, or of a module.
+
+        Args:
+            roots: the folders of the user's that Python imports from.
+            known: of what is in the package and that no code imports by its name, these files.
+        """
+        asked = place, tuple(roots)
+        before = self._found.get(asked)
+        if before is not None and (not self._doubted or self._rests(before)):
+            return before
+        found = self._look(place, roots, known)
+        if before is not None and (found.files, found.hashes) == (before.files, before.hashes):
+            # Something was written beside them. Equal, so that one object stands for all jobs.
+            found = before
+        self._found[asked] = found
+        return found
+
+    def _rests(self, base: CodeBase) -> bool:
+        paths = [os.fspath(path) for path in base.files.values()]
+        code = [path for path in paths if path.endswith(".py")]
+        others = [path for path in paths if not path.endswith(".py")]
+        rest = self.contents.rest
+        return rest("names", base.folders) and rest("code", code) and rest("sha256", others)
+
+    def _look(self, place: str, roots: Sequence[str], known: Set[Path] | None) -> CodeBase:
+        code: Iterable[Place] = [(place, os.path.dirname(place))]
+        folders: set[str] = set()
+        if os.path.isdir(place):
+            code, folders = self.modules.package(place)
+            code = [found for found in code if known is None or Path(found[0]) in known]
+        found = self.modules.follow(list(code), roots)
+        files: dict[str, Path] = {}
+        hashes: dict[str, str | None] = {}
+        for path, root in found.files:
+            name = path.removeprefix(f"{root}{os.sep}")
+            if name == path:
+                name = os.path.relpath(path, root)
+            name = path if name in files else name  # two folders have a file of that name
+            files[name] = Path(path)
+            is_python = path.endswith(".py")
+            hashes[name] = (
+                self.contents.code(path).sha256 if is_python else self.contents.sha256(path)
+            )
+        return CodeBase(files, hashes, found.libraries, frozenset([*folders, *found.folders]))
+
+
+def _above(name: str, depth: int) -> str:
+    """``mono/zoo`` of ``mono/zoo/nets/a.py``; a file higher up has its own folder."""
+    return os.sep.join(name.split(os.sep)[:-1][:depth]) or name
