@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 from converter.plan.contents import Contents
 from converter.plan.modules import Modules, Place
@@ -27,7 +27,7 @@ class CodeBase:
         folders: where anything was looked for.
     """
 
-    files: Mapping[str, Path]
+    files: Mapping[str, str]
     hashes: Mapping[str, str | None]
     libraries: frozenset[str]
     folders: frozenset[str]
@@ -57,7 +57,7 @@ class CodeBase:
         """Where its files are once links are followed."""
         folders: dict[str, str] = {}
         found = set()
-        for path in map(os.fspath, self.files.values()):
+        for path in self.files.values():
             folder, _, name = path.rpartition(os.sep)
             if folder not in folders:
                 folders[folder] = os.path.realpath(folder)
@@ -79,7 +79,7 @@ class CodeBases:
         """From here on files may have changed: each question looks at all of them."""
         self._doubted = True
 
-    def of(self, place: str, roots: Sequence[str], known: Set[Path] | None = None) -> CodeBase:
+    def of(self, place: str, roots: Sequence[str], known: Set[str] | None = None) -> CodeBase:
         """The code base of a package's folder, or of a module.
 
         Args:
@@ -90,7 +90,13 @@ class CodeBases:
         before = self._found.get(asked)
         if before is not None and (not self._doubted or self._rests(before)):
             return before
-        found = self._look(place, roots, known)
+        collects = gc.isenabled()
+        gc.disable()  # a third of the time: it looks through all that is found, again and again
+        try:
+            found = self._look(place, roots, known)
+        finally:
+            if collects:
+                gc.enable()
         if before is not None and (found.files, found.hashes) == (before.files, before.hashes):
             # Something was written beside them. Equal, so that one object stands for all jobs.
             found = before
@@ -98,27 +104,27 @@ class CodeBases:
         return found
 
     def _rests(self, base: CodeBase) -> bool:
-        paths = [os.fspath(path) for path in base.files.values()]
+        paths = base.files.values()
         code = [path for path in paths if path.endswith(".py")]
         others = [path for path in paths if not path.endswith(".py")]
         rest = self.contents.rest
         return rest("names", base.folders) and rest("code", code) and rest("sha256", others)
 
-    def _look(self, place: str, roots: Sequence[str], known: Set[Path] | None) -> CodeBase:
+    def _look(self, place: str, roots: Sequence[str], known: Set[str] | None) -> CodeBase:
         code: Iterable[Place] = [(place, os.path.dirname(place))]
         folders: set[str] = set()
         if os.path.isdir(place):
             code, folders = self.modules.package(place)
-            code = [found for found in code if known is None or Path(found[0]) in known]
+            code = [found for found in code if known is None or found[0] in known]
         found = self.modules.follow(list(code), roots)
-        files: dict[str, Path] = {}
+        files: dict[str, str] = {}
         hashes: dict[str, str | None] = {}
         for path, root in found.files:
             name = path.removeprefix(f"{root}{os.sep}")
             if name == path:
                 name = os.path.relpath(path, root)
             name = path if name in files else name  # two folders have a file of that name
-            files[name] = Path(path)
+            files[name] = path
             is_python = path.endswith(".py")
             hashes[name] = (
                 self.contents.code(path).sha256 if is_python else self.contents.sha256(path)

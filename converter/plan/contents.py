@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
 
 from converter.layout import files
-from converter.plan.index import Import, ImportIndex
+from converter.plan.index import ImportIndex, Imports
 
 # The entry `location` of a tensor's external data, as protobuf writes it: key, then value.
 # 0x0a: field 1 of a StringStringEntryProto (the key), 0x08: its length; 0x12: field 2 (the value).
@@ -33,7 +33,7 @@ class Code(NamedTuple):
     """A Python file: the hash of its content, and what it imports."""
 
     sha256: str | None
-    imports: tuple[Import, ...]
+    imports: Imports
 
 
 _NO_CODE = Code(None, ())
@@ -148,20 +148,20 @@ def _names(folder: str) -> Mapping[str, Entry]:
     return found
 
 
-def _imports(data: bytes) -> tuple[Import, ...]:
+def _imports(data: bytes) -> Imports:
     try:
         tree = ast.parse(data)
     except (SyntaxError, ValueError, RecursionError):  # the job will tell
         return ()
-    found: dict[Import, None] = {}
+    found: dict[str, None] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found |= {(0, alias.name): None for alias in node.names}
+            found |= {alias.name: None for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            base = f"{node.module}." if node.module else ""
+            base = "." * node.level + (f"{node.module}." if node.module else "")
             # The name may be a module of its own or something inside of one: `Modules.locate` takes
             # both.
-            found |= {(node.level, f"{base}{alias.name}"): None for alias in node.names}
+            found |= {f"{base}{alias.name}": None for alias in node.names}
     return tuple(found)
 
 

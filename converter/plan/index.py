@@ -18,8 +18,8 @@ from converter.model.manifest import write_atomic
 FOLDER = ".imports"
 """In the folder of the store, which takes it for no entry; it may be deleted at any time."""
 
-Import = tuple[int, str]
-"""The level of a relative import, and the dotted name."""
+Imports = Sequence[str]
+"""Dotted names; one of a relative import begins with its dots: ``..near.name``."""
 # Fewer files are parsed again in less time than it takes to write.
 _WORTH = 100
 # Of runs that use other models of the same folders; beyond it only what this run needed is kept.
@@ -34,21 +34,17 @@ class ImportIndex:
         said = "\n".join([f"{sys.version_info[:2]}", *roots])
         name = hashlib.sha256(said.encode()).hexdigest()[:32]
         self._path = folder / FOLDER / f"{name}.json" if folder is not None else None
-        self._known: dict[str, list[str]] | None = None
+        self._known: dict[str, Imports] | None = None
         self._used: set[str] = set()
         self._new = 0
 
-    def get(self, digest: str) -> tuple[Import, ...] | None:
+    def get(self, digest: str) -> Imports | None:
         """What a file of that hash imports; ``None``: nobody has parsed it yet."""
-        found = self._read().get(digest)
-        if found is None:
-            return None
         self._used.add(digest)
-        return tuple((len(said) - len(name), name) for said in found if (name := said.lstrip(".")))
+        return self._read().get(digest)
 
-    def put(self, digest: str, found: Sequence[Import]) -> None:
-        self._read()[digest] = ["." * level + name for level, name in found]
-        self._used.add(digest)
+    def put(self, digest: str, found: Imports) -> None:
+        self._read()[digest] = found
         self._new += 1
 
     def save(self) -> None:
@@ -64,7 +60,7 @@ class ImportIndex:
             write_atomic(self._path, json.dumps(kept, separators=(",", ":")))
             self._new = 0
 
-    def _read(self) -> dict[str, list[str]]:
+    def _read(self) -> dict[str, Imports]:
         if self._known is None:
             self._known = {}
             with contextlib.suppress(OSError, ValueError):

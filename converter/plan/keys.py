@@ -192,7 +192,7 @@ class Keys:
         """
         self._bases.doubt()
         of_bases = [path for base in key.bases for path in base.files.values()]
-        known = frozenset([*key.files.values(), *of_bases])
+        known = frozenset([*map(str, key.files.values()), *of_bases])
         bases: list[CodeBase] = []
         if isinstance(job, Derived):  # the worker has looked at what it is made from
             now, bases = key.files, list(key.bases)
@@ -253,7 +253,7 @@ def _changed(before: Sequence[CodeBase], now: Sequence[CodeBase]) -> list[Path]:
         return []
     old, new = ({k: v for base in each for k, v in base.hashes.items()} for each in (before, now))
     paths = {name: path for base in (*now, *before) for name, path in base.files.items()}
-    return [path for name, path in paths.items() if old.get(name) != new.get(name)]
+    return [Path(path) for name, path in paths.items() if old.get(name) != new.get(name)]
 
 
 def _decided_by(plugin: Any, job: Derived) -> dict[str, str]:

@@ -137,12 +137,14 @@ class _Search:
             if path in found:
                 continue
             found[path] = root
-            for level, name in self.contents.code(path).imports if path.endswith(".py") else ():
-                if level == 0:
-                    if name not in seen:
-                        seen.add(name)
-                        waiting += self._absolute(name)
+            for said in self.contents.code(path).imports if path.endswith(".py") else ():
+                if said[0] != ".":
+                    if said not in seen:
+                        seen.add(said)
+                        waiting += self._absolute(said)
                     continue
+                name = said.lstrip(".")
+                level = len(said) - len(name)
                 # One dot is the file's own folder: each takes a part off the end of the path.
                 folder = path.rsplit(os.sep, level)[0]
                 # Python refuses a relative import that leaves the root, too.
@@ -195,7 +197,7 @@ class _Search:
             # `__init__.py` is a namespace package, in which nothing runs: the search goes on inside
             # of it.
             if is_folder and self._names(folder).get("__init__.py") == "file":
-                found.append((os.path.join(folder, "__init__.py"), root))
+                found.append((f"{folder}{os.sep}__init__.py", root))
             elif names.get(f"{part}.py") == "file":
                 found.append((f"{folder}.py", root))
                 break

@@ -64,7 +64,7 @@ class Sources:
     left_out: tuple[tuple[str, int], ...] = ()
 
 
-def of(job: Job, bases: CodeBases, known: Set[Path] | None = None) -> Sources:
+def of(job: Job, bases: CodeBases, known: Set[str] | None = None) -> Sources:
     """The files and libraries of a job.
 
     Relative paths in ``kwargs`` start from the working directory, as the builder will see it.
@@ -85,7 +85,9 @@ def of(job: Job, bases: CodeBases, known: Set[Path] | None = None) -> Sources:
             too_large.append(key)
             continue
         paths = {name: Path(folder, name) for name in inside}
-        data |= {f"{key}/{name}": p for name, p in paths.items() if known is None or p in known}
+        data |= {
+            f"{key}/{name}": p for name, p in paths.items() if known is None or str(p) in known
+        }
     return Sources(
         {**data, **code.files},
         frozenset(code.libraries),
@@ -243,7 +245,7 @@ class _Code:
         libraries: by their top-level names.
     """
 
-    def __init__(self, bases: CodeBases, known: Set[Path] | None) -> None:
+    def __init__(self, bases: CodeBases, known: Set[str] | None) -> None:
         self._bases = bases
         self._modules = bases.modules
         self._known = known
@@ -296,7 +298,7 @@ class _Code:
             self.libraries |= base.libraries
             if not base.is_large:
                 for name, path in base.files.items():
-                    self._add_as(name, path)
+                    self._add_as(name, Path(path))
             elif base not in self.bases:
                 self.bases.append(base)
 

@@ -14,12 +14,13 @@ from itertools import chain, islice
 from converter.display import notice, progress, runlog, summary
 from converter.display.screen import Screen, plain
 from converter.layout import delivery
-from converter.layout.interrupts import Interrupts
+from converter.layout.interrupts import Interrupts, exit_code
 from converter.layout.runlock import locked
 from converter.model.errors import ExitCode, RunError
 from converter.model.job import Job
 from converter.model.manifest import ArtifactRow
 from converter.plan.jobs import Plan
+from converter.plan.looking import StoppedError
 from converter.plugins import executors
 from converter.plugins.executors import Exchanging, Executor, Finished, Remembering
 from converter.runner import benchmarks, finalize, remembered, resuming
@@ -50,7 +51,13 @@ def execute(plan: Plan, executor: Executor, context: RunContext) -> ExitCode:
         record = RunState(plan, context)
         log(f"started: {context.command}")
         if context.resumes:
-            plan, told = resuming.remaining(plan, directory, record.cache)
+            try:
+                plan, told = resuming.remaining(plan, directory, record.cache)
+            except StoppedError:  # before anything was changed
+                assert interrupts.received is not None
+                notice.clear()
+                say(f"Interrupted by {interrupts.received.name}: nothing was changed.")
+                return exit_code(interrupts.received)
             record.take_over(plan.skipped)
             notice.clear()
             say(told)
@@ -117,6 +124,7 @@ class _Conversions:
         stored: list[Job] = []
         refused: list[ArtifactRow] = []
         self.shown.doing("looking at the models …")
+        self.record.looking.tell = self.shown.doing
         try:
             for job in plan.jobs:
                 if self._stops():
@@ -140,6 +148,8 @@ class _Conversions:
                 self._run([])
             if not self._stops():  # somebody waits for the end
                 self.record.look_again()
+        except StoppedError:  # while the code of a model was read
+            self._stops()
         except OSError as error:
             return error
         return None

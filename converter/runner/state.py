@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from converter.cache import stores
-from converter.display import summary
+from converter.display import notice, summary
 from converter.layout import claim, delivery, environment, files
 from converter.layout.interrupts import exit_code
 from converter.model import manifest
@@ -30,6 +30,7 @@ from converter.model.manifest import (
 from converter.model.records import FileInfo, JobResult, StageRecord, VerifyRecord
 from converter.plan import packages, placement, selection
 from converter.plan.jobs import Plan
+from converter.plan.looking import Looking
 from converter.processes import outcome
 from converter.runner import resuming, reuse
 from converter.runner.compositions import Compositions
@@ -54,7 +55,11 @@ class RunState:
         self._runtimes = placement.runtimes(plan.jobs, context.spec.benchmark)
         store = stores.opened(context.store) if context.store is not None else None
         timing = reuse.timing_of(context.spec.benchmark, self._environment)
-        self.cache = CacheSession(store, reuse.keys_for(self._environment, context.store), timing)
+        # On the terminal alone, until there is a bar.
+        stopped = context.interrupts
+        self.looking = Looking(notice.show, lambda: stopped.received is not None)
+        makes = reuse.keys_for(self._environment, context.store, self.looking)
+        self.cache = CacheSession(store, makes, timing)
         self._followers = Followers(plan.jobs, context.directory, self.cache)
         self._compositions = Compositions(plan.composed, context.directory)
         self._rows = self._planned(plan)

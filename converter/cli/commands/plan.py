@@ -118,6 +118,7 @@ def _intents(point: Point) -> tuple[list[_Intent], list[str]]:
     from converter.config import validation
     from converter.layout import environment, trust
     from converter.plan import foresight, jobs, packages, variants
+    from converter.plan.looking import Looking
     from converter.runner.reuse import CacheSession, keys_for
     from converter.storage import location
 
@@ -128,7 +129,8 @@ def _intents(point: Point) -> tuple[list[_Intent], list[str]]:
     planned = jobs.build(spec, run_dir=cwd, cwd=cwd, trust=trusted)
     place = location.parse(spec.store.path, cwd) if spec.store.use else None
     store = stores.opened(place) if place is not None else None
-    cache = CacheSession(store, keys_for(environment.collect(packages.versions()), place))
+    looking = Looking(notice.show)
+    cache = CacheSession(store, keys_for(environment.collect(packages.versions()), place, looking))
     found = {
         row.name: _Intent(row.name, "skipped", row.verify.reason, None) for row in planned.skipped
     }
