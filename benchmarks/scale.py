@@ -126,11 +126,17 @@ class Played:
 
 
 def _error(name: str) -> dict[str, Any]:
+    from converter.model.manifest import fingerprint
+
+    # One of 50 causes.
+    operator = f"aten::fancy_{chr(97 + int(name[-5:]) % 50)}"
+    message = f"the operator {operator} is not supported\nat line 12"
     return {
+        "fingerprint": fingerprint("export", "EXPORT", "RuntimeError", message),
         "stage": "export",
         "code": "EXPORT",
         "type": "RuntimeError",
-        "message": f"the operator aten::fancy_{len(name)} of {name} is not supported\nat line 12",
+        "message": message,
         "hint": "Export it with another exporter, or write a translation for it.",
     }
 

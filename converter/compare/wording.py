@@ -9,7 +9,7 @@ from converter.model.changes import Change, Comparison
 
 # In the order in which they are told: somebody may read the first lines only.
 _TITLES = {"regression": "worse", "improvement": "better", "note": "changed"}
-_MOST_NOTES = 40
+_MOST_NOTES, _MOST, _MOST_NAMES = 40, 200, 10
 
 
 def lines(comparison: Comparison) -> list[str]:
@@ -23,7 +23,9 @@ def lines(comparison: Comparison) -> list[str]:
         told += [f"{title}: {text}" for text in _told(found, severity)]
     for cause in comparison.causes:
         if len(cause.models) > 1:
-            told.append(f"one cause, {len(cause.models)} models: {', '.join(cause.models)}")
+            names = ", ".join(cause.models[:_MOST_NAMES])
+            names += ", …" if len(cause.models) > _MOST_NAMES else ""
+            told.append(f"one cause, {len(cause.models)} models: {names}")
     # Another version is no news by itself; beside a change it may be the reason.
     if comparison.changes and comparison.environment:
         differences = (arrow(part.name, part.before, part.after) for part in comparison.environment)
@@ -32,8 +34,8 @@ def lines(comparison: Comparison) -> list[str]:
 
 
 def _told(changes: list[Change], severity: str) -> Iterable[str]:
-    # What is worse is never cut.
-    shown = changes[:_MOST_NOTES] if severity == "note" else changes
+    # What is worse is cut where nobody would read it: a machine that is wrong as a whole.
+    shown = changes[: _MOST_NOTES if severity == "note" else _MOST]
     yield from (line(change) for change in shown)
     if len(shown) < len(changes):
         yield f"{len(changes) - len(shown)} more, see manifest.json"

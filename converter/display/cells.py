@@ -27,20 +27,26 @@ def paragraphs(
     """The parts of a summary; none where the matrix says no more than the list of models.
 
     Args:
-        most: lines of the table; beyond them only models that are not ok everywhere have one.
+        most: lines of the table, where only models that are not ok everywhere have one if there
+            are more; and reasons.
     """
     if not found.says_more:
         return []
     causes = [c for c in matrix.causes(found.all) if not c.first.column.lacks]
     shown = _shown(found, most)
-    table, marks = _table(found, shown, causes)
+    table, marks = _table(found, shown[:most], causes)
     parts: list[Paragraph] = [table] if shown else []
+    if len(shown) > most:
+        parts.append(f"{len(shown) - most} more are not ok in every cell; report.html has them.")
     if len(shown) < len(found.models):
         left = len(found.models) - len(shown)
         parts.append(f"{left} more {'is' if left == 1 else 'are'} ok in every cell.")
     parts.append(_counts(found, marks is not None))
     told = {row.label for row in rows if is_told(row)}
-    if lines := [line for cause in causes for line in _reason(cause, marks, told, directory)]:
+    lines = [line for cause in causes[:most] for line in _reason(cause, marks, told, directory)]
+    if len(causes) > most:
+        lines.append(f"{len(causes) - most} more reasons; report.html has them")
+    if lines:
         parts.append("\n".join(lines))
     return parts
 

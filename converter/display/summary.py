@@ -17,6 +17,7 @@ from converter.model.records import StageName
 # Not `xpass`: it fails the run, so that a stale `expect` does not stay.
 EXPECTED = ("ok", "xfail", "skipped")
 _ALL_ROWS = 40  # a longer table would hide what is not ok, and each row was printed before
+_CAUSES, _NAMED = 20, 5  # of more failures than that: causes that are told, models of each
 _HEAD = ("model", "status", "opset", "exporter", "nodes", "size", "max abs", "seconds")
 _PROOF: tuple[StageName, ...] = ("reference", "verify")
 _UNITS = ("B", "kB", "MB", "GB", "TB")
@@ -35,14 +36,17 @@ def paragraphs(manifest: Manifest, directory: Path) -> list[Paragraph]:
     apart = [row for row in rows if not found.says_more or cells.is_told(row)]
     if manifest.run.ended_by == "signal":
         apart = rows
-    notes = [line for row in apart for line in explain(row, directory)]
+    notes = told(apart, directory)
     failures: list[Paragraph] = ["\n".join(notes)] if notes else []
     if manifest.run.ended_by == "signal":
         return failures
     shown = rows if len(rows) <= _ALL_ROWS else [row for row in rows if row.status != "ok"]
     parts: list[Paragraph] = []
     if shown:
-        parts.append(table(shown))
+        parts.append(table(shown[:_ALL_ROWS]))
+    if len(shown) > _ALL_ROWS:
+        left = len(shown) - _ALL_ROWS
+        parts.append(f"{left} more are not ok; report.html and manifest.json have every row.")
     if len(shown) < len(rows):
         parts.append(f"{len(rows) - len(shown)} more are ok; manifest.json has every row.")
     parts += latencies.paragraphs(rows, _ALL_ROWS)
@@ -179,6 +183,34 @@ def code(row: ArtifactRow) -> str:
 def page(code: Code) -> str:
     """Where the documentation says what an error code means."""
     return f"docs/errors.md#{code.lower()}"
+
+
+def told(rows: Sequence[ArtifactRow], directory: Path) -> list[str]:
+    """The lines below the table; of very many failures one for each cause, the frequent ones first.
+
+    What is left out is in the report and in the manifest.
+    """
+    found = [row for row in rows if row.status not in ("ok", "not_run")]
+    if len(found) <= _ALL_ROWS:
+        return [line for row in found for line in explain(row, directory)]
+    causes: dict[tuple[str, str], list[ArtifactRow]] = {}
+    for row in found:
+        # A record of another program may have no fingerprint.
+        cause = (row.error.fingerprint if row.error is not None else "") or reason(row)
+        causes.setdefault((row.status, cause), []).append(row)
+    ordered = sorted(causes.values(), key=lambda alike: (alike[0].status in EXPECTED, -len(alike)))
+    lines = []
+    for first, *others in ordered[:_CAUSES]:
+        lines += explain(first, directory)
+        if others:
+            names = ", ".join(row.label for row in others[:_NAMED])
+            names += ", …" if len(others) > _NAMED else ""
+            lines.append(f"    and {len(others)} more for the same reason: {names}")
+    if left := ordered[_CAUSES:]:
+        number = sum(map(len, left))
+        said = f"{number} more are not ok, for {len(left)} more reasons"
+        lines.append(f"{said}: report.html and manifest.json have them")
+    return lines
 
 
 def explain(row: ArtifactRow, directory: Path) -> list[str]:
