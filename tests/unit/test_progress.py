@@ -195,6 +195,22 @@ def test_a_run_without_a_failure_lists_none() -> None:
     assert summary.render(manifest_of(*rows), Path("/runs/1")).startswith("50 more are ok")
 
 
+def test_very_many_failures_are_told_by_their_causes() -> None:
+    rows = [
+        failed_row(f"m{number}", f"no operator {'abcdef'[number % 6]}") for number in range(2000)
+    ]
+    rows += [failed_row(f"alone{number}", f"cause {chr(97 + number) * 3}") for number in range(26)]
+    text = summary.render(manifest_of(*rows), Path("/runs/1"))
+    assert len(text) < 20_000
+    assert text.count("no operator a") == 1
+    assert "and 333 more for the same reason: m6, m12, m18, m24, m30, …" in text
+    assert "12 more are not ok, for 12 more reasons: report.html and manifest.json" in text
+    assert "1986 more are not ok; report.html and manifest.json have every row." in text
+    # A few are each told in full.
+    few = summary.render(manifest_of(*rows[:40]), Path("/runs/1"))
+    assert few.count("Try the other exporter.") == 40
+
+
 def test_what_is_skipped_or_unexpectedly_good_says_why() -> None:
     skipped = failed_row("s").model_copy(
         update={"status": "skipped", "error": None, "verify": VerifyRecord(reason="opset < 18")}
