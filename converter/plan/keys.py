@@ -356,6 +356,15 @@ def _request(job: Job) -> Parts:
     return {**parts, "request.source": said}
 
 
+def request(job: Job) -> Parts:
+    """The parts of a key that a job has by itself: what was asked for, and what it is made from."""
+    found = _request(job)
+    if isinstance(job, Derived | Composed):
+        found["parent"] = job.parent_files if isinstance(job, Derived) else job.graph_hashes
+    parts: Parts = json.loads(json.dumps(found))
+    return parts
+
+
 def _input(tensor: InputSpec) -> Any:
     return _without_paths({**tensor.model_dump(mode="json"), "fill": tensor.filling})
 

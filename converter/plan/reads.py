@@ -28,11 +28,21 @@ def judge(key: JobKey, read: Sequence[str]) -> tuple[list[str], str | None]:
     missing = [path for path, name in names.items() if name is None]
     for base in key.bases:
         missing = [path for path in missing if real[path] not in base.real_paths]
-    data = [path for path, name in names.items() if name and name.startswith("kwargs.")]
+    named = [path for path, name in names.items() if name and name.startswith("kwargs.")]
     # Code that the key covers is no news to anybody; data that was read is, since a builder chose
     # it.
-    data = [path for path in data if not path.endswith(CODE)]
-    return [_short(path) for path in (missing + data)[:_MOST]], _problem(key, missing)
+    named = [path for path in named if not path.endswith(CODE)]
+    return [_short(path) for path in (missing + named)[:_MOST]], _problem(key, missing)
+
+
+def code(read: Sequence[str]) -> list[str]:
+    """What was imported, or opened as code."""
+    return [path for path in read if path.endswith(CODE)]
+
+
+def data(read: Sequence[str]) -> list[str]:
+    """The files to name in a row of a job without a key: data."""
+    return [_short(path) for path in read if not path.endswith(CODE)][:_MOST]
 
 
 def _problem(key: JobKey, missing: Sequence[str]) -> str | None:

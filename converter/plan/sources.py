@@ -75,7 +75,26 @@ def of(job: Job, bases: CodeBases, known: Set[str] | None = None) -> Sources:
     """
     code = _Code(bases, known)
     code.collect(job)
-    contents = bases.contents
+    data, too_large = _named_data(job, bases.contents, known)
+    return Sources(
+        {**data, **code.files},
+        frozenset(code.libraries),
+        tuple(code.bases),
+        too_large,
+        tuple(_left_out(job)),
+    )
+
+
+def named(job: Job) -> list[Path]:
+    """The files that a job names, without looking at what its code imports."""
+    data, _ = _named_data(job, Contents(), None)
+    return [*data.values(), *([Path(job.source.file)] if job.source.file else [])]
+
+
+def _named_data(
+    job: Job, contents: Contents, known: Set[str] | None
+) -> tuple[dict[str, Path], tuple[str, ...]]:
+    """The files of data, and the keys of folders with too many of them."""
     data = dict(_data(job, contents))
     too_large = []
     # One file too many leaves out the whole folder: half of it in the key would look like all.
@@ -86,15 +105,11 @@ def of(job: Job, bases: CodeBases, known: Set[str] | None = None) -> Sources:
             continue
         paths = {name: Path(folder, name) for name in inside}
         data |= {
-            f"{key}/{name}": p for name, p in paths.items() if known is None or str(p) in known
+            f"{key}/{name}": path
+            for name, path in paths.items()
+            if known is None or str(path) in known
         }
-    return Sources(
-        {**data, **code.files},
-        frozenset(code.libraries),
-        tuple(code.bases),
-        tuple(too_large),
-        tuple(_left_out(job)),
-    )
+    return data, tuple(too_large)
 
 
 def of_derived(job: Job, bases: CodeBases) -> Sources:

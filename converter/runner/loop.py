@@ -40,6 +40,17 @@ def run(plan: Plan, context: RunContext) -> ExitCode:
 
 def execute(plan: Plan, executor: Executor, context: RunContext) -> ExitCode:
     """Like ``run``, with the executor given."""
+    try:
+        return _execute(plan, executor, context)
+    except StoppedError:  # a run that resumes had not changed anything yet
+        received = context.interrupts.received
+        assert received is not None
+        notice.clear()
+        Screen(sys.stdout)(f"Interrupted by {received.name}: nothing was changed.")
+        return exit_code(received)
+
+
+def _execute(plan: Plan, executor: Executor, context: RunContext) -> ExitCode:
     directory = context.directory
     say = Screen(sys.stdout)
     interrupts = context.interrupts
@@ -51,13 +62,7 @@ def execute(plan: Plan, executor: Executor, context: RunContext) -> ExitCode:
         record = RunState(plan, context)
         log(f"started: {context.command}")
         if context.resumes:
-            try:
-                plan, told = resuming.remaining(plan, directory, record.cache)
-            except StoppedError:  # before anything was changed
-                assert interrupts.received is not None
-                notice.clear()
-                say(f"Interrupted by {interrupts.received.name}: nothing was changed.")
-                return exit_code(interrupts.received)
+            plan, told = resuming.remaining(plan, directory, record.cache)
             record.take_over(plan.skipped)
             notice.clear()
             say(told)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -15,8 +16,9 @@ from converter.model.artifact import ONNX
 from converter.model.errors import Code, RunError
 from converter.model.job import Composed, Derived, Job
 from converter.model.manifest import ArtifactRow, Manifest
-from converter.plan import keys, variants
+from converter.plan import edited, keys, variants
 from converter.plan.jobs import Plan
+from converter.plan.keys import JobKey
 from converter.runner import compositions
 from converter.runner.reuse import CacheSession
 
@@ -133,16 +135,19 @@ def _why_again(
     if isinstance(job, Composed) and row.status == "skipped":
         return None
     now = cache.key(job)
-    if row.job_key != now.digest:
+    if row.job_key is None:
+        if (why := _why_without_key(job, row, now, directory, before)) is not None:
+            return why
+    elif row.job_key != now.digest:
         parts = cache.parts_of(row.job_key)
         if parts is None:  # not in the store: the versions are known from the manifest
-            packages = before.environment.packages if before else {}
-            parts = now.parts | {
-                part: packages.get(part.removeprefix("package "))
-                for part in now.parts
-                if before and part.startswith("package ")
-            }
+            parts = now.parts | _versions(now, before)
         return keys.difference(parts, now.parts) or "what it is made from has changed"
+    return _damaged(row, directory)
+
+
+def _damaged(row: ArtifactRow, directory: Path) -> str | None:
+    """Which file of a row is not what was recorded, or ``None``."""
     for part in row.files:
         path = directory / part.path
         # The content and not the time: a file that was edited and put back is as it was. A link is
@@ -150,6 +155,42 @@ def _why_again(
         if path.is_symlink() or not path.is_file() or files.sha256(path) != part.sha256:
             return f"{part.path} is not as recorded"
     return None
+
+
+def _versions(now: JobKey, before: Manifest | None) -> keys.Parts:
+    """The packages of a key, in the versions that a manifest has."""
+    packages = before.environment.packages if before else {}
+    names = [part for part in now.parts if before and part.startswith("package ")]
+    return {part: packages.get(part.removeprefix("package ")) for part in names}
+
+
+def _why_without_key(
+    job: Job, row: ArtifactRow, now: JobKey, directory: Path, before: Manifest | None
+) -> str | None:
+    """Why a model is done again that ran without a store, or ``None``.
+
+    Its request is held against its record, the versions against the manifest, and its files by the
+    time when they were edited.
+    """
+    if before is None:
+        return "its run has left no manifest"
+    try:
+        text = (directory / delivery.MODELS / job.label / delivery.JOB).read_bytes()
+        recorded = type(job).model_validate_json(text)
+    except (OSError, ValueError):  # a ValidationError is one
+        return f"its {delivery.JOB} cannot be read"
+    # The manifest does not have the versions of what only the code of a model imports.
+    known = {f"package {name}" for name in before.environment.packages}
+    versions = {name: value for name, value in _versions(now, before).items() if name in known}
+    parts = {name: value for name, value in now.parts.items() if not name.startswith("request.")}
+    if said := keys.difference({**parts, **versions, **keys.request(recorded)}, now.parts):
+        return said
+    began = row.spent.started_at if row.spent is not None else before.run.started_at
+    moment = datetime.fromisoformat(began).timestamp() * 1e9
+    covered = [path for base in now.bases for path in base.files.values()]
+    read = [*map(str, now.files.values()), *covered, *row.files_read]
+    changed = edited.since(int(moment), job, read)
+    return f"{changed[0]} was edited since" if changed else None
 
 
 def _clear(directory: Path, jobs: list[Job]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from converter.model.errors import Code
 from converter.model.job import Composed, Derived, Job
 from converter.model.manifest import ArtifactRow, Environment
 from converter.model.records import FileInfo, JobResult, Latency, StageRecord
-from converter.plan import keys, reads, variants
+from converter.plan import edited, keys, reads, variants
 from converter.plan.keys import JobKey, Keys, Parts
 from converter.processes import outcome
 from converter.storage.location import Location
@@ -83,7 +84,7 @@ class CacheSession:
     """The store as one run sees it.
 
     Args:
-        store: ``None`` where the run uses none; the keys are made all the same.
+        store: ``None`` where the run uses none: then no job has a key, and no code is parsed.
         timing: ``None`` where the run measures no latency.
     """
 
@@ -95,6 +96,7 @@ class CacheSession:
         self._reasons: dict[str, str] = {}
         self._found: dict[str, Stored] = {}
         self._not_stored: dict[str, str] = {}
+        self._began_ns = time.time_ns()
         # The last error of the store. It is told at the end and fails no model: the next run builds
         # again what could not be kept.
         self.problem: OSError | None = None
@@ -289,19 +291,24 @@ class CacheSession:
         """The result, or its refusal when a file of the job is not what it was at the start."""
         if result.status not in ("ok", "failed"):
             return result
-        # A file that was edited in between fits neither its old key nor its new one.
-        paths = self._makes.changed_files(job, self.key(job))
+        if self._store is None:
+            paths = edited.since(self._began_ns, job, reads.code(result.files_read))
+        else:
+            # A file that was edited in between fits neither its old key nor its new one.
+            paths = self._makes.changed_files(job, self.key(job))
         return outcome.input_changed(result, paths) if paths else result
 
     def with_files(self, job: Job, result: JobResult) -> JobResult:
         """The result with the files to name in its row, and why it cannot be kept without them."""
+        if self._store is None:
+            return result.model_copy(update={"files_read": reads.data(result.files_read)})
         # The worker lists all that it saw. Only the parent has the key, and so knows what it
         # covers.
         read, problem = reads.judge(self.key(job), result.files_read)
         if result.status != "ok":
             # A failure is never stored, so that nothing has to be said of it.
             problem = None
-        elif problem is not None and self._store is not None:
+        elif problem is not None:
             self._not_stored[job.label] = problem
         return result.model_copy(update={"files_read": read, "not_stored": problem})
 
@@ -309,7 +316,7 @@ class CacheSession:
         """The row with its key, and where it is from."""
         reason = None if cached else self._reasons.get(job.label)
         # What it is made from.
-        unknown = isinstance(job, Derived) and not job.parent_files
+        unknown = self._store is None or (isinstance(job, Derived) and not job.parent_files)
         unknown = unknown or (isinstance(job, Composed) and not job.graph_hashes)
         return row.model_copy(
             update={

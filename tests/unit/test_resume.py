@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ from converter.model.errors import Code, ExitCode
 from converter.model.job import Job
 from converter.model.manifest import ArtifactRow, Manifest, ModelRecord, model_of
 from converter.model.records import ErrorRecord, JobResult
-from converter.plan import packages
+from converter.plan import contents, packages
+from converter.plan.keys import Keys
 from converter.plugins import executors, reports
 from converter.plugins.executors import Executor
 from converter.sweep.record import Sweep
@@ -267,19 +269,73 @@ def test_an_upgrade_in_between_builds_again_and_says_what_changed(
     assert manifest.read(Path(DIRECTORY)).environment.packages["torch"] == "99.0"
 
 
+@pytest.mark.parametrize(
+    ("use", "why"), [("true", "own.py changed"), ("false", r"\S*/own\.py was edited since")]
+)
 def test_a_source_that_was_edited_in_between_is_built_again(
-    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, use: str, why: str
 ) -> None:
     monkeypatch.setenv("CONVERTER_TRUST", str(tmp_path))
     (tmp_path / "own.py").write_text("old = 1")
     own = "+models.own={source: {file: own.py, name: M}, inputs: {x: {shape: [1]}}}"
     stage.stop_before = "b"
-    stage.command(own, *MODELS, "select=[own, b]", f"hydra.run.dir={DIRECTORY}")
+    words = [own, *MODELS, "select=[own, a, b]", f"hydra.run.dir={DIRECTORY}"]
+    stage.command(*words, f"store.use={use}")
     (tmp_path / "own.py").write_text("new = 2")
     code, out, _ = stage.resume()
     assert code == 0
-    assert "again  own: own.py changed" in out
-    assert stage.ran == ["own", "b"]
+    assert re.search(f"again  own: {why}", out)
+    assert sorted(stage.ran) == ["b", "own"]
+
+
+def test_without_a_store_no_key_is_made(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Keys, "of", lambda *_: pytest.fail("a key was made"))
+    assert stage.run("store.use=false")[0] == 0
+    assert rows()["a"].job_key is None
+
+
+@pytest.mark.parametrize("use", ["true", "false"])
+def test_a_source_that_is_edited_while_its_job_runs_fails_it(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, use: str
+) -> None:
+    monkeypatch.setenv("CONVERTER_TRUST", str(tmp_path))
+    (tmp_path / "own.py").write_text("import helper")
+    (tmp_path / "helper.py").write_text("old = 1")
+    time.sleep(0.06)
+
+    def editing(job: Job) -> JobResult:
+        (tmp_path / "helper.py").write_text("new = 2")
+        read = [str(tmp_path / name) for name in ("own.py", "helper.py")]
+        return ok(job).model_copy(update={"files_read": read})
+
+    stage.acts = {"own": editing}
+    own = "+models.own={source: {file: own.py, name: M}, inputs: {x: {shape: [1]}}}"
+    assert stage.command(own, f"hydra.run.dir={DIRECTORY}", f"store.use={use}")[0] == 1
+    error = rows()["own"].error
+    assert error is not None
+    assert error.code is Code.INPUT_CHANGED
+    assert "helper.py" in error.message
+
+
+def test_a_signal_ends_the_look_at_the_code_of_the_models(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONVERTER_TRUST", str(tmp_path))
+    (tmp_path / "own.py").write_text("import helper")
+    (tmp_path / "helper.py").touch()
+    own = "+models.own={source: {file: own.py, name: M}, inputs: {x: {shape: [1]}}}"
+    parse = contents._imports
+
+    def pressing(data: bytes) -> Any:
+        os.kill(os.getpid(), signal.SIGINT)
+        return parse(data)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(contents, "_imports", pressing)
+        code, out, _ = stage.command(own, f"hydra.run.dir={DIRECTORY}")
+    assert (code, stage.ran) == (ExitCode.INTERRUPTED, [])
+    assert "Interrupted by SIGINT: 0 of 1 models finished" in out
+    assert (stage.resume()[0], stage.ran) == (0, ["own"])
 
 
 def test_what_a_killed_run_left_half_done_is_gone(interrupted: Stage) -> None:

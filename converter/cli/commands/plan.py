@@ -176,11 +176,14 @@ def _failing(job: Job, wrong: Sequence[StageError]) -> _Intent:
 
 
 def _intent(job: Job, cache: CacheSession) -> _Intent:
-    looked, key = cache.look_up(job), cache.key(job).digest
+    looked = cache.look_up(job)
+    # A lookup without an entry gives a reason, unless there is no store to look into.
+    if looked.stored is None and looked.reason is None:
+        return _Intent(job.label, "run", "store.use is false", None)
+    key = cache.key(job).digest
     if looked.stored is not None:
         return _Intent(job.label, "stored", f"built {looked.stored.entry.created_at}", key)
-    # A lookup without an entry gives a reason, unless there is no store to look into.
-    return _Intent(job.label, "run", looked.reason or "store.use is false", key)
+    return _Intent(job.label, "run", looked.reason, key)
 
 
 def _table(intents: Sequence[_Intent]) -> Table:
