@@ -332,10 +332,11 @@ def test_a_signal_ends_the_look_at_the_code_of_the_models(
 
     with monkeypatch.context() as patched:
         patched.setattr(contents, "_imports", pressing)
-        code, out, _ = stage.command(own, f"hydra.run.dir={DIRECTORY}")
+        code, out, _ = stage.command(own, *MODELS[3:], f"hydra.run.dir={DIRECTORY}")
     assert (code, stage.ran) == (ExitCode.INTERRUPTED, [])
     assert "Interrupted by SIGINT: 0 of 1 models finished" in out
-    assert (stage.resume()[0], stage.ran) == (0, ["own"])
+    code, out, err = stage.resume()
+    assert (code, stage.ran) == (0, ["own"]), out + err
 
 
 def test_what_a_killed_run_left_half_done_is_gone(interrupted: Stage) -> None:
