@@ -20,7 +20,7 @@ from pathlib import Path
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, NoReturn
 
-from converter import __version__
+import converter
 from converter.cli import suggestions
 from converter.display import notice
 from converter.model.errors import ConfigError, ConverterError, ExitCode, Problem
@@ -119,7 +119,7 @@ def _dispatch(words: list[str], debug: bool) -> int:
         print(_HELP % {"commands": "\n".join(_listed())}, end="")
         return ExitCode.OK
     if arguments.version:
-        print(f"converter {__version__}")
+        print(f"converter {converter.__version__}")
         return ExitCode.OK
     if arguments.shell_completion and (text := _completion(arguments.overrides)) is not None:
         print(text, end="")

@@ -9,7 +9,7 @@ from converter.model import lengths
 from converter.model.errors import Problem
 from converter.model.inputs import InputSpec
 from converter.model.spec import ModelSpec
-from converter.plan.jobs import name_axes
+from converter.plan.axes import name_axes
 
 
 def check(key: str, model: ModelSpec) -> list[Problem]:

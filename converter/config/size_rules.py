@@ -9,7 +9,7 @@ from converter.model.dims import Dims, Expression
 from converter.model.errors import Problem
 from converter.model.inputs import InputSpec
 from converter.model.spec import ModelSpec
-from converter.plan.jobs import name_axes, symbols_of
+from converter.plan.axes import name_axes, symbols_of
 
 
 def check(key: str, model: ModelSpec) -> list[Problem]:

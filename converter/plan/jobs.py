@@ -19,17 +19,14 @@ from converter.model.records import STAGES, VerifyRecord
 from converter.model.source import Checkpoint, Source
 from converter.model.spec import (
     DataSpec,
-    DynamicAxes,
-    EveryAxis,
     ExportSpec,
     ModelSpec,
     OutputSpec,
     VerifySpec,
 )
 from converter.plan import graphs, opsets, placement, request, samples, selection, variants
+from converter.plan.axes import Axes, name_axes, symbols_of
 from converter.plugins import loader, simplifiers
-
-Axes = dict[str, dict[int, str]]
 
 
 @dataclass(frozen=True)
@@ -332,32 +329,6 @@ def _with_axis(name: str, inputs: dict[str, InputSpec], axes: Axes) -> InputSpec
 def _said(outputs: list[str] | dict[str, OutputSpec] | None) -> Iterable[tuple[str, OutputSpec]]:
     """What the mapping form of ``outputs`` says of each."""
     return outputs.items() if isinstance(outputs, dict) else ()
-
-
-def name_axes(
-    axes: DynamicAxes | EveryAxis, inputs: Mapping[str, InputSpec]
-) -> dict[str, dict[int, str]]:
-    """Name the axes of the list form, and of ``all``: ``<tensor>_dim_<axis>``."""
-    if isinstance(axes, str):
-        axes = {name: list(range(len(spec.shape))) for name, spec in inputs.items() if spec.shape}
-    return {
-        tensor: {axis: f"{tensor}_dim_{axis}" for axis in listed}
-        if isinstance(listed, list)
-        else dict(listed)
-        for tensor, listed in axes.items()
-    }
-
-
-def symbols_of(
-    axes: Mapping[str, Mapping[int, str]], inputs: Mapping[str, InputSpec]
-) -> dict[str, int]:
-    """The symbols of inputs, with their sizes in the example."""
-    found: dict[str, int] = {}
-    for name, spec in inputs.items():
-        for axis, symbol in axes.get(name, {}).items():
-            if 0 <= axis < len(spec.shape):
-                found.setdefault(symbol, spec.shape[axis])
-    return found
 
 
 def _frozen(axes: Axes, inputs: Mapping[str, InputSpec], freeze: Collection[str]) -> dict[str, int]:

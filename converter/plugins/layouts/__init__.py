@@ -11,13 +11,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from converter.model.artifact import ONNX
 from converter.model.base import Frozen
-from converter.model.manifest import ArtifactRow, Manifest
 from converter.model.records import FileInfo
 from converter.plugins import loader
+
+if TYPE_CHECKING:
+    # Each configuration is checked against the layouts, and would wait for all types of a manifest.
+    from converter.model.manifest import ArtifactRow, Manifest
 
 DEFAULT = "zoo"
 """The layout of a folder of which no other is stated."""
