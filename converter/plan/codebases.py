@@ -39,17 +39,20 @@ class CodeBase:
     @cached_property
     def parts(self) -> dict[str, str]:
         """The parts that a large one has in a key: a hash for each of its upper folders."""
+        folders = {name.rpartition(os.sep)[0] for name in self.files}
+        deepest = max(folder.count(os.sep) + 1 for folder in folders)
         depth = 1
-        while len({_above(name, depth + 1) for name in self.files}) <= MOST_PARTS and any(
-            name.count(os.sep) > depth for name in self.files
-        ):
+        while depth < deepest and len({_above(f, depth + 1) for f in folders}) <= MOST_PARTS:
             depth += 1
+        above = {folder: _above(folder, depth) for folder in folders}
         lines: dict[str, list[str]] = {}
         for name in sorted(self.files):
-            lines.setdefault(_above(name, depth), []).append(f"{name} {self.hashes[name]}\n")
+            # A file that is in no folder stands for itself.
+            part = above[name.rpartition(os.sep)[0]] or name
+            lines.setdefault(part, []).append(f"{name} {self.hashes[name]}\n")
         return {
-            f"code {above}": hashlib.sha256("".join(listed).encode()).hexdigest()
-            for above, listed in lines.items()
+            f"code {part}": hashlib.sha256("".join(listed).encode()).hexdigest()
+            for part, listed in lines.items()
         }
 
     @cached_property
@@ -74,10 +77,13 @@ class CodeBases:
         self.modules = modules
         self._found: dict[tuple[str, tuple[str, ...]], CodeBase] = {}
         self._doubted = False
+        self._hashes: dict[str, str | None] = {}  # of files that several code bases have
 
     def doubt(self) -> None:
         """From here on files may have changed: each question looks at all of them."""
         self._doubted = True
+        self._hashes.clear()
+        self.modules.doubt()
 
     def of(self, place: str, roots: Sequence[str], known: Set[str] | None = None) -> CodeBase:
         """The code base of a package's folder, or of a module.
@@ -110,6 +116,11 @@ class CodeBases:
         rest = self.contents.rest
         return rest("names", base.folders) and rest("code", code) and rest("sha256", others)
 
+    def _hash(self, path: str) -> str | None:
+        if path.endswith(".py"):
+            return self.contents.code(path).sha256
+        return self.contents.sha256(path)
+
     def _look(self, place: str, roots: Sequence[str], known: Set[str] | None) -> CodeBase:
         code: Iterable[Place] = [(place, os.path.dirname(place))]
         folders: set[str] = set()
@@ -125,13 +136,14 @@ class CodeBases:
                 name = os.path.relpath(path, root)
             name = path if name in files else name  # two folders have a file of that name
             files[name] = path
-            is_python = path.endswith(".py")
-            hashes[name] = (
-                self.contents.code(path).sha256 if is_python else self.contents.sha256(path)
-            )
+            if path not in self._hashes:
+                self._hashes[path] = self._hash(path)
+            hashes[name] = self._hashes[path]
+        if self._doubted:
+            self._hashes.clear()
         return CodeBase(files, hashes, found.libraries, frozenset([*folders, *found.folders]))
 
 
-def _above(name: str, depth: int) -> str:
-    """``mono/zoo`` of ``mono/zoo/nets/a.py``; a file higher up has its own folder."""
-    return os.sep.join(name.split(os.sep)[:-1][:depth]) or name
+def _above(folder: str, depth: int) -> str:
+    """``mono/zoo`` of ``mono/zoo/nets``."""
+    return os.sep.join(folder.split(os.sep)[:depth])

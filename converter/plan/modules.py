@@ -18,6 +18,8 @@ from converter.plan.index import ImportIndex
 CODE = (".py", *EXTENSION_SUFFIXES)
 Place = tuple[str, str]
 """A file, and the folder that Python imports it from."""
+Ways = tuple[tuple[Place, ...], tuple[str, ...]]
+"""Files that imports lead to, and top-level names of libraries."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,15 @@ class Modules:
         self._contents = contents
         self._store = store
         self._indices: dict[tuple[str, ...], ImportIndex] = {}
+        self._searches: dict[tuple[tuple[str, ...], str | None], _Search] = {}
+        self._doubted = False
         self._known: dict[tuple[tuple[Place, ...], tuple[str, ...], str | None], Imports] = {}
         self._editable: dict[str, list[str]] = {}
+
+    def doubt(self) -> None:
+        """From here on files may have changed: what was found before is not gone by."""
+        self._doubted = True
+        self._searches.clear()
 
     def imports(
         self, first: Sequence[Place], roots: Sequence[str], only: str | None = None
@@ -59,19 +68,26 @@ class Modules:
         known = self._known.get(asked)
         # Both have to rest: a new file in a folder may be what an import finds now.
         if known is None or not self._rests(known):
-            known = self._known[asked] = self.follow(first, roots, only)
+            # Not `follow`: this is to be known from the files of now.
+            search = _Search(self._contents, self._editable, asked[1], only)
+            known = self._known[asked] = search.follow(first)
         return known
 
     def follow(
         self, first: Sequence[Place], roots: Sequence[str], only: str | None = None
     ) -> Imports:
-        """Like ``imports``, looked at anew."""
+        """Like ``imports``; what was found on the way counts until somebody doubts it."""
         asked = tuple(roots)
         if asked not in self._indices:
             self._indices[asked] = ImportIndex(self._store, asked)
         index = self._contents.index = self._indices[asked]
         try:
-            return _Search(self._contents, self._editable, asked, only).follow(first)
+            search = self._searches.get((asked, only))
+            if search is None:
+                search = _Search(self._contents, self._editable, asked, only)
+            if not self._doubted:
+                self._searches[asked, only] = search
+            return search.follow(first)
         finally:  # also where somebody does not wait for the end
             index.save()
 
@@ -122,50 +138,66 @@ class _Search:
     known_editable: dict[str, list[str]]
     roots: tuple[str, ...]
     only: str | None
-    libraries: set[str] = field(default_factory=set)
     folders: dict[str, dict[str, str]] = field(default_factory=dict)
     located: dict[tuple[str, tuple[str, ...]], list[Place]] = field(default_factory=dict)
+    # What absolute names and whole files lead to: places, and top-level names of libraries. Most
+    # files of a code base import the same, and most models the same files.
+    names: dict[str, Ways] = field(default_factory=dict)
+    ways: dict[Place, Ways] = field(default_factory=dict)
 
     def follow(self, first: Sequence[Place]) -> Imports:
         waiting = list(first)
         found: dict[str, str] = {}
-        # Most files of a code base import the same: each name leads to the same files again.
-        seen: set[str] = set()
-        near: set[tuple[str, str]] = set()
+        libraries: set[str] = set()
         while waiting:
             path, root = waiting.pop()
             if path in found:
                 continue
             found[path] = root
-            for said in self.contents.code(path).imports if path.endswith(".py") else ():
-                if said[0] != ".":
-                    if said not in seen:
-                        seen.add(said)
-                        waiting += self._absolute(said)
-                    continue
-                name = said.lstrip(".")
-                level = len(said) - len(name)
-                # One dot is the file's own folder: each takes a part off the end of the path.
-                folder = path.rsplit(os.sep, level)[0]
-                # Python refuses a relative import that leaves the root, too.
-                if (folder, name) not in near and len(folder) >= len(root.rstrip(os.sep)):
-                    near.add((folder, name))
-                    waiting += [(place, root) for place, _ in self.locate(name, (folder,))]
-        return Imports(tuple(found.items()), frozenset(self.libraries), tuple(self.folders))
+            if path.endswith(".py"):
+                places, tops = self._ways(path, root)
+                waiting += places
+                libraries.update(tops)
+        return Imports(tuple(found.items()), frozenset(libraries), tuple(self.folders))
 
-    def _absolute(self, name: str) -> list[Place]:
+    def _ways(self, path: str, root: str) -> Ways:
+        """Where the imports of a file lead."""
+        known = self.ways.get((path, root))
+        if known is not None:
+            return known
+        places: list[Place] = []
+        tops: set[str] = set()
+        for said in self.contents.code(path).imports:
+            if said[0] != ".":
+                if said not in self.names:
+                    self.names[said] = self._absolute(said)
+                near, others = self.names[said]
+                places += near
+                tops.update(others)
+                continue
+            name = said.lstrip(".")
+            # One dot is the file's own folder: each takes a part off the end of the path.
+            folder = path.rsplit(os.sep, len(said) - len(name))[0]
+            # Python refuses a relative import that leaves the root, too.
+            if len(folder) >= len(root.rstrip(os.sep)):
+                places += [(place, root) for place, _ in self.locate(name, (folder,))]
+        found = self.ways[path, root] = tuple(dict.fromkeys(places)), tuple(tops)
+        return found
+
+    def _absolute(self, name: str) -> Ways:
+        top = name.partition(".")[0]
         # An installed registry lies among all libraries, and its folder must not be a root for
         # those.
-        is_near = self.only in (None, name.partition(".")[0])
-        return self.locate(name, self.roots if is_near else ()) or self._elsewhere(name)
+        places = self.locate(name, self.roots if self.only in (None, top) else ())
+        # What is in none of the roots and not of the standard library, which counts by the version
+        # of Python, is a library, also where an editable install has files of it.
+        if places or top in sys.stdlib_module_names:
+            return tuple(places), ()
+        return tuple(self._elsewhere(name)), (top,)
 
     def _elsewhere(self, name: str) -> list[Place]:
-        """The files of an import that is in none of the roots; a library is noted instead."""
+        """The files of an editable install that an import leads to."""
         top, _, rest = name.partition(".")
-        # It counts by the version of Python.
-        if top in sys.stdlib_module_names:
-            return []
-        self.libraries.add(top)
         found: list[Place] = []
         for place in _editable(top, self.known_editable):
             first = os.path.join(place, "__init__.py") if os.path.isdir(place) else place

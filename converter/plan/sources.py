@@ -274,7 +274,7 @@ class _Code:
         source = job.source
         if source.file is not None:
             folder = os.path.dirname(source.file)
-            self._follow([(source.file, folder)], [folder, *_roots(job)])
+            self._include(source.file, [folder, *_roots(job)])
         elif source.target is not None:
             self._target(source.target, _roots(job))
         elif source.registry is not None and (entry := registry.find(source.registry)):
@@ -309,13 +309,16 @@ class _Code:
         if not places:
             self._installed(target)
         for place in places:
-            base = self._bases.of(place, roots, self._known)
-            self.libraries |= base.libraries
-            if not base.is_large:
-                for name, path in base.files.items():
-                    self._add_as(name, Path(path))
-            elif base not in self.bases:
-                self.bases.append(base)
+            self._include(place, roots)
+
+    def _include(self, place: str, roots: Sequence[str]) -> None:
+        base = self._bases.of(place, roots, self._known)
+        self.libraries |= base.libraries
+        if not base.is_large:
+            for name, path in base.files.items():
+                self._add_as(name, Path(path))
+        elif base not in self.bases:
+            self.bases.append(base)
 
     def _installed(self, module: str) -> None:
         """The one file of an installed package that defines the model."""
