@@ -11,8 +11,8 @@ import registry
 from converter.layout import libraries, trust
 from converter.model.job import Composed, Derived, Job
 from converter.plan import sources
-from converter.plan.contents import Contents
-from converter.plan.modules import CODE, Modules
+from converter.plan.codebases import CodeBases
+from converter.plan.modules import CODE
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 # Installed on each node with the converter.
@@ -94,15 +94,15 @@ def folders(job: Job, named: Iterable[str]) -> list[str]:
     ]
 
 
-def named(job: Job, contents: Contents, modules: Modules) -> list[str]:
+def named(job: Job, bases: CodeBases) -> list[str]:
     """The files that a job is made from, absolute, but for those that are installed."""
     found: dict[str, None] = {}
     for each in job.graphs.values() if isinstance(job, Composed) else [job]:
         if isinstance(each, Derived):
             paths = [Path(path) for path in each.export.custom_ops]
-            paths += sources.of_derived(each, modules).files.values()
+            paths += sources.of_derived(each, bases).paths
         else:
-            paths = [*sources.of(each, contents, modules).files.values()]
+            paths = sources.of(each, bases).paths
         found |= {os.path.abspath(path): None for path in paths}
     return [path for path in found if not _is_installed(os.path.realpath(path))]
 

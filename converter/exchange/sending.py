@@ -18,6 +18,7 @@ from converter.exchange.needs import Files
 from converter.layout import delivery, files
 from converter.model.errors import RunError
 from converter.model.job import Job
+from converter.plan.codebases import CodeBases
 from converter.plan.contents import Contents
 from converter.plan.modules import Modules
 from converter.storage import blobs, objects
@@ -44,7 +45,9 @@ class Exchange:
         self._directory = str(directory)
         self._limit = limit
         self._contents = Contents()
-        self._modules = Modules(self._contents)
+        self._bases = CodeBases(self._contents, Modules(self._contents))
+        # A run takes hours: what is sent is what is there then.
+        self._bases.doubt()
         self._folders: dict[str, Files] = {}
         self._packs: dict[tuple[object, ...], Blob] = {}
         self._kept: dict[str, float] = {}
@@ -108,7 +111,7 @@ class Exchange:
                 _keep_log(target, job, attempt)
 
     def _named(self, job: Job) -> list[str]:
-        return needs.named(job, self._contents, self._modules)
+        return needs.named(job, self._bases)
 
     def _folder(self, entry: str) -> Files:
         if entry not in self._folders:

@@ -63,6 +63,11 @@ class Sources:
     too_large: tuple[str, ...] = ()
     left_out: tuple[tuple[str, int], ...] = ()
 
+    @property
+    def paths(self) -> list[Path]:
+        """All files, those of the code bases too."""
+        return [*self.files.values(), *(Path(p) for b in self.bases for p in b.files.values())]
+
 
 def of(job: Job, bases: CodeBases, known: Set[str] | None = None) -> Sources:
     """The files and libraries of a job.

@@ -17,6 +17,7 @@ from converter.exchange.luggage import Luggage
 from converter.exchange.scratch import Run, Scratch
 from converter.model.job import Composed, Derived, Job
 from converter.model.measure import Measure
+from converter.plan.codebases import CodeBases
 from converter.plan.contents import Contents
 from converter.plan.modules import Modules
 
@@ -70,11 +71,12 @@ def test_a_folder_travels_only_where_code_of_the_job_lies_in_it(zoo: Path, tmp_p
     weights.write_bytes(b"w")
     one = job(zoo, trust=[str(zoo), str(other)], weights={"checkpoint": str(weights)})
     contents = Contents()
-    named = needs.named(one, contents, Modules(contents))
+    bases = CodeBases(contents, Modules(contents))
+    named = needs.named(one, bases)
     assert needs.folders(one, named) == [str(zoo)]
     assert str(weights) in named
     registry = job(zoo, source={"registry": "single_conv"})
-    assert needs.named(registry, contents, Modules(contents)) == []
+    assert needs.named(registry, bases) == []
     assert needs.folders(registry, []) == []
 
 
