@@ -35,9 +35,7 @@ def prepare(job: Job, directory: Path) -> None:
         if path != directory:
             refuse_link(path)
     folder.mkdir(parents=True, exist_ok=True)
-    # Not forced, nor is the result: a disk takes milliseconds for it, and `resume` does a model
-    # again whose record a power cut has emptied.
-    manifest.write_atomic(folder / JOB, manifest.dump(job), forced=False)
+    manifest.write_atomic(folder / JOB, manifest.dump(job))
 
 
 def clear_staging(job: Job) -> None:

@@ -428,12 +428,8 @@ def fingerprint(stage: str | None, code: str, kind: str | None, message: str) ->
     return hashlib.sha256(f"{stage}|{code}|{kind}|{text}".encode()).hexdigest()[:12]
 
 
-def write_atomic(path: Path, text: str, *, forced: bool = True) -> None:
+def write_atomic(path: Path, text: str) -> None:
     """Write beside the target, fsync, rename: the name holds the old or the new text, whole.
-
-    Args:
-        forced: it is on the disk then. Else a power cut soon after may leave an empty file, and a
-            kill may not.
 
     Raises:
         OSError: the folder is not writable or the disk is full; ``path`` is as it was.
@@ -445,8 +441,7 @@ def write_atomic(path: Path, text: str, *, forced: bool = True) -> None:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
-            if forced:
-                os.fsync(file.fileno())
+            os.fsync(file.fileno())
         # mkstemp makes files that only their owner can read.
         os.chmod(temporary, 0o644)
         # The folder is not forced to the disk: after a power cut the name may have the old text,
@@ -515,8 +510,8 @@ def read_result(path: Path) -> JobResult:
     return JobResult.model_validate_json(version_1.result(path.read_bytes()))
 
 
-def append_result(directory: Path, row: ModelRecord, *, forced: bool = True) -> None:
-    """Append one finished row to ``results.jsonl``, and force it to the disk with all before it."""
+def append_result(directory: Path, row: ModelRecord) -> None:
+    """Append one finished row to ``results.jsonl`` and force it to the disk."""
     # One line for each record, so that a reader of a file that is still written can use all but the
     # last.
     data = memoryview(row.model_dump_json().encode() + b"\n")
@@ -524,8 +519,7 @@ def append_result(directory: Path, row: ModelRecord, *, forced: bool = True) -> 
     try:
         while data:  # a full disk first shortens a write, and refuses the next one
             data = data[os.write(descriptor, data) :]
-        if forced:
-            os.fsync(descriptor)
+        os.fsync(descriptor)
     finally:
         os.close(descriptor)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
@@ -149,13 +148,6 @@ def _why_again(
 
 def _damaged(row: ArtifactRow, directory: Path) -> str | None:
     """Which file of a row is not what was recorded, or ``None``."""
-    # Of a row without files nothing is asked later.
-    for name in (delivery.JOB, delivery.RESULT) if row.files else ():
-        record = directory / delivery.MODELS / row.label / name
-        try:
-            json.loads(record.read_bytes())
-        except (OSError, ValueError):  # a power cut soon after it was written
-            return f"{name} cannot be read"
     for part in row.files:
         path = directory / part.path
         # The content and not the time: a file that was edited and put back is as it was. A link is

@@ -6,7 +6,6 @@ import errno
 import os
 import shutil
 import signal
-import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,7 +38,6 @@ from converter.runner.context import RunContext
 from converter.runner.followers import Followers
 from converter.runner.reuse import CacheSession
 
-_FORCED_S = 0.5
 _Told = TypeVar("_Told", ArtifactRow, JobResult)
 
 
@@ -67,7 +65,6 @@ class RunState:
         self._rows = self._planned(plan)
         # All rows of a model are written whenever one of them is.
         self._labels: dict[str, list[str]] = {}
-        self._forced_at = 0.0
         for label, row in self._rows.items():
             self._labels.setdefault(row.name, []).append(label)
         now = datetime.now(UTC)
@@ -373,15 +370,10 @@ class RunState:
         # Where a link stands in place of the folder, writing would follow it. The row alone tells
         # then.
         if delivery.is_own_folder(job):
-            path = Path(job.model_dir) / delivery.RESULT
-            manifest.write_atomic(path, manifest.dump(result), forced=False)
+            manifest.write_atomic(Path(job.model_dir) / delivery.RESULT, manifest.dump(result))
         of_model = [self._rows[label] for label in self._labels[job.name]]
         # Last, since this line makes the model done, and phase 2 starts from `result.json`.
-        # Of many quick jobs not each: what a power cut takes is done again.
-        now = time.monotonic()
-        forced = now - self._forced_at > _FORCED_S
-        manifest.append_result(self._directory, model_of(of_model), forced=forced)
-        self._forced_at = now if forced else self._forced_at
+        manifest.append_result(self._directory, model_of(of_model))
 
     def _as_asked(self, told: _Told) -> _Told:
         """With the stage that a worker knows nothing of: whether a latency was to follow."""

@@ -231,15 +231,6 @@ def test_of_two_lines_of_a_model_the_last_counts(interrupted: Stage) -> None:
     assert rows()["a"] == row
 
 
-@pytest.mark.parametrize("name", ["job.json", "result.json"])
-def test_a_record_that_a_power_cut_has_emptied_is_made_again(interrupted: Stage, name: str) -> None:
-    Path(DIRECTORY, "models/a", name).write_bytes(b"")
-    code, out, _ = interrupted.resume()
-    assert (code, interrupted.ran) == (0, ["a", "c"])
-    assert re.search(rf"again  a: (its )?{name} cannot be read", out)
-    assert Path(DIRECTORY, "models/a", name).stat().st_size
-
-
 def flip(folder: Path) -> None:
     (folder / "a.onnx").write_bytes(b"a whole lie!")
 
