@@ -377,7 +377,8 @@ def with_names(result: JobResult) -> JobResult:
     Where and when it was made is of the run that made it.
     """
     named = [part.model_copy(update={"path": Path(part.path).name}) for part in result.files]
-    return result.model_copy(update={"files": named, "latency": [], "spent": None, "node": None})
+    of_the_run: dict[str, object] = {"latency": [], "spent": None, "node": None, "other_tries": []}
+    return result.model_copy(update={"files": named, **of_the_run})
 
 
 def _latency(folder: Path) -> LatencyRecord | None:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from conftest import MARK, all_gone, marked
+from ray_cluster import Cluster, started
 
 from converter.model.batch import BenchmarkSpec, ExecutorSpec
 from converter.model.errors import ConfigError
@@ -31,46 +31,30 @@ LEASE_S = 2.0
 Make = Callable[..., Job]
 
 
-@dataclass
-class Cluster:
-    address: str
-    raylets: list[int]
-    head: list[int]
-
-
-def started() -> Iterator[Cluster]:
+@contextmanager
+def unmarked() -> Iterator[Cluster]:
+    """A cluster whose processes are not those of a test."""
     environ = {key: value for key, value in os.environ.items() if key != MARK}
-    process = subprocess.Popen(
-        [sys.executable, str(HERE / "ray_cluster.py")],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env=environ,
-        text=True,
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        told = json.loads(process.stdout.readline())
-        yield Cluster(told["address"], told["raylets"], told["head"])
-    finally:
-        while links:  # before their cluster
-            links.popitem()[1].close()
-        process.stdin.close()
-        process.stdout.close()
-        process.wait(60)
+    with started(environ) as cluster:
+        try:
+            yield cluster
+        finally:
+            while links:  # before their cluster
+                links.popitem()[1].close()
 
 
 @pytest.fixture(scope="module")
 def cluster(mark: str) -> Iterator[Cluster]:
     """For all tests that leave it as it was."""
-    yield from started()
+    with unmarked() as cluster:
+        yield cluster
 
 
 @pytest.fixture
 def doomed(mark: str) -> Iterator[Cluster]:
     """For a test that takes it apart."""
-    yield from started()
+    with unmarked() as cluster:
+        yield cluster
 
 
 def spec_of(cluster: Cluster, **options: object) -> ExecutorSpec:

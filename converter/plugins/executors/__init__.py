@@ -16,7 +16,7 @@ from typing import Protocol, runtime_checkable
 
 from converter.model.batch import BenchmarkSpec, ExecutorSpec
 from converter.model.job import Job
-from converter.model.records import JobResult, StageName
+from converter.model.records import JobResult, StageName, Try
 from converter.plugins import loader
 
 
@@ -41,6 +41,18 @@ class StageEntered:
 
 
 @dataclass(frozen=True)
+class GivenUp:
+    """Nothing is taken of an attempt of a job; another one takes its place, or runs already.
+
+    Attributes:
+        lost: the attempt, and why.
+    """
+
+    name: str
+    lost: Try
+
+
+@dataclass(frozen=True)
 class Finished:
     """A job is done; its artifact, if any, is in its staging folder."""
 
@@ -52,7 +64,7 @@ class Tick:
     """Nothing happened: the consumer may look at its clock and its signals."""
 
 
-Event = Started | StageEntered | Finished | Tick
+Event = Started | StageEntered | GivenUp | Finished | Tick
 Events = Generator[Event, None, None]
 
 

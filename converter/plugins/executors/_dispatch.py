@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -21,16 +22,25 @@ from converter.layout import delivery
 from converter.model import clarity
 from converter.model.errors import Code
 from converter.model.job import Job
-from converter.model.records import ExporterAttempt, JobResult, NodeInfo, WorkerEvent
+from converter.model.records import (
+    ExporterAttempt,
+    JobResult,
+    NodeInfo,
+    Spent,
+    Try,
+    WorkerEvent,
+)
 from converter.plugins.executors import (
     Event,
     Events,
     Finished,
+    GivenUp,
     Past,
     StageEntered,
     Started,
     Tick,
 )
+from converter.plugins.executors._nodes import needs_gpu
 from converter.processes import outcome
 from converter.processes.carrier import Carrier, Message, Work
 
@@ -68,11 +78,12 @@ class _Attempt:
     Attributes:
         before: the exporters that earlier tries were done with.
         failure: of the tries before, the one that came furthest.
+        others: those of which nothing was taken.
         foreign: how many tries before it ended by no doing of the job's: its node was lost, it was
             slow there. ``losses`` are those whose node was lost.
         avoid: nodes that it should not run on.
         placed: the job with the folders of this try.
-        begun: monotonic time.
+        begun: monotonic time; ``began`` is by the clock.
         twin: the key of another try of the same job, which runs beside it; ``helped``: it had one.
     """
 
@@ -80,6 +91,7 @@ class _Attempt:
     number: int
     before: tuple[ExporterAttempt, ...] = ()
     failure: JobResult | None = None
+    others: tuple[Try, ...] = ()
     foreign: int = 0
     losses: int = 0
     avoid: frozenset[str] = frozenset()
@@ -87,6 +99,7 @@ class _Attempt:
     news: list[WorkerEvent] = field(default_factory=list)
     node: NodeInfo | None = None
     begun: float | None = None
+    began: float = 0.0
     twin: int | None = None
     helped: bool = False
 
@@ -205,7 +218,7 @@ class Dispatcher:
         if "node" in message:
             attempt.node = NodeInfo.model_validate(message["node"])
         elif "pid" in message:
-            attempt.begun = time.monotonic()
+            attempt.begun, attempt.began = time.monotonic(), time.time()
             node = attempt.node.name if attempt.node is not None else ""
             yield Started(name, attempt.number, message["pid"], node)
         elif "stage" in message:
@@ -225,11 +238,14 @@ class Dispatcher:
         if beside is not None:
             if "result" not in message or _code(result) is Code.SIGNAL:
                 beside.twin = None
-                self._discard(attempt)
+                yield self._give_up(attempt, beside, _why(message, result), result.spent)
                 return
             assert attempt.twin is not None
             self._carrier.close([attempt.twin])
-            self._discard(self._running.pop(attempt.twin))
+            del self._running[attempt.twin]
+            yield self._give_up(
+                beside, attempt, f"attempt {attempt.number} was faster", _seen(beside)
+            )
         if "unsuited" in message:
             other: _Attempt | None = attempt.elsewhere(lost=False)
         elif "node_lost" in message:
@@ -238,10 +254,28 @@ class Dispatcher:
         else:
             other = self._another(result, attempt)
         if other is not None:
-            self._discard(attempt)
+            yield self._give_up(attempt, other, _why(message, result), result.spent)
             self._again.append(other)
         else:
-            yield Finished(self._delivered(attempt, _furthest(attempt, result)))
+            result = _furthest(attempt, result)
+            result = result.model_copy(update={"other_tries": list(attempt.others)})
+            yield Finished(self._delivered(attempt, result))
+
+    def _give_up(
+        self, attempt: _Attempt, other: _Attempt, reason: str, spent: Spent | None
+    ) -> GivenUp:
+        """Take nothing of an attempt; the other one knows of it, and so does the log of the job."""
+        lost = Try(
+            attempt=attempt.number,
+            node=attempt.node.name if attempt.node is not None else "",
+            gpus=_gpus(attempt),
+            reason=reason,
+            spent=spent,
+        )
+        other.others = (*other.others, lost)
+        self._discard(attempt)
+        delivery.note(attempt.job, lost.words)
+        return GivenUp(attempt.job.label, lost)
 
     def _another(self, result: JobResult, attempt: _Attempt) -> _Attempt | None:
         """The next try of a job whose process was lost, or ``None``.
@@ -308,6 +342,30 @@ class _Unplaceable(Exception):  # noqa: N818 - a way out, not an error
         self.error = error
 
 
+def _gpus(attempt: _Attempt) -> int:
+    return len(attempt.node.gpus) if attempt.node is not None else int(needs_gpu(attempt.job))
+
+
+def _seen(attempt: _Attempt) -> Spent | None:
+    """What an attempt took that does not say so itself; ``None``: it never began."""
+    if attempt.begun is None:
+        return None
+    return Spent(
+        started_at=f"{datetime.fromtimestamp(attempt.began, UTC):%Y-%m-%dT%H:%M:%S.%f}Z",
+        seconds=round(time.monotonic() - attempt.begun, 3),
+        cpu_seconds=None,
+    )
+
+
+def _why(message: Message, result: JobResult) -> str:
+    """Why nothing is taken of an attempt."""
+    if "node_lost" in message or "unsuited" in message:
+        return str(next(iter(message.values())))
+    assert result.error is not None
+    # The last line of a log may stand in it, which is whatever the model printed.
+    return " ".join(f"{result.error.code}: {result.error.message}".split())
+
+
 def _code(result: JobResult) -> Code | None:
     return result.error.code if result.error is not None else None
 
@@ -323,7 +381,11 @@ def _result(attempt: _Attempt, message: Message) -> JobResult:
         (reason,) = message.values()
         result = outcome.without_node(attempt.job, attempt.news, reason, attempt.losses)
     exporters = [*attempt.before, *result.attempts_by_exporter]
-    changes = {"attempts": attempt.number, "attempts_by_exporter": exporters}
+    changes = {
+        "attempts": attempt.number,
+        "attempts_by_exporter": exporters,
+        "spent": result.spent or _seen(attempt),
+    }
     return result.model_copy(update=changes)
 
 
@@ -342,5 +404,7 @@ def _furthest(attempt: _Attempt, result: JobResult) -> JobResult:
             "error": clarity.in_full(found.error, result.attempts_by_exporter),
             "attempts": result.attempts,
             "attempts_by_exporter": result.attempts_by_exporter,
+            # That of the others stands in `other_tries`.
+            "spent": result.spent,
         }
     )
