@@ -111,6 +111,8 @@ class Leftover:
 class Store:
     """Args: path: absolute; made when something is put there."""
 
+    at_a_time = 1
+
     def __init__(self, path: Path) -> None:
         self.path = path
         self._known: dict[str, list[tuple[str, Entry]]] | None = None

@@ -34,6 +34,7 @@ from converter.model.job import Job
 from converter.model.records import FileInfo, JobResult
 from converter.plan import keys
 from converter.plan.keys import JobKey
+from converter.storage import side_by_side
 from converter.storage.backend import ABSENT, ConflictError, Object
 from converter.storage.location import Location
 from converter.storage.objects import TEMPORARY, MismatchError, Objects
@@ -68,6 +69,11 @@ class RemoteStore:
     @property
     def where(self) -> Location:
         return self._objects.place
+
+    @property
+    def at_a_time(self) -> int:
+        # Of file systems that only fsspec knows nobody says that several threads may use one.
+        return side_by_side.MOST if self._objects.conditional else 1
 
     def open(self) -> None:
         """See that entries can be put here.

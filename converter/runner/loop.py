@@ -111,17 +111,19 @@ class _Conversions:
         refused: list[ArtifactRow] = []
         self.shown.doing("looking at the models …")
         try:
-            for job in plan.jobs:
-                if self._stops():
-                    return None
-                # Keys are made and the store is asked for all jobs before the first worker starts:
-                # what is not there can then run in the order of the plan while the rest is taken
-                # from the store.
-                if (failed := self.record.prepare(job)) is not None:
-                    self.shown.row(failed)
-                    refused.append(failed)
-                else:
-                    (stored if self.record.is_stored(job) else self.waiting).append(job)
+            # Keys are made and the store is asked for all jobs before the first worker starts:
+            # what is not there can then run in the order of the plan while the rest is taken
+            # from the store.
+            with closing(self.record.cache.look_up_all(plan.jobs)) as looked_up:
+                for job, found in zip(plan.jobs, looked_up, strict=True):
+                    if self._stops():
+                        return None
+                    if (failed := self.record.prepare(job)) is not None:
+                        self.shown.row(failed)
+                        refused.append(failed)
+                    else:
+                        there = self.record.is_stored(job, found)
+                        (stored if there else self.waiting).append(job)
             # Of a run that is resumed, files that are there may still lack their variants.
             for row in (*plan.skipped, *refused):
                 self._follow(row)

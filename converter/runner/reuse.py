@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Generator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 
 from converter.cache.entries import DamagedError, LatencyRecord, Stored
 from converter.cache.stores import AnyStore
@@ -18,6 +19,7 @@ from converter.model.records import FileInfo, JobResult, Latency, StageRecord
 from converter.plan import keys, reads, variants
 from converter.plan.keys import JobKey, Keys, Parts
 from converter.processes import outcome
+from converter.storage import side_by_side
 from converter.storage.retrying import FailedError
 
 _NEW = "not in the store"
@@ -81,6 +83,7 @@ class CacheSession:
         self._makes = makes
         self._timing = timing
         self._keys: dict[tuple[str, ...], JobKey] = {}
+        self._making = Lock()
         self._reasons: dict[str, str] = {}
         self._found: dict[str, Stored] = {}
         self._not_stored: dict[str, str] = {}
@@ -107,9 +110,11 @@ class CacheSession:
         known = (job.label, *made_from.values())
         # Kept as it was before the job ran: `unless_changed` compares the files of now with it, and
         # what is put into the store goes under it.
-        if known not in self._keys:
-            self._keys[known] = self._makes.of(job)
-        return self._keys[known]
+        # One thread at a time: a file that several jobs have is hashed once.
+        with self._making:
+            if known not in self._keys:
+                self._keys[known] = self._makes.of(job)
+            return self._keys[known]
 
     def look_up(self, job: Job) -> Lookup:
         """Nothing is changed or moved; a damaged entry is only told."""
@@ -133,6 +138,11 @@ class CacheSession:
             return Lookup(None, f"CONVERTER_TRUST no longer lists {', '.join(missing)}")
         lacking = self.lacking(job, stored.result.files)
         return Lookup(None, lacking) if lacking else Lookup(stored)
+
+    def look_up_all(self, jobs: Sequence[Job]) -> Generator[Lookup]:
+        """``look_up`` of each, in their order; a server is asked for several at a time."""
+        at_a_time = self._store.at_a_time if self._store is not None else 1
+        return side_by_side.in_order(self.look_up, jobs, at_a_time)
 
     def _unread(self, error: OSError) -> str:
         """Note that the store does not answer; the reason of a miss."""
@@ -192,9 +202,8 @@ class CacheSession:
             return None
         return kept
 
-    def has(self, job: Job) -> bool:
+    def has(self, job: Job, found: Lookup) -> bool:
         """Whether the store seems to have a job's result; a damaged entry is set aside."""
-        found = self.look_up(job)
         if found.damaged:
             self.set_aside(job, str(found.reason))
         elif found.reason is not None:

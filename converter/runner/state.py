@@ -35,7 +35,7 @@ from converter.runner import resuming, reuse
 from converter.runner.compositions import Compositions
 from converter.runner.context import RunContext
 from converter.runner.followers import Followers
-from converter.runner.reuse import CacheSession
+from converter.runner.reuse import CacheSession, Lookup
 
 _Told = TypeVar("_Told", ArtifactRow, JobResult)
 
@@ -146,9 +146,9 @@ class RunState:
             return self._finish(job, self._as_asked(outcome.io_failure(job, error)), error)
         return None
 
-    def is_stored(self, job: Job) -> bool:
+    def is_stored(self, job: Job, looked_up: Lookup) -> bool:
         """Whether the store seems to have a job's result."""
-        found = self.cache.has(job)
+        found = self.cache.has(job, looked_up)
         # A run that is killed later shows what it would have built, from what, and why.
         self._rows[job.label] = self.cache.labelled(job, self._rows[job.label])
         return found
@@ -246,13 +246,12 @@ class RunState:
         jobs: list[Job] = []
         rows: list[ArtifactRow] = []
         wanted = {stub.label for stub in waiting}
-        for job in self._followers.of(parent):
-            # In a run that is resumed some of them may be done.
-            if job.label not in wanted:
-                continue
+        # In a run that is resumed some of them may be done.
+        derived = [job for job in self._followers.of(parent) if job.label in wanted]
+        for job, looked_up in zip(derived, self.cache.look_up_all(derived), strict=True):
             self._jobs[job.label] = job
             row = self.prepare(job)
-            if row is None and self.is_stored(job):
+            if row is None and self.is_stored(job, looked_up):
                 row = self.reuse(job)
             if row is None:
                 jobs.append(job)
