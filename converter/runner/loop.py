@@ -62,9 +62,9 @@ def execute(plan: Plan, executor: Executor, context: RunContext) -> ExitCode:
         record.open()
         if isinstance(executor, Remembering):
             executor.remember(remembered.pasts(context, record.labels))
-        total, past = len(record.labels), partial(remembered.estimate, context, record.labels)
-        screen = progress.create(total, sys.stdout, sys.stderr, past)
-        shown = runlog.Both([screen, progress.Lines(total, log)])
+        past = partial(remembered.estimate, context, record.labels, executor)
+        screen = progress.create(len(record.labels), sys.stdout, sys.stderr, past)
+        shown = runlog.Both([screen, progress.Lines(len(record.labels), log)])
         # Overwritten by every way that comes back. An exception that passes through leaves it, so
         # that `finally` writes a manifest that says `complete: false`.
         failure: OSError | None = OSError("the run was aborted")  # unless it comes to its end

@@ -15,21 +15,21 @@ from converter.display.estimate import Estimate, Took, peak, took
 from converter.finalize import history
 from converter.layout import environment
 from converter.model import manifest
-from converter.plugins.executors import Past
+from converter.plugins.executors import Counting, Executor, Past
 from converter.runner.context import RunContext
 from converter.storage import side_by_side
 
 
-def estimate(context: RunContext, labels: Iterable[str]) -> Estimate:
+def estimate(context: RunContext, labels: Iterable[str], executor: Executor) -> Estimate:
     """How long a run takes, as far as the past tells.
 
     Args:
         labels: of all its artifacts.
+        executor: that converts; one that does not know how wide it is counts as this machine.
     """
     wanted = list(labels)
     before = _before(context, wanted)
-    stated = context.spec.executor.workers
-    workers = environment.cores() if stated == "auto" else stated
+    workers = executor.workers if isinstance(executor, Counting) else environment.cores
     measures = bool(context.spec.benchmark.providers)
     return Estimate(wanted, before, workers, latency=measures)
 

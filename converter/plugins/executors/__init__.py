@@ -96,6 +96,14 @@ class Remembering(Protocol):
         """Args: past: by label."""
 
 
+@runtime_checkable
+class Counting(Protocol):
+    """An executor that knows how many jobs it can run."""
+
+    def workers(self) -> int:
+        """Jobs at a time, as of now: nodes come and go. 0: that is not known yet."""
+
+
 def create(spec: ExecutorSpec) -> Executor:
     """The executor that a configuration asks for.
 

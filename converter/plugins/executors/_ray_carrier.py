@@ -65,12 +65,21 @@ links: dict[tuple[Any, ...], Link] = {}
 
 def link_of(spec: ExecutorSpec, options: Options) -> Link:
     """The connection to a cluster, which all runs of this process share."""
-    workers = 0 if spec.workers == "auto" else spec.workers
-    cpus = float(max(environment.cores(), workers * options.cpus))
-    key = (options.address, cpus if options.address is None else 0.0, options.lease_s)
+    key = _key(spec, options)
     if key not in links or not links[key].alive:
-        links[key] = Link(options.address, cpus, options.lease_s)
+        links[key] = Link(options.address, _cpus(spec, options), options.lease_s)
     return links[key]
+
+
+def _key(spec: ExecutorSpec, options: Options) -> tuple[Any, ...]:
+    cpus = _cpus(spec, options) if options.address is None else 0.0
+    return options.address, cpus, options.lease_s
+
+
+def _cpus(spec: ExecutorSpec, options: Options) -> float:
+    """Cores of a cluster that is started here."""
+    workers = 0 if spec.workers == "auto" else spec.workers
+    return float(max(environment.cores(), workers * options.cpus))
 
 
 @dataclass
@@ -133,6 +142,12 @@ class RayCarrier:
     def idle(self) -> bool:
         begun = all(running.node for running in self._running.values())
         return begun and self.room() and len(self._running) < self._slots()
+
+    def workers(self) -> int:
+        if self._joined is None and _key(self._spec, self._options) not in links:
+            return 0
+        slots = self._slots()
+        return slots if self._spec.workers == "auto" else min(slots, self._spec.workers)
 
     def _slots(self) -> int:
         return sum(int(node.cpus / self._options.cpus) for node in self._fit())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -78,22 +78,23 @@ class Needs:
     Attributes:
         unfit: nodes that tasks must not run on.
         avoid: nodes that they should not run on, where there are others.
-        place: the node or the feature that latencies are taken on; ``None``: these are none.
+        places: the nodes and features of which latencies are taken on one, empty: wherever Slurm
+            will; ``None``: these are none.
     """
 
     gpu: bool = False
     unfit: tuple[str, ...] = ()
     avoid: tuple[str, ...] = ()
-    place: str | None = None
+    places: tuple[str, ...] | None = None
 
 
 def parameters(
-    spec: ExecutorSpec, options: Options, needs: Needs, nodes: Sequence[str] = ()
+    spec: ExecutorSpec, options: Options, needs: Needs, nodes: Mapping[str, bool] | None = None
 ) -> dict[str, Any]:
     """The options of sbatch for a task, by their names with ``_`` for ``-``.
 
     Args:
-        nodes: the names of those that there are.
+        nodes: those that there are, and whether nothing runs there.
     """
     memory = options.mem_mb
     if memory == "auto":
@@ -112,14 +113,25 @@ def parameters(
         # Retries are ours: Slurm would begin again with a job that has killed its node.
         "no_requeue": True,
     }
-    if needs.place is not None:
+    if needs.places is not None:
         # All of its cores: none is left for others, and none is kept from the measurement.
-        asked |= {"exclusive": True, "cpus_per_task": None}
-        asked["nodelist" if needs.place in nodes else "constraint"] = needs.place or None
+        asked |= {"exclusive": True, "cpus_per_task": None, **_place(needs, nodes or {})}
     asked |= {name.replace("-", "_"): value for name, value in options.sbatch.items()}
     if asked.get("requeue"):
         del asked["no_requeue"]
     return {name: one for name, one in asked.items() if one is not None and one is not False}
+
+
+def _place(needs: Needs, nodes: Mapping[str, bool]) -> dict[str, str]:
+    """Where latencies are taken: on a node that is named, or on one with a feature."""
+    left = {*needs.unfit, *needs.avoid}
+    named = [place for place in needs.places or () if place in nodes and place not in left]
+    features = [place for place in needs.places or () if place not in nodes]
+    idle = [name for name in named if nodes[name]]
+    # One of them: `--nodelist` with several is a task on all.
+    if idle or (named and not features):
+        return {"nodelist": (idle or named)[0]}
+    return {"constraint": "|".join(features)} if features else {}
 
 
 def minutes(spec: ExecutorSpec, options: Options) -> int:

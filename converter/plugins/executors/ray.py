@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
 
 from converter.model.batch import BenchmarkSpec, ExecutorSpec
 from converter.model.errors import ConfigError, Problem
-from converter.model.job import Job
-from converter.plugins.executors import Events, Executor, Past
-from converter.plugins.executors._dispatch import Dispatcher, Rules
+from converter.plugins.executors import Executor, _on_nodes
 from converter.plugins.executors._nodes import differences
+from converter.plugins.executors._on_nodes import OnNodes
 from converter.plugins.executors._ray_carrier import Options, RayCarrier, link_of
 
 __all__ = ["Options", "RayExecutor", "check", "create", "create_alone"]
@@ -25,31 +23,21 @@ _NODE_HINT = "It needs the same installation and the same folders as this machin
 _SKEW_HINT = "Install the same there, or set executor.allow_skew=true: each row then names them."
 
 
-class RayExecutor:
-    """Args: entry: ``module:function`` in place of that of each job, importable on the nodes."""
+class RayExecutor(OnNodes):
+    """Args: alone: what it runs are latencies, each of which has a node for itself."""
 
     def __init__(
         self, spec: ExecutorSpec, entry: str | None = None, alone: BenchmarkSpec | None = None
     ) -> None:
-        self._spec = spec
-        self._options = Options.model_validate(spec.own_options)
-        self._entry = entry
-        self._alone = alone
-        self._past: Mapping[str, Past] = {}
-
-    def remember(self, past: Mapping[str, Past]) -> None:
-        self._past = past
-
-    def run(self, jobs: Sequence[Job]) -> Events:
-        carrier = RayCarrier(self._spec, self._options, self._alone)
-        rules = Rules(
-            self._spec.retries,
-            self._entry,
-            self._options.node_retries,
-            self._past,
-            in_order=self._alone is not None,
+        options = Options.model_validate(spec.own_options)
+        super().__init__(
+            spec,
+            lambda: RayCarrier(spec, options, alone),
+            options.node_retries,
+            entry,
+            # Who takes latencies counts on it.
+            in_order=alone is not None,
         )
-        return Dispatcher(carrier, rules).run(jobs)
 
 
 def create(spec: ExecutorSpec) -> Executor:
@@ -58,7 +46,7 @@ def create(spec: ExecutorSpec) -> Executor:
 
 def create_alone(spec: ExecutorSpec, benchmark: BenchmarkSpec) -> Executor:
     """The executor of latencies: one at a time, alone on a node of ``benchmark.nodes``."""
-    return RayExecutor(spec.model_copy(update={"workers": 1, "retries": 0}), alone=benchmark)
+    return RayExecutor(_on_nodes.alone(spec), alone=benchmark)
 
 
 def check(spec: ExecutorSpec) -> None:

@@ -7,14 +7,11 @@ nodes have to share; see ``docs/howto/slurm.md``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 from converter.layout import environment
 from converter.model.batch import BenchmarkSpec, ExecutorSpec
 from converter.model.errors import ConfigError, Problem
-from converter.model.job import Job
-from converter.plugins.executors import Events, Executor, Past, _slurm_queue
-from converter.plugins.executors._dispatch import Dispatcher, Rules
+from converter.plugins.executors import Executor, _on_nodes, _slurm_queue
+from converter.plugins.executors._on_nodes import OnNodes
 from converter.plugins.executors._slurm_carrier import SlurmCarrier
 from converter.plugins.executors._slurm_options import OVERHEAD_S, Needs, Options, parameters
 
@@ -24,25 +21,21 @@ _INSTALL = "Install the extra: pip install 'onnx-zoo-converter[slurm]'."
 _COMMANDS = "Run on a machine that submits to Slurm, or set executor.cluster=local."
 
 
-class SlurmExecutor:
-    """Args: entry: ``module:function`` in place of that of each job, importable on the nodes."""
+class SlurmExecutor(OnNodes):
+    """Args: alone: what it runs are latencies, each of which has a node for itself."""
 
     def __init__(
         self, spec: ExecutorSpec, entry: str | None = None, alone: BenchmarkSpec | None = None
     ) -> None:
-        self._spec = spec
-        self._options = Options.model_validate(spec.own_options)
-        self._entry = entry
-        self._alone = alone
-        self._past: Mapping[str, Past] = {}
-
-    def remember(self, past: Mapping[str, Past]) -> None:
-        self._past = past
-
-    def run(self, jobs: Sequence[Job]) -> Events:
-        carrier = SlurmCarrier(self._spec, self._options, self._alone)
-        rules = Rules(self._spec.retries, self._entry, self._options.node_retries, self._past)
-        return Dispatcher(carrier, rules).run(jobs)
+        options = Options.model_validate(spec.own_options)
+        super().__init__(
+            spec,
+            lambda: SlurmCarrier(spec, options, alone),
+            options.node_retries,
+            entry,
+            # Who takes latencies counts on it.
+            in_order=alone is not None,
+        )
 
 
 def create(spec: ExecutorSpec) -> Executor:
@@ -51,7 +44,7 @@ def create(spec: ExecutorSpec) -> Executor:
 
 def create_alone(spec: ExecutorSpec, benchmark: BenchmarkSpec) -> Executor:
     """The executor of latencies: one at a time, alone on a node of ``benchmark.nodes``."""
-    return SlurmExecutor(spec.model_copy(update={"workers": 1, "retries": 0}), alone=benchmark)
+    return SlurmExecutor(_on_nodes.alone(spec), alone=benchmark)
 
 
 def check(spec: ExecutorSpec) -> None:
