@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence, Set
+from collections.abc import Callable, Generator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -15,7 +15,7 @@ from converter.model.batch import BenchmarkSpec, OnCached
 from converter.model.errors import Code
 from converter.model.job import Composed, Derived, Job
 from converter.model.manifest import ArtifactRow, Environment
-from converter.model.records import FileInfo, JobResult, Latency, StageRecord
+from converter.model.records import FileInfo, JobResult, Latency, NodeInfo, StageRecord
 from converter.plan import keys, reads, variants
 from converter.plan.keys import JobKey, Keys, Parts
 from converter.processes import outcome
@@ -37,31 +37,50 @@ class Lookup:
 
 @dataclass(frozen=True)
 class Timing:
-    """When files of the store are timed again; ``basis``: what figures of this run depend on."""
+    """When files of the store are timed again.
+
+    Attributes:
+        basis: what figures of this run depend on.
+        elsewhere: tells whether they may be taken on a node; ``None``: this machine takes them.
+    """
 
     policy: OnCached
     basis: Parts
     providers: list[str]
     optional: bool
+    elsewhere: Callable[[NodeInfo], bool] | None = None
 
 
-def timing_of(spec: BenchmarkSpec, environment: Environment) -> Timing | None:
-    """How a run treats the latency of stored files; ``None`` where it measures none."""
+def timing_of(
+    spec: BenchmarkSpec,
+    environment: Environment,
+    elsewhere: Callable[[NodeInfo], bool] | None = None,
+) -> Timing | None:
+    """How a run treats the latency of stored files; ``None`` where it measures none.
+
+    Args:
+        environment: of the runner.
+        elsewhere: see ``Timing``.
+    """
     if not spec.providers:
         return None
     # A record of latency holds the time of PyTorch as well. What else made the file is in its key.
     packages = ("torch", "onnxruntime", "onnxruntime-gpu")
     # Where there are none, nothing is asked of them: that is how most records were made.
     unasked = {"on_cached", "optional"} | ({"nodes"} if not spec.nodes else set())
-    basis = {
+    machine: Parts = {
         "cpu": environment.cpu,
         "cores": environment.cores,
         "gpus": [f"{gpu.name} {gpu.driver}" for gpu in environment.gpus],
+    }
+    basis: Parts = {
+        # On a cluster each latency says on which node it was taken.
+        **(machine if elsewhere is None else {}),
         "packages": {name: environment.packages.get(name) for name in packages},
         # Those two say when to measure and what to make of it, not what comes out.
         "benchmark": spec.model_dump(mode="json", exclude=unasked),
     }
-    return Timing(spec.on_cached, basis, list(spec.providers), spec.optional)
+    return Timing(spec.on_cached, basis, list(spec.providers), spec.optional, elsewhere)
 
 
 def keys_for(environment: Environment) -> Keys:
@@ -370,6 +389,10 @@ def measure_again(recorded: LatencyRecord | None, timing: Timing) -> bool:
     if timing.policy != "stale":
         return timing.policy == "always"
     if recorded is None or recorded.basis != timing.basis:
+        return True
+    if timing.elsewhere is not None and not all(
+        entry.node is not None and timing.elsewhere(entry.node) for entry in recorded.latency
+    ):
         return True
     accepted = ("measured", "unavailable") if timing.optional else ("measured",)
     return any(entry.status not in accepted for entry in recorded.latency)

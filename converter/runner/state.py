@@ -30,6 +30,7 @@ from converter.model.manifest import (
 from converter.model.records import FileInfo, JobResult, StageRecord, VerifyRecord
 from converter.plan import packages, placement, selection
 from converter.plan.jobs import Plan
+from converter.plugins import executors
 from converter.processes import outcome
 from converter.runner import resuming, reuse
 from converter.runner.compositions import Compositions
@@ -53,7 +54,8 @@ class RunState:
         self._environment = environment.collect(packages.versions())
         self._runtimes = placement.runtimes(plan.jobs, context.spec.benchmark)
         store = stores.opened(context.store) if context.store is not None else None
-        timing = reuse.timing_of(context.spec.benchmark, self._environment)
+        elsewhere = executors.measures_elsewhere(context.spec.executor, context.spec.benchmark)
+        timing = reuse.timing_of(context.spec.benchmark, self._environment, elsewhere)
         self.cache = CacheSession(store, reuse.keys_for(self._environment), timing)
         self._followers = Followers(plan.jobs, context.directory, self.cache)
         self._compositions = Compositions(plan.composed, context.directory)

@@ -6,17 +6,23 @@ other machines has two functions more::
 
     def check(spec: ExecutorSpec) -> None: ...  # raises ConfigError, before anything is made
     def create_alone(spec: ExecutorSpec, benchmark: BenchmarkSpec) -> Executor: ...  # of latencies
+
+and a third where it knows its machines before a job runs there::
+
+    # Whether a latency that was taken on a node says what one of this run would.
+    def takes_latencies(spec: ExecutorSpec, benchmark: BenchmarkSpec, node: NodeInfo) -> bool: ...
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, runtime_checkable
 
 from converter.model.batch import BenchmarkSpec, ExecutorSpec
 from converter.model.job import Job
-from converter.model.records import JobResult, StageName, Try
+from converter.model.records import JobResult, NodeInfo, StageName, Try
 from converter.plugins import loader
 
 
@@ -123,6 +129,18 @@ def check(spec: ExecutorSpec) -> None:
     plugin = loader.load("executors", spec.name)
     if hasattr(plugin, "check"):
         plugin.check(spec)
+
+
+def measures_elsewhere(
+    spec: ExecutorSpec, benchmark: BenchmarkSpec
+) -> Callable[[NodeInfo], bool] | None:
+    """Tells whether latencies may be taken on a node; ``None``: this machine takes them."""
+    plugin = loader.load("executors", spec.name)
+    if not hasattr(plugin, "create_alone"):
+        return None
+    if not hasattr(plugin, "takes_latencies"):
+        return lambda node: False
+    return partial(plugin.takes_latencies, spec, benchmark)
 
 
 def alone(spec: ExecutorSpec, benchmark: BenchmarkSpec) -> Executor | None:

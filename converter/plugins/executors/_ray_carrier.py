@@ -238,6 +238,7 @@ class RayCarrier:
         """An attempt has come to its node."""
         machine = hello["machine"]
         running.node = hello["id"]
+        self._cluster.machines[running.node] = machine
         if (other := _nodes.differences(machine)) and not self._options.allow_skew:
             # A node that has joined since the run began: the others were looked at before.
             self._unfit.add(running.node)

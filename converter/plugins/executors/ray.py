@@ -11,12 +11,12 @@ import time
 
 from converter.model.batch import BenchmarkSpec, ExecutorSpec
 from converter.model.errors import ConfigError, Problem
-from converter.plugins.executors import Executor, _on_nodes
-from converter.plugins.executors._nodes import differences
+from converter.model.records import NodeInfo
+from converter.plugins.executors import Executor, _nodes, _on_nodes
 from converter.plugins.executors._on_nodes import OnNodes
 from converter.plugins.executors._ray_carrier import Options, RayCarrier, link_of
 
-__all__ = ["Options", "RayExecutor", "check", "create", "create_alone"]
+__all__ = ["Options", "RayExecutor", "check", "create", "create_alone", "takes_latencies"]
 
 _PROBE_S = 180.0
 _NODE_HINT = "It needs the same installation and the same folders as this machine: docs/cluster.md."
@@ -49,6 +49,17 @@ def create_alone(spec: ExecutorSpec, benchmark: BenchmarkSpec) -> Executor:
     return RayExecutor(_on_nodes.alone(spec), alone=benchmark)
 
 
+def takes_latencies(spec: ExecutorSpec, benchmark: BenchmarkSpec, node: NodeInfo) -> bool:
+    """Whether there is a machine like a node among those that latencies are taken on."""
+    cluster = link_of(spec, Options.model_validate(spec.own_options))
+    return any(
+        _nodes.alike(node, cluster.machines[one.id])
+        for one in cluster.nodes
+        if one.alive and one.id in cluster.machines
+        if not benchmark.nodes or any(one.is_called(name) for name in benchmark.nodes)
+    )
+
+
 def check(spec: ExecutorSpec) -> None:
     """Join the cluster, start the daemons of its nodes, and compare what is installed there.
 
@@ -73,8 +84,10 @@ def check(spec: ExecutorSpec) -> None:
                 if why and any(n.id == node.id and n.alive for n in cluster.nodes):
                     problems.append(Problem("executor", f"the node {node}: {why}", _NODE_HINT))
                 continue
-            other = differences(json.loads(text)["machine"]) if node is not None and text else ""
-            if other and not options.allow_skew:
+            if node is None or text is None:
+                continue
+            machine = cluster.machines[node.id] = json.loads(text)["machine"]
+            if (other := _nodes.differences(machine)) and not options.allow_skew:
                 message = f"the node {node} has other versions than this machine: {other}"
                 problems.append(Problem("executor.allow_skew", message, _SKEW_HINT))
     cluster.cancel(list(streams))

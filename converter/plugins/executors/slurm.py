@@ -7,15 +7,19 @@ nodes have to share; see ``docs/howto/slurm.md``.
 
 from __future__ import annotations
 
+import socket
+from functools import cache
+
 from converter.layout import environment
 from converter.model.batch import BenchmarkSpec, ExecutorSpec
 from converter.model.errors import ConfigError, Problem
+from converter.model.records import NodeInfo
 from converter.plugins.executors import Executor, _on_nodes, _slurm_queue
 from converter.plugins.executors._on_nodes import OnNodes
 from converter.plugins.executors._slurm_carrier import SlurmCarrier
 from converter.plugins.executors._slurm_options import OVERHEAD_S, Needs, Options, parameters
 
-__all__ = ["Options", "SlurmExecutor", "check", "create", "create_alone"]
+__all__ = ["Options", "SlurmExecutor", "check", "create", "create_alone", "takes_latencies"]
 
 _INSTALL = "Install the extra: pip install 'onnx-zoo-converter[slurm]'."
 _COMMANDS = "Run on a machine that submits to Slurm, or set executor.cluster=local."
@@ -45,6 +49,24 @@ def create(spec: ExecutorSpec) -> Executor:
 def create_alone(spec: ExecutorSpec, benchmark: BenchmarkSpec) -> Executor:
     """The executor of latencies: one at a time, alone on a node of ``benchmark.nodes``."""
     return SlurmExecutor(_on_nodes.alone(spec), alone=benchmark)
+
+
+def takes_latencies(spec: ExecutorSpec, benchmark: BenchmarkSpec, node: NodeInfo) -> bool:
+    """Whether a node is one of those that latencies are taken on, as far as Slurm tells by names.
+
+    Which nodes have a feature is not asked: a figure of any node then counts.
+    """
+    if not Options.model_validate(spec.own_options).is_slurm:
+        return node.name == socket.gethostname()
+    there = _names()
+    named = [place for place in benchmark.nodes if place in there]
+    by_feature = len(named) < len(benchmark.nodes)
+    return node.id in (named if named and not by_feature else there)
+
+
+@cache
+def _names() -> frozenset[str]:
+    return frozenset(_slurm_queue.nodes())
 
 
 def check(spec: ExecutorSpec) -> None:
