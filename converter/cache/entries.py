@@ -31,6 +31,7 @@ from converter.model.job import Job
 from converter.model.records import FileInfo, JobResult, Latency, StageRecord, VerifyRecord
 from converter.plan import keys
 from converter.plan.keys import JobKey, Parts
+from converter.storage.location import Location
 
 ENTRY = "entry.json"
 RESULT = "result.json"
@@ -136,10 +137,7 @@ class Store:
             # Tried, since permission bits say nothing of a read-only file system or a full disk.
             os.rmdir(tempfile.mkdtemp(prefix=TEMPORARY, dir=self.path))
         except OSError as error:
-            raise RunError(
-                f"the store {self.path} cannot be written: {error.strerror or error}. "
-                "Choose another with store.path=DIR, or none with store.use=false."
-            ) from error
+            raise unwritable(self.path, error) from error
 
     def read(self, key: str) -> Stored | None:
         """The entry of a key; its files have the right size, their content is not looked at.
@@ -358,6 +356,14 @@ class Store:
             OSError: it cannot be removed.
         """
         shutil.rmtree(self.path / leftover.name)
+
+
+def unwritable(where: Location, error: OSError) -> RunError:
+    """What to say of a store before a run that could put nothing there."""
+    return RunError(
+        f"the store {where} cannot be written: {error.strerror or error}. "
+        "Choose another with store.path=DIR, or none with store.use=false."
+    )
 
 
 def of_job(job: Job, key: JobKey, result: str) -> Entry:

@@ -25,11 +25,11 @@ from converter.cache.entries import (
     Leftover,
     Stored,
     of_job,
+    unwritable,
     with_names,
 )
 from converter.model import manifest
 from converter.model.base import Frozen
-from converter.model.errors import RunError
 from converter.model.job import Job
 from converter.model.records import FileInfo, JobResult
 from converter.plan import keys
@@ -84,10 +84,7 @@ class RemoteStore:
         try:
             self._objects.require_conditional()
         except OSError as error:
-            raise RunError(
-                f"the store {self.where} cannot be written: {error.strerror or error}. "
-                "Choose another with store.path=DIR, or none with store.use=false."
-            ) from error
+            raise unwritable(self.where, error) from error
 
     def told(self) -> list[str]:
         """What went wrong on the way, and right after all; a sentence."""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import driver
 import pytest
 from conftest import MARK, all_gone, marked
 from ray_cluster import Cluster, started
@@ -26,7 +25,6 @@ from converter.plugins.executors._ray_carrier import Options, RayCarrier, link_o
 from converter.plugins.executors.ray import RayExecutor
 
 pytestmark = [pytest.mark.cluster, pytest.mark.faults, pytest.mark.slow]
-HERE = Path(__file__).resolve().parent
 LEASE_S = 2.0
 Make = Callable[..., Job]
 
@@ -286,47 +284,18 @@ def test_a_node_that_is_killed_costs_its_jobs_a_try(
     assert all_gone(mark, resident(mark), LEASE_S + 1) == {}
 
 
-DRIVER = """
-import sys, time
-sys.path[:0] = [{faults!r}]
-from converter.model.batch import ExecutorSpec
-from converter.model.job import Job
-from converter.plugins.executors import StageEntered
-from converter.plugins.executors.ray import RayExecutor
-spec = ExecutorSpec.model_validate_json({spec!r})
-jobs = [Job.model_validate_json(text) for text in {jobs!r}]
-for event in RayExecutor(spec, "entries:by_tag").run(jobs):
-    if isinstance(event, StageEntered):
-        print(event.name, event.stage, flush=True)
-"""
-
-
 @pytest.mark.parametrize("helper_too", [False, True], ids=["driver", "driver and helper"])
 def test_a_driver_that_is_killed_leaves_no_process_after_the_lease(
     cluster: Cluster, job: Make, helper_too: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(MARK, own := f"driver-{helper_too}")
     jobs = [job("a", "hangs_with_grandchild"), job("b", "hangs_hard")]
-    code = DRIVER.format(
-        faults=str(HERE),
-        spec=spec_of(cluster).model_dump_json(),
-        jobs=[one.model_dump_json() for one in jobs],
-    )
-    driver = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-    assert driver.stdout is not None
-    seen = set()
-    while len(seen) < 2:
-        line = driver.stdout.readline()
-        assert line
-        if line.strip().endswith("reference"):
-            seen.add(line)
-    helper = [pid for pid, line in marked(own).items() if "_ray_helper" in line]
-    assert len(helper) == 1
-    driver.kill()
-    if helper_too:
-        os.kill(helper[0], signal.SIGKILL)
-    driver.wait()
-    driver.stdout.close()
+    with driver.running(spec_of(cluster), jobs) as process:
+        helper = [pid for pid, line in marked(own).items() if "_ray_helper" in line]
+        assert len(helper) == 1
+        process.kill()
+        if helper_too:
+            os.kill(helper[0], signal.SIGKILL)
     # Ray takes some seconds to see that an owner has gone; then the lease runs.
     assert all_gone(own, set(), 20 + LEASE_S) == {}
 
