@@ -219,12 +219,12 @@ def test_a_job_that_no_node_can_hold_says_so(cluster: Cluster, job: Make) -> Non
 
 def test_latencies_have_the_node_that_is_named(cluster: Cluster, job: Make) -> None:
     spec = spec_of(cluster)
-    for place in ("place=n1", "n0"):
+    for place in ("place=n1", "n0", cluster.ids[1]):
         benchmark = BenchmarkSpec(providers=["cpu"], nodes=[place])
         (wanted,) = [
             one.id
             for one in link_of(spec, _options(cluster)).nodes
-            if place in one.resources or f"place={one.labels.get('place')}" == place
+            if place in {*one.resources, f"place={one.labels.get('place')}", one.id}
         ]
         events = RayExecutor(
             spec.model_copy(update={"workers": 1}), "entries:by_tag", benchmark
