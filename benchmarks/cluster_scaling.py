@@ -18,14 +18,15 @@ import sys
 import time
 from pathlib import Path
 
+import executor_overhead
+
 from converter.model.batch import ExecutorSpec
 from converter.plugins.executors._ray_carrier import links
 from converter.plugins.executors.ray import RayExecutor
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path += [str(Path(__file__).parent), str(REPOSITORY / "tests" / "faults")]
+sys.path.append(str(REPOSITORY / "tests" / "faults"))
 
-import executor_overhead  # noqa: E402 - beside this file, and importable on the nodes
 import ray_cluster  # noqa: E402
 
 

@@ -240,6 +240,30 @@ def test_of_two_that_run_a_lost_one_is_dropped(job: Job, clock: list[float], los
     assert result.node.id == "a"
 
 
+def test_whether_a_node_is_idle_is_asked_once_a_round(job: Job, tmp_path: Path) -> None:
+    """It takes a look at all that runs: once for each of thousands would be their square."""
+
+    class Counting(Scripted):
+        asked, polls = 0, 0
+
+        def idle(self) -> bool:
+            self.asked += 1
+            return True
+
+        def poll(self, timeout_s: float) -> list[tuple[int, Message]]:
+            self.polls += 1
+            return super().poll(timeout_s)
+
+    names = [f"m{number}" for number in range(20)]
+    jobs = [
+        job.model_copy(update={"name": name, "staging_dir": str(tmp_path / ".staging" / name)})
+        for name in names
+    ]
+    carrier = Counting({name: [[on("a"), {"pid": 1}, ended()]] for name in names}, slots=20)
+    list(Dispatcher(carrier, Rules(0)).run(jobs))
+    assert carrier.asked <= carrier.polls
+
+
 def test_nothing_is_started_twice_while_others_wait(job: Job, clock: list[float]) -> None:
     slow: list[Any] = [on("a"), {"pid": 1}, *[{"stage": "load"}] * 60, ended()]
     carrier = Scripted({"m": [slow, [ended()]]}, slots=1)

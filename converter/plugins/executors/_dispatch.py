@@ -198,9 +198,9 @@ class Dispatcher:
     def _help_the_slow(self) -> None:
         """Start jobs a second time that take much longer than they did before."""
         now = time.monotonic()
+        if not self._may_help():
+            return
         for key, attempt in list(self._running.items()):
-            if self._again or not self._carrier.idle():
-                return
             past = self._rules.past.get(attempt.job.label)
             if past is None or attempt.begun is None or attempt.helped:
                 continue
@@ -211,6 +211,11 @@ class Dispatcher:
                     attempt.twin = self._start(second)
                 except _Unplaceable:  # the first one still runs
                     continue
+                if not self._may_help():
+                    return
+
+    def _may_help(self) -> bool:
+        return not self._again and self._carrier.idle()
 
     def _take(self, key: int, message: Message) -> Iterator[Event]:
         attempt = self._running[key]

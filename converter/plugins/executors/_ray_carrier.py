@@ -28,6 +28,7 @@ _MIB = 1 << 20
 _UNKNOWN_MIB = 2048
 _SPARE = 1.25  # over the peak of an earlier run
 _CLOSE_S = 60.0
+_LOOK_S = 0.2  # between two looks at nodes that were lost, and at what waits
 _AHEAD = 4  # jobs that are submitted beyond those that can run
 _NO_DAEMON = "the daemon of its node has ended"
 
@@ -93,6 +94,7 @@ class _Running:
         unfitting: since when no node could hold it, monotonic.
     """
 
+    key: int
     work: Work
     needs: dict[str, float]
     stream: int | None = None
@@ -117,6 +119,9 @@ class RayCarrier:
         self._alone = alone
         self._running: dict[int, _Running] = {}
         self._unfit: set[str] = set()
+        self._fit_of: tuple[list[Node], list[Node]] | None = None
+        self._keys: dict[int, int] = {}  # of attempts, by their streams
+        self._next_look = 0.0
         self._unheard: list[Said] = []
         self._joined: Link | None = None
 
@@ -153,11 +158,15 @@ class RayCarrier:
         return sum(int(node.cpus / self._options.cpus) for node in self._fit())
 
     def _fit(self) -> list[Node]:
-        nodes = [node for node in self._cluster.nodes if node.alive and node.id not in self._unfit]
-        return sorted(nodes, key=lambda node: (node.name, node.id))
+        nodes = self._cluster.nodes
+        # Asked for with each job, and made anew when Ray says something new.
+        if self._fit_of is None or self._fit_of[0] is not nodes:
+            fit = [node for node in nodes if node.alive and node.id not in self._unfit]
+            self._fit_of = nodes, sorted(fit, key=lambda node: (node.name, node.id))
+        return self._fit_of[1]
 
     def start(self, key: int, work: Work) -> None:
-        running = _Running(work, self._needs(work))
+        running = _Running(key, work, self._needs(work))
         self._submit(running)
         self._running[key] = running
 
@@ -183,6 +192,7 @@ class RayCarrier:
             # Where there is no other the job has to go there again.
             place["avoid"] = sorted((avoid if len(avoid) < len(fit) else set()) | self._unfit)
         running.stream = self._cluster.start({}, self._parcel(work), place)
+        self._keys[running.stream] = running.key
 
     def _needs(self, work: Work) -> dict[str, float]:
         """What Ray counts for a job: cores, bytes, GPUs."""
@@ -216,11 +226,12 @@ class RayCarrier:
         return Parcel(given, self._spec.memory_mb == "auto", own_threads)
 
     def poll(self, timeout_s: float) -> list[tuple[int, Message]]:
-        keys = {running.stream: key for key, running in self._running.items()}
         said, self._unheard = [*self._unheard, *self._cluster.poll(timeout_s)], []
         found: list[tuple[int, Message]] = []
         for stream, text, why in said:
-            key = keys.get(stream)
+            key = self._keys.get(stream)
+            if text is None:
+                self._keys.pop(stream, None)
             # Behind the last word of an attempt comes the end of its stream.
             if key is None or key not in self._running:
                 continue
@@ -242,6 +253,7 @@ class RayCarrier:
         if (other := _nodes.differences(machine)) and not self._options.allow_skew:
             # A node that has joined since the run began: the others were looked at before.
             self._unfit.add(running.node)
+            self._fit_of = None
             assert running.stream is not None
             self._cluster.cancel([running.stream])
             return {"unsuited": f"{machine['name']} has other versions: {other}"}
@@ -250,6 +262,9 @@ class RayCarrier:
 
     def _given_up(self) -> list[tuple[int, Message]]:
         """The attempts of nodes that are lost, and those that no node can hold."""
+        if (now := time.monotonic()) < self._next_look:
+            return []
+        self._next_look = now + _LOOK_S
         living = self._fit()
         dead = {node.id: node for node in self._cluster.nodes if not node.alive}
         found: list[tuple[int, Message]] = []
@@ -286,6 +301,8 @@ class RayCarrier:
         """Cancel tasks and wait until each says that all of its attempt has ended."""
         ended = [self._running.pop(key) for key in keys if key in self._running]
         left = {running.stream for running in ended if running.stream is not None}
+        for stream in left:
+            self._keys.pop(stream, None)
         end = time.monotonic() + _CLOSE_S
         try:
             if left:
