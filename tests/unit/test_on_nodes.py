@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Collection
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -11,10 +13,11 @@ from test_dispatch import Scripted, ended, on
 
 from converter.model.batch import BenchmarkSpec, ExecutorSpec
 from converter.model.job import Job
-from converter.model.records import NodeInfo
+from converter.model.records import JobResult, NodeInfo
 from converter.plugins import executors
-from converter.plugins.executors import _nodes, _ray_carrier, ray, slurm
+from converter.plugins.executors import Finished, _nodes, _ray_carrier, ray, slurm
 from converter.plugins.executors._ray_link import Node
+from converter.plugins.executors._ray_streams import Said
 
 MACHINE = {"cpu": "EPYC", "cores": 8, "gpus": [{"name": "A100"}], "python": "", "packages": {}}
 RAY = ExecutorSpec.model_validate({"name": "ray", "address": "head:6379", "cpus": 2.0})
@@ -87,6 +90,68 @@ def test_slurm_takes_latencies_on_nodes_that_it_has(
     spec = ExecutorSpec.model_validate({"name": "slurm", "cluster": "slurm"})
     benchmark = BenchmarkSpec(providers=["cpu"], nodes=places)
     assert slurm.takes_latencies(spec, benchmark, node(id=id_)) is expected
+
+
+class Playing(SimpleNamespace):
+    """A connection to two nodes that says what it was given to say."""
+
+    def start(self, wanted: dict[str, Any], parcel: object, place: dict[str, Any]) -> int:
+        self.started.append(place)
+        return len(self.started) - 1
+
+    def cancel(self, keys: Collection[int]) -> None:
+        self.cancelled += keys
+
+    def poll(self, timeout_s: float) -> list[Said]:
+        return [self.said.pop(0)] if self.said else []
+
+
+def hello(node: str, **machine: Any) -> bytes:
+    told = {"name": node, **MACHINE, **machine}
+    return json.dumps({"machine": told, "id": node, "gpus": []}).encode()
+
+
+@pytest.fixture
+def played(cluster: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> Playing:
+    link = Playing(started=[], cancelled=[], said=[], **vars(cluster))
+    options = ray.Options.model_validate(RAY.own_options)
+    monkeypatch.setitem(_ray_carrier.links, _ray_carrier._key(RAY, options), link)
+    return link
+
+
+def results(link: Playing, job: Job, said: list[Said]) -> JobResult:
+    link.said += said
+    (found,) = [e.result for e in ray.create(RAY).run([job]) if isinstance(e, Finished)]
+    return found
+
+
+DONE = json.dumps({"result": JobResult(name="m", status="ok").model_dump(mode="json")}).encode()
+
+
+def test_a_node_that_joins_with_other_versions_gets_no_more(
+    played: Playing, tmp_path: Path
+) -> None:
+    found = results(
+        played,
+        made(tmp_path, "m"),
+        [(0, hello("b", packages={"onnx": "1.0"}), ""), (1, hello("a"), ""), (1, DONE, "")],
+    )
+    assert (found.status, found.node and found.node.id) == ("ok", "a")
+    assert played.cancelled == [0]
+    assert [place["avoid"] for place in played.started] == [[], ["b"]]
+    (lost,) = found.other_tries
+    assert lost.reason == "b has other versions: onnx 1.0 (here missing)"
+
+
+def test_a_worker_that_ray_kills_costs_a_try_and_its_row_says_why(
+    played: Playing, tmp_path: Path
+) -> None:
+    words = "Task was killed due to the node running low on memory."
+    said = [(0, hello("a"), ""), (0, None, words), (1, hello("b"), ""), (1, DONE, "")]
+    found = results(played, made(tmp_path, "m"), said)
+    assert (found.status, found.attempts) == ("ok", 2)
+    assert [(one.node, one.reason) for one in found.other_tries] == [("a", words)]
+    assert played.started[1]["avoid"] == ["a"]
 
 
 def test_here_latencies_are_of_no_node() -> None:
