@@ -305,3 +305,22 @@ def test_in_order_a_lost_job_is_tried_again_before_the_others(job: Job, tmp_path
     carrier = Scripted(scripts, slots=1)
     list(Dispatcher(carrier, rules).run([job, other]))
     assert [work.job.name for work in carrier.begun] == ["m", "m", "n"]
+
+
+def test_what_took_long_before_begins_first(job: Job, tmp_path: Path) -> None:
+    def of(name: str) -> Job:
+        staging = str(tmp_path / ".staging" / name)
+        return job.model_copy(update={"name": name, "staging_dir": staging})
+
+    names = ("short", "long", "new", "also", "later")
+    past = {"short": Past(1.0), "long": Past(60.0), "also": Past(1.0), "later": Past(30.0)}
+    for known, expected in (
+        (past, ["new", "long", "later", "short", "also"]),
+        ({}, ["short", "long", "new", "also", "later"]),
+    ):
+        carrier = Scripted({name: [[on("a"), {"pid": 1}, ended()]] for name in names}, slots=1)
+        waiting = deque(of(name) for name in names[:4])
+        for event in Dispatcher(carrier, Rules(0, past=known)).run(waiting):
+            if isinstance(event, Started) and len(carrier.begun) == 1:
+                waiting.append(of("later"))  # as what derives from a file does
+        assert [work.job.name for work in carrier.begun] == expected

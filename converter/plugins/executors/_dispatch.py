@@ -6,7 +6,9 @@ attempt has a staging folder of its own: one that was given up for lost may stil
 
 from __future__ import annotations
 
+import heapq
 import json
+import math
 import os
 import shutil
 import time
@@ -56,8 +58,8 @@ class Rules:
         retries: further tries of a job that a signal ended.
         entry: ``module:function`` in place of that of each job.
         node_retries: further tries of a job whose node was lost, beside the others.
-        past: by label what an earlier run took. A job that takes three times as long is started a
-            second time on another node, once nothing else waits.
+        past: by label what an earlier run took. The longest begin first, and a job that takes three
+            times as long is started a second time on another node, once nothing else waits.
         slow_s: seconds beyond its earlier time before a job counts as slow.
         in_order: results come in the order of the jobs, where one runs at a time: what is tried
             again comes before all that waits, else behind it, when less else runs.
@@ -115,6 +117,36 @@ class _Attempt:
         return self.following(foreign=self.foreign + 1, losses=losses, avoid=avoid)
 
 
+class _Waiting:
+    """Jobs that have not begun, in their order; where the past is known the longest first.
+
+    A long one that begins last is what a whole cluster waits for. One that was never seen may be
+    long.
+
+    Args:
+        jobs: further ones may come behind them at any time.
+    """
+
+    def __init__(self, jobs: deque[Job], past: Mapping[str, Past]) -> None:
+        self._jobs = jobs
+        self._past = past
+        self._sorted: list[tuple[float, int, Job]] = []
+        self._places = count()
+
+    def __bool__(self) -> bool:
+        return bool(self._jobs or self._sorted)
+
+    def pop(self) -> Job:
+        if not self._past:
+            return self._jobs.popleft()
+        while self._jobs:
+            job = self._jobs.popleft()
+            known = self._past.get(job.label)
+            seconds = known.seconds if known is not None else math.inf
+            heapq.heappush(self._sorted, (-seconds, next(self._places), job))
+        return heapq.heappop(self._sorted)[2]
+
+
 class Dispatcher:
     """Runs jobs with a carrier; one run."""
 
@@ -129,14 +161,15 @@ class Dispatcher:
 
     def run(self, jobs: Sequence[Job]) -> Events:
         # The runner's own deque, not a copy: it appends what follows from a file.
-        waiting = jobs if isinstance(jobs, deque) else deque(jobs)
+        queue = jobs if isinstance(jobs, deque) else deque(jobs)
+        waiting = _Waiting(queue, self._rules.past)
         with self._carrier.opened():
             try:
                 while waiting or self._again or self._running:
                     while (waiting or self._again) and self._carrier.room():
                         again = self._again and (self._rules.in_order or not waiting)
                         yield from self._begin(
-                            self._again.popleft() if again else _Attempt(waiting.popleft(), 1)
+                            self._again.popleft() if again else _Attempt(waiting.pop(), 1)
                         )
                     if self._carrier.several_nodes and not waiting:
                         self._help_the_slow()
