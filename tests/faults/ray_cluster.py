@@ -46,7 +46,12 @@ def started(environ: Mapping[str, str], nodes: int = 2, cores: int = 2) -> Itera
     assert process.stdin is not None
     assert process.stdout is not None
     try:
-        yield Cluster(**json.loads(process.stdout.readline()))
+        told = process.stdout.readline()
+        if not told:
+            raise RuntimeError(
+                f"Ray did not start {nodes} nodes within minutes: is the machine busy?"
+            )
+        yield Cluster(**json.loads(told))
     finally:
         process.stdin.close()
         process.stdout.close()
