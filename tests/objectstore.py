@@ -134,6 +134,14 @@ class Store:
         }
 
 
+def held() -> list[str]:
+    """What is in the bucket now, without a call that may be delayed."""
+    from moto.s3.models import s3_backends
+
+    found = [backend for backends in s3_backends.values() for backend in backends.values()]
+    return [str(key) for one in found if BUCKET in one.buckets for key in one.buckets[BUCKET].keys]
+
+
 @contextmanager
 def running() -> Iterator[Store]:
     """A server of this process, with an empty bucket."""

@@ -34,16 +34,13 @@ from converter.model.job import Job
 from converter.model.records import FileInfo, JobResult
 from converter.plan import keys
 from converter.plan.keys import JobKey
-from converter.storage import side_by_side
+from converter.storage import blobs, side_by_side
 from converter.storage.backend import ABSENT, ConflictError, Object
+from converter.storage.blobs import FILES, GRACE_S
 from converter.storage.location import Location
 from converter.storage.objects import TEMPORARY, MismatchError, Objects
 
-ENTRIES, LATENCY, FILES, NAMES, USED, ASIDE = (
-    "entries/", "latency/", "files/", "names/", "used/", "damaged/",
-)  # fmt: skip
-GRACE_S = 6 * 3600.0
-"""How long a file stays that no entry names: an entry is written after its files."""
+ENTRIES, LATENCY, NAMES, USED, ASIDE = "entries/", "latency/", "names/", "used/", "damaged/"
 _KEY_LENGTH = 64
 
 
@@ -142,7 +139,9 @@ class RemoteStore:
             OSError: it is gone, or cannot be brought here.
         """
         try:
-            self._objects.download(_file(part.sha256), folder / part.path, part.bytes, part.sha256)
+            self._objects.download(
+                blobs.key_of(part.sha256), folder / part.path, part.bytes, part.sha256
+            )
         except MismatchError as error:
             raise DamagedError(f"{part.path}: checksum mismatch") from error
 
@@ -159,20 +158,14 @@ class RemoteStore:
             OSError: the store cannot be written; nothing appears under the key.
         """
         for part in result.files:
-            self._keep(folder / part.path, part)
+            blobs.keep(self._objects, folder / part.path, part.bytes, part.sha256)
         if references is not None and result.references is not None:
-            self._keep(references, result.references)
+            part = result.references
+            blobs.keep(self._objects, references, part.bytes, part.sha256)
         text = manifest.dump(with_names(result))
         document = Document(entry=of_job(job, key, text), result=text)
         self._objects.write(_name(document.entry.label, key.digest), b"")
         self._install(_entry(key.digest), manifest.dump(document).encode())
-
-    def _keep(self, path: Path, part: FileInfo) -> None:
-        there = self._objects.about(_file(part.sha256))
-        # One that is old may be on its way out, where no entry names it: it is written again.
-        fresh = there is not None and time.time() - there.modified < GRACE_S / 2
-        if there is None or there.bytes != part.bytes or not fresh:
-            self._objects.upload(path, _file(part.sha256), part.sha256)
 
     def _install(self, key: str, data: bytes) -> None:
         """Write a document; of two runs that build the same, either one's stays."""
@@ -209,7 +202,7 @@ class RemoteStore:
         # Under its name is what others would take it for, and not upload again.
         for part in stored.files if stored is not None else ():
             if self._damage_of(part):
-                self._objects.delete(_file(part.sha256))
+                self._objects.delete(blobs.key_of(part.sha256))
 
     def drop(self, key: str) -> int:
         """Remove an entry; the bytes that are free at once: its files may be those of others too.
@@ -266,7 +259,7 @@ class RemoteStore:
 
     def _damage_of(self, part: FileInfo) -> str:
         try:
-            digest = self._objects.sha256(_file(part.sha256))
+            digest = self._objects.sha256(blobs.key_of(part.sha256))
         except FileNotFoundError:
             return "is gone"
         return "" if digest == part.sha256 else "is not the file that was hashed"
@@ -280,7 +273,9 @@ class RemoteStore:
         # The files first: what is uploaded from here on is not among them.
         there = list(self._objects.list())
         entries = {_key_of(key): self._whole(_key_of(key)) for key in self.held()}
-        needed = {_file(p.sha256) for found in entries.values() if found for p in found.files}
+        needed = {
+            blobs.key_of(p.sha256) for found in entries.values() if found for p in found.files
+        }
         old = time.time() - GRACE_S
         return [
             Leftover(each.key, each.bytes)
@@ -319,11 +314,6 @@ class RemoteStore:
 
 def _entry(key: str) -> str:
     return f"{ENTRIES}{key}.json"
-
-
-def _file(sha256: str) -> str:
-    # Spread: a listing of one folder of a hundred thousand is slow to look at for a person.
-    return f"{FILES}{sha256[:2]}/{sha256}"
 
 
 def _name(label: str, key: str) -> str:

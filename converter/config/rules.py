@@ -16,10 +16,11 @@ from converter.model import wording
 from converter.model.batch import BatchSpec
 from converter.model.errors import Code, Problem
 from converter.model.inputs import CaseInput, InputSpec
-from converter.model.source import Source
+from converter.model.source import Checkpoint, Source
 from converter.model.spec import ExportSpec, ModelSpec, OpsetRange
 from converter.plan import graphs, request, selection
 from converter.plugins import loader
+from converter.storage import downloads, location
 
 T = TypeVar("T", bound=Hashable)
 # Keys of a model that say how PyTorch is called, or exported.
@@ -188,6 +189,9 @@ def _translations(key: str, spec: BatchSpec, model: ModelSpec) -> list[Problem]:
 def _weights_file(key: str, model: ModelSpec) -> list[Problem]:
     """A path in the place of the name of pretrained weights."""
     stated = model.weights
+    if isinstance(stated, Checkpoint) and (why := downloads.problem(stated.checkpoint)):
+        shown = location.masked(stated.checkpoint)
+        return [Problem(f"{key}.weights.checkpoint", f"{shown} {why}.")]
     if not isinstance(stated, str) or not stated.endswith(_CHECKPOINTS):
         return []
     message = (

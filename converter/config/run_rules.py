@@ -19,7 +19,7 @@ from converter.storage.location import Location
 def check(spec: BatchSpec) -> list[Problem]:
     """Paths that must be there, and commands that may be called."""
     problems = _baseline(spec.baseline) + _store(spec.store.path) + _published(spec)
-    problems += _nodes(spec)
+    problems += [*_nodes(spec), *_unshared(spec)]
     for key in ("on_failure", "on_regression"):
         command = getattr(spec, key)
         if command is not None:
@@ -49,6 +49,26 @@ def _nodes(spec: BatchSpec) -> list[Problem]:
         return []
     message = f"executor={spec.executor.name} takes latencies on this machine."
     return [Problem("benchmark.nodes", message, "Choose an executor of several nodes, or omit it.")]
+
+
+def _unshared(spec: BatchSpec) -> list[Problem]:
+    """Machines that share no folder with this one get what they need by the store."""
+    executor = loader.found("executors").get(spec.executor.name)
+    if spec.executor.own_options.get("shared") is not False or executor is None:
+        return []
+    if not hasattr(executor.load(), "EXCHANGES"):
+        message = (
+            f"found false; executor={spec.executor.name} needs a folder that all machines share."
+        )
+        return [Problem("executor.shared", message, "Leave it out, or choose executor=ray.")]
+    if not spec.store.use:
+        message = "found false, but with executor.shared=false files go to the nodes by the store."
+        return [Problem("store.use", message, "Leave it out.")]
+    if not location.is_url(spec.store.path):
+        message = f"{spec.store.path} is a folder, and with executor.shared=false nodes have none."
+        hint = "Write store.path=s3://BUCKET/PREFIX, which this machine and all nodes reach."
+        return [Problem("store.path", message, hint)]
+    return []
 
 
 def targets(spec: BatchSpec) -> Iterator[tuple[str, PublishSpec]]:

@@ -70,7 +70,9 @@ def parse(config: Mapping[str, Any], *, sweep: bool = False) -> BatchSpec:
     spec = spec.model_copy(update={"models": models})
     untyped = set(entries) - set(models)
     problems += rules.check(spec, sweep=sweep, refused_keys=refused, refused_models=untyped)
-    problems += _plugin_options(spec)
+    # A rule that knows the key says more than that its plugin does not.
+    ruled = {problem.key for problem in problems}
+    problems += [problem for problem in _plugin_options(spec) if problem.key not in ruled]
     # What was unfit has been replaced: problems of the same key are only its consequence.
     causes = {problem.key for problem in unfit}
     problems = unfit + [problem for problem in problems if problem.key not in causes]

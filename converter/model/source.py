@@ -84,8 +84,9 @@ class Checkpoint(Frozen):
 
     Attributes:
         checkpoint: the path of a file, of an index of shards (``model.safetensors.index.json``), or
-            of a folder as a hub has it; a relative one counts from where the command is started.
-            Example: ``weights/classifier.pth``.
+            of a folder as a hub has it; a relative one counts from where the command is started. Or
+            the URL of one file (``https://``, ``s3://``, ``gs://``), with its ``sha256``. Example:
+            ``weights/classifier.pth``.
         key: names the mapping of tensors inside, where the file holds more; dots lead further in
             (``ema.module``), unless the name with its dots is there. Example: ``state_dict``.
         strip_prefix: cut off the names of the tensors that have it; of a list each, in order.
@@ -112,6 +113,19 @@ class Checkpoint(Frozen):
         """Those to be cut off, in order."""
         stated = self.strip_prefix
         return stated if isinstance(stated, list) else [] if stated is None else [stated]
+
+    @property
+    def is_url(self) -> bool:
+        """Whether it is downloaded, by the machine that needs it."""
+        return "://" in self.checkpoint
+
+    @model_validator(mode="after")
+    def _url_is_pinned(self) -> Checkpoint:
+        if self.is_url and self.sha256 is None:
+            raise ValueError("a URL needs 'sha256', the SHA-256 of the file that lies there")
+        if self.is_url and self.checkpoint.endswith((".index.json", "/")):
+            raise ValueError("a URL names one file of weights: no index, and no folder")
+        return self
 
     @field_validator("rename")
     @classmethod

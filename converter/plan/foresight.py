@@ -71,6 +71,8 @@ def _check_objects(job: Job) -> None:
 
 def _check_weights(job: Job) -> None:
     if isinstance(job.weights, Checkpoint):
+        if job.weights.is_url:  # it is not downloaded to be looked at
+            return
         checkpoints.require(Path(job.weights.checkpoint))
         return
     name = job.source.registry

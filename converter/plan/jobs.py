@@ -221,7 +221,7 @@ class _Resolver:
         return export.model_copy(update={"custom_ops": libraries})
 
     def _weights(self, weights: str | Checkpoint) -> str | Checkpoint:
-        if isinstance(weights, str):
+        if isinstance(weights, str) or weights.is_url:
             return weights
         return weights.model_copy(update={"checkpoint": self._path(weights.checkpoint)})
 

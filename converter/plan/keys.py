@@ -109,6 +109,9 @@ class Keys:
         if job.device != "cpu":
             parts["gpus"] = self._gpus
         parts |= {f"file {name}": self._contents.sha256(path) for name, path in found.files.items()}
+        # The same part as of a file: where it lies makes no other model.
+        if isinstance(job.weights, Checkpoint) and job.weights.is_url:
+            parts["file weights.checkpoint"] = job.weights.sha256
         parts |= {f"samples left out of {key}": count for key, count in found.left_out if count}
         parts = json.loads(json.dumps(parts))  # as they will be read again
         return JobKey(parts, found.files, _too_large(found.too_large))

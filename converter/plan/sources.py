@@ -124,7 +124,8 @@ def _samples_of(job: Job, *, whole: bool = False) -> list[samples.DataFiles]:
 
 
 def _data(job: Job, contents: Contents) -> Iterator[tuple[str, Path]]:
-    if isinstance(job.weights, Checkpoint):
+    # What lies at a URL counts by its hash, which is stated (`converter.plan.keys`).
+    if isinstance(job.weights, Checkpoint) and not job.weights.is_url:
         yield from checkpoints.names(Path(job.weights.checkpoint)).items()
     tensors: list[tuple[str, InputSpec | CaseInput]] = [
         (f"inputs.{name}.path", tensor) for name, tensor in job.inputs.items()

@@ -11,13 +11,15 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from converter.exchange.luggage import Luggage
 from converter.model.job import Job
 from converter.processes.limits import Limits
 
 Message = dict[str, Any]
 """What an attempt says, as JSON has it: one key, and what it is about.
 
-``pid``: its process has begun. ``stage``, ``attempt``: news of the pipeline. ``result``: the end.
+``pid``: its process has begun. ``stage``, ``attempt``: news of the pipeline. ``result``: the end;
+``sent`` beside it: its files are in the store, not in its staging folder.
 ``lost``: it has ended without a result, by itself or by somebody's signal. Where there are several
 nodes also ``node`` (a ``NodeInfo``, before all else) and three more ends. ``node_lost``: what
 carried it has ended, which is not the job's doing; ``unsuited``: it never began there, and is to be
@@ -47,7 +49,11 @@ class Work:
 
 @dataclass(frozen=True)
 class Assignment:
-    """One attempt of a job, and the surroundings that the runner has and a server may not."""
+    """One attempt of a job, and the surroundings that the runner has and a server may not.
+
+    Attributes:
+        luggage: what is brought here for it, where no folder is shared with the driver.
+    """
 
     job: Job
     attempt: int
@@ -56,6 +62,7 @@ class Assignment:
     environ: dict[str, str]
     path: list[str]
     folder: str
+    luggage: Luggage | None = None
 
 
 class Carrier(Protocol):

@@ -14,18 +14,21 @@ import os
 import select
 import signal
 import socket
+import sys
 import time
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from types import FrameType
 
+from converter.exchange.scratch import Scratch
 from converter.layout import environment
 from converter.model.manifest import Environment
 from converter.plan import packages
 from converter.processes import limits
 from converter.processes.carrier import ENDS, Assignment, Message
-from converter.processes.local import LocalCarrier, server, servers
+from converter.processes.local import LocalCarrier, further_libraries, server, servers
+from converter.storage.objects import CLIENTS
 
 _TICK_S = 0.2
 _BACKLOG = 1024
@@ -44,19 +47,36 @@ class Parcel:
     own_memory: bool
     own_threads: bool
 
-    def opened(self, environ: dict[str, str]) -> Assignment:
+    def opened(self, environ: dict[str, str], root: str = "") -> Assignment:
         """What runs here.
 
         Args:
             environ: what the cluster wants to be in the environment, such as the GPUs of this job.
+            root: the folder that files are brought to.
         """
-        given = self.assignment
+        given = self._here(root)
         bounds, job = given.limits, given.job
         if self.own_memory:
             bounds = replace(bounds, memory_bytes=limits.of_this_machine())
         if self.own_threads:
             job = job.model_copy(update={"threads": environment.physical_cores()})
         return replace(given, job=job, limits=bounds, environ={**given.environ, **environ})
+
+    def _here(self, root: str) -> Assignment:
+        """The assignment with the paths of this machine, where it is to have its own."""
+        given = self.assignment
+        if given.luggage is None:
+            return given
+        luggage = replace(given.luggage, root=root)
+        return replace(
+            given,
+            job=luggage.job(given.job),
+            environ=luggage.environ(given.environ),
+            # The installation may lie somewhere else here.
+            path=list(dict.fromkeys([*luggage.path(given.path), *sys.path])),
+            folder=f"{root}{given.folder}",
+            luggage=luggage,
+        )
 
 
 class Machine(Environment):
@@ -66,7 +86,7 @@ class Machine(Environment):
     pid: int
 
 
-def serve(path: str, lease_s: float, ready: int, niceness: int) -> None:
+def serve(path: str, lease_s: float, ready: int, niceness: int, scratch: str | None) -> None:
     """Serve connections until there was none for ``lease_s``, or one says ``stop``.
 
     Args:
@@ -74,9 +94,17 @@ def serve(path: str, lease_s: float, ready: int, niceness: int) -> None:
         ready: a descriptor that gets a byte, and is closed, once the socket listens.
         niceness: the driver's. Ray gives its workers 15, with which a job gets nothing beside
             others, and a latency says so.
+        scratch: the folder of this node for files that are brought here, empty: that of the socket;
+            ``None``: none is, since all folders are shared.
     """
     with contextlib.suppress(PermissionError):  # it takes a right to be less nice
         os.setpriority(os.PRIO_PROCESS, 0, niceness)
+    run = None
+    if scratch is not None:
+        place = Path(path)
+        # A process of its own brings the files of each job: it is forked with them.
+        further_libraries.extend(CLIENTS)
+        run = Scratch(Path(scratch) if scratch else place.parent).claim(place.stem)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     found = environment.collect(packages.versions())
     machine = Machine(**dict(found), name=socket.gethostname(), pid=os.getpid())
@@ -85,19 +113,22 @@ def serve(path: str, lease_s: float, ready: int, niceness: int) -> None:
         listener.listen(_BACKLOG)
         os.write(ready, b"1")
         os.close(ready)
-        _Daemon(listener, path, machine, lease_s).run()
+        _Daemon(listener, path, machine, lease_s, str(run.files) if run is not None else "").run()
+    if run is not None:
+        run.remove()
 
 
 class _Daemon:
     """State of the daemon: connections, and which of them wait for which attempt."""
 
     def __init__(
-        self, listener: socket.socket, path: str, machine: Machine, lease_s: float
+        self, listener: socket.socket, path: str, machine: Machine, lease_s: float, root: str
     ) -> None:
         self._listener = listener
         self._path = Path(path)
         self._hello = json.dumps({"machine": machine.model_dump(mode="json")}).encode()
         self._lease_s = lease_s
+        self._root = root
         # The limits come with each attempt, and the cluster counts what fits.
         self._carrier = LocalCarrier(limits.Limits(0, 0, None), workers=0)
         self._clients: dict[int, Connection] = {}
@@ -159,7 +190,7 @@ class _Daemon:
                     server(huge_pages=True)
                 if "environ" in wanted:
                     parcel: Parcel = client.recv()
-                    self._carrier.begin(key, parcel.opened(wanted["environ"]))
+                    self._carrier.begin(key, parcel.opened(wanted["environ"], self._root))
                     self._running.add(key)
         except (EOFError, OSError):
             self._hang_up(key)
@@ -168,7 +199,10 @@ class _Daemon:
         if ENDS & message.keys():
             self._running.discard(key)
         try:
-            self._clients[key].send_bytes(json.dumps(message).encode())
+            text = json.dumps(message)
+            # Who reads it knows the paths of the driver.
+            text = text.replace(json.dumps(self._root)[1:-1], "") if self._root else text
+            self._clients[key].send_bytes(text.encode())
         except OSError:
             self._hang_up(key)
             return

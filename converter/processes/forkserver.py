@@ -14,7 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
 from typing import NoReturn
 
@@ -26,7 +26,8 @@ _BOOT = (
     # Code of `-c` and not a module of `-m`: the path must be ours before anything of ours is
     # imported.
     "import json, sys; sys.path[:] = json.loads(sys.argv[2]); "
-    "from converter.processes.forkserver import serve; serve(int(sys.argv[1]))"
+    "from converter.processes.forkserver import serve; "
+    "serve(int(sys.argv[1]), json.loads(sys.argv[3]))"
 )
 
 
@@ -35,14 +36,17 @@ class ForkServer:
 
     Args:
         environ: changes to the environment in which the libraries start.
+        libraries: to import beside the usual ones.
     """
 
-    def __init__(self, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, environ: Mapping[str, str] | None = None, libraries: Sequence[str] = ()
+    ) -> None:
         # Packets keep their bounds: one request is one message with one descriptor.
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             # `-c` alone would look for the converter in the working directory.
-            arguments = [str(theirs.fileno()), json.dumps(sys.path)]
+            arguments = [str(theirs.fileno()), json.dumps(sys.path), json.dumps(libraries)]
             self._process = subprocess.Popen(
                 [sys.executable, "-c", _BOOT, *arguments],
                 stdin=subprocess.DEVNULL,
@@ -86,9 +90,9 @@ class ForkServer:
         self._process.wait()
 
 
-def serve(descriptor: int) -> None:
+def serve(descriptor: int, libraries: Sequence[str]) -> None:
     """The server's side: fork for each descriptor received, until the runner's end closes."""
-    preload()
+    preload(libraries)
     gc.freeze()  # a collection in a fork would copy every page it looks at
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps the supervisors
@@ -114,8 +118,10 @@ def _in_supervisor(descriptor: int) -> NoReturn:
         os.environ.clear()
         os.environ.update(assignment.environ)
         sys.path[:] = assignment.path
+        if assignment.luggage is not None:
+            os.makedirs(assignment.folder, exist_ok=True)
         os.chdir(assignment.folder)
-        supervise(assignment.job, assignment.attempt, assignment.limits, assignment.entry, events)
+        supervise(assignment, events)
         status = 0
     finally:
         # Told here: `os._exit` below prints nothing.

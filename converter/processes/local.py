@@ -127,6 +127,10 @@ ask for them: a conversion touches gigabytes that it has just been given.
 """
 
 
+further_libraries: list[str] = []
+"""What servers that are started from here on import beside the usual."""
+
+
 def server(huge_pages: bool) -> ForkServer:
     """The server of a kind, started where there is none."""
     if huge_pages not in servers:
@@ -141,7 +145,7 @@ def _new_server(huge_pages: bool) -> ForkServer:
     # a server of its own can have it.
     if huge_pages and _HUGE_PAGES.partition("=")[0] not in stated:
         environ[_TUNABLES] = f"{stated}:{_HUGE_PAGES}" if stated else _HUGE_PAGES
-    made = ForkServer(environ)
+    made = ForkServer(environ, further_libraries)
     atexit.register(made.close)
     return made
 

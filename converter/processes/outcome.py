@@ -37,6 +37,10 @@ _NO_RESULT_HINT = (
     "The model's code ended the process: look for sys.exit, os._exit, a raised KeyboardInterrupt "
     "or closed file descriptors; the log has the rest."
 )
+_EXCHANGE_HINT = (
+    "Files go by the store (executor.shared=false): look at store.path, at the node's way to it, "
+    "and at the node's disk (executor.scratch)."
+)
 _NO_NODE_HINT = (
     "The cluster's own log says what became of the node; run again once there is one that has what "
     "the job asks for."
@@ -227,15 +231,23 @@ def _cut_short(
     )
 
 
-def io_failure(job: Job, error: OSError, base: JobResult | None = None) -> JobResult:
+def not_exchanged(job: Job, error: OSError, base: JobResult | None = None) -> JobResult:
+    """The result of a job whose files could not be brought to its node, or from there."""
+    return io_failure(job, error, base, hint=_EXCHANGE_HINT)
+
+
+def io_failure(
+    job: Job, error: OSError, base: JobResult | None = None, *, hint: str = ""
+) -> JobResult:
     """The result of a job whose files could not be written or moved.
 
     Args:
         base: what the job reported before; its stages and verdicts are kept.
+        hint: in place of the usual one.
     """
     file = error.filename or job.model_dir
     message = f"{error.strerror or error}: {file}"
-    hint = _IO_HINTS.get(error.errno or 0, "Check the folder and its owner.")
+    hint = hint or _IO_HINTS.get(error.errno or 0, "Check the folder and its owner.")
     record = ErrorRecord(
         stage="publish",
         code=Code.IO,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from converter.model.errors import ConfigError
 from converter.plugins import loader
@@ -20,11 +20,11 @@ LIBRARIES = (
 )
 
 
-def preload() -> None:
+def preload(further: Iterable[str] = ()) -> None:
     """Import what every job needs. One that is missing or broken is the job's to report."""
     # All that a broken library may raise at its import: it must not end the server, which every job
     # needs.
-    for library in (*LIBRARIES, *of_simplifiers()):
+    for library in (*LIBRARIES, *of_simplifiers(), *further):
         try:
             importlib.import_module(library)
         except (ImportError, OSError, RuntimeError, AttributeError, TypeError, ValueError):

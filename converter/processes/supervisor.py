@@ -13,19 +13,24 @@ import resource
 import select
 import signal
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from converter.exchange import receiving
 from converter.layout.delivery import LOG, clear_staging
 from converter.model.job import Job
 from converter.model.records import ALL_STAGES, ExporterAttempt, JobResult, Spent, StageName
-from converter.processes import jobprocess, proctree
+from converter.processes import courier, jobprocess, proctree
+from converter.processes.carrier import Assignment
+from converter.processes.courier import Abandoned
 from converter.processes.joblog import JobLog
 from converter.processes.limits import Limits
-from converter.processes.outcome import ProcessExit, io_failure, outcome
+from converter.processes.outcome import ProcessExit, io_failure, not_exchanged, outcome
 
 # Also how long a SIGTERM may wait: Python resumes a poll that a signal interrupts (PEP 475).
 _POLL_MS = 50
@@ -36,16 +41,10 @@ _MEMORY_EVERY_S = 0.1
 _CHUNK = 1 << 16
 
 
-class _Abandoned(Exception):  # noqa: N818 - a way out, not an error
-    """Nobody waits for the result any more: the runner stops or has gone."""
-
-
-def supervise(job: Job, attempt: int, limits: Limits, entry: str, events: Connection) -> None:
+def supervise(assignment: Assignment, events: Connection) -> None:
     """Run one attempt of a job to its end and send what happens as JSON, the result last.
 
     Args:
-        attempt: counted from 1.
-        entry: ``module:function`` of the pipeline.
         events: to the runner; when its other end closes, the job is killed.
     """
     os.setsid()  # signals of the terminal are for the runner alone
@@ -54,17 +53,44 @@ def supervise(job: Job, attempt: int, limits: Limits, entry: str, events: Connec
     # SIGTERM, not SIGKILL: where the server is killed, the job has to be ended first.
     proctree.die_with_parent(signal.SIGTERM)
     proctree.set_subreaper()
+    with suppress(Abandoned, BrokenPipeError, ConnectionResetError):
+        try:
+            _send(events, _through(assignment, events))
+        finally:
+            proctree.kill_children()
+
+
+def _through(assignment: Assignment, events: Connection) -> dict[str, Any]:
+    """Run an attempt, with the ways to and from this machine where it has any; its last message."""
+    job, luggage = assignment.job, assignment.luggage
+    if luggage is not None:
+        try:
+            courier.run(partial(receiving.fetch, luggage, job), events)
+        except OSError as error:
+            return {"result": not_exchanged(job, error).model_dump(mode="json"), "sent": []}
+    result = _watched(assignment, events)
+    if luggage is None:
+        return {"result": result.model_dump(mode="json")}
+    try:
+        sent = courier.run(lambda: receiving.sent(luggage, job, result), events)
+    except OSError as error:
+        sent = []
+        # Of a job that failed there is only the log to miss.
+        if result.status == "ok":
+            result = not_exchanged(job, error, result)
+    return {"result": result.model_dump(mode="json"), "sent": sent}
+
+
+def _watched(assignment: Assignment, events: Connection) -> JobResult:
+    job = assignment.job
     try:
         # What a lost attempt left behind must not be taken for output of this one.
         clear_staging(job)
-        log = JobLog(Path(job.model_dir) / LOG, attempt)
+        log = JobLog(Path(job.model_dir) / LOG, assignment.attempt)
     except OSError as error:
-        _send(events, {"result": io_failure(job, error).model_dump(mode="json")})
-        return
+        return io_failure(job, error)
     try:
-        _Watch(job, limits, entry, events, log).run()
-    except (_Abandoned, BrokenPipeError, ConnectionResetError):
-        pass
+        return _Watch(job, assignment.limits, assignment.entry, events, log).run()
     finally:
         proctree.kill_children()
         log.close()
@@ -96,7 +122,7 @@ class _Watch:
         self._kill_at: float | None = None
         self._next_sample = 0.0
 
-    def run(self) -> None:
+    def run(self) -> JobResult:
         signal.signal(signal.SIGTERM, self._stop)
         self._fork()
         status, usage_kib = self._watch()
@@ -117,16 +143,15 @@ class _Watch:
         # A job over its limit may still report a result in its grace time: the limit counts.
         if result is None or self._limit is not None:
             result = outcome(self._job, self._limits, ending)
-        result = result.model_copy(update={"spent": self._spent()})
-        _send(self._events, {"result": result.model_dump(mode="json")})
+        return result.model_copy(update={"spent": self._spent()})
 
     def _spent(self) -> Spent:
         # All that the job has started were reaped here, so that the kernel has added them up.
-        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        used, before = resource.getrusage(resource.RUSAGE_CHILDREN), self._before
         return Spent(
             started_at=f"{datetime.fromtimestamp(self._began, UTC):%Y-%m-%dT%H:%M:%S.%f}Z",
             seconds=round(time.monotonic() - self._started, 3),
-            cpu_seconds=round(used.ru_utime + used.ru_stime, 3),
+            cpu_seconds=round(used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime, 3),
         )
 
     def _stop(self, signum: int, frame: FrameType | None) -> None:
@@ -138,6 +163,8 @@ class _Watch:
         self._output, output = os.pipe()
         self._messages, messages = os.pipe()
         self._began, self._started = time.time(), time.monotonic()
+        # What brought the job's files here was a child, too.
+        self._before = resource.getrusage(resource.RUSAGE_CHILDREN)
         # Asked before the fork: the child compares it with its parent, to see whether we are gone.
         supervisor = os.getpid()
         self._pid = os.fork()
@@ -167,12 +194,12 @@ class _Watch:
         while True:
             for descriptor, _ in self._poll.poll(_POLL_MS):
                 if descriptor == self._events.fileno():
-                    raise _Abandoned
+                    raise Abandoned
                 if descriptor != self._ended and not self._read(descriptor):
                     # Its end stays readable for ever: the poll would no longer wait.
                     self._poll.unregister(descriptor)
             if self._stopping:
-                raise _Abandoned
+                raise Abandoned
             while (ended := os.wait4(-1, os.WNOHANG))[0]:  # also orphans that came to us
                 if ended[0] == self._pid:
                     # KiB on Linux.

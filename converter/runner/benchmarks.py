@@ -35,7 +35,7 @@ from converter.model.records import (
 )
 from converter.plan import placement
 from converter.plugins import executors, providers
-from converter.plugins.executors import Executor, Finished
+from converter.plugins.executors import Exchanging, Executor, Finished
 from converter.runner.context import RunContext
 from converter.runner.state import RunState
 
@@ -56,6 +56,8 @@ def run(
         limits = context.spec.executor.model_dump(include={*ExecutorSpec.model_fields} - {"name"})
         here = standard.executor(**{**limits, "workers": 1, "retries": 0})
         alone = executors.create(here)
+    if isinstance(alone, Exchanging):
+        alone.exchange(context.store, context.directory, ())
     return execute(record, context, interrupts, shown, alone)
 
 
@@ -142,7 +144,9 @@ def measure(
 
 def _keep_log(item: Measure, job: Job) -> None:
     """Append what a measurement printed to the model's log."""
-    text = (Path(item.model_dir) / delivery.LOG).read_bytes()
+    own = Path(item.model_dir) / delivery.LOG
+    # On a cluster none comes back from a node that was lost.
+    text = own.read_bytes() if own.is_file() else b""
     log = Path(job.model_dir) / delivery.LOG
     # The model's code has run since the log was made, and may have put a link in its place.
     delivery.refuse_link(log)

@@ -21,7 +21,7 @@ from converter.model.job import Job
 from converter.model.manifest import ArtifactRow
 from converter.plan.jobs import Plan
 from converter.plugins import executors
-from converter.plugins.executors import Executor, Finished, Remembering
+from converter.plugins.executors import Exchanging, Executor, Finished, Remembering
 from converter.runner import benchmarks, finalize, remembered, resuming
 from converter.runner.context import RunContext
 from converter.runner.state import RunState
@@ -60,8 +60,7 @@ def execute(plan: Plan, executor: Executor, context: RunContext) -> ExitCode:
             say(f"note: {note}")
             log(f"note: {note}")
         record.open()
-        if isinstance(executor, Remembering):
-            executor.remember(remembered.pasts(context, record.labels))
+        _prepare(executor, plan, record, context)
         past = partial(remembered.estimate, context, record.labels, executor)
         screen = progress.create(len(record.labels), sys.stdout, sys.stderr, past)
         shown = runlog.Both([screen, progress.Lines(len(record.labels), log)])
@@ -87,6 +86,14 @@ def execute(plan: Plan, executor: Executor, context: RunContext) -> ExitCode:
             say(part)
             log(plain(part))
     return ending.code
+
+
+def _prepare(executor: Executor, plan: Plan, record: RunState, context: RunContext) -> None:
+    """Tell an executor what it can use of the run and of those before it."""
+    if isinstance(executor, Remembering):
+        executor.remember(remembered.pasts(context, record.labels))
+    if isinstance(executor, Exchanging):
+        executor.exchange(context.store, context.directory, plan.jobs)
 
 
 @dataclass

@@ -25,6 +25,8 @@ _T = TypeVar("_T")
 TEMPORARY = ".tmp/"
 """Below it lies what is being uploaded, and what a killed run has left."""
 EXTRAS = {"s3": "s3", "gs": "gcs"}
+CLIENTS = ("s3fs", "gcsfs")
+"""What those install; half a second each to import."""
 
 
 class MismatchError(OSError):

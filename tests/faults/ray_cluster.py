@@ -3,11 +3,16 @@
 Run as a program: it prints the address, and the process and the id of each node, as JSON, and ends
 the cluster when its standard input ends::
 
-    python tests/faults/ray_cluster.py [NODES] [CORES]
+    python tests/faults/ray_cluster.py [NODES] [CORES] [FOLDER]
+
+With the name of a folder it hides that from two nodes, each of which then has ``HOME``, ``TMPDIR``
+and a mount namespace of its own: an empty file system lies over the folder, and over the folder of
+the other node (``FOLDER.n0``, ``FOLDER.n1``).
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -17,6 +22,34 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+
+_NEW_NAMESPACE, _RECURSIVE_PRIVATE = 0x00020000, 0x4000 | (1 << 18)
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _called(result: int) -> None:
+    if result != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def hide(*folders: Path) -> None:
+    """Have what this thread starts from here on see empty folders in place of these."""
+    _called(_libc.unshare(_NEW_NAMESPACE))
+    _called(_libc.mount(b"none", b"/", None, _RECURSIVE_PRIVATE, None))
+    for folder in folders:
+        _called(_libc.mount(b"tmpfs", str(folder).encode(), b"tmpfs", 0, None))
+
+
+def _move_to(folder: Path, other: Path, hidden: Path, again: bool) -> None:
+    """What is started from here on belongs to a machine of its own, as far as files go."""
+    if again:
+        _called(_libc.umount(str(folder).encode()))
+        hide(other)
+    else:
+        hide(hidden, other)
+    os.environ["RAY_TMPDIR"] = "/tmp"
+    os.environ["HOME"] = os.environ["TMPDIR"] = str(folder)
+    os.chdir(folder)
 
 
 @dataclass(frozen=True)
@@ -33,10 +66,12 @@ class Cluster:
 
 
 @contextmanager
-def started(environ: Mapping[str, str], nodes: int = 2, cores: int = 2) -> Iterator[Cluster]:
-    """A cluster, until the end of the block."""
+def started(
+    environ: Mapping[str, str], nodes: int = 2, cores: int = 2, *, hidden: str = ""
+) -> Iterator[Cluster]:
+    """A cluster, until the end of the block; see above for what is hidden."""
     process = subprocess.Popen(
-        [sys.executable, __file__, str(nodes), str(cores)],
+        [sys.executable, __file__, str(nodes), str(cores), *([hidden] if hidden else [])],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -82,7 +117,7 @@ def _command(path: Path) -> str:
         return ""
 
 
-def main(nodes: int, cores: int) -> None:
+def main(nodes: int = 2, cores: int = 2, hidden: Path | None = None) -> None:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112
     os.environ["RAY_raylet_start_wait_time_s"] = "180"  # noqa: SIM112 - Ray's own
@@ -96,7 +131,13 @@ def main(nodes: int, cores: int) -> None:
         *({"num_cpus": cores, "labels": {"place": n}, "resources": {n: 1}} for n in names),
     ]
     made = []
-    for options in own:
+    places = [Path(f"{hidden}.{name}") for name in ("n0", "n1")]
+    for place in places if hidden is not None else ():
+        place.mkdir()
+    for number, options in enumerate(own):
+        if hidden is not None and number > 0:
+            folder, other = places if number == 1 else reversed(places)
+            _move_to(folder, other, hidden, number == 2)
         # One after the other: the agents of a node have 15 s to begin.
         made.append(cluster.add_node(wait=False, **common, **options))
         cluster.wait_for_nodes(timeout=180)
@@ -114,4 +155,4 @@ def main(nodes: int, cores: int) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(int, [*sys.argv[1:3], "2", "2"][:2]))
+    main(*map(int, sys.argv[1:3]), *map(Path, sys.argv[3:4]))

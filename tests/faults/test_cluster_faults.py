@@ -30,10 +30,10 @@ Make = Callable[..., Job]
 
 
 @contextmanager
-def unmarked() -> Iterator[Cluster]:
+def unmarked(hidden: str = "") -> Iterator[Cluster]:
     """A cluster whose processes are not those of a test."""
     environ = {key: value for key, value in os.environ.items() if key != MARK}
-    with started(environ) as cluster:
+    with started(environ, hidden=hidden) as cluster:
         try:
             yield cluster
         finally:

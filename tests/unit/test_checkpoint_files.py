@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from converter.api.request import weights_of
 from converter.model.errors import Code, StageError
 from converter.model.job import Job
+from converter.model.source import Checkpoint
 from converter.plan import checkpoints, foresight, keys
 from converter.plan.keys import Keys
+from converter.storage import downloads
 
 Make = Callable[..., Job]
 
@@ -169,3 +172,35 @@ def test_the_hash_of_several_files_is_that_of_their_list(tmp_path: Path) -> None
     assert checkpoints.sha256(found) == hashlib.sha256(text.encode()).hexdigest()
     assert checkpoints.sha256(checkpoints.require(index)) == checkpoints.sha256(found)
     assert checkpoints.sha256(checkpoints.require(shard)) == sums["s1.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("stated", "said"),
+    [
+        ({"checkpoint": "https://hub.example/net.pth"}, "a URL needs 'sha256'"),
+        (
+            {"checkpoint": "https://hub.example/model.safetensors.index.json", "sha256": "0" * 64},
+            "a URL names one file of weights",
+        ),
+    ],
+)
+def test_a_url_is_of_one_file_whose_hash_is_stated(stated: dict[str, str], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        Checkpoint.model_validate(stated)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("https://hub.example/net.pth?version=2", ""),
+        ("s3://zoo/weights/net.pth", ""),
+        ("weights/net.pth", ""),
+        ("https://me:secret@hub.example/net.pth", "has credentials in it"),
+        ("https://hub.example", "names no file"),
+        ("https://hub.example/a/..", "names no file"),
+        ("s3://me:secret@zoo/net.pth", "has credentials in it"),
+    ],
+)
+def test_what_is_wrong_with_a_url(url: str, said: str) -> None:
+    assert downloads.problem(url).startswith(said)
+    assert bool(downloads.problem(url)) == bool(said)

@@ -41,7 +41,8 @@ def test_exceptions_are_caught_wholesale_in_one_place_only() -> None:
 # Rooms: the packages of the converter, the lowest first. An import points down, or stays within.
 LAYERS = (
     "model", "layout", "storage", "plugins", "plugins.simplifiers", "plugins.providers",
-    "plugins.layouts", "plan", "config", "processes", "cache", "compare", "plugins.executors",
+    "plugins.layouts", "plan", "config", "exchange", "processes", "cache", "compare",
+    "plugins.executors",
     "display", "plugins.reports", "finalize", "runner", "sweep", "schemas", "inspection",
     "api", "worker", "worker.inputs",
     "worker.recording", "worker.compare", "worker.runtime", "worker.onnxfile", "worker.sources",

@@ -285,3 +285,43 @@ def test_nodes_of_latencies_need_an_executor_that_has_nodes() -> None:
     ]
     spec = parse({"models": {"m": BASE}, "benchmark": benchmark, "executor": {"name": "ray"}})
     assert spec.benchmark.nodes == ["gpu01"]
+
+
+@pytest.mark.parametrize(
+    ("executor", "store", "said"),
+    [
+        (
+            "ray",
+            {"path": "outputs/.store"},
+            [
+                "store.path: outputs/.store is a folder, and with executor.shared=false nodes have "
+                "none. Write store.path=s3://BUCKET/PREFIX, which this machine and all nodes reach."
+            ],
+        ),
+        (
+            "ray",
+            {"path": "s3://zoo/store", "use": False},
+            [
+                "store.use: found false, but with executor.shared=false files go to the nodes by "
+                "the store. Leave it out."
+            ],
+        ),
+        (
+            "slurm",
+            {"path": "s3://zoo/store"},
+            [
+                "executor.shared: found false; executor=slurm needs a folder that all machines "
+                "share. Leave it out, or choose executor=ray."
+            ],
+        ),
+    ],
+)
+def test_nodes_without_a_shared_folder_need_a_store_that_they_reach(
+    executor: str, store: dict[str, object], said: list[str]
+) -> None:
+    assert of_run(executor={"name": executor, "shared": False}, store=store) == said
+
+
+def test_nodes_without_a_shared_folder_have_a_place_of_an_object_store() -> None:
+    store, executor = {"path": "s3://zoo/store"}, {"name": "ray", "shared": False}
+    assert parse({"models": {"m": BASE}, "store": store, "executor": executor}).store.use

@@ -11,6 +11,11 @@ and a third where it knows its machines before a job runs there::
 
     # Whether a latency that was taken on a node says what one of this run would.
     def takes_latencies(spec: ExecutorSpec, benchmark: BenchmarkSpec, node: NodeInfo) -> bool: ...
+
+and, where its ``Options`` have ``shared`` (whether those machines share folders with this one; if
+not, files go by the store, see ``Exchanging``)::
+
+    EXCHANGES = True
 """
 
 from __future__ import annotations
@@ -18,12 +23,14 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from converter.model.batch import BenchmarkSpec, ExecutorSpec
 from converter.model.job import Job
 from converter.model.records import JobResult, NodeInfo, StageName, Try
 from converter.plugins import loader
+from converter.storage.location import Location
 
 
 @dataclass(frozen=True)
@@ -108,6 +115,22 @@ class Counting(Protocol):
 
     def workers(self) -> int:
         """Jobs at a time, as of now: nodes come and go. 0: that is not known yet."""
+
+
+@runtime_checkable
+class Exchanging(Protocol):
+    """An executor whose machines may share no folder with this one."""
+
+    def exchange(self, place: Location | None, directory: Path, jobs: Sequence[Job]) -> None:
+        """Prepare for the jobs of a run; ``run`` is called behind it.
+
+        Args:
+            place: of the store; ``None``: the run has none.
+            directory: of the run.
+
+        Raises:
+            RunError: what the jobs need cannot travel.
+        """
 
 
 def create(spec: ExecutorSpec) -> Executor:

@@ -6,19 +6,23 @@ import json
 import os
 import sys
 import time
-from collections.abc import Collection
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.pool import AsyncResult
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from converter.exchange.luggage import Luggage
+from converter.exchange.sending import Exchange
 from converter.layout import environment
 from converter.model.base import Frozen, Text
 from converter.model.batch import BenchmarkSpec, ExecutorSpec, Positive
 from converter.plugins.executors import _nodes
 from converter.plugins.executors._ray_link import Link, Node
 from converter.plugins.executors._ray_streams import Said
+from converter.plugins.executors._transfers import Transfers
 from converter.processes import limits
 from converter.processes.carrier import ENDS, Assignment, Message, Work
 from converter.processes.daemon import Parcel
@@ -49,6 +53,12 @@ class Options(Frozen):
             ``60``.
         node_retries: further tries of a job whose node was lost.
         wait_s: seconds that a job waits for a node that has what it asks for. Example: ``1200``.
+        shared: whether nodes have the folders of this machine, at the same paths. If not, files go
+            by the store, whose ``store.path`` is then a place of an object store. Example:
+            ``false``.
+        pack_mb: MiB that a trusted folder may have that goes to nodes. Example: ``8192``.
+        scratch: a folder of each node's own disk for what is brought there; ``null``: one in its
+            ``TMPDIR``. Example: ``/scratch/converter``.
     """
 
     address: Text | None = None
@@ -59,6 +69,9 @@ class Options(Frozen):
     lease_s: Positive = 30.0
     node_retries: Annotated[int, Field(ge=0, le=100)] = 3
     wait_s: Positive = 300.0
+    shared: bool = True
+    pack_mb: Annotated[int, Field(ge=1)] = 2048
+    scratch: Text | None = None
 
 
 links: dict[tuple[Any, ...], Link] = {}
@@ -68,13 +81,18 @@ def link_of(spec: ExecutorSpec, options: Options) -> Link:
     """The connection to a cluster, which all runs of this process share."""
     key = _key(spec, options)
     if key not in links or not links[key].alive:
-        links[key] = Link(options.address, _cpus(spec, options), options.lease_s)
+        links[key] = Link(options.address, _cpus(spec, options), options.lease_s, _scratch(options))
     return links[key]
 
 
 def _key(spec: ExecutorSpec, options: Options) -> tuple[Any, ...]:
     cpus = _cpus(spec, options) if options.address is None else 0.0
-    return options.address, cpus, options.lease_s
+    return options.address, cpus, options.lease_s, _scratch(options)
+
+
+def _scratch(options: Options) -> str | None:
+    """Where nodes put what is brought to them; ``None``: nothing is."""
+    return None if options.shared else options.scratch or ""
 
 
 def _cpus(spec: ExecutorSpec, options: Options) -> float:
@@ -88,7 +106,8 @@ class _Running:
     """An attempt that was given to the cluster.
 
     Attributes:
-        stream: ``None``: it waits for a node that it may have for itself.
+        stream: ``None``: it waits for its luggage, or for a node that it may have for itself.
+        packing: gives the luggage, where it is to have some.
         needs: resources of Ray.
         node: the id of the one that it runs on; empty: it waits for one.
         unfitting: since when no node could hold it, monotonic.
@@ -97,6 +116,7 @@ class _Running:
     key: int
     work: Work
     needs: dict[str, float]
+    packing: AsyncResult[Luggage] | None = None
     stream: int | None = None
     node: str = ""
     unfitting: float | None = None
@@ -107,16 +127,22 @@ class RayCarrier:
 
     Args:
         alone: attempts are latencies, each of which has a node for itself.
+        exchange: the way of files to nodes that share no folder.
     """
 
     several_nodes = True
 
     def __init__(
-        self, spec: ExecutorSpec, options: Options, alone: BenchmarkSpec | None = None
+        self,
+        spec: ExecutorSpec,
+        options: Options,
+        alone: BenchmarkSpec | None = None,
+        exchange: Exchange | None = None,
     ) -> None:
         self._spec = spec
         self._options = options
         self._alone = alone
+        self._transfers = Transfers(exchange) if exchange is not None else None
         self._running: dict[int, _Running] = {}
         self._unfit: set[str] = set()
         self._fit_of: tuple[list[Node], list[Node]] | None = None
@@ -133,8 +159,13 @@ class RayCarrier:
             self._joined = link_of(self._spec, self._options)
         return self._joined
 
-    def opened(self) -> AbstractContextManager[None]:
-        return nullcontext()
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            if self._transfers is not None:
+                self._transfers.close()
 
     def room(self) -> bool:
         if self._spec.workers != "auto":
@@ -167,7 +198,10 @@ class RayCarrier:
 
     def start(self, key: int, work: Work) -> None:
         running = _Running(key, work, self._needs(work))
-        self._submit(running)
+        if self._transfers is not None:
+            running.packing = self._transfers.pack(work.job)
+        else:
+            self._submit(running)
         self._running[key] = running
 
     def _submit(self, running: _Running) -> None:
@@ -191,7 +225,7 @@ class RayCarrier:
             avoid = {node.id for node in fit if node.id in work.avoid}
             # Where there is no other the job has to go there again.
             place["avoid"] = sorted((avoid if len(avoid) < len(fit) else set()) | self._unfit)
-        running.stream = self._cluster.start({}, self._parcel(work), place)
+        running.stream = self._cluster.start({}, self._parcel(running), place)
         self._keys[running.stream] = running.key
 
     def _needs(self, work: Work) -> dict[str, float]:
@@ -212,7 +246,8 @@ class RayCarrier:
             needs["GPU"] = self._options.gpus
         return needs
 
-    def _parcel(self, work: Work) -> Parcel:
+    def _parcel(self, running: _Running) -> Parcel:
+        work = running.work
         given = Assignment(
             work.job,
             work.attempt,
@@ -221,11 +256,15 @@ class RayCarrier:
             dict(os.environ),
             list(sys.path),
             os.getcwd(),
+            running.packing.get() if running.packing is not None else None,
         )
         own_threads = self._alone is not None and self._alone.threads == "auto"
         return Parcel(given, self._spec.memory_mb == "auto", own_threads)
 
     def poll(self, timeout_s: float) -> list[tuple[int, Message]]:
+        for running in self._running.values():
+            if running.stream is None and running.packing is not None and running.packing.ready():
+                self._submit(running)
         said, self._unheard = [*self._unheard, *self._cluster.poll(timeout_s)], []
         found: list[tuple[int, Message]] = []
         for stream, text, why in said:
@@ -240,10 +279,13 @@ class RayCarrier:
                 message = json.loads(text)
             if "machine" in message:
                 message = self._arrived(self._running[key], message)
-            found.append((key, message))
-            if ENDS & message.keys():
-                del self._running[key]
-        return [*found, *self._given_up()]
+            ended = self._running.pop(key) if ENDS & message.keys() else None
+            if ended is not None and self._transfers is not None and "sent" in message:
+                self._transfers.collect(key, ended.work, message)
+            else:
+                found.append((key, message))
+        collected = self._transfers.collected() if self._transfers is not None else []
+        return [*found, *collected, *self._given_up()]
 
     def _arrived(self, running: _Running, hello: Message) -> Message:
         """An attempt has come to its node."""
@@ -272,6 +314,8 @@ class RayCarrier:
             if running.node in dead:
                 # Ray says it too, as soon as it misses the messages of the task itself.
                 found.append((key, {"node_lost": f"the node {dead[running.node]} was lost"}))
+            elif running.packing is not None and not running.packing.ready():
+                continue
             elif not running.node and (why := self._waits_in_vain(running, living)):
                 found.append((key, {"no_node": why}))
         for key, _ in found:
@@ -300,6 +344,8 @@ class RayCarrier:
     def close(self, keys: Collection[int]) -> None:
         """Cancel tasks and wait until each says that all of its attempt has ended."""
         ended = [self._running.pop(key) for key in keys if key in self._running]
+        if self._transfers is not None:
+            self._transfers.forget(keys)
         left = {running.stream for running in ended if running.stream is not None}
         for stream in left:
             self._keys.pop(stream, None)

@@ -19,6 +19,7 @@ from itertools import count
 from multiprocessing.connection import Connection
 from typing import Any
 
+from converter.exchange.luggage import OF_THE_NODE
 from converter.layout import environment
 from converter.model.errors import ConfigError, Problem
 from converter.plugins.executors._ray_helper import Opening
@@ -75,12 +76,15 @@ class Link:
     Args:
         address: ``None``: a cluster of its own on this machine, of ``cpus``.
         lease_s: seconds for which a daemon without connections stays.
+        scratch: the folder of nodes that share none with this machine, see ``daemon.serve``.
 
     Raises:
         ConfigError: there is no such cluster, or Ray is not installed.
     """
 
-    def __init__(self, address: str | None, cpus: float, lease_s: float) -> None:
+    def __init__(
+        self, address: str | None, cpus: float, lease_s: float, scratch: str | None = None
+    ) -> None:
         self._address = address or "local"
         self.nodes: list[Node] = []
         self.machines: dict[str, dict[str, Any]] = {}
@@ -103,6 +107,8 @@ class Link:
             "driver": os.urandom(8).hex(),
             "lease_s": lease_s,
             "niceness": os.getpriority(os.PRIO_PROCESS, 0),
+            "scratch": scratch,
+            "of_the_node": [] if scratch is None else OF_THE_NODE,
             "path": list(sys.path),
             "environ": dict(os.environ),
             "folder": os.getcwd(),

@@ -35,6 +35,7 @@ _POLL_S = 0.2
 _START_S = 120.0
 _REAP_S = 30.0
 _TRIES = 5
+_LONGEST = 107  # unix(7)
 
 
 def carry(home: dict[str, Any], wanted: dict[str, Any], parcel: bytes | None) -> Iterator[bytes]:
@@ -42,7 +43,8 @@ def carry(home: dict[str, Any], wanted: dict[str, Any], parcel: bytes | None) ->
 
     Args:
         home: the surroundings of the driver, in which a daemon is started: ``driver`` (a word of
-            its own), ``lease_s``, ``niceness``, ``path``, ``environ``, ``folder``.
+            its own), ``lease_s``, ``niceness``, ``scratch``, ``path``, ``environ``, ``folder``, and
+            ``of_the_node``: variables that are this machine's.
         wanted: see ``converter.processes.daemon``.
         parcel: of an attempt.
     """
@@ -99,7 +101,12 @@ def _socket(home: dict[str, Any], node: str) -> str:
     status = os.lstat(folder)
     if status.st_uid != os.getuid() or status.st_mode & 0o077:
         raise RuntimeError(f"{folder} is open to other users: remove it")
-    return os.path.join(folder, f"{home['driver']}-{node[:16]}.socket")
+    path = os.path.join(folder, f"{home['driver']}-{node[:16]}.socket")
+    if len(os.fsencode(path)) > _LONGEST:
+        raise RuntimeError(
+            f"TMPDIR is too long for a socket ({folder}): start Ray with a shorter one"
+        )
+    return path
 
 
 def _connect(path: str) -> Connection | None:
@@ -135,7 +142,12 @@ def _start(home: dict[str, Any], path: str) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)  # of one that was killed
     told, ready = os.pipe()
-    given = {"path": path, "ready": ready, **{key: home[key] for key in ("lease_s", "niceness")}}
+    given = {"path": path, "ready": ready}
+    given |= {key: home[key] for key in ("lease_s", "niceness", "scratch")}
+    environ = {
+        name: text for name, text in home["environ"].items() if name not in home["of_the_node"]
+    }
+    environ |= {name: os.environ[name] for name in home["of_the_node"] if name in os.environ}
     log = path.removesuffix(".socket") + ".log"
     with open(log, "wb") as errors:
         subprocess.Popen(
@@ -144,7 +156,7 @@ def _start(home: dict[str, Any], path: str) -> None:
             stdout=subprocess.DEVNULL,
             stderr=errors,
             # Not that of the worker of Ray, in which earlier tasks have left theirs.
-            env=home["environ"],
+            env=environ,
             cwd=home["folder"] if os.path.isdir(home["folder"]) else "/",
             pass_fds=[ready],
             start_new_session=True,

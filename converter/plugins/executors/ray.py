@@ -8,18 +8,24 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
+from pathlib import Path
 
+from converter.exchange.sending import Exchange
 from converter.model.batch import BenchmarkSpec, ExecutorSpec
 from converter.model.errors import ConfigError, Problem
+from converter.model.job import Job
 from converter.model.records import NodeInfo
 from converter.plugins.executors import Executor, _nodes, _on_nodes
 from converter.plugins.executors._on_nodes import OnNodes
 from converter.plugins.executors._ray_carrier import Options, RayCarrier, link_of
+from converter.storage.location import Location, Url
 
 __all__ = ["Options", "RayExecutor", "check", "create", "create_alone", "takes_latencies"]
 
+EXCHANGES = True
 _PROBE_S = 180.0
-_NODE_HINT = "It needs the same installation and the same folders as this machine: docs/cluster.md."
+_NODE_HINT = "It needs the same installation, and folders as docs/cluster.md says."
 _SKEW_HINT = "Install the same there, or set executor.allow_skew=true: each row then names them."
 
 
@@ -30,14 +36,23 @@ class RayExecutor(OnNodes):
         self, spec: ExecutorSpec, entry: str | None = None, alone: BenchmarkSpec | None = None
     ) -> None:
         options = Options.model_validate(spec.own_options)
+        self._options = options
+        self._exchange: Exchange | None = None
         super().__init__(
             spec,
-            lambda: RayCarrier(spec, options, alone),
+            lambda: RayCarrier(spec, options, alone, self._exchange),
             options.node_retries,
             entry,
             # Who takes latencies counts on it.
             in_order=alone is not None,
         )
+
+    def exchange(self, place: Location | None, directory: Path, jobs: Sequence[Job]) -> None:
+        if self._options.shared:
+            return
+        assert isinstance(place, Url), "the configuration was looked at"
+        self._exchange = Exchange(place, directory, self._options.pack_mb << 20)
+        self._exchange.check(jobs)
 
 
 def create(spec: ExecutorSpec) -> Executor:

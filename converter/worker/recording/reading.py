@@ -7,6 +7,7 @@ open in C or Rust, nor what processes of the model's own open.
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 from converter.worker.recording import opening
@@ -27,6 +28,12 @@ class Reading:
 
     def stop(self) -> None:
         opening.leave(self._note)
+
+    def leave_out(self, path: Path) -> None:
+        """Note a file that is no news, whoever reads it."""
+        own = os.path.abspath(path)
+        self._written.add(own)
+        self._read.pop(own, None)
 
     def files(self) -> list[str]:
         """What was read and is still there, absolute, sorted."""

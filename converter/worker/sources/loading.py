@@ -186,6 +186,8 @@ def _build(job: Job, reading: Reading) -> tuple[Any, str | None]:
         return model, None
     if not isinstance(model, torch.nn.Module):
         raise _carries_its_own(job)
+    if job.weights.is_url:  # it counts by its hash
+        reading.leave_out(weights.local(job.weights))
     return model, weights.load_checkpoint(model, job.weights)
 
 

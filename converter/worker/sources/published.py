@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,10 +18,9 @@ from converter.model.errors import Code, StageError
 from converter.plan import foresight
 from converter.worker.sources.checkpoint import hash_of
 from converter.worker.sources.weightguard import only_tensors
+from converter.worker.sources.weights import LOCAL
 
 Builder = Callable[..., Any]
-# What the libraries raise when the disk, not the network, is at fault.
-LOCAL = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EMFILE)
 
 
 @only_tensors()

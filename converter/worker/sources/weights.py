@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
-from converter.model.errors import Code, StageError
+from converter.model.errors import Code, ConfigError, StageError
 from converter.model.source import Checkpoint
 from converter.plan import checkpoints
+from converter.storage import downloads
+from converter.storage.retrying import FailedError
 from converter.worker.sources import proposals, tensornames
 from converter.worker.sources.checkpoint import AGAIN, not_a_checkpoint, read
 from converter.worker.sources.proposals import Proposal, Shapes, holds_tensors
@@ -20,6 +23,8 @@ from converter.worker.sources.tensornames import UnfitError, first
 from converter.worker.sources.tensorpickle import Opaque
 
 _NOTHING = object()
+# What the file system raises when the disk, not the network, is at fault.
+LOCAL = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EMFILE)
 
 
 def load_checkpoint(module: torch.nn.Module, checkpoint: Checkpoint) -> str:
@@ -31,7 +36,7 @@ def load_checkpoint(module: torch.nn.Module, checkpoint: Checkpoint) -> str:
     Raises:
         StageError: one of the WEIGHTS codes.
     """
-    path = Path(checkpoint.checkpoint)
+    path = local(checkpoint)
     found = checkpoints.require(path)
     sha256 = checkpoints.sha256(found)
     # Before anything of the file is unpickled.
@@ -43,8 +48,37 @@ def load_checkpoint(module: torch.nn.Module, checkpoint: Checkpoint) -> str:
             f"{AGAIN} If it was replaced on purpose, state the new sha256.",
         )
     content = _content(found)
-    _Fitting(module, checkpoint, content).load()
+    _Fitting(module, checkpoint, path, content).load()
     return sha256
+
+
+def local(checkpoint: Checkpoint) -> Path:
+    """Where a checkpoint lies on this machine; one at a URL is downloaded.
+
+    Raises:
+        StageError: WEIGHTS_DOWNLOAD, or WEIGHTS_FORMAT where another file lies there.
+    """
+    if not checkpoint.is_url:
+        return Path(checkpoint.checkpoint)
+    url, promised = checkpoint.checkpoint, str(checkpoint.sha256)
+    try:
+        return downloads.fetched(url, promised)
+    except downloads.OtherError as error:
+        raise StageError(
+            Code.WEIGHTS_FORMAT,
+            f"{url} is not the checkpoint that was promised: weights.sha256 is {promised}, "
+            f"the file has {error.sha256}",
+            "If it was replaced on purpose, state the new sha256.",
+        ) from error
+    except (OSError, ConfigError) as error:
+        own_disk = isinstance(error, OSError) and error.errno in LOCAL
+        if own_disk and not isinstance(error, FailedError):
+            raise
+        raise StageError(
+            Code.WEIGHTS_DOWNLOAD,
+            f"cannot download {url}: {getattr(error, 'strerror', None) or error}",
+            "Check the address, and the network of the machine that the job ran on.",
+        ) from error
 
 
 def _content(found: checkpoints.Found) -> object:
@@ -95,10 +129,12 @@ def _loses(value: Tensor, own: Tensor) -> bool:
 class _Fitting:
     """A module, and the content of a checkpoint that is to fit it."""
 
-    def __init__(self, module: torch.nn.Module, stated: Checkpoint, content: object) -> None:
+    def __init__(
+        self, module: torch.nn.Module, stated: Checkpoint, path: Path, content: object
+    ) -> None:
         self._module = module
         self._stated = stated
-        self._path = Path(stated.checkpoint)
+        self._path = path
         self._content = content
         self._own: dict[str, Any] = module.state_dict()
 
