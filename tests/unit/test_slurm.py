@@ -139,7 +139,7 @@ def test_what_slurm_says_of_a_task_that_it_refuses_is_said(
     command(commands, "srun", "")
     command(commands, "sbatch", "echo 'allocation failure: Invalid partition' >&2; exit 1")
     with pytest.raises(ConfigError, match="allocation failure: Invalid partition"):
-        slurm.check(spec_of(cluster=None, partition="of another site"))
+        slurm.check(spec_of(cluster="slurm", partition="of another site"))
     called = (commands / "calls").read_text()
     assert "sbatch --test-only --job-name=converter --partition=of another site" in called
     assert "--no-requeue --wrap=true" in called
@@ -496,9 +496,10 @@ def test_latencies_are_taken_on_the_node_that_is_named(queue: Fake, tmp_path: Pa
         carrier.close([0])
 
 
-def test_slurm_is_meant_where_its_commands_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    for there in (False, True):
-        monkeypatch.setattr(_slurm_queue, "is_there", lambda there=there: there)
-        assert Options().is_slurm is there
-        assert Options(cluster="slurm").is_slurm
-        assert not Options(cluster="local").is_slurm
+def test_without_its_commands_nothing_runs_on_this_machine_instead(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_slurm_queue, "is_there", lambda: False)
+    with pytest.raises(ConfigError, match="not on PATH"):
+        slurm.check(ExecutorSpec.model_validate({"name": "slurm"}))
+    assert not Options(cluster="local").is_slurm

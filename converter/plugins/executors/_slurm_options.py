@@ -11,7 +11,6 @@ from pydantic import Field
 
 from converter.model.base import Frozen, Text
 from converter.model.batch import ExecutorSpec, Positive
-from converter.plugins.executors import _slurm_queue
 
 # Of the memory that is asked for, beside that of the job: libraries that are imported for it.
 _OVERHEAD_MB = 1024
@@ -23,8 +22,7 @@ class Options(Frozen):
     """Further keys of ``executor``.
 
     Attributes:
-        cluster: ``slurm``; ``local``: processes of this machine, by submitit; ``null``: Slurm
-            where its commands are, else ``local``.
+        cluster: ``slurm``; ``local``: processes of this machine, by submitit.
         partition: that tasks run in; ``null``: Slurm's default. Example: ``gpu``.
         account: that they are charged to. Example: ``vision``.
         qos: quality of service that they ask for. Example: ``preemptible``.
@@ -47,7 +45,8 @@ class Options(Frozen):
         poll_s: seconds between two questions to Slurm. Example: ``60``.
     """
 
-    cluster: Literal["slurm", "local"] | None = None
+    # No choice by what is there: a module that nobody loaded would have the head node do all.
+    cluster: Literal["slurm", "local"] = "slurm"
     partition: Text | None = None
     account: Text | None = None
     qos: Text | None = None
@@ -68,7 +67,7 @@ class Options(Frozen):
 
     @property
     def is_slurm(self) -> bool:
-        return self.cluster == "slurm" or (self.cluster is None and _slurm_queue.is_there())
+        return self.cluster == "slurm"
 
 
 @dataclass(frozen=True, order=True)
