@@ -31,6 +31,7 @@ from converter.model.job import Job
 from converter.model.records import FileInfo, JobResult, Latency, StageRecord, VerifyRecord
 from converter.plan import keys
 from converter.plan.keys import JobKey, Parts
+from converter.storage.location import Location
 
 ENTRY = "entry.json"
 RESULT = "result.json"
@@ -111,6 +112,8 @@ class Leftover:
 class Store:
     """Args: path: absolute; made when something is put there."""
 
+    at_a_time = 1
+
     def __init__(self, path: Path) -> None:
         self.path = path
         self._known: dict[str, list[tuple[str, Entry]]] | None = None
@@ -134,10 +137,7 @@ class Store:
             # Tried, since permission bits say nothing of a read-only file system or a full disk.
             os.rmdir(tempfile.mkdtemp(prefix=TEMPORARY, dir=self.path))
         except OSError as error:
-            raise RunError(
-                f"the store {self.path} cannot be written: {error.strerror or error}. "
-                "Choose another with store.path=DIR, or none with store.use=false."
-            ) from error
+            raise unwritable(self.path, error) from error
 
     def read(self, key: str) -> Stored | None:
         """The entry of a key; its files have the right size, their content is not looked at.
@@ -358,6 +358,14 @@ class Store:
         shutil.rmtree(self.path / leftover.name)
 
 
+def unwritable(where: Location, error: OSError) -> RunError:
+    """What to say of a store before a run that could put nothing there."""
+    return RunError(
+        f"the store {where} cannot be written: {error.strerror or error}. "
+        "Choose another with store.path=DIR, or none with store.use=false."
+    )
+
+
 def of_job(job: Job, key: JobKey, result: str) -> Entry:
     """The entry of a job; result: the text of its result."""
     return Entry(
@@ -377,7 +385,8 @@ def with_names(result: JobResult) -> JobResult:
     Where and when it was made is of the run that made it.
     """
     named = [part.model_copy(update={"path": Path(part.path).name}) for part in result.files]
-    return result.model_copy(update={"files": named, "latency": [], "spent": None, "node": None})
+    of_the_run: dict[str, object] = {"latency": [], "spent": None, "node": None, "other_tries": []}
+    return result.model_copy(update={"files": named, **of_the_run})
 
 
 def _latency(folder: Path) -> LatencyRecord | None:

@@ -25,16 +25,16 @@ from converter.cache.entries import (
     Leftover,
     Stored,
     of_job,
+    unwritable,
     with_names,
 )
 from converter.model import manifest
 from converter.model.base import Frozen
-from converter.model.errors import RunError
 from converter.model.job import Job
 from converter.model.records import FileInfo, JobResult
 from converter.plan import keys
 from converter.plan.keys import JobKey
-from converter.storage import blobs
+from converter.storage import blobs, side_by_side
 from converter.storage.backend import ABSENT, ConflictError, Object
 from converter.storage.blobs import FILES, GRACE_S
 from converter.storage.location import Location
@@ -67,6 +67,11 @@ class RemoteStore:
     def where(self) -> Location:
         return self._objects.place
 
+    @property
+    def at_a_time(self) -> int:
+        # Of file systems that only fsspec knows nobody says that several threads may use one.
+        return side_by_side.MOST if self._objects.conditional else 1
+
     def open(self) -> None:
         """See that entries can be put here.
 
@@ -76,10 +81,7 @@ class RemoteStore:
         try:
             self._objects.require_conditional()
         except OSError as error:
-            raise RunError(
-                f"the store {self.where} cannot be written: {error.strerror or error}. "
-                "Choose another with store.path=DIR, or none with store.use=false."
-            ) from error
+            raise unwritable(self.where, error) from error
 
     def told(self) -> list[str]:
         """What went wrong on the way, and right after all; a sentence."""

@@ -19,6 +19,10 @@ class AnyStore(Protocol):
     """What runs and `store` do with a store; ``Store`` and ``RemoteStore`` say how."""
 
     @property
+    def at_a_time(self) -> int:
+        """How many threads may read there at once; 1: more would save no time."""
+
+    @property
     def where(self) -> Location:
         """Where it is."""
 

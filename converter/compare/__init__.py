@@ -7,6 +7,7 @@ suspect until ``converter.finalize.remeasure`` has timed the baseline's file bes
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 from converter.compare import (
     causes,
@@ -40,7 +41,7 @@ def compare(
     before = {row.label: row for row in old.rows}
     after = {row.label: row for row in new.rows}
     environment = causes.environment(old.environment, new.environment)
-    comparable = latency.same_machine(old.environment, new.environment)
+    comparable = partial(latency.same_machine, old.environment, new.environment)
     timed = missing_latency.asked_for(new)
     cells_before, cells = runtimes.cells(old), runtimes.cells(new)
     changes: list[Change] = []

@@ -1,14 +1,14 @@
 """Latency, before and after: who is a suspect, and what timing again says of it.
 
 The medians of two nights differ by what else the machine did. So a slower model is only a
-suspect; it is decided by timing the baseline's file again, on this machine, alternating with the
-new one. What cannot be timed again is judged by the manifests alone, and only where both nights
+suspect; it is decided by timing the baseline's file again, on the same machine, alternating with
+the new one. What cannot be timed again is judged by the manifests alone, and only where both nights
 measured a stable median on the same machine that nothing speaks against.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from converter.compare import missing_latency
@@ -67,7 +67,7 @@ def changes(
     after: ArtifactRow,
     limits: CompareSpec,
     remeasured: Mapping[str, Remeasured],
-    same_machine: bool,
+    same_machine: Callable[[Latency, Latency], bool],
 ) -> list[Change]:
     """What differs in the latency of one model, by provider, shapes and threads."""
     found = missing_latency.changes(before, after)
@@ -76,13 +76,13 @@ def changes(
             why = "the file is the same: the machine or the packages are slower"
             found.append(_change(suspect, "note", why))
         else:
-            found.append(
-                _judge(suspect, remeasured.get(suspect.key, Remeasured()), limits, same_machine)
-            )
+            again = remeasured.get(suspect.key, Remeasured())
+            comparable = same_machine(suspect.before, suspect.after)
+            found.append(_judge(suspect, again, limits, comparable))
     for was, now in _pairs(before, after):
         sound = not (_doubt(was) or _doubt(now))
         # Nobody times a faster file again: the two figures alone must carry the claim.
-        if sound and same_machine and faster(was, now, limits.latency):
+        if sound and same_machine(was, now) and faster(was, now, limits.latency):
             found.append(_change(Suspect(after.name, after.id, was, now), "improvement", ""))
     return found
 
@@ -96,15 +96,21 @@ def faster(before: Latency, after: Latency, limit: float) -> bool:
     return slower(after, before, limit)
 
 
-def same_machine(old: Environment, new: Environment) -> bool:
-    """Whether the times of two runs can be compared at all."""
+def same_machine(old: Environment, new: Environment, before: Latency, after: Latency) -> bool:
+    """Whether two times can be compared at all.
+
+    Args:
+        old, new: the machines of the runners; on a cluster that of a latency is its node.
+    """
+    return _hardware(before, old) == _hardware(after, new)
+
+
+def _hardware(record: Latency, runner: Environment) -> tuple[str, int, list[str]]:
     # Hardware only. A driver or a library that makes a model slower is what a comparison has to
     # show, and `causes` names it.
-    return (old.cpu, old.cores, _gpus(old)) == (new.cpu, new.cores, _gpus(new))
-
-
-def _gpus(environment: Environment) -> list[str]:
-    return [gpu.name for gpu in environment.gpus]
+    if record.node is not None:
+        return record.node.cpu, record.node.cores, record.node.gpus
+    return runner.cpu, runner.cores, [gpu.name for gpu in runner.gpus]
 
 
 def _judge(suspect: Suspect, again: Remeasured, limits: CompareSpec, same_machine: bool) -> Change:

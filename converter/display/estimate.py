@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from converter.model.manifest import ArtifactRow, awaits_benchmark
@@ -43,7 +43,8 @@ class Estimate:
     Args:
         labels: of all artifacts of the run.
         before: by label.
-        workers: conversions that run side by side; latencies never do.
+        workers: tells how many conversions run side by side, 0 while that is not known; latencies
+            never do.
         latency: whether latencies are measured.
     """
 
@@ -51,7 +52,7 @@ class Estimate:
         self,
         labels: Iterable[str] = (),
         before: Mapping[str, Took] | None = None,
-        workers: int = 1,
+        workers: Callable[[], int] = lambda: 1,
         *,
         latency: bool = False,
     ) -> None:
@@ -98,10 +99,11 @@ class Estimate:
             begun: models run, or have run.
         """
         conversions = self._conversions.left(self._left, running)
-        if conversions is None:
+        workers = self._workers()
+        if conversions is None or (conversions and not workers):
             return "?"
         # The longest of them bounds what many workers can do.
-        seconds = max([sum(conversions) / self._workers, *conversions])
+        seconds = max([sum(conversions) / max(1, workers), *conversions])
         on_top = self._latencies.left(self._unmeasured, {} if self._left else running)
         if on_top is None:
             return f"{clock(seconds)}+" if self._left else "?"

@@ -14,7 +14,7 @@ from converter.display.columns import WIDTH
 from converter.display.estimate import Estimate, clock
 from converter.display.screen import Screen
 from converter.model.manifest import ArtifactRow
-from converter.plugins.executors import Event, Finished, StageEntered, Started
+from converter.plugins.executors import Event, Finished, GivenUp, StageEntered, Started
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -81,6 +81,11 @@ def line(done: int, total: int, row: ArtifactRow, width: int = _WIDE) -> str:
     return f"{head}{columns.shorten(row.label, max(_LEAST, width - len(head + tail)))}{tail}"
 
 
+def given_up(event: GivenUp) -> str:
+    """``resnet18: attempt 1 on gpu01 was given up: the node gpu01 was lost``."""
+    return f"{event.name}: {event.lost.words}"
+
+
 def latency_line(done: int, total: int, row: ArtifactRow) -> str:
     """``[ 12/121] latency resnet18  cpu 12.3 ms, cuda unavailable``."""
     count = f"[{done:>{len(str(total))}}/{total}]"
@@ -89,7 +94,7 @@ def latency_line(done: int, total: int, row: ArtifactRow) -> str:
 
 
 class Lines:
-    """One line for each finished model, and one for each whose latency was measured."""
+    """A line for each finished model, each measured latency, and each attempt that was lost."""
 
     def __init__(self, total: int, printer: Callable[[str], None]) -> None:
         self._total = total
@@ -100,7 +105,8 @@ class Lines:
         pass
 
     def event(self, event: Event) -> None:
-        pass
+        if isinstance(event, GivenUp):
+            self._print(given_up(event))
 
     def row(self, row: ArtifactRow) -> None:
         self._done += 1
@@ -173,6 +179,8 @@ class Bar:
             self._doing = ""
         elif isinstance(event, StageEntered) and event.name in self._running:
             self._running[event.name].stage = event.stage
+        elif isinstance(event, GivenUp):
+            self._write(given_up(event))
         elif isinstance(event, Finished):
             self._running.pop(event.result.label, None)
         self._draw()

@@ -1,7 +1,7 @@
 """Settle who is slower: time the baseline's files again beside the new ones, one pair at a time.
 
 Each pair runs in a supervised process with the machine to itself: a file that crashes or hangs
-costs its own verdict only.
+costs its own verdict only. On a cluster that machine is the node that the latency was taken on.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from converter.compare.latency import Remeasured, Suspect
 from converter.config import standard
 from converter.finalize.baseline import Baseline
 from converter.layout import delivery, environment, files
+from converter.model.batch import BatchSpec
 from converter.model.inputs import InputSpec
 from converter.model.job import Job, asked
 from converter.model.manifest import ArtifactRow
 from converter.model.measure import PairedBenchmark
-from converter.model.records import JobResult
+from converter.model.records import JobResult, NodeInfo
 from converter.plugins import executors
-from converter.plugins.executors import Finished
+from converter.plugins.executors import Executor, Finished
 
 _NO_TIME = "the run had to end"
 _PAIR_S = 60.0  # loading large files may take longer than timing them
@@ -36,11 +37,13 @@ def remeasure(
     new: Baseline,
     budget_s: float,
     stopped: Callable[[], bool],
+    spec: BatchSpec | None = None,
 ) -> dict[str, Remeasured]:
     """Time suspects again until the budget is used up.
 
     Args:
         stopped: whether the user has cancelled.
+        spec: of the run, whose executor may reach other machines; ``None``: there is this one.
 
     Returns:
         By ``Suspect.key``, for every suspect.
@@ -55,13 +58,20 @@ def remeasure(
             reason = f"compare.remeasure_budget_s ({budget_s:g} s) was used up by slower models"
             found[suspect.key] = Remeasured(reason=reason)
         else:
-            found[suspect.key] = _remeasured(suspect, old, new, stopped)
+            found[suspect.key] = _remeasured(suspect, old, new, stopped, spec)
     return found
 
 
 def _remeasured(
-    suspect: Suspect, old: Baseline, new: Baseline, stopped: Callable[[], bool]
+    suspect: Suspect,
+    old: Baseline,
+    new: Baseline,
+    stopped: Callable[[], bool],
+    spec: BatchSpec | None,
 ) -> Remeasured:
+    executor = _executor(suspect.after.node, spec)
+    if isinstance(executor, str):
+        return Remeasured(reason=executor)
     before, after = _row(suspect.label, old), _row(suspect.label, new)
     for row, run in ((before, old), (after, new)):
         # A verdict on other bytes than those that were measured would be about another file.
@@ -72,7 +82,9 @@ def _remeasured(
     # That of the model for a variant too: it has the inputs and the options of providers.
     job = new.directory / delivery.MODELS / suspect.model / delivery.JOB
     try:
-        with tempfile.TemporaryDirectory(prefix="converter-compare-") as folder:
+        # The run directory is what a node has in common with this machine.
+        above = new.directory if suspect.after.node is not None else None
+        with tempfile.TemporaryDirectory(prefix=".converter-compare-", dir=above) as folder:
             recorded = Job.model_validate_json(job.read_bytes())
             changed = {
                 "inputs": _inputs(recorded, _source(after, new), suspect),
@@ -85,15 +97,30 @@ def _remeasured(
                 "source_file": _path(_source(after, new), new),
                 "provider": suspect.after.provider,
             }
-            return _run(PairedBenchmark.model_validate({**asked(recorded), **changed}), stopped)
+            pair = PairedBenchmark.model_validate({**asked(recorded), **changed})
+            return _run(pair, executor, stopped)
     # The job may be gone, or of another version: the manifests alone decide then.
     except (OSError, ValidationError) as error:
         return Remeasured(reason=str(error).splitlines()[0])
 
 
-def _run(duel: PairedBenchmark, stopped: Callable[[], bool]) -> Remeasured:
-    executor = executors.create(standard.executor(workers=1, retries=0, timeout_s=_PAIR_S))
-    with closing(executor.run([duel])) as events:
+def _executor(node: NodeInfo | None, spec: BatchSpec | None) -> Executor | str:
+    """What times a pair on the machine of a latency; text: why nothing can."""
+    if node is not None and spec is not None:
+        limited = spec.executor.model_copy(update={"timeout_s": _PAIR_S})
+        there = spec.benchmark.model_copy(update={"nodes": [node.id]})
+        if (alone := executors.alone(limited, there)) is not None:
+            return alone
+    if node is not None:
+        here = environment.collect({})
+        gpus = {gpu.name for gpu in here.gpus}
+        if (node.cpu, node.cores) != (here.cpu, here.cores) or not gpus.issuperset(node.gpus):
+            return f"its latency was taken on {node.name}, which this machine is not like"
+    return executors.create(standard.executor(workers=1, retries=0, timeout_s=_PAIR_S))
+
+
+def _run(pair: PairedBenchmark, executor: Executor, stopped: Callable[[], bool]) -> Remeasured:
+    with closing(executor.run([pair])) as events:
         for event in events:
             # Leaving closes the events, and that ends the process of the pair.
             if stopped():

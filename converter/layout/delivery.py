@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 from converter.layout import files
@@ -71,6 +72,15 @@ def append_log(source: Job, job: Job) -> None:
     refuse_link(log)
     with log.open("ab") as stream:
         stream.write(text.read_bytes())
+
+
+def note(job: Job, words: str) -> None:
+    """Append a line of the runner to a job's log; one that cannot be written is no harm."""
+    log = Path(job.model_dir) / LOG
+    with suppress(OSError):
+        refuse_link(log)
+        with log.open("ab") as stream:
+            stream.write(f"\n---- {words} ----\n".encode())
 
 
 def is_own_folder(job: Job) -> bool:

@@ -40,6 +40,7 @@ from converter.model.records import (
     StageName,
     StageRecord,
     Status,
+    Try,
     VerifyRecord,
 )
 from converter.model.source import UNTRAINED, Checkpoint
@@ -171,6 +172,7 @@ class ArtifactRecord(Frozen):
         not_stored: why the result is used and not kept in the store.
         node: the machine of a cluster that it was made on; ``None``: on that of the runner.
         spent: when it was made and what that took; ``None``: not by this run.
+        other_tries: what else ran for it: tries that were lost, with the reason, and latencies.
     """
 
     id: str = ONNX
@@ -199,6 +201,7 @@ class ArtifactRecord(Frozen):
     not_stored: str | None = None
     node: NodeInfo | None = None
     spent: Spent | None = None
+    other_tries: list[Try] = Field(default_factory=list)
 
     @property
     def bytes(self) -> int:
@@ -283,10 +286,10 @@ def models_of(rows: Iterable[ArtifactRow]) -> list[ModelRecord]:
 
 
 class Cost(Frozen):
-    """What the jobs took whose files this run made; latencies are not among them.
+    """What the processes of this run took: every try of every job, latencies too.
 
     Attributes:
-        cpu_hours: of all their processes.
+        cpu_hours: of all their processes, without those of tries whose end nobody saw.
         gpu_hours: of jobs on a GPU, each for every GPU that it could use.
         job_hours: of wall-clock, by the name of a node; empty: the machine of the runner.
     """
@@ -300,17 +303,23 @@ def cost_of(rows: Iterable[ArtifactRow]) -> Cost:
     """The sum over the rows of a run."""
     cpu = gpu = 0.0
     hours: dict[str, float] = {}
-    for row in rows:
-        if row.spent is None:
+    for one in (each for row in rows for each in tries_of(row)):
+        if one.spent is None:
             continue
-        cpu += row.spent.cpu_seconds / 3600
-        if row.request.device == "cuda":
-            gpus = len(row.node.gpus) if row.node is not None else 1
-            gpu += gpus * row.spent.seconds / 3600
-        name = row.node.name if row.node is not None else ""
-        hours[name] = hours.get(name, 0.0) + row.spent.seconds / 3600
+        cpu += (one.spent.cpu_seconds or 0.0) / 3600
+        gpu += one.gpus * one.spent.seconds / 3600
+        hours[one.node] = hours.get(one.node, 0.0) + one.spent.seconds / 3600
     told = {name: round(value, 4) for name, value in sorted(hours.items())}
     return Cost(cpu_hours=round(cpu, 4), gpu_hours=round(gpu, 4), job_hours=told)
+
+
+def tries_of(row: ArtifactRow) -> list[Try]:
+    """All that ran for an artifact in this run, the try that made it first."""
+    gpus = 0
+    if row.request.device == "cuda":
+        gpus = len(row.node.gpus) if row.node is not None else 1
+    node = row.node.name if row.node is not None else ""
+    return [Try(attempt=row.attempts, node=node, gpus=gpus, spent=row.spent), *row.other_tries]
 
 
 class Manifest(Frozen):
@@ -406,6 +415,7 @@ def row_of(job: Job, result: JobResult, runtimes: Sequence[str] = ()) -> Artifac
         not_stored=result.not_stored,
         node=result.node,
         spent=result.spent,
+        other_tries=result.other_tries,
     )
 
 

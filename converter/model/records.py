@@ -66,12 +66,38 @@ class Spent(Frozen):
     Attributes:
         started_at: UTC, by the clock of the machine that it ran on.
         seconds: from its start to its end.
-        cpu_seconds: of all its processes that have ended.
+        cpu_seconds: of all its processes that have ended; ``None``: nobody was left to say.
     """
 
     started_at: str
     seconds: float
-    cpu_seconds: float
+    cpu_seconds: float | None
+
+
+class Try(Frozen):
+    """A process that ran for an artifact beside the one that its row is about.
+
+    Attributes:
+        provider: whose latency it took; empty: it made the file.
+        attempt: counted from 1.
+        node: the name of its machine; empty: that of the runner, or it never came to one.
+        gpus: that it could use, as far as that is known.
+        reason: why nothing was taken of it; empty: it came to its end.
+        spent: what is known of it. Of a process that went with its node it is what the runner saw.
+    """
+
+    provider: str = ""
+    attempt: int
+    node: str = ""
+    gpus: int = 0
+    reason: PlainText = ""
+    spent: Spent | None = None
+
+    @property
+    def words(self) -> str:
+        """``attempt 1 on gpu01 was given up: the node gpu01 was lost``."""
+        where = f" on {self.node}" if self.node else ""
+        return f"attempt {self.attempt}{where} was given up: {self.reason}"
 
 
 class NodeInfo(Frozen):
@@ -525,6 +551,7 @@ class JobResult(Frozen):
         not_stored: why the result is used and not kept in the store.
         node: where it ran; ``None``: on the machine of the runner.
         spent: ``None``: it was run in the process of the runner.
+        other_tries: those of which nothing was taken, and of a finished job its latencies.
     """
 
     name: str
@@ -550,6 +577,7 @@ class JobResult(Frozen):
     not_stored: PlainText | None = None
     node: NodeInfo | None = None
     spent: Spent | None = None
+    other_tries: list[Try] = Field(default_factory=list)
 
     @property
     def label(self) -> str:

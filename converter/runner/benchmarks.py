@@ -25,7 +25,14 @@ from converter.model.errors import Code
 from converter.model.job import Job, asked
 from converter.model.manifest import ArtifactRow
 from converter.model.measure import Measure
-from converter.model.records import JobResult, Latency, ProviderVerdict, StageRecord, VerifyRecord
+from converter.model.records import (
+    JobResult,
+    Latency,
+    ProviderVerdict,
+    StageRecord,
+    Try,
+    VerifyRecord,
+)
 from converter.plan import placement
 from converter.plugins import executors, providers
 from converter.plugins.executors import Exchanging, Executor, Finished
@@ -178,8 +185,24 @@ def joined(
             "stages": stages,
             "verify": verify,
             "latency": latency,
+            "other_tries": [*before.other_tries, *_tries(done)],
         }
     )
+
+
+def _tries(done: Sequence[tuple[Measure, JobResult]]) -> Iterator[Try]:
+    """The processes of measurements, those that were lost too."""
+    for item, result in done:
+        for lost in result.other_tries:
+            yield lost.model_copy(update={"provider": item.provider})
+        on_gpu = providers.load(item.provider).DEVICE == "cuda"
+        yield Try(
+            provider=item.provider,
+            attempt=result.attempts,
+            node=result.node.name if result.node is not None else "",
+            gpus=len(result.node.gpus) if result.node is not None else int(on_gpu),
+            spent=result.spent,
+        )
 
 
 def _latency(item: Measure, result: JobResult) -> list[Latency]:

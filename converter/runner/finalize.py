@@ -18,7 +18,7 @@ from converter.finalize.baseline import Baseline
 from converter.layout import delivery
 from converter.layout.interrupts import Interrupts
 from converter.model import manifest
-from converter.model.batch import LATEST, CompareSpec, PublishSpec
+from converter.model.batch import LATEST, BatchSpec, CompareSpec, PublishSpec
 from converter.model.changes import Comparison
 from converter.model.errors import ExitCode, RunError
 from converter.model.manifest import Manifest
@@ -177,16 +177,21 @@ def _compared(final: Manifest, context: RunContext, interrupts: Interrupts) -> M
         context.spec.compare,
         # Timing in pairs may take all of `remeasure_budget_s`: a signal or the deadline ends it.
         lambda: interrupts.received is not None or interrupts.late,
+        context.spec,
     )
     return final.model_copy(update={"comparison": found})
 
 
 def compared(
-    old: Baseline, new: Baseline, limits: CompareSpec, stopped: Callable[[], bool] = lambda: False
+    old: Baseline,
+    new: Baseline,
+    limits: CompareSpec,
+    stopped: Callable[[], bool] = lambda: False,
+    spec: BatchSpec | None = None,
 ) -> Comparison:
     """The comparison of two runs, with what slower models give when they are timed again."""
     suspects = latency.suspects(old.manifest, new.manifest, limits)
-    remeasured = remeasure.remeasure(suspects, old, new, limits.remeasure_budget_s, stopped)
+    remeasured = remeasure.remeasure(suspects, old, new, limits.remeasure_budget_s, stopped, spec)
     return compare.compare(old.manifest, new.manifest, limits, remeasured)
 
 

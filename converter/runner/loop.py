@@ -73,9 +73,9 @@ def _execute(plan: Plan, executor: Executor, context: RunContext) -> ExitCode:
             log(f"note: {note}")
         record.open()
         _prepare(executor, plan, record, context)
-        total, past = len(record.labels), partial(remembered.estimate, context, record.labels)
-        screen = progress.create(total, sys.stdout, sys.stderr, past)
-        shown = runlog.Both([screen, progress.Lines(total, log)])
+        past = partial(remembered.estimate, context, record.labels, executor)
+        screen = progress.create(len(record.labels), sys.stdout, sys.stderr, past)
+        shown = runlog.Both([screen, progress.Lines(len(record.labels), log)])
         # Overwritten by every way that comes back. An exception that passes through leaves it, so
         # that `finally` writes a manifest that says `complete: false`.
         failure: OSError | None = OSError("the run was aborted")  # unless it comes to its end
@@ -131,17 +131,19 @@ class _Conversions:
         self.shown.doing("looking at the models …")
         self.record.looking.tell = self.shown.doing
         try:
-            for job in plan.jobs:
-                if self._stops():
-                    return None
-                # Keys are made and the store is asked for all jobs before the first worker starts:
-                # what is not there can then run in the order of the plan while the rest is taken
-                # from the store.
-                if (failed := self.record.prepare(job)) is not None:
-                    self.shown.row(failed)
-                    refused.append(failed)
-                else:
-                    (stored if self.record.is_stored(job) else self.waiting).append(job)
+            # Keys are made and the store is asked for all jobs before the first worker starts:
+            # what is not there can then run in the order of the plan while the rest is taken
+            # from the store.
+            with closing(self.record.cache.look_up_all(plan.jobs)) as looked_up:
+                for job, found in zip(plan.jobs, looked_up, strict=True):
+                    if self._stops():
+                        return None
+                    if (failed := self.record.prepare(job)) is not None:
+                        self.shown.row(failed)
+                        refused.append(failed)
+                    else:
+                        there = self.record.is_stored(job, found)
+                        (stored if there else self.waiting).append(job)
             # Of a run that is resumed, files that are there may still lack their variants.
             for row in (*plan.skipped, *refused):
                 self._follow(row)

@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import closing, suppress
+from functools import partial
 
 from pydantic import ValidationError
 
 from converter.cache import stores
-from converter.cache.entries import DamagedError
+from converter.cache.entries import DamagedError, Stored
 from converter.cache.stores import AnyStore
 from converter.display.estimate import Estimate, Took, peak, took
 from converter.finalize import history
 from converter.layout import environment
 from converter.model import manifest
-from converter.plugins.executors import Past
+from converter.plugins.executors import Counting, Executor, Past
 from converter.runner.context import RunContext
+from converter.storage import side_by_side
 
 
-def estimate(context: RunContext, labels: Iterable[str]) -> Estimate:
+def estimate(context: RunContext, labels: Iterable[str], executor: Executor) -> Estimate:
     """How long a run takes, as far as the past tells.
 
     Args:
         labels: of all its artifacts.
+        executor: that converts; one that does not know how wide it is counts as this machine.
     """
     wanted = list(labels)
     before = _before(context, wanted)
-    stated = context.spec.executor.workers
-    workers = environment.cores() if stated == "auto" else stated
+    workers = executor.workers if isinstance(executor, Counting) else environment.cores
     measures = bool(context.spec.benchmark.providers)
     return Estimate(wanted, before, workers, latency=measures)
 
@@ -62,19 +65,25 @@ def _of_the_last_run(context: RunContext) -> dict[str, Took]:
 def _of_the_store(store: AnyStore, labels: set[str]) -> dict[str, Took]:
     """The seconds of the newest entry of each label, made from whatever."""
     found = {}
-    for label in labels:
-        try:
-            newest = max(((e.created_at, key) for key, e in store.named(label)), default=None)
-            stored = store.read(newest[1]) if newest is not None else None
-        except DamagedError:
-            continue
-        except OSError:  # a server that does not answer: it is an estimate only
-            break
-        if stored is None:  # no entry, or concurrent garbage collection
-            continue
-        stages = dict(stored.result.stages)
-        stages.pop("benchmark", None)
-        seconds = sum(stage.seconds or 0.0 for stage in stages.values())
-        latency = stored.latency.stage.seconds if stored.latency is not None else None
-        found[label] = Took(seconds, latency, peak(stages))
+    wanted = sorted(labels)
+    entries = side_by_side.in_order(partial(_newest, store), wanted, store.at_a_time)
+    # A server that does not answer: it is an estimate only.
+    with suppress(OSError), closing(entries):
+        for label, stored in zip(wanted, entries, strict=True):
+            if stored is None:
+                continue
+            stages = dict(stored.result.stages)
+            stages.pop("benchmark", None)
+            seconds = sum(stage.seconds or 0.0 for stage in stages.values())
+            latency = stored.latency.stage.seconds if stored.latency is not None else None
+            found[label] = Took(seconds, latency, peak(stages))
     return found
+
+
+def _newest(store: AnyStore, label: str) -> Stored | None:
+    """The newest entry of a label; ``None``: there is none, or none that is whole."""
+    newest = max(((e.created_at, key) for key, e in store.named(label)), default=None)
+    try:
+        return store.read(newest[1]) if newest is not None else None
+    except DamagedError:
+        return None

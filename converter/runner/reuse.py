@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Generator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 
 from converter.cache.entries import DamagedError, LatencyRecord, Stored
 from converter.cache.stores import AnyStore
@@ -15,10 +16,11 @@ from converter.model.batch import BenchmarkSpec, OnCached
 from converter.model.errors import Code
 from converter.model.job import Composed, Derived, Job
 from converter.model.manifest import ArtifactRow, Environment
-from converter.model.records import FileInfo, JobResult, Latency, StageRecord
+from converter.model.records import FileInfo, JobResult, Latency, NodeInfo, StageRecord
 from converter.plan import edited, keys, reads, variants
 from converter.plan.keys import JobKey, Keys, Parts
 from converter.processes import outcome
+from converter.storage import side_by_side
 from converter.storage.location import Location
 from converter.storage.retrying import FailedError
 
@@ -37,31 +39,50 @@ class Lookup:
 
 @dataclass(frozen=True)
 class Timing:
-    """When files of the store are timed again; ``basis``: what figures of this run depend on."""
+    """When files of the store are timed again.
+
+    Attributes:
+        basis: what figures of this run depend on.
+        elsewhere: tells whether they may be taken on a node; ``None``: this machine takes them.
+    """
 
     policy: OnCached
     basis: Parts
     providers: list[str]
     optional: bool
+    elsewhere: Callable[[NodeInfo], bool] | None = None
 
 
-def timing_of(spec: BenchmarkSpec, environment: Environment) -> Timing | None:
-    """How a run treats the latency of stored files; ``None`` where it measures none."""
+def timing_of(
+    spec: BenchmarkSpec,
+    environment: Environment,
+    elsewhere: Callable[[NodeInfo], bool] | None = None,
+) -> Timing | None:
+    """How a run treats the latency of stored files; ``None`` where it measures none.
+
+    Args:
+        environment: of the runner.
+        elsewhere: see ``Timing``.
+    """
     if not spec.providers:
         return None
     # A record of latency holds the time of PyTorch as well. What else made the file is in its key.
     packages = ("torch", "onnxruntime", "onnxruntime-gpu")
     # Where there are none, nothing is asked of them: that is how most records were made.
     unasked = {"on_cached", "optional"} | ({"nodes"} if not spec.nodes else set())
-    basis = {
+    machine: Parts = {
         "cpu": environment.cpu,
         "cores": environment.cores,
         "gpus": [f"{gpu.name} {gpu.driver}" for gpu in environment.gpus],
+    }
+    basis: Parts = {
+        # On a cluster each latency says on which node it was taken.
+        **(machine if elsewhere is None else {}),
         "packages": {name: environment.packages.get(name) for name in packages},
         # Those two say when to measure and what to make of it, not what comes out.
         "benchmark": spec.model_dump(mode="json", exclude=unasked),
     }
-    return Timing(spec.on_cached, basis, list(spec.providers), spec.optional)
+    return Timing(spec.on_cached, basis, list(spec.providers), spec.optional, elsewhere)
 
 
 def keys_for(
@@ -93,6 +114,7 @@ class CacheSession:
         self._makes = makes
         self._timing = timing
         self._keys: dict[tuple[str, ...], JobKey] = {}
+        self._making = Lock()
         self._reasons: dict[str, str] = {}
         self._found: dict[str, Stored] = {}
         self._not_stored: dict[str, str] = {}
@@ -120,9 +142,11 @@ class CacheSession:
         known = (job.label, *made_from.values())
         # Kept as it was before the job ran: `unless_changed` compares the files of now with it, and
         # what is put into the store goes under it.
-        if known not in self._keys:
-            self._keys[known] = self._makes.of(job)
-        return self._keys[known]
+        # One thread at a time: a file that several jobs have is hashed once.
+        with self._making:
+            if known not in self._keys:
+                self._keys[known] = self._makes.of(job)
+            return self._keys[known]
 
     def look_up(self, job: Job) -> Lookup:
         """Nothing is changed or moved; a damaged entry is only told."""
@@ -146,6 +170,11 @@ class CacheSession:
             return Lookup(None, f"CONVERTER_TRUST no longer lists {', '.join(missing)}")
         lacking = self.lacking(job, stored.result.files)
         return Lookup(None, lacking) if lacking else Lookup(stored)
+
+    def look_up_all(self, jobs: Sequence[Job]) -> Generator[Lookup]:
+        """``look_up`` of each, in their order; a server is asked for several at a time."""
+        at_a_time = self._store.at_a_time if self._store is not None else 1
+        return side_by_side.in_order(self.look_up, jobs, at_a_time)
 
     def _unread(self, error: OSError) -> str:
         """Note that the store does not answer; the reason of a miss."""
@@ -205,9 +234,8 @@ class CacheSession:
             return None
         return kept
 
-    def has(self, job: Job) -> bool:
+    def has(self, job: Job, found: Lookup) -> bool:
         """Whether the store seems to have a job's result; a damaged entry is set aside."""
-        found = self.look_up(job)
         if found.damaged:
             self.set_aside(job, str(found.reason))
         elif found.reason is not None:
@@ -379,6 +407,10 @@ def measure_again(recorded: LatencyRecord | None, timing: Timing) -> bool:
     if timing.policy != "stale":
         return timing.policy == "always"
     if recorded is None or recorded.basis != timing.basis:
+        return True
+    if timing.elsewhere is not None and not all(
+        entry.node is not None and timing.elsewhere(entry.node) for entry in recorded.latency
+    ):
         return True
     accepted = ("measured", "unavailable") if timing.optional else ("measured",)
     return any(entry.status not in accepted for entry in recorded.latency)

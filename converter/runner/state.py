@@ -31,12 +31,13 @@ from converter.model.records import FileInfo, JobResult, StageRecord, VerifyReco
 from converter.plan import packages, placement, selection
 from converter.plan.jobs import Plan
 from converter.plan.looking import Looking
+from converter.plugins import executors
 from converter.processes import outcome
 from converter.runner import resuming, reuse
 from converter.runner.compositions import Compositions
 from converter.runner.context import RunContext
 from converter.runner.followers import Followers
-from converter.runner.reuse import CacheSession
+from converter.runner.reuse import CacheSession, Lookup
 
 _Told = TypeVar("_Told", ArtifactRow, JobResult)
 
@@ -54,7 +55,8 @@ class RunState:
         self._environment = environment.collect(packages.versions())
         self._runtimes = placement.runtimes(plan.jobs, context.spec.benchmark)
         store = stores.opened(context.store) if context.store is not None else None
-        timing = reuse.timing_of(context.spec.benchmark, self._environment)
+        elsewhere = executors.measures_elsewhere(context.spec.executor, context.spec.benchmark)
+        timing = reuse.timing_of(context.spec.benchmark, self._environment, elsewhere)
         # On the terminal alone, until there is a bar.
         stopped = context.interrupts
         self.looking = Looking(notice.show, lambda: stopped.received is not None)
@@ -156,9 +158,9 @@ class RunState:
             return self._finish(job, self._as_asked(outcome.io_failure(job, error)), error)
         return None
 
-    def is_stored(self, job: Job) -> bool:
+    def is_stored(self, job: Job, looked_up: Lookup) -> bool:
         """Whether the store seems to have a job's result."""
-        found = self.cache.has(job)
+        found = self.cache.has(job, looked_up)
         # A run that is killed later shows what it would have built, from what, and why.
         self._rows[job.label] = self.cache.labelled(job, self._rows[job.label])
         return found
@@ -256,13 +258,12 @@ class RunState:
         jobs: list[Job] = []
         rows: list[ArtifactRow] = []
         wanted = {stub.label for stub in waiting}
-        for job in self._followers.of(parent):
-            # In a run that is resumed some of them may be done.
-            if job.label not in wanted:
-                continue
+        # In a run that is resumed some of them may be done.
+        derived = [job for job in self._followers.of(parent) if job.label in wanted]
+        for job, looked_up in zip(derived, self.cache.look_up_all(derived), strict=True):
             self._jobs[job.label] = job
             row = self.prepare(job)
-            if row is None and self.is_stored(job):
+            if row is None and self.is_stored(job, looked_up):
                 row = self.reuse(job)
             if row is None:
                 jobs.append(job)

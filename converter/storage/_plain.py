@@ -15,6 +15,10 @@ from typing import Any
 from converter.storage.backend import Content, Failure, Kind, Object
 
 
+class ReadOnlyError(OSError):
+    """A write to a file system that is only read here."""
+
+
 class Plain:
     """Read-only calls of ``converter.storage.backend.Driver``."""
 
@@ -22,6 +26,8 @@ class Plain:
 
     def __init__(self, fs: Any) -> None:
         self._fs = fs
+        protocol = fs.protocol
+        self._scheme = protocol if isinstance(protocol, str) else protocol[0]
         # Implementations raise what they like; these are what fsspec documents and requests give.
         self.errors: tuple[type[Exception], ...] = (OSError, ValueError, NotImplementedError)
 
@@ -29,28 +35,37 @@ class Plain:
         return Content(self._fs.cat_file(path), "", None)
 
     def put(self, path: str, data: bytes, expected: str | None) -> str:
-        raise NotImplementedError(path)
+        raise self._read_only(path)
 
     def head(self, path: str) -> Object:
         return self._object(self._fs.info(path))
 
     def send(self, source: Path, path: str, sha256: str) -> bool:
-        raise NotImplementedError(path)
+        raise self._read_only(path)
 
     def fetch(self, path: str, target: Path) -> None:
         self._fs.get_file(path, str(target))
 
     def copy(self, source: str, path: str) -> None:
-        raise NotImplementedError(path)
+        raise self._read_only(path)
 
     def delete(self, path: str, version: str | None) -> None:
-        raise NotImplementedError(path)
+        raise self._read_only(path)
 
     def list(self, prefix: str) -> Iterator[Object]:
         for info in self._fs.find(prefix.rstrip("/"), detail=True).values():
             yield self._object(info)
 
+    def _read_only(self, path: str) -> ReadOnlyError:
+        words = (
+            f"file systems of {self._scheme}:// are only read here, since they have no conditional "
+            "write: name a folder, or a place of s3:// or gs://"
+        )
+        return ReadOnlyError(errno.EROFS, words, path)
+
     def failure(self, error: Exception) -> Failure:
+        if isinstance(error, ReadOnlyError):
+            return Failure(Kind.FINAL, errno.EROFS, str(error.strerror))
         if isinstance(error, FileNotFoundError):
             return Failure(Kind.MISSING, errno.ENOENT, Kind.MISSING.value)
         if isinstance(error, PermissionError):

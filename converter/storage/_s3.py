@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from converter.storage.backend import ABSENT, Content, Failure, Kind, Object
+from converter.storage.side_by_side import MOST
 
 _CHUNK = 16 << 20
 _MOST_PARTS = 9_000  # S3 takes 10,000
@@ -52,7 +53,7 @@ class S3:
         stated = dict(conf.get("s3", {}).get("config_kwargs", {}))
         # A copy of gigabytes may say nothing for longer than the 15 s of s3fs.
         retries = {"total_max_attempts": 1, "mode": "standard"}
-        config = {"read_timeout": 60, "retries": retries, **stated}
+        config = {"read_timeout": 60, "retries": retries, "max_pool_connections": MOST, **stated}
         self._fs: Any = s3fs.S3FileSystem(
             config_kwargs=config, skip_instance_cache=True, use_listings_cache=False
         )

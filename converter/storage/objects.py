@@ -45,6 +45,11 @@ class Objects:
         self.patience = Patience(tries)
         self._driver = driver
 
+    @property
+    def conditional(self) -> bool:
+        """Whether a write can depend on what is there."""
+        return self._driver.conditional
+
     def read(self, key: str) -> Content | None:
         """A small object; ``None``: there is none.
 

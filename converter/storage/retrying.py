@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import TypeVar
 
 from converter.storage.backend import ConflictError, Driver, Failure, Kind
@@ -38,6 +39,7 @@ class Patience:
     tries: int = TRIES
     repeated: Counter[str] = field(default_factory=Counter)
     _is_gone: bool = False
+    _counting: Lock = field(default_factory=Lock)  # several threads call
 
     def call(self, driver: Driver, where: str, action: Callable[[], _T]) -> _T:
         """Do something until it works or cannot work.
@@ -68,7 +70,8 @@ class Patience:
                     raise FailedError(
                         Failure(failure.kind, failure.number, words), where
                     ) from error
-                self.repeated[failure.words] += 1
+                with self._counting:
+                    self.repeated[failure.words] += 1
             else:
                 self._is_gone = False
                 return found

@@ -1,9 +1,13 @@
-"""A cluster of Ray on the loopback interface: a head and two nodes, each of processes of its own.
+"""A cluster of Ray on the loopback interface: a head and nodes, each of processes of its own.
 
-Run as a program: it prints the address and the process of each node's raylet as JSON, and ends the
-cluster when its standard input ends. With the name of a folder it hides that from the two nodes,
-each of which then has ``HOME``, ``TMPDIR`` and a mount namespace of its own: an empty file system
-lies over the folder, and over the folder of the other node (``FOLDER.n0``, ``FOLDER.n1``).
+Run as a program: it prints the address, and the process and the id of each node, as JSON, and ends
+the cluster when its standard input ends::
+
+    python tests/faults/ray_cluster.py [NODES] [CORES] [FOLDER]
+
+With the name of a folder it hides that from two nodes, each of which then has ``HOME``, ``TMPDIR``
+and a mount namespace of its own: an empty file system lies over the folder, and over the folder of
+the other node (``FOLDER.n0``, ``FOLDER.n1``).
 """
 
 from __future__ import annotations
@@ -11,7 +15,12 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import signal
+import subprocess
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 _NEW_NAMESPACE, _RECURSIVE_PRIVATE = 0x00020000, 0x4000 | (1 << 18)
@@ -43,20 +52,85 @@ def _move_to(folder: Path, other: Path, hidden: Path, again: bool) -> None:
     os.chdir(folder)
 
 
-def main() -> None:
+@dataclass(frozen=True)
+class Cluster:
+    """Attributes:
+    raylets: a process for each node that runs jobs; ``ids`` are those of the nodes.
+    head: the processes of the head.
+    """
+
+    address: str
+    raylets: list[int]
+    head: list[int]
+    ids: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def started(
+    environ: Mapping[str, str], nodes: int = 2, cores: int = 2, *, hidden: str = ""
+) -> Iterator[Cluster]:
+    """A cluster, until the end of the block; see above for what is hidden."""
+    process = subprocess.Popen(
+        [sys.executable, __file__, str(nodes), str(cores), *([hidden] if hidden else [])],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=dict(environ),
+        text=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        told = process.stdout.readline()
+        if not told:
+            raise RuntimeError(
+                f"Ray did not start {nodes} nodes within minutes: is the machine busy?"
+            )
+        yield Cluster(**json.loads(told))
+    finally:
+        process.stdin.close()
+        process.stdout.close()
+        process.wait(60)
+
+
+def kill_node(cluster: Cluster, place: int) -> None:
+    """Kill a node as a machine that loses its power: Ray's processes, the daemon, its jobs."""
+    from converter.processes import proctree
+
+    # Of its own, so that no tree leads from the raylet to it.
+    daemons = [
+        int(path.name)
+        for path in Path("/proc").iterdir()
+        if path.name.isdigit() and f"-{cluster.ids[place][:16]}.socket" in _command(path)
+    ]
+    roots = [cluster.raylets[place], *daemons]
+    # Stopped first: what is told of a death among them would be told by a node that still lives.
+    victims = [*roots, *(pid for root in roots for pid in proctree.descendants(root))]
+    proctree.send(victims, signal.SIGSTOP)
+    proctree.send(victims, signal.SIGKILL)
+
+
+def _command(path: Path) -> str:
+    try:
+        return (path / "cmdline").read_text()
+    except OSError:  # it has ended
+        return ""
+
+
+def main(nodes: int = 2, cores: int = 2, hidden: Path | None = None) -> None:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112
     os.environ["RAY_raylet_start_wait_time_s"] = "180"  # noqa: SIM112 - Ray's own
-    from ray.cluster_utils import Cluster
+    from ray.cluster_utils import Cluster as Machines
 
     common = {"node_ip_address": "127.0.0.1", "object_store_memory": 80 << 20}
-    cluster = Cluster()
+    cluster = Machines()
+    names = [f"n{place}" for place in range(nodes)]
     own: list[dict[str, object]] = [
         {"num_cpus": 0, "include_dashboard": False},
-        *({"num_cpus": 2, "labels": {"place": n}, "resources": {n: 1}} for n in ("n0", "n1")),
+        *({"num_cpus": cores, "labels": {"place": n}, "resources": {n: 1}} for n in names),
     ]
-    nodes = []
-    hidden = Path(sys.argv[1]) if len(sys.argv) > 1 else None
+    made = []
     places = [Path(f"{hidden}.{name}") for name in ("n0", "n1")]
     for place in places if hidden is not None else ():
         place.mkdir()
@@ -65,11 +139,12 @@ def main() -> None:
             folder, other = places if number == 1 else reversed(places)
             _move_to(folder, other, hidden, number == 2)
         # One after the other: the agents of a node have 15 s to begin.
-        nodes.append(cluster.add_node(wait=False, **common, **options))
+        made.append(cluster.add_node(wait=False, **common, **options))
         cluster.wait_for_nodes(timeout=180)
     told = {
         "address": cluster.address,
-        "raylets": [node.all_processes["raylet"][0].process.pid for node in nodes[1:]],
+        "raylets": [node.all_processes["raylet"][0].process.pid for node in made[1:]],
+        "ids": [node.node_id for node in made[1:]],
         "head": [
             one.process.pid for kind in cluster.head_node.all_processes.values() for one in kind
         ],
@@ -80,4 +155,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(*map(int, sys.argv[1:3]), *map(Path, sys.argv[3:4]))

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
 
+import driver
 import pytest
 from conftest import MARK, all_gone, marked
+from ray_cluster import Cluster, started
 
 from converter.model.batch import BenchmarkSpec, ExecutorSpec
 from converter.model.errors import ConfigError
@@ -26,51 +25,34 @@ from converter.plugins.executors._ray_carrier import Options, RayCarrier, link_o
 from converter.plugins.executors.ray import RayExecutor
 
 pytestmark = [pytest.mark.cluster, pytest.mark.faults, pytest.mark.slow]
-HERE = Path(__file__).resolve().parent
 LEASE_S = 2.0
 Make = Callable[..., Job]
 
 
-@dataclass
-class Cluster:
-    address: str
-    raylets: list[int]
-    head: list[int]
-
-
-def started(*arguments: str) -> Iterator[Cluster]:
+@contextmanager
+def unmarked(hidden: str = "") -> Iterator[Cluster]:
+    """A cluster whose processes are not those of a test."""
     environ = {key: value for key, value in os.environ.items() if key != MARK}
-    process = subprocess.Popen(
-        [sys.executable, str(HERE / "ray_cluster.py"), *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env=environ,
-        text=True,
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        told = json.loads(process.stdout.readline())
-        yield Cluster(told["address"], told["raylets"], told["head"])
-    finally:
-        while links:  # before their cluster
-            links.popitem()[1].close()
-        process.stdin.close()
-        process.stdout.close()
-        process.wait(60)
+    with started(environ, hidden=hidden) as cluster:
+        try:
+            yield cluster
+        finally:
+            while links:  # before their cluster
+                links.popitem()[1].close()
 
 
 @pytest.fixture(scope="module")
 def cluster(mark: str) -> Iterator[Cluster]:
     """For all tests that leave it as it was."""
-    yield from started()
+    with unmarked() as cluster:
+        yield cluster
 
 
 @pytest.fixture
 def doomed(mark: str) -> Iterator[Cluster]:
     """For a test that takes it apart."""
-    yield from started()
+    with unmarked() as cluster:
+        yield cluster
 
 
 def spec_of(cluster: Cluster, **options: object) -> ExecutorSpec:
@@ -237,12 +219,12 @@ def test_a_job_that_no_node_can_hold_says_so(cluster: Cluster, job: Make) -> Non
 
 def test_latencies_have_the_node_that_is_named(cluster: Cluster, job: Make) -> None:
     spec = spec_of(cluster)
-    for place in ("place=n1", "n0"):
+    for place in ("place=n1", "n0", cluster.ids[1]):
         benchmark = BenchmarkSpec(providers=["cpu"], nodes=[place])
         (wanted,) = [
             one.id
             for one in link_of(spec, _options(cluster)).nodes
-            if place in one.resources or f"place={one.labels.get('place')}" == place
+            if place in {*one.resources, f"place={one.labels.get('place')}", one.id}
         ]
         events = RayExecutor(
             spec.model_copy(update={"workers": 1}), "entries:by_tag", benchmark
@@ -302,47 +284,18 @@ def test_a_node_that_is_killed_costs_its_jobs_a_try(
     assert all_gone(mark, resident(mark), LEASE_S + 1) == {}
 
 
-DRIVER = """
-import sys, time
-sys.path[:0] = [{faults!r}]
-from converter.model.batch import ExecutorSpec
-from converter.model.job import Job
-from converter.plugins.executors import StageEntered
-from converter.plugins.executors.ray import RayExecutor
-spec = ExecutorSpec.model_validate_json({spec!r})
-jobs = [Job.model_validate_json(text) for text in {jobs!r}]
-for event in RayExecutor(spec, "entries:by_tag").run(jobs):
-    if isinstance(event, StageEntered):
-        print(event.name, event.stage, flush=True)
-"""
-
-
 @pytest.mark.parametrize("helper_too", [False, True], ids=["driver", "driver and helper"])
 def test_a_driver_that_is_killed_leaves_no_process_after_the_lease(
     cluster: Cluster, job: Make, helper_too: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(MARK, own := f"driver-{helper_too}")
     jobs = [job("a", "hangs_with_grandchild"), job("b", "hangs_hard")]
-    code = DRIVER.format(
-        faults=str(HERE),
-        spec=spec_of(cluster).model_dump_json(),
-        jobs=[one.model_dump_json() for one in jobs],
-    )
-    driver = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-    assert driver.stdout is not None
-    seen = set()
-    while len(seen) < 2:
-        line = driver.stdout.readline()
-        assert line
-        if line.strip().endswith("reference"):
-            seen.add(line)
-    helper = [pid for pid, line in marked(own).items() if "_ray_helper" in line]
-    assert len(helper) == 1
-    driver.kill()
-    if helper_too:
-        os.kill(helper[0], signal.SIGKILL)
-    driver.wait()
-    driver.stdout.close()
+    with driver.running(spec_of(cluster), jobs) as process:
+        helper = [pid for pid, line in marked(own).items() if "_ray_helper" in line]
+        assert len(helper) == 1
+        process.kill()
+        if helper_too:
+            os.kill(helper[0], signal.SIGKILL)
     # Ray takes some seconds to see that an owner has gone; then the lease runs.
     assert all_gone(own, set(), 20 + LEASE_S) == {}
 

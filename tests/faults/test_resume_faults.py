@@ -129,6 +129,7 @@ def normalised(directory: Path) -> dict[str, Any]:
         del model["failing_since"]
         for row in model["artifacts"]:
             del row["attempts"], row["latency"], row["failing_since"], row["spent"]
+            del row["other_tries"]
             row["stages"]["benchmark"]["warnings"] = []  # such as of a busy machine
             for stage in row["stages"].values():
                 del stage["seconds"], stage["peak_rss_bytes"]

@@ -8,12 +8,11 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import driver
 import pytest
 from conftest import MARK, all_gone, marked
 
@@ -24,7 +23,6 @@ from converter.plugins.executors import Event, Events, Finished, StageEntered, _
 from converter.plugins.executors.slurm import SlurmExecutor
 from converter.processes import proctree
 
-HERE = Path(__file__).resolve().parent
 NO_SLURM = pytest.mark.skipif(shutil.which("sbatch") is None, reason="needs Slurm")
 pytestmark = [
     pytest.mark.cluster,
@@ -200,35 +198,11 @@ def test_no_variable_of_the_environment_is_missing_or_left_over(
     assert (tmp_path / "models" / "a" / "log.txt").read_text() == "None of the runner\n"
 
 
-DRIVER = """
-import sys
-sys.path[:0] = [{faults!r}]
-from converter.model.batch import ExecutorSpec
-from converter.model.job import Job
-from converter.plugins.executors import StageEntered
-from converter.plugins.executors.slurm import SlurmExecutor
-spec = ExecutorSpec.model_validate_json({spec!r})
-jobs = [Job.model_validate_json(text) for text in {jobs!r}]
-for event in SlurmExecutor(spec, "entries:by_tag").run(jobs):
-    if isinstance(event, StageEntered) and event.stage == "reference":
-        print(event.name, flush=True)
-"""
-
-
 def test_a_driver_that_is_killed_leaves_no_process_after_the_lease(
     cluster: str, job: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(MARK, own := f"driver-{cluster}-{os.getpid()}")
     jobs = [job("a", "hangs_with_grandchild"), job("b", "hangs_hard")]
-    code = DRIVER.format(
-        faults=str(HERE),
-        spec=spec_of(cluster).model_dump_json(),
-        jobs=[one.model_dump_json() for one in jobs],
-    )
-    driver = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-    assert driver.stdout is not None
-    assert {driver.stdout.readline().strip(), driver.stdout.readline().strip()} == {"a", "b"}
-    driver.kill()
-    driver.wait()
-    driver.stdout.close()
+    with driver.running(spec_of(cluster), jobs):
+        pass  # and kill it
     assert all_gone(own, set(), LEASE_S + LEAVING_S) == {}

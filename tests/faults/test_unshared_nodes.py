@@ -24,7 +24,7 @@ from conftest import MARK, all_gone, marked
 from converter.storage import objects
 from converter.storage.location import Url
 from tests import objectstore
-from tests.faults.test_cluster_faults import Cluster, started
+from tests.faults.test_cluster_faults import Cluster, unmarked
 from tests.faults.test_run_faults import path
 from tests.faults.test_slurm_command import different
 from tests.objectstore import BUCKET, Store
@@ -155,9 +155,8 @@ def started_driver(folder: Path, mark: str) -> Iterator[Driver]:
     (zoo / "parts").mkdir()
     (zoo / "parts" / "__init__.py").write_text("WIDTH = 4\n")
     (zoo / "words.txt").write_text("a b c")
-    with objectstore.running() as store:
-        for cluster in started(str(folder)):
-            yield Driver(folder, cluster, store, mark)
+    with objectstore.running() as store, unmarked(str(folder)) as cluster:
+        yield Driver(folder, cluster, store, mark)
 
 
 @pytest.fixture(scope="module")

@@ -171,6 +171,12 @@ def test_a_file_system_without_conditional_writes_is_refused() -> None:
     with pytest.raises(RunError, match="has no conditional write, so that two writers would"):
         there.require_conditional()
     assert there.read("index.json") is None
+    with pytest.raises(FailedError) as caught:
+        there.write("index.json", b"{}")
+    assert caught.value.strerror == (
+        "file systems of memory:// are only read here, since they have no conditional write: name "
+        "a folder, or a place of s3:// or gs://"
+    )
 
 
 def test_what_is_not_installed_is_named() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from converter.cache import remote
-from converter.cache.entries import DamagedError
+from converter.cache.entries import DamagedError, Stored
 from converter.cache.remote import ENTRIES, FILES, RemoteStore
 from converter.cli import command_line
 from converter.config import standard
@@ -234,3 +235,20 @@ def test_a_server_that_is_gone_costs_time_and_no_model(
     told = capsys.readouterr().out
     assert f"The store {place} could not be read: the server asks for fewer calls" in told
     assert not any(secret in told for secret in ("AKIAEXAMPLE", "a-secret-that-nobody"))
+
+
+def test_a_run_asks_for_several_entries_at_a_time(
+    night: Night, ran: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("a", "b", "c", "d")
+    night(*names)
+    together = threading.Barrier(len(names), timeout=20)
+    read = RemoteStore.read
+
+    def waiting(store: RemoteStore, key: str) -> Stored | None:
+        together.wait()  # one after the other would wait for ever
+        return read(store, key)
+
+    monkeypatch.setattr(RemoteStore, "read", waiting)
+    assert list(night(*names)) == list(names)
+    assert ran == []

@@ -25,7 +25,9 @@ from converter.model.records import (
     ErrorRecord,
     JobResult,
     Latency,
+    Spent,
     StageRecord,
+    Try,
     VerifyRecord,
 )
 from converter.model.spec import Expect
@@ -309,3 +311,20 @@ def test_a_crash_where_a_file_was_to_be_verified_is_no_green_row(
     assert found.status == status
     (verdict,) = found.verify.providers
     assert (verdict.status, verdict.code) == ("failed", "SIGNAL")
+
+
+def test_what_latencies_took_stands_in_the_row_by_provider() -> None:
+    spent = Spent(started_at="2026-01-01T00:00:00Z", seconds=2.0, cpu_seconds=3.0)
+    lost = Try(attempt=1, node="n0", reason="the node n0 was lost")
+    before = JobResult(name="a", status="ok", other_tries=[lost])
+    item = SimpleNamespace(
+        provider="cuda", timed=True, threads=1, budget_s=1.0, verified_on=None,
+        verify=SimpleNamespace(providers=[]),
+    )  # fmt: skip
+    measured = JobResult(name="a", status="ok", attempts=2, spent=spent, other_tries=[lost])
+    found = benchmarks.joined(before, [(item, measured)], False)
+    assert found.other_tries == [
+        lost,
+        lost.model_copy(update={"provider": "cuda"}),
+        Try(provider="cuda", attempt=2, gpus=1, spent=spent),
+    ]

@@ -19,6 +19,8 @@ from converter.model.records import (
     CaseCheck,
     DynamicCheck,
     InputDomain,
+    Latency,
+    NodeInfo,
     SimplifyRecord,
     StageRecord,
     SymbolDomain,
@@ -337,6 +339,23 @@ def test_a_suspect_that_is_not_slower_side_by_side_is_acquitted(remeasured: Reme
     change = judged(slower(), remeasured)
     assert change.severity == "note"
     assert change.detail.endswith("the file is not to blame")
+
+
+@pytest.mark.parametrize(
+    ("cpu", "cores", "severity"), [("EPYC", 8, "regression"), ("Xeon", 8, "note"), ("", 4, "note")]
+)
+def test_on_a_cluster_the_machine_of_a_latency_is_its_node(
+    cpu: str, cores: int, severity: str
+) -> None:
+    def on(record: Latency, cpu: str, cores: int) -> Latency:
+        node = NodeInfo(id="x", name="x", address="", cpu=cpu, cores=cores)
+        return record.model_copy(update={"node": node})
+
+    # The runs were started on one machine.
+    before = row(latency=[on(timed(10.0), "EPYC", 8)])
+    after = row(**artifact(sha256="b" * 64), latency=[on(timed(15.0), cpu, cores)])
+    change = judged((before, after), Remeasured(reason="it is gone"))
+    assert change.severity == severity
 
 
 def test_what_cannot_be_timed_again_stands_where_both_nights_were_sound() -> None:

@@ -13,8 +13,8 @@ import pytest
 from converter.layout import delivery
 from converter.model.errors import Code
 from converter.model.job import Job
-from converter.model.records import ErrorRecord, JobResult, Latency
-from converter.plugins.executors import Event, Finished, Past, Started, Tick
+from converter.model.records import ErrorRecord, JobResult, Latency, Spent
+from converter.plugins.executors import Event, Finished, GivenUp, Past, Started, Tick
 from converter.plugins.executors import _dispatch as dispatch
 from converter.plugins.executors._dispatch import Dispatcher, Rules
 from converter.processes.carrier import Message, Work
@@ -121,6 +121,40 @@ def test_a_job_whose_nodes_are_lost_again_and_again_ends(job: Job) -> None:
     assert "The cluster's own log" in result.error.hint
 
 
+def test_a_row_tells_of_each_lost_try_where_it_was_and_why(job: Job, clock: list[float]) -> None:
+    spent = Spent(started_at="2026-01-01T00:00:00Z", seconds=2.0, cpu_seconds=3.0)
+    lost = [on("a"), {"pid": 1}, {"node_lost": "the node a was lost"}]
+    killed = [on("b"), {"pid": 2}, ended("crashed", "SIGNAL", spent=spent)]
+    carrier = Scripted({"m": [lost, killed, [{"unsuited": "other versions"}], [on("c"), ended()]]})
+    result, events = played(carrier, [job], Rules(1, node_retries=1))
+    assert result.status == "ok"
+    first, second, third = result.other_tries
+    assert (first.attempt, first.node, first.reason) == (1, "gpu01", "the node a was lost")
+    # What the runner saw of it; nobody knows the time of its processors.
+    assert first.spent is not None
+    assert (first.spent.seconds > 0, first.spent.cpu_seconds) == (True, None)
+    assert (second.attempt, second.reason, second.spent) == (2, "SIGNAL: killed", spent)
+    assert (third.attempt, third.node, third.spent) == (3, "", None)
+    told = [event.lost for event in events if isinstance(event, GivenUp)]
+    assert told == result.other_tries
+    log = Path(job.model_dir, delivery.LOG).read_text()
+    assert [line for line in log.splitlines() if line] == [
+        "---- attempt 1 on gpu01 was given up: the node a was lost ----",
+        "---- attempt 2 on gpu01 was given up: SIGNAL: killed ----",
+        "---- attempt 3 was given up: other versions ----",
+    ]
+
+
+def test_what_the_last_of_several_lost_tries_took_is_that_of_the_row(
+    job: Job, clock: list[float]
+) -> None:
+    lost = [on("a"), {"pid": 1}, {"node_lost": "the node a was lost"}]
+    result, _ = played(Scripted({"m": [lost, lost]}), [job], Rules(0, node_retries=1))
+    assert [one.attempt for one in result.other_tries] == [1]
+    assert result.spent is not None
+    assert result.spent.cpu_seconds is None
+
+
 def test_a_node_that_does_not_suit_costs_nothing(job: Job) -> None:
     unsuited = [{"unsuited": "other versions"}]
     carrier = Scripted({"m": [*[unsuited] * 5, [on("b"), ended()]]})
@@ -190,6 +224,7 @@ def test_a_slow_job_is_started_elsewhere_and_the_first_result_counts(
     assert (first.peak_bytes, second.avoid) == (5, {"a"})
     assert second.job.model_dir != job.model_dir
     assert carrier.closed == [0]
+    assert [one.reason for one in result.other_tries] == ["attempt 2 was faster"]
     assert [path.name for path in Path(job.staging_dir).parent.iterdir()] == ["m"]
 
 
@@ -200,8 +235,33 @@ def test_of_two_that_run_a_lost_one_is_dropped(job: Job, clock: list[float], los
     rules = Rules(3, past={"m": Past(10.0)}, slow_s=0, node_retries=3)
     result, _ = played(carrier, [job], rules)
     assert (result.status, result.attempts) == ("ok", 1)
+    assert [one.attempt for one in result.other_tries] == [2]
     assert result.node is not None
     assert result.node.id == "a"
+
+
+def test_whether_a_node_is_idle_is_asked_once_a_round(job: Job, tmp_path: Path) -> None:
+    """It takes a look at all that runs: once for each of thousands would be their square."""
+
+    class Counting(Scripted):
+        asked, polls = 0, 0
+
+        def idle(self) -> bool:
+            self.asked += 1
+            return True
+
+        def poll(self, timeout_s: float) -> list[tuple[int, Message]]:
+            self.polls += 1
+            return super().poll(timeout_s)
+
+    names = [f"m{number}" for number in range(20)]
+    jobs = [
+        job.model_copy(update={"name": name, "staging_dir": str(tmp_path / ".staging" / name)})
+        for name in names
+    ]
+    carrier = Counting({name: [[on("a"), {"pid": 1}, ended()]] for name in names}, slots=20)
+    list(Dispatcher(carrier, Rules(0)).run(jobs))
+    assert carrier.asked <= carrier.polls
 
 
 def test_nothing_is_started_twice_while_others_wait(job: Job, clock: list[float]) -> None:
@@ -223,7 +283,9 @@ def test_what_the_second_printed_is_in_the_log(job: Job, clock: list[float]) -> 
     slow: list[Any] = [on("a"), {"pid": 1}, ...]
     carrier = Printing({"m": [slow, [on("b"), {"pid": 2}, ended()]]})
     played(carrier, [job], Rules(0, past={"m": Past(10.0)}, slow_s=0))
-    assert Path(job.model_dir, delivery.LOG).read_text() == "attempt 1\nattempt 2\n"
+    assert Path(job.model_dir, delivery.LOG).read_text() == (
+        "attempt 1\n\n---- attempt 1 on gpu01 was given up: attempt 2 was faster ----\nattempt 2\n"
+    )
 
 
 def test_closing_early_closes_what_runs_and_leaves_no_folder(job: Job) -> None:
@@ -243,3 +305,22 @@ def test_in_order_a_lost_job_is_tried_again_before_the_others(job: Job, tmp_path
     carrier = Scripted(scripts, slots=1)
     list(Dispatcher(carrier, rules).run([job, other]))
     assert [work.job.name for work in carrier.begun] == ["m", "m", "n"]
+
+
+def test_what_took_long_before_begins_first(job: Job, tmp_path: Path) -> None:
+    def of(name: str) -> Job:
+        staging = str(tmp_path / ".staging" / name)
+        return job.model_copy(update={"name": name, "staging_dir": staging})
+
+    names = ("short", "long", "new", "also", "later")
+    past = {"short": Past(1.0), "long": Past(60.0), "also": Past(1.0), "later": Past(30.0)}
+    for known, expected in (
+        (past, ["new", "long", "later", "short", "also"]),
+        ({}, ["short", "long", "new", "also", "later"]),
+    ):
+        carrier = Scripted({name: [[on("a"), {"pid": 1}, ended()]] for name in names}, slots=1)
+        waiting = deque(of(name) for name in names[:4])
+        for event in Dispatcher(carrier, Rules(0, past=known)).run(waiting):
+            if isinstance(event, Started) and len(carrier.begun) == 1:
+                waiting.append(of("later"))  # as what derives from a file does
+        assert [work.job.name for work in carrier.begun] == expected

@@ -13,6 +13,7 @@ from converter.display.estimate import Estimate, Took, clock, took
 from converter.model import manifest
 from converter.model.manifest import ArtifactRow
 from converter.model.records import StageRecord
+from converter.plugins.executors.inline import InlineExecutor
 from converter.runner import remembered
 from converter.runner.context import RunContext
 
@@ -29,7 +30,7 @@ BEFORE = {"a": Took(10.0, 5.0), "b": Took(30.0, 5.0), "c": Took(20.0, 5.0)}
 
 
 def test_what_is_left_is_shared_by_the_workers() -> None:
-    estimate = Estimate("abc", BEFORE, workers=2)
+    estimate = Estimate("abc", BEFORE, workers=lambda: 2)
     assert estimate.remaining({}) == "00:30"
     assert estimate.remaining({}, begun=False) == "00:30+"  # torch is still to be loaded
     estimate.row(row("a", 10.0))
@@ -37,6 +38,26 @@ def test_what_is_left_is_shared_by_the_workers() -> None:
     estimate.row(row("b", 30.0))
     estimate.row(row("c", 20.0))
     assert estimate.remaining({}) == "00:00"
+
+
+def test_a_cluster_that_grows_is_done_earlier() -> None:
+    workers = 0
+    estimate = Estimate("abc", BEFORE, workers=lambda: workers)
+    assert estimate.remaining({}) == "?"  # no job has come to a node
+    workers = 1
+    assert estimate.remaining({}) == "01:00"
+    workers = 2
+    assert estimate.remaining({}) == "00:30"
+
+
+def test_the_estimate_is_of_the_workers_of_the_executor(context: RunContext) -> None:
+    class Wide(InlineExecutor):
+        def workers(self) -> int:
+            return 2
+
+    remember(context, row("a", 40.0), row("b", 40.0))
+    assert remembered.estimate(context, "ab", InlineExecutor()).remaining({}) == "01:20"
+    assert remembered.estimate(context, "ab", Wide()).remaining({}) == "00:40"
 
 
 def test_what_was_never_seen_counts_as_the_mean_of_those_done() -> None:
@@ -60,7 +81,7 @@ def test_what_comes_from_the_store_took_no_time() -> None:
 
 
 def test_latencies_come_on_top_one_after_the_other() -> None:
-    estimate = Estimate("abc", BEFORE, workers=4, latency=True)
+    estimate = Estimate("abc", BEFORE, workers=lambda: 4, latency=True)
     assert estimate.remaining({}) == "00:45"
     awaits = {"benchmark": StageRecord(status="not_run")}
     for name in "abc":
@@ -97,16 +118,21 @@ def context(tmp_path: Path) -> RunContext:
     return RunContext(tmp_path / "zoo/now", "zoo", [], "", "", spec=spec, home=tmp_path / "zoo")
 
 
-def test_the_last_complete_run_is_remembered(context: RunContext) -> None:
+def remember(context: RunContext, *rows: ArtifactRow) -> None:
+    """Leave a complete run of the experiment."""
     assert context.home is not None
     before = context.home / "before"
     before.mkdir(parents=True)
-    found = manifest_of(row("a", 61.0), row("gone", 5.0))
+    found = manifest_of(*rows)
     done = found.model_copy(update={"run": found.run.model_copy(update={"complete": True})})
     manifest.write(done, before)
-    assert remembered.estimate(context, ["a"]).remaining({}) == "01:01"
+
+
+def test_the_last_complete_run_is_remembered(context: RunContext) -> None:
+    remember(context, row("a", 61.0), row("gone", 5.0))
+    assert remembered.estimate(context, ["a"], InlineExecutor()).remaining({}) == "01:01"
     # A model that is new counts as the mean of those that are left of it.
-    assert remembered.estimate(context, ["a", "new"]).remaining({}) == "02:02"
+    assert remembered.estimate(context, ["a", "new"], InlineExecutor()).remaining({}) == "02:02"
 
 
 def test_a_manifest_that_cannot_be_read_is_no_memory(context: RunContext) -> None:
@@ -114,9 +140,9 @@ def test_a_manifest_that_cannot_be_read_is_no_memory(context: RunContext) -> Non
     (context.home / "before").mkdir(parents=True)
     text = '{"run": {"complete": true, "started_at": "2026"}}'
     (context.home / "before" / manifest.MANIFEST).write_text(text)
-    assert remembered.estimate(context, ["a"]).remaining({}) == "?"
+    assert remembered.estimate(context, ["a"], InlineExecutor()).remaining({}) == "?"
 
 
 def test_an_empty_store_remembers_nothing(context: RunContext, tmp_path: Path) -> None:
     asked = dataclasses.replace(context, store=tmp_path / "store")
-    assert remembered.estimate(asked, ["a"]).remaining({}) == "?"
+    assert remembered.estimate(asked, ["a"], InlineExecutor()).remaining({}) == "?"

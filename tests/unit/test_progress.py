@@ -30,9 +30,10 @@ from converter.model.records import (
     OnnxInfo,
     OutputCheck,
     StageRecord,
+    Try,
     VerifyRecord,
 )
-from converter.plugins.executors import Finished, StageEntered, Started, Tick
+from converter.plugins.executors import Finished, GivenUp, StageEntered, Started, Tick
 from tests.unit.nights import row as night_row
 
 REQUEST = Request(
@@ -103,6 +104,15 @@ def manifest_of(*rows: ArtifactRow) -> Manifest:
         environment=Environment(os="", python="", cpu="", cores=1, memory_bytes=1, packages={}),
         models=models_of(rows),
     )
+
+
+def test_a_log_says_which_try_was_lost_where_and_why() -> None:
+    output = io.StringIO()
+    lines = progress.create(1, output, io.StringIO())
+    lost = Try(attempt=1, node="gpu01", reason="the node gpu01 was lost")
+    lines.event(GivenUp("resnet18", lost))
+    told = "resnet18: attempt 1 on gpu01 was given up: the node gpu01 was lost\n"
+    assert output.getvalue() == told
 
 
 def test_the_table_fits_80_columns_with_the_widest_values() -> None:

@@ -27,7 +27,8 @@ def spec_of(**options: object) -> ExecutorSpec:
 
 def asked(needs: Needs = Needs(), **options: object) -> dict[str, object]:  # noqa: B008
     spec = spec_of(**options)
-    return parameters(spec, Options.model_validate(spec.own_options), needs, ["n0", "n1"])
+    nodes = {"n0": False, "n1": False, "n2": True}
+    return parameters(spec, Options.model_validate(spec.own_options), needs, nodes)
 
 
 def test_sbatch_is_asked_for_what_is_configured() -> None:
@@ -62,14 +63,29 @@ def test_nodes_are_avoided() -> None:
     assert asked(Needs(unfit=("n2",), avoid=("n0",)))["exclude"] == "n0,n2"
 
 
-@pytest.mark.parametrize(("place", "key"), [("n1", "nodelist"), ("a100", "constraint"), ("", None)])
-def test_latencies_have_a_node_for_themselves(place: str, key: str | None) -> None:
-    found = asked(Needs(place=place), cpus=4)
+@pytest.mark.parametrize(
+    ("places", "expected"),
+    [
+        ("n1", {"nodelist": "n1"}),
+        ("a100", {"constraint": "a100"}),
+        ("", {}),
+        ("n1 n2", {"nodelist": "n2"}),  # where nothing runs
+        ("n1 n0", {"nodelist": "n1"}),  # with several, sbatch would take both
+        ("a100 h100", {"constraint": "a100|h100"}),
+        ("n1 a100", {"constraint": "a100"}),
+        ("n2 a100", {"nodelist": "n2"}),
+    ],
+)
+def test_latencies_have_a_node_for_themselves(places: str, expected: dict[str, str]) -> None:
+    found = asked(Needs(places=tuple(places.split())), cpus=4)
     assert found["exclusive"] is True
     assert "cpus_per_task" not in found
-    assert {name: found[name] for name in ("nodelist", "constraint") if name in found} == (
-        {key: place} if key else {}
-    )
+    place = {name: found[name] for name in ("nodelist", "constraint") if name in found}
+    assert place == expected
+
+
+def test_latencies_go_to_another_of_their_nodes_where_one_was_lost() -> None:
+    assert asked(Needs(places=("n2", "n1"), avoid=("n2",)))["nodelist"] == "n1"
 
 
 def test_slurm_may_begin_again_where_it_is_told_to() -> None:
@@ -123,10 +139,15 @@ def test_what_slurm_says_of_a_task_that_it_refuses_is_said(
     command(commands, "srun", "")
     command(commands, "sbatch", "echo 'allocation failure: Invalid partition' >&2; exit 1")
     with pytest.raises(ConfigError, match="allocation failure: Invalid partition"):
-        slurm.check(spec_of(cluster=None, partition="of another site"))
+        slurm.check(spec_of(cluster="slurm", partition="of another site"))
     called = (commands / "calls").read_text()
     assert "sbatch --test-only --job-name=converter --partition=of another site" in called
     assert "--no-requeue --wrap=true" in called
+
+
+def test_nodes_are_told_with_what_runs_there(commands: Path) -> None:
+    command(commands, "sinfo", "printf 'n1 allocated\\nn0 idle\\nn0 idle\\nn2 idle~\\nn3 idle*\\n'")
+    assert _slurm_queue.nodes() == {"n0": True, "n1": False, "n2": True, "n3": False}
 
 
 def test_states_are_those_of_squeue(commands: Path, tmp_path: Path) -> None:
@@ -269,6 +290,7 @@ class Fake:
 def queue(monkeypatch: pytest.MonkeyPatch) -> Fake:
     fake = Fake()
     monkeypatch.setattr(_slurm_carrier, "LocalQueue", lambda *arguments: fake)
+    monkeypatch.setattr(_slurm_carrier, "SlurmQueue", lambda *arguments: fake)
     monkeypatch.setattr(_slurm_carrier, "_SETTLE_S", 0.0)
     monkeypatch.setattr(_slurm_carrier, "_LOCAL_POLL_S", 0.0)
     monkeypatch.setattr(_slurm_carrier, "_AGAIN_S", 0.0)
@@ -448,6 +470,20 @@ def test_a_task_that_never_began_is_cancelled_in_the_queue(queue: Fake, tmp_path
         assert queue.cancelled == ["1_0"]
 
 
+def test_as_wide_as_what_runs(queue: Fake, tmp_path: Path) -> None:
+    carrier = carrier_of(cluster="slurm", batch=2)
+    assert carrier_of(cluster="local", workers=3).workers() == 3
+    assert carrier.workers() == 0
+    with carrier.opened():
+        for key in range(2):
+            carrier.start(key, work(tmp_path, f"m{key}"))
+        carrier.poll(0.0)
+        begun(tmp_path, 0)
+        polled(carrier)
+        assert carrier.workers() == 1
+        carrier.close(range(2))
+
+
 def test_latencies_are_taken_on_the_node_that_is_named(queue: Fake, tmp_path: Path) -> None:
     benchmark = BenchmarkSpec(providers=["cpu"], nodes=["bench"])
     spec = spec_of(workers=1)
@@ -460,9 +496,10 @@ def test_latencies_are_taken_on_the_node_that_is_named(queue: Fake, tmp_path: Pa
         carrier.close([0])
 
 
-def test_slurm_is_meant_where_its_commands_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    for there in (False, True):
-        monkeypatch.setattr(_slurm_queue, "is_there", lambda there=there: there)
-        assert Options().is_slurm is there
-        assert Options(cluster="slurm").is_slurm
-        assert not Options(cluster="local").is_slurm
+def test_without_its_commands_nothing_runs_on_this_machine_instead(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_slurm_queue, "is_there", lambda: False)
+    with pytest.raises(ConfigError, match="not on PATH"):
+        slurm.check(ExecutorSpec.model_validate({"name": "slurm"}))
+    assert not Options(cluster="local").is_slurm

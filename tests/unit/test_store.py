@@ -16,14 +16,15 @@ from converter.cli import command_line
 from converter.config import standard
 from converter.display.estimate import clock
 from converter.model import manifest
-from converter.model.batch import OnCached
+from converter.model.batch import BenchmarkSpec, OnCached
 from converter.model.errors import Code, ExitCode, RunError
 from converter.model.job import Job
-from converter.model.manifest import ArtifactRow
+from converter.model.manifest import ArtifactRow, Environment
 from converter.model.measure import Measure
-from converter.model.records import JobResult, Latency, StageRecord, VerifyRecord
+from converter.model.records import JobResult, Latency, NodeInfo, StageRecord, VerifyRecord
 from converter.model.spec import Expect
 from converter.plugins import executors
+from converter.plugins.executors.inline import InlineExecutor
 from converter.runner import remembered, reuse
 from converter.runner.context import RunContext
 from converter.runner.loop import execute
@@ -93,7 +94,7 @@ def test_the_store_remembers_how_long_a_model_took(
     context = RunContext(tmp_path, "zoo", [], "", "converter", OFF, store=store.path)
     seconds = sum(stage.seconds or 0.0 for stage in found["a"].stages.values())
     assert seconds > 1
-    assert remembered.estimate(context, ["a"]).remaining({}) == clock(seconds)
+    assert remembered.estimate(context, ["a"], InlineExecutor()).remaining({}) == clock(seconds)
 
 
 def test_the_second_night_takes_everything_from_the_store(
@@ -432,6 +433,30 @@ def test_when_a_stored_file_is_timed_again(
         for old, basis in again
     ]
     assert found == [same, other, none]
+
+
+@pytest.mark.parametrize(("node", "again"), [("a", False), ("b", True), (None, True)])
+def test_on_a_cluster_the_machine_of_a_latency_is_its_node(node: str | None, again: bool) -> None:
+    at = node and NodeInfo(id=node, name=node, address="", cpu="", cores=1)
+    timed = Latency.model_validate({"provider": "cpu", "status": "measured", "node": at})
+    spec = BenchmarkSpec(providers=["cpu"], on_cached="stale")
+    # The runner may be another machine each time.
+    before, now = (
+        reuse.timing_of(spec, env(cores), lambda node: node.name == "a") for cores in (4, 8)
+    )
+    assert before is not None
+    assert now is not None
+    record = LatencyRecord(
+        basis=before.basis, latency=[timed], stage=StageRecord(), verify=VerifyRecord()
+    )
+    assert reuse.measure_again(record, now) is again
+    here = reuse.timing_of(spec, env(4))
+    assert here is not None
+    assert reuse.measure_again(record, here)
+
+
+def env(cores: int) -> Environment:
+    return Environment(os="", python="", cpu="", cores=cores, memory_bytes=1, packages={})
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from converter.config.point import Point
     from converter.model.errors import StageError
     from converter.model.job import Job
-    from converter.runner.reuse import CacheSession
+    from converter.runner.reuse import CacheSession, Lookup
 
 SUMMARY = "what a run would do: [OVERRIDE ...] [-m] [--json]"
 
@@ -135,9 +135,8 @@ def _intents(point: Point) -> tuple[list[_Intent], list[str]]:
         row.name: _Intent(row.name, "skipped", row.verify.reason, None) for row in planned.skipped
     }
     told = {name: [intent] for name, intent in found.items()}
-    for job in planned.jobs:
-        looked = cache.look_up(job)
-        told[job.name] = [_intent(job, cache)]
+    for job, looked in zip(planned.jobs, cache.look_up_all(planned.jobs), strict=True):
+        told[job.name] = [_intent(job, looked, cache)]
         if looked.stored is None and (wrong := foresight.failures(job)):
             told[job.name] = [_failing(job, wrong)]
             continue
@@ -149,7 +148,7 @@ def _intents(point: Point) -> tuple[list[_Intent], list[str]]:
                 told[job.name].append(_Intent(stub.label, "run", why, None))
             else:
                 derived = variants.from_parent(stub, looked.stored.result.files)
-                told[job.name].append(_intent(derived, cache))
+                told[job.name].append(_intent(derived, cache.look_up(derived), cache))
     for composed in planned.composed:
         graphs = [told[part.name][0] for part in composed.graphs.values()]
         told[composed.name] = [_together(composed.name, graphs)]
@@ -175,8 +174,7 @@ def _failing(job: Job, wrong: Sequence[StageError]) -> _Intent:
     return _Intent(job.label, "fails", "; also ".join(told), None, unexpected=not expected)
 
 
-def _intent(job: Job, cache: CacheSession) -> _Intent:
-    looked = cache.look_up(job)
+def _intent(job: Job, looked: Lookup, cache: CacheSession) -> _Intent:
     # A lookup without an entry gives a reason, unless there is no store to look into.
     if looked.stored is None and looked.reason is None:
         return _Intent(job.label, "run", "store.use is false", None)

@@ -7,6 +7,11 @@ other machines has two functions more::
     def check(spec: ExecutorSpec) -> None: ...  # raises ConfigError, before anything is made
     def create_alone(spec: ExecutorSpec, benchmark: BenchmarkSpec) -> Executor: ...  # of latencies
 
+and a third where it knows its machines before a job runs there::
+
+    # Whether a latency that was taken on a node says what one of this run would.
+    def takes_latencies(spec: ExecutorSpec, benchmark: BenchmarkSpec, node: NodeInfo) -> bool: ...
+
 and, where its ``Options`` have ``shared`` (whether those machines share folders with this one; if
 not, files go by the store, see ``Exchanging``)::
 
@@ -15,14 +20,15 @@ not, files go by the store, see ``Exchanging``)::
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from converter.model.batch import BenchmarkSpec, ExecutorSpec
 from converter.model.job import Job
-from converter.model.records import JobResult, StageName
+from converter.model.records import JobResult, NodeInfo, StageName, Try
 from converter.plugins import loader
 from converter.storage.location import Location
 
@@ -48,6 +54,18 @@ class StageEntered:
 
 
 @dataclass(frozen=True)
+class GivenUp:
+    """Nothing is taken of an attempt of a job; another one takes its place, or runs already.
+
+    Attributes:
+        lost: the attempt, and why.
+    """
+
+    name: str
+    lost: Try
+
+
+@dataclass(frozen=True)
 class Finished:
     """A job is done; its artifact, if any, is in its staging folder."""
 
@@ -59,7 +77,7 @@ class Tick:
     """Nothing happened: the consumer may look at its clock and its signals."""
 
 
-Event = Started | StageEntered | Finished | Tick
+Event = Started | StageEntered | GivenUp | Finished | Tick
 Events = Generator[Event, None, None]
 
 
@@ -89,6 +107,14 @@ class Remembering(Protocol):
 
     def remember(self, past: Mapping[str, Past]) -> None:
         """Args: past: by label."""
+
+
+@runtime_checkable
+class Counting(Protocol):
+    """An executor that knows how many jobs it can run."""
+
+    def workers(self) -> int:
+        """Jobs at a time, as of now: nodes come and go. 0: that is not known yet."""
 
 
 @runtime_checkable
@@ -126,6 +152,18 @@ def check(spec: ExecutorSpec) -> None:
     plugin = loader.load("executors", spec.name)
     if hasattr(plugin, "check"):
         plugin.check(spec)
+
+
+def measures_elsewhere(
+    spec: ExecutorSpec, benchmark: BenchmarkSpec
+) -> Callable[[NodeInfo], bool] | None:
+    """Tells whether latencies may be taken on a node; ``None``: this machine takes them."""
+    plugin = loader.load("executors", spec.name)
+    if not hasattr(plugin, "create_alone"):
+        return None
+    if not hasattr(plugin, "takes_latencies"):
+        return lambda node: False
+    return partial(plugin.takes_latencies, spec, benchmark)
 
 
 def alone(spec: ExecutorSpec, benchmark: BenchmarkSpec) -> Executor | None:

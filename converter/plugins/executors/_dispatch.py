@@ -6,13 +6,16 @@ attempt has a staging folder of its own: one that was given up for lost may stil
 
 from __future__ import annotations
 
+import heapq
 import json
+import math
 import os
 import shutil
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -21,16 +24,25 @@ from converter.layout import delivery
 from converter.model import clarity
 from converter.model.errors import Code
 from converter.model.job import Job
-from converter.model.records import ExporterAttempt, JobResult, NodeInfo, WorkerEvent
+from converter.model.records import (
+    ExporterAttempt,
+    JobResult,
+    NodeInfo,
+    Spent,
+    Try,
+    WorkerEvent,
+)
 from converter.plugins.executors import (
     Event,
     Events,
     Finished,
+    GivenUp,
     Past,
     StageEntered,
     Started,
     Tick,
 )
+from converter.plugins.executors._nodes import needs_gpu
 from converter.processes import outcome
 from converter.processes.carrier import Carrier, Message, Work
 
@@ -46,8 +58,8 @@ class Rules:
         retries: further tries of a job that a signal ended.
         entry: ``module:function`` in place of that of each job.
         node_retries: further tries of a job whose node was lost, beside the others.
-        past: by label what an earlier run took. A job that takes three times as long is started a
-            second time on another node, once nothing else waits.
+        past: by label what an earlier run took. The longest begin first, and a job that takes three
+            times as long is started a second time on another node, once nothing else waits.
         slow_s: seconds beyond its earlier time before a job counts as slow.
         in_order: results come in the order of the jobs, where one runs at a time: what is tried
             again comes before all that waits, else behind it, when less else runs.
@@ -68,11 +80,12 @@ class _Attempt:
     Attributes:
         before: the exporters that earlier tries were done with.
         failure: of the tries before, the one that came furthest.
+        others: those of which nothing was taken.
         foreign: how many tries before it ended by no doing of the job's: its node was lost, it was
             slow there. ``losses`` are those whose node was lost.
         avoid: nodes that it should not run on.
         placed: the job with the folders of this try.
-        begun: monotonic time.
+        begun: monotonic time; ``began`` is by the clock.
         twin: the key of another try of the same job, which runs beside it; ``helped``: it had one.
     """
 
@@ -80,6 +93,7 @@ class _Attempt:
     number: int
     before: tuple[ExporterAttempt, ...] = ()
     failure: JobResult | None = None
+    others: tuple[Try, ...] = ()
     foreign: int = 0
     losses: int = 0
     avoid: frozenset[str] = frozenset()
@@ -87,6 +101,7 @@ class _Attempt:
     news: list[WorkerEvent] = field(default_factory=list)
     node: NodeInfo | None = None
     begun: float | None = None
+    began: float = 0.0
     twin: int | None = None
     helped: bool = False
 
@@ -100,6 +115,36 @@ class _Attempt:
         avoid = self.avoid | ({self.node.id} if self.node is not None else set())
         losses = self.losses + int(lost)
         return self.following(foreign=self.foreign + 1, losses=losses, avoid=avoid)
+
+
+class _Waiting:
+    """Jobs that have not begun, in their order; where the past is known the longest first.
+
+    A long one that begins last is what a whole cluster waits for. One that was never seen may be
+    long.
+
+    Args:
+        jobs: further ones may come behind them at any time.
+    """
+
+    def __init__(self, jobs: deque[Job], past: Mapping[str, Past]) -> None:
+        self._jobs = jobs
+        self._past = past
+        self._sorted: list[tuple[float, int, Job]] = []
+        self._places = count()
+
+    def __bool__(self) -> bool:
+        return bool(self._jobs or self._sorted)
+
+    def pop(self) -> Job:
+        if not self._past:
+            return self._jobs.popleft()
+        while self._jobs:
+            job = self._jobs.popleft()
+            known = self._past.get(job.label)
+            seconds = known.seconds if known is not None else math.inf
+            heapq.heappush(self._sorted, (-seconds, next(self._places), job))
+        return heapq.heappop(self._sorted)[2]
 
 
 class Dispatcher:
@@ -116,14 +161,15 @@ class Dispatcher:
 
     def run(self, jobs: Sequence[Job]) -> Events:
         # The runner's own deque, not a copy: it appends what follows from a file.
-        waiting = jobs if isinstance(jobs, deque) else deque(jobs)
+        queue = jobs if isinstance(jobs, deque) else deque(jobs)
+        waiting = _Waiting(queue, self._rules.past)
         with self._carrier.opened():
             try:
                 while waiting or self._again or self._running:
                     while (waiting or self._again) and self._carrier.room():
                         again = self._again and (self._rules.in_order or not waiting)
                         yield from self._begin(
-                            self._again.popleft() if again else _Attempt(waiting.popleft(), 1)
+                            self._again.popleft() if again else _Attempt(waiting.pop(), 1)
                         )
                     if self._carrier.several_nodes and not waiting:
                         self._help_the_slow()
@@ -185,9 +231,9 @@ class Dispatcher:
     def _help_the_slow(self) -> None:
         """Start jobs a second time that take much longer than they did before."""
         now = time.monotonic()
+        if not self._may_help():
+            return
         for key, attempt in list(self._running.items()):
-            if self._again or not self._carrier.idle():
-                return
             past = self._rules.past.get(attempt.job.label)
             if past is None or attempt.begun is None or attempt.helped:
                 continue
@@ -198,6 +244,11 @@ class Dispatcher:
                     attempt.twin = self._start(second)
                 except _Unplaceable:  # the first one still runs
                     continue
+                if not self._may_help():
+                    return
+
+    def _may_help(self) -> bool:
+        return not self._again and self._carrier.idle()
 
     def _take(self, key: int, message: Message) -> Iterator[Event]:
         attempt = self._running[key]
@@ -205,7 +256,7 @@ class Dispatcher:
         if "node" in message:
             attempt.node = NodeInfo.model_validate(message["node"])
         elif "pid" in message:
-            attempt.begun = time.monotonic()
+            attempt.begun, attempt.began = time.monotonic(), time.time()
             node = attempt.node.name if attempt.node is not None else ""
             yield Started(name, attempt.number, message["pid"], node)
         elif "stage" in message:
@@ -225,11 +276,14 @@ class Dispatcher:
         if beside is not None:
             if "result" not in message or _code(result) is Code.SIGNAL:
                 beside.twin = None
-                self._discard(attempt)
+                yield self._give_up(attempt, beside, _why(message, result), result.spent)
                 return
             assert attempt.twin is not None
             self._carrier.close([attempt.twin])
-            self._discard(self._running.pop(attempt.twin))
+            del self._running[attempt.twin]
+            yield self._give_up(
+                beside, attempt, f"attempt {attempt.number} was faster", _seen(beside)
+            )
         if "unsuited" in message:
             other: _Attempt | None = attempt.elsewhere(lost=False)
         elif "node_lost" in message:
@@ -238,10 +292,28 @@ class Dispatcher:
         else:
             other = self._another(result, attempt)
         if other is not None:
-            self._discard(attempt)
+            yield self._give_up(attempt, other, _why(message, result), result.spent)
             self._again.append(other)
         else:
-            yield Finished(self._delivered(attempt, _furthest(attempt, result)))
+            result = _furthest(attempt, result)
+            result = result.model_copy(update={"other_tries": list(attempt.others)})
+            yield Finished(self._delivered(attempt, result))
+
+    def _give_up(
+        self, attempt: _Attempt, other: _Attempt, reason: str, spent: Spent | None
+    ) -> GivenUp:
+        """Take nothing of an attempt; the other one knows of it, and so does the log of the job."""
+        lost = Try(
+            attempt=attempt.number,
+            node=attempt.node.name if attempt.node is not None else "",
+            gpus=_gpus(attempt),
+            reason=reason,
+            spent=spent,
+        )
+        other.others = (*other.others, lost)
+        self._discard(attempt)
+        delivery.note(attempt.job, lost.words)
+        return GivenUp(attempt.job.label, lost)
 
     def _another(self, result: JobResult, attempt: _Attempt) -> _Attempt | None:
         """The next try of a job whose process was lost, or ``None``.
@@ -308,6 +380,30 @@ class _Unplaceable(Exception):  # noqa: N818 - a way out, not an error
         self.error = error
 
 
+def _gpus(attempt: _Attempt) -> int:
+    return len(attempt.node.gpus) if attempt.node is not None else int(needs_gpu(attempt.job))
+
+
+def _seen(attempt: _Attempt) -> Spent | None:
+    """What an attempt took that does not say so itself; ``None``: it never began."""
+    if attempt.begun is None:
+        return None
+    return Spent(
+        started_at=f"{datetime.fromtimestamp(attempt.began, UTC):%Y-%m-%dT%H:%M:%S.%f}Z",
+        seconds=round(time.monotonic() - attempt.begun, 3),
+        cpu_seconds=None,
+    )
+
+
+def _why(message: Message, result: JobResult) -> str:
+    """Why nothing is taken of an attempt."""
+    if "node_lost" in message or "unsuited" in message:
+        return str(next(iter(message.values())))
+    assert result.error is not None
+    # The last line of a log may stand in it, which is whatever the model printed.
+    return " ".join(f"{result.error.code}: {result.error.message}".split())
+
+
 def _code(result: JobResult) -> Code | None:
     return result.error.code if result.error is not None else None
 
@@ -323,7 +419,11 @@ def _result(attempt: _Attempt, message: Message) -> JobResult:
         (reason,) = message.values()
         result = outcome.without_node(attempt.job, attempt.news, reason, attempt.losses)
     exporters = [*attempt.before, *result.attempts_by_exporter]
-    changes = {"attempts": attempt.number, "attempts_by_exporter": exporters}
+    changes = {
+        "attempts": attempt.number,
+        "attempts_by_exporter": exporters,
+        "spent": result.spent or _seen(attempt),
+    }
     return result.model_copy(update=changes)
 
 
@@ -342,5 +442,7 @@ def _furthest(attempt: _Attempt, result: JobResult) -> JobResult:
             "error": clarity.in_full(found.error, result.attempts_by_exporter),
             "attempts": result.attempts,
             "attempts_by_exporter": result.attempts_by_exporter,
+            # That of the others stands in `other_tries`.
+            "spent": result.spent,
         }
     )

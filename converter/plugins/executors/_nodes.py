@@ -61,6 +61,13 @@ def _is_place(gpu: str, machine: dict[str, Any]) -> bool:
     return gpu.isdigit() and int(gpu) < len(machine["gpus"])
 
 
+def alike(node: NodeInfo, machine: dict[str, Any]) -> bool:
+    """Whether a figure of a node says what one of a machine would."""
+    gpus = {gpu["name"] for gpu in machine["gpus"]}
+    same = (node.cpu, node.cores) == (machine["cpu"], machine["cores"])
+    return same and gpus.issuperset(node.gpus) and node.packages == skew(machine)
+
+
 def needs_gpu(job: Job) -> bool:
     """Whether a job asks for a GPU, or runs its file where one is."""
     if job.device == "cuda":

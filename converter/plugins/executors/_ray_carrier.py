@@ -32,6 +32,7 @@ _MIB = 1 << 20
 _UNKNOWN_MIB = 2048
 _SPARE = 1.25  # over the peak of an earlier run
 _CLOSE_S = 60.0
+_LOOK_S = 0.2  # between two looks at nodes that were lost, and at what waits
 _AHEAD = 4  # jobs that are submitted beyond those that can run
 _NO_DAEMON = "the daemon of its node has ended"
 
@@ -78,13 +79,26 @@ links: dict[tuple[Any, ...], Link] = {}
 
 def link_of(spec: ExecutorSpec, options: Options) -> Link:
     """The connection to a cluster, which all runs of this process share."""
-    workers = 0 if spec.workers == "auto" else spec.workers
-    cpus = float(max(environment.cores(), workers * options.cpus))
-    scratch = None if options.shared else options.scratch or ""
-    key = (options.address, cpus if options.address is None else 0.0, options.lease_s, scratch)
+    key = _key(spec, options)
     if key not in links or not links[key].alive:
-        links[key] = Link(options.address, cpus, options.lease_s, scratch)
+        links[key] = Link(options.address, _cpus(spec, options), options.lease_s, _scratch(options))
     return links[key]
+
+
+def _key(spec: ExecutorSpec, options: Options) -> tuple[Any, ...]:
+    cpus = _cpus(spec, options) if options.address is None else 0.0
+    return options.address, cpus, options.lease_s, _scratch(options)
+
+
+def _scratch(options: Options) -> str | None:
+    """Where nodes put what is brought to them; ``None``: nothing is."""
+    return None if options.shared else options.scratch or ""
+
+
+def _cpus(spec: ExecutorSpec, options: Options) -> float:
+    """Cores of a cluster that is started here."""
+    workers = 0 if spec.workers == "auto" else spec.workers
+    return float(max(environment.cores(), workers * options.cpus))
 
 
 @dataclass
@@ -99,6 +113,7 @@ class _Running:
         unfitting: since when no node could hold it, monotonic.
     """
 
+    key: int
     work: Work
     needs: dict[str, float]
     packing: AsyncResult[Luggage] | None = None
@@ -130,6 +145,9 @@ class RayCarrier:
         self._transfers = Transfers(exchange) if exchange is not None else None
         self._running: dict[int, _Running] = {}
         self._unfit: set[str] = set()
+        self._fit_of: tuple[list[Node], list[Node]] | None = None
+        self._keys: dict[int, int] = {}  # of attempts, by their streams
+        self._next_look = 0.0
         self._unheard: list[Said] = []
         self._joined: Link | None = None
 
@@ -161,15 +179,25 @@ class RayCarrier:
         begun = all(running.node for running in self._running.values())
         return begun and self.room() and len(self._running) < self._slots()
 
+    def workers(self) -> int:
+        if self._joined is None and _key(self._spec, self._options) not in links:
+            return 0
+        slots = self._slots()
+        return slots if self._spec.workers == "auto" else min(slots, self._spec.workers)
+
     def _slots(self) -> int:
         return sum(int(node.cpus / self._options.cpus) for node in self._fit())
 
     def _fit(self) -> list[Node]:
-        nodes = [node for node in self._cluster.nodes if node.alive and node.id not in self._unfit]
-        return sorted(nodes, key=lambda node: (node.name, node.id))
+        nodes = self._cluster.nodes
+        # Asked for with each job, and made anew when Ray says something new.
+        if self._fit_of is None or self._fit_of[0] is not nodes:
+            fit = [node for node in nodes if node.alive and node.id not in self._unfit]
+            self._fit_of = nodes, sorted(fit, key=lambda node: (node.name, node.id))
+        return self._fit_of[1]
 
     def start(self, key: int, work: Work) -> None:
-        running = _Running(work, self._needs(work))
+        running = _Running(key, work, self._needs(work))
         if self._transfers is not None:
             running.packing = self._transfers.pack(work.job)
         else:
@@ -198,6 +226,7 @@ class RayCarrier:
             # Where there is no other the job has to go there again.
             place["avoid"] = sorted((avoid if len(avoid) < len(fit) else set()) | self._unfit)
         running.stream = self._cluster.start({}, self._parcel(running), place)
+        self._keys[running.stream] = running.key
 
     def _needs(self, work: Work) -> dict[str, float]:
         """What Ray counts for a job: cores, bytes, GPUs."""
@@ -236,11 +265,12 @@ class RayCarrier:
         for running in self._running.values():
             if running.stream is None and running.packing is not None and running.packing.ready():
                 self._submit(running)
-        keys = {running.stream: key for key, running in self._running.items()}
         said, self._unheard = [*self._unheard, *self._cluster.poll(timeout_s)], []
         found: list[tuple[int, Message]] = []
         for stream, text, why in said:
-            key = keys.get(stream)
+            key = self._keys.get(stream)
+            if text is None:
+                self._keys.pop(stream, None)
             # Behind the last word of an attempt comes the end of its stream.
             if key is None or key not in self._running:
                 continue
@@ -261,9 +291,11 @@ class RayCarrier:
         """An attempt has come to its node."""
         machine = hello["machine"]
         running.node = hello["id"]
+        self._cluster.machines[running.node] = machine
         if (other := _nodes.differences(machine)) and not self._options.allow_skew:
             # A node that has joined since the run began: the others were looked at before.
             self._unfit.add(running.node)
+            self._fit_of = None
             assert running.stream is not None
             self._cluster.cancel([running.stream])
             return {"unsuited": f"{machine['name']} has other versions: {other}"}
@@ -272,6 +304,9 @@ class RayCarrier:
 
     def _given_up(self) -> list[tuple[int, Message]]:
         """The attempts of nodes that are lost, and those that no node can hold."""
+        if (now := time.monotonic()) < self._next_look:
+            return []
+        self._next_look = now + _LOOK_S
         living = self._fit()
         dead = {node.id: node for node in self._cluster.nodes if not node.alive}
         found: list[tuple[int, Message]] = []
@@ -312,6 +347,8 @@ class RayCarrier:
         if self._transfers is not None:
             self._transfers.forget(keys)
         left = {running.stream for running in ended if running.stream is not None}
+        for stream in left:
+            self._keys.pop(stream, None)
         end = time.monotonic() + _CLOSE_S
         try:
             if left:

@@ -58,9 +58,9 @@ class Node:
         return all(self.resources.get(name, 0.0) >= amount for name, amount in needs.items())
 
     def is_called(self, name: str) -> bool:
-        """Whether a configuration means it: by its name, address, a label or a resource."""
+        """Whether it is meant: by its name, address, a label or a resource, or by its id."""
         labels = {f"{key}={value}" for key, value in self.labels.items()}
-        return name in {self.name, self.address, *labels, *self.resources}
+        return name in {self.id, self.name, self.address, *labels, *self.resources}
 
     def __str__(self) -> str:
         return self.name if self.name == self.address else f"{self.name} ({self.address})"
@@ -68,6 +68,10 @@ class Node:
 
 class Link:
     """A connection to a cluster, for all runs of this process.
+
+    Attributes:
+        nodes: as Ray describes them.
+        machines: what the daemon of a node has said of it, by the id of the node.
 
     Args:
         address: ``None``: a cluster of its own on this machine, of ``cpus``.
@@ -83,6 +87,7 @@ class Link:
     ) -> None:
         self._address = address or "local"
         self.nodes: list[Node] = []
+        self.machines: dict[str, dict[str, Any]] = {}
         self._keys = count()
         self._words = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process
         ours, theirs = socket.socketpair()

@@ -30,6 +30,9 @@ class Streams:
 
         # Once a cluster, not once a task: an environment has kilobytes.
         self._home = ray.put(home)
+        # Likewise: each new one is sent to the head, and brought to every worker from there.
+        # Retries are ours: Ray would begin again with a job that has killed its machine.
+        self._carry = ray.remote(max_retries=0, num_returns="streaming")(_ray_task.carry)
         self._live: dict[int, Any] = {}
         self._silent: set[int] = set()
         self._cancelled: dict[int, float] = {}
@@ -44,7 +47,6 @@ class Streams:
             wanted, parcel: see ``_ray_task.carry``.
             place: options of Ray; ``node`` and ``avoid`` are ids of nodes.
         """
-        import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         options = {name: value for name, value in place.items() if name not in ("node", "avoid")}
@@ -52,9 +54,7 @@ class Streams:
             options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node, soft=False)
         elif avoid := place.get("avoid"):
             options["label_selector"] = {_NODE_ID: f"!in({','.join(sorted(avoid))})"}
-        # Retries are ours: Ray would begin again with a job that has killed its machine.
-        task = ray.remote(max_retries=0, num_returns="streaming")(_ray_task.carry)
-        self._live[key] = task.options(**options).remote(self._home, wanted, parcel)
+        self._live[key] = self._carry.options(**options).remote(self._home, wanted, parcel)
         self._silent.add(key)
 
     def poll(self, timeout_s: float) -> list[Said]:

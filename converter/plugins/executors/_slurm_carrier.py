@@ -129,6 +129,11 @@ class SlurmCarrier:
         # More than Slurm has room for: it orders them itself.
         return _QUEUED if self._options.is_slurm else environment.cores()
 
+    def workers(self) -> int:
+        # How many Slurm will run beside each other nobody knows before they do.
+        running = sum(bool(running.node) for running in self._running.values())
+        return running if self._options.is_slurm else self._places
+
     def idle(self) -> bool:
         return self.room() and all(running.node for running in self._running.values())
 
@@ -139,7 +144,7 @@ class SlurmCarrier:
             _nodes.needs_gpu(work.job),
             tuple(sorted(self._unfit)),
             tuple(sorted(work.avoid - self._unfit)),
-            None if self._alone is None else next(iter(self._alone.nodes), ""),
+            None if self._alone is None else tuple(self._alone.nodes),
         )
         self._running[key] = _Running(work, needs, record, Tail(record), time.monotonic())
 
@@ -188,7 +193,7 @@ class SlurmCarrier:
 
     def _submit_array(self, needs: Needs, keys: Sequence[int]) -> Found:
         assert self._home is not None
-        nodes = _slurm_queue.nodes() if needs.place and self._options.is_slurm else []
+        nodes = _slurm_queue.nodes() if needs.places and self._options.is_slurm else {}
         asked = _slurm_options.parameters(self._spec, self._options, needs, nodes)
         calls = [pickle.dumps(self._errand(key)) for key in keys]
         try:

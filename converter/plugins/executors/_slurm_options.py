@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -11,7 +11,6 @@ from pydantic import Field
 
 from converter.model.base import Frozen, Text
 from converter.model.batch import ExecutorSpec, Positive
-from converter.plugins.executors import _slurm_queue
 
 # Of the memory that is asked for, beside that of the job: libraries that are imported for it.
 _OVERHEAD_MB = 1024
@@ -23,8 +22,7 @@ class Options(Frozen):
     """Further keys of ``executor``.
 
     Attributes:
-        cluster: ``slurm``; ``local``: processes of this machine, by submitit; ``null``: Slurm
-            where its commands are, else ``local``.
+        cluster: ``slurm``; ``local``: processes of this machine, by submitit.
         partition: that tasks run in; ``null``: Slurm's default. Example: ``gpu``.
         account: that they are charged to. Example: ``vision``.
         qos: quality of service that they ask for. Example: ``preemptible``.
@@ -47,7 +45,8 @@ class Options(Frozen):
         poll_s: seconds between two questions to Slurm. Example: ``60``.
     """
 
-    cluster: Literal["slurm", "local"] | None = None
+    # No choice by what is there: a module that nobody loaded would have the head node do all.
+    cluster: Literal["slurm", "local"] = "slurm"
     partition: Text | None = None
     account: Text | None = None
     qos: Text | None = None
@@ -68,7 +67,7 @@ class Options(Frozen):
 
     @property
     def is_slurm(self) -> bool:
-        return self.cluster == "slurm" or (self.cluster is None and _slurm_queue.is_there())
+        return self.cluster == "slurm"
 
 
 @dataclass(frozen=True, order=True)
@@ -78,22 +77,23 @@ class Needs:
     Attributes:
         unfit: nodes that tasks must not run on.
         avoid: nodes that they should not run on, where there are others.
-        place: the node or the feature that latencies are taken on; ``None``: these are none.
+        places: the nodes and features of which latencies are taken on one, empty: wherever Slurm
+            will; ``None``: these are none.
     """
 
     gpu: bool = False
     unfit: tuple[str, ...] = ()
     avoid: tuple[str, ...] = ()
-    place: str | None = None
+    places: tuple[str, ...] | None = None
 
 
 def parameters(
-    spec: ExecutorSpec, options: Options, needs: Needs, nodes: Sequence[str] = ()
+    spec: ExecutorSpec, options: Options, needs: Needs, nodes: Mapping[str, bool] | None = None
 ) -> dict[str, Any]:
     """The options of sbatch for a task, by their names with ``_`` for ``-``.
 
     Args:
-        nodes: the names of those that there are.
+        nodes: those that there are, and whether nothing runs there.
     """
     memory = options.mem_mb
     if memory == "auto":
@@ -112,14 +112,25 @@ def parameters(
         # Retries are ours: Slurm would begin again with a job that has killed its node.
         "no_requeue": True,
     }
-    if needs.place is not None:
+    if needs.places is not None:
         # All of its cores: none is left for others, and none is kept from the measurement.
-        asked |= {"exclusive": True, "cpus_per_task": None}
-        asked["nodelist" if needs.place in nodes else "constraint"] = needs.place or None
+        asked |= {"exclusive": True, "cpus_per_task": None, **_place(needs, nodes or {})}
     asked |= {name.replace("-", "_"): value for name, value in options.sbatch.items()}
     if asked.get("requeue"):
         del asked["no_requeue"]
     return {name: one for name, one in asked.items() if one is not None and one is not False}
+
+
+def _place(needs: Needs, nodes: Mapping[str, bool]) -> dict[str, str]:
+    """Where latencies are taken: on a node that is named, or on one with a feature."""
+    left = {*needs.unfit, *needs.avoid}
+    named = [place for place in needs.places or () if place in nodes and place not in left]
+    features = [place for place in needs.places or () if place not in nodes]
+    idle = [name for name in named if nodes[name]]
+    # One of them: `--nodelist` with several is a task on all.
+    if idle or (named and not features):
+        return {"nodelist": (idle or named)[0]}
+    return {"constraint": "|".join(features)} if features else {}
 
 
 def minutes(spec: ExecutorSpec, options: Options) -> int:

@@ -165,9 +165,12 @@ def refusal(parameters: Parameters) -> str:
     return _words(done.stderr) if done.returncode else ""
 
 
-def nodes() -> list[str]:
-    """The names of Slurm's nodes."""
-    return sorted(set(_run(["sinfo", "--noheader", "--Node", "--format=%N"]).stdout.split()))
+def nodes() -> dict[str, bool]:
+    """The names of Slurm's nodes, and whether nothing runs there."""
+    # A line for each node and partition. One that sleeps is woken; `idle*` does not answer.
+    told = _run(["sinfo", "--noheader", "--Node", "--format=%N %T"]).stdout.splitlines()
+    states = [line.split() for line in told]
+    return {one[0]: one[1] in ("idle", "idle~") for one in sorted(states) if len(one) == 2}
 
 
 def is_there() -> bool:

@@ -21,6 +21,9 @@ class InlineExecutor:
     def __init__(self, entry: str | None = None) -> None:
         self._entry = entry
 
+    def workers(self) -> int:
+        return 1
+
     def run(self, jobs: Sequence[Job]) -> Events:
         # The runner's own deque, not a copy: it appends what follows from a file.
         waiting = jobs if isinstance(jobs, deque) else deque(jobs)

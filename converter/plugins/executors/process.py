@@ -23,6 +23,9 @@ class ProcessExecutor:
         self._limits = limits.of(spec)
         self._rules = Rules(spec.retries, entry)
 
+    def workers(self) -> int:
+        return self._workers
+
     def run(self, jobs: Sequence[Job]) -> Events:
         return Dispatcher(LocalCarrier(self._limits, self._workers), self._rules).run(jobs)
 

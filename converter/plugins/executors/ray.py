@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from converter.exchange.sending import Exchange
 from converter.model.batch import BenchmarkSpec, ExecutorSpec
 from converter.model.errors import ConfigError, Problem
 from converter.model.job import Job
-from converter.plugins.executors import Events, Executor, Past
-from converter.plugins.executors._dispatch import Dispatcher, Rules
-from converter.plugins.executors._nodes import differences
+from converter.model.records import NodeInfo
+from converter.plugins.executors import Executor, _nodes, _on_nodes
+from converter.plugins.executors._on_nodes import OnNodes
 from converter.plugins.executors._ray_carrier import Options, RayCarrier, link_of
 from converter.storage.location import Location, Url
 
-__all__ = ["Options", "RayExecutor", "check", "create", "create_alone"]
+__all__ = ["Options", "RayExecutor", "check", "create", "create_alone", "takes_latencies"]
 
 EXCHANGES = True
 _PROBE_S = 180.0
@@ -29,18 +29,23 @@ _NODE_HINT = "It needs the same installation, and folders as docs/cluster.md say
 _SKEW_HINT = "Install the same there, or set executor.allow_skew=true: each row then names them."
 
 
-class RayExecutor:
-    """Args: entry: ``module:function`` in place of that of each job, importable on the nodes."""
+class RayExecutor(OnNodes):
+    """Args: alone: what it runs are latencies, each of which has a node for itself."""
 
     def __init__(
         self, spec: ExecutorSpec, entry: str | None = None, alone: BenchmarkSpec | None = None
     ) -> None:
-        self._spec = spec
-        self._options = Options.model_validate(spec.own_options)
-        self._entry = entry
-        self._alone = alone
-        self._past: Mapping[str, Past] = {}
+        options = Options.model_validate(spec.own_options)
+        self._options = options
         self._exchange: Exchange | None = None
+        super().__init__(
+            spec,
+            lambda: RayCarrier(spec, options, alone, self._exchange),
+            options.node_retries,
+            entry,
+            # Who takes latencies counts on it.
+            in_order=alone is not None,
+        )
 
     def exchange(self, place: Location | None, directory: Path, jobs: Sequence[Job]) -> None:
         if self._options.shared:
@@ -49,20 +54,6 @@ class RayExecutor:
         self._exchange = Exchange(place, directory, self._options.pack_mb << 20)
         self._exchange.check(jobs)
 
-    def remember(self, past: Mapping[str, Past]) -> None:
-        self._past = past
-
-    def run(self, jobs: Sequence[Job]) -> Events:
-        carrier = RayCarrier(self._spec, self._options, self._alone, self._exchange)
-        rules = Rules(
-            self._spec.retries,
-            self._entry,
-            self._options.node_retries,
-            self._past,
-            in_order=self._alone is not None,
-        )
-        return Dispatcher(carrier, rules).run(jobs)
-
 
 def create(spec: ExecutorSpec) -> Executor:
     return RayExecutor(spec)
@@ -70,7 +61,18 @@ def create(spec: ExecutorSpec) -> Executor:
 
 def create_alone(spec: ExecutorSpec, benchmark: BenchmarkSpec) -> Executor:
     """The executor of latencies: one at a time, alone on a node of ``benchmark.nodes``."""
-    return RayExecutor(spec.model_copy(update={"workers": 1, "retries": 0}), alone=benchmark)
+    return RayExecutor(_on_nodes.alone(spec), alone=benchmark)
+
+
+def takes_latencies(spec: ExecutorSpec, benchmark: BenchmarkSpec, node: NodeInfo) -> bool:
+    """Whether there is a machine like a node among those that latencies are taken on."""
+    cluster = link_of(spec, Options.model_validate(spec.own_options))
+    return any(
+        _nodes.alike(node, cluster.machines[one.id])
+        for one in cluster.nodes
+        if one.alive and one.id in cluster.machines
+        if not benchmark.nodes or any(one.is_called(name) for name in benchmark.nodes)
+    )
 
 
 def check(spec: ExecutorSpec) -> None:
@@ -97,8 +99,10 @@ def check(spec: ExecutorSpec) -> None:
                 if why and any(n.id == node.id and n.alive for n in cluster.nodes):
                     problems.append(Problem("executor", f"the node {node}: {why}", _NODE_HINT))
                 continue
-            other = differences(json.loads(text)["machine"]) if node is not None and text else ""
-            if other and not options.allow_skew:
+            if node is None or text is None:
+                continue
+            machine = cluster.machines[node.id] = json.loads(text)["machine"]
+            if (other := _nodes.differences(machine)) and not options.allow_skew:
                 message = f"the node {node} has other versions than this machine: {other}"
                 problems.append(Problem("executor.allow_skew", message, _SKEW_HINT))
     cluster.cancel(list(streams))

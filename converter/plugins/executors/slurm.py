@@ -7,42 +7,39 @@ nodes have to share; see ``docs/howto/slurm.md``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import socket
+from functools import cache
 
 from converter.layout import environment
 from converter.model.batch import BenchmarkSpec, ExecutorSpec
 from converter.model.errors import ConfigError, Problem
-from converter.model.job import Job
-from converter.plugins.executors import Events, Executor, Past, _slurm_queue
-from converter.plugins.executors._dispatch import Dispatcher, Rules
+from converter.model.records import NodeInfo
+from converter.plugins.executors import Executor, _on_nodes, _slurm_queue
+from converter.plugins.executors._on_nodes import OnNodes
 from converter.plugins.executors._slurm_carrier import SlurmCarrier
 from converter.plugins.executors._slurm_options import OVERHEAD_S, Needs, Options, parameters
 
-__all__ = ["Options", "SlurmExecutor", "check", "create", "create_alone"]
+__all__ = ["Options", "SlurmExecutor", "check", "create", "create_alone", "takes_latencies"]
 
 _INSTALL = "Install the extra: pip install 'onnx-zoo-converter[slurm]'."
 _COMMANDS = "Run on a machine that submits to Slurm, or set executor.cluster=local."
 
 
-class SlurmExecutor:
-    """Args: entry: ``module:function`` in place of that of each job, importable on the nodes."""
+class SlurmExecutor(OnNodes):
+    """Args: alone: what it runs are latencies, each of which has a node for itself."""
 
     def __init__(
         self, spec: ExecutorSpec, entry: str | None = None, alone: BenchmarkSpec | None = None
     ) -> None:
-        self._spec = spec
-        self._options = Options.model_validate(spec.own_options)
-        self._entry = entry
-        self._alone = alone
-        self._past: Mapping[str, Past] = {}
-
-    def remember(self, past: Mapping[str, Past]) -> None:
-        self._past = past
-
-    def run(self, jobs: Sequence[Job]) -> Events:
-        carrier = SlurmCarrier(self._spec, self._options, self._alone)
-        rules = Rules(self._spec.retries, self._entry, self._options.node_retries, self._past)
-        return Dispatcher(carrier, rules).run(jobs)
+        options = Options.model_validate(spec.own_options)
+        super().__init__(
+            spec,
+            lambda: SlurmCarrier(spec, options, alone),
+            options.node_retries,
+            entry,
+            # Who takes latencies counts on it.
+            in_order=alone is not None,
+        )
 
 
 def create(spec: ExecutorSpec) -> Executor:
@@ -51,7 +48,25 @@ def create(spec: ExecutorSpec) -> Executor:
 
 def create_alone(spec: ExecutorSpec, benchmark: BenchmarkSpec) -> Executor:
     """The executor of latencies: one at a time, alone on a node of ``benchmark.nodes``."""
-    return SlurmExecutor(spec.model_copy(update={"workers": 1, "retries": 0}), alone=benchmark)
+    return SlurmExecutor(_on_nodes.alone(spec), alone=benchmark)
+
+
+def takes_latencies(spec: ExecutorSpec, benchmark: BenchmarkSpec, node: NodeInfo) -> bool:
+    """Whether a node is one of those that latencies are taken on, as far as Slurm tells by names.
+
+    Which nodes have a feature is not asked: a figure of any node then counts.
+    """
+    if not Options.model_validate(spec.own_options).is_slurm:
+        return node.name == socket.gethostname()
+    there = _names()
+    named = [place for place in benchmark.nodes if place in there]
+    by_feature = len(named) < len(benchmark.nodes)
+    return node.id in (named if named and not by_feature else there)
+
+
+@cache
+def _names() -> frozenset[str]:
+    return frozenset(_slurm_queue.nodes())
 
 
 def check(spec: ExecutorSpec) -> None:
