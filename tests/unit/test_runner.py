@@ -417,10 +417,10 @@ def test_a_full_disk_stops_the_run_and_keeps_the_record(
 ) -> None:
     append = manifest.append_result
 
-    def full(folder: Path, row: ModelRecord, *, forced: bool) -> None:
+    def full(folder: Path, row: ModelRecord) -> None:
         if row.name == "b":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder / "results.jsonl"))
-        append(folder, row, forced=forced)
+        append(folder, row)
 
     monkeypatch.setattr(manifest, "append_result", full)
     plan = make_plan(directory, "a", "b", "c")
