@@ -25,7 +25,7 @@ from typing import Any
 import registry
 from converter.layout import trust as policy
 from converter.layout.libraries import is_library
-from converter.model import trees
+from converter.model import trees, urls
 from converter.model.errors import StageError
 from converter.model.inputs import CaseInput, InputSpec
 from converter.model.job import Job
@@ -127,15 +127,7 @@ def _data(job: Job, contents: Contents) -> Iterator[tuple[str, Path]]:
     # What lies at a URL counts by its hash, which is stated (`converter.plan.keys`).
     if isinstance(job.weights, Checkpoint) and not job.weights.is_url:
         yield from checkpoints.names(Path(job.weights.checkpoint)).items()
-    tensors: list[tuple[str, InputSpec | CaseInput]] = [
-        (f"inputs.{name}.path", tensor) for name, tensor in job.inputs.items()
-    ]
-    first = job.first.inputs if job.first is not None else {}
-    tensors += [(f"first.inputs.{name}.path", tensor) for name, tensor in first.items()]
-    for index, case in enumerate(job.verify.cases):
-        place = f"verify.cases.{index}.inputs"
-        tensors += [(f"{place}.{name}.path", change) for name, change in case.inputs.items()]
-    for key, tensor in tensors:
+    for key, tensor in samples.named(job):
         yield from _of_path(key, tensor)
     yield from _of_samples(job)
     for index, library in enumerate(job.export.custom_ops):
@@ -157,7 +149,7 @@ def _data(job: Job, contents: Contents) -> Iterator[tuple[str, Path]]:
 
 def _of_path(key: str, tensor: InputSpec | CaseInput) -> Iterator[tuple[str, Path]]:
     """The file of an input; of a folder or a glob those that are read."""
-    if tensor.path is None:
+    if tensor.path is None or urls.is_url(tensor.path):
         return
     if not isinstance(tensor, InputSpec) or not samples.several(tensor.path):
         yield key, Path(tensor.path)
