@@ -114,7 +114,7 @@ class Keys:
         # The same part as of a file: where it lies makes no other model.
         if isinstance(job.weights, Checkpoint) and job.weights.is_url:
             parts["file weights.checkpoint"] = job.weights.sha256
-        parts |= {f"file {key}": one.sha256 for key, one in samples.named(job) if one.sha256}
+        parts |= _of_urls(job)
         parts |= {f"samples left out of {key}": count for key, count in found.left_out if count}
         parts = json.loads(json.dumps(parts))  # as they will be read again
         return JobKey(parts, found.files, _too_large(found.too_large))
@@ -147,6 +147,7 @@ class Keys:
             **_system(),
             **_own_code(job),
             **{f"file {name}": self._contents.sha256(path) for name, path in files.items()},
+            **_of_urls(job),
         }
         # The metric is called anew for each file, and samples may decide what is made of it.
         found = sources.of_derived(job, self._modules)
@@ -166,7 +167,7 @@ class Keys:
         found: dict[str, Path] = {}
         for key in graphs.values():
             found |= key.files
-        parts |= {f"file {name}": self._contents.sha256(path) for name, path in found.items()}
+            parts |= {name: part for name, part in key.parts.items() if name.startswith("file ")}
         return JobKey(json.loads(json.dumps(parts)), found)
 
     def changed_files(self, job: Job, key: JobKey) -> list[Path]:
@@ -201,6 +202,11 @@ class Keys:
             found |= {f"package {k}": version for k, version in self._installed.of(top).items()}
         found |= {f"package {name}": self._packages.get(name) for name in names}
         return {**found, **_system()}
+
+
+def _of_urls(job: Job) -> Parts:
+    """Of files of inputs at URLs the parts that they would have on this machine."""
+    return {f"file {key}": one.sha256 for key, one in samples.named(job) if one.sha256}
 
 
 def _decided_by(plugin: Any, job: Derived) -> dict[str, str]:

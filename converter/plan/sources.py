@@ -87,9 +87,9 @@ def of(job: Job, contents: Contents, modules: Modules, known: Set[Path] | None =
 
 
 def of_derived(job: Job, modules: Modules) -> Sources:
-    """The files and libraries of ``data`` and ``metric``: a variant needs no more of its model.
+    """The files and libraries of inputs, ``data`` and ``metric``: a variant needs no more.
 
-    The samples are those that it may be calibrated on: more than it is verified on.
+    It may be calibrated on inputs, and on more samples than it is verified on.
     """
     code = _Code(modules, None)
     said = {key: one for key, one in (("data", job.data), ("metric", job.metric)) if one}
@@ -99,6 +99,8 @@ def of_derived(job: Job, modules: Modules) -> Sources:
         for name, one in said.items()
         for key, path in _named(name, one.arguments, os.path.isfile)
     }
+    for key, tensor in samples.named(job):
+        data |= dict(_of_path(key, tensor))
     root = os.path.dirname(job.data.path) if job.data and job.data.path else ""
     for files in _samples_of(job, whole=True)[:_MOST_SAMPLES]:
         for path in files.inputs:

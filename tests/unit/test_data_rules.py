@@ -14,7 +14,7 @@ import pytest
 from converter.config.validation import parse
 from converter.model.errors import Code, ConfigError, StageError
 from converter.model.inputs import CaseInput, ImageSpec, InputSpec
-from converter.model.job import Job
+from converter.model.job import Composed, Derived, Job
 from converter.model.spec import DataSpec
 from converter.plan import foresight, jobs, keys, samples
 from converter.plan.keys import Keys
@@ -345,19 +345,25 @@ def test_a_file_counts_by_its_hash_wherever_it_lies(tmp_path: Path) -> None:
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
 
-    def digest(x: dict[str, Any], c: dict[str, Any]) -> str:
+    def digests(x: dict[str, Any], c: dict[str, Any]) -> dict[str, str]:
         cases = [{"label": "c", "inputs": {"x": c}}]
         made = job({"inputs": {"x": {"shape": [1], **x}}, "verify": {"cases": cases}})
-        return Keys({}, []).of(made).digest
+        asked = {name: getattr(made, name) for name in Job.model_fields}
+        variant = Derived.model_validate({**asked, "plugin": "int8"})
+        composed = Composed.model_validate({**asked, "graphs": {"a": made}})
+        found = [Keys({}, []).of(one).digest for one in (made, variant, composed)]
+        return dict(zip(("made", "variant", "composed"), found, strict=True))
 
     def at(place: str, name: str, **changes: str) -> dict[str, Any]:
         return {"path": f"{place}/{name}", "sha256": hashes[name], **changes}
 
-    here = digest({"path": str(tmp_path / "x.npy")}, {"path": str(tmp_path / "c.npy")})
+    here = digests({"path": str(tmp_path / "x.npy")}, {"path": str(tmp_path / "c.npy")})
     for place in ("https://a.example", "s3://zoo/inputs"):
-        assert digest(at(place, "x.npy"), at(place, "c.npy")) == here
-        assert digest(at(place, "x.npy", sha256="0" * 64), at(place, "c.npy")) != here
-        assert digest(at(place, "x.npy"), at(place, "c.npy", sha256="0" * 64)) != here
+        assert digests(at(place, "x.npy"), at(place, "c.npy")) == here
+        x = digests(at(place, "x.npy", sha256="0" * 64), at(place, "c.npy"))
+        c = digests(at(place, "x.npy"), at(place, "c.npy", sha256="0" * 64))
+        assert not x.items() & here.items()
+        assert not c.items() & here.items()
 
 
 def test_an_argument_of_a_function_counts_whatever_it_is_called() -> None:

@@ -86,6 +86,14 @@ def test_a_folder_travels_only_where_code_of_the_job_lies_in_it(zoo: Path, tmp_p
     assert needs.folders(registry, []) == []
 
 
+def test_what_a_variant_may_be_calibrated_on_travels(zoo: Path, tmp_path: Path) -> None:
+    (tmp_path / "x.npy").write_bytes(b"x")
+    one = job(zoo, inputs={"x": {"shape": [1], "path": str(tmp_path / "x.npy")}})
+    contents = Contents()
+    derived = Derived.model_validate({**asked_of(one), "plugin": "int8"})
+    assert needs.named(derived, contents, Modules(contents)) == [str(tmp_path / "x.npy")]
+
+
 def test_a_link_that_leads_out_of_a_trusted_folder_stays_one(zoo: Path, tmp_path: Path) -> None:
     """On the node the trust ends where it ends here."""
     foreign = tmp_path / "foreign.py"
