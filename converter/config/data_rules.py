@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from converter.model import lengths
+from converter.model import lengths, urls
 from converter.model.errors import Problem
 from converter.model.inputs import InputSpec
 from converter.model.spec import ModelSpec
+from converter.plan import samples
 from converter.plan.axes import name_axes
+from converter.storage import downloads, location
 
 
 def check(key: str, model: ModelSpec) -> list[Problem]:
@@ -23,7 +25,19 @@ def check(key: str, model: ModelSpec) -> list[Problem]:
     for name, spec in (model.inputs or {}).items():
         problems += _dtype(f"{key}.inputs.{name}.dtype", spec, model)
         problems += _input(f"{key}.inputs.{name}", name, spec, model)
+    for place, tensor in samples.named(model):
+        problems += address(f"{key}.{place}", str(tensor.path))
+    if model.data is not None and model.data.path is not None and urls.is_url(model.data.path):
+        message = f"{location.masked(model.data.path)} is a URL; samples are read by path."
+        hint = "Download the folder, and name it; inputs and cases take URLs of single files."
+        problems.append(Problem(f"{key}.data.path", message, hint))
     return problems
+
+
+def address(key: str, path: str) -> list[Problem]:
+    """What is wrong with a file's URL, if it has one."""
+    why = downloads.problem(path)
+    return [Problem(key, f"{location.masked(path)} {why}.")] if why else []
 
 
 def labels(key: str, stated: Sequence[str], model: ModelSpec) -> list[Problem]:

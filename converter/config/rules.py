@@ -20,7 +20,6 @@ from converter.model.source import Checkpoint, Source
 from converter.model.spec import ExportSpec, ModelSpec, OpsetRange
 from converter.plan import graphs, request, selection
 from converter.plugins import loader
-from converter.storage import downloads, location
 
 T = TypeVar("T", bound=Hashable)
 # Keys of a model that say how PyTorch is called, or exported.
@@ -189,10 +188,9 @@ def _translations(key: str, spec: BatchSpec, model: ModelSpec) -> list[Problem]:
 def _weights_file(key: str, model: ModelSpec) -> list[Problem]:
     """A path in the place of the name of pretrained weights."""
     stated = model.weights
-    if isinstance(stated, Checkpoint) and (why := downloads.problem(stated.checkpoint)):
-        shown = location.masked(stated.checkpoint)
-        return [Problem(f"{key}.weights.checkpoint", f"{shown} {why}.")]
-    if not isinstance(stated, str) or not stated.endswith(_CHECKPOINTS):
+    if isinstance(stated, Checkpoint):
+        return data_rules.address(f"{key}.weights.checkpoint", stated.checkpoint)
+    if not stated.endswith(_CHECKPOINTS):
         return []
     message = (
         f"'{stated}' is a file; expected random, conditioned, a name of pretrained weights, or a "

@@ -17,6 +17,7 @@ Opset = Annotated[int, Field(ge=7, le=25, description="ONNX opset of the default
 Tolerance = Annotated[float, Field(ge=0)]
 Dim = Annotated[int, Field(ge=0)]
 Text = Annotated[str, Field(min_length=1)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Size = Annotated[int, Field(ge=1)]
 Bound = float | list[float]
 """One number, or one for each entry of the last axis."""

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from converter.model.base import Bound, Dim, Dtype, Frozen, Pass, Size, Text
+from converter.model import urls
+from converter.model.base import Bound, Dim, Dtype, Frozen, Pass, Sha256, Size, Text
 
 Fill = Literal[
     "normal", "uniform", "integers", "constant", "file", "mask", "lengths", "sorted", "onehot",
@@ -84,9 +85,11 @@ class ImageSpec(Frozen):
 # The keys that each fill reads. Any other is refused, since it would be ignored in silence.
 _USED: dict[Fill, set[str]] = {"normal": set(), "constant": {"value"}, "onehot": set()}
 _USED |= {"uniform": {"low", "high"}, "integers": {"low", "high"}, "sorted": {"low", "high"}}
-_USED |= {"file": {"path", "key", "image", "limit"}, "probabilities": set()}
+_USED |= {"file": {"path", "sha256", "key", "image", "limit"}, "probabilities": set()}
 _USED |= {"mask": {"padding"}, "lengths": {"of", "low"}, "words": {"words"}}
-_KEYS = ("low", "high", "value", "path", "key", "image", "limit", "padding", "of", "words")
+_KEYS = (
+    "low", "high", "value", "path", "sha256", "key", "image", "limit", "padding", "of", "words",
+)  # fmt: skip
 
 
 class InputSpec(Frozen):
@@ -110,7 +113,10 @@ class InputSpec(Frozen):
             Example: ``0.5``.
         path: of ``file``: a ``.npy``, ``.npz``, ``.pt``, ``.safetensors`` or picture (``.png``,
             ``.jpg``, ``.jpeg``, ``.bmp``, ``.webp``); or a folder or a glob of such, each of which
-            is a case. Example: ``inputs/image.npy``.
+            is a case; or the URL of one (``https://``, ``s3://``, ``gs://``), with its ``sha256``.
+            Example: ``inputs/image.npy``.
+        sha256: of a URL: the file is refused if its SHA-256 is another one. Example:
+            ``"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"``.
         key: which tensor of a file that holds several. Example: ``pixel_values``.
         image: how a picture becomes a tensor. Example: ``{mean: [0.5, 0.5, 0.5]}``.
         limit: how many files of a folder or a glob are read, by name (16). Example: ``50``.
@@ -133,6 +139,7 @@ class InputSpec(Frozen):
     high: Bound | None = None
     value: Any = None
     path: Text | None = None
+    sha256: Sha256 | None = None
     passing: Pass | None = Field(None, alias="pass")
     name: Text | None = None
     key: Text | None = None
@@ -272,6 +279,10 @@ def _check_columns(spec: InputSpec) -> None:
 
 def _check_path(spec: InputSpec, path: str) -> None:
     """What the name of the file tells; of a folder the worker finds the same."""
+    urls.check_pinned(path, spec.sha256)
+    if spec.sha256 is not None and not urls.is_url(path):
+        raise ValueError("'sha256' is of a file at a URL; one of this machine is read as it is")
+    path = urls.file_of(path)
     picture = path.lower().endswith(IMAGES)
     plain = path.lower().endswith((".npy", ".npz", ".pt", ".safetensors"))
     if spec.key is not None and (picture or path.lower().endswith(".npy")):
@@ -297,6 +308,8 @@ class CaseInput(Frozen):
         high: upper bound of the same, excluded; or a list. Example: ``100``.
         value: of ``constant``: a number, or a list of the tensor's shape. Example: ``0.5``.
         path: of ``file``: one file, as of an input. Example: ``inputs/image.npy``.
+        sha256: of a URL: the SHA-256 of its file. Example:
+            ``"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"``.
         key: which tensor of a file that holds several. Example: ``pixel_values``.
         image: how a picture becomes a tensor. Example: ``{mean: [0.5, 0.5, 0.5]}``.
         padding: of ``mask``: the side of the zeros. Example: ``left``.
@@ -310,11 +323,18 @@ class CaseInput(Frozen):
     high: Bound | None = None
     value: Any = None
     path: Text | None = None
+    sha256: Sha256 | None = None
     key: Text | None = None
     image: ImageSpec | None = None
     padding: Literal["left", "right"] | None = None
     of: Text | None = None
     words: Annotated[list[str], Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _url_is_pinned(self) -> CaseInput:
+        if self.path is not None:
+            urls.check_pinned(self.path, self.sha256)
+        return self
 
     def on(self, declared: InputSpec) -> InputSpec:
         """The declared input with this change; another fill keeps only what it has a use for."""
@@ -328,8 +348,8 @@ class CaseInput(Frozen):
         kept = declared.model_dump(include={"shape", "dtype", *_USED[fill]}, exclude_none=True)
         if self.path is not None:
             # Of another file: one of a folder's is a single one, and a picture may follow a tensor.
-            kept = {key: kept[key] for key in kept if key not in ("key", "limit")}
-            if not self.path.lower().endswith(IMAGES):
+            kept = {key: kept[key] for key in kept if key not in ("sha256", "key", "limit")}
+            if not urls.file_of(self.path).lower().endswith(IMAGES):
                 kept.pop("image", None)
         if self.shape is not None and "image" in kept:
             # A picture is resized to the shape of the case, unless that states another size.

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 from pydantic import Field, field_validator, model_validator
 
-from converter.model.base import Frozen, Text
+from converter.model import urls
+from converter.model.base import Frozen, Sha256, Text
 
 
 def registry_source(value: object) -> object:
@@ -106,7 +105,7 @@ class Checkpoint(Frozen):
     strip_prefix: str | list[Text] | None = None
     ignore: list[Text] = Field(default_factory=list)
     rename: dict[str, str] = Field(default_factory=dict)
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    sha256: Sha256 | None = None
 
     @property
     def prefixes(self) -> list[str]:
@@ -117,12 +116,11 @@ class Checkpoint(Frozen):
     @property
     def is_url(self) -> bool:
         """Whether it is downloaded, by the machine that needs it."""
-        return "://" in self.checkpoint
+        return urls.is_url(self.checkpoint)
 
     @model_validator(mode="after")
     def _url_is_pinned(self) -> Checkpoint:
-        if self.is_url and self.sha256 is None:
-            raise ValueError("a URL needs 'sha256', the SHA-256 of the file that lies there")
+        urls.check_pinned(self.checkpoint, self.sha256)
         if self.is_url and self.checkpoint.endswith((".index.json", "/")):
             raise ValueError("a URL names one file of weights: no index, and no folder")
         return self

@@ -19,7 +19,7 @@ from typing import Any
 import registry
 from converter.layout import files
 from converter.layout import trust as policy
-from converter.model import trees, wording
+from converter.model import trees, urls, wording
 from converter.model.errors import Code, StageError
 from converter.model.inputs import IMAGES, InputSpec
 from converter.model.job import Job
@@ -85,12 +85,12 @@ def _check_weights(job: Job) -> None:
 def _check_inputs(job: Job) -> None:
     samples.sets(job.inputs)
     for name, tensor in job.inputs.items():
-        if tensor.path is not None:
+        if tensor.path is not None and not urls.is_url(tensor.path):
             for path in samples.of(tensor):
                 check_array(f"inputs.{name}.path", Path(path), name, tensor)
     for case in job.verify.cases:
         for name, change in case.inputs.items():
-            if change.path is not None:
+            if change.path is not None and not urls.is_url(change.path):
                 declared = job.inputs.get(name)
                 # What an ONNX source itself declares is not known yet.
                 changed = change.on(declared) if declared is not None else None

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from converter.layout import environment
-from converter.model import lengths, trees
+from converter.model import lengths, trees, urls
 from converter.model.batch import BatchSpec
 from converter.model.inputs import IMAGES, CaseInput, ImageSpec, InputSpec
 from converter.model.job import Composed, Job
@@ -214,6 +214,9 @@ class _Resolver:
     def _path(self, path: str) -> str:
         return os.path.normpath(self.cwd / path)
 
+    def _file(self, path: str) -> str:
+        return path if urls.is_url(path) else self._path(path)
+
     def _source(self, source: Source) -> Source:
         if source.path is None:
             return source
@@ -224,18 +227,20 @@ class _Resolver:
         return export.model_copy(update={"custom_ops": libraries})
 
     def _weights(self, weights: str | Checkpoint) -> str | Checkpoint:
-        if isinstance(weights, str) or weights.is_url:
+        if isinstance(weights, str):
             return weights
-        return weights.model_copy(update={"checkpoint": self._path(weights.checkpoint)})
+        return weights.model_copy(update={"checkpoint": self._file(weights.checkpoint)})
 
     def _input(self, tensor: InputSpec) -> InputSpec:
         # Its place among the arguments of forward stands in the job's `arguments`.
         tensor = tensor.model_copy(update={"passing": None, "name": None})
         if tensor.path is None:
             return tensor
-        path = self._path(tensor.path)
+        path = self._file(tensor.path)
         image = tensor.image
-        if image is not None or any(file.lower().endswith(IMAGES) for file in _first(path)):
+        if image is not None or any(
+            urls.file_of(one).lower().endswith(IMAGES) for one in _first(path)
+        ):
             image = _fitted(image or ImageSpec(), tensor.shape)
         return tensor.model_copy(update={"path": path, "image": image})
 
@@ -248,7 +253,7 @@ class _Resolver:
         self, name: str, tensor: CaseInput, inputs: dict[str, InputSpec], axes: Axes
     ) -> CaseInput:
         if tensor.path is not None:
-            tensor = tensor.model_copy(update={"path": self._path(tensor.path)})
+            tensor = tensor.model_copy(update={"path": self._file(tensor.path)})
         if tensor.of is None or name not in inputs:
             return tensor
         changed = {**inputs, name: inputs[name].model_copy(update={"of": tensor.of})}

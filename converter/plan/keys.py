@@ -23,7 +23,7 @@ from converter.layout import files
 from converter.model.inputs import InputSpec
 from converter.model.job import Composed, Derived, Job
 from converter.model.source import Checkpoint
-from converter.plan import sources
+from converter.plan import samples, sources
 from converter.plan.codebases import CodeBase, CodeBases
 from converter.plan.contents import Contents
 from converter.plan.installed import Installed
@@ -52,6 +52,8 @@ _OF_VARIANTS = (
     "worker/pipeline/derive.py", "worker/verify/emulation.py", "worker/onnxfile/overflow.py",
     "worker/verify/rounded_weights.py",
 )  # fmt: skip
+# Of a file of an input, whose contents have a part of their own.
+_PLACES = ("path", "sha256")
 _SHOWN = 3
 _WIDTH = 40
 
@@ -125,6 +127,7 @@ class Keys:
         # The same part as of a file: where it lies makes no other model.
         if isinstance(job.weights, Checkpoint) and job.weights.is_url:
             parts["file weights.checkpoint"] = job.weights.sha256
+        parts |= _of_urls(job)
         parts |= {f"samples left out of {key}": count for key, count in found.left_out if count}
         parts = json.loads(json.dumps(parts))  # as they will be read again
         return JobKey(parts, found.files, _too_large(found.too_large), found.bases)
@@ -157,6 +160,7 @@ class Keys:
             **_system(),
             **self._own_code(job),
             **{f"file {name}": self._contents.sha256(path) for name, path in files.items()},
+            **_of_urls(job),
         }
         # The metric is called anew for each file, and samples may decide what is made of it.
         found = sources.of_derived(job, self._bases)
@@ -181,7 +185,7 @@ class Keys:
         for key in graphs.values():
             found |= key.files
             bases += [base for base in key.bases if base not in bases]
-        parts |= {f"file {name}": self._contents.sha256(path) for name, path in found.items()}
+            parts |= {name: part for name, part in key.parts.items() if name.startswith("file ")}
         return JobKey(json.loads(json.dumps(parts)), found, bases=tuple(bases))
 
     def changed_files(self, job: Job, key: JobKey) -> list[Path]:
@@ -254,6 +258,11 @@ def _changed(before: Sequence[CodeBase], now: Sequence[CodeBase]) -> list[Path]:
     old, new = ({k: v for base in each for k, v in base.hashes.items()} for each in (before, now))
     paths = {name: path for base in (*now, *before) for name, path in base.files.items()}
     return [Path(path) for name, path in paths.items() if old.get(name) != new.get(name)]
+
+
+def _of_urls(job: Job) -> Parts:
+    """Of files of inputs at URLs the parts that they would have on this machine."""
+    return {f"file {key}": one.sha256 for key, one in samples.named(job) if one.sha256}
 
 
 def _decided_by(plugin: Any, job: Derived) -> dict[str, str]:
@@ -347,8 +356,10 @@ def _request(job: Job) -> Parts:
         parts["request.weights"] = weights
     # A list: the order of the inputs is that of forward's arguments.
     parts["request.inputs"] = [[name, _input(tensor)] for name, tensor in job.inputs.items()]
-    for name in ("verify", "data", "first"):
-        parts[f"request.{name}"] = _without_paths(parts[f"request.{name}"])
+    for name in ("verify", "first"):
+        parts[f"request.{name}"] = _without_places(parts[f"request.{name}"])
+    if job.data is not None:  # what its function is given counts, whatever it is called
+        parts["request.data"]["path"] = None
     # By their contents, which have parts of their own.
     parts["request.export"].pop("custom_ops")
     # Its file is the same wherever else it is verified.
@@ -366,13 +377,13 @@ def request(job: Job) -> Parts:
 
 
 def _input(tensor: InputSpec) -> Any:
-    return _without_paths({**tensor.model_dump(mode="json"), "fill": tensor.filling})
+    return _without_places({**tensor.model_dump(mode="json"), "fill": tensor.filling})
 
 
-def _without_paths(value: Any) -> Any:
+def _without_places(value: Any) -> Any:
     if isinstance(value, dict):
-        return {k: None if k == "path" else _without_paths(item) for k, item in value.items()}
-    return [_without_paths(item) for item in value] if isinstance(value, list) else value
+        return {k: None if k in _PLACES else _without_places(item) for k, item in value.items()}
+    return [_without_places(item) for item in value] if isinstance(value, list) else value
 
 
 @cache

@@ -8,12 +8,14 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from converter.model import urls
 from converter.model.errors import Code, StageError
-from converter.model.inputs import InputSpec
-from converter.model.spec import DataSpec
+from converter.model.inputs import CaseInput, InputSpec
+from converter.model.job import Job
+from converter.model.spec import DataSpec, ModelSpec
 
 MOST = 16
 """How many files of a folder are read where the input states no ``limit``."""
@@ -38,6 +40,9 @@ class DataFiles:
 
 def several(path: str) -> bool:
     """Whether a path stands for a set of files."""
+    # The query of a URL begins with what is a wildcard in a path.
+    if urls.is_url(path):
+        return False
     return os.path.isdir(path) or (glob.has_magic(path) and not os.path.exists(path))
 
 
@@ -65,6 +70,19 @@ def every(path: str) -> list[str]:
 def of(spec: InputSpec) -> list[str]:
     """The files of an input that a job reads, in order."""
     return every(str(spec.path))[: spec.limit or MOST]
+
+
+def named(asked: Job | ModelSpec) -> Iterator[tuple[str, InputSpec | CaseInput]]:
+    """The inputs of a model, and of its cases, that name a file, each with its key."""
+    groups: dict[str, Mapping[str, InputSpec | CaseInput]] = {"inputs": asked.inputs or {}}
+    if isinstance(asked, Job) and asked.first is not None:
+        groups["first.inputs"] = asked.first.inputs
+    for index, case in enumerate(asked.verify.cases):
+        groups[f"verify.cases.{index}.inputs"] = case.inputs
+    for place, tensors in groups.items():
+        for name, tensor in tensors.items():
+            if tensor.path is not None:
+                yield f"{place}.{name}.path", tensor
 
 
 def sets(inputs: Mapping[str, InputSpec]) -> dict[str, list[str]]:

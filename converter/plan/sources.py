@@ -25,7 +25,7 @@ from typing import Any
 import registry
 from converter.layout import trust as policy
 from converter.layout.libraries import is_library
-from converter.model import trees
+from converter.model import trees, urls
 from converter.model.errors import StageError
 from converter.model.inputs import CaseInput, InputSpec
 from converter.model.job import Job
@@ -118,9 +118,9 @@ def _named_data(
 
 
 def of_derived(job: Job, bases: CodeBases) -> Sources:
-    """The files and libraries of ``data`` and ``metric``: a variant needs no more of its model.
+    """The files and libraries of inputs, ``data`` and ``metric``: a variant needs no more.
 
-    The samples are those that it may be calibrated on: more than it is verified on.
+    It may be calibrated on inputs, and on more samples than it is verified on.
     """
     code = _Code(bases, None)
     said = {key: one for key, one in (("data", job.data), ("metric", job.metric)) if one}
@@ -130,6 +130,8 @@ def of_derived(job: Job, bases: CodeBases) -> Sources:
         for name, one in said.items()
         for key, path in _named(name, one.arguments, os.path.isfile)
     }
+    for key, tensor in samples.named(job):
+        data |= dict(_of_path(key, tensor))
     root = os.path.dirname(job.data.path) if job.data and job.data.path else ""
     for files in _samples_of(job, whole=True)[:_MOST_SAMPLES]:
         for path in files.inputs:
@@ -158,15 +160,7 @@ def _data(job: Job, contents: Contents) -> Iterator[tuple[str, Path]]:
     # What lies at a URL counts by its hash, which is stated (`converter.plan.keys`).
     if isinstance(job.weights, Checkpoint) and not job.weights.is_url:
         yield from checkpoints.names(Path(job.weights.checkpoint)).items()
-    tensors: list[tuple[str, InputSpec | CaseInput]] = [
-        (f"inputs.{name}.path", tensor) for name, tensor in job.inputs.items()
-    ]
-    first = job.first.inputs if job.first is not None else {}
-    tensors += [(f"first.inputs.{name}.path", tensor) for name, tensor in first.items()]
-    for index, case in enumerate(job.verify.cases):
-        place = f"verify.cases.{index}.inputs"
-        tensors += [(f"{place}.{name}.path", change) for name, change in case.inputs.items()]
-    for key, tensor in tensors:
+    for key, tensor in samples.named(job):
         yield from _of_path(key, tensor)
     yield from _of_samples(job)
     for index, library in enumerate(job.export.custom_ops):
@@ -188,7 +182,7 @@ def _data(job: Job, contents: Contents) -> Iterator[tuple[str, Path]]:
 
 def _of_path(key: str, tensor: InputSpec | CaseInput) -> Iterator[tuple[str, Path]]:
     """The file of an input; of a folder or a glob those that are read."""
-    if tensor.path is None:
+    if tensor.path is None or urls.is_url(tensor.path):
         return
     if not isinstance(tensor, InputSpec) or not samples.several(tensor.path):
         yield key, Path(tensor.path)

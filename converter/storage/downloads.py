@@ -9,6 +9,7 @@ import errno
 import fcntl
 import http.client
 import os
+import re
 import shutil
 import time
 import urllib.error
@@ -17,12 +18,23 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from converter.layout import files
+from converter.model import urls
+from converter.model.errors import Code, ConfigError, StageError
 from converter.storage import location, objects
 from converter.storage.location import Url
+from converter.storage.retrying import FailedError
 
+# What the file system raises when the disk, not the network, is at fault.
+LOCAL = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EMFILE)
 _WEB = ("http://", "https://")
 _TRIES = 3
 _SILENCE_S = 60.0
+# Names of what signs a request, or says who asks: of S3 and its like, Azure, CloudFront, hubs.
+_SECRET = re.compile(
+    r"^x-(amz|goog)-|signature|token|secret|passw|credential|authorization|bearer|api[-_]?key"
+    r"|access[-_]?key|accessid|(^|[^a-z])(sig|key|auth|pwd|jwt|session)($|[^a-z])",
+    re.IGNORECASE,
+)
 
 
 class OtherError(Exception):
@@ -35,12 +47,23 @@ class OtherError(Exception):
 
 def problem(text: str) -> str:
     """What is wrong with a URL, a clause; empty: nothing, or it is none."""
-    if not location.is_url(text):
+    if not urls.is_url(text):
         return ""
-    if "@" in urlsplit(text).netloc:
+    if not location.is_url(text):
+        return "is no URL of a server: write the path alone"
+    parts = urlsplit(text)
+    if "@" in parts.netloc:
         return "has credentials in it: they would stand in the manifest"
+    if name := _secret(f"{parts.query}&{parts.fragment}"):
+        return (
+            f"has '{name}' behind it, which looks like a credential and would stand in the "
+            "manifest: give an address that needs none, or s3:// or gs:// with credentials in the "
+            "environment"
+        )
+    if not parts.netloc or not urls.file_of(text):
+        return "names no file"
     if text.startswith(_WEB):
-        return "" if urlsplit(text).netloc and name_of(text) else "names no file"
+        return ""
     try:
         location.parse(text)
     except ValueError as error:
@@ -48,10 +71,10 @@ def problem(text: str) -> str:
     return ""
 
 
-def name_of(url: str) -> str:
-    """The name of the file at a URL; empty: there is none."""
-    name = unquote(urlsplit(url).path.rpartition("/")[2])
-    return "" if name in (".", "..") or "/" in name or "\0" in name else name
+def _secret(query: str) -> str:
+    """The name of the first parameter that looks like a credential; empty: none does."""
+    names = (unquote(one.partition("=")[0]) for one in re.split("[&;?]", query))
+    return next((name for name in names if _SECRET.search(name)), "")
 
 
 def folder() -> Path:
@@ -59,6 +82,38 @@ def folder() -> Path:
     stated = os.environ.get("XDG_CACHE_HOME", "")
     cache = Path(stated) if os.path.isabs(stated) else Path.home() / ".cache"
     return cache / "onnx-zoo-converter" / "downloads"
+
+
+def local(what: str, key: str, url: str, sha256: str, *, unreachable: Code, other: Code) -> Path:
+    """Where the file at a URL lies on this machine, hashed; it is downloaded once.
+
+    Args:
+        what: it is, in a word.
+        key: of the configuration, that has the URL; ``sha256`` is beside it.
+        unreachable: of what does not come, and ``other`` of another file.
+
+    Raises:
+        StageError: one of the two.
+    """
+    pinned = f"{key.rpartition('.')[0]}.sha256"
+    try:
+        return fetched(url, sha256)
+    except OtherError as error:
+        raise StageError(
+            other,
+            f"{url} is not the {what} that was promised: {pinned} is {sha256}, "
+            f"the file has {error.sha256}",
+            "If it was replaced on purpose, state the new sha256.",
+        ) from error
+    except (OSError, ConfigError) as error:
+        own_disk = isinstance(error, OSError) and error.errno in LOCAL
+        if own_disk and not isinstance(error, FailedError):
+            raise
+        raise StageError(
+            unreachable,
+            f"{key}: cannot download {url}: {getattr(error, 'strerror', None) or error}",
+            "Check the address, and the network of the machine that the job ran on.",
+        ) from error
 
 
 def fetched(url: str, sha256: str) -> Path:
@@ -70,7 +125,7 @@ def fetched(url: str, sha256: str) -> Path:
     """
     own = folder() / sha256
     own.mkdir(parents=True, exist_ok=True)
-    target = own / name_of(url)
+    target = own / urls.file_of(url)
     # Many jobs begin with the same one at once.
     with (own / ".lock").open("ab") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

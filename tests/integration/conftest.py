@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
+from website import Site, served
 
 
 @pytest.fixture
@@ -43,3 +44,12 @@ def zoo(monkeypatch: pytest.MonkeyPatch) -> None:
         return registry.Entry(name=name, task="test", module="tiny", builder=name, inputs={})
 
     monkeypatch.setattr(registry, "find", find)
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    """A server, and nothing downloaded yet; tries again follow each other at once."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    with served() as found:
+        yield found

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import threading
-from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
+from website import Site
 
 from converter.model.errors import Code, StageError
 from converter.model.job import Job
@@ -30,46 +27,6 @@ class Net(torch.nn.Module):
         super().__init__()
         self.linear = torch.nn.Linear(3, 2)
 """
-
-
-class Site:
-    """What a server answers: by path the status and the content."""
-
-    def __init__(self) -> None:
-        self.answers: dict[str, list[tuple[int, bytes]]] = {}
-        self.asked: Counter[str] = Counter()
-        self.address = ""
-
-    def next(self, path: str) -> tuple[int, bytes]:
-        self.asked[path] += 1
-        answers = self.answers.get(path, [(404, b"")])
-        return answers.pop(0) if len(answers) > 1 else answers[0]
-
-
-@pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr("time.sleep", lambda seconds: None)
-    found = Site()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            status, content = found.next(self.path)
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(content) + (status == 206)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *arguments: object) -> None:
-            """Nothing: a test prints what it has to say."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        found.address = f"http://127.0.0.1:{server.server_port}"
-        yield found
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture
@@ -133,7 +90,9 @@ def test_another_file_is_refused_and_not_kept(site: Site, content: bytes) -> Non
 )
 def test_what_does_not_come_says_so(site: Site, name: str, said: str) -> None:
     site.answers["/broken.pth"] = [(500, b"")]
-    with pytest.raises(StageError, match=f"cannot download {site.address}/{name}: {said}") as found:
+    with pytest.raises(
+        StageError, match=f"weights.checkpoint: cannot download {site.address}/{name}: {said}"
+    ) as found:
         weights.load_checkpoint(nn.Linear(3, 2), at(site, "0" * 64, name))
     assert found.value.code is Code.WEIGHTS_DOWNLOAD
     assert site.asked == {f"/{name}": 3 if name == "broken.pth" else 1}

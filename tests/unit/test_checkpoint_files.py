@@ -12,7 +12,8 @@ import pytest
 from pydantic import ValidationError
 
 from converter.api.request import weights_of
-from converter.model.errors import Code, StageError
+from converter.config.validation import parse
+from converter.model.errors import Code, ConfigError, StageError
 from converter.model.job import Job
 from converter.model.source import Checkpoint
 from converter.plan import checkpoints, foresight, keys
@@ -199,8 +200,44 @@ def test_a_url_is_of_one_file_whose_hash_is_stated(stated: dict[str, str], said:
         ("https://hub.example", "names no file"),
         ("https://hub.example/a/..", "names no file"),
         ("s3://me:secret@zoo/net.pth", "has credentials in it"),
+        ("s3://zoo/weights/", "names no file"),
+        ("file:///weights/net.pth", "is no URL of a server"),
     ],
 )
 def test_what_is_wrong_with_a_url(url: str, said: str) -> None:
     assert downloads.problem(url).startswith(said)
     assert bool(downloads.problem(url)) == bool(said)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "X-Amz-Algorithm=a&X-Amz-Signature=c0ffee", "AWSAccessKeyId=c0ffee&Signature=x",
+        "sv=2024&sig=c0ffee", "token=c0ffee", "a=1&access_token=c0ffee", "key=c0ffee",
+        "x-goog-signature=c0ffee", "api%5Fkey=c0ffee", "a=1;auth=c0ffee", "Key-Pair-Id=c0ffee",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("mark", ["?", "#"])
+def test_what_signs_a_url_is_refused_and_not_shown(query: str, mark: str) -> None:
+    url = f"https://hub.example/net.npz{mark}{query}"
+    pinned = {"sha256": "0" * 64}
+    x = {"shape": [1]}
+    model = {
+        "source": "conv_bn_relu",
+        "weights": {"checkpoint": url, **pinned},
+        "inputs": {"x": {**x, "path": url, **pinned}},
+        "verify": {"cases": [{"label": "c", "inputs": {"x": {"path": url, **pinned}}}]},
+    }
+    with pytest.raises(ConfigError) as caught:
+        parse({"models": {"m": model}})
+    keys = ("weights.checkpoint", "inputs.x.path", "verify.cases.0.inputs.x.path")
+    assert {problem.key for problem in caught.value.problems} == {f"models.m.{key}" for key in keys}
+    for problem in caught.value.problems:
+        assert "https://hub.example/net.npz has '" in str(problem)
+        assert "looks like a credential" in str(problem)
+        assert "c0ffee" not in str(problem)
+
+
+@pytest.mark.parametrize("query", ["", "?download=true", "?versionId=3&author=me", "?alt=media"])
+def test_what_else_stands_behind_a_url_may(query: str) -> None:
+    assert downloads.problem(f"https://hub.example/net.pth{query}") == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zipfile
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import pytest
 from converter.config.validation import parse
 from converter.model.errors import Code, ConfigError, StageError
 from converter.model.inputs import CaseInput, ImageSpec, InputSpec
-from converter.model.job import Job
+from converter.model.job import Composed, Derived, Job
 from converter.model.spec import DataSpec
 from converter.plan import foresight, jobs, keys, samples
 from converter.plan.keys import Keys
@@ -70,6 +71,17 @@ def job(model: dict[str, Any], trust: list[str] | None = None) -> Job:
         ({"path": "x.npy", "key": "k"}, "'key' names a tensor among several; x.npy holds one."),
         ({"path": "x.pt", "image": {}}, "'image' is for pictures (.png, .jpg, .jpeg, .bmp, .webp)"),
         ({"path": "x.png"}, "a picture has 3 axes (chw) or 4 (nchw); the shape [2, 3] has 2."),
+        ({"path": "https://a.example/x.npy"}, "a URL needs 'sha256', the SHA-256 of the file"),
+        ({"path": "x.npy", "sha256": "0" * 64}, "'sha256' is of a file at a URL; one of this"),
+        ({"sha256": "0" * 64}, "fill normal of float32 has no use for 'sha256'."),
+        (
+            {"path": "https://a.example/x.npy?v=1", "sha256": "0" * 64, "key": "k"},
+            "'key' names a tensor among several; x.npy holds one.",
+        ),
+        (
+            {"path": "https://a.example/x.PNG?v=1", "sha256": "0" * 64},
+            "a picture has 3 axes (chw) or 4 (nchw); the shape [2, 3] has 2.",
+        ),
     ],
 )
 def test_what_a_fill_cannot_mean_is_refused(keys: dict[str, Any], message: str) -> None:
@@ -285,3 +297,78 @@ def test_samples_and_functions_count_in_the_key(tmp_path: Path) -> None:
     assert "samples left out of data 1 → 2" in changed()
     (val / "4.npz").unlink()
     assert changed() == ""
+
+
+# Files at a URL
+
+
+URL = "https://a.example/x.npy?v=1"
+
+
+def test_a_url_is_no_path_and_no_glob_and_is_not_looked_at() -> None:
+    picture = {"path": "s3://zoo/x.png", "sha256": "1" * 64}
+    inputs = {"x": {"shape": [1], "path": URL, "sha256": "0" * 64},
+              "z": {"shape": [1, 3, 8, 8], **picture}}  # fmt: skip
+    cases = [{"label": "c", "inputs": {"x": {**picture, "path": "s3://zoo/x.npy"}}}]
+    made = job({"inputs": inputs, "verify": {"cases": cases}})
+    assert (made.inputs["x"].path, made.inputs["z"].path) == (URL, picture["path"])
+    assert made.inputs["z"].image is not None
+    assert made.inputs["z"].image.size == [8, 8]
+    assert made.verify.cases[0].inputs["x"].path == "s3://zoo/x.npy"
+    assert samples.of(made.inputs["x"]) == [URL]
+    assert samples.sets(made.inputs) == {}
+    assert foresight.failures(made) == []
+
+
+def test_a_case_at_a_url_has_a_hash_of_its_own() -> None:
+    declared = InputSpec(shape=[1], path=URL, sha256="0" * 64)
+    assert CaseInput(path="b.npy").on(declared).sha256 is None
+    assert CaseInput(shape=[2]).on(declared).sha256 == "0" * 64
+    (message,) = problems(
+        inputs={"x": {"shape": [1]}},
+        verify={"cases": [{"label": "c", "inputs": {"x": {"path": URL}}}]},
+    )
+    assert message.startswith("models.m.verify.cases.0.inputs.x: a URL needs 'sha256'")
+
+
+def test_samples_are_read_by_path() -> None:
+    (message,) = problems(data="https://a.example/val?token=c0ffee")
+    assert message == (
+        "models.m.data.path: https://a.example/val is a URL; samples are read by path. Download "
+        "the folder, and name it; inputs and cases take URLs of single files."
+    )
+
+
+def test_a_file_counts_by_its_hash_wherever_it_lies(tmp_path: Path) -> None:
+    contents = {"x.npy": b"\x93NUMPY 1", "c.npy": b"\x93NUMPY 2"}
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+
+    def digests(x: dict[str, Any], c: dict[str, Any]) -> dict[str, str]:
+        cases = [{"label": "c", "inputs": {"x": c}}]
+        made = job({"inputs": {"x": {"shape": [1], **x}}, "verify": {"cases": cases}})
+        asked = {name: getattr(made, name) for name in Job.model_fields}
+        variant = Derived.model_validate({**asked, "plugin": "int8"})
+        composed = Composed.model_validate({**asked, "graphs": {"a": made}})
+        found = [Keys({}, []).of(one).digest for one in (made, variant, composed)]
+        return dict(zip(("made", "variant", "composed"), found, strict=True))
+
+    def at(place: str, name: str, **changes: str) -> dict[str, Any]:
+        return {"path": f"{place}/{name}", "sha256": hashes[name], **changes}
+
+    here = digests({"path": str(tmp_path / "x.npy")}, {"path": str(tmp_path / "c.npy")})
+    for place in ("https://a.example", "s3://zoo/inputs"):
+        assert digests(at(place, "x.npy"), at(place, "c.npy")) == here
+        x = digests(at(place, "x.npy", sha256="0" * 64), at(place, "c.npy"))
+        c = digests(at(place, "x.npy"), at(place, "c.npy", sha256="0" * 64))
+        assert not x.items() & here.items()
+        assert not c.items() & here.items()
+
+
+def test_an_argument_of_a_function_counts_whatever_it_is_called() -> None:
+    def digest(**arguments: Any) -> str:
+        return Keys({}, []).of(job({"data": {"_target_": "mine.f", **arguments}})).digest
+
+    assert digest(sha256="0") != digest(sha256="1")
+    assert digest(of={"path": "a"}) != digest(of={"path": "b"})

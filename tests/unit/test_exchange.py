@@ -75,9 +75,26 @@ def test_a_folder_travels_only_where_code_of_the_job_lies_in_it(zoo: Path, tmp_p
     named = needs.named(one, bases)
     assert needs.folders(one, named) == [str(zoo)]
     assert str(weights) in named
-    registry = job(zoo, source={"registry": "single_conv"})
+    # The node downloads it by itself.
+    at_url = {"path": "https://hub.example/x.npy?v=1", "sha256": "0" * 64}
+    registry = job(
+        zoo,
+        source={"registry": "single_conv"},
+        weights={"checkpoint": "s3://zoo/net.pth", "sha256": "0" * 64},
+        inputs={"x": {"shape": [1], **at_url}},
+        verify={"cases": [{"label": "c", "inputs": {"x": at_url}}]},
+    )
     assert needs.named(registry, bases) == []
     assert needs.folders(registry, []) == []
+
+
+def test_what_a_variant_may_be_calibrated_on_travels(zoo: Path, tmp_path: Path) -> None:
+    (tmp_path / "x.npy").write_bytes(b"x")
+    one = job(zoo, inputs={"x": {"shape": [1], "path": str(tmp_path / "x.npy")}})
+    contents = Contents()
+    derived = Derived.model_validate({**asked_of(one), "plugin": "int8"})
+    bases = CodeBases(contents, Modules(contents))
+    assert needs.named(derived, bases) == [str(tmp_path / "x.npy")]
 
 
 def test_a_link_that_leads_out_of_a_trusted_folder_stays_one(zoo: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from itertools import chain, islice, zip_longest
 import numpy as np
 
 from converter.layout.files import require
-from converter.model import lengths
+from converter.model import lengths, urls
 from converter.model.dims import Dims
 from converter.model.errors import Code, StageError
 from converter.model.inputs import InputSpec
@@ -180,7 +180,8 @@ def fixed(job: Job) -> list[Case]:
     for number, declared in enumerate(job.verify.cases):
         inputs = dict(job.inputs)
         for name, change in declared.inputs.items():
-            if change.path is not None:  # a case is one sample, not a folder of such
+            # A case is one sample, not a folder of such; one at a URL is told when it is read.
+            if change.path is not None and not urls.is_url(change.path):
                 require(Code.FORWARD, f"inputs.{name}.path", change.path)
             inputs[name] = change.on(inputs[name])
         cases.append(Case(declared.label, inputs, _STATED + number, stated=True))

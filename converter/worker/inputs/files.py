@@ -10,15 +10,19 @@ import pickle
 import struct
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from converter.model import urls
 from converter.model.errors import Code, StageError
 from converter.model.inputs import ImageSpec, InputSpec, holds_fractions
+from converter.model.job import Job
 from converter.plan import foresight, samples
+from converter.storage import downloads
 from converter.worker.inputs import dtypes
 from converter.worker.inputs.dtypes import Array
 
@@ -50,10 +54,13 @@ def read(name: str, spec: InputSpec, number: int) -> tuple[Array, str]:
     Raises:
         StageError: FORWARD, where the file cannot be read as one tensor.
     """
-    files = samples.of(spec)
+    key = f"inputs.{name}.path"
+    if spec.sha256 is not None:
+        files = [str(_downloaded(key, str(spec.path), spec.sha256))]
+    else:
+        files = samples.of(spec)
     if not files:  # in words of its own
         samples.sets({name: spec})
-    key = f"inputs.{name}.path"
     path = Path(files[number % len(files)])
     kind = foresight.check_array(key, path, name, spec)
     if kind != "image":
@@ -69,6 +76,22 @@ def read(name: str, spec: InputSpec, number: int) -> tuple[Array, str]:
         return pictures[0], f"{key} {path}"
     batch = np.stack([pictures[row % len(pictures)] for row in range(max(rows, 1))])
     return batch[:rows], f"{key} {path}"
+
+
+def downloaded(job: Job) -> Iterator[Path]:
+    """The files of a job that lie at URLs, on this machine and hashed.
+
+    Raises:
+        StageError: FORWARD, where one does not come, or another.
+    """
+    for key, tensor in samples.named(job):
+        if tensor.path is not None and urls.is_url(tensor.path):
+            yield _downloaded(key, tensor.path, str(tensor.sha256))
+
+
+@cache  # a job draws its inputs many times: once is enough to hash them
+def _downloaded(key: str, url: str, sha256: str) -> Path:
+    return downloads.local("file", key, url, sha256, unreachable=Code.FORWARD, other=Code.FORWARD)
 
 
 def _tensor(key: str, path: Path, kind: str, name: str, spec: InputSpec) -> Array:

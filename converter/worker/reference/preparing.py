@@ -11,7 +11,7 @@ import torch
 from converter.model import dim_problems
 from converter.model.errors import Code, StageError
 from converter.model.job import Job
-from converter.worker.inputs import cases
+from converter.worker.inputs import cases, files
 from converter.worker.onnxfile import structure
 from converter.worker.reference import conditioning
 from converter.worker.runtime import custom_ops
@@ -40,6 +40,8 @@ def load(job: Job) -> tuple[Loaded, Job]:
     torch._C._set_cudnn_allow_tf32(False)
     job = _with_inputs(job, loaded)
     # Before the weights are conditioned, which takes longer than to find that a sample is missing.
+    for path in files.downloaded(job):
+        loaded.reading.leave_out(path)  # it counts by its hash
     samples, left_out = data.for_verification(job)
     loaded = replace(loaded, samples=samples, left_out=left_out, metric=data.metric(job))
     loaded = replace(loaded, conditioned=conditioning.prepare(loaded, job))

@@ -16,9 +16,9 @@ import torch
 
 from converter.model.errors import Code, StageError
 from converter.plan import foresight
+from converter.storage.downloads import LOCAL
 from converter.worker.sources.checkpoint import hash_of
 from converter.worker.sources.weightguard import only_tensors
-from converter.worker.sources.weights import LOCAL
 
 Builder = Callable[..., Any]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
-from converter.model.errors import Code, ConfigError, StageError
+from converter.model.errors import Code, StageError
 from converter.model.source import Checkpoint
 from converter.plan import checkpoints
 from converter.storage import downloads
-from converter.storage.retrying import FailedError
 from converter.worker.sources import proposals, tensornames
 from converter.worker.sources.checkpoint import AGAIN, not_a_checkpoint, read
 from converter.worker.sources.proposals import Proposal, Shapes, holds_tensors
@@ -23,8 +21,6 @@ from converter.worker.sources.tensornames import UnfitError, first
 from converter.worker.sources.tensorpickle import Opaque
 
 _NOTHING = object()
-# What the file system raises when the disk, not the network, is at fault.
-LOCAL = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EMFILE)
 
 
 def load_checkpoint(module: torch.nn.Module, checkpoint: Checkpoint) -> str:
@@ -60,25 +56,14 @@ def local(checkpoint: Checkpoint) -> Path:
     """
     if not checkpoint.is_url:
         return Path(checkpoint.checkpoint)
-    url, promised = checkpoint.checkpoint, str(checkpoint.sha256)
-    try:
-        return downloads.fetched(url, promised)
-    except downloads.OtherError as error:
-        raise StageError(
-            Code.WEIGHTS_FORMAT,
-            f"{url} is not the checkpoint that was promised: weights.sha256 is {promised}, "
-            f"the file has {error.sha256}",
-            "If it was replaced on purpose, state the new sha256.",
-        ) from error
-    except (OSError, ConfigError) as error:
-        own_disk = isinstance(error, OSError) and error.errno in LOCAL
-        if own_disk and not isinstance(error, FailedError):
-            raise
-        raise StageError(
-            Code.WEIGHTS_DOWNLOAD,
-            f"cannot download {url}: {getattr(error, 'strerror', None) or error}",
-            "Check the address, and the network of the machine that the job ran on.",
-        ) from error
+    return downloads.local(
+        "checkpoint",
+        "weights.checkpoint",
+        checkpoint.checkpoint,
+        str(checkpoint.sha256),
+        unreachable=Code.WEIGHTS_DOWNLOAD,
+        other=Code.WEIGHTS_FORMAT,
+    )
 
 
 def _content(found: checkpoints.Found) -> object:
