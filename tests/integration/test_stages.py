@@ -138,6 +138,17 @@ def test_warnings_are_kept_once_and_bounded(
     assert "line 39" in capsys.readouterr().err
 
 
+def test_an_address_in_memory_is_no_news(recorder: Recorder) -> None:
+    """Else a manifest is another one each night, and on each node."""
+    with recorder.stage("check"):
+        warnings.warn(f"no signature for {object()!r}", stacklevel=1)
+    assert recorder.records["check"].warnings == [
+        "UserWarning: no signature for <object object at 0x…>"
+    ]
+    error = failed(recorder, "export", ValueError(f"{object()!r} of size 0x10"))
+    assert error.message == "ValueError: <object object at 0x…> of size 0x10"
+
+
 def test_time_and_memory_are_measured(recorder: Recorder) -> None:
     with recorder.stage("export"):
         time.sleep(0.05)

@@ -45,6 +45,7 @@ _BAD_VALUE = re.compile(
 )
 _LOG = "the traceback is in the log"
 _NO_SPACE = os.strerror(errno.ENOSPC)
+_ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}\b")
 # What torch, ONNX Runtime and NumPy say when an allocation fails.
 _NO_MEMORY = ("can't allocate memory", "bad_alloc", "Unable to allocate", "CUDA out of memory")
 
@@ -138,7 +139,7 @@ class Recorder:
             text = f"{warning.category.__name__}: {warning.message}"
             # Recorded warnings are not printed, and the log should have them with their line.
             sys.stderr.write(f"{warning.filename}:{warning.lineno}: {text}\n")
-            notes.append(" ".join(text.split())[:_MAX_MESSAGE])
+            notes.append(_told(text)[:_MAX_MESSAGE])
         self.records[name] = StageRecord(
             status="failed" if found else "ok",
             seconds=round(seconds, 6),
@@ -151,7 +152,7 @@ class Recorder:
     def _error(self, stage: StageName, error: Exception) -> ErrorRecord:
         code, message, hint = self._words(stage, error)
         # One line, for a table and a terminal.
-        message = " ".join(message.split())[: 2 * _MAX_MESSAGE]
+        message = _told(message)[: 2 * _MAX_MESSAGE]
         kind = None if isinstance(error, StageError) else type(error).__name__
         return ErrorRecord(
             stage=stage,
@@ -196,6 +197,11 @@ class Recorder:
             if found := _BAD_VALUE.search(text):
                 hint = _ranges(self._job, found[1]) or hint
         return _DEFAULT_CODES[stage], message, hint
+
+
+def _told(text: str) -> str:
+    """One line, the same each night: where an object lies in memory is not."""
+    return _ADDRESS.sub("0x…", " ".join(text.split()))
 
 
 def _place(error: Exception) -> str:
