@@ -24,7 +24,7 @@ from converter.finalize.folder import NUMBER, VERSION
 from converter.finalize.zoo_index import INDEX, Index, PublishedSet
 from converter.model.manifest import dump as dumped
 from converter.model.records import FileInfo
-from converter.storage.backend import ABSENT, ConflictError, Object
+from converter.storage.backend import ABSENT, ConflictError, Kind, Object
 from converter.storage.location import Location
 from converter.storage.objects import TEMPORARY, Objects, opened
 from converter.storage.retrying import FailedError
@@ -65,7 +65,7 @@ class Prefix:
             except FailedError as error:
                 # Who may write here need not be allowed to read above; a server that does not
                 # answer is no reason to go on.
-                if error.errno != errno.EACCES:
+                if error.kind is Kind.AGAIN:
                     raise
                 self._unseen.append(f"{above / INDEX} could not be looked at: {error.strerror}")
                 continue

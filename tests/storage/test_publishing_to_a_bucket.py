@@ -221,14 +221,14 @@ def test_what_may_not_be_read_above_is_said(
 
     def refusing(self: Objects, key: str) -> Content | None:
         if self.place == place.parents[0]:
-            raise FailedError(Failure(Kind.FINAL, failing, "not for you"), str(self.place / key))
+            raise FailedError(Failure(failing, errno.EIO, "not for you"), str(self.place / key))
         return read(self, key)
 
     monkeypatch.setattr(Objects, "read", refusing)
-    spec, failing = PublishSpec.model_validate({"path": str(place)}), errno.EACCES
+    spec, failing = PublishSpec.model_validate({"path": str(place)}), Kind.FINAL
     (told,) = publication.check(spec)
     assert told == f"s3://{BUCKET}/index.json could not be looked at: not for you"
-    failing = errno.EIO
+    failing = Kind.AGAIN
     with pytest.raises(RunError, match=f"publish_to: not for you: s3://{BUCKET}/index.json"):
         publication.check(spec)
 
