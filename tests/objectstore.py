@@ -31,6 +31,8 @@ class Faults:
         share: of the calls that fail.
         delay_s: the longest wait before a call.
         answer: to each call: status, code and words of an error.
+        page: what a proxy answers with to each call, with status 200.
+        paged: what must be in the query of a call for that; empty: to all.
         told: how often each fault was, by its name.
         calls: how many there were, by method.
     """
@@ -42,18 +44,23 @@ class Faults:
         self.share = 0.0
         self.delay_s = 0.0
         self.answer: tuple[str, str, str] | None = None
+        self.page: bytes | None = None
+        self.paged = ""
         self.told: Counter[str] = Counter()
         self.calls: Counter[str] = Counter()
 
     def mend(self) -> None:
         """Nothing goes wrong any more."""
         self.share, self.delay_s, self.answer = 0.0, 0.0, None
+        self.page, self.paged = None, ""
         self.told.clear()
 
     def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         self.calls[environ["REQUEST_METHOD"]] += 1
         if self.answer is not None:  # to each call
             return self._refused(self.answer, environ, start)
+        if self.page is not None and self.paged in environ["QUERY_STRING"]:
+            return self._proxied(self.page, environ, start)
         if self.delay_s:
             time.sleep(self._random.uniform(0, self.delay_s))
         fault = self._drawn()
@@ -90,6 +97,13 @@ class Faults:
         environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
         sent = _error(*answer, start)
         return [] if environ["REQUEST_METHOD"] == "HEAD" else sent
+
+    def _proxied(
+        self, page: bytes, environ: dict[str, Any], start: Callable[..., Any]
+    ) -> list[bytes]:
+        environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        start("200 OK", [("Content-Type", "text/html"), ("Content-Length", str(len(page)))])
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [page]
 
     def _cut(self, environ: dict[str, Any]) -> list[bytes]:
         with suppress(OSError):

@@ -349,13 +349,14 @@ class Store:
                 found.append(Leftover(path.name, _size(path)))
         return found
 
-    def remove(self, leftover: Leftover) -> None:
-        """Remove what is left.
+    def remove(self, leftover: Leftover) -> bool:
+        """Remove what is left; whether it went.
 
         Raises:
             OSError: it cannot be removed.
         """
         shutil.rmtree(self.path / leftover.name)
+        return True
 
 
 def unwritable(where: Location, error: OSError) -> RunError:

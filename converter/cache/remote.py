@@ -10,6 +10,7 @@ missing or damaged all the same is a miss with its reason, and is built again::
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 import uuid
 from collections.abc import Iterator
@@ -42,6 +43,12 @@ from converter.storage.objects import TEMPORARY, MismatchError, Objects
 
 ENTRIES, LATENCY, NAMES, USED, ASIDE = "entries/", "latency/", "names/", "used/", "damaged/"
 _KEY_LENGTH = 64
+_KEY = "[0-9a-f]{64}"
+# What the store itself has written below its folders; anything else there is somebody else's.
+_OWN = re.compile(
+    rf"{FILES}[0-9a-f]{{2}}/{_KEY}|{NAMES}[^/]+/{_KEY}|{USED}{_KEY}|{LATENCY}{_KEY}\.json|"
+    rf"{ASIDE}{_KEY}-[0-9a-f]+\.json|{re.escape(TEMPORARY)}.+"
+)
 
 
 class Document(Frozen):
@@ -107,7 +114,8 @@ class RemoteStore:
                 raise DamagedError("its entry: key mismatch")
             result = JobResult.model_validate_json(document.result)
         except ValidationError as error:
-            raise DamagedError(" ".join(str(error).split())[:200]) from error
+            words = "its document is torn, or of another version of the converter"
+            raise DamagedError(words) from error
         return Stored(key, document.entry, result, self._latency(key))
 
     def _latency(self, key: str) -> LatencyRecord | None:
@@ -272,7 +280,11 @@ class RemoteStore:
         """
         # The files first: what is uploaded from here on is not among them.
         there = list(self._objects.list())
-        entries = {_key_of(key): self._whole(_key_of(key)) for key in self.held()}
+        # Of both listings: what one of them lacks may have come or gone meanwhile.
+        listed = {_key_of(each.key) for each in there if each.key.startswith(ENTRIES)}
+        entries = {key: self._whole(key) for key in sorted(listed.union(self.held()))}
+        # Nobody knows which files an entry names that cannot be read: then all of them stay.
+        is_known = all(entries.values())
         needed = {
             blobs.key_of(p.sha256) for found in entries.values() if found for p in found.files
         }
@@ -280,30 +292,35 @@ class RemoteStore:
         return [
             Leftover(each.key, each.bytes)
             for each in there
-            if each.key.startswith(ASIDE)
-            or (
-                each.modified < old
-                and (
-                    each.key.startswith(TEMPORARY)
-                    or (each.key.startswith(FILES) and each.key not in needed)
-                    or (
-                        each.key.startswith((NAMES, USED, LATENCY))
-                        and _key_of(each.key) not in entries
+            if _OWN.fullmatch(each.key)
+            and (
+                each.key.startswith(ASIDE)
+                or (
+                    each.modified < old
+                    and (
+                        each.key.startswith(TEMPORARY)
+                        or (each.key.startswith(FILES) and is_known and each.key not in needed)
+                        or (
+                            each.key.startswith((NAMES, USED, LATENCY))
+                            and _key_of(each.key) not in entries
+                        )
                     )
                 )
             )
         ]
 
-    def remove(self, leftover: Leftover) -> None:
-        """Remove what is left; a file that somebody has written again meanwhile stays.
+    def remove(self, leftover: Leftover) -> bool:
+        """Remove what is left; ``False``: it stays, since somebody has written it again meanwhile.
 
         Raises:
             OSError: the store cannot be written.
         """
         there = self._objects.about(leftover.name)
         aside = leftover.name.startswith(ASIDE)
-        if there is not None and (aside or time.time() - there.modified > GRACE_S):
-            self._objects.delete(leftover.name)
+        if there is None or not (aside or time.time() - there.modified > GRACE_S):
+            return False
+        self._objects.delete(leftover.name)
+        return True
 
     def _whole(self, key: str) -> Stored | None:
         try:

@@ -70,8 +70,8 @@ class AnyStore(Protocol):
     def leftovers(self) -> list[Leftover]:
         """What was set aside as damaged, and what a killed run left."""
 
-    def remove(self, leftover: Leftover) -> None:
-        """Remove what is left."""
+    def remove(self, leftover: Leftover) -> bool:
+        """Remove what is left; ``False``: it stays, since somebody has written it again."""
 
 
 def opened(place: Location) -> AnyStore:

@@ -80,7 +80,7 @@ def targets(spec: BatchSpec) -> Iterator[tuple[str, PublishSpec]]:
 
 def _published(spec: BatchSpec) -> list[Problem]:
     problems = []
-    places: dict[Location, str] = {}
+    places = _of_store(spec)
     for key, target in targets(spec):
         if target.layout is not None:
             problems += choice(f"{key}.layout", target.layout, loader.names("layouts"))
@@ -98,6 +98,17 @@ def _published(spec: BatchSpec) -> list[Problem]:
         if target.sign is not None:
             problems += _key(f"{key}.sign", target.sign)
     return problems
+
+
+def _of_store(spec: BatchSpec) -> dict[Location, str]:
+    """The place of the store, which may have nothing else in it: `store gc` removes files."""
+    try:
+        place = location.parse(spec.store.path) if spec.store.use else None
+    except ValueError:  # `_store` says it
+        return {}
+    if isinstance(place, Path):
+        place = Path(os.path.realpath(place))
+    return {place: "store.path"} if place is not None else {}
 
 
 def _place(place: Location, others: Mapping[Location, str]) -> Iterator[tuple[str, str]]:

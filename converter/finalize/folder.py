@@ -53,6 +53,16 @@ class Folder:
                 if zoo_index.read(above).models:
                     yield above
 
+    def below(self, index: Index) -> Iterator[Path]:
+        for folder, folders, names in os.walk(self.place):
+            here = Path(folder)
+            if here == self.place:  # what lies in those is known
+                folders[:] = [name for name in folders if name not in index.names]
+            elif INDEX in names:
+                with suppress(OSError):  # an index.json of something else
+                    if zoo_index.read(here).models:
+                        yield here
+
     def read(self) -> Index:
         return zoo_index.read(self.place)
 

@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,9 +24,10 @@ from converter.finalize.folder import NUMBER, VERSION
 from converter.finalize.zoo_index import INDEX, Index, PublishedSet
 from converter.model.manifest import dump as dumped
 from converter.model.records import FileInfo
-from converter.storage.backend import ABSENT, ConflictError, Object
+from converter.storage.backend import ABSENT, ConflictError, Kind, Object
 from converter.storage.location import Location
 from converter.storage.objects import TEMPORARY, Objects, opened
+from converter.storage.retrying import FailedError
 
 GONE = ".gone-"
 GRACE_S = 3600.0
@@ -34,6 +35,8 @@ GRACE_S = 3600.0
 # No upload takes a day, and no two clocks are a day apart.
 _ABANDONED_S = 86400.0
 _SWAPS = 100
+# Another writer that replaces it by the same is seldom; so often in a row it is none.
+_VAIN = 10
 
 
 class Prefix:
@@ -42,6 +45,7 @@ class Prefix:
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
         self._version = ABSENT  # of the index that was read last
+        self._unseen: list[str] = []  # what lies above, and may not be read
         self._sizes: dict[str, int] | None = None  # of all files, when they were listed last
 
     @property
@@ -49,17 +53,32 @@ class Prefix:
         return self._objects.place
 
     def told(self) -> list[str]:
-        return self._objects.patience.told(self.place)
+        return [*self._unseen, *self._objects.patience.told(self.place)]
 
     def prepare(self) -> None:
         self._objects.require_conditional()
 
     def above(self) -> Iterator[Location]:
         for above in self._objects.place.parents:
-            with suppress(OSError):  # an index.json of something else, or not for us to read
+            try:
                 found = opened(above).read(INDEX)
-                if found is not None and zoo_index.parsed(found.data, above).models:
-                    yield above
+            except FailedError as error:
+                # Who may write here need not be allowed to read above; a server that does not
+                # answer is no reason to go on.
+                if error.kind is Kind.AGAIN:
+                    raise
+                self._unseen.append(f"{above / INDEX} could not be looked at: {error.strerror}")
+                continue
+            if found is not None and _names_models(found.data):
+                yield above
+
+    def below(self, index: Index) -> Iterator[Location]:
+        for each in self._objects.list():
+            home, _, name = each.key.rpartition("/")
+            if name == INDEX and home and home.partition("/")[0] not in index.names:
+                found = self._objects.read(each.key)
+                if found is not None and _names_models(found.data):
+                    yield self.place / home
 
     def read(self) -> Index:
         found = self._objects.read(INDEX)
@@ -67,7 +86,7 @@ class Prefix:
         return zoo_index.parsed(found.data, self.place / INDEX) if found is not None else Index()
 
     def change(self, index: Index, alter: Callable[[Index], Index]) -> Index:
-        wanted = index.layout
+        wanted, vain = index.layout, 0
         for _ in range(_SWAPS):
             altered = alter(index)
             try:
@@ -75,7 +94,14 @@ class Prefix:
             except ConflictError:
                 # Another writer's lines stay: ours are put into the index as it is now.
                 time.sleep(random.uniform(0, 0.2))
-                index = self.read()
+                before, index = index, self.read()
+                vain = vain + 1 if index.models == before.models else 0
+                if vain == _VAIN:
+                    words = (
+                        "the server refuses to replace it, and nobody has changed it: the ETags "
+                        "that it tells are not those of its objects (a proxy?)"
+                    )
+                    raise OSError(errno.EIO, words, str(self.place / INDEX)) from None
                 if index.models and index.layout != wanted:
                     words = f"files lie there in the layout {index.layout} meanwhile"
                     raise OSError(errno.EEXIST, words, str(self.place)) from None
@@ -172,6 +198,13 @@ class Prefix:
             self._objects.delete(key)
         # Last: where this is broken off the next run goes on.
         self._objects.delete(_mark(home))
+
+
+def _names_models(data: bytes) -> bool:
+    try:
+        return bool(zoo_index.parsed(data, INDEX).models)
+    except OSError:  # an index.json of something else
+        return False
 
 
 def _mark(home: Path) -> str:

@@ -35,29 +35,59 @@ from converter.plugins import layouts, loader
 from converter.plugins.layouts import FileSet
 
 
-def check(spec: PublishSpec) -> None:
+def check(spec: PublishSpec) -> list[str]:
     """Find out before the run whether its files can go there.
 
+    Returns:
+        What could not be looked at, a sentence each.
+
     Raises:
-        RunError: the folder cannot be written or lies in another one that is published to, its
-            index cannot be read, or the key not be used.
+        RunError: the folder cannot be written, lies in another one that is published to or has such
+            a one in it, its index cannot be read, or the key not be used.
     """
     try:
         target = targets.opened(spec.path)
-        _refuse_nested(target)
+        _refuse_inside(target)
         target.prepare()
-        _read(target, spec)
+        _refuse_around(target, _read(target, spec))
         _signer(spec)
     except OSError as error:
         raise RunError(f"publish_to: {_words(error, spec.path)}") from error
     except ValueError as error:
         raise RunError(f"publish_to: {error}") from error
+    return target.told()
 
 
-def _refuse_nested(target: Target) -> None:
+def check_store(path: str) -> None:
+    """Find out before the run that nothing is published where the store is.
+
+    Raises:
+        RunError: something is.
+    """
+    target = targets.opened(path)
+    words = "published to: give the store a place of its own, beside it"
+    try:
+        if target.read().models:
+            raise RunError(f"store.path: {target.place} is {words}")
+        for above in target.above():
+            raise RunError(f"store.path: {target.place} lies in {above}, which is {words}")
+    except (
+        OSError
+    ):  # an index.json of something else; what cannot be read the store's own look says
+        return
+
+
+def _refuse_inside(target: Target) -> None:
     """Raise where a folder above is published to: what lies in it would count as put there."""
     for above in target.above():
         words = f"is inside of {above}, which is published to: name a folder beside it"
+        raise RunError(f"publish_to: {target.place} {words}")
+
+
+def _refuse_around(target: Target, index: Index) -> None:
+    """Raise where a folder in it is published to: it would lie in the sets of this one."""
+    for below in target.below(index):
+        words = f"has {below} in it, which is published to: name a folder beside it"
         raise RunError(f"publish_to: {target.place} {words}")
 
 

@@ -35,6 +35,9 @@ class Target(Protocol):
     def above(self) -> Iterable[Location]:
         """Places above it that have an index of models."""
 
+    def below(self, index: Index) -> Iterable[Location]:
+        """Places inside of it that have an index of models, beside those of its own models."""
+
     def read(self) -> Index:
         """Its index; an empty one where there is none."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from converter.config import validation
@@ -71,12 +71,13 @@ def run(
     # Before the directory is made: a run that is refused leaves none.
     for place in [home, *targets] if spec.exclusive else []:
         exclusive.hold(place)
-    _check(spec)
+    notes = _check(spec)
     # Before anything runs: `latest` may lead to another run by the end of this one.
     earlier = baseline.find(compared_with, home, origin.point)
     made = directory()
     trusted = trust.parse(os.environ.get(trust.VARIABLE, ""), cwd)
     planned = jobs.build(spec, run_dir=made, cwd=cwd, trust=trusted)
+    planned = replace(planned, notes=[*notes, *planned.notes])
     context = RunContext(
         directory=made,
         experiment=origin.experiment,
@@ -95,15 +96,17 @@ def run(
     return loop.run(planned, context)
 
 
-def _check(spec: BatchSpec) -> None:
-    """Look at what lies outside of this run.
+def _check(spec: BatchSpec) -> list[str]:
+    """Look at what lies outside of this run; what could not be looked at, a sentence each.
 
     Raises:
         ConfigError: a folder is not what its target says, or a machine is not there or not fit.
     """
-    for target in spec.publish_to:
-        publication.check(target)
+    if spec.store.use:
+        publication.check_store(spec.store.path)
+    notes = [note for target in spec.publish_to for note in publication.check(target)]
     executors.check(spec.executor)
+    return notes
 
 
 def of_point(

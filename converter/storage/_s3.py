@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -29,12 +30,18 @@ _FULL = {
 }  # fmt: skip
 # Of this machine, while a file is read or written.
 _OWN = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
+_DAMAGED = {"FlexibleChecksumError", "AwsChunkedWrapperError", "ChecksumError"}
+_UNPARSED = "ResponseParserError"
 _SLOWER = {"SlowDown", "ThrottlingException", "TooManyRequests", "RequestLimitExceeded"}
 # Of two conditional calls at once S3 answers one so: it has written nothing.
 _AGAIN = {
     "InternalError", "ServiceUnavailable", "RequestTimeout", "ConditionalRequestConflict",
-    "OperationAborted", "RequestTimeTooSkewed",
+    "OperationAborted",
 }  # fmt: skip
+
+
+class _NoAnswerError(Exception):
+    """What came back has status 200, and nothing of what the protocol puts into it."""
 
 
 class S3:
@@ -48,6 +55,7 @@ class S3:
         import aiohttp
         import s3fs
         from botocore.exceptions import BotoCoreError
+        from botocore.parsers import ResponseParserError
         from fsspec.config import conf
 
         stated = dict(conf.get("s3", {}).get("config_kwargs", {}))
@@ -60,7 +68,12 @@ class S3:
         self._fs.retries = 1
         self.errors: tuple[type[Exception], ...] = (
             OSError, BotoCoreError, aiohttp.ClientError, EOFError,
+            # Of the page of a proxy, which botocore takes for an answer without members.
+            _NoAnswerError, ResponseParserError, KeyError,
         )  # fmt: skip
+        # What it was configured with is looked at now; what a call says too is said by the call.
+        with suppress(*self.errors):
+            self._fs.connect()
 
     def get(self, path: str) -> Content:
         from fsspec.asyn import sync
@@ -107,6 +120,11 @@ class S3:
 
     def fetch(self, path: str, target: Path) -> None:
         self._fs.get_file(path, str(target))
+        with target.open("rb") as file:
+            is_markup = file.read(1) == b"<"
+        # Few files of ours begin as the page of a proxy does: only these are asked for twice.
+        if is_markup and self.head(path).bytes != target.stat().st_size:
+            raise _NoAnswerError(path)
 
     def copy(self, source: str, path: str) -> None:
         there = self.head(source)
@@ -114,17 +132,25 @@ class S3:
             self._fs.cp_file(source, path)
             return
         origin = {"CopySource": _place(source), "CopySourceIfMatch": there.version}
-        self._fs.call_s3("copy_object", **_place(path), **origin)
+        answer = self._fs.call_s3("copy_object", **_place(path), **origin)
+        if not answer.get("CopyObjectResult"):
+            raise _NoAnswerError(path)
 
     def delete(self, path: str, version: str | None) -> None:
         condition = {"IfMatch": version} if version else {}
-        self._fs.call_s3("delete_object", **_place(path), **condition)
+        answer = self._fs.call_s3("delete_object", **_place(path), **condition)
+        is_page = "text/html" in _headers(answer).get("content-type", "")
+        # S3 says 204, without a body of any type.
+        if is_page and answer["ResponseMetadata"]["HTTPStatusCode"] != 204:
+            raise _NoAnswerError(path)
 
     def list(self, prefix: str) -> Iterator[Object]:
         bucket, _, key = prefix.partition("/")
         more: dict[str, str] = {}
         while True:
             page = self._fs.call_s3("list_objects_v2", Bucket=bucket, Prefix=key, **more)
+            if not page.keys() & {"Name", "Prefix", "KeyCount"}:  # it is not empty: it is none
+                raise _NoAnswerError(prefix)
             for each in page.get("Contents", ()):
                 written = each["LastModified"].timestamp()
                 yield Object(f"{bucket}/{each['Key']}", each["Size"], written, each["ETag"])
@@ -133,6 +159,8 @@ class S3:
             more = {"ContinuationToken": page["NextContinuationToken"]}
 
     def failure(self, error: Exception) -> Failure:
+        if isinstance(error, _NoAnswerError | KeyError) or type(error).__name__ == _UNPARSED:
+            return Failure(Kind.AGAIN, errno.EIO, "what answered is no S3 server (a proxy?)")
         code, status = _code(error), _status(error)
         if isinstance(error, FileExistsError) or code == "PreconditionFailed" or status == 412:
             return Failure(Kind.CONFLICT, errno.EBUSY, Kind.CONFLICT.value)
@@ -140,19 +168,27 @@ class S3:
             return Failure(Kind.FINAL, errno.ENOENT, "there is no such bucket")
         if isinstance(error, FileNotFoundError):
             return Failure(Kind.MISSING, errno.ENOENT, Kind.MISSING.value)
-        if code in _FULL or status == 507:
-            return Failure(Kind.FINAL, errno.ENOSPC, "the object store is full, or over its quota")
-        if code in _SLOWER or status in (429, 503):
-            words = f"the server asks for fewer calls ({status} {code})"
-            return Failure(Kind.AGAIN, errno.EBUSY, words)
-        if code in _AGAIN or (status or 0) >= 500 or status in (408, 409):
-            return Failure(Kind.AGAIN, errno.EIO, f"the server failed ({status} {code})")
-        if code in _DENIED or status in (401, 403):
-            why = f" ({code})" if code and not code.isdecimal() else ""
-            return Failure(Kind.FINAL, errno.EACCES, f"access denied{why}: check the credentials")
-        if code:
-            return Failure(Kind.FINAL, errno.EIO, f"the server refused it ({status} {code})")
-        return _of_the_way(error)
+        return _of_the_server(code, status) or _of_the_way(error)
+
+
+def _of_the_server(code: str, status: int | None) -> Failure | None:
+    """What an error means that the server has sent; ``None``: it has sent none."""
+    if code in _FULL or status == 507:
+        return Failure(Kind.FINAL, errno.ENOSPC, "the object store is full, or over its quota")
+    if code == "RequestTimeTooSkewed":
+        words = "the clocks of this machine and of the server differ: set this machine's"
+        return Failure(Kind.FINAL, errno.EINVAL, words)
+    if code in _SLOWER or status in (429, 503):
+        words = f"the server asks for fewer calls ({status} {code})"
+        return Failure(Kind.AGAIN, errno.EBUSY, words)
+    if code in _AGAIN or (status or 0) >= 500 or status in (408, 409):
+        return Failure(Kind.AGAIN, errno.EIO, f"the server failed ({status} {code})")
+    if code in _DENIED or status in (401, 403):
+        why = f" ({code})" if code and not code.isdecimal() else ""
+        return Failure(Kind.FINAL, errno.EACCES, f"access denied{why}: check the credentials")
+    if code:
+        return Failure(Kind.FINAL, errno.EIO, f"the server refused it ({status} {code})")
+    return None
 
 
 def _of_the_way(error: Exception) -> Failure:
@@ -164,6 +200,9 @@ def _of_the_way(error: Exception) -> Failure:
         return Failure(Kind.FINAL, errno.EACCES, "there are no credentials for it")
     if name in ("ProfileNotFound", "ConfigParseError", "ParamValidationError", "NoRegionError"):
         return Failure(Kind.FINAL, errno.EINVAL, f"its configuration is wrong ({name})")
+    if name in _DAMAGED:
+        words = f"bytes were damaged on the way: their checksum differs ({name})"
+        return Failure(Kind.AGAIN, errno.EIO, words)
     # A connection that was reset, refused or silent, a name that was not resolved, half an answer.
     return Failure(Kind.AGAIN, errno.EIO, f"the server cannot be reached ({name})")
 
@@ -192,9 +231,13 @@ def _status(error: Exception) -> int | None:
     return int(status) if status else None
 
 
+def _headers(answer: dict[str, Any]) -> dict[str, str]:
+    return dict(answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}))
+
+
 def _date(answer: dict[str, Any]) -> datetime | None:
     """The clock of the server."""
-    text = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
+    text = _headers(answer).get("date")
     return parsedate_to_datetime(text) if text else None
 
 

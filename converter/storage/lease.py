@@ -24,6 +24,8 @@ from converter.storage.backend import ABSENT, ConflictError, Content
 from converter.storage.objects import Objects
 
 SECONDS = 60.0
+_LONGEST_S = 300.0
+"""A longer one, or one that cannot be read, counts for that long after it was written."""
 # Of hosts that keep time at all; only where a store does not tell the age of an object itself.
 _CLOCKS_S = 300.0
 # The age that a store tells is in whole seconds.
@@ -66,12 +68,12 @@ class Lease:
         """
         there = self._objects.read(self._key)
         if there is not None and not self._has_expired(there):
-            raise HeldError(_holder(there))
+            raise HeldError(self._holder(there))
         try:
             self._write(there.version if there is not None else ABSENT)
         except ConflictError:  # somebody else was faster
             there = self._objects.read(self._key)
-            raise HeldError(_holder(there) if there else "another process") from None
+            raise HeldError(self._holder(there) if there else "another process") from None
         name = f"lease of {self._objects.place}"
         self._renewing = threading.Thread(target=self._renew, name=name, daemon=True)
         self._renewing.start()
@@ -126,14 +128,23 @@ class Lease:
         return json.dumps(said, indent=2).encode()
 
     def _has_expired(self, there: Content) -> bool:
-        said = _said(there)
-        try:
-            seconds, expires = float(said["seconds"]), float(said["expires"])
-        except (KeyError, TypeError, ValueError):  # no lease of ours
-            return False
         if there.age_s is not None:
+            seconds = _number(there, "seconds")
+            if seconds is None or not 0 <= seconds <= _LONGEST_S:
+                seconds = _LONGEST_S
             return there.age_s > seconds + _ROUNDED_S
-        return time.time() > expires + _CLOCKS_S
+        expires = _number(there, "expires")
+        return expires is not None and time.time() > expires + _CLOCKS_S
+
+    def _holder(self, there: Content) -> str:
+        said = _said(there)
+        if _number(there, "seconds") is None or _number(there, "expires") is None:
+            return (
+                f"whoever wrote {self._objects.place / self._key}, which is no lease of this "
+                f"converter and counts for {_LONGEST_S:.0f} s after that (remove it where nobody "
+                "is at work)"
+            )
+        return f"{said.get('holder', 'another process')} since {said.get('since', 'some time')}"
 
 
 def _now() -> float:
@@ -149,6 +160,8 @@ def _said(there: Content) -> dict[str, Any]:
     return said if isinstance(said, dict) else {}
 
 
-def _holder(there: Content) -> str:
-    said = _said(there)
-    return f"{said.get('holder', 'another process')} since {said.get('since', 'some time')}"
+def _number(there: Content, name: str) -> float | None:
+    try:
+        return float(_said(there)[name])
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None

@@ -8,6 +8,11 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.:-]*://")
+# Of which nobody calls a folder so.
+_ONE_SLASH = re.compile(
+    r"(s3a?|gs|gcs|abfss?|az|adl|hdfs|s?ftp|https?|file):/?(?!/)", re.IGNORECASE
+)
+_WEB = {"http", "https"}
 _SAME = {"s3a": "s3", "gcs": "gs"}
 
 
@@ -50,10 +55,19 @@ def parse(text: str, cwd: Path | None = None) -> Location:
     Raises:
         ValueError: it is no place, or has credentials in it; the message does not repeat them.
     """
+    if found := _ONE_SLASH.match(text):
+        slashes = ":///" if found[1].lower() == "file" else "://"
+        meant = masked(f"{found[1]}{slashes}{text[found.end() :]}")
+        raise ValueError(f"has too few slashes for a URL (did you mean {meant}?)")
     if not _SCHEME.match(text):
         return (cwd or Path.cwd()) / text
     parts = urlsplit(text)
     scheme = _SAME.get(parts.scheme, parts.scheme)
+    if scheme in _WEB:
+        raise ValueError(
+            "is a page of the web, where nothing can be listed or written: name a folder, or a "
+            "place of s3:// or gs://"
+        )
     if "::" in text:
         raise ValueError("is a chain of file systems: name the one that keeps the files")
     if "@" in parts.netloc:
@@ -75,4 +89,6 @@ def parse(text: str, cwd: Path | None = None) -> Location:
 
 def masked(text: str) -> str:
     """A URL without what may be a secret, to be shown."""
-    return re.sub(r"(://)[^/@]*@|[?#].*", lambda found: "://***@" if found[1] else "", text)
+    # Also where slashes were forgotten.
+    secret = r"(^[A-Za-z][A-Za-z0-9+.-]*:/?(?!/)|://)[^/@]*@|[?#].*"
+    return re.sub(secret, lambda found: f"{found[1]}***@" if found[1] else "", text)

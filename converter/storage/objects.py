@@ -164,7 +164,8 @@ class Objects:
         """
         # Whole, since a page that fails is asked for again.
         found = self._call(below, lambda path: list(self._driver.list(path)))
-        return (self._below(each) for each in found)
+        # Consoles make an empty object for each "folder" that somebody opens there.
+        return (self._below(each) for each in found if each.bytes or not each.key.endswith("/"))
 
     def delete(self, key: str, version: str | None = None) -> None:
         """Remove an object; one that is gone is no error.
@@ -212,9 +213,14 @@ class Objects:
             return
 
     def _call(self, key: str, action: Callable[[str], _T]) -> _T:
-        return self.patience.call(
-            self._driver, str(self.place / key), lambda: action(self._path(key))
-        )
+        # A temporary name tells a person nothing.
+        where = self.place if key.startswith(TEMPORARY) else self.place / key
+        try:
+            return self.patience.call(self._driver, str(where), lambda: action(self._path(key)))
+        except FailedError as error:
+            if error.errno == errno.ENOENT:  # the bucket, not this object
+                error.filename = str(self.place)
+            raise
 
     def _path(self, key: str) -> str:
         return f"{self.place.place}/{key}"
@@ -228,7 +234,7 @@ def opened(place: Url) -> Objects:
     """The objects below a URL; nothing is asked of the server.
 
     Raises:
-        ConfigError: what opens such URLs is not installed, or nothing does.
+        ConfigError: what opens such URLs is not installed or badly configured, or nothing does.
     """
     return Objects(place, _driver(place.scheme))
 
@@ -248,13 +254,26 @@ def _driver(scheme: str) -> Driver:
 
         from converter.storage._plain import Plain
 
+        if scheme not in fsspec.available_protocols():
+            hint = "Name a folder, or a place of s3:// or gs://."
+            raise ConfigError(Problem(f"{scheme}://", "no file system has that name.", hint))
         return Plain(fsspec.filesystem(scheme))
     except ImportError as error:
-        hint = f"Install what opens it: {error}."
+        hint = f"Install what opens it: {error.name}."
+        if error.name is None:  # fsspec's own words
+            hint = f"{str(error).rstrip('.')}."
         if scheme in EXTRAS:
             hint = f"Install the extra: pip install 'onnx-zoo-converter[{EXTRAS[scheme]}]'."
-        message = f"cannot be opened: {error.name or error} is not installed."
+        message = f"cannot be opened: {error.name or 'what opens it'} is not installed."
         raise ConfigError(Problem(f"{scheme}://", message, hint)) from error
-    except ValueError as error:
-        hint = "Name a folder, or a place of s3:// or gs://."
-        raise ConfigError(Problem(f"{scheme}://", "no file system has that name.", hint)) from error
+    except ConfigError:
+        raise
+    # Each raises what it likes over arguments that it does not know.
+    except Exception as error:
+        name = scheme.upper()
+        message = f"cannot be opened ({type(error).__name__}: {error})."
+        hint = (
+            f"Look at what fsspec is configured with for it: FSSPEC_{name}, FSSPEC_{name}_… in the "
+            "environment, and ~/.config/fsspec."
+        )
+        raise ConfigError(Problem(f"{scheme}://", message, hint)) from error

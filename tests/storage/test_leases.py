@@ -140,6 +140,31 @@ def test_without_a_clock_of_the_store_there_is_a_margin(
     for seconds, expired in ((10, False), (200, False), (400, True)):
         monkeypatch.setattr(time, "time", lambda seconds=seconds: ahead + seconds)
         assert Lease(there, "lease")._has_expired(blind) is expired
-    monkeypatch.undo()
-    # Of something else nobody knows when it expires.
-    assert not ours._has_expired(lease.Content(b"[]", "1", 1e9))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [b"", b"[]", b"garbage", b"{}"]
+    + [
+        b'{"seconds": %s, "expires": "tomorrow"}' % text
+        for text in (b"null", b"1e9", b"NaN", b"-5", b"1" * 400, b'"soon"')
+    ],
+)
+def test_what_is_no_lease_holds_a_place_for_minutes_only(place: Url, said: bytes) -> None:
+    there = opened(place)
+    version = there.write(exclusive.LEASE, said)
+    ours = Lease(there, exclusive.LEASE)
+    for age, expired in ((0.0, False), (290.0, False), (310.0, True)):
+        assert ours._has_expired(lease.Content(said, version, age)) is expired
+    with pytest.raises(RunError, match="is no lease of this converter") as raised:
+        exclusive.hold(place)
+    words = f"is held by whoever wrote {place}/.holder.json, which is no lease of this converter"
+    assert words in str(raised.value)
+    assert "remove it where nobody is at work" in str(raised.value)
+
+
+def test_a_stated_length_is_believed_up_to_a_bound(place: Url) -> None:
+    text = b'{"seconds": 1e9, "expires": 1e99, "holder": "process 1 on a"}'
+    ours = Lease(opened(place), exclusive.LEASE)
+    assert not ours._has_expired(lease.Content(text, "1", 290.0))
+    assert ours._has_expired(lease.Content(text, "1", 310.0))

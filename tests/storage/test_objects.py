@@ -14,7 +14,7 @@ import pytest
 from converter.layout import files
 from converter.model.errors import ConfigError, RunError
 from converter.storage import location, objects
-from converter.storage.backend import ABSENT, ConflictError
+from converter.storage.backend import ABSENT, ConflictError, Kind
 from converter.storage.location import Url
 from converter.storage.objects import MismatchError, Objects, opened
 from converter.storage.retrying import FailedError
@@ -176,6 +176,101 @@ def test_a_file_system_without_conditional_writes_is_refused() -> None:
     assert caught.value.strerror == (
         "file systems of memory:// are only read here, since they have no conditional write: name "
         "a folder, or a place of s3:// or gs://"
+    )
+
+
+@pytest.mark.parametrize(
+    "page", [b"<html><body>Sign in</body></html>", b"<!DOCTYPE html><br>Sign in</html>", b""]
+)
+def test_the_page_of_a_proxy_is_no_answer(
+    bucket: Store, place: Url, tmp_path: Path, page: bytes
+) -> None:
+    """Status 200, as HTML: botocore takes that for an answer without anything in it."""
+    source, there = tmp_path / "a", hasty(place)
+    source.write_bytes(b"1" * (20 << 20))
+    there.write("a", b"1")
+    bucket.faults.page = page
+    for call in (
+        lambda: there.read("a"),
+        lambda: there.about("a"),
+        lambda: there.write("a", b"2"),
+        lambda: there.copy("a", "b"),
+        lambda: there.delete("a"),
+        lambda: list(there.list()),
+        lambda: there.upload(source, "c", files.sha256(source)),
+    ):
+        # Of a copy, which may fail with status 200, botocore itself takes it for a failure.
+        words = r"what answered is no S3 server|the server failed \(500 500\)"
+        with pytest.raises(FailedError, match=words) as raised:
+            call()
+        assert raised.value.kind is Kind.AGAIN
+    if page:
+        with pytest.raises(FailedError, match="what answered is no S3 server"):
+            there.fetch("a", tmp_path / "copy")
+    bucket.faults.mend()
+    assert [each.key for each in there.list()] == ["a"]
+
+
+def test_folders_of_a_console_are_no_files(place: Url) -> None:
+    there = opened(place)
+    for key in ("", "a/", "a/b"):
+        there.write(key, b"")
+    assert [each.key for each in there.list()] == ["a/b"]
+
+
+def test_the_bucket_is_named_and_no_temporary_key(bucket: Store, place: Url) -> None:
+    nowhere = Url("s3", "nobodys/zoo")
+    with pytest.raises(FailedError, match="there is no such bucket") as raised:
+        hasty(nowhere).require_conditional()
+    assert raised.value.filename == str(nowhere)
+    bucket.faults.answer = ("403 Forbidden", "AccessDenied", "")
+    with pytest.raises(FailedError, match="access denied") as raised:
+        hasty(place).require_conditional()
+    assert raised.value.filename == str(place)
+
+
+def test_clocks_that_differ_are_said_at_once(bucket: Store, place: Url) -> None:
+    bucket.faults.answer = ("403 Forbidden", "RequestTimeTooSkewed", "")
+    before = sum(bucket.faults.calls.values())
+    with pytest.raises(FailedError, match="the clocks of this machine and of the server differ"):
+        opened(place).write("a", b"1")
+    assert sum(bucket.faults.calls.values()) == before + 1
+
+
+def test_bytes_that_were_damaged_on_the_way_are_no_silence(place: Url) -> None:
+    from botocore.exceptions import FlexibleChecksumError
+
+    failure = objects._driver("s3").failure(FlexibleChecksumError(error_msg="of CRC32"))
+    assert failure.kind is Kind.AGAIN
+    assert failure.words.startswith("bytes were damaged on the way")
+
+
+@pytest.mark.parametrize("name", ["BOGUS", "CLIENT_KWARGS", "CONFIG_KWARGS"])
+def test_what_fsspec_is_configured_with_wrongly_is_named(bucket: Store, name: str) -> None:
+    script = (
+        "from converter.storage import location, objects\n"
+        "objects.opened(location.parse('s3://zoo/a')).read('a')"
+    )
+    environment = {**os.environ, **bucket.environment, f"FSSPEC_S3_{name}": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, env=environment
+    )
+    told = done.stderr.splitlines()[-1]
+    assert "ConfigError: s3://: cannot be opened (" in told
+    assert "Look at what fsspec is configured with for it: FSSPEC_S3, FSSPEC_S3_…" in told
+
+
+def test_what_fsspec_says_to_install_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = "Install adlfs to access Azure Datalake Gen2 and Azure Blob Storage"
+
+    def missing(scheme: str) -> None:
+        raise ImportError(words)
+
+    monkeypatch.setattr("fsspec.filesystem", missing)
+    with pytest.raises(ConfigError) as raised:
+        opened(Url("abfs", "box/zoo"))
+    assert str(raised.value).endswith(
+        f"abfs://: cannot be opened: what opens it is not installed. {words}."
     )
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import threading
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,11 @@ from converter.layout import signing
 from converter.model.batch import PublishSpec
 from converter.model.errors import ConfigError, RunError
 from converter.model.manifest import Manifest
-from converter.storage.backend import Content
+from converter.storage.backend import Content, Failure, Kind
 from converter.storage.lease import LostError
 from converter.storage.location import Url
 from converter.storage.objects import opened
+from converter.storage.retrying import FailedError
 from tests.objectstore import BUCKET, Store
 from tests.published import artifacts, sound
 from tests.unit.nights import manifest
@@ -194,6 +197,69 @@ def test_a_place_inside_of_a_published_one_is_refused(place: Url, tmp_path: Path
         publication.check(PublishSpec.model_validate({"path": str(place / "a/served")}))
 
 
+def test_a_place_around_a_published_one_is_refused(place: Url, tmp_path: Path) -> None:
+    publish(night(tmp_path, 1, a="one"), tmp_path, place / "in")
+    opened(place).write("other/index.json", b"[]")  # of something else
+    with pytest.raises(RunError, match=f"{place} has {place}/in in it, which is published to"):
+        publication.check(PublishSpec.model_validate({"path": str(place)}))
+    assert publication.check(PublishSpec.model_validate({"path": str(place / "in")})) == []
+
+
+def test_a_store_in_a_published_place_is_refused(place: Url, tmp_path: Path) -> None:
+    publish(night(tmp_path, 1, a="one"), tmp_path, place)
+    for path in (place, place / "store"):
+        with pytest.raises(RunError, match=f"store.path: {path} .*published to: give the store"):
+            publication.check_store(str(path))
+
+
+def test_what_may_not_be_read_above_is_said(
+    place: Url, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from converter.storage.objects import Objects
+
+    read = Objects.read
+
+    def refusing(self: Objects, key: str) -> Content | None:
+        if self.place == place.parents[0]:
+            raise FailedError(Failure(failing, errno.EIO, "not for you"), str(self.place / key))
+        return read(self, key)
+
+    monkeypatch.setattr(Objects, "read", refusing)
+    spec, failing = PublishSpec.model_validate({"path": str(place)}), Kind.FINAL
+    (told,) = publication.check(spec)
+    assert told == f"s3://{BUCKET}/index.json could not be looked at: not for you"
+    failing = Kind.AGAIN
+    with pytest.raises(RunError, match=f"publish_to: not for you: s3://{BUCKET}/index.json"):
+        publication.check(spec)
+
+
+def test_etags_that_are_wrong_are_no_other_writers(
+    place: Url, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(night(tmp_path, 1, a="one"), tmp_path, place)
+    target = Prefix(opened(place))
+    target._objects._driver = WrongETags(target._objects._driver)  # type: ignore[assignment]
+    monkeypatch.setattr(prefix.time, "sleep", lambda seconds: None)
+    index = target.read()
+    entry = index.models["a"]
+    with pytest.raises(OSError, match="nobody has changed it: the ETags that it tells are not"):
+        target.change(index, lambda index: index.having("b", entry))
+
+
+class WrongETags:
+    """A driver whose server tells another ETag than it compares with."""
+
+    def __init__(self, driver: Any) -> None:
+        self._driver = driver
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._driver, name)
+
+    def get(self, path: str) -> Content:
+        found: Content = self._driver.get(path)
+        return replace(found, version='"wrong"')
+
+
 def test_places_of_the_configuration() -> None:
     config = standard.filled({"models": {"srcnn": {"source": "srcnn"}}})
     places = [f"s3://{BUCKET}/a", f"s3://{BUCKET}/a/b", "s3://KEY:hunter2@zoo/c"]
@@ -225,6 +291,11 @@ def test_verify_reads_every_byte_of_a_url(
     assert "'a/../../elsewhere' is no name of a file: nobody has published it" in found["problems"]
     assert command_line.main(["verify", str(place / "nothing")]) == 2
     assert "is no published place" in capsys.readouterr().err
+    assert command_line.main(["verify", "s3://nobodys/zoo"]) == 2
+    assert "there is no such bucket: s3://nobodys/zoo." in capsys.readouterr().err
+    opened(place / "torn").write("index.json", b"{")
+    assert command_line.main(["verify", str(place / "torn")]) == 2
+    assert f"move it away: {place}/torn/index.json." in capsys.readouterr().err
     bucket.faults.answer = ("403 Forbidden", "AccessDenied", "")
     assert command_line.main(["verify", str(place)]) == 2
     assert "access denied: check the credentials: s3://" in capsys.readouterr().err

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from converter.cache import remote
-from converter.cache.entries import DamagedError, Stored
+from converter.cache.entries import DamagedError, Leftover, Stored
 from converter.cache.remote import ENTRIES, FILES, RemoteStore
 from converter.cli import command_line
 from converter.config import standard
@@ -123,8 +123,9 @@ def test_a_document_that_is_not_whole_is_a_miss(
         said["entry"]["parts"] = {"schema": 0}
     data = text.data[:-40] if damage == "torn" else json.dumps(said).encode()
     store._objects.write(path, data)
-    with pytest.raises(DamagedError):
+    with pytest.raises(DamagedError) as raised:
         store.read(key)
+    assert "validation error" not in str(raised.value)
     found = night("a")
     assert ran == ["a"]
     assert str(found["a"].cache_miss_reason).startswith("the stored entry is damaged: ")
@@ -215,6 +216,64 @@ def test_a_file_that_was_written_again_meanwhile_is_not_removed(
     for left in rest:
         store.remove(left)
     assert len(files_of(store)) == 1
+
+
+def test_what_is_no_listing_removes_no_file(
+    night: Night,
+    bucket: Store,
+    store: RemoteStore,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The page of a proxy in place of the listing of entries, as if there were none."""
+    monkeypatch.setattr("converter.storage.retrying._LONGEST_S", 0.01)
+    night("a", "b")
+    there = {each.key for each in store._objects.list()}
+    monkeypatch.setattr(remote, "GRACE_S", -10.0)
+    for paged in ("entries", "list-type"):
+        bucket.faults.page, bucket.faults.paged = b"<html>Sign in</html>", paged
+        assert command_line.main(["store", "gc", "--path", str(store.where)]) == 3
+        assert "what answered is no S3 server (a proxy?)" in capsys.readouterr().err
+        bucket.faults.mend()
+        assert {each.key for each in store._objects.list()} == there
+
+
+@pytest.mark.parametrize("fault", ["listed as empty", "read as missing", "read as torn"])
+def test_files_stay_where_entries_are_not_known(
+    night: Night, store: RemoteStore, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    night("a")
+    monkeypatch.setattr(remote, "GRACE_S", -10.0)
+    if fault == "listed as empty":
+        monkeypatch.setattr(RemoteStore, "held", lambda self: [])
+    elif fault == "read as missing":
+        monkeypatch.setattr(RemoteStore, "read", lambda self, key: None)
+    else:
+        store._objects.write(f"{ENTRIES}{only(store)}.json", b"{")
+    assert not [left for left in store.leftovers() if left.name.startswith(FILES)]
+
+
+def test_what_the_store_has_not_written_stays(
+    store: RemoteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "GRACE_S", -10.0)
+    for key in ("files/index.json", "files/resnet18/1/model.onnx", "names/mine.txt", "used/a"):
+        store._objects.write(key, b"somebody else's")
+    assert store.leftovers() == []
+
+
+def test_what_a_second_look_keeps_is_not_counted(
+    night: Night, store: RemoteStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    night("a")
+    (file,) = files_of(store)
+    left = Leftover(file, 10)
+    assert not store.remove(left)  # it is new
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RemoteStore, "leftovers", lambda self: [left])
+        capsys.readouterr()
+        assert command_line.main(["store", "gc", "--path", str(store.where)]) == 0
+    assert "removed 0 entries, 0 B; 1 stay" in capsys.readouterr().out
 
 
 def test_a_server_that_is_gone_costs_time_and_no_model(

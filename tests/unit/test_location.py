@@ -42,6 +42,13 @@ def test_what_lies_above_and_below() -> None:
         ("s3:///models", "expected s3://BUCKET/PREFIX"),
         ("s3://zoo/../other", "expected s3://BUCKET/PREFIX"),
         ("file://host/data", "names a host"),
+        ("http://zoo/models", "is a page of the web, where nothing can be listed or written"),
+        ("https://zoo/models", "is a page of the web"),
+        ("s3:/zoo/x", r"too few slashes for a URL \(did you mean s3://zoo/x\?\)"),
+        ("gs:zoo/x", r"did you mean gs://zoo/x\?"),
+        ("file:/data/x", r"did you mean file:///data/x\?"),
+        ("s3:/KEY:hunter2@zoo/x", "too few slashes"),
+        ("s3:KEY:hunter2@zoo/x", "too few slashes"),
     ],
 )
 def test_what_is_no_place_is_refused_without_its_secret(text: str, words: str) -> None:

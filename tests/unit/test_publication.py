@@ -295,6 +295,22 @@ def test_a_folder_inside_of_a_published_one_stops_the_run_before_it_starts(tmp_p
     publication.check(PublishSpec(path=str(tmp_path / "served")))
 
 
+def test_a_folder_around_a_published_one_stops_the_run_before_it_starts(tmp_path: Path) -> None:
+    publish(manifest(made(tmp_path, "a", b"good")), tmp_path)
+    publication.check(PublishSpec(path=str(tmp_path / "zoo")))  # its own models are no such folders
+    with pytest.raises(RunError, match=r"has .*/zoo in it, which is published to: name a folder"):
+        publication.check(PublishSpec(path=str(tmp_path)))
+
+
+def test_a_store_in_a_published_folder_stops_the_run_before_it_starts(tmp_path: Path) -> None:
+    publish(manifest(made(tmp_path, "a", b"good")), tmp_path)
+    with pytest.raises(RunError, match=r"store.path: .*/zoo is published to: give the store"):
+        publication.check_store(str(tmp_path / "zoo"))
+    with pytest.raises(RunError, match=r"store.path: .*/zoo/s lies in .*/zoo, which is publ"):
+        publication.check_store(str(tmp_path / "zoo/s"))
+    publication.check_store(str(tmp_path / "store"))
+
+
 def test_a_full_disk_leaves_the_index_that_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -186,6 +186,15 @@ def test_the_command_says_what_is_wrong(made: Made, capsys: pytest.CaptureFixtur
     assert (said["verdict"], len(said["problems"])) == ("wrong", 1)
 
 
+def test_a_folder_may_be_named_as_a_file_url(made: Made, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"/none does not exist"):
+        verify.main([f"file://{tmp_path}/none"])
+    with pytest.raises(ConfigError, match=r"is no published folder"):
+        verify.main([f"file://{tmp_path}"])
+    with pytest.raises(ConfigError, match="is a page of the web"):
+        verify.main(["http://zoo/models"])
+
+
 def test_the_command_names_what_it_cannot_check(
     made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

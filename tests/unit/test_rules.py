@@ -600,6 +600,25 @@ def test_what_is_wrong_with_a_folder_is_said(stated: Any, said: str) -> None:
     assert of_run(publish_to=stated) == [said]
 
 
+@pytest.mark.parametrize(
+    ("store", "published", "words"),
+    [
+        ("a", "b/../a", "is that of store.path too"),
+        ("a", "a/zoo", "is inside of the folder of store.path"),
+        ("a/store", "a", "is around the folder of store.path"),
+        ("s3://zoo/a", "s3://zoo/a/", "is that of store.path too"),
+        ("s3://zoo/a", "s3a://zoo/a/b", "is inside of the folder of store.path"),
+    ],
+)
+def test_the_store_and_what_is_published_have_places_of_their_own(
+    store: str, published: str, words: str
+) -> None:
+    (text,) = of_run(store={"path": store}, publish_to=published)
+    assert text.startswith(f"publish_to.path: {words}")
+    unused = {"path": store, "use": False}
+    parse({"models": {"m": BASE}, "store": unused, "publish_to": published})
+
+
 @pytest.mark.parametrize("below", ["", "/zoo"])
 def test_a_file_in_the_place_of_a_folder_is_told_with_the_configuration(
     tmp_path: Path, below: str

@@ -142,10 +142,8 @@ def _removed(store: AnyStore, max_age: float | None, max_size: int | None, as_js
     try:
         # At most so much: a file that a run has as a hard link stays until that run goes too.
         freed = sum(store.drop(item.key) for item in gone)
-        rest = store.leftovers()
-        for left in rest:
-            store.remove(left)
-            freed += left.bytes
+        rest = [left for left in store.leftovers() if store.remove(left)]
+        freed += sum(left.bytes for left in rest)
     except OSError as error:
         raise RunError(f"cannot remove {error.filename}: {error.strerror}") from error
     if as_json:

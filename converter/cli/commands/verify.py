@@ -104,14 +104,14 @@ def _published(arguments: argparse.Namespace) -> int:
     if arguments.key is not None and (why := signing.missing()):
         raise usage("verify", f"{why}.", f"{signing.INSTALL}.")
     try:
-        place = location.parse(arguments.run) if location.is_url(arguments.run) else None
+        place = location.parse(arguments.run, Path())
     except ValueError as error:
         raise usage("verify", f"{location.masked(arguments.run)} {error}.") from error
     try:
         if isinstance(place, Url):
             found = _fetched(place, arguments.key)
         else:
-            found = _checked(Path(arguments.run), arguments.key)
+            found = _checked(place, arguments.key)
     except OSError as error:
         raise usage("verify", f"{error.strerror or error}: {error.filename}.") from error
     except ValueError as error:
@@ -147,7 +147,14 @@ def _fetched(place: Url, key: Path | None) -> Checked:
     notice.show(f"reading {place} …")
     with tempfile.TemporaryDirectory() as folder:
         problems, notes = mirror.bring(there, Path(folder))
-        found = published.check(Path(folder), key)
+        try:
+            found = published.check(Path(folder), key)
+        except OSError as error:
+            # Of the copy nobody knows, and it is gone.
+            here = Path(str(error.filename))
+            if here.is_relative_to(folder):
+                error.filename = str(place / here.relative_to(folder))
+            raise
     notice.clear()
     found.problems += problems
     found.notes += [*notes, *there.patience.told(place)]
