@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from converter.layout.interrupts import Interrupts
 from converter.model.batch import BatchSpec
 from converter.model.errors import ExitCode
 from converter.plan import jobs
+from converter.plan.jobs import Plan
 from converter.plugins import executors
 from converter.runner import loop
 from converter.runner.context import RunContext
@@ -75,9 +76,6 @@ def run(
     # Before anything runs: `latest` may lead to another run by the end of this one.
     earlier = baseline.find(compared_with, home, origin.point)
     made = directory()
-    trusted = trust.parse(os.environ.get(trust.VARIABLE, ""), cwd)
-    planned = jobs.build(spec, run_dir=made, cwd=cwd, trust=trusted)
-    planned = replace(planned, notes=[*notes, *planned.notes])
     context = RunContext(
         directory=made,
         experiment=origin.experiment,
@@ -93,7 +91,13 @@ def run(
         resumes=resumes,
         interrupts=origin.interrupts,
     )
-    return loop.run(planned, context)
+    return loop.run(_planned(spec, made, cwd, notes), context)
+
+
+def _planned(spec: BatchSpec, directory: Path, cwd: Path, notes: Sequence[str]) -> Plan:
+    trusted = trust.parse(os.environ.get(trust.VARIABLE, ""), cwd)
+    planned = jobs.build(spec, run_dir=directory, cwd=cwd, trust=trusted)
+    return replace(planned, notes=[*notes, *planned.notes])
 
 
 def _check(spec: BatchSpec) -> list[str]:

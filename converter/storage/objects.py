@@ -269,7 +269,7 @@ def _driver(scheme: str) -> Driver:
     except ConfigError:
         raise
     # Each raises what it likes over arguments that it does not know.
-    except Exception as error:
+    except (TypeError, ValueError, LookupError, AttributeError, RuntimeError, OSError) as error:
         name = scheme.upper()
         message = f"cannot be opened ({type(error).__name__}: {error})."
         hint = (

@@ -15,6 +15,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+import converter
 from converter.cli import command_line
 from tests.conftest import REPOSITORY
 
@@ -228,7 +229,7 @@ def test_the_readme_says_what_it_is_and_nothing_of_this_machine(
         "- opset: ai.onnx 17 (IR version 8)",
         "- input: `a`, float32, 3×8",
         "- output: `larger`, bool, 3×2",
-        f"- made with: converter {command_line.__version__}, torch ",
+        f"- made with: converter {converter.__version__}, torch ",
         "| `test_data_set_1` | `larger` | 0 | 0 | 0 |",
     ):
         assert line in text, line

@@ -82,7 +82,7 @@ def rows(directory: Path) -> dict[str, Any]:
 
 def test_the_same_job_has_the_same_key_and_bytes_and_damage_is_repaired(folder: Path) -> None:
     first = run(folder, "first", ENTRY, OTHER)
-    again = run(folder, "again", ENTRY, OTHER, "store.use=false")
+    again = run(folder, "again", ENTRY, OTHER, "store.path=another store")
     for name, row in first.items():
         assert row["job_key"] == again[name]["job_key"]
         assert (row["files"], row["onnx"]) == (again[name]["files"], again[name]["onnx"])
