@@ -36,6 +36,10 @@ _START_S = 120.0
 _CLOSE_S = 90.0
 _LOG_LINE = re.compile(r"^\[[^\]]*\] (\S+:\d+: )?")
 INSTALL = "Install the extra: pip install 'onnx-zoo-converter[ray]'."
+_CONNECT = (
+    "See docs/cluster.md. If the address is right, the head may ask for a token: it and this "
+    "command need the same RAY_AUTH_MODE (token or disabled)."
+)
 
 
 @dataclass(frozen=True)
@@ -139,7 +143,7 @@ class Link:
                 Problem(
                     "executor.address",
                     f"found '{self._address}', but Ray does not connect: {why}",
-                    INSTALL if environment.version("ray") is None else "See docs/cluster.md.",
+                    INSTALL if environment.version("ray") is None else _CONNECT,
                 )
             )
 
