@@ -14,7 +14,7 @@ from pydantic import Field
 from converter.model.artifact import ONNX, label
 from converter.model.base import Device, Frozen, Training
 from converter.model.inputs import Argument, InputSpec
-from converter.model.records import STAGES, StageName
+from converter.model.records import STAGES, OutputCheck, StageName
 from converter.model.source import Checkpoint, Source
 from converter.model.spec import (
     AccuracySpec,
@@ -277,3 +277,14 @@ class Bundle(Recheck):
         """Which of the verified cases go along: the traced example and the second sample."""
         others = range(1, len(labels))
         return [0, *([n for n in others if labels[n] == "second"] or others)[:1]]
+
+    @staticmethod
+    def bound(output: OutputCheck, *, quantised: bool) -> tuple[float, float]:
+        """How far an element may be off: a share, and an absolute part.
+
+        A quantised file was held to no such bound. It may be off by twice what it was here: other
+        processors round its products in another way.
+        """
+        if quantised:
+            return 0.0, 2 * (output.max_abs or 0.0)
+        return output.rtol, output.atol

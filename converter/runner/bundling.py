@@ -23,6 +23,10 @@ from converter.runner.recorded import published, recorded_job, recorded_result
 
 README = "README.md"
 # Those that a reader of the folder asks about; `packages` has all that decide a file.
+_QUANTISED = (
+    "It is quantised, and was judged by its signal as a whole: an element may be off by twice the "
+    "largest error that it had."
+)
 _TOLD = ("converter", "torch", "onnx", "onnxruntime", "onnxruntime-gpu", "numpy")
 
 
@@ -141,6 +145,7 @@ def _readme(run: Path, job: Job, result: JobResult) -> str:
             *_tolerances(result),
         ],
         [f"The file was verified on {len(result.verify.cases)} samples in all."],
+        [_QUANTISED] if result.accuracy is not None else [],
         ["## Files"],
         ["| file | bytes | SHA-256 |", "|---|---|---|", *hashes],
     ]
@@ -204,5 +209,6 @@ def _tolerances(result: JobResult) -> Iterator[str]:
     for number, place in enumerate(Bundle.samples([case.label for case in cases])):
         for output in cases[place].outputs:
             worst = "-" if output.max_abs is None else f"{output.max_abs:.2g}"
-            bound = f"{output.atol:.2g} | {output.rtol:.2g}"
+            rtol, atol = Bundle.bound(output, quantised=result.accuracy is not None)
+            bound = f"{atol:.2g} | {rtol:.2g}"
             yield f"| `test_data_set_{number}` | `{output.name}` | {bound} | {worst} |"

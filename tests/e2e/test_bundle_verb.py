@@ -68,7 +68,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = subprocess.run(
         [
             sys.executable, "-m", "converter", "hydra.run.dir=runs/night", "exporter=torchscript",
-            "benchmark=off", "variant=fp16",
+            "benchmark=off", "variant=[fp16,int8]", "++variant.int8.optional=true",
             *(f"+models.{name}={text}" for name, text in MODELS.items()),
         ],
         cwd=folder,
@@ -215,6 +215,20 @@ def test_a_variant_has_a_bundle_of_its_own(bundle: Bundle, tmp_path: Path) -> No
     held = onnx.load(folder / "model.onnx").graph.initializer
     assert {tensor.data_type for tensor in held} == {onnx.TensorProto.FLOAT16}
     assert check(folder, tmp_path).returncode == 0
+
+
+def test_a_quantised_file_is_handed_on_with_what_it_loses(bundle: Bundle, tmp_path: Path) -> None:
+    """Its line stands below each runtime that gets such a file wrong."""
+    code, _, err = bundle("heavy/int8")
+    assert code == 0, err
+    folder = tmp_path / "heavy.int8-bundle"
+    assert check(folder, tmp_path).returncode == 0
+    assert "It is quantised, and was judged by its signal" in (folder / "README.md").read_text()
+    given = tensors(folder / "test_data_set_0", "output")
+    (name,) = given
+    wrong = numpy_helper.from_array(given[name] * np.float32(1.5), name)
+    (folder / "test_data_set_0/output_0.pb").write_bytes(wrong.SerializeToString())
+    assert check(folder, tmp_path).returncode == 1
 
 
 def test_the_readme_says_what_it_is_and_nothing_of_this_machine(

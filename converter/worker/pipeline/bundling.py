@@ -90,7 +90,8 @@ def write(
     for number, item in enumerate(_samples(references, job)):
         data = f"test_data_set_{number}"
         _write_set(folder / data, graph, item, parameters)
-        bounds += [(data, *bound) for bound in _bounds(graph, checks[item.case.label])]
+        check = checks[item.case.label]
+        bounds += [(data, *bound) for bound in _bounds(graph, check, verdict)]
         outputs = zip(structure.graph_outputs(graph), item.outputs, strict=True)
         names += [(data, info.name) for info, array in outputs if dtypes.of(array) == "string"]
     bounds = [bound for bound in bounds if bound[:2] not in names]
@@ -156,10 +157,12 @@ def _write_set(
             (folder / f"{kind}_{number}.pb").write_bytes(tensor.SerializeToString())
 
 
-def _bounds(graph: ModelProto, check: CaseCheck) -> Iterator[tuple[str, float, float]]:
+def _bounds(
+    graph: ModelProto, check: CaseCheck, verdict: Verdict
+) -> Iterator[tuple[str, float, float]]:
     names = [info.name for info in structure.graph_outputs(graph)]
     for name, output in zip(names, check.outputs, strict=True):
-        yield name, output.rtol, output.atol
+        yield name, *Bundle.bound(output, quantised=verdict.accuracy is not None)
 
 
 def _run_check(folder: Path, job: Bundle) -> None:
