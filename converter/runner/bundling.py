@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -27,6 +28,7 @@ _QUANTISED = (
     "It is quantised, and was judged by its signal as a whole: an element may be off by twice the "
     "largest error that it had."
 )
+_FOLDERS = re.compile(r"(?<![\w/…])/(?:[^/\s\"']+/)+")
 _TOLD = ("converter", "torch", "onnx", "onnxruntime", "onnxruntime-gpu", "numpy")
 
 
@@ -183,7 +185,9 @@ def _facts(run: Path, job: Job) -> list[str]:
 def _wrong(verdict: ProviderVerdict) -> str:
     """What another runtime makes of the same file: for its maintainers."""
     where = verdict.version or verdict.provider
-    return f"**wrong on {where}**: {verdict.code}: {verdict.reason}"
+    # Of a crash the reason quotes the log, which has folders of this machine.
+    reason = _FOLDERS.sub("…/", verdict.reason or "")
+    return f"**wrong on {where}**: {verdict.code}: {reason}"
 
 
 def _source(job: Job) -> str:

@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 from converter.cli import command_line
+from converter.model.errors import Code
 from converter.model.job import Bundle
+from converter.model.records import ProviderVerdict
+from converter.runner import bundling
 
 
 def told(capsys: pytest.CaptureFixture[str], *words: str) -> str:
@@ -36,3 +39,19 @@ def test_a_run_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[s
 )
 def test_the_samples_that_go_along(labels: list[str], chosen: list[int]) -> None:
     assert Bundle.samples(labels) == chosen
+
+
+def test_what_another_runtime_gave_names_no_folder_of_this_machine() -> None:
+    reason = (
+        'killed by SIGSEGV; log: File "/home/me/venv/openvino/_ov_api.py", line 646; a/b of /Conv'
+    )
+    told = bundling._wrong(
+        ProviderVerdict(
+            provider="openvino", version="openvino 2026.4.1", status="failed", code=Code.SIGNAL,
+            reason=reason,
+        )
+    )  # fmt: skip
+    assert told == (
+        "**wrong on openvino 2026.4.1**: SIGNAL: killed by SIGSEGV; log: File "
+        '"…/_ov_api.py", line 646; a/b of /Conv'
+    )
