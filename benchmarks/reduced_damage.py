@@ -1,9 +1,9 @@
-"""Damaged weights in files of 16-bit floats: how many the verdict notices.
+"""Damaged weights in files of 16-bit floats and in OpenVINO's: how many the verdict notices.
 
 For the variants of a run that are ok, single weights are negated, zeroed or scaled by 1.5, and the
 file is judged as when it was made. Each sound file is judged as well and must pass::
 
-    python benchmarks/reduced_damage.py RUN_DIR STORE [--variants fp16 bf16] [--count 60]
+    python benchmarks/reduced_damage.py RUN_DIR STORE [--variants fp16 openvino_ir] [--count 60]
 
 Models above ``--most`` bytes are left out, and those whose verification took more than
 ``--seconds``. Exits 1 where a damage is missed, or a sound file refused.
@@ -13,12 +13,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 import tempfile
+import xml.etree.ElementTree as ET
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import onnx
@@ -68,7 +71,7 @@ def subjects(run: Path, store: Path, variant: str, most: int, seconds: float) ->
             (run / "models" / model["name"] / variant / "job.json").read_text()
         )
         parent = run / rows["onnx"]["files"][0]["path"]
-        references = _references(store, parent)
+        references = _references(store, parent, job)
         if references is None:
             continue
         job = job.model_copy(update={"parent_file": str(parent), "references": str(references)})
@@ -83,37 +86,89 @@ def _bytes(model: dict[str, object]) -> int:
     return sum(part["bytes"] for part in artifacts[0]["files"])
 
 
-def _references(store: Path, parent: Path) -> Path | None:
-    """What the store kept beside a file of these bytes."""
+def _references(store: Path, parent: Path, job: Derived) -> Path | None:
+    """What the store kept beside a file of these bytes, for variants of that precision."""
     wanted = sha256(parent)
     for found in store.glob(f"*/{parent.name}"):
-        if sha256(found) == wanted and (found.parent / kept.FILE).is_file():
-            return found.parent / kept.FILE
+        beside = found.parent / kept.FILE
+        if sha256(found) == wanted and beside.is_file() and kept.judges(beside, job):
+            return beside
     return None
 
 
 def damages(subject: Subject, draw: np.random.Generator) -> Iterator[tuple[str, str]]:
     """A weight for each kind of damage, which it changes."""
-    model = onnx.load(subject.file)
-    names = [
-        tensor.name
-        for tensor in model.graph.initializer
-        if tensor.data_type in _REDUCED and np.any(numpy_helper.to_array(tensor))
-    ]
+    names = FORMATS[subject.file.suffix].weights(subject.file)
     for kind in DAMAGES:
         if names:
             yield kind, names[int(draw.integers(len(names)))]
 
 
-def damaged(subject: Subject, kind: str, name: str, folder: Path) -> Path:
-    model = onnx.load(subject.file)
-    tensor = next(t for t in model.graph.initializer if t.name == name)
-    values = numpy_helper.to_array(tensor)
-    changed = DAMAGES[kind](values.astype(np.float32)).astype(values.dtype)
-    tensor.CopyFrom(numpy_helper.from_array(changed, name))
-    path = folder / subject.file.name
-    onnx.save(model, path)
-    return path
+class Onnx:
+    """Initializers of 16 bits."""
+
+    @staticmethod
+    def weights(file: Path) -> list[str]:
+        return [
+            tensor.name
+            for tensor in onnx.load(file).graph.initializer
+            if tensor.data_type in _REDUCED and np.any(numpy_helper.to_array(tensor))
+        ]
+
+    @staticmethod
+    def damaged(file: Path, kind: str, name: str, folder: Path) -> Path:
+        model = onnx.load(file)
+        tensor = next(t for t in model.graph.initializer if t.name == name)
+        values = numpy_helper.to_array(tensor)
+        changed = DAMAGES[kind](values.astype(np.float32)).astype(values.dtype)
+        tensor.CopyFrom(numpy_helper.from_array(changed, name))
+        path = folder / file.name
+        onnx.save(model, path)
+        return path
+
+
+class OpenVino:
+    """Constants of floats: the .xml says where they lie in the .bin."""
+
+    _TYPES: ClassVar = {"f32": np.float32, "f16": np.float16}
+
+    @classmethod
+    def _places(cls, file: Path) -> dict[str, tuple[type[np.floating], int, int]]:
+        """Name → type, offset and size in bytes of what has more than one value."""
+        found = {}
+        for layer in ET.parse(file).iter("layer"):
+            data = layer.find("data")
+            if layer.get("type") != "Const" or data is None:
+                continue
+            kind = cls._TYPES.get(data.get("element_type", ""))
+            size = int(data.get("size", 0))
+            if kind is not None and size > np.dtype(kind).itemsize:
+                found[layer.get("name", "")] = kind, int(data.get("offset", 0)), size
+        return found
+
+    @classmethod
+    def weights(cls, file: Path) -> list[str]:
+        content = file.with_suffix(".bin").read_bytes()
+        return [
+            name
+            for name, (kind, offset, size) in cls._places(file).items()
+            if np.any(np.frombuffer(content[offset : offset + size], kind))
+        ]
+
+    @classmethod
+    def damaged(cls, file: Path, kind: str, name: str, folder: Path) -> Path:
+        path = folder / file.name
+        shutil.copy(file, path)
+        number, offset, size = cls._places(file)[name]
+        content = bytearray(file.with_suffix(".bin").read_bytes())
+        values = np.frombuffer(bytes(content[offset : offset + size]), number)
+        changed = DAMAGES[kind](values.astype(np.float32)).astype(number)
+        content[offset : offset + size] = changed.tobytes()
+        path.with_suffix(".bin").write_bytes(content)
+        return path
+
+
+FORMATS: dict[str, type[Onnx] | type[OpenVino]] = {".onnx": Onnx, ".xml": OpenVino}
 
 
 def main() -> int:
@@ -147,7 +202,8 @@ def score(variant: str, found: list[Subject], count: int) -> bool:
         if tried[kind] >= -(-count // len(DAMAGES)):
             continue
         with tempfile.TemporaryDirectory() as folder:
-            why = subject.wrong(damaged(subject, kind, name, Path(folder)))
+            write = FORMATS[subject.file.suffix].damaged
+            why = subject.wrong(write(subject.file, kind, name, Path(folder)))
         tried[kind] += 1
         noticed[kind] += bool(why)
         missed += [] if why else [f"missed {subject.label}: {name} {kind}"]

@@ -153,3 +153,12 @@ def broken(samples: list[Any], outputs: list[Any]) -> float:
 
 def endless(samples: list[Any], outputs: list[Any]) -> float:
     return float("nan")
+
+
+def near(samples: Any, outputs: Any, within: float) -> float:
+    """The share of elements that are as near to the label as that share of its largest one."""
+    found = [
+        np.abs(out["y"] - sample["label"]) <= within * np.abs(sample["label"]).max()
+        for sample, out in zip(samples, outputs, strict=True)
+    ]
+    return float(np.mean(found))

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
@@ -75,15 +76,16 @@ def matrices(folder: Path) -> Path:
     return saved(folder / "source.onnx", nodes, weights, [4, 64])
 
 
-def asked(folder: Path, source: Path, plugin: str, **options: Any) -> Derived:
+def asked(
+    folder: Path, source: Path, plugin: str, more: dict[str, Any] | None = None, **options: Any
+) -> Derived:
     """The job that makes a variant of a file; its weights count as trained, as any ONNX file's."""
     maker: Any = MAKERS[plugin]
     # Of a processor with VNNI, whatever runs the test.
     machine = {} if plugin == "int4" else {"reduce_range": True}
     given = maker.Options(**{**machine, **options}).model_dump()
-    job = followed(
-        folder, maker.PRECISION, source={"onnx": str(source)}, inputs={}, opset=None, options=given
-    )  # type: ignore[arg-type]
+    wanted = {"source": {"onnx": str(source)}, "inputs": {}, "opset": None, **(more or {})}
+    job = followed(folder, maker.PRECISION, options=given, **wanted)
     return job.model_copy(update={"plugin": plugin})
 
 
@@ -313,7 +315,7 @@ def test_int8_that_quantises_nothing_is_named(
     assert "no weight is int8" in done.error.message
 
 
-def outlying(folder: Path) -> Path:
+def outlying(folder: Path, number: float = 1000.0) -> Path:
     """Three matrices, of which the second has a number that leaves no levels to the others."""
     node = helper.make_node
     nodes = [
@@ -324,7 +326,7 @@ def outlying(folder: Path) -> Path:
     spoilt = tensor("w1", 64, 64, seed=1)
     values = numpy_helper.to_array(spoilt).copy()
     # Of a row that is zero before it: the number matters to nobody but the scale.
-    values[0, 0] = 1000.0
+    values[0, 0] = number
     first = numpy_helper.to_array(tensor("w0", 64, 64)).copy()
     first[:, 0] = 0.0
     weights = [
@@ -345,6 +347,32 @@ def test_the_layer_that_spoils_the_file_goes_back_to_float(tmp_path: Path) -> No
     assert (first.float_nodes, last.float_nodes) == (0, 1)
     assert first.error is not None
     assert last.error is None
+
+
+def test_the_layer_that_costs_the_score_goes_back_to_float(tmp_path: Path) -> None:
+    source = outlying(tmp_path, 20.0)
+    session, draw = onnxruntime.InferenceSession(source), np.random.default_rng(3)
+    (tmp_path / "samples").mkdir()
+    for number in range(4):
+        x = draw.normal(size=(4, 64)).astype(np.float32)
+        (label,) = session.run(None, {"x": x})
+        np.savez(tmp_path / "samples" / f"{number}.npz", x=x, label=label)
+    more = {
+        "data": {"path": str(tmp_path / "samples")},
+        "metric": {"_target_": "meanings.near", "within": 0.05, "max_drop": 0.05},
+        "trust": ["meanings"],
+    }
+    done = made(asked(tmp_path, source, "int8_dynamic", more=more))
+    assert done.error is None, done.error
+    assert done.made is not None
+    assert done.made.float_nodes == ["second"]
+    assert done.made.curve[0].error is not None
+    assert "near is 1 in PyTorch and 0." in done.made.curve[0].error
+    assert done.made.curve[-1].error is None
+    assert done.verify.metric is not None
+    assert done.verify.metric.passed
+    assert done.accuracy is not None
+    assert done.accuracy.reason == "the metric decides"
 
 
 def test_without_tries_it_fails_with_the_figure(tmp_path: Path) -> None:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import functools
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -95,22 +97,18 @@ def _run(job: Derived, recorder: Recorder, done: _Done) -> None:
         found = kept.read(Path(job.references), job)
         # With inputs and outputs of the types that the variant declares.
         references = precision.asked_of(found.references, job)
-        metric = data.metric(job)
         judge = Judge(job, found, references, structure.read(parent))
+        judged = _judging(judge, data.metric(job))
     with recorder.stage("derive"):
-        given = giving.given(job, found, judge.parent, judge.verdict)
+        # The whole verdict: a plugin that searches has to see what decides in the end.
+        given = giving.given(job, found, judge.parent, judged)
         done.made = making.make(job, final, given)
         # Once more: a plugin that writes into its parent's folder would be compared with itself.
         _unchanged(job)
     with recorder.stage("check"):
         done.check = _checked(job, found, final)
     with recorder.stage("verify"):
-        verdict = judge.verdict(final)
-        if any(item.case.real is not None for item in references.cases):
-            with precision.computable(final, references, job) as (file, fed):
-                verdict = settled(
-                    real.judged(verdict, file, fed, found.job, {}, metric, judge.source)
-                )
+        verdict = judged(final)
         verdict = replace(verdict, record=_calibrated(verdict.record, done.made))
         done.verify, done.accuracy = verdict.record, verdict.accuracy
         if verdict.error is not None:
@@ -127,6 +125,20 @@ def _run(job: Derived, recorder: Recorder, done: _Done) -> None:
             done.onnx = publishing.described(graph, job, job.plugin, None)
         else:
             done.files = publishing.seal_all(final, job.belongings)
+
+
+def _judging(judge: Judge, metric: Callable[..., Any] | None) -> Callable[[Path], Verdict]:
+    """What gives the verdict on a file: on the cases, and on what real samples say of it."""
+    asked, references = judge.found.job, judge.references
+
+    def judged(path: Path) -> Verdict:
+        verdict = judge.verdict(path)
+        if all(item.case.real is None for item in references.cases):
+            return verdict
+        with precision.computable(path, references, judge.job) as (file, fed):
+            return settled(real.judged(verdict, file, fed, asked, {}, metric, judge.source))
+
+    return judged
 
 
 def _require_runtime(job: Derived, done: _Done) -> None:

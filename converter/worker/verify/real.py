@@ -142,8 +142,9 @@ def _scored(
         Code.ACCURACY,
         f"{name} is {torch_score:.6g} in PyTorch and {onnx_score:.6g} in the file, a drop of "
         f"{drop:.3g} on {len(items)} samples; metric.max_drop allows {job.metric.max_drop:g}",
-        "Single outputs are within their tolerance: state a smaller verify.rtol to see which move, "
-        "give more samples, or allow a larger drop.",
+        "Single outputs are within their tolerance: state a smaller verify.rtol to see which move "
+        "(of a quantised file, raise fallback_tries or calibrate on more), give more samples, or "
+        "allow a larger drop.",
     )
 
 
