@@ -89,8 +89,11 @@ def given_up(event: GivenUp) -> str:
 def latency_line(done: int, total: int, row: ArtifactRow) -> str:
     """``[ 12/121] latency resnet18  cpu 12.3 ms, cuda unavailable``."""
     count = f"[{done:>{len(str(total))}}/{total}]"
-    found = dict.fromkeys(latencies.short(latency) for latency in row.latency)
-    return f"{count} latency {row.label}  {', '.join(found)}  {summary.code(row)}".rstrip()
+    word, found = "latency", dict.fromkeys(latencies.short(latency) for latency in row.latency)
+    if not found:  # it was verified there, and nothing was to be timed
+        word = "runtimes"
+        found = dict.fromkeys(f"{one.provider} {one.status}" for one in row.verify.providers)
+    return f"{count} {word} {row.label}  {', '.join(found)}  {summary.code(row)}".rstrip()
 
 
 class Lines:

@@ -12,7 +12,7 @@ from converter.display import latencies, progress, summary
 from converter.display.columns import Table
 from converter.model.errors import Code
 from converter.model.manifest import ArtifactRow
-from converter.model.records import ErrorRecord, Latency
+from converter.model.records import ErrorRecord, Latency, ProviderVerdict, VerifyRecord
 
 BUSY = "busy: other processes used 1.4 of 2 cores (load average 3.2)"
 
@@ -118,6 +118,15 @@ def test_lines_tell_each_latency() -> None:
     assert stream.getvalue().splitlines()[1] == (
         "[1/1] latency a  cpu 12.3 ms, cuda unavailable  EP_UNAVAILABLE"
     )
+
+
+def test_what_was_verified_elsewhere_and_not_timed_is_no_latency() -> None:
+    there = [
+        ProviderVerdict(provider="openvino", status="passed"),
+        ProviderVerdict(provider="ncnn", status="failed"),
+    ]
+    found = ok_row("a").model_copy(update={"verify": VerifyRecord(providers=there)})
+    assert progress.latency_line(1, 1, found) == "[1/1] runtimes a  openvino passed, ncnn failed"
 
 
 def test_what_fails_a_row_is_told_with_the_failures_only() -> None:
