@@ -19,7 +19,8 @@ Message = dict[str, Any]
 """What an attempt says, as JSON has it: one key, and what it is about.
 
 ``pid``: its process has begun. ``stage``, ``attempt``: news of the pipeline. ``result``: the end;
-``sent`` beside it: its files are in the store, not in its staging folder.
+``sent`` beside it: its files are in the store, not in its staging folder; ``stranded``, if true:
+they could not be brought to the node or from there, which may go better elsewhere.
 ``lost``: it has ended without a result, by itself or by somebody's signal. Where there are several
 nodes also ``node`` (a ``NodeInfo``, before all else) and three more ends. ``node_lost``: what
 carried it has ended, which is not the job's doing; ``unsuited``: it never began there, and is to be

@@ -7,6 +7,7 @@ nothing alive below it.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
@@ -22,6 +23,7 @@ from types import FrameType
 from typing import Any
 
 from converter.exchange import receiving
+from converter.exchange.luggage import Luggage
 from converter.layout.delivery import LOG, clear_staging
 from converter.model.job import Job
 from converter.model.records import ALL_STAGES, ExporterAttempt, JobResult, Spent, StageName
@@ -39,6 +41,7 @@ _POLL_MS = 50
 _MEMORY_EVERY_S = 0.1
 # What a pipe of Linux holds by default.
 _CHUNK = 1 << 16
+_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 def supervise(assignment: Assignment, events: Connection) -> None:
@@ -67,18 +70,24 @@ def _through(assignment: Assignment, events: Connection) -> dict[str, Any]:
         try:
             courier.run(partial(receiving.fetch, luggage, job), events)
         except OSError as error:
-            return {"result": not_exchanged(job, error).model_dump(mode="json"), "sent": []}
+            return _stranded(luggage, error, not_exchanged(job, error))
     result = _watched(assignment, events)
     if luggage is None:
         return {"result": result.model_dump(mode="json")}
     try:
         sent = courier.run(lambda: receiving.sent(luggage, job, result), events)
     except OSError as error:
-        sent = []
-        # Of a job that failed there is only the log to miss.
         if result.status == "ok":
-            result = not_exchanged(job, error, result)
+            return _stranded(luggage, error, not_exchanged(job, error, result))
+        sent = []  # of a job that failed there is only the log to miss
     return {"result": result.model_dump(mode="json"), "sent": sent}
+
+
+def _stranded(luggage: Luggage, error: OSError, result: JobResult) -> dict[str, Any]:
+    """The last message of an attempt whose files came no further."""
+    # A store that is full is so for every node; a disk or a network may be this node's own.
+    store_is_full = error.errno in _FULL and str(error.filename).startswith(luggage.place)
+    return {"result": result.model_dump(mode="json"), "stranded": not store_is_full}
 
 
 def _watched(assignment: Assignment, events: Connection) -> JobResult:

@@ -16,7 +16,12 @@ from converter.storage.backend import ABSENT, Content, Failure, Kind, Object
 
 _NOTE = "sha256"
 _CHUNK = 16 << 20
+_OBJECT = "storage#object"
 _BOUNDARY = "==0=="
+
+
+class _NoAnswerError(Exception):
+    """What came back has status 200, and nothing of what the protocol puts into it."""
 
 
 class Gcs:
@@ -36,6 +41,8 @@ class Gcs:
         self.errors: tuple[type[Exception], ...] = (
             OSError, ValueError, EOFError, HttpError, GoogleAuthError, aiohttp.ClientError,
             requests.exceptions.RequestException,
+            # Of the page of a proxy: gcsfs looks for members in it, or reads it as JSON.
+            _NoAnswerError, KeyError,
         )  # fmt: skip
 
     def get(self, path: str) -> Content:
@@ -43,6 +50,8 @@ class Gcs:
         about, now = self._about(path)
         version = str(about["generation"])
         _, data = self._fs.call("GET", "b/{}/o/{}", *_split(path), alt="media", generation=version)
+        if len(data) != int(about["size"]):
+            raise _NoAnswerError(path)
         age = (now - _time(about["updated"])).total_seconds() if now else None
         return Content(data, version, age)
 
@@ -60,7 +69,7 @@ class Gcs:
             data=body + data + f"\n--{_BOUNDARY}--".encode(),
             **condition,
         )
-        return str(json.loads(answer)["generation"])
+        return str(_said(answer, _OBJECT)["generation"])
 
     def head(self, path: str) -> Object:
         return _object(self._about(path)[0])
@@ -77,19 +86,29 @@ class Gcs:
 
     def fetch(self, path: str, target: Path) -> None:
         self._fs.get_file(path, str(target))
+        with target.open("rb") as file:
+            is_markup = file.read(1) == b"<"
+        # Few files of ours begin as the page of a proxy does: only these are asked for twice.
+        if is_markup and self.head(path).bytes != target.stat().st_size:
+            raise _NoAnswerError(path)
 
     def copy(self, source: str, path: str) -> None:
         self._fs.cp_file(source, path)
 
     def delete(self, path: str, version: str | None) -> None:
         condition = {"ifGenerationMatch": version} if version else {}
-        self._fs.call("DELETE", "b/{}/o/{}", *_split(path), **condition)
+        headers, _ = self._fs.call("DELETE", "b/{}/o/{}", *_split(path), **condition)
+        # It has no body, of any type.
+        if "text/html" in headers.get("Content-Type", ""):
+            raise _NoAnswerError(path)
 
     def list(self, prefix: str) -> Iterator[Object]:
         bucket, key = _split(prefix)
         more: dict[str, str] = {}
         while True:
-            page = self._fs.call("GET", "b/{}/o", bucket, prefix=key, json_out=True, **more)
+            _, answer = self._fs.call("GET", "b/{}/o", bucket, prefix=key, **more)
+            # One without objects has its kind: what has none is not empty, it is no listing.
+            page = _said(answer, "storage#objects")
             yield from map(_object, page.get("items", ()))
             if not page.get("nextPageToken"):
                 return
@@ -98,9 +117,12 @@ class Gcs:
     def _about(self, path: str) -> tuple[dict[str, Any], datetime | None]:
         headers, answer = self._fs.call("GET", "b/{}/o/{}", *_split(path))
         date = headers.get("Date")
-        return json.loads(answer), parsedate_to_datetime(date) if date else None
+        return _said(answer, _OBJECT), parsedate_to_datetime(date) if date else None
 
     def failure(self, error: Exception) -> Failure:
+        if isinstance(error, _NoAnswerError | KeyError | json.JSONDecodeError):
+            words = "what answered is no server of Google Cloud Storage (a proxy?)"
+            return Failure(Kind.AGAIN, errno.EIO, words)
         code = int(error.code or 0) if isinstance(error, self._http) else 0
         text = str(error)
         if isinstance(error, FileExistsError) or code == 412:
@@ -124,6 +146,19 @@ class Gcs:
 def _split(path: str) -> tuple[str, str]:
     bucket, _, key = path.partition("/")
     return bucket, key
+
+
+def _said(answer: bytes, kind: str) -> dict[str, Any]:
+    """What the server said, which is of that kind.
+
+    Raises:
+        ValueError: it is no JSON.
+        _NoAnswerError: it is of no kind, or of another.
+    """
+    found = json.loads(answer)
+    if not isinstance(found, dict) or found.get("kind") != kind:
+        raise _NoAnswerError(kind)
+    return found
 
 
 def _time(text: str) -> datetime:

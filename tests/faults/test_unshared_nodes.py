@@ -66,6 +66,23 @@ class Meeting(torch.nn.Module):
 
     def forward(self, x):
         return self.linear(x)
+
+
+class Wrecker(torch.nn.Module):
+    # Of the first node that it comes to the disk takes nothing any more.
+    def __init__(self):
+        super().__init__()
+        self.linear = torch.nn.Linear(8, 8)
+        own = os.path.join(os.environ["TMPDIR"], f"converter-{os.getuid()}", "blobs")
+        try:
+            os.mkdir(os.path.join(os.environ["MEETING"], "wrecked"))
+        except FileExistsError:
+            return
+        os.rename(own, f"{own}.gone")
+        open(own, "w").close()
+
+    def forward(self, x):
+        return self.linear(x)
 """
 
 
@@ -241,6 +258,24 @@ def test_a_full_store_costs_the_row_with_a_sentence(driver: Driver) -> None:
     assert (row["status"], row["error"]["code"]) == ("failed", "IO")
     assert row["error"]["message"].startswith("the object store is full, or over its quota: s3://")
     assert "executor.shared=false" in row["error"]["hint"]
+
+
+def test_a_node_whose_disk_fails_costs_its_jobs_a_try(doomed: Driver) -> None:
+    models = [
+        f"+models.m{number}={{source: {{file: zoo/net.py, name: {kind}}},"
+        "inputs: {x: {shape: [2, 8]}}}"
+        for number, kind in enumerate(["Wrecker", *["Net"] * 7])
+    ]
+    code, output = doomed.done(doomed.command("disk", *models, "variant=fp16", "benchmark=off"))
+    assert code == 0, output
+    rows = [row for model in doomed.manifest("disk")["models"] for row in model["artifacts"]]
+    assert [row["status"] for row in rows] == ["ok"] * 16
+    lost = [one for row in rows for one in row["other_tries"]]
+    assert lost
+    assert all(one["reason"].startswith("IO: Not a directory: ") for one in lost)
+    assert {one["node"] for one in lost}.isdisjoint(
+        row["node"]["name"] for row in rows if row["other_tries"]
+    )
 
 
 def test_a_node_that_is_killed_costs_its_jobs_a_try(doomed: Driver) -> None:

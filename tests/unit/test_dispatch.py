@@ -145,6 +145,28 @@ def test_a_row_tells_of_each_lost_try_where_it_was_and_why(job: Job, clock: list
     ]
 
 
+def test_a_node_that_gets_no_files_costs_a_try_elsewhere(job: Job) -> None:
+    stranded = {**ended("failed", "IO"), "stranded": True}
+    carrier = Scripted({"m": [[on("a"), {"pid": 1}, stranded], [on("b"), ended()]]})
+    result, _ = played(carrier, [job], Rules(0, node_retries=1))
+    assert (result.status, result.attempts) == ("ok", 2)
+    assert carrier.begun[1].avoid == {"a"}
+    assert [one.reason for one in result.other_tries] == ["IO: killed"]
+
+
+def test_where_no_node_gets_the_files_the_last_one_says_why(job: Job) -> None:
+    stranded = {**ended("failed", "IO"), "stranded": True}
+    result, _ = played(Scripted({"m": [[on("a"), stranded]] * 3}), [job], Rules(5, node_retries=2))
+    assert result.error is not None
+    assert (result.error.code, result.attempts, len(result.other_tries)) == ("IO", 3, 2)
+
+
+def test_what_a_full_store_refuses_is_not_tried_again(job: Job) -> None:
+    full = {**ended("failed", "IO"), "stranded": False}
+    result, _ = played(Scripted({"m": [[on("a"), full]]}), [job], Rules(5, node_retries=2))
+    assert (result.status, result.attempts) == ("failed", 1)
+
+
 def test_what_the_last_of_several_lost_tries_took_is_that_of_the_row(
     job: Job, clock: list[float]
 ) -> None:

@@ -57,7 +57,8 @@ class Rules:
     Attributes:
         retries: further tries of a job that a signal ended.
         entry: ``module:function`` in place of that of each job.
-        node_retries: further tries of a job whose node was lost, beside the others.
+        node_retries: further tries of a job whose node was lost, or did not get its files, beside
+            the others.
         past: by label what an earlier run took. The longest begin first, and a job that takes three
             times as long is started a second time on another node, once nothing else waits.
         slow_s: seconds beyond its earlier time before a job counts as slow.
@@ -82,7 +83,7 @@ class _Attempt:
         failure: of the tries before, the one that came furthest.
         others: those of which nothing was taken.
         foreign: how many tries before it ended by no doing of the job's: its node was lost, it was
-            slow there. ``losses`` are those whose node was lost.
+            slow there. ``losses`` are those whose node was lost, or did not get the files.
         avoid: nodes that it should not run on.
         placed: the job with the folders of this try.
         begun: monotonic time; ``began`` is by the clock.
@@ -274,7 +275,8 @@ class Dispatcher:
         result = _result(attempt, message)
         beside = self._running.get(attempt.twin) if attempt.twin is not None else None
         if beside is not None:
-            if "result" not in message or _code(result) is Code.SIGNAL:
+            of_no_use = "result" not in message or message.get("stranded")
+            if of_no_use or _code(result) is Code.SIGNAL:
                 beside.twin = None
                 yield self._give_up(attempt, beside, _why(message, result), result.spent)
                 return
@@ -286,7 +288,7 @@ class Dispatcher:
             )
         if "unsuited" in message:
             other: _Attempt | None = attempt.elsewhere(lost=False)
-        elif "node_lost" in message:
+        elif "node_lost" in message or message.get("stranded"):
             free = attempt.losses < self._rules.node_retries
             other = attempt.elsewhere(lost=True) if free else None
         else:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -20,12 +18,11 @@ from converter.layout import environment
 from converter.model.base import Frozen, Text
 from converter.model.batch import BenchmarkSpec, ExecutorSpec, Positive
 from converter.plugins.executors import _nodes
+from converter.plugins.executors._parcels import parcel
 from converter.plugins.executors._ray_link import Link, Node
 from converter.plugins.executors._ray_streams import Said
 from converter.plugins.executors._transfers import Transfers
-from converter.processes import limits
-from converter.processes.carrier import ENDS, Assignment, Message, Work
-from converter.processes.daemon import Parcel
+from converter.processes.carrier import ENDS, Message, Work
 
 _MIB = 1 << 20
 # Of a job that was never seen.
@@ -43,7 +40,7 @@ class Options(Frozen):
     Attributes:
         address: of a running cluster: ``auto``, ``HOST:PORT`` or ``ray://HOST:PORT``; ``null``
             starts one on this machine for the time of the command. Example: ``auto``.
-        cpus: cores that Ray counts for each job. Example: ``2``.
+        cpus: cores that Ray counts for each job, and its threads. Example: ``2``.
         gpus: GPUs that Ray counts for each job that needs one. Example: ``0.5``.
         request_mb: MiB that Ray counts for each job; ``auto``: a fourth more than it held in an
             earlier run, else 2048. What it may hold is ``memory_mb``. Example: ``4096``.
@@ -225,7 +222,9 @@ class RayCarrier:
             avoid = {node.id for node in fit if node.id in work.avoid}
             # Where there is no other the job has to go there again.
             place["avoid"] = sorted((avoid if len(avoid) < len(fit) else set()) | self._unfit)
-        running.stream = self._cluster.start({}, self._parcel(running), place)
+        luggage = running.packing.get() if running.packing is not None else None
+        given = parcel(self._spec, work, self._options.cpus, self._alone, luggage)
+        running.stream = self._cluster.start({}, given, place)
         self._keys[running.stream] = running.key
 
     def _needs(self, work: Work) -> dict[str, float]:
@@ -245,21 +244,6 @@ class RayCarrier:
         if _nodes.needs_gpu(work.job):
             needs["GPU"] = self._options.gpus
         return needs
-
-    def _parcel(self, running: _Running) -> Parcel:
-        work = running.work
-        given = Assignment(
-            work.job,
-            work.attempt,
-            limits.of(self._spec),
-            work.entry,
-            dict(os.environ),
-            list(sys.path),
-            os.getcwd(),
-            running.packing.get() if running.packing is not None else None,
-        )
-        own_threads = self._alone is not None and self._alone.threads == "auto"
-        return Parcel(given, self._spec.memory_mb == "auto", own_threads)
 
     def poll(self, timeout_s: float) -> list[tuple[int, Message]]:
         for running in self._running.values():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
-import sys
 import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
@@ -18,6 +17,7 @@ from pathlib import Path
 from converter.layout import environment
 from converter.model.batch import BenchmarkSpec, ExecutorSpec
 from converter.plugins.executors import _nodes, _slurm_options, _slurm_queue
+from converter.plugins.executors._parcels import parcel
 from converter.plugins.executors._slurm_files import Heart, Tail
 from converter.plugins.executors._slurm_options import Needs, Options
 from converter.plugins.executors._slurm_queue import (
@@ -29,9 +29,7 @@ from converter.plugins.executors._slurm_queue import (
     SlurmQueue,
 )
 from converter.plugins.executors._slurm_task import Errand
-from converter.processes import limits
-from converter.processes.carrier import ENDS, Assignment, Message, Work
-from converter.processes.daemon import Parcel
+from converter.processes.carrier import ENDS, Message, Work
 
 _QUEUED = 1000  # tasks that run or wait, where `workers` is `auto`: an array of Slurm has 1001
 _GATHER_S = 2.0
@@ -223,13 +221,9 @@ class SlurmCarrier:
 
     def _errand(self, key: int) -> Errand:
         assert self._home is not None
-        running, spec = self._running[key], self._spec
-        work = running.work
-        own_threads = self._alone is not None and self._alone.threads == "auto"
-        surroundings = dict(os.environ), list(sys.path), os.getcwd()
-        given = Assignment(work.job, work.attempt, limits.of(spec), work.entry, *surroundings)
+        running = self._running[key]
         return Errand(
-            Parcel(given, spec.memory_mb == "auto", own_threads),
+            parcel(self._spec, running.work, self._options.cpus, self._alone),
             key,
             running.record,
             self._home.folder / "heart",

@@ -28,7 +28,7 @@ class Options(Frozen):
         qos: quality of service that they ask for. Example: ``preemptible``.
         constraint: features that nodes must have. Example: ``avx512``.
         gres: what a model that needs a GPU asks for. Example: ``gpu:a100:1``.
-        cpus: cores of each task. Example: ``4``.
+        cpus: cores of each task, and its threads. Example: ``4``.
         mem_mb: memory of each task in MiB; ``auto``: ``memory_mb`` and 1024 more where that is a
             number, else what the partition gives. Example: ``16384``.
         time_min: minutes after which Slurm ends a task; ``auto``: ``timeout_s``, ``grace_s`` and
