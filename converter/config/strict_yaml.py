@@ -25,12 +25,12 @@ MAX_ALIASED_NODES = 10_000
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # What files held when they were read: each point of a sweep reads all of them anew.
 _READ: dict[tuple[Path, bytes], tuple[Any, dict[str, str | None]]] = {}
-# What YAML 1.1 reads in silence: 012 is 10, 1:30 is 90, 1e400 is infinity.
 # Of the files of these groups that have no package line, what a composition has read: their keys
 # would go under the name of the group, which no run has.
 _GROUPS = {"experiment": "_global_", "model": "models.{name}"}
 _UNPACKAGED: dict[Path, tuple[str, str]] = {}
 _SET = "tag:yaml.org,2002:set"
+# What YAML 1.1 reads in silence: 012 is 10, 1:30 is 90, 1e400 is infinity.
 _OCTAL = re.compile(r"[-+]?0[0-9_]+")
 _SEXAGESIMAL = re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?")
 _EXPONENT = re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+")

@@ -12,7 +12,7 @@ import pytest
 from test_dispatch import Scripted, ended, on
 
 from converter.model.batch import BenchmarkSpec, ExecutorSpec
-from converter.model.job import Job
+from converter.model.job import Derived, Job
 from converter.model.records import JobResult, NodeInfo
 from converter.plugins import executors
 from converter.plugins.executors import Finished, _nodes, _ray_carrier, ray, slurm
@@ -179,3 +179,30 @@ def made(folder: Path, name: str) -> Job:
         name=name, source={"registry": "none"}, inputs={}, opset=17, exporters=["torchscript"],
         model_dir=str(folder / "models" / name), staging_dir=str(folder / ".staging" / name),
     )  # fmt: skip
+
+
+def test_memory_is_asked_for_by_the_files_of_a_job_that_was_never_seen(tmp_path: Path) -> None:
+    asked: dict[str, Any] = {
+        "name": "m",
+        "source": {"registry": "none"},
+        "inputs": {},
+        "opset": 17,
+        "exporters": [],
+        "model_dir": "",
+        "staging_dir": "",
+    }
+    gib, file = 1 << 30, tmp_path / "m.onnx"
+    for name in ("m.onnx", "m.onnx.data"):
+        with (tmp_path / name).open("wb") as sparse:
+            sparse.truncate(gib)
+    of_weights = {**asked, "weights": {"checkpoint": str(file)}}
+    of_onnx = {**asked, "source": {"onnx": str(file)}}
+    derived = {**asked, "plugin": "fp16", "parent_file": str(file)}
+    elsewhere = {**asked, "weights": {"checkpoint": "https://a.b/c.pth", "sha256": "0" * 64}}
+    found = [
+        _nodes.estimated_bytes(kind.model_validate(one)) / gib
+        for kind, one in (
+            (Job, asked), (Job, of_weights), (Job, of_onnx), (Derived, derived), (Job, elsewhere),
+        )
+    ]  # fmt: skip
+    assert found == [2, 5, 5, 25, 2]

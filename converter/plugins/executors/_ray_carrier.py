@@ -25,8 +25,6 @@ from converter.plugins.executors._transfers import Transfers
 from converter.processes.carrier import ENDS, Message, Work
 
 _MIB = 1 << 20
-# Of a job that was never seen.
-_UNKNOWN_MIB = 2048
 _SPARE = 1.25  # over the peak of an earlier run
 _CLOSE_S = 60.0
 _LOOK_S = 0.2  # between two looks at nodes that were lost, and at what waits
@@ -43,7 +41,8 @@ class Options(Frozen):
         cpus: cores that Ray counts for each job, and its threads. Example: ``2``.
         gpus: GPUs that Ray counts for each job that needs one. Example: ``0.5``.
         request_mb: MiB that Ray counts for each job; ``auto``: a fourth more than it held in an
-            earlier run, else 2048. What it may hold is ``memory_mb``. Example: ``4096``.
+            earlier run, else what the files of its weights suggest, 2048 at least. What it may hold
+            is ``memory_mb``. Example: ``4096``.
         allow_skew: whether nodes may have other versions of packages than this machine; each row
             then names them.
         lease_s: seconds after which the daemon of a node ends that nobody is connected to. Example:
@@ -235,7 +234,7 @@ class RayCarrier:
         elif work.peak_bytes is not None:
             wanted = _SPARE * work.peak_bytes
         else:
-            wanted = float(_UNKNOWN_MIB * _MIB)
+            wanted = float(_nodes.estimated_bytes(work.job))
         if isinstance(limit, int):
             wanted = min(wanted, float(limit * _MIB))
         # What is larger than every node is tried on the largest: its supervisor has the limit.
