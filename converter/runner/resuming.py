@@ -23,6 +23,8 @@ from converter.runner import compositions
 from converter.runner.reuse import CacheSession
 
 _LISTED = 10
+# What a disk or a cluster did to a model; the next try may go otherwise.
+_NOT_ITS_DOING = {Code.IO: "it could not be written", Code.NO_NODE: "no node ran it to its end"}
 
 
 def earlier(directory: Path) -> Manifest | None:
@@ -35,12 +37,19 @@ def earlier(directory: Path) -> Manifest | None:
         return None
 
 
+def is_whole(before: Manifest) -> bool:
+    """Whether a run has come to its end, and no disk or cluster kept a model from its own."""
+    run = before.run
+    lost = (row.error is not None and row.error.code in _NOT_ITS_DOING for row in before.rows)
+    return run.complete and run.exit_code is not None and not any(lost)
+
+
 def remaining(plan: Plan, directory: Path, cache: CacheSession) -> tuple[Plan, str]:
     """The plan with what is finished among its skipped rows, and what to tell about it.
 
     A row stays when its job has the same key now and its artifact still has its hash; a failure is
-    a finished row too, unless it was the disk's. What else is there of a model is removed, so that
-    nothing of before looks like a result.
+    a finished row too, unless it was the disk's or the cluster's. What else is there of a model is
+    removed, so that nothing of before looks like a result.
 
     Raises:
         RunError: the directory cannot be written.
@@ -128,8 +137,8 @@ def _why_again(
     """Why a finished model is done again, or ``None``."""
     if isinstance(job, Derived) and not job.parent_files:
         return None if row.status == "skipped" else "there is nothing to make it from"
-    if row.error is not None and row.error.code is Code.IO:  # a full disk stopped the run here
-        return f"it could not be written: {row.error.message}"
+    if row.error is not None and row.error.code in _NOT_ITS_DOING:
+        return f"{_NOT_ITS_DOING[row.error.code]}: {row.error.message}"
     if row.not_stored is not None:  # the key cannot tell whether it is as it was
         return row.not_stored
     if isinstance(job, Composed) and row.status == "skipped":

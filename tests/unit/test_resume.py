@@ -211,6 +211,35 @@ def test_a_model_that_found_the_disk_full_is_done_again(stage: Stage) -> None:
     assert "again  b: it could not be written: " in out
 
 
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (Code.NO_NODE, "no node ran it to its end: gone"),
+        (Code.IO, "it could not be written: gone"),
+    ],
+)
+def test_what_a_cluster_did_to_a_model_of_a_complete_run_is_done_again(
+    stage: Stage, code: Code, said: str
+) -> None:
+    def lost(job: Job) -> JobResult:
+        return failed(job).model_copy(
+            update={"error": ErrorRecord(stage="publish", code=code, message="gone")}
+        )
+
+    stage.acts = {"b": lost}
+    stage.run()
+    path = Path(DIRECTORY, "manifest.json")
+    run = json.loads(path.read_text())
+    # On a cluster a row of IO ends no run: it may be the node's.
+    run["run"] |= {"complete": True, "ended_by": None, "exit_code": 1}
+    path.write_text(json.dumps(run))
+    stage.acts = {}
+    exit_code, out, _ = stage.resume()
+    assert exit_code == 0
+    assert "b" in stage.ran
+    assert f"again  b: {said}" in out
+
+
 @pytest.mark.parametrize("torn", [b"", b'{"name": "b", "stat', b"\xff\x00\n", b"[]\n{}\n"])
 def test_a_torn_line_is_a_model_that_is_done_again(interrupted: Stage, torn: bytes) -> None:
     path = Path(DIRECTORY, "results.jsonl")

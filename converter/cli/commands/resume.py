@@ -39,9 +39,10 @@ def main(argv: Sequence[str]) -> int:
     before = resuming.earlier(directory)
     # A run that was killed after its manifest, before its reports, still has its lock file.
     ended = not (directory / claim.LOCK).exists()
-    if ended and before and before.run.complete and before.run.exit_code is not None:
+    if ended and before and resuming.is_whole(before):
         journal.refresh(directory.parent)  # its sweep may have been killed before it noted this
         print(f"complete, nothing to resume: {summary.totals(before.models)}\n{directory}")
+        assert before.run.exit_code is not None, "it is whole"
         return before.run.exit_code
     notice.show("preparing the run …")
     found = saved.read(directory)
