@@ -15,7 +15,15 @@ from converter.model.batch import BenchmarkSpec, ExecutorSpec
 from converter.model.job import Derived, Job
 from converter.model.records import JobResult, NodeInfo
 from converter.plugins import executors
-from converter.plugins.executors import Finished, _nodes, _ray_carrier, ray, slurm
+from converter.plugins.executors import (
+    Finished,
+    _nodes,
+    _ray_carrier,
+    _ray_link,
+    _ray_streams,
+    ray,
+    slurm,
+)
 from converter.plugins.executors._ray_link import Node
 from converter.plugins.executors._ray_streams import Said
 
@@ -206,3 +214,29 @@ def test_memory_is_asked_for_by_the_files_of_a_job_that_was_never_seen(tmp_path:
         )
     ]  # fmt: skip
     assert found == [2, 5, 5, 25, 2]
+
+
+@pytest.mark.parametrize(
+    ("log", "said"),
+    [
+        ("", ""),
+        (":info_message: Attempting to recover 1 lost objects by resubmitting their tasks", ""),
+        ("[2026-11-29 09:58:12,335 I 1 2] a.cc:1: Connected", ""),
+        (
+            "[2026-11-29 09:58:12,335 E 14418 14434] rpc_client.h:204: Failed to connect. It may be"
+            "\n:actor_name:x\n[2026-11-29 09:58:13,335 W 14418 14434] b.cc:7: slow\n",
+            "Failed to connect",
+        ),
+        ("Traceback\nRuntimeError: gone", "RuntimeError: gone"),
+    ],
+)
+def test_why_ray_has_ended_is_its_last_error_and_no_chatter(log: str, said: str) -> None:
+    assert _ray_link.last_word(log) == said
+
+
+def test_an_error_of_ray_ends_with_a_sentence() -> None:
+    first = "The node is dead or unavailable. " * 9
+    assert _ray_streams._words(Exception(f"{first}To see more, use `ray list nodes`. More")) == (
+        first.strip()
+    )
+    assert _ray_streams._words(Exception("x" * 301)) == f"{'x' * 300}…"

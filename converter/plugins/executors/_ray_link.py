@@ -34,7 +34,7 @@ _BOOT = (
 )
 _START_S = 120.0
 _CLOSE_S = 90.0
-_LOG_LINE = re.compile(r"^\[[^\]]*\] (\S+:\d+: )?")
+_LOG_LINE = re.compile(r"^\[[^\]]*?(?P<level>\b[DIWEFC]\b)?[\d ]*\] (\S+:\d+: )?")
 INSTALL = "Install the extra: pip install 'onnx-zoo-converter[ray]'."
 _CONNECT = (
     "See docs/cluster.md. If the address is right, the head may ask for a token: it and this "
@@ -68,6 +68,19 @@ class Node:
 
     def __str__(self) -> str:
         return self.name if self.name == self.address else f"{self.name} ({self.address})"
+
+
+def last_word(log: str) -> str:
+    """The last sentence of what Ray has printed that may say why it ended; empty: none does."""
+    found = ""
+    for line in log.splitlines():
+        # `[2026-11-29 09:58:12,335 E 14418 14434] rpc_client.h:204: Failed to …. It may be …`
+        head = _LOG_LINE.match(line)
+        quiet = head is not None and head["level"] in ("D", "I", "W")
+        # `:info_message:` and its like are for Ray's own reader of logs.
+        if line.strip() and not quiet and not line.startswith(":"):
+            found = _LOG_LINE.sub("", line).strip().partition(". ")[0][:200]
+    return found
 
 
 class Link:
@@ -199,10 +212,8 @@ class Link:
         """What to say where the process that speaks Ray has ended."""
         self._process.wait()
         self._words.seek(0)
-        lines = self._words.read().decode(errors="replace").strip().splitlines()
-        # `[2026-11-29 09:58:12,335 E 14418 14434] rpc_client.h:204: Failed to …. It may be …`
-        said = _LOG_LINE.sub("", lines[-1]).partition(". ")[0] if lines else ""
-        last = f": {said[:200]}" if said else ""
+        said = last_word(self._words.read().decode(errors="replace"))
+        last = f": {said}" if said else ""
         return OSError(errno.ECONNRESET, f"the connection to Ray was lost{last}", self._address)
 
     def close(self) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from converter.plugins.executors import _ray_task
 
 _REAP_S = 35.0  # of a task that was cancelled; it waits itself for what it started
+_MOST = 300  # characters of an error of Ray
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _NODE_ID = "ray.io/node-id"  # a label that Ray gives each node
 
@@ -149,4 +150,7 @@ def _words(error: Exception) -> str:
     if isinstance(cause, Exception):
         return f"{type(cause).__name__}: {cause}"
     lines = _COLOURS.sub("", str(error)).strip().splitlines() or [type(error).__name__]
-    return lines[0][:300]
+    if len(lines[0]) <= _MOST:
+        return lines[0]
+    whole = lines[0][:_MOST].rpartition(". ")[0]
+    return f"{whole}." if whole else f"{lines[0][:_MOST]}…"
