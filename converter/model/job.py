@@ -104,6 +104,7 @@ class Job(Frozen):
         cast_io: inputs and outputs are of ``precision`` too, where the model's are float32.
         accuracy: what a quantised file has to keep; ``None``: the usual.
         variants: what derives from this job's file.
+        precisions: of variants that other runs made of it, whose bounds are kept as well.
     """
 
     # Of the class: neither the record nor the key of a job names our modules.
@@ -124,6 +125,7 @@ class Job(Frozen):
     cast_io: bool = False
     accuracy: AccuracySpec | None = None
     variants: list[Variant] = Field(default_factory=list)
+    precisions: list[str] = Field(default_factory=list)
     source: Source
     kwargs: dict[str, Any] = Field(default_factory=dict)
     weights: str | Checkpoint = "random"

@@ -135,9 +135,10 @@ class _Conversions:
             # what is not there can then run in the order of the plan while the rest is taken
             # from the store.
             with closing(self.record.cache.look_up_all(plan.jobs)) as looked_up:
-                for job, found in zip(plan.jobs, looked_up, strict=True):
+                for planned, found in zip(plan.jobs, looked_up, strict=True):
                     if self._stops():
                         return None
+                    job = found.widened(planned)
                     if (failed := self.record.prepare(job)) is not None:
                         self.shown.row(failed)
                         refused.append(failed)

@@ -30,11 +30,24 @@ _SHOWN = 3  # models of which the end of a run says why they were not stored
 
 @dataclass(frozen=True)
 class Lookup:
-    """The entry of a job, or why there is none to use; ``damaged``: its key is occupied."""
+    """The entry of a job, or why there is none to use.
+
+    Attributes:
+        damaged: its key is occupied.
+        precisions: for which an entry has bounds that lacks others; what is made in its place is
+            to have those too, or two runs with other variants would make it in turns.
+    """
 
     stored: Stored | None
     reason: str | None = None
     damaged: bool = False
+    precisions: tuple[str, ...] = ()
+
+    def widened(self, job: Job) -> Job:
+        """The job that makes what the entry has, too."""
+        if not self.precisions:
+            return job
+        return job.model_copy(update={"precisions": list(self.precisions)})
 
 
 @dataclass(frozen=True)
@@ -169,7 +182,9 @@ class CacheSession:
         if missing and job.source.kind not in ("registry", "onnx"):
             return Lookup(None, f"CONVERTER_TRUST no longer lists {', '.join(missing)}")
         lacking = self.lacking(job, stored.result.files)
-        return Lookup(None, lacking) if lacking else Lookup(stored)
+        if lacking:
+            return Lookup(None, lacking, precisions=tuple(stored.result.precisions))
+        return Lookup(stored)
 
     def look_up_all(self, jobs: Sequence[Job]) -> Generator[Lookup]:
         """``look_up`` of each, in their order; a server is asked for several at a time."""

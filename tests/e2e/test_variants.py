@@ -128,6 +128,29 @@ def test_a_damaged_entry_of_a_variant_is_made_again(
     assert found["single_conv/fp16"]["cache_miss_reason"].startswith("the stored entry is damaged")
 
 
+def test_runs_with_other_variants_do_not_make_a_model_in_turns(
+    converter_command: Command, tmp_path: Path
+) -> None:
+    words = ("+model=single_conv", "benchmark=off")
+    given = {
+        "first": ["variant=fp16"],
+        "other": ["variant=bf16"],
+        # A variant that has to be made, of a file whose bounds are there.
+        "again": ["variant=fp16", "variant.fp16.keep_io_types=false"],
+    }
+    cached = []
+    for name, own in given.items():
+        done = converter_command(*words, *own, f"hydra.run.dir={name}")
+        assert done.returncode == 0, done.stdout + done.stderr
+        row = rows(tmp_path / name)["single_conv"]
+        cached.append((row["cached"], row["cache_miss_reason"]))
+    assert cached == [
+        (False, "not in the store"),
+        (False, "what bf16 is verified on was not kept"),
+        (True, None),
+    ]
+
+
 def test_without_its_parent_there_is_no_variant(converter_command: Command, tmp_path: Path) -> None:
     done = converter_command(*_RUN, "++models.simple_cnn.kwargs={nope: 1}", "hydra.run.dir=one")
     found = rows(tmp_path / "one")

@@ -307,10 +307,10 @@ def _example(references: References, loaded: Loaded) -> tuple[torch.Tensor, ...]
 
 
 def precisions(job: Job) -> list[str]:
-    """Those whose rounding the variants are judged by that are to be made from a job's file."""
+    """Those whose rounding the variants are judged by that are made from a job's file, ever."""
     # Measuring it takes as long as running the model several times in each case.
     found = {variant.precision for variant in job.variants} - {*QUANTISED}
-    return sorted({rounding_of(precision) for precision in found})
+    return sorted({rounding_of(precision) for precision in found} | set(job.precisions))
 
 
 def named(job: Job, references: References) -> Job:
