@@ -293,7 +293,13 @@ def _large(graph: GraphProto, kind: Reduced) -> Iterator[tuple[str, float]]:
 def _begin(tensor: TensorProto, kind: Reduced) -> float | None:
     if tensor.data_type not in _FLOATS:
         return None
-    sizes = np.abs(numpy_helper.to_array(tensor).astype(np.float64))
+    values = numpy_helper.to_array(tensor)
+    # Without a copy of each weight, and whatever is NaN in it.
+    most = np.fmax.reduce(values, axis=None, initial=0.0)
+    least = np.fmin.reduce(values, axis=None, initial=0.0)
+    if most <= kind.largest and least >= -kind.largest:
+        return None
+    sizes = np.abs(values.astype(np.float64))
     # An infinite constant is infinite in both files, as its author meant it.
     large = sizes[(sizes > kind.largest) & np.isfinite(sizes)]
     return _SHARE * float(large.min()) if large.size else None

@@ -6,6 +6,7 @@ scaled by 1.1 the outputs showed 319. The weights themselves show each of them, 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ _FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE)
 _KINDS = {kind.element: kind for kind in REDUCED.values()}
 # Converters bring large numbers (masks) to a limit of theirs, onnxconverter-common to ±1e4.
 _LIMIT = 1e4
+_BLOCK = 1 << 20
 
 
 def changed(parent: Path, derived: Path) -> str | None:
@@ -53,7 +55,9 @@ def _changed(name: str, tensor: TensorProto, wide: TensorProto) -> str | None:
     """How a weight is another one than its namesake in the parent."""
     got, want = numpy_helper.to_array(tensor), numpy_helper.to_array(wide)
     if wide.data_type == tensor.data_type:  # as the source itself has it
-        if not np.array_equal(_wide(got), _wide(want), equal_nan=True):
+        if got.shape != want.shape or not all(
+            np.array_equal(one, other, equal_nan=True) for _, one, other in _blocks(got, want)
+        ):
             return f"weight '{name}' is another one than in the file it was made from"
         return None
     if wide.data_type not in _FLOATS:
@@ -63,18 +67,28 @@ def _changed(name: str, tensor: TensorProto, wide: TensorProto) -> str | None:
         return None
     if got.shape != want.shape:
         return f"weight '{name}' is {list(got.shape)}, the float32 file has {list(want.shape)}"
-    off = _off(_wide(got), _wide(want), kind)
-    if not off.any():
-        return None
-    place = tuple(int(index) for index in np.unravel_index(np.argmax(off), off.shape))
-    return (
-        f"weight '{name}'{list(place)} is {float(got[place]):.6g}, the float32 file has "
-        f"{want[place]:.6g}"
-    )
+    for start, one, other in _blocks(got, want):
+        off = _off(one, other, kind)
+        if off.any():
+            place = np.unravel_index(start + int(np.argmax(off)), got.shape)
+            return (
+                f"weight '{name}'{[int(index) for index in place]} is {float(got[place]):.6g}, the "
+                f"float32 file has {want[place]:.6g}"
+            )
+    return None
 
 
-def _wide(array: NDArray[Any]) -> NDArray[np.float64]:
-    return np.asarray(array).astype(np.float64)
+def _blocks(
+    got: NDArray[Any], want: NDArray[Any]
+) -> Iterator[tuple[int, NDArray[np.float64], NDArray[np.float64]]]:
+    """Elements of two arrays beside each other, with the place where they begin.
+
+    As float64 a weight of 400 MB would take several GB with what is computed of it.
+    """
+    one, other = np.asarray(got).ravel(), np.asarray(want).ravel()
+    for start in range(0, one.size, _BLOCK):
+        part = slice(start, start + _BLOCK)
+        yield start, one[part].astype(np.float64), other[part].astype(np.float64)
 
 
 def _rounds_to(kind: Reduced) -> Near:
