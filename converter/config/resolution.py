@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import Container, DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
 from converter.model.errors import ConfigError, Problem
 
@@ -20,6 +21,9 @@ ALLOWED = "CONVERTER_ENV"
 MAX_DEPTH = 50
 MAX_ADDED = 10_000
 """How many values interpolations may put into one configuration; each takes 0.1 ms."""
+MAX_NESTED = 300
+"""How many interpolations may be behind one, and MAX_CHARACTERS in what it comes to."""
+MAX_CHARACTERS = 100_000
 # Not `None`, which a configuration may state as the default.
 _ABSENT = object()
 
@@ -29,6 +33,8 @@ def install() -> None:
     # OmegaConf has one table of resolvers for the process, and its own oc.env reads every variable.
     OmegaConf.register_new_resolver("oc.env", _environment, replace=True)
     OmegaConf.register_new_resolver("experiment", _experiment, replace=True)
+    if not isinstance(Container.resolve_parse_tree, _Bounded):
+        Container.resolve_parse_tree = _Bounded(Container.resolve_parse_tree)  # type: ignore[method-assign]
 
 
 def resolve(config: DictConfig, without: str) -> dict[str, Any]:
@@ -78,6 +84,38 @@ def reason(error: OmegaConfBaseException) -> str:
     return re.sub(r"^\w+ (raised )?while resolving interpolation: ", "", first).rstrip(".")
 
 
+class _WithoutEndError(InterpolationResolutionError):
+    """An interpolation that leads through too many others, or comes to too much."""
+
+
+class _Bounded:
+    """OmegaConf's resolution of one interpolation, with an end: `${a}${a}` doubles at each level.
+
+    OmegaConf has no limit of its own, and no other place that sees each step before it is taken.
+    """
+
+    def __init__(self, resolve: Callable[..., Any]) -> None:
+        self._resolve = resolve
+        self._depth = 0
+        self._steps = 0
+
+    def __get__(self, node: Any, owner: type | None = None) -> Any:
+        return self if node is None else partial(self, node)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self._steps = self._steps + 1 if self._depth else 0
+        if self._steps > MAX_NESTED:
+            raise _WithoutEndError(f"it leads through more than {MAX_NESTED} other interpolations")
+        self._depth += 1
+        try:
+            found = self._resolve(*args, **kwargs)
+        finally:
+            self._depth -= 1
+        if isinstance(found, str) and len(found) > MAX_CHARACTERS:
+            raise _WithoutEndError(f"it comes to more than {MAX_CHARACTERS} characters")
+        return found
+
+
 class _Walk:
     """One pass over a configuration."""
 
@@ -110,6 +148,8 @@ class _Walk:
         except OmegaConfBaseException as error:
             message = f"{_plain(node)[key]} cannot be resolved: {reason(error)}."
             self.problems.append(Problem(path, message))
+            if isinstance(error, _WithoutEndError):  # others will take as long
+                raise ConfigError(self.problems) from error
             return None
         if isinstance(value, DictConfig):
             return self.mapping(value, list(value), path, depth + 1, added)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from converter.config.resolution import MAX_ADDED
+from converter.config.resolution import MAX_ADDED, MAX_CHARACTERS, MAX_NESTED
 from converter.model.errors import ConfigError, RunError
 from tests.unit.conftest import Composer
 
@@ -174,6 +174,24 @@ def test_interpolations_that_multiply_are_stopped(composed: Composer, folder: Pa
     assert f"interpolations add more than the limit of {MAX_ADDED} values" in message
     assert time.process_time() - started < 5
     assert "cannot be resolved" in refusal(composed, "+experiment=one", "models=${models}")
+
+
+def test_text_that_doubles_at_each_level_is_stopped(composed: Composer, folder: Path) -> None:
+    lines = [f'a{n}: "${{.a{n - 1}}}${{.a{n - 1}}}"' for n in range(1, 40)]
+    text = "\n".join(["# @package models.bomb.kwargs", "a0: x", *lines])
+    (folder / "model/bomb.yaml").write_text(text)
+    # 2 to the power of 39 steps would not end before the tests do.
+    message = refusal(composed, "+model=bomb").splitlines()
+    assert len(message) == 1
+    assert message[0].endswith(
+        f"cannot be resolved: it leads through more than {MAX_NESTED} other interpolations."
+    )
+    (folder / "model/bomb.yaml").write_text(
+        f"# @package models.bomb.kwargs\na: {'x' * 60_000}\nb: ${{.a}}${{.a}}\n"
+    )
+    message = refusal(composed, "+model=bomb").splitlines()
+    assert len(message) == 1
+    assert message[0].endswith(f"it comes to more than {MAX_CHARACTERS} characters.")
 
 
 def test_the_environment_is_closed_but_for_named_variables(
