@@ -41,6 +41,7 @@ def fetch(luggage: Luggage, job: Job) -> None:
         OSError: it cannot be brought here, or is not what was put there.
     """
     run, store = Run.of(luggage.root), _store(luggage)
+    run.make()  # somebody may have emptied the disk
     for blob in luggage.packs:
         # By its content: many jobs have the same.
         with _once(run, blob.sha256, blob.sha256) as missing:
@@ -136,7 +137,7 @@ def _fetched(store: Objects, scratch: Scratch, blob: Blob) -> Path:
             os.utime(own)
             return own
         part = own.with_name(f".{blob.sha256}")  # of one that was killed it is written over
-        store.download(blobs.key_of(blob.sha256), part, blob.bytes, blob.sha256)
+        blobs.bring(store, part, blob.bytes, blob.sha256)
         os.replace(part, own)
     return own
 

@@ -41,9 +41,8 @@ class Scratch:
         Raises:
             OSError: it cannot be made, or others may write to it.
         """
+        self.make()
         runs = self.folder / "runs"
-        for each in (self.folder, self.blobs, self.folder / "locks", runs):
-            each.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = self.folder.stat()
         if status.st_uid != os.getuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             words = "is open to other users: remove it, or name another as executor.scratch"
@@ -57,10 +56,19 @@ class Scratch:
                 if time.time() - blob.stat().st_mtime > _UNUSED_S:
                     blob.unlink()
         run = Run(self, name)
-        for each in (run.done, run.files):
-            each.mkdir(parents=True)
+        run.folder.mkdir()
+        run.make()
         run.lock = _taken(run.folder / "lock")
         return run
+
+    def make(self) -> None:
+        """Have all folders there.
+
+        Raises:
+            OSError: one cannot be made.
+        """
+        for each in (self.folder, self.blobs, self.folder / "locks", self.folder / "runs"):
+            each.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     @contextmanager
     def fetching(self, sha256: str) -> Iterator[None]:
@@ -85,6 +93,16 @@ class Run:
     @property
     def files(self) -> Path:
         return self.folder / "files"
+
+    def make(self) -> None:
+        """Have all folders there.
+
+        Raises:
+            OSError: one cannot be made.
+        """
+        self.scratch.make()
+        for each in (self.done, self.files):
+            each.mkdir(parents=True, exist_ok=True)
 
     @classmethod
     def of(cls, files: str) -> Run:

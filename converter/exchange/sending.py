@@ -105,7 +105,7 @@ class Exchange:
             if one.name and Path(one.name).name != one.name:
                 raise OSError(errno.EINVAL, "a node has sent a file with a path", one.name)
             target = staging / (one.name or f".{delivery.LOG}")
-            self._objects.download(blobs.key_of(one.sha256), target, one.bytes, one.sha256)
+            blobs.bring(self._objects, target, one.bytes, one.sha256)
             files.fsync(target)
             if not one.name:
                 _keep_log(target, job, attempt)
@@ -153,6 +153,10 @@ class Exchange:
             blobs.keep(self._objects, path, blob.bytes, digest)
             self._kept[digest] = time.monotonic()
         return blob
+
+    def doubt(self) -> None:
+        """What was sent may not be there any more: it is looked for again."""
+        self._kept.clear()
 
     def _is_kept(self, digest: str) -> bool:
         """Whether it was in the store a while ago; what no entry names does not stay for ever."""

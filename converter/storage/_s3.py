@@ -186,6 +186,9 @@ def _of_the_server(code: str, status: int | None) -> Failure | None:
     if code in _DENIED or status in (401, 403):
         why = f" ({code})" if code and not code.isdecimal() else ""
         return Failure(Kind.FINAL, errno.EACCES, f"access denied{why}: check the credentials")
+    if code.isdecimal():  # what asks for a head alone gets no words
+        words = f"the server refused it ({code}) and does not say why: check the credentials"
+        return Failure(Kind.FINAL, errno.EIO, words)
     if code:
         return Failure(Kind.FINAL, errno.EIO, f"the server refused it ({status} {code})")
     return None

@@ -9,7 +9,7 @@ import time
 import uuid
 from pathlib import Path
 
-from converter.storage.objects import TEMPORARY, Objects
+from converter.storage.objects import TEMPORARY, MismatchError, Objects
 
 FILES = "files/"
 GRACE_S = 6 * 3600.0
@@ -37,6 +37,26 @@ def keep(objects: Objects, path: Path, size: int, sha256: str) -> bool:
         return False
     objects.upload(path, key, sha256)
     return True
+
+
+def bring(objects: Objects, target: Path, size: int, sha256: str) -> None:
+    """Bring a file here, hashed. What lies under its name and is another one is removed.
+
+    Only its name says what it is, and nobody would send it again.
+
+    Raises:
+        MismatchError: it is another one, at each of two tries.
+        OSError: it cannot be read.
+    """
+    key = key_of(sha256)
+    try:
+        objects.download(key, target, size, sha256)
+    except MismatchError:  # it may have been damaged on the way
+        try:
+            objects.download(key, target, size, sha256)
+        except MismatchError:
+            objects.delete(key)
+            raise
 
 
 def _renewed(objects: Objects, key: str) -> bool:

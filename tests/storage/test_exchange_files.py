@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -148,6 +149,32 @@ def test_other_bytes_under_a_name_are_refused(
     with pytest.raises(OSError, match="checksum mismatch: it is not the file that was put there"):
         brought(luggage, node, job)
     assert not Path(f"{node.files}{job.source.file}").exists()
+
+
+def test_what_was_replaced_in_the_store_is_sent_anew(
+    exchange: Exchange, node: Run, job: Job, place: Url
+) -> None:
+    luggage, there = exchange.luggage(job), objects.opened(place)
+    key = blobs.key_of(hashlib.sha256(LARGE).hexdigest())
+    there.write(key, LARGE[::-1])  # as large, so that a look does not show it
+    with pytest.raises(OSError, match="checksum mismatch"):
+        brought(luggage, node, job)
+    assert there.about(key) is None
+    with pytest.raises(FileNotFoundError):  # it is believed to be there, for a while
+        brought(exchange.luggage(job), node, job)
+    exchange.doubt()
+    of_job(exchange, node, job)
+    assert there.about(key) is not None
+
+
+def test_a_node_whose_disk_was_emptied_makes_its_folders_anew(
+    exchange: Exchange, node: Run, job: Job
+) -> None:
+    of_job(exchange, node, job)
+    shutil.rmtree(node.scratch.folder)
+    _, there = of_job(exchange, node, job)
+    assert not isinstance(there.weights, str)
+    assert Path(there.weights.checkpoint).read_bytes() == LARGE
 
 
 def test_what_a_job_writes_to_its_files_is_of_no_other_daemon(

@@ -263,6 +263,8 @@ class RayCarrier:
             if "machine" in message:
                 message = self._arrived(self._running[key], message)
             ended = self._running.pop(key) if ENDS & message.keys() else None
+            if self._transfers is not None and message.get("stranded"):
+                self._transfers.doubt()
             if ended is not None and self._transfers is not None and "sent" in message:
                 self._transfers.collect(key, ended.work, message)
             else:

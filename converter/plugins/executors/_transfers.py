@@ -13,6 +13,7 @@ from converter.model.job import Job
 from converter.model.records import JobResult
 from converter.processes import outcome
 from converter.processes.carrier import Message, Work
+from converter.storage.objects import MismatchError
 
 _AT_A_TIME = 4  # downloads; what is sent goes one after the other
 _CLOSE_S = 5.0
@@ -30,6 +31,10 @@ class Transfers:
     def pack(self, job: Job) -> AsyncResult[Luggage]:
         """Have what a job needs sent."""
         return self._out.apply_async(self._exchange.luggage, [job])
+
+    def doubt(self) -> None:
+        """Look again for all that was sent, before the next luggage is made."""
+        self._out.apply_async(self._exchange.doubt)
 
     def collect(self, key: int, work: Work, message: Message) -> None:
         """Have the files of an attempt brought here that has said this."""
@@ -50,7 +55,9 @@ class Transfers:
             result = JobResult.model_validate_json(json.dumps(message["result"]))
             if result.status == "ok":  # else there is only its log to miss
                 result = outcome.not_exchanged(work.job, error, result)
-            return {"result": result.model_dump(mode="json")}
+            # What lay in the store under its name is gone: the next try sends it anew.
+            stranded = isinstance(error, MismatchError)
+            return {"result": result.model_dump(mode="json"), "stranded": stranded}
         return message
 
     def forget(self, keys: Collection[int]) -> None:
