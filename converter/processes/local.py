@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import signal
 import socket
 import sys
 import time
@@ -21,6 +22,10 @@ from converter.processes.forkserver import ForkServer
 from converter.processes.limits import Limits
 
 _CLOSE_S = 10.0
+# Of a supervisor, beyond what it grants its job: a busy machine is no reason to lose a result.
+_MARGIN_S = 60.0
+# From a fork to the job: the first one waits for the imports.
+_START_S = 600.0
 _CONVERSIONS = (Job.ENTRY, Derived.ENTRY, Composed.ENTRY)
 # Of the GNU C library, 2.35 or later; others ignore it.
 _TUNABLES = "GLIBC_TUNABLES"
@@ -29,9 +34,20 @@ _HUGE_PAGES = "glibc.malloc.hugetlb=1"
 
 @dataclass
 class _Running:
+    """An attempt.
+
+    Attributes:
+        ends: monotonic time by which something has to be heard; ``None``: whenever.
+        pid: of its job, and of the supervisor that watches that.
+    """
+
     connection: Connection
     huge_pages: bool
+    limits: Limits
+    moves_files: bool
+    ends: float | None
     pid: int | None = None
+    supervisor: int | None = None
 
 
 class LocalCarrier:
@@ -84,7 +100,9 @@ class LocalCarrier:
             # Its supervisors end with it, and their connections tell so.
             servers.pop(huge_pages).close()
             connection = server(huge_pages).start(assignment)
-        self._running[key] = _Running(connection, huge_pages)
+        moves_files = assignment.luggage is not None
+        ends = None if moves_files else time.monotonic() + _START_S
+        self._running[key] = _Running(connection, huge_pages, assignment.limits, moves_files, ends)
 
     def poll(self, timeout_s: float) -> list[tuple[int, Message]]:
         keys = {running.connection: key for key, running in self._running.items()}
@@ -96,6 +114,9 @@ class LocalCarrier:
             if ENDS & message.keys():
                 _close([self._running.pop(key).connection])
             found.append((key, message))
+        for key, running in list(self._running.items()):
+            if running.ends is not None and time.monotonic() > running.ends:
+                found.append((key, _give_up(self._running.pop(key))))
         _kill_orphans()
         return found
 
@@ -106,7 +127,12 @@ class LocalCarrier:
             if running.pid is not None:
                 _await_orphans(running.pid)
             return {"lost": ""}
-        running.pid = message.get("pid", running.pid)
+        if "pid" in message:
+            running.pid = message["pid"]
+            running.supervisor = proctree.parent(message["pid"])
+            if not running.moves_files:
+                most = running.limits.timeout_s + running.limits.grace_s
+                running.ends = time.monotonic() + most + _MARGIN_S
         return message
 
     def close(self, keys: Collection[int]) -> None:
@@ -116,7 +142,10 @@ class LocalCarrier:
             for huge_pages in {running.huge_pages for running in ended}:
                 if (unanswered := servers.pop(huge_pages, None)) is not None:
                     unanswered.close()
-        _close([running.connection for running in ended])
+        silent = _close([running.connection for running in ended])
+        for running in ended:
+            if running.connection in silent and running.supervisor is not None:
+                _kill(running.supervisor, running.pid)
 
 
 servers: dict[bool, ForkServer] = {}
@@ -150,6 +179,27 @@ def _new_server(huge_pages: bool) -> ForkServer:
     return made
 
 
+def _give_up(running: _Running) -> Message:
+    """End an attempt whose supervisor, or the server of that, has not kept its time."""
+    if running.supervisor is not None:
+        words = "its supervisor did not end it in time, and was killed"
+        _kill(running.supervisor, running.pid)
+    else:
+        words = f"it had not begun after {_START_S:g} s: the server of the workers was replaced"
+        # Others of it are lost with it, and say so.
+        if (silent := servers.pop(running.huge_pages, None)) is not None:
+            silent.close()
+    running.connection.close()
+    return {"lost": words}
+
+
+def _kill(supervisor: int, job: int | None) -> None:
+    """End a supervisor that holds its connection and hears of nothing, with all below it."""
+    proctree.send([supervisor], signal.SIGKILL)
+    assert job is not None, "known with its supervisor"
+    _await_orphans(job)
+
+
 def _kill_orphans() -> None:
     # Orphans come from a supervisor's session or from one of their own; the fork server and
     # what else this process has started are in this session.
@@ -165,18 +215,24 @@ def _await_orphans(pid: int) -> None:
     _kill_orphans()
 
 
-def _close(connections: list[Connection]) -> None:
-    """Tell supervisors that nobody waits, and wait until they have ended all below them."""
+def _close(connections: list[Connection]) -> list[Connection]:
+    """Tell supervisors that nobody waits, and wait until they have ended all below them.
+
+    Returns:
+        Those that have not: they may be stopped.
+    """
     # All are told before any is waited for, so that they end side by side.
     for connection in connections:
         # A Connection has no shutdown of its own.
         with socket.socket(fileno=os.dup(connection.fileno())) as end:
             end.shutdown(socket.SHUT_WR)  # our reading end stays, to see theirs close
-    deadline = time.monotonic() + _CLOSE_S
+    deadline, silent = time.monotonic() + _CLOSE_S, []
     for connection in connections:
         try:
             while connection.poll(max(0.0, deadline - time.monotonic())):
                 connection.recv_bytes()
+            silent.append(connection)
         except (EOFError, ConnectionResetError):
             pass
         connection.close()
+    return silent

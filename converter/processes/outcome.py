@@ -185,10 +185,14 @@ def _stages(job: Job, ending: ProcessExit) -> dict[StageName, StageRecord]:
     return records
 
 
-def lost(job: Job, news: Sequence[WorkerEvent]) -> JobResult:
-    """The result of a job whose supervisor was killed."""
+def lost(job: Job, news: Sequence[WorkerEvent], words: str = "") -> JobResult:
+    """The result of a job whose supervisor was killed.
+
+    Args:
+        words: why, where it is known.
+    """
     hint = _signal_hint(signal.SIGKILL, None, job)
-    return _cut_short(job, news, Code.SIGNAL, "its supervisor was killed", hint)
+    return _cut_short(job, news, Code.SIGNAL, words or "its supervisor was killed", hint)
 
 
 def without_node(job: Job, news: Sequence[WorkerEvent], reason: str, losses: int) -> JobResult:

@@ -53,6 +53,16 @@ def children(pid: int) -> list[int]:
     return found
 
 
+def parent(pid: int) -> int | None:
+    """The parent of a process; ``None`` when it has gone."""
+    try:
+        # Behind the name, in which anything may stand.
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return int(fields[1])
+
+
 def descendants(pid: int) -> list[int]:
     """Every process below ``pid``, parents before children."""
     found = children(pid)

@@ -166,6 +166,17 @@ def supervisor_killed_once(job: Job, emit: Emit) -> JobResult:
     return good(job, emit)
 
 
+def supervisor_stopped_once(job: Job, emit: Emit) -> JobResult:
+    emit("load")
+    mark = Path(job.model_dir) / "stopped"
+    if not mark.exists():
+        mark.touch()
+        _sleeper(job)
+        os.kill(os.getppid(), signal.SIGSTOP)
+        time.sleep(60)
+    return good(job, emit)
+
+
 def exits_0(job: Job, emit: Emit) -> JobResult:
     emit("load")
     os._exit(0)

@@ -16,6 +16,7 @@ from converter.model.job import Job
 from converter.model.records import JobResult
 from converter.plugins.executors import Finished, StageEntered, Started
 from converter.plugins.executors.process import ProcessExecutor, servers
+from converter.processes import local
 from converter.processes.joblog import HEAD_BYTES, TAIL_BYTES
 
 pytestmark = pytest.mark.faults
@@ -127,6 +128,50 @@ def test_a_supervisor_that_is_killed_takes_its_job_with_it(run: Run) -> None:
 def test_a_supervisor_that_is_killed_each_time_is_a_crash(run: Run) -> None:
     result = run("supervisor_killed_once", retries=0)["supervisor_killed_once"]
     assert error_of(result) == ("crashed", "SIGNAL", "load", "its supervisor was killed")
+
+
+def test_a_supervisor_that_is_stopped_costs_a_try(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "_MARGIN_S", 0.5)
+    tag = "supervisor_stopped_once"
+    result = run(tag, timeout_s=2.0, grace_s=0.5)[tag]
+    assert (result.status, result.attempts) == ("ok", 2)
+    (lost,) = result.other_tries
+    assert lost.reason == "SIGNAL: its supervisor did not end it in time, and was killed"
+
+
+def test_closing_ends_a_supervisor_that_is_stopped(
+    mark: str, job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "_CLOSE_S", 1.0)
+    asked = job("a", "supervisor_stopped_once")
+    events = ProcessExecutor(ExecutorSpec(name="process", workers=1), "entries:by_tag").run([asked])
+    for event in events:
+        if isinstance(event, StageEntered):
+            break
+    stopped = asked.model_dir + "/stopped"
+    while not os.path.exists(stopped):
+        time.sleep(0.01)
+    time.sleep(0.2)  # until the signal has come, which is sent next
+    events.close()
+    assert all_gone(mark, {servers[False].pid}, 0.5) == {}
+
+
+def test_a_fork_server_that_is_stopped_is_replaced(
+    mark: str, job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executor = ProcessExecutor(ExecutorSpec(name="process", workers=1, retries=1), "entries:by_tag")
+    assert {e.result.status for e in executor.run([job("a")]) if isinstance(e, Finished)} == {"ok"}
+    stopped = servers[False].pid
+    os.kill(stopped, signal.SIGSTOP)
+    # Of the new one too: it has to import nothing for these jobs but the usual libraries.
+    monkeypatch.setattr(local, "_START_S", 30.0)
+    events = list(executor.run([job("b")]))
+    (result,) = [event.result for event in events if isinstance(event, Finished)]
+    assert (result.status, result.attempts) == ("ok", 2)
+    assert "the server of the workers was replaced" in result.other_tries[0].reason
+    assert servers[False].pid != stopped
 
 
 def test_a_fork_server_that_is_killed_is_replaced(mark: str, job: Callable[..., Job]) -> None:

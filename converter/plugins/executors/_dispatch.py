@@ -416,7 +416,7 @@ def _result(attempt: _Attempt, message: Message) -> JobResult:
         # As JSON: strict types take text for an enum there only.
         result = JobResult.model_validate_json(json.dumps(message["result"]))
     elif "lost" in message:
-        result = outcome.lost(attempt.job, attempt.news)
+        result = outcome.lost(attempt.job, attempt.news, message["lost"])
     else:
         (reason,) = message.values()
         result = outcome.without_node(attempt.job, attempt.news, reason, attempt.losses)
