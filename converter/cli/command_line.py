@@ -21,7 +21,7 @@ from pkgutil import iter_modules
 from typing import TYPE_CHECKING, NoReturn
 
 import converter
-from converter.cli import suggestions
+from converter.cli import suggestions, unforeseen
 from converter.display import notice
 from converter.model.errors import ConfigError, ConverterError, ExitCode, Problem
 
@@ -74,7 +74,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = _dispatch(words, debug)
         sys.stdout.flush()  # a reader that went away shows here, not where Python ends
         return code
-    # Only what a person can mend gets words. Anything else is a bug, and its traceback is wanted.
     except ConverterError as error:
         return _report(error, debug)
     except KeyboardInterrupt:
@@ -89,6 +88,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Python flushes once more at its end, and would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.OK
+    except Exception as error:
+        if debug:
+            raise
+        notice.clear()
+        return unforeseen.report(error, words)
     # Also after an error: in a process that calls `main` itself the collector would stay off.
     finally:
         gc.enable()

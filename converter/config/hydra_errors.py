@@ -42,6 +42,10 @@ def reworded(hydra: Hydra, config_name: str, overrides: Sequence[str]) -> Iterat
     """
     try:
         yield
+    except RecursionError as error:
+        message = "a file includes itself, directly or through others."
+        hint = "Look at the defaults lists of the files that the command names."
+        raise ConfigError(Problem("defaults", message, hint)) from error
     except _RAISED as error:
         context = _Context(hydra, config_name, list(overrides))
         raise ConfigError(context.problem(error)) from error

@@ -151,6 +151,8 @@ class _Walk:
             if isinstance(error, _WithoutEndError):  # others will take as long
                 raise ConfigError(self.problems) from error
             return None
+        if isinstance(value, str) and "\0" in value:
+            self.problems.append(Problem(path, "has a NUL character, which no name or path has."))
         if isinstance(value, DictConfig):
             return self.mapping(value, list(value), path, depth + 1, added)
         if isinstance(value, ListConfig):

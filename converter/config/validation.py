@@ -222,6 +222,9 @@ def _problem(
         return Problem(key, "unknown key.", hint)
     if error["type"] == "missing":
         return Problem(key, f"is missing; expected {wording.expected(annotation)}.")
+    if error["type"] == "string_too_long":
+        number, most = len(error["input"]), error["ctx"]["max_length"]
+        return Problem(key, f"has {number} characters; expected {most} at most.")
     # Raised by our own validators: the words are ours already.
     if error["type"] == "value_error":
         return Problem(key, f"{error['ctx']['error']}.")

@@ -259,7 +259,7 @@ class BatchSpec(Frozen):
         str,
         Annotated[ModelSpec, BeforeValidator(short_model, json_schema_input_type=Text | ModelSpec)],
     ] = Field(default_factory=dict)
-    baseline: str | None = None
+    baseline: Text | None = None
     compare: CompareSpec = CompareSpec()
     store: StoreSpec = StoreSpec()
     reports: list[Text]

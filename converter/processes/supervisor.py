@@ -74,6 +74,9 @@ def _through(assignment: Assignment, events: Connection) -> dict[str, Any]:
     result = _watched(assignment, events)
     if luggage is None:
         return {"result": result.model_dump(mode="json")}
+    if not os.path.isdir(job.model_dir):
+        gone = FileNotFoundError(errno.ENOENT, "the folder was removed meanwhile", job.model_dir)
+        return _stranded(luggage, gone, not_exchanged(job, gone))
     try:
         sent = courier.run(lambda: receiving.sent(luggage, job, result), events)
     except OSError as error:

@@ -176,6 +176,11 @@ def test_interpolations_that_multiply_are_stopped(composed: Composer, folder: Pa
     assert "cannot be resolved" in refusal(composed, "+experiment=one", "models=${models}")
 
 
+def test_a_nul_in_a_value_is_named(composed: Composer, folder: Path) -> None:
+    (folder / "model/nul.yaml").write_text('# @package models.m\nsource: "a\\0b"\n')
+    assert "models.m.source: has a NUL character" in refusal(composed, "+model=nul")
+
+
 def test_text_that_doubles_at_each_level_is_stopped(composed: Composer, folder: Path) -> None:
     lines = [f'a{n}: "${{.a{n - 1}}}${{.a{n - 1}}}"' for n in range(1, 40)]
     text = "\n".join(["# @package models.bomb.kwargs", "a0: x", *lines])

@@ -26,7 +26,7 @@ def test_a_function_has_at_most_50_lines(path: Path) -> None:
             assert node.end_lineno - node.lineno < 50, f"{node.name}: at most 50 lines"
 
 
-def test_exceptions_are_caught_wholesale_in_one_place_only() -> None:
+def test_exceptions_are_caught_wholesale_around_a_model_and_around_a_command_only() -> None:
     found = {
         name_of(path)
         for path in SOURCES
@@ -35,7 +35,7 @@ def test_exceptions_are_caught_wholesale_in_one_place_only() -> None:
         and isinstance(node.type, ast.Name)
         and node.type.id == "Exception"
     }
-    assert found <= {"converter/worker/recording/stages.py"}
+    assert found <= {"converter/worker/recording/stages.py", "converter/cli/command_line.py"}
 
 
 # Rooms: the packages of the converter, the lowest first. An import points down, or stays within.

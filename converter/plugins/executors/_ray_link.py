@@ -40,6 +40,7 @@ _CONNECT = (
     "See docs/cluster.md. If the address is right, the head may ask for a token: it and this "
     "command need the same RAY_AUTH_MODE (token or disabled)."
 )
+_SHORTER = "Set TMPDIR to a shorter folder: Ray has sockets below it."
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,11 @@ class Node:
 
     def __str__(self) -> str:
         return self.name if self.name == self.address else f"{self.name} ({self.address})"
+
+
+def _hint(why: str) -> str:
+    """What to do where Ray does not connect."""
+    return _SHORTER if "AF_UNIX path length" in why else _CONNECT
 
 
 def last_word(log: str) -> str:
@@ -156,7 +162,7 @@ class Link:
                 Problem(
                     "executor.address",
                     f"found '{self._address}', but Ray does not connect: {why}",
-                    INSTALL if environment.version("ray") is None else _CONNECT,
+                    INSTALL if environment.version("ray") is None else _hint(why),
                 )
             )
 

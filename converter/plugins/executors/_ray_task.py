@@ -139,8 +139,17 @@ def _connected(home: dict[str, Any], node: str) -> tuple[Connection, dict[str, A
 
 
 def _start(home: dict[str, Any], path: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)  # of one that was killed
+    # Of those that were killed; nobody connects to one here meanwhile, who has no lock for it.
+    for name in os.listdir(os.path.dirname(path)):
+        other = os.path.join(os.path.dirname(path), name)
+        if not name.endswith(".socket"):
+            continue
+        if (living := _connect(other)) is not None:
+            living.close()
+            continue
+        for left in (other, other.removesuffix(".socket") + ".log"):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(left)
     told, ready = os.pipe()
     given = {"path": path, "ready": ready}
     given |= {key: home[key] for key in ("lease_s", "niceness", "scratch")}
