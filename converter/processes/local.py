@@ -129,7 +129,7 @@ class LocalCarrier:
             return {"lost": ""}
         if "pid" in message:
             running.pid = message["pid"]
-            running.supervisor = proctree.parent(message["pid"])
+            running.supervisor = _supervisor(message["pid"], running.huge_pages)
             if not running.moves_files:
                 most = running.limits.timeout_s + running.limits.grace_s
                 running.ends = time.monotonic() + most + _MARGIN_S
@@ -177,6 +177,13 @@ def _new_server(huge_pages: bool) -> ForkServer:
     made = ForkServer(environ, further_libraries)
     atexit.register(made.close)
     return made
+
+
+def _supervisor(job: int, huge_pages: bool) -> int | None:
+    """The process that watches a job; ``None``: it has gone, and the job is an orphan of ours."""
+    found, made = proctree.parent(job), servers.get(huge_pages)
+    is_ours = found is not None and made is not None and proctree.parent(found) == made.pid
+    return found if is_ours else None
 
 
 def _give_up(running: _Running) -> Message:
