@@ -137,7 +137,7 @@ def _fetched(store: Objects, scratch: Scratch, blob: Blob) -> Path:
             os.utime(own)
             return own
         part = own.with_name(f".{blob.sha256}")  # of one that was killed it is written over
-        blobs.bring(store, part, blob.bytes, blob.sha256)
+        store.download(blobs.key_of(blob.sha256), part, blob.bytes, blob.sha256)
         os.replace(part, own)
     return own
 

@@ -51,6 +51,7 @@ class Exchange:
         self._folders: dict[str, Files] = {}
         self._packs: dict[tuple[object, ...], Blob] = {}
         self._kept: dict[str, float] = {}
+        self._doubted = False
 
     def check(self, jobs: Iterable[Job]) -> None:
         """See that the trusted folders of jobs can travel.
@@ -150,13 +151,20 @@ class Exchange:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
         blob = Blob(digest, path.stat().st_size)
         if not self._is_kept(digest):
-            blobs.keep(self._objects, path, blob.bytes, digest)
+            sent = blobs.keep(self._objects, path, blob.bytes, digest)
+            key = blobs.key_of(digest)
+            if self._doubted and not sent and self._objects.sha256(key) != digest:
+                self._objects.upload(path, key, digest)
             self._kept[digest] = time.monotonic()
         return blob
 
     def doubt(self) -> None:
-        """What was sent may not be there any more: it is looked for again."""
+        """What was sent may not be there any more, or be another file: it is read before it counts.
+
+        Not removed by the node that saw it: the disk may be that node's.
+        """
         self._kept.clear()
+        self._doubted = True
 
     def _is_kept(self, digest: str) -> bool:
         """Whether it was in the store a while ago; what no entry names does not stay for ever."""

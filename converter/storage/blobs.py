@@ -40,9 +40,9 @@ def keep(objects: Objects, path: Path, size: int, sha256: str) -> bool:
 
 
 def bring(objects: Objects, target: Path, size: int, sha256: str) -> None:
-    """Bring a file here, hashed. What lies under its name and is another one is removed.
+    """Bring a file here, hashed, that was just sent. What is another one is removed.
 
-    Only its name says what it is, and nobody would send it again.
+    Only its name says what it is, and who made it would not send it again.
 
     Raises:
         MismatchError: it is another one, at each of two tries.

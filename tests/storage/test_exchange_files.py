@@ -159,12 +159,23 @@ def test_what_was_replaced_in_the_store_is_sent_anew(
     there.write(key, LARGE[::-1])  # as large, so that a look does not show it
     with pytest.raises(OSError, match="checksum mismatch"):
         brought(luggage, node, job)
-    assert there.about(key) is None
-    with pytest.raises(FileNotFoundError):  # it is believed to be there, for a while
+    with pytest.raises(OSError, match="checksum mismatch"):  # it is believed to be there
         brought(exchange.luggage(job), node, job)
     exchange.doubt()
     of_job(exchange, node, job)
-    assert there.about(key) is not None
+    assert there.sha256(key) == hashlib.sha256(LARGE).hexdigest()
+
+
+def test_an_artifact_that_was_replaced_in_the_store_is_removed_there(
+    exchange: Exchange, node: Run, job: Job, place: Url
+) -> None:
+    luggage, made = of_job(exchange, node, job)
+    sent = [Sent(**one) for one in receiving.sent(luggage, made, left(made))]
+    key = blobs.key_of(sent[0].sha256)
+    objects.opened(place).write(key, LARGE[::-1])
+    with pytest.raises(OSError, match="checksum mismatch"):
+        exchange.collect(sent, job, 1)
+    assert objects.opened(place).about(key) is None
 
 
 def test_a_node_whose_disk_was_emptied_makes_its_folders_anew(
