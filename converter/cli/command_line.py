@@ -88,6 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Python flushes once more at its end, and would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.OK
+    # The frame around all commands; a model's own errors end in its row (recording/stages.py).
     except Exception as error:
         if debug:
             raise

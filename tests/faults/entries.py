@@ -156,23 +156,20 @@ def killed(job: Job, emit: Emit) -> JobResult:
 
 
 def supervisor_killed_once(job: Job, emit: Emit) -> JobResult:
-    emit("load")
-    mark = Path(job.model_dir) / "killed"
-    if not mark.exists():
-        mark.touch()
-        _sleeper(job)
-        os.kill(os.getppid(), signal.SIGKILL)
-        time.sleep(60)
-    return good(job, emit)
+    return _supervisor_hit_once(job, emit, signal.SIGKILL)
 
 
 def supervisor_stopped_once(job: Job, emit: Emit) -> JobResult:
+    return _supervisor_hit_once(job, emit, signal.SIGSTOP)
+
+
+def _supervisor_hit_once(job: Job, emit: Emit, number: signal.Signals) -> JobResult:
     emit("load")
-    mark = Path(job.model_dir) / "stopped"
+    mark = Path(job.model_dir) / "hit"
     if not mark.exists():
         mark.touch()
         _sleeper(job)
-        os.kill(os.getppid(), signal.SIGSTOP)
+        os.kill(os.getppid(), number)
         time.sleep(60)
     return good(job, emit)
 

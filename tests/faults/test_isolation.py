@@ -150,7 +150,7 @@ def test_closing_ends_a_supervisor_that_is_stopped(
     for event in events:
         if isinstance(event, StageEntered):
             break
-    stopped = asked.model_dir + "/stopped"
+    stopped = asked.model_dir + "/hit"
     while not os.path.exists(stopped):
         time.sleep(0.01)
     time.sleep(0.2)  # until the signal has come, which is sent next
