@@ -198,6 +198,8 @@ class _Daemon:
     def _tell(self, key: int, message: Message) -> None:
         if ENDS & message.keys():
             self._running.discard(key)
+        if key not in self._clients:  # it has gone since the messages were taken
+            return
         try:
             text = json.dumps(message)
             # Who reads it knows the paths of the driver.

@@ -21,6 +21,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 _NEW_NAMESPACE, _RECURSIVE_PRIVATE = 0x00020000, 0x4000 | (1 << 18)
@@ -67,9 +68,18 @@ class Cluster:
 
 @contextmanager
 def started(
-    environ: Mapping[str, str], nodes: int = 2, cores: int = 2, *, hidden: str = ""
+    environ: Mapping[str, str],
+    nodes: int = 2,
+    cores: int = 2,
+    *,
+    hidden: str = "",
+    background: bool = False,
 ) -> Iterator[Cluster]:
-    """A cluster, until the end of the block; see above for what is hidden."""
+    """A cluster, until the end of the block; see above for what is hidden.
+
+    Args:
+        background: it ignores SIGINT, like all that a shell starts with `&`.
+    """
     process = subprocess.Popen(
         [sys.executable, __file__, str(nodes), str(cores), *([hidden] if hidden else [])],
         stdin=subprocess.PIPE,
@@ -77,6 +87,7 @@ def started(
         stderr=subprocess.DEVNULL,
         env=dict(environ),
         text=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_IGN) if background else None,
     )
     assert process.stdin is not None
     assert process.stdout is not None

@@ -18,7 +18,15 @@ from converter.model.batch import BenchmarkSpec, ExecutorSpec
 from converter.model.errors import ConfigError
 from converter.model.job import Job
 from converter.model.records import JobResult
-from converter.plugins.executors import Finished, Past, StageEntered, Started, _nodes
+from converter.plugins.executors import (
+    Finished,
+    Past,
+    StageEntered,
+    Started,
+    _nodes,
+    _ray_carrier,
+    _ray_link,
+)
 from converter.plugins.executors import ray as plugin
 from converter.plugins.executors._dispatch import Dispatcher, Rules
 from converter.plugins.executors._ray_carrier import Options, RayCarrier, link_of, links
@@ -33,7 +41,7 @@ Make = Callable[..., Job]
 def unmarked(hidden: str = "") -> Iterator[Cluster]:
     """A cluster whose processes are not those of a test."""
     environ = {key: value for key, value in os.environ.items() if key != MARK}
-    with started(environ, hidden=hidden) as cluster:
+    with started(environ, hidden=hidden, background=True) as cluster:
         try:
             yield cluster
         finally:
@@ -173,6 +181,45 @@ def test_closing_cancels_what_runs_and_waits_for_its_end(
     events.close()
     assert time.monotonic() - before < 10
     assert all_gone(mark, resident(mark), 0) == {}
+
+
+@pytest.mark.parametrize("closed", [False, True], ids=["running", "closed"])
+def test_a_helper_that_hangs_is_killed_and_leaves_no_process(
+    cluster: Cluster, job: Make, closed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(MARK, own := f"helper-{closed}")
+    monkeypatch.setattr(_ray_carrier if closed else _ray_link, "_CLOSE_S", 2.0)
+    monkeypatch.setattr(_ray_link, "_SILENT_S", 100.0 if closed else 4.0)
+    spec = spec_of(cluster, lease_s=LEASE_S + 1)  # a connection that no other test has
+    events = RayExecutor(spec, "entries:by_tag").run([job("a", "hangs_hard")])
+    next(event for event in events if isinstance(event, StageEntered))
+    link = link_of(spec, Options.model_validate(spec.own_options))
+    os.kill(link._process.pid, signal.SIGSTOP)
+    if closed:
+        events.close()
+    else:
+        with pytest.raises(OSError, match="speaks Ray said nothing for 4 s, and was killed"):
+            list(events)
+    # Ray takes some seconds to see that an owner has gone; then the lease runs.
+    assert all_gone(own, set(), 20 + LEASE_S) == {}
+
+
+def test_a_task_that_cannot_be_cancelled_is_ended_by_the_cluster(
+    cluster: Cluster, job: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(MARK, own := "deaf")
+    monkeypatch.setattr(_ray_carrier, "_CLOSE_S", 2.0)
+    spec = spec_of(cluster, lease_s=LEASE_S + 1)  # a connection that no other test has
+    events = RayExecutor(spec, "entries:by_tag").run([job("deaf", "hangs_hard")])
+    next(event for event in events if isinstance(event, StageEntered))
+    (worker,) = [
+        int(path.parent.name)
+        for path in Path("/proc").glob("[0-9]*/cmdline")
+        if path.read_bytes().startswith(b"ray::deaf")
+    ]
+    os.kill(worker, signal.SIGSTOP)
+    events.close()
+    assert all_gone(own, set(), 20 + LEASE_S) == {}
 
 
 def test_a_daemon_that_is_killed_costs_its_jobs_a_try(

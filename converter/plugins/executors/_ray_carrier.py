@@ -345,7 +345,9 @@ class RayCarrier:
                     elif said[1] is None:
                         left.discard(said[0])
         except OSError:  # the cluster has gone, and its daemons end what hangs on it
-            pass
+            return
+        if left:  # Ray did not even kill their workers: it does when the owner of the tasks goes
+            self._cluster.kill()
 
 
 def _amount(name: str, number: float) -> str:

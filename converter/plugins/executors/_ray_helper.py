@@ -156,9 +156,9 @@ def _serve(driver: Connection, streams: _Streaming) -> None:
     while True:
         if time.monotonic() - looked > _LOOK_S:
             looked, now = time.monotonic(), _ray_streams.nodes()
-            if now != seen:
-                driver.send(("nodes", now))
-                seen = now
+            # Also where nothing is new: it says that this process and the head still answer.
+            driver.send(("nodes", now if now != seen else None))
+            seen = now
         while driver.poll(0 if live else _IDLE_S):
             try:
                 what, *rest = driver.recv()

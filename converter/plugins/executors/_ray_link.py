@@ -34,6 +34,9 @@ _BOOT = (
 )
 _START_S = 120.0
 _CLOSE_S = 90.0
+# Far more than it takes Ray to give a head up, which ends that process: one that says nothing for
+# as long is stopped, or hangs in a call of Ray.
+_SILENT_S = 180.0
 _LOG_LINE = re.compile(r"^\[[^\]]*?(?P<level>\b[DIWEFC]\b)?[\d ]*\] (\S+:\d+: )?")
 INSTALL = "Install the extra: pip install 'onnx-zoo-converter[ray]'."
 _CONNECT = (
@@ -113,6 +116,7 @@ class Link:
         self.machines: dict[str, dict[str, Any]] = {}
         self._keys = count()
         self._words = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process
+        self._heard = time.monotonic()
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
@@ -196,6 +200,10 @@ class Link:
                     found.append(said)
         except ConnectionError as error:
             raise self._gone() from error
+        if time.monotonic() - self._heard > _SILENT_S:
+            self.kill()
+            silent = f"the process that speaks Ray said nothing for {_SILENT_S:g} s, and was killed"
+            raise OSError(errno.ETIMEDOUT, silent, self._address)
         return found
 
     def _take(self) -> Any:
@@ -203,8 +211,10 @@ class Link:
             what, *rest = self._connection.recv()
         except (EOFError, ConnectionError) as error:
             raise self._gone() from error
+        self._heard = time.monotonic()
         if what == "nodes":
-            self.nodes = [Node(**node) for node in rest[0]]
+            if rest[0] is not None:
+                self.nodes = [Node(**node) for node in rest[0]]
             return None
         return rest[0] if what == "refused" else tuple(rest)
 
@@ -222,12 +232,18 @@ class Link:
         last = f": {said}" if said else ""
         return OSError(errno.ECONNRESET, f"the connection to Ray was lost{last}", self._address)
 
+    def kill(self) -> None:
+        """End the process that speaks Ray; the cluster then ends what it was given, and daemons
+        themselves after their lease.
+        """
+        self._process.kill()
+        self._process.wait()
+
     def close(self) -> None:
         """End what runs on the cluster for this process, and wait until it has ended."""
         self._connection.close()
         try:
             self._process.wait(_CLOSE_S)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            self.kill()
         self._words.close()

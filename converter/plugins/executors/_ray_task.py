@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -50,6 +51,10 @@ def carry(home: dict[str, Any], wanted: dict[str, Any], parcel: bytes | None) ->
     """
     import ray
 
+    # A cluster that was started in the background of a shell (`nohup ray start … &`) ignores it,
+    # and so do its workers: Ray, which cancels a task by it, says that it did, and nothing happens.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     node = ray.get_runtime_context().get_node_id()
     connection, hello = _connected(home, node)
     try:
