@@ -14,7 +14,7 @@ from converter.display.columns import WIDTH
 from converter.display.estimate import Estimate, clock
 from converter.display.screen import Screen
 from converter.model.manifest import ArtifactRow
-from converter.plugins.executors import Event, Finished, GivenUp, StageEntered, Started
+from converter.plugins.executors import Event, Finished, GivenUp, StageEntered, Started, Waits
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -97,7 +97,7 @@ def latency_line(done: int, total: int, row: ArtifactRow) -> str:
 
 
 class Lines:
-    """A line for each finished model, each measured latency, and each attempt that was lost."""
+    """A line for each finished model, each latency, each attempt that waits or was lost."""
 
     def __init__(self, total: int, printer: Callable[[str], None]) -> None:
         self._total = total
@@ -110,6 +110,8 @@ class Lines:
     def event(self, event: Event) -> None:
         if isinstance(event, GivenUp):
             self._print(given_up(event))
+        elif isinstance(event, Waits):
+            self._print(f"{event.name}: {event.words}")
 
     def row(self, row: ArtifactRow) -> None:
         self._done += 1
@@ -184,6 +186,8 @@ class Bar:
             self._running[event.name].stage = event.stage
         elif isinstance(event, GivenUp):
             self._write(given_up(event))
+        elif isinstance(event, Waits):
+            self._write(f"{event.name}: {event.words}")
         elif isinstance(event, Finished):
             self._running.pop(event.result.label, None)
         self._draw()

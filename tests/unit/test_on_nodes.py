@@ -228,6 +228,13 @@ def test_memory_is_asked_for_by_the_files_of_a_job_that_was_never_seen(tmp_path:
             "Failed to connect",
         ),
         ("Traceback\nRuntimeError: gone", "RuntimeError: gone"),
+        (
+            "[2026-11-29 09:58:12,335 C 1 2] gcs_client.cc:9: The head has restarted.\n"
+            "*** StackTrace Information ***\n"
+            "/venv/ray/_raylet.so(+0x13a6eca) [0x7fbc4f] ray::operator<<()\n"
+            "/lib/x86_64-linux-gnu/libc.so.6(+0x1098ec) [0x7fbc50b278ec]\n",
+            "The head has restarted.",
+        ),
     ],
 )
 def test_why_ray_has_ended_is_its_last_error_and_no_chatter(log: str, said: str) -> None:

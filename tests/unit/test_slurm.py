@@ -152,13 +152,18 @@ def test_nodes_are_told_with_what_runs_there(commands: Path) -> None:
 
 def test_states_are_those_of_squeue(commands: Path, tmp_path: Path) -> None:
     queue = SlurmQueue(tmp_path, 10, [])
-    command(commands, "squeue", "echo '7_0|RUNNING'; echo '7_1|OUT_OF_MEMORY'; echo '8|PENDING'")
+    command(
+        commands,
+        "squeue",
+        "echo '7_0|RUNNING|None'; echo '7_1|OUT_OF_MEMORY|'; echo '8|PENDING|(a | b)'",
+    )
     assert queue.states(["7_0", "7_1", "8", "6"]) == {
         "7_0": "RUNNING",
         "7_1": "OUT_OF_MEMORY",
         "8": "PENDING",
     }
-    assert (commands / "calls").read_text().endswith("--format=%i|%T --jobs=6,7,8\n")
+    assert queue.reasons["8"] == "(a | b)"
+    assert (commands / "calls").read_text().endswith("--format=%i|%T|%r --jobs=6,7,8\n")
     command(
         commands, "squeue", "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1"
     )
@@ -262,9 +267,13 @@ class Fake:
         self.known: dict[str, str] | None = {}
         self.cancelled: list[str] = []
         self.refuses: list[str] = []
+        self.reasons: dict[str, str] = {}
+        self.most = 1000
 
     def submit(self, calls: Sequence[bytes], parameters: Parameters) -> list[str]:
         self.arrays.append((len(calls), parameters))
+        if len(calls) > self.most:
+            raise RefusedError("Batch job submission failed: Invalid job array specification")
         if self.refuses:
             raise RefusedError(self.refuses.pop())
         made = [f"{len(self.arrays)}_{n}" for n in range(len(calls))]
@@ -341,6 +350,83 @@ def test_what_waits_is_submitted_in_few_arrays(queue: Fake, tmp_path: Path) -> N
         assert queue.arrays[2][1]["exclude"] == "n1"
         carrier.close(range(6))
     assert list((tmp_path / ".staging").iterdir()) == []
+
+
+def test_an_array_that_is_too_large_is_submitted_in_parts(queue: Fake, tmp_path: Path) -> None:
+    queue.most = 2
+    carrier = carrier_of()
+    with carrier.opened():
+        for key in range(5):
+            carrier.start(key, work(tmp_path, f"m{key}"))
+        assert carrier.poll(0.0) == []
+        assert [count for count, _ in queue.arrays] == [5, 2, 2, 1]
+        carrier.start(5, work(tmp_path, "later"))
+        carrier.poll(0.0)
+        assert queue.arrays[-1][0] == 1
+        carrier.close(range(6))
+
+
+def test_a_limit_that_our_own_tasks_fill_is_waited_for(
+    queue: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    carrier = carrier_of(wait_s=0.05)
+    with carrier.opened():
+        carrier.start(0, work(tmp_path))
+        carrier.poll(0.0)
+        queue.refuses = ["QOSMaxSubmitJobPerUserLimit"] * 100
+        carrier.start(1, work(tmp_path, "b"))
+        for _ in range(3):
+            time.sleep(0.06)
+            assert carrier.poll(0.0) == []
+        queue.refuses = []
+        time.sleep(0.06)
+        carrier.poll(0.0)
+        assert len(queue.known or {}) == 2
+        carrier.close([0, 1])
+
+
+def test_what_a_task_waits_for_is_said_once(queue: Fake, tmp_path: Path) -> None:
+    carrier = carrier_of(wait_s=0.05)
+    with carrier.opened():
+        for key in range(2):
+            carrier.start(key, work(tmp_path, f"m{key}"))
+        carrier.poll(0.0)
+        queue.reasons = dict.fromkeys(queue.known or {}, "Resources")
+        time.sleep(0.06)
+        ((_, said),) = polled(carrier)
+        assert said == {"waits": "its task waits in the queue of Slurm: Resources"}
+        queue.reasons = dict.fromkeys(queue.known or {}, "PartitionTimeLimit")
+        found = polled(carrier)
+        assert [key for key, _ in found] == [0, 1]
+        assert found[0][1]["no_node"] == (
+            "Slurm does not start a task for it (PartitionTimeLimit): lower executor.time_min, "
+            "or choose another executor.partition"
+        )
+        assert sorted(queue.cancelled) == ["1_0", "1_1"]
+
+
+def test_what_a_cluster_refuses_for_now_is_said_once(queue: Fake, tmp_path: Path) -> None:
+    carrier = carrier_of(wait_s=60.0)
+    with carrier.opened():
+        queue.refuses = ["Unable to contact slurm controller"] * 100
+        carrier.start(0, work(tmp_path))
+        words = "the cluster takes no task for it now: Unable to contact slurm controller"
+        assert polled(carrier) == [(0, {"waits": words})]
+
+
+def test_variables_that_would_change_a_task_are_kept_from_sbatch(
+    commands: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command(commands, "sbatch", f"env > {commands}/environ")
+    for name in ("SBATCH_EXPORT", "SLURM_MEM_PER_CPU", "SLURM_CONF", "SBATCH_QOS"):
+        monkeypatch.setenv(name, "x")
+    monkeypatch.setenv("SBATCH_PARTITION", "x")
+    before = dict(os.environ)
+    assert _slurm_queue.refusal({"partition": "gpu"}) == ""
+    seen = dict(line.split("=", 1) for line in (commands / "environ").read_text().splitlines())
+    assert {"SLURM_CONF", "SBATCH_QOS"} <= seen.keys()
+    assert not {"SBATCH_EXPORT", "SLURM_MEM_PER_CPU", "SBATCH_PARTITION"} & seen.keys()
+    assert dict(os.environ) == before
 
 
 def test_an_attempt_says_what_happens(queue: Fake, tmp_path: Path) -> None:
@@ -454,7 +540,7 @@ def test_a_task_that_is_refused_for_long_is_given_up(queue: Fake, tmp_path: Path
     queue.refuses = ["QOSMaxSubmitJobPerUserLimit"] * 100
     with carrier.opened():
         carrier.start(0, work(tmp_path))
-        assert carrier.poll(0.0) == []
+        assert [list(message) for _, message in carrier.poll(0.0)] == [["waits"]]
         time.sleep(0.1)
         ((_, message),) = polled(carrier)
         words = "the cluster takes no task for it: QOSMaxSubmitJobPerUserLimit"

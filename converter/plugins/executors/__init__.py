@@ -66,6 +66,14 @@ class GivenUp:
 
 
 @dataclass(frozen=True)
+class Waits:
+    """An attempt of a job has not begun; ``words``: why, where what carries it says so."""
+
+    name: str
+    words: str
+
+
+@dataclass(frozen=True)
 class Finished:
     """A job is done; its artifact, if any, is in its staging folder."""
 
@@ -77,7 +85,7 @@ class Tick:
     """Nothing happened: the consumer may look at its clock and its signals."""
 
 
-Event = Started | StageEntered | GivenUp | Finished | Tick
+Event = Started | StageEntered | GivenUp | Waits | Finished | Tick
 Events = Generator[Event, None, None]
 
 

@@ -41,6 +41,7 @@ from converter.plugins.executors import (
     StageEntered,
     Started,
     Tick,
+    Waits,
 )
 from converter.plugins.executors._nodes import needs_gpu
 from converter.processes import outcome
@@ -260,6 +261,8 @@ class Dispatcher:
             attempt.begun, attempt.began = time.monotonic(), time.time()
             node = attempt.node.name if attempt.node is not None else ""
             yield Started(name, attempt.number, message["pid"], node)
+        elif "waits" in message:
+            yield Waits(name, message["waits"])
         elif "stage" in message:
             attempt.news.append(message["stage"])
             yield StageEntered(name, message["stage"])

@@ -38,6 +38,8 @@ _CLOSE_S = 90.0
 # as long is stopped, or hangs in a call of Ray.
 _SILENT_S = 180.0
 _LOG_LINE = re.compile(r"^\[[^\]]*?(?P<level>\b[DIWEFC]\b)?[\d ]*\] (\S+:\d+: )?")
+# `/lib/x86_64-linux-gnu/libc.so.6(+0x1098ec) [0x7fbc50b278ec]`, `@ 0x7fbc50b27 main`: of a crash.
+_FRAME = re.compile(r"\(\S*\+0x[0-9a-f]+\)|\[0x[0-9a-f]+\]|^\s*@\s+0x|^\*\*\* |StackTrace")
 INSTALL = "Install the extra: pip install 'onnx-zoo-converter[ray]'."
 _CONNECT = (
     "See docs/cluster.md. If the address is right, the head may ask for a token: it and this "
@@ -87,7 +89,8 @@ def last_word(log: str) -> str:
         head = _LOG_LINE.match(line)
         quiet = head is not None and head["level"] in ("D", "I", "W")
         # `:info_message:` and its like are for Ray's own reader of logs.
-        if line.strip() and not quiet and not line.startswith(":"):
+        frame = _FRAME.search(line) is not None
+        if line.strip() and not quiet and not frame and not line.startswith(":"):
             found = _LOG_LINE.sub("", line).strip().partition(". ")[0][:200]
     return found
 

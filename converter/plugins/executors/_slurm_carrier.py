@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import shutil
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -37,6 +38,17 @@ _SETTLE_S = 2.0  # until what a task wrote last is seen here
 _FILES = 100  # that are looked into at a time
 _PAUSE_S = 0.05
 _CLOSE_S = 60.0
+_QUIET_S = 30.0  # for which a task may wait before it is said why
+# Of a refusal that fewer tasks would not have met: `MaxArraySize`, `MaxSubmitJobs`, quotas.
+_TOO_MANY = re.compile("array|limit|policy", re.IGNORECASE)
+# What keeps a task waiting for ever, and who has to do what.
+_NEVER = {
+    "PartitionTimeLimit": "lower executor.time_min, or choose another executor.partition",
+    "PartitionNodeLimit": "choose another executor.partition",
+    "BadConstraints": "no node has what executor.constraint, cpus, mem_mb and gres ask for",
+    "QOSMaxWallDurationPerJobLimit": "lower executor.time_min",
+    "AssocMaxWallDurationPerJobLimit": "lower executor.time_min",
+}
 _AGAIN_S = 10.0
 _LOCAL_POLL_S = 0.2
 # What Slurm's words for the end of a task mean for who has to do something.
@@ -100,6 +112,8 @@ class SlurmCarrier:
         self._running: dict[int, _Running] = {}
         self._home: _Home | None = None
         self._refused_since: float | None = None
+        self._batch = options.batch
+        self._told: set[str] = set()
         self._next_submission = 0.0
         self._next_question = 0.0
         self._next_file = 0
@@ -179,30 +193,37 @@ class SlurmCarrier:
         if not waiting or now < self._next_submission:
             return []
         oldest = min(self._running[key].since for _, key in waiting)
-        many = len(waiting) >= min(self._options.batch, self._places)
+        many = len(waiting) >= min(self._batch, self._places)
         if self._options.is_slurm and not many and now - oldest < _GATHER_S:
             return []
         found: Found = []
         for needs, group in groupby(sorted(waiting), key=lambda one: one[0]):
             keys = [key for _, key in group]
-            for place in range(0, len(keys), self._options.batch):
-                found += self._submit_array(needs, keys[place : place + self._options.batch])
+            while keys:
+                array = keys[: self._batch]
+                try:
+                    self._submit_array(needs, array)
+                except RefusedError as error:
+                    words = str(error)
+                    if len(array) == 1 or not _TOO_MANY.search(words):
+                        found += self._refused(needs, keys, words)
+                        break
+                    # Nobody tells how many it would take.
+                    self._batch = len(array) // 2
+                else:
+                    keys = keys[len(array) :]
         return found
 
-    def _submit_array(self, needs: Needs, keys: Sequence[int]) -> Found:
+    def _submit_array(self, needs: Needs, keys: Sequence[int]) -> None:
         assert self._home is not None
         nodes = _slurm_queue.nodes() if needs.places and self._options.is_slurm else {}
         asked = _slurm_options.parameters(self._spec, self._options, needs, nodes)
         calls = [pickle.dumps(self._errand(key)) for key in keys]
-        try:
-            tasks = self._home.queue.submit(calls, asked)
-        except RefusedError as error:
-            return self._refused(needs, keys, str(error))
+        tasks = self._home.queue.submit(calls, asked)
         self._refused_since = None
         for key, task in zip(keys, tasks, strict=True):
             running = self._running[key]
             running.task, running.since = task, time.monotonic()
-        return []
 
     def _refused(self, needs: Needs, keys: Sequence[int], words: str) -> Found:
         """What becomes of attempts that the cluster does not take, for now or at all."""
@@ -211,13 +232,24 @@ class SlurmCarrier:
             for key in keys:
                 self._running[key].needs = replace(needs, avoid=())
             return []
-        self._refused_since = self._refused_since or now
         self._next_submission = now + min(_AGAIN_S, self._options.wait_s)
-        if now - self._refused_since < self._options.wait_s:
+        # Its own tasks may be the ones that fill a limit: it takes more when they have ended.
+        if _TOO_MANY.search(words) and any(one.task for one in self._running.values()):
+            self._refused_since = None
             return []
+        self._refused_since = self._refused_since or now
+        if now - self._refused_since < self._options.wait_s:
+            return self._tell(keys[0], f"the cluster takes no task for it now: {words}")
         for key in keys:
             del self._running[key]
         return [(key, {"no_node": f"the cluster takes no task for it: {words}"}) for key in keys]
+
+    def _tell(self, key: int, words: str) -> Found:
+        """Say what a run waits for, once."""
+        if words in self._told:
+            return []
+        self._told.add(words)
+        return [(key, {"waits": words})]
 
     def _errand(self, key: int) -> Errand:
         assert self._home is not None
@@ -275,6 +307,7 @@ class SlurmCarrier:
         """Ask the cluster for what has ended without a word, and give that up."""
         now = time.monotonic()
         given = {key: running for key, running in self._running.items() if running.task}
+        found: Found = []
         if given and now >= self._next_question:
             assert self._home is not None
             each = self._options.poll_s if self._options.is_slurm else _LOCAL_POLL_S
@@ -283,9 +316,9 @@ class SlurmCarrier:
             if states is not None:
                 for running in given.values():
                     self._take(running, states.get(running.task, ""))
-        found: Found = []
+                found += self._pending(given)
         for key, running in given.items():
-            if not (why := self._loss(running)):
+            if key not in self._running or not (why := self._loss(running)):
                 continue
             # It may have said its last meanwhile.
             said = self._read_one(key)
@@ -294,6 +327,32 @@ class SlurmCarrier:
                 del self._running[key]
                 said.append((key, {"node_lost": why}))
             found += said
+        return found
+
+    def _pending(self, given: Mapping[int, _Running]) -> Found:
+        """Say why tasks wait, and give those up that would wait for ever."""
+        assert self._home is not None
+        found: Found = []
+        now = time.monotonic()
+        by_reason: dict[str, list[int]] = {}
+        for key, running in given.items():
+            waits = running.task and running.state in WAITING and not running.node
+            if waits and now - running.since > min(_QUIET_S, self._options.wait_s):
+                reason = self._home.queue.reasons.get(running.task, "")
+                by_reason.setdefault(reason, []).append(key)
+        for reason, keys in sorted(by_reason.items()):
+            what = _NEVER.get(reason, "")
+            late = [key for key in keys if now - given[key].since > self._options.wait_s]
+            if what and late:
+                self._cancel(late)
+                for key in late:
+                    del self._running[key]
+                    words = f"Slurm does not start a task for it ({reason}): {what}"
+                    found.append((key, {"no_node": words}))
+            elif reason not in ("", "None"):
+                told = f"; {what}" if what else ""
+                words = f"its task waits in the queue of Slurm: {reason}{told}"
+                found += self._tell(keys[0], words)
         return found
 
     def _take(self, running: _Running, state: str) -> None:

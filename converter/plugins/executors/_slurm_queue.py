@@ -26,6 +26,15 @@ RUNNING = frozenset(
      "RESIZING", "RESV_DEL_HOLD"}
 )  # fmt: skip
 
+# Of the site or the user, who may mean them for every task. Others are of a task that this may
+# itself be, or set for sbatch what is said here; a variable counts more than a script.
+_OF_THE_SITE = frozenset(
+    {"SLURM_CLUSTERS", "SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT",
+     "SBATCH_ACCOUNT", "SBATCH_CLUSTERS", "SBATCH_CONSTRAINT", "SBATCH_PARTITION", "SBATCH_QOS",
+     "SBATCH_RESERVATION", "SBATCH_WCKEY"}
+)  # fmt: skip
+_OF_TASKS, _OF_QUESTIONS = ("SLURM_", "SBATCH_", "SRUN_"), ("SQUEUE_", "SCANCEL_", "SINFO_")
+
 Parameters = Mapping[str, Any]
 """Of a task, by the names of sbatch's long options, with ``_`` for ``-``."""
 
@@ -35,7 +44,13 @@ class RefusedError(Exception):
 
 
 class Queue(Protocol):
-    """Tasks of a cluster, which are called by their ids."""
+    """Tasks of a cluster, which are called by their ids.
+
+    Attributes:
+        reasons: why tasks wait, as the cluster said when it was asked last.
+    """
+
+    reasons: Mapping[str, str]
 
     def submit(self, calls: Sequence[bytes], parameters: Parameters) -> list[str]:
         """Submit tasks as one array; their ids, in order.
@@ -74,6 +89,7 @@ class SlurmQueue:
     """
 
     def __init__(self, folder: Path, parallel: int, setup: Sequence[str]) -> None:
+        self.reasons: Mapping[str, str] = {}
         self._folder = folder
         self._common = {"array_parallelism": parallel, "setup": list(setup) or None}
 
@@ -91,19 +107,24 @@ class SlurmQueue:
         executor.update_parameters(
             **own, **self._common, srun_args=bound, additional_parameters=others
         )
-        return _submitted(submitit, executor, calls)
+        with _surroundings(parameters):
+            return _submitted(submitit, executor, calls)
 
     def states(self, ids: Sequence[str]) -> dict[str, str] | None:
         arrays = sorted({one.partition("_")[0] for one in ids})
         found: dict[str, str] = {}
+        reasons: dict[str, str] = {}
         for place in range(0, len(arrays), _AT_ONCE):
             jobs = f"--jobs={','.join(arrays[place : place + _AT_ONCE])}"
-            arguments = ["--noheader", "--array", "--states=all", "--format=%i|%T", jobs]
+            arguments = ["--noheader", "--array", "--states=all", "--format=%i|%T|%r", jobs]
             done = _run(["squeue", *arguments])
             if done.returncode and "Invalid job id" not in done.stderr:
                 return None
             # What has ended some minutes ago is not listed any more.
-            found |= dict(line.strip().split("|", 1) for line in done.stdout.splitlines() if line)
+            for line in filter(None, map(str.strip, done.stdout.splitlines())):
+                one, state, reasons[one] = line.split("|", 2)
+                found[one] = state
+        self.reasons = reasons
         return found
 
     def cancel(self, ids: Sequence[str]) -> None:
@@ -125,6 +146,7 @@ class LocalQueue:
     """
 
     def __init__(self, folder: Path, minutes: int) -> None:
+        self.reasons: Mapping[str, str] = {}
         self._folder = folder
         self._minutes = minutes
         self._jobs: dict[str, Any] = {}
@@ -161,7 +183,8 @@ def refusal(parameters: Parameters) -> str:
         f"--{name.replace('_', '-')}" + ("" if value is True else f"={value}")
         for name, value in parameters.items()
     ]
-    done = _run(["sbatch", "--test-only", *flags, "--wrap=true"])
+    with _surroundings(parameters):
+        done = _run(["sbatch", "--test-only", *flags, "--wrap=true"])
     return _words(done.stderr) if done.returncode else ""
 
 
@@ -206,6 +229,20 @@ def _submitted(
 
 
 @contextmanager
+def _surroundings(parameters: Parameters) -> Iterator[None]:
+    """Have sbatch, which submitit calls, see no variable that would change a task."""
+    before = dict(os.environ)
+    kept = _OF_THE_SITE - {f"SBATCH_{name.upper()}" for name in parameters}
+    for name in before:
+        if name.startswith(_OF_TASKS) and name not in kept:
+            del os.environ[name]
+    try:
+        yield
+    finally:
+        os.environ.update(before)
+
+
+@contextmanager
 def _deaf_to_the_terminal() -> Iterator[None]:
     """Have what is started here not hear of SIGINT: the driver notes it, and ends what runs."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
@@ -220,6 +257,8 @@ def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
         with _deaf_to_the_terminal():
             return subprocess.run(
                 command,
+                # `SQUEUE_USERS` would hide tasks, which then count as ended.
+                env={k: v for k, v in os.environ.items() if not k.startswith(_OF_QUESTIONS)},
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
@@ -234,7 +273,7 @@ def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
 def _words(text: str) -> str:
     """The last words of a command of Slurm, on one line."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return "; ".join(lines)[-_WORDS:]
+    return "; ".join(lines)[-_WORDS:] or "its command failed without a word"
 
 
 def _last_line(path: Path) -> str:
