@@ -54,11 +54,16 @@ def latest(home: Path, point: str) -> Path | None:
     runs = [
         (str(run["started_at"]), folder / point)
         for folder in _folders(home)
-        if (run := _run(folder / point)) and run.get("complete") and "started_at" in run
+        if (run := _run(folder / point)) and _converted(run) and "started_at" in run
         if not run.get("narrowed")
     ]
     # Times in ISO 8601 and UTC sort as text.
     return max(runs)[1] if runs else None
+
+
+def _converted(run: dict[str, Any]) -> bool:
+    """``RunInfo.converted`` of a run of whatever version."""
+    return bool(run.get("complete") or run.get("undone"))
 
 
 def is_newer(directory: Path, other: Path) -> bool:

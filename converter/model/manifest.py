@@ -62,6 +62,9 @@ class RunInfo(Frozen):
     Attributes:
         narrowed: ``select`` left models of the experiment out: never a baseline.
         ended_by: what kept the run from doing all that was asked for.
+        complete: nothing is left to do.
+        undone: what was not yet done behind the last model when this was written: publishing,
+            removing old runs, the person's commands. `resume` does it.
         problems: what went wrong after the last model: publishing, removing old runs.
     """
 
@@ -73,12 +76,18 @@ class RunInfo(Frozen):
     narrowed: bool = False
     exit_code: int | None = None
     ended_by: Literal["deadline", "signal", "failure"] | None = None
+    undone: list[str] = Field(default_factory=list)
     problems: list[str] = Field(default_factory=list)
     overrides: list[str] = Field(default_factory=list)
     config_sha256: str
     git: Git | None = None
     counts: dict[str, int] = Field(default_factory=dict)
     baseline: str | None = None
+
+    @property
+    def converted(self) -> bool:
+        """Whether all models came to their ends, whatever is left to do with them."""
+        return self.complete or bool(self.undone)
 
 
 class Gpu(Frozen):

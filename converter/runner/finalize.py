@@ -1,21 +1,25 @@
 """The end of a run, step by step: nothing after the manifest can make the manifest untrue.
 
 reports → manifest with its comparison → ``latest`` → ``publish_to`` → ``keep`` → commands
+
+What is still to be done is written down as undone before it is begun, so that a kill or a full disk
+leaves a manifest that says so, and ``resume`` does the rest.
 """
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from converter import compare
 from converter.compare import latency, wording
 from converter.finalize import commands, history, publication, remeasure, retention
 from converter.finalize.baseline import Baseline
-from converter.layout import delivery
+from converter.layout import claim, delivery
 from converter.layout.interrupts import Interrupts
 from converter.model import manifest
 from converter.model.batch import LATEST, BatchSpec, CompareSpec, PublishSpec
@@ -32,6 +36,9 @@ from converter.storage import exclusive, location
 # Another run that publishes takes seconds; one with `exclusive` holds the folder for hours.
 _PUBLISH_WAIT_S = 60.0
 _NO_EXPERIMENT = "adhoc"
+
+Duty = Callable[[], list[str]]
+"""Something to do behind the last model: it gives what went wrong, and is done if nothing did."""
 
 
 @dataclass(frozen=True)
@@ -72,30 +79,121 @@ def finish(
     # Last of all that is told: how to go on.
     ending = record.interruption_notes(received, failure, late=late)
     notes = ["\n".join(wording.lines(found))] if found is not None else []
-    problems: list[str] = []
+    end = _End(context, final, code, found, hears=received is None)
     try:
-        final = _write(final, context, code)
-        # After the manifest: whoever follows the link finds a run that is complete.
-        notes += _point_latest(final, context)
-        if came_to_end:
-            problems = [*_publish(final, context, log), *_prune(context)]
-        if problems:
-            code = ExitCode.RUN_FAILED
-            # Once more: whoever reads the manifest must see that publishing went wrong.
-            final = _write(final, context, code, problems)
+        end.write(_duties(final, context, log) if came_to_end else {})
+        # After the manifest: whoever follows the link finds a run whose models are all done.
+        notes += _point_latest(end.manifest, context)
+        end.do()
     except OSError as error:
-        if failure is None:
+        failure = failure or error
+        if failure is error:
             # With an earlier failure the notes have said where to resume.
             ending = record.interruption_notes(None, error)
-        _mark_unfinished(final, context.directory, problems)
-        notes += problems
-        # Also on a full disk: somebody has to hear of it.
-        notes += _tell(context, ExitCode.RUN_FAILED, found, log)
-        return RunOutcome(ExitCode.RUN_FAILED, final, failure or error, [*notes, *ending])
-    notes += problems
-    if received is None:
-        notes += _tell(context, code, found, log)
-    return RunOutcome(code, final, failure, [*notes, *ending])
+        end.mark_unfinished()
+    notes += [*end.problems, *end.tell(log)]
+    if end.undone:
+        again = claim.resume_command(context.directory)
+        notes.append(f"Not done: {', '.join(end.undone)}. Resume with: {again}")
+    return RunOutcome(end.code, end.manifest, failure, [*notes, *ending])
+
+
+class _End:
+    """What is done behind the last model, and what the manifest says of it.
+
+    Attributes:
+        undone: by the keys that ask for it, what is left to do.
+        problems: why it is.
+
+    Args:
+        hears: the person's commands are run at this end.
+    """
+
+    def __init__(
+        self,
+        context: RunContext,
+        final: Manifest,
+        code: ExitCode,
+        found: Comparison | None,
+        *,
+        hears: bool,
+    ) -> None:
+        self._context, self._found, self._hears = context, found, hears
+        self._duties: Mapping[str, Duty] = {}
+        self.manifest, self.code = final, code
+        self.undone: list[str] = []
+        self.problems: list[str] = []
+        self._stopped = False
+
+    def write(self, duties: Mapping[str, Duty]) -> None:
+        """Write reports and manifest, in which all is still undone."""
+        self._duties = duties
+        self._write([*duties, *self._due()])
+
+    def do(self) -> None:
+        """Do what is due, and write down what came of it."""
+        for name, do in self._duties.items():
+            if told := do():
+                self.undone.append(name)
+                self.problems += told
+        if self.problems:
+            self.code = ExitCode.RUN_FAILED
+        if self._duties:
+            self._write([*self.undone, *self._due()])
+
+    def mark_unfinished(self) -> None:
+        """Let `resume` see that not all steps could be done."""
+        self.code, self._stopped, self.undone = ExitCode.RUN_FAILED, True, []
+        failed = {"exit_code": int(self.code), "complete": False, "ended_by": "failure"}
+        problems = list(map(plain, self.problems))
+        run = self.manifest.run.model_copy(update={**failed, "problems": problems})
+        with suppress(OSError):  # what stopped them may be a full disk
+            manifest.write(self.manifest.model_copy(update={"run": run}), self._context.directory)
+
+    def tell(self, log: Callable[[str], None]) -> list[str]:
+        """Run the person's commands; gives what went wrong with them.
+
+        Also on a full disk: somebody has to hear of it.
+        """
+        due = self._due()
+        spec, directory = self._context.spec, self._context.directory
+        told = [
+            commands.run(key, getattr(spec, key), directory, int(self.code), log) for key in due
+        ]
+        if due and not self._stopped:
+            try:
+                self._write(self.undone)
+            except OSError as error:
+                self.code = ExitCode.RUN_FAILED
+                told.append(f"cannot write {error.filename or directory}: {error.strerror}")
+        return [problem for problem in told if problem is not None]
+
+    def _due(self) -> list[str]:
+        """The keys of the person's commands that this end asks for."""
+        due = {
+            "on_failure": self.code in (ExitCode.MODELS_FAILED, ExitCode.RUN_FAILED),
+            "on_regression": self._found is not None and self._found.verdict == "regression",
+        }
+        hears, spec = self._hears or self._stopped, self._context.spec
+        return [key for key, wanted in due.items() if hears and wanted and getattr(spec, key)]
+
+    def _write(self, undone: Sequence[str]) -> None:
+        """Write reports and manifest, with the exit code in them, and what is still to be done."""
+        # `problems` of a run is text as it comes, unlike the messages of a row, which are cleaned
+        # where a record is made. These hold names of files and words of the system.
+        run = self.manifest.run.model_copy(
+            update={
+                "complete": self.manifest.run.ended_by is None and not undone,
+                "exit_code": int(self.code),
+                "undone": list(map(plain, undone)),
+                "problems": list(map(plain, self.problems)),
+            }
+        )
+        self.manifest = self.manifest.model_copy(update={"run": run})
+        # The manifest says that the run is complete, and so comes last: a disk that fills with the
+        # reports, or a kill among them, leaves the one that says it is not.
+        reports.write(self.manifest, self._context.directory, self._context.spec.reports)
+        manifest.write(self.manifest, self._context.directory)
 
 
 def _closed(
@@ -119,28 +217,19 @@ def _closed(
     return code, final, received
 
 
-def _write(
-    final: Manifest, context: RunContext, code: ExitCode, problems: Sequence[str] = ()
-) -> Manifest:
-    """Write reports and manifest, with the exit code in them."""
-    # `problems` of a run is text as it comes, unlike the messages of a row, which are cleaned where
-    # a record is made. These hold names of files and words of the system.
-    told = [plain(problem) for problem in problems]
-    run = final.run.model_copy(update={"exit_code": int(code), "problems": told})
-    final = final.model_copy(update={"run": run})
-    # The manifest says that the run is complete, and so comes last: a disk that fills with the
-    # reports, or a kill among them, leaves the one that says it is not.
-    reports.write(final, context.directory, context.spec.reports)
-    manifest.write(final, context.directory)
-    return final
-
-
-def _mark_unfinished(final: Manifest, directory: Path, problems: Sequence[str]) -> None:
-    """Let `resume` see that the steps after the manifest were not all done."""
-    failed = {"exit_code": int(ExitCode.RUN_FAILED), "complete": False, "ended_by": "failure"}
-    run = final.run.model_copy(update={**failed, "problems": list(map(plain, problems))})
-    with suppress(OSError):  # what stopped them may be a full disk
-        manifest.write(final.model_copy(update={"run": run}), directory)
+def _duties(final: Manifest, context: RunContext, log: Callable[[str], None]) -> dict[str, Duty]:
+    """What is to be done once the manifest is written, by the keys that ask for it."""
+    found: dict[str, Duty] = {}
+    # Without an experiment the run knows no list that a model could have left.
+    listed = None
+    if context.experiment != _NO_EXPERIMENT:
+        listed = {*selection.expand(context.spec)[0]}
+    whole = _whole(final, context)
+    for spec in context.spec.publish_to:
+        found[f"publish_to {spec.path}"] = partial(_publish_to, spec, whole, context, listed, log)
+    if context.spec.keep is not None and context.home is not None:
+        found["keep"] = partial(_prune, context.spec.keep, context.home, context)
+    return found
 
 
 def _point_latest(final: Manifest, context: RunContext) -> list[str]:
@@ -160,7 +249,7 @@ def _point_latest(final: Manifest, context: RunContext) -> list[str]:
         ]
     # A run of before that was resumed is not the newest. Any other is, whatever the clock said.
     older = context.resumes and not history.is_newer(directory, home / delivery.LATEST)
-    if final.run.complete and not older:
+    if final.run.converted and not older:
         delivery.link_latest(directory)
     return []
 
@@ -203,20 +292,6 @@ def _listed_now(old: Baseline, final: Manifest, context: RunContext) -> Baseline
     return Baseline(old.manifest.model_copy(update={"models": rows}), old.directory)
 
 
-def _publish(final: Manifest, context: RunContext, log: Callable[[str], None]) -> list[str]:
-    """Publish what verified, to each folder; gives what went wrong."""
-    # Without an experiment the run knows no list that a model could have left.
-    listed = None
-    if context.experiment != _NO_EXPERIMENT:
-        listed = {*selection.expand(context.spec)[0]}
-    whole = _whole(final, context)
-    return [
-        problem
-        for spec in context.spec.publish_to
-        for problem in _publish_to(spec, whole, context, listed, log)
-    ]
-
-
 def _publish_to(
     spec: PublishSpec,
     final: Manifest,
@@ -224,6 +299,7 @@ def _publish_to(
     listed: set[str] | None,
     log: Callable[[str], None],
 ) -> list[str]:
+    """Publish what verified to one place; gives what went wrong."""
     target = location.parse(spec.path)
     try:
         # With `exclusive` the place is held since the start.
@@ -268,33 +344,15 @@ def _whole(final: Manifest, context: RunContext) -> Manifest:
     return final.model_copy(update={"models": models})
 
 
-def _prune(context: RunContext) -> list[str]:
+def _prune(keep: int, home: Path, context: RunContext) -> list[str]:
     """Remove runs beyond ``keep``; gives what went wrong."""
-    if context.spec.keep is None or context.home is None:
-        return []
     # Both may be older than the newest `keep` runs: one that was resumed, one that was named.
     needed = [context.directory]
     if context.baseline is not None:
         needed.append(context.baseline.directory)
     try:
-        retention.prune(context.home, context.experiment, context.spec.keep, needed)
+        retention.prune(home, context.experiment, keep, needed)
     except OSError as error:
-        where = error.filename or context.home
+        where = error.filename or home
         return [f"old runs could not be removed: {error.strerror or error}: {where}"]
     return []
-
-
-def _tell(
-    context: RunContext, code: ExitCode, found: Comparison | None, log: Callable[[str], None]
-) -> list[str]:
-    """Run the person's commands; gives what went wrong with them."""
-    due = {
-        "on_failure": code in (ExitCode.MODELS_FAILED, ExitCode.RUN_FAILED),
-        "on_regression": found is not None and found.verdict == "regression",
-    }
-    problems = []
-    for key, wanted in due.items():
-        command = getattr(context.spec, key)
-        if wanted and command is not None:
-            problems.append(commands.run(key, command, context.directory, int(code), log))
-    return [problem for problem in problems if problem is not None]

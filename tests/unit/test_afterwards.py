@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import signal
 import subprocess
@@ -16,7 +17,7 @@ import pytest
 from test_runner import Act, Script, failed, make_plan, ok
 
 from converter.config import standard
-from converter.finalize import baseline, zoo_index
+from converter.finalize import baseline, history, publication, zoo_index
 from converter.layout import interrupts
 from converter.model import manifest
 from converter.model.changes import Comparison
@@ -24,7 +25,7 @@ from converter.model.errors import ExitCode, RunError
 from converter.model.job import Job
 from converter.model.manifest import Manifest
 from converter.model.records import JobResult
-from converter.runner import finalize, state
+from converter.runner import finalize, resuming, state
 from converter.runner.context import RunContext
 from converter.runner.loop import execute
 from converter.storage import exclusive
@@ -337,6 +338,54 @@ def test_a_disk_that_stays_full_leaves_no_manifest_that_says_complete(
     monkeypatch.setattr(manifest, "write_atomic", whole)
     assert code == ExitCode.RUN_FAILED
     assert not manifest.read(nights.home / "night1").run.complete
+
+
+def test_a_disk_that_fills_while_publishing_leaves_it_undone(
+    tmp_path: Path, nights: Nights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = manifest.write_atomic
+
+    def full(*_: object, **__: object) -> None:
+        monkeypatch.setattr(manifest, "write_atomic", full)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(publication, "publish", full)
+    target = str(tmp_path / "published")
+    code, _ = nights.run({}, "a", publish_to=target, keep=3)
+    monkeypatch.setattr(manifest, "write_atomic", whole)
+    assert code == ExitCode.RUN_FAILED
+    run = manifest.read(nights.home / "night1").run
+    assert (run.complete, run.undone) == (False, [f"publish_to {target}", "keep"])
+
+
+def test_what_could_not_be_published_is_left_to_resume(
+    tmp_path: Path,
+    nights: Nights,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def lost(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    target = str(tmp_path / "published")
+    monkeypatch.setattr(publication, "publish", lost)
+    code, made = nights.run({}, "a", publish_to=target)
+    assert (code, made.run.complete) == (ExitCode.RUN_FAILED, False)
+    assert made.run.undone == [f"publish_to {target}"]
+    assert not resuming.is_whole(made)
+    assert f"Not done: publish_to {target}. Resume with: python -m conv" in capsys.readouterr().out
+    # Its models are what they are: the next night is compared with it.
+    assert (nights.home / "latest").resolve() == nights.home / "night1"
+    assert history.latest(nights.home, "") == nights.home / "night1"
+
+
+def test_a_command_that_was_not_run_to_its_end_is_undone(nights: Nights, tmp_path: Path) -> None:
+    during = tmp_path / "during.json"
+    script = f"import shutil, sys; shutil.copy(sys.argv[1] + '/manifest.json', {str(during)!r})"
+    code, made = nights.run({"a": failed}, "a", on_failure=[sys.executable, "-c", script])
+    assert (code, made.run.complete, made.run.undone) == (ExitCode.MODELS_FAILED, True, [])
+    seen = json.loads(during.read_text())["run"]
+    assert (seen["complete"], seen["exit_code"], seen["undone"]) == (False, 1, ["on_failure"])
 
 
 def test_commands_are_called_with_the_run_directory(nights: Nights, tmp_path: Path) -> None:
