@@ -33,7 +33,7 @@ def taken(path: Path, refusal: Callable[[str], str]) -> int:
         descriptor, seen = _opened(path), False
         try:
             _take(descriptor, refusal)
-            seen = _is_at(descriptor, path)
+            seen = is_at(descriptor, path)
         finally:
             # Refused, or its holder removed it between our opening and its end: then this is a lock
             # that nobody sees.
@@ -43,10 +43,11 @@ def taken(path: Path, refusal: Callable[[str], str]) -> int:
             return descriptor
 
 
-def _is_at(descriptor: int, path: Path) -> bool:
+def is_at(descriptor: int, path: Path) -> bool:
+    """Whether a file that is held is the one that others see."""
     try:
         return os.path.samestat(os.fstat(descriptor), os.lstat(path))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
 
 

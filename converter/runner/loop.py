@@ -15,7 +15,7 @@ from converter.display import notice, progress, runlog, summary
 from converter.display.screen import Screen, plain
 from converter.layout import delivery
 from converter.layout.interrupts import Interrupts, exit_code
-from converter.layout.runlock import locked
+from converter.layout.runlock import Held, locked
 from converter.model.errors import ExitCode, RunError
 from converter.model.job import Job
 from converter.model.manifest import ArtifactRow
@@ -57,7 +57,7 @@ def _execute(plan: Plan, executor: Executor, context: RunContext) -> ExitCode:
     interrupts.limit(context.spec.deadline)
     lock = locked(directory, holds_run=context.resumes)
     # The lock first: not even the log is written into a directory that another run holds.
-    with lock, interrupts, runlog.opened(directory) as log:
+    with lock as held, interrupts, runlog.opened(directory) as log:
         # Under the lock: what it reads of an interrupted run must not change any more.
         record = RunState(plan, context)
         log(f"started: {context.command}")
@@ -80,7 +80,8 @@ def _execute(plan: Plan, executor: Executor, context: RunContext) -> ExitCode:
         # that `finally` writes a manifest that says `complete: false`.
         failure: OSError | None = OSError("the run was aborted")  # unless it comes to its end
         try:
-            failure = _Conversions(executor, record, interrupts, shown).run(plan)
+            conversions = _Conversions(executor, record, interrupts, shown, held)
+            failure = conversions.run(plan)
             if failure is None and interrupts.received is None and not interrupts.late:
                 failure = benchmarks.run(record, context, interrupts, shown)
         # Left alone it would end the command with its own code, which may be 0.
@@ -90,6 +91,7 @@ def _execute(plan: Plan, executor: Executor, context: RunContext) -> ExitCode:
             ) from error
         finally:
             shown.close()
+            held.check()  # or a manifest of what is not there would be written
             shutil.rmtree(directory / delivery.STAGING, ignore_errors=True)
             ending = finalize.finish(record, context, interrupts, failure, log)
             log(f"finished: exit code {int(ending.code)}")
@@ -120,6 +122,7 @@ class _Conversions:
     record: RunState
     interrupts: Interrupts
     shown: progress.Progress
+    held: Held
     waiting: deque[Job] = field(default_factory=deque)
 
     def run(self, plan: Plan) -> OSError | None:
@@ -179,6 +182,7 @@ class _Conversions:
                 else:
                     damaged.append(job)
             for event in chain(first, events):
+                self.held.check()
                 # A signal may have reached the workers too: what they say now is not their fault.
                 if self._stops():
                     return []

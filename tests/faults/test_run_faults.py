@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -170,6 +171,35 @@ def test_a_signal_stops_cleanly(runs: Runs, number: signal.Signals, code: int) -
     assert found == {"good": "ok", "hang": "not_run", "last": "not_run"}
     assert f"1 of 3 models finished; results in {runs.directory}" in output
     assert not (runs.directory / ".staging").exists()
+
+
+@pytest.mark.parametrize(
+    ("removed", "words"),
+    [
+        ("", " was removed while the run went on, with all that it had made: run it again."),
+        (".lock", "/.lock was removed or replaced while the run went on"),
+    ],
+)
+def test_a_run_directory_that_is_removed_ends_the_run(runs: Runs, removed: str, words: str) -> None:
+    command = runs.command({"good": "Good", "hang": "Hangs"}, "executor.workers=1")
+    with runs.started(command) as process:
+        runs.wait_for("models/good/result.json")
+        runs.wait_for("models/hang/log.txt")
+        if removed:
+            (runs.directory / removed).unlink()
+        else:
+            shutil.rmtree(runs.directory)
+        output, _ = process.communicate(timeout=20)
+    assert process.returncode == 3, output
+    assert output.splitlines()[-1].startswith(f"run: {runs.directory}{words}")
+    assert "Traceback" not in output
+    assert all_gone(runs.mark, set(), 2) == {}
+    # Nothing half is made anew, and what is there says that it is not complete.
+    assert runs.directory.exists() == bool(removed)
+    if removed:
+        assert not manifest.read(runs.directory).run.complete
+        (line,) = (runs.directory / "results.jsonl").read_text().splitlines()
+        assert json.loads(line)["name"] == "good"
 
 
 def test_a_signal_ends_a_sweep_and_its_record_is_true(runs: Runs) -> None:

@@ -571,6 +571,23 @@ def test_a_lock_whose_holder_was_killed_is_free(directory: Path) -> None:
         assert f"process {os.getpid()} on " in (directory / ".lock").read_text()
 
 
+def test_a_lock_on_a_file_system_that_cannot_be_written_any_more_is_left(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory.mkdir(parents=True)
+
+    def read_only(path: Path) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr(os, "unlink", read_only)
+    with locked(directory) as held:
+        held.check()
+    assert (directory / ".lock").exists()
+    monkeypatch.undo()
+    with locked(directory):  # and is nobody's
+        pass
+
+
 def test_a_directory_that_holds_a_run_is_refused(directory: Path, context: RunContext) -> None:
     execute(make_plan(directory, "a"), Script({}), context)
     before = (directory / "manifest.json").read_bytes()
