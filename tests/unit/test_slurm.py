@@ -405,6 +405,24 @@ def test_what_a_task_waits_for_is_said_once(queue: Fake, tmp_path: Path) -> None
         assert sorted(queue.cancelled) == ["1_0", "1_1"]
 
 
+def test_a_controller_that_stays_away_ends_the_run(queue: Fake, tmp_path: Path) -> None:
+    carrier = carrier_of(wait_s=0.05)
+    with carrier.opened():
+        queue.refuses = ["Unable to contact slurm controller (connect failure)"] * 100
+        carrier.start(0, work(tmp_path))
+        carrier.poll(0.0)
+        time.sleep(0.1)
+        with pytest.raises(OSError, match="Slurm does not answer: Unable to contact slurm"):
+            polled(carrier)
+
+
+def test_the_last_words_of_a_task_are_its_own(tmp_path: Path) -> None:
+    queue = SlurmQueue(tmp_path, 10, [])
+    text = "RuntimeError: no environment\nsrun: error: n1: task 0: Exited with exit code 1\n"
+    (tmp_path / "7_0_log.err").write_text(text)
+    assert queue.last_words("7") == "RuntimeError: no environment"
+
+
 def test_what_a_cluster_refuses_for_now_is_said_once(queue: Fake, tmp_path: Path) -> None:
     carrier = carrier_of(wait_s=60.0)
     with carrier.opened():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import re
@@ -41,6 +42,8 @@ _CLOSE_S = 60.0
 _QUIET_S = 30.0  # for which a task may wait before it is said why
 # Of a refusal that fewer tasks would not have met: `MaxArraySize`, `MaxSubmitJobs`, quotas.
 _TOO_MANY = re.compile("array|limit|policy", re.IGNORECASE)
+# Slurm itself has gone: that is no fault of a job.
+_NOBODY = re.compile("contact slurm controller|connect failure|Connection refused", re.IGNORECASE)
 # What keeps a task waiting for ever, and who has to do what.
 _NEVER = {
     "PartitionTimeLimit": "lower executor.time_min, or choose another executor.partition",
@@ -240,9 +243,13 @@ class SlurmCarrier:
         self._refused_since = self._refused_since or now
         if now - self._refused_since < self._options.wait_s:
             return self._tell(keys[0], f"the cluster takes no task for it now: {words}")
+        if _NOBODY.search(words):
+            raise OSError(errno.EHOSTUNREACH, f"Slurm does not answer: {words}", "sbatch")
         for key in keys:
             del self._running[key]
-        return [(key, {"no_node": f"the cluster takes no task for it: {words}"}) for key in keys]
+        where = f" on benchmark.nodes ({', '.join(needs.places)})" if needs.places else ""
+        told = f"the cluster takes no task for it{where}: {words}"
+        return [(key, {"no_node": told}) for key in keys]
 
     def _tell(self, key: int, words: str) -> Found:
         """Say what a run waits for, once."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from converter.plugins.executors import _slurm_boot
 _COMMAND_S = 60.0
 _AT_ONCE = 500  # ids in a command
 _WORDS = 300
+_CODE_OF_TASK = re.compile(r"srun: (error: \S+: tasks? \S+: Exited with|Terminating)|srun: launch")
 WAITING = frozenset({"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT"})
 RUNNING = frozenset(
     {"RUNNING", "CONFIGURING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT",
@@ -281,4 +283,6 @@ def _last_line(path: Path) -> str:
         lines = path.read_text(errors="replace").strip().splitlines()
     except OSError:
         return ""
-    return lines[-1][:_WORDS] if lines else ""
+    # What srun says of the code of a task is known; why it ended stands before it.
+    said = [line for line in lines if not _CODE_OF_TASK.match(line)] or lines
+    return said[-1][:_WORDS] if said else ""
