@@ -185,22 +185,52 @@ def condition(model: nn.Module, forward: Callable[[], object], seed: int) -> Non
 
 
 def _redraw(module: nn.Module, name: str, parameter: Tensor, generator: torch.Generator) -> None:
-    # Drawn on the CPU, so that a model on a device gets the same numbers.
-    noise = torch.randn(parameter.shape, generator=generator).to(parameter)
-    first = float(parameter.flatten()[0]) if parameter.numel() else 0.0
-    constant = bool((parameter == first).all())
-    # All zero, or drawn with next to no spread (biases of vision transformers: 1e-6).
-    vanishes = first == 0 if constant else float(parameter.square().mean()) < _VANISHING**2
     # By name too: a table of positions has two axes, and is no matrix.
     matrix = parameter.dim() >= 2 and name.endswith("weight")
-    batch = isinstance(getattr(module, "running_var", None), Tensor)
+    first = float(parameter.flatten()[0]) if parameter.numel() else 0.0
+    constant = _constant(parameter, first)
     if isinstance(module, nn.Embedding):
-        parameter.copy_(noise)
+        _draw(parameter, generator)
     # Fan-in: each output is a sum of that many products. Where the first axis is not the outputs
     # (transposed convolutions) calibration sets the scale.
     elif matrix and (isinstance(module, _SCALED) or not constant or first == 0):
-        parameter.copy_(noise / math.sqrt(max(1, parameter[0].numel())))
-    elif vanishes:
+        _draw(parameter, generator).div_(math.sqrt(max(1, parameter[0].numel())))
+    else:
+        _vary(module, name, parameter, first, generator, constant=constant)
+
+
+def _constant(parameter: Tensor, first: float) -> bool:
+    # Hardly any is, and the first few tell: whole matrices of a large model take a tenth of a
+    # second.
+    few = parameter.flatten()[:_FEW]
+    return bool((few == first).all()) and bool((parameter == first).all())
+
+
+def _draw(parameter: Tensor, generator: torch.Generator) -> Tensor:
+    """Fill a parameter with numbers of the normal distribution."""
+    # In place where it gives the same numbers: memory that was never touched takes longer to get
+    # than to fill. Drawn on the CPU, so that a model on a device gets the same numbers.
+    plain = parameter.dtype is torch.float32 and parameter.device.type == "cpu"
+    if plain and parameter.is_contiguous():
+        return parameter.normal_(generator=generator)
+    return parameter.copy_(torch.randn(parameter.shape, generator=generator))
+
+
+def _vary(
+    module: nn.Module,
+    name: str,
+    parameter: Tensor,
+    first: float,
+    generator: torch.Generator,
+    *,
+    constant: bool,
+) -> None:
+    """Set what is no matrix: biases, scales, tables."""
+    noise = torch.randn(parameter.shape, generator=generator).to(parameter)
+    # All zero, or drawn with next to no spread (biases of vision transformers: 1e-6).
+    vanishes = first == 0 if constant else float(parameter.square().mean()) < _VANISHING**2
+    batch = isinstance(getattr(module, "running_var", None), Tensor)
+    if vanishes:
         parameter.copy_(noise * (_SMALL_BIAS if name.endswith("bias") else _TABLE))
     elif constant:
         scale = 1.0 if abs(first) < _VANISHING else first
@@ -249,14 +279,14 @@ class _Calibration:
             return None
         self._seen[module] = output.shape
         # The layer is linear: what its weight contributes scales with the weight.
-        bias = 0.0 if module.bias is None else _along_channels(module, output)
-        part = output - bias
+        bias = None if module.bias is None else _along_channels(module, output)
+        part = output if bias is None else output - bias
         spread = float(part.std()) if output.is_floating_point() and output.numel() > 1 else 0.0
         if not math.isfinite(spread) or spread == 0:
             return None
         module.weight.div_(spread)
         # The layers behind it must see what the new weight gives.
-        return part / spread + bias
+        return part / spread if bias is None else part.div_(spread).add_(bias)
 
 
 def _along_channels(module: Any, output: Tensor) -> Tensor:
