@@ -55,8 +55,10 @@ _GIVEN = {
 # Elements of at least this share of a constant are that constant: a mask to which scores are added.
 # Halved, because what is added to a mask may also pull it towards zero.
 _SHARE = 0.5
-# A serialised model ends at 2 GiB; above this much it goes to ONNX Runtime as a file.
 MOST_BYTES = 1 << 30
+"""A serialised model ends at 2 GiB: weights beyond this much are kept outside of it."""
+# ONNX Runtime maps the weights that lie in a file; of a serialised model it makes two copies.
+_INLINE_BYTES = 1 << 25
 
 
 @dataclass(frozen=True)
@@ -382,11 +384,12 @@ def _probes(name: str, out: str, limit: str) -> Iterator[NodeProto]:
 
 @contextmanager
 def session_of(model: ModelProto) -> Iterator[Session]:
-    """A session without optimisations; a large model goes to ONNX Runtime as a file."""
-    if structure.weight_bytes(model) < MOST_BYTES:
-        yield Session(model.SerializeToString(), optimise=False)
+    """A session without optimisations that holds little; a large model goes to it as a file."""
+    # Each weight of 16 bits is cast to a copy in float32 at each run: an arena would keep them all.
+    if structure.weight_bytes(model) < _INLINE_BYTES:
+        yield Session(model.SerializeToString(), optimise=False, arena=False)
         return
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         onnx.save_model(model, path, save_as_external_data=True, location="weights")
-        yield Session(path, optimise=False)
+        yield Session(path, optimise=False, arena=False)

@@ -50,6 +50,7 @@ class Session:
         *,
         provider: str | None = None,
         optimise: bool = True,
+        arena: bool = True,
         threads: int = 1,
         provider_options: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
@@ -60,6 +61,7 @@ class Session:
             provider: name of a module of ``converter.plugins.providers``; ``None``: the one that
                 files are verified on.
             optimise: all graph optimisations, or none.
+            arena: keep memory from one operator to the next; without, each gives it back.
             threads: intra-op threads.
             provider_options: by the name of a provider what its ``Options`` are made of.
 
@@ -76,6 +78,7 @@ class Session:
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         if not optimise:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.enable_cpu_mem_arena = options.enable_mem_pattern = arena
         custom_ops.register(options)
         provider = provider or providers.standard()
         content = str(model) if isinstance(model, Path) else model
