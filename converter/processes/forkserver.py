@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection
 from typing import NoReturn
 
 from converter.processes.carrier import Assignment
-from converter.processes.preload import preload
+from converter.processes.preload import preload, preload_for
 from converter.processes.supervisor import supervise
 
 _BOOT = (
@@ -29,6 +29,9 @@ _BOOT = (
     "from converter.processes.forkserver import serve; "
     "serve(int(sys.argv[1]), json.loads(sys.argv[3]))"
 )
+
+
+_LONGEST = 1 << 16  # of a request
 
 
 class ForkServer:
@@ -75,8 +78,9 @@ class ForkServer:
             # Our copy of its end is closed below: it would hide that the supervisor has ended.
             connection = Connection(ours.detach())
             try:
-                # The bytes only carry the descriptor, which needs some data to go with (unix(7)).
-                socket.send_fds(self._socket, [b"fork"], [theirs.fileno()])
+                # Only the first: of most jobs it is the one that makes the file.
+                needed = json.dumps(assignment.job.exporters[:1]).encode()
+                socket.send_fds(self._socket, [needed], [theirs.fileno()])
                 connection.send(assignment)
             except ConnectionError:
                 connection.close()
@@ -93,15 +97,20 @@ class ForkServer:
 def serve(descriptor: int, libraries: Sequence[str]) -> None:
     """The server's side: fork for each descriptor received, until the runner's end closes."""
     preload(libraries)
+    there: set[str] = set()
     gc.freeze()  # a collection in a fork would copy every page it looks at
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps the supervisors
     with socket.socket(fileno=descriptor) as requests:
         while True:
-            _, descriptors, _, _ = socket.recv_fds(requests, 16, 1)
+            message, descriptors, _, _ = socket.recv_fds(requests, _LONGEST, 1)
             # No message either: the other end is closed, also where the runner was killed.
             if not descriptors:
                 return
+            if missing := set(json.loads(message)) - there:
+                there |= missing
+                preload_for(missing)
+                gc.freeze()
             if os.fork() == 0:
                 # A supervisor that kept it would hide from the runner that the server has ended.
                 requests.close()

@@ -36,10 +36,19 @@ from converter.model.records import (
 from converter.plan import placement
 from converter.plugins import executors, providers
 from converter.plugins.executors import Exchanging, Executor, Finished
+from converter.processes import local
 from converter.runner.context import RunContext
 from converter.runner.state import RunState
 
 _FOLDER = ".benchmark"  # no model can have this name
+
+
+def expect(jobs: Iterable[Job], context: RunContext) -> None:
+    """Have the libraries loaded that will be needed here, while the last conversions run."""
+    spec = context.spec
+    here = executors.alone(spec.executor, spec.benchmark) is None
+    if here and any(placement.of(job, spec.benchmark) for job in jobs):
+        local.server(huge_pages=False)
 
 
 def run(

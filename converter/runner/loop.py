@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,7 +22,7 @@ from converter.model.manifest import ArtifactRow
 from converter.plan.jobs import Plan
 from converter.plan.looking import StoppedError
 from converter.plugins import executors
-from converter.plugins.executors import Exchanging, Executor, Finished, Remembering
+from converter.plugins.executors import Counting, Exchanging, Executor, Finished, Remembering
 from converter.runner import benchmarks, finalize, remembered, resuming
 from converter.runner.context import RunContext
 from converter.runner.state import RunState
@@ -80,7 +80,8 @@ def _execute(plan: Plan, executor: Executor, context: RunContext) -> ExitCode:
         # that `finally` writes a manifest that says `complete: false`.
         failure: OSError | None = OSError("the run was aborted")  # unless it comes to its end
         try:
-            conversions = _Conversions(executor, record, interrupts, shown, held)
+            expect = partial(benchmarks.expect, plan.jobs, context)
+            conversions = _Conversions(executor, record, interrupts, shown, held, expect)
             failure = conversions.run(plan)
             if failure is None and interrupts.received is None and not interrupts.late:
                 failure = benchmarks.run(record, context, interrupts, shown)
@@ -115,6 +116,7 @@ class _Conversions:
     """Phase 1 of a run: all files.
 
     Attributes:
+        last: called once hardly more than the last jobs run.
         waiting: for the executor; what derives from a file comes behind all that waits already.
     """
 
@@ -123,6 +125,7 @@ class _Conversions:
     interrupts: Interrupts
     shown: progress.Progress
     held: Held
+    last: Callable[[], None]
     waiting: deque[Job] = field(default_factory=deque)
 
     def run(self, plan: Plan) -> OSError | None:
@@ -181,8 +184,12 @@ class _Conversions:
                     self._let_in(row)
                 else:
                     damaged.append(job)
+            expecting = True
             for event in chain(first, events):
                 self.held.check()
+                if expecting and len(self.waiting) <= self._at_a_time():
+                    self.last()
+                    expecting = False
                 # A signal may have reached the workers too: what they say now is not their fault.
                 if self._stops():
                     return []
@@ -193,6 +200,9 @@ class _Conversions:
                 if self.interrupts.late:
                     return []
         return damaged
+
+    def _at_a_time(self) -> int:
+        return self.executor.workers() if isinstance(self.executor, Counting) else 1
 
     def _stops(self) -> bool:
         """Whether a signal came; it is answered at once, since ending workers takes a while."""

@@ -59,7 +59,7 @@ def test_a_simplifier_that_nobody_asks_for_ends_no_fork_server(
     broken = loader.Plugin("simplifiers", "broken", "no_such_package", "acme")
     found = {**loader.found("simplifiers"), "broken": broken}
     monkeypatch.setattr(loader, "found", lambda kind: found)
-    assert list(preload.of_simplifiers()) == ["onnxsim"]
+    assert list(preload.of_plugins("simplifiers")) == ["onnxsim"]
 
 
 def test_every_built_in_plugin_can_be_imported_without_torch() -> None:

@@ -32,9 +32,10 @@ class Exporter(Protocol):
         NATIVE_OPSET: the one at which it builds a graph that it converts to others, which may fail.
         TRAINING_HINT: what to do where it loses a layer that is active in training mode.
 
-    A module may have ``Options``: typed keys of ``exporter.options.NAME``, all of which it finds in
-    ``job.exporter_options[NAME]``; and ``ALSO_CALLED``, names that others give it, for "did you
-    mean".
+    A module may have ``PRELOAD``, modules that are imported once for all jobs that it is the first
+    exporter of, others by the jobs that use them; ``Options``, typed keys of
+    ``exporter.options.NAME``, all of which it finds in ``job.exporter_options[NAME]``; and
+    ``ALSO_CALLED``, names that others give it, for "did you mean".
     """
 
     SOURCES: Literal["pytorch", "onnx"]

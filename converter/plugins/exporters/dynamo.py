@@ -17,6 +17,7 @@ CAPTURE = "graph"
 # file of most stays at 18.
 OPSETS = (((2, 0), 16, 25),)
 NATIVE_OPSET: int | None = 18
+PRELOAD = ("torch._dynamo", "converter.plugins.exporters._dynamo")
 TRAINING_HINT = "a layer that torch.export computes by other operators is in no graph"
 ALSO_CALLED = ("onnxscript", "torch.export", "export", "torchdynamo", "torch_dynamo")
 

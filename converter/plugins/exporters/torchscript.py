@@ -16,6 +16,7 @@ CAPTURE = "trace"
 OPSETS = (((2, 0), 7, 23),)
 ALSO_CALLED = ("jit", "trace", "script", "legacy", "torch.jit")
 NATIVE_OPSET: int | None = None
+PRELOAD = ("converter.plugins.exporters._torchscript",)
 TRAINING_HINT = "a dropout whose result nobody uses is in no graph: take it out of forward"
 
 

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from converter.model.job import Job
 from converter.worker.inputs.cases import Case
 from converter.worker.inputs.inputs import Array
 from converter.worker.onnxfile import structure
+from converter.worker.reference.dispatching import Mode
 from converter.worker.sources.onnx_source import OnnxFile
 
 # Seconds of one thread of a server of 2024, fitted to the zoo (two cores, torch 2.15): what the
@@ -59,7 +59,7 @@ class Work:
     limits: set[float] = field(default_factory=set)
 
 
-class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Counter(Mode):
     # Without it torch refuses to run them within a dispatch mode.
     supports_higher_order_operators = True  # torch.cond and its like count as one operator
 

@@ -18,9 +18,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from converter.worker.reference.dispatching import Mode
 from converter.worker.reference.origins import Origins, keeps_whole
 from converter.worker.reference.strips import Strips
 
@@ -77,7 +77,7 @@ _EMPTY = {
 _STRIDE = 1 << 20
 
 
-class Rerounding(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class Rerounding(Mode):
     """Within it every result is rounded at random.
 
     Args:

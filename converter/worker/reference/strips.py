@@ -13,13 +13,14 @@ from typing import Any
 
 import torch
 import torch.nn.functional as functional
-from torch.utils._python_dispatch import TorchDispatchMode
+
+from converter.worker.reference.dispatching import Mode
 
 _MOST_BYTES = 128 << 20  # of one strip's copy; much less makes the products too small to be fast
 _ELEMENT_BYTES = 8
 
 
-class Strips(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class Strips(Mode):  # type: ignore[no-untyped-call]
     """Within it each large float64 convolution is done some samples, or output rows, at a time.
 
     Every output element is the same sum of the same products as without it.
