@@ -20,7 +20,7 @@ _MOST_BYTES = 128 << 20  # of one strip's copy; much less makes the products too
 _ELEMENT_BYTES = 8
 
 
-class Strips(Mode):  # type: ignore[no-untyped-call]
+class Strips(Mode):
     """Within it each large float64 convolution is done some samples, or output rows, at a time.
 
     Every output element is the same sum of the same products as without it.
