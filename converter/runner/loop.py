@@ -61,16 +61,15 @@ def _execute(plan: Plan, executor: Executor, context: RunContext) -> ExitCode:
         # Under the lock: what it reads of an interrupted run must not change any more.
         record = RunState(plan, context)
         log(f"started: {context.command}")
+        told = [f"note: {note}" for note in plan.notes]
         if context.resumes:
-            plan, told = resuming.remaining(plan, directory, record.cache)
+            plan, taken_over = resuming.remaining(plan, directory, record.cache)
             record.take_over(plan.skipped)
+            told.insert(0, taken_over)
+        for words in told:
             notice.clear()
-            say(told)
-            log(told)
-        for note in plan.notes:
-            notice.clear()
-            say(f"note: {note}")
-            log(f"note: {note}")
+            say(words)
+            log(words)
         record.open()
         _prepare(executor, plan, record, context)
         past = partial(remembered.estimate, context, record.labels, executor)
