@@ -93,6 +93,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if debug:
             raise
         notice.clear()
+        if _folder_has_gone():
+            message = "the folder that this command was started in does not exist any more"
+            return _report(ConfigError(Problem("command", message, "Go to one that does.")), debug)
         return unforeseen.report(error, words)
     # Also after an error: in a process that calls `main` itself the collector would stay off.
     finally:
@@ -110,6 +113,14 @@ def script() -> int:
     if not sys.flags.safe_path:
         sys.path.insert(0, os.getcwd())
     return main()
+
+
+def _folder_has_gone() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _dispatch(words: list[str], debug: bool) -> int:

@@ -136,8 +136,14 @@ class _Context:
             (r"An item is already at '([^']+)'", _there_already),
             (r"force-add of config groups is not supported: '\+\+([^'=]+)=", self._no_choice),
             (r"Ambiguous value for argument '([^']+)'", _sweep_without_flag),
+            (r"value has (\d+) digits", self._long_number),
             (r"Sweep parameters '([^']+)' requires --multirun", _sweep_without_flag),
         ]
+
+    def _long_number(self, digits: str) -> Problem:
+        # More than Python reads.
+        stated = (override for override in self._overrides if re.search(r"\d{1000}", override))
+        return Problem(next(stated, "").partition("=")[0], f"a number of {digits} digits.")
 
     def _missing(self, error: MissingConfigException) -> Problem:
         group, _, name = str(error.missing_cfg_file).rpartition("/")

@@ -18,6 +18,7 @@ import yaml
 from converter.model.errors import ConfigError, Problem
 
 MAX_DEPTH = 50
+MAX_DIGITS = 400  # more than any float has
 MAX_ALIASED_NODES = 10_000
 """How many nodes the aliases of one file may add; 1e5 take Hydra ten seconds."""
 
@@ -31,6 +32,7 @@ _GROUPS = {"experiment": "_global_", "model": "models.{name}"}
 _UNPACKAGED: dict[Path, tuple[str, str]] = {}
 _SET = "tag:yaml.org,2002:set"
 # What YAML 1.1 reads in silence: 012 is 10, 1:30 is 90, 1e400 is infinity.
+_NUMBER = re.compile(r"[-+]?[0-9_]+")
 _OCTAL = re.compile(r"[-+]?0[0-9_]+")
 _SEXAGESIMAL = re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?")
 _EXPONENT = re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+")
@@ -148,7 +150,9 @@ class _Scan:
                 self._refuse(event, f"duplicate key '{event.value}'", "Remove one of the two.")
             parent.keys.add(event.value)
         # Plain scalars only: what is quoted is text.
-        if event.implicit[0] and (reading := _misread(event.value)):
+        if event.implicit[0] and _NUMBER.fullmatch(event.value) and len(event.value) > MAX_DIGITS:
+            self._refuse(event, f"a number of {len(event.value)} digits")
+        elif event.implicit[0] and (reading := _misread(event.value)):
             self._refuse(event, f"{event.value} {reading};", f'quote it: "{event.value}".')
         self._node(1, event.anchor)
 

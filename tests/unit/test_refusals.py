@@ -313,3 +313,8 @@ def test_debug_adds_the_traceback(run: Run) -> None:
     assert code == 2
     assert "Traceback" in err
     assert "configuration: 1 problem\n" in err
+
+
+def test_a_number_longer_than_python_reads_names_its_key(run: Run, folder: Path) -> None:
+    sentence = "seed: a number of 5000 digits."
+    assert sentence in refused(run, "+experiment=zoo", f"seed={'9' * 5000}")

@@ -100,6 +100,11 @@ def test_a_number_that_yaml_misreads_is_to_be_quoted(value: str) -> None:
     assert refusal(f"a: 1\nb: {value}\n").startswith("zoo.yaml:2: ")
 
 
+@pytest.mark.parametrize("value", ["9" * 5000, "-" + "1" * 401])
+def test_a_number_that_is_longer_than_any_is_refused(value: str) -> None:
+    assert refusal(f"a: 1\nb: {value}\n").startswith(f"zoo.yaml:2: a number of {len(value)} digits")
+
+
 def test_all_problems_are_told_at_once() -> None:
     message = refusal("a: 012\na: 1:30\n")
     assert message.count("\n") == 2

@@ -55,6 +55,17 @@ def test_it_is_a_sentence_and_a_file_and_never_a_failed_model(
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
+def test_a_folder_that_has_gone_is_no_defect(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (gone := tmp_path / "gone").mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert command_line.main(["+experiment=smoke"]) == ExitCode.CONFIG
+    assert "the folder that this command was started in does not" in capsys.readouterr().err
+    monkeypatch.chdir(tmp_path)
+
+
 def test_with_debug_it_is_a_traceback(broken: Path) -> None:
     with pytest.raises(LookupError):
         command_line.main(["plan", "--debug"])
