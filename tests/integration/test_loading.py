@@ -18,6 +18,7 @@ from onnx import TensorProto, helper
 from converter.model.errors import Code, StageError
 from converter.model.job import Job
 from converter.model.source import Source
+from converter.worker.reference import preparing
 from converter.worker.sources import freshcode, loading
 from converter.worker.sources.loading import Loaded, OnnxFile
 
@@ -461,6 +462,7 @@ def test_an_onnx_file_needs_no_trust(job: MakeJob, tmp_path: Path, location: str
         ("inner_link", "a symbolic link"),
         ("hard", "a hard link"),
         ("absent", "no such file"),
+        ("inside", "a folder"),
         ("short", "bias"),
     ],
 )
@@ -474,6 +476,7 @@ def test_row_38_external_data_that_leaves_its_folder(
     (folder / "symbolic").symlink_to(tmp_path / "secret")
     (folder / "inner_link").symlink_to(folder / "own")
     os.link(tmp_path / "secret", folder / "hard")
+    (folder / "inside").mkdir()
     location = location.format(outside=tmp_path)
     if location == "short":
         (folder / "short").write_bytes(b"\1" * 8)
@@ -504,6 +507,26 @@ def test_the_name_of_an_onnx_file_says_nothing_of_its_format(job: MakeJob, tmp_p
     """onnx reads a file called ``.json`` as text unless it is told."""
     path = onnx_file(tmp_path, None).rename(tmp_path / "model.json")
     assert loading.load(job({"onnx": str(path)})).kind == "onnx"
+
+
+@pytest.mark.parametrize(
+    ("size", "sentence"),
+    [(-5, "is declared [-5, 4]: no size is below 0"), (-1, "the size of -1 is open")],
+)
+def test_an_onnx_file_whose_input_has_a_size_below_0(
+    job: MakeJob, tmp_path: Path, size: int, sentence: str
+) -> None:
+    path = onnx_file(tmp_path, None)
+    model = onnx.load(path)
+    del model.graph.input[0].type.tensor_type.shape.dim[:]
+    for one in (size, 4):
+        model.graph.input[0].type.tensor_type.shape.dim.add(dim_value=one)
+    path.write_bytes(model.SerializeToString())
+    asked = job({"onnx": str(path)}).model_copy(update={"inputs": {}})
+    with pytest.raises(StageError) as caught:
+        preparing.load(asked)
+    assert caught.value.code is Code.LOAD
+    assert sentence in caught.value.message
 
 
 def test_an_onnx_file_takes_no_weights(job: MakeJob, tmp_path: Path) -> None:

@@ -405,7 +405,9 @@ def input_specs(model: ModelProto) -> dict[str, InputSpec]:
             )
         shape: list[int] = []
         for axis, size in enumerate(value.shape):
-            if not isinstance(size, int) and axis > 0:
+            # Some exporters write -1 for a size that may vary.
+            is_open = size < 0 if isinstance(size, int) else axis > 0
+            if is_open:
                 raise StageError(
                     Code.LOAD,
                     f"input {value.name} has shape {value.shape}: the size of {size} is open",

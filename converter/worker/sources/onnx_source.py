@@ -47,6 +47,11 @@ def load(path: Path) -> OnnxFile:
     # Protobuf may take a file that is no model for a message of unknown fields.
     if not proto.HasField("graph"):
         raise StageError(Code.LOAD, f"source.onnx: {path} is not an ONNX model", _advice(path))
+    for value in (*proto.graph.input, *proto.graph.output):
+        sizes = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        if min(sizes, default=0) < -1:  # which some exporters write for a size that may vary
+            said = f"source.onnx: {path}: '{value.name}' is declared {sizes}: no size is below 0"
+            raise StageError(Code.LOAD, said, "Export it again: a size that may vary has a name.")
     # One by one, so that the error names the tensor.
     for tensor in structure.tensors(proto):
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
@@ -88,4 +93,6 @@ def _reason(folder: Path, location: str) -> str:
         return "a symbolic link"
     if not place.exists():
         return "no such file"
+    if not place.is_file():
+        return "a folder" if place.is_dir() else "no regular file"
     return "a hard link" if place.stat().st_nlink > 1 else ""
