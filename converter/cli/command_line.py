@@ -24,6 +24,7 @@ import converter
 from converter.cli import suggestions, unforeseen
 from converter.display import notice
 from converter.model.errors import ConfigError, ConverterError, ExitCode, Problem
+from converter.model.plaintext import plain
 
 if TYPE_CHECKING:
     from converter.config.point import Point
@@ -254,7 +255,10 @@ def _command(name: str) -> Callable[[Sequence[str]], int]:
 
 
 def _report(error: ConverterError, debug: bool, point: str = "") -> ExitCode:
-    """Tell what is wrong on stderr, and give the exit code of its kind."""
+    """Tell what is wrong on stderr, and give the exit code of its kind.
+
+    What a person or a file has written may be in it, so that it is made safe to print here.
+    """
     notice.clear()
     if debug:
         traceback.print_exception(error)
@@ -263,7 +267,7 @@ def _report(error: ConverterError, debug: bool, point: str = "") -> ExitCode:
         of = f" of {point}" if point else ""
         print(f"configuration{of}: {number} problem{'s'[: number > 1]}", file=sys.stderr)
         for problem in error.problems:
-            print(f"  {problem}", file=sys.stderr)
+            print(f"  {plain(str(problem))}", file=sys.stderr)
         return ExitCode.CONFIG
-    print(f"run{' ' + point if point else ''}: {error}", file=sys.stderr)
+    print(f"run{' ' + point if point else ''}: {plain(str(error))}", file=sys.stderr)
     return ExitCode.RUN_FAILED

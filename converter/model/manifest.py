@@ -78,7 +78,7 @@ class RunInfo(Frozen):
     ended_by: Literal["deadline", "signal", "failure"] | None = None
     undone: list[str] = Field(default_factory=list)
     problems: list[str] = Field(default_factory=list)
-    overrides: list[str] = Field(default_factory=list)
+    overrides: list[PlainText] = Field(default_factory=list)
     config_sha256: str
     git: Git | None = None
     counts: dict[str, int] = Field(default_factory=dict)

@@ -8,11 +8,11 @@ verified; 2: there is nothing to bundle, or the folder is in use.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from converter.cli.arguments import Parser
 from converter.display import notice
 from converter.model.errors import ExitCode
 
@@ -26,7 +26,7 @@ def main(argv: Sequence[str]) -> int:
         ConfigError: there is no such run, model or file, or the folder is in use.
         RunError: the folder cannot be written.
     """
-    parser = argparse.ArgumentParser(prog="python -m converter bundle", description=SUMMARY)
+    parser = Parser(prog="python -m converter bundle", description=SUMMARY)
     parser.add_argument("run", metavar="RUN_DIR", type=Path, help="such as outputs/zoo/latest")
     parser.add_argument("name", metavar="NAME", help="a model of that run, or NAME/ARTIFACT")
     parser.add_argument(

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from converter.cli.arguments import Parser
 from converter.compare import wording
 from converter.display import notice
 from converter.display.screen import Screen
@@ -32,7 +33,7 @@ def main(argv: Sequence[str]) -> int:
         ConfigError: one of the two is no run.
     """
     limits = CompareSpec()
-    parser = argparse.ArgumentParser(prog="python -m converter compare", description=SUMMARY)
+    parser = Parser(prog="python -m converter compare", description=SUMMARY)
     parser.add_argument("old", metavar="OLD", type=Path, help="a run directory or a manifest")
     parser.add_argument("new", metavar="NEW", type=Path, help="the same, of the later run")
     parser.add_argument("--json", action="store_true", help="one JSON object")

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from converter.cli.arguments import Parser
 from converter.model.errors import ConfigError, ExitCode, Problem
 
 SUMMARY = "convert one model without YAML: SOURCE [-o FILE.onnx] [--input x=1x3x64x64]"
@@ -80,7 +81,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m converter convert",
         description=SUMMARY,
         epilog=_EXAMPLES,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
 
+from converter.cli.arguments import Parser
 from converter.display import notice
 from converter.display.columns import Labelled
 from converter.display.screen import Screen
@@ -32,7 +32,7 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         RunError: there is no room for temporary files.
     """
-    parser = argparse.ArgumentParser(prog="python -m converter doctor", description=SUMMARY)
+    parser = Parser(prog="python -m converter doctor", description=SUMMARY)
     parser.add_argument("--json", action="store_true", help="one JSON object")
     arguments = parser.parse_args(argv)
     notice.show("importing the libraries and converting a convolution …")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from converter.cli.arguments import Parser
 from converter.model.errors import ConfigError, ExitCode, Problem, RunError
+from converter.model.plaintext import plain
 
 SUMMARY = "make a zoo of your own that runs: DIR"
 
@@ -21,7 +22,7 @@ def main(argv: Sequence[str]) -> int:
         ConfigError: the folder holds something already.
         RunError: it cannot be written.
     """
-    parser = argparse.ArgumentParser(prog="python -m converter init", description=SUMMARY)
+    parser = Parser(prog="python -m converter init", description=SUMMARY)
     parser.add_argument("directory", metavar="DIR", type=Path, help="a new or an empty folder")
     folder: Path = parser.parse_args(argv).directory
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -31,7 +32,7 @@ def main(argv: Sequence[str]) -> int:
     except OSError as error:
         raise RunError(f"{folder} cannot be written: {error.strerror or error}") from error
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        print(path)
-    print(f"\ncd {folder}")
+        print(plain(str(path)))
+    print(plain(f"\ncd {folder}"))
     print("CONVERTER_TRUST=. python -m converter --config-dir . +experiment=mine")
     return ExitCode.OK

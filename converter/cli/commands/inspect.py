@@ -8,12 +8,12 @@ so a file from a stranger may be looked at.
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from converter.cli.arguments import Parser
 from converter.cli.commands._arguments import onnx_file, usage
 from converter.inspection import difference, sidebyside, text
 from converter.inspection.content import Content
@@ -43,7 +43,7 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         ConfigError: a file is missing, damaged or not ONNX.
     """
-    parser = argparse.ArgumentParser(prog="python -m converter inspect", description=SUMMARY)
+    parser = Parser(prog="python -m converter inspect", description=SUMMARY)
     parser.add_argument("model", metavar="MODEL.onnx", type=Path, help="or a run directory")
     parser.add_argument(
         "name", metavar="NAME", nargs="?", help="of a run: the model, or NAME/ARTIFACT"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import registry
+from converter.cli.arguments import Parser
 from converter.display.columns import Labelled
 from converter.display.screen import Screen
 from converter.inspection.text import wrap
@@ -23,7 +23,7 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         ConfigError: none does.
     """
-    parser = argparse.ArgumentParser(prog="python -m converter list", description=SUMMARY)
+    parser = Parser(prog="python -m converter list", description=SUMMARY)
     parser.add_argument("glob", nargs="?", default="*", help="such as 'torchvision/resnet*'")
     parser.add_argument("--json", action="store_true", help="one JSON list")
     arguments = parser.parse_args(argv)

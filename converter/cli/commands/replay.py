@@ -6,7 +6,6 @@ run directory is only read. With ``--pdb`` the debugger opens where a stage rais
 
 from __future__ import annotations
 
-import argparse
 import faulthandler
 import pdb
 import sys
@@ -15,6 +14,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
+from converter.cli.arguments import Parser
 from converter.cli.commands._arguments import usage
 from converter.display.summary import EXPECTED
 from converter.model.errors import ConfigError, ExitCode, Problem, RunError
@@ -39,7 +39,7 @@ def main(argv: Sequence[str]) -> int:
         ConfigError: there is no such run or model, or it makes no file; --keep is in use.
         RunError: the folder cannot be made.
     """
-    parser = argparse.ArgumentParser(prog="python -m converter replay", description=SUMMARY)
+    parser = Parser(prog="python -m converter replay", description=SUMMARY)
     parser.add_argument("run", metavar="RUN_DIR", type=Path, help="such as outputs/zoo/latest")
     parser.add_argument("name", metavar="NAME", help="a model of that run, or NAME/ARTIFACT")
     parser.add_argument("--pdb", action="store_true", help="debug where a stage raises")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from converter.cli.arguments import Parser
 from converter.model import manifest
 from converter.model.errors import ConfigError, ExitCode, Problem, RunError
 from converter.model.manifest import MANIFEST, Manifest
@@ -24,7 +24,7 @@ def main(argv: Sequence[str]) -> int:
         ConfigError: there is no such run, or its manifest cannot be read.
         RunError: its folder cannot be written.
     """
-    parser = argparse.ArgumentParser(prog="python -m converter report", description=SUMMARY)
+    parser = Parser(prog="python -m converter report", description=SUMMARY)
     parser.add_argument("run", metavar="RUN_DIR", type=Path, help="such as outputs/zoo/latest")
     directory = parser.parse_args(argv).run
     # The manifest of a killed run is the one of its start: what it finished is in results.jsonl.

@@ -7,12 +7,12 @@ those of a run.
 
 from __future__ import annotations
 
-import argparse
 import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from converter.cli.arguments import Parser
 from converter.config import saved, validation
 from converter.display import notice, summary
 from converter.layout import claim
@@ -32,7 +32,7 @@ def main(argv: Sequence[str]) -> int:
         ConfigError: there is no run in it, or its configuration is not valid any more.
         RunError: it is held by another process or cannot be written.
     """
-    parser = argparse.ArgumentParser(prog="python -m converter resume", description=SUMMARY)
+    parser = Parser(prog="python -m converter resume", description=SUMMARY)
     parser.add_argument("run", metavar="RUN_DIR", type=Path, help="such as outputs/zoo/2026-…")
     directory: Path = parser.parse_args(argv).run.resolve()  # `latest` is a link
     _check(directory)

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from converter.cli.arguments import Parser
 from converter.cli.commands._arguments import onnx_file, usage
 from converter.display import notice
 from converter.display.columns import Table, table
@@ -151,7 +152,7 @@ def _parsed(argv: Sequence[str]) -> tuple[argparse.Namespace, Path, Path, list[s
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m converter simplify",
         usage="%(prog)s [options] IN.onnx OUT.onnx [KEY=VALUE ...]",
         description=SUMMARY,

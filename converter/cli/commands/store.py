@@ -20,6 +20,7 @@ from typing import Any
 from converter.cache import housekeeping, stores
 from converter.cache.housekeeping import Item
 from converter.cache.stores import AnyStore
+from converter.cli.arguments import Parser
 from converter.display.columns import Table, table
 from converter.display.screen import Screen
 from converter.display.summary import size
@@ -69,8 +70,8 @@ def _place(text: str) -> Location:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m converter store", description=SUMMARY)
-    common = argparse.ArgumentParser(add_help=False)
+    parser = Parser(prog="python -m converter store", description=SUMMARY)
+    common = Parser(add_help=False)
     default = StoreSpec().path
     common.add_argument("--path", default=default, help=f"a folder or a URL; default: {default}")
     common.add_argument("--json", action="store_true", help="one JSON object")

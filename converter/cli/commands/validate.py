@@ -6,20 +6,21 @@ could use all of them; 2: not.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from converter.cli.arguments import Parser
 from converter.config import zoo_files
 from converter.model.errors import ExitCode
+from converter.model.plaintext import plain
 
 SUMMARY = "check models, experiments and presets without running them: FILE..."
 
 
 def main(argv: Sequence[str]) -> int:
     """Check files, and tell what is wrong with each."""
-    parser = argparse.ArgumentParser(prog="python -m converter validate", description=SUMMARY)
+    parser = Parser(prog="python -m converter validate", description=SUMMARY)
     parser.add_argument("files", metavar="FILE", nargs="+", type=Path, help="model/a.yaml")
     files: list[Path] = parser.parse_args(argv).files
     wrong = 0
@@ -27,6 +28,6 @@ def main(argv: Sequence[str]) -> int:
         found = zoo_files.problems(file)
         wrong += bool(found)
         for problem in found:
-            print(f"{file}: {problem}", file=sys.stderr)
+            print(plain(f"{file}: {problem}"), file=sys.stderr)
     print(f"{len(files)} file{'s' * (len(files) != 1)}: {len(files) - wrong} right, {wrong} wrong")
     return ExitCode.CONFIG if wrong else ExitCode.OK

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from converter.cli.arguments import Parser
 from converter.cli.commands._arguments import onnx_file, usage
 from converter.display import notice
 from converter.display.columns import Table, table
@@ -54,7 +55,7 @@ def main(argv: Sequence[str]) -> int:
         ConfigError: there is no such run, model or file.
         RunError: the temporary folder cannot be made.
     """
-    parser = argparse.ArgumentParser(prog="python -m converter verify", description=SUMMARY)
+    parser = Parser(prog="python -m converter verify", description=SUMMARY)
     parser.add_argument(
         "run",
         metavar="DIR",

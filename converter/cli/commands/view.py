@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from converter.cli.arguments import Parser
 from converter.cli.commands._arguments import onnx_file, usage
 from converter.model.errors import ExitCode, StageError
 
@@ -20,7 +20,7 @@ def main(argv: Sequence[str]) -> int:
         ConfigError: there is no such file, it is not ONNX, netron is not installed, or the port
             is taken.
     """
-    parser = argparse.ArgumentParser(prog="python -m converter view", description=SUMMARY)
+    parser = Parser(prog="python -m converter view", description=SUMMARY)
     parser.add_argument("model", metavar="MODEL.onnx", type=Path)
     parser.add_argument("--port", type=int, help="default: one that is free")
     parser.add_argument("--no-browser", action="store_true", help="only print the address")
