@@ -17,7 +17,8 @@ RED = "\x1b[31mRED\x1b[0m\x07"
     [
         [RED], [f"--{RED}"], [f"seed={RED}"], [f"+experiment={RED}"], [f"+models.{RED}=1"],
         [f"+models.a={{source: {RED}}}"], ["report", RED], ["resume", RED], ["compare", RED, RED],
-        ["inspect", RED], ["verify", RED], ["store", RED], ["store", "ls", RED], ["inspect", RED, RED],
+        ["inspect", RED], ["verify", RED], ["store", RED], ["store", "ls", RED],
+        ["inspect", RED, RED],
         ["replay", RED, "a"], ["bundle", RED, "a"], ["plan", f"+model={RED}"], ["validate", RED],
         ["list", RED], ["doctor", RED], ["init", RED], ["convert", RED], ["view", RED],
     ],
