@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -232,6 +233,16 @@ def link(entry: Path) -> None:
     (entry / "a.onnx").symlink_to("elsewhere")
 
 
+def lead_out(entry: Path) -> None:
+    """Whole by its own hashes, and made by somebody who wants a file written somewhere else."""
+    (entry.parent / "a.onnx").write_bytes((entry / "a.onnx").read_bytes())
+    text = (entry / "result.json").read_text().replace('"a.onnx"', '"../a.onnx"')
+    (entry / "result.json").write_text(text)
+    head = json.loads((entry / "entry.json").read_text())
+    head["result_sha256"] = hashlib.sha256(text.encode()).hexdigest()
+    (entry / "entry.json").write_text(json.dumps(head))
+
+
 def empty(entry: Path) -> None:
     for path in entry.iterdir():
         path.unlink()
@@ -239,8 +250,11 @@ def empty(entry: Path) -> None:
 
 @pytest.mark.parametrize(
     "damage",
-    [truncate, alter, lose_sidecar, lose_model, tear, tear_result, whiten, swap_key, link, empty],
-)
+    [
+        truncate, alter, lose_sidecar, lose_model, tear, tear_result, whiten, swap_key, link, empty,
+        lead_out,
+    ],
+)  # fmt: skip
 def test_a_damaged_entry_is_set_aside_and_built_again(
     night: RunModels, store: Store, tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
@@ -529,6 +543,13 @@ def test_what_the_store_verb_cannot_do_says_why(
     with pytest.raises(SystemExit, match="2"):
         command_line.main(["store", "gc", "--max-age", "3 fortnights", "--path", str(tmp_path)])
     assert "expected a time such as 12h or 30d" in capsys.readouterr().err
+
+
+def test_a_path_that_leads_out_of_an_entry_is_not_followed(night: RunModels, store: Store) -> None:
+    night("a")
+    lead_out(only(store))
+    with pytest.raises(DamagedError, match="leads out of the folder that it counts from"):
+        store.read(only(store).name)
 
 
 def test_reading_a_damaged_entry_says_which_part(night: RunModels, store: Store) -> None:
