@@ -63,7 +63,7 @@ def latest(home: Path, point: str) -> Path | None:
 
 def _converted(run: dict[str, Any]) -> bool:
     """``RunInfo.converted`` of a run of whatever version."""
-    return bool(run.get("complete") or run.get("undone"))
+    return bool(run.get("complete") or (run.get("undone") and not run.get("ended_by")))
 
 
 def is_newer(directory: Path, other: Path) -> bool:

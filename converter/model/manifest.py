@@ -87,7 +87,7 @@ class RunInfo(Frozen):
     @property
     def converted(self) -> bool:
         """Whether all models came to their ends, whatever is left to do with them."""
-        return self.complete or bool(self.undone)
+        return self.complete or (self.ended_by is None and bool(self.undone))
 
 
 class Gpu(Frozen):
