@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import Field, ValidationError
 
 from converter.layout import delivery
-from converter.model.base import Frozen, Inside
+from converter.model.base import Frozen
 from converter.model.records import FileInfo, TensorInfo
 from converter.model.verified import Verified
 from converter.plugins import layouts
@@ -84,7 +84,7 @@ class Entry(Frozen):
         retired: the experiment no longer lists the model.
     """
 
-    path: Inside
+    path: str
     bytes: int
     sha256: str
     external_data: list[FileInfo] = Field(default_factory=list)
