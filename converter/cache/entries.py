@@ -161,6 +161,9 @@ class Store:
             result = JobResult.model_validate_json(text)
             stored = Stored(key, entry, result, _latency(folder))
             for part in stored.files:
+                # Whoever can write here can make an entry that is whole by its own hashes.
+                if Path(part.path).is_absolute() or ".." in Path(part.path).parts:
+                    raise DamagedError(f"{part.path} leads out of the folder that it counts from")
                 # The content is hashed once it is in the run directory.
                 if (folder / part.path).lstat().st_size != part.bytes:
                     raise DamagedError(f"{part.path}: size mismatch, expected {part.bytes} bytes")

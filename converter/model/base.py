@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 Dtype = Literal[
     "float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool",
@@ -19,15 +19,6 @@ Dim = Annotated[int, Field(ge=0)]
 Text = Annotated[str, Field(min_length=1, max_length=4096)]
 """A name, a path, a line: what is longer is none."""
 
-
-def _is_inside(path: str) -> str:
-    if path.startswith("/") or ".." in path.split("/"):
-        raise ValueError("leads out of the folder that it counts from")
-    return path
-
-
-Inside = Annotated[str, AfterValidator(_is_inside)]
-"""A relative path, read from a record that others may have written, that leads nowhere else."""
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Size = Annotated[int, Field(ge=1)]
 Bound = float | list[float]

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 from pydantic import Field
 
 from converter.model.artifact import ONNX, label
-from converter.model.base import Frozen, Inside
+from converter.model.base import Frozen
 from converter.model.errors import Code
 from converter.model.plaintext import PlainText
 from converter.model.spec import AccuracySpec
@@ -133,7 +133,7 @@ class TensorInfo(Frozen):
 
 
 class FileInfo(Frozen):
-    path: Inside
+    path: str
     bytes: int
     sha256: str
 
