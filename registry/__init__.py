@@ -58,6 +58,19 @@ class Entry:
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Size:
+    """How large a model is, as its library says.
+
+    Attributes:
+        parameters: elements of all weights.
+        operations: multiply-adds of one forward pass; 0: nobody says.
+    """
+
+    parameters: int
+    operations: float = 0.0
+
+
 class Family(Protocol):
     """A module that offers the models of an installed library."""
 
@@ -81,6 +94,14 @@ def published(name: str) -> tuple[str, ...] | None:
     # Of a family that can tell: timm's tags are made when it is imported.
     tell = getattr(_family(prefix), "published", None) if prefix else None
     found: tuple[str, ...] | None = tell(name) if tell is not None else None
+    return found
+
+
+def size(name: str) -> Size | None:
+    """How large a model is; ``None``: nobody says without building it."""
+    prefix = family(name)
+    tell = getattr(_family(prefix), "size", None) if prefix else None
+    found: Size | None = tell(name) if tell is not None else None
     return found
 
 

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from registry import Entry, parameters_of
+from registry import Entry, Size, parameters_of
 
 PREFIX = "torchvision/"
 
@@ -25,6 +25,11 @@ BUILDER = re.compile(
     r"def (?P<builder>\w+)\((?P<signature>.*?)\) -> [^\n]*:\n",
     re.MULTILINE | re.DOTALL,
 )
+
+# What the first weights of an enum say of their model: its size, without importing anything.
+WEIGHTS = re.compile(r"\b\w+Weights\b")
+PARAMETERS = re.compile(r'"num_params": (\d+)')
+OPERATIONS = re.compile(r'"_ops": ([\d.]+)')  # in 1e9
 
 # Sizes that differ from those of the task. inception_v3 cannot take less than 299 with its
 # auxiliary head, swin_v2 was made for 256, small detectors have theirs in their names, and these
@@ -105,18 +110,13 @@ def published(name: str) -> tuple[str, ...] | None:
         another module has them.
     """
     builder = _builders().get(name.removeprefix(PREFIX))
-    spec = find_spec("torchvision")
-    if builder is None or spec is None or spec.origin is None:
+    if builder is None:
         return None
     arguments = _function(builder.signature).args
     annotations = [a.annotation for a in [*arguments.args, *arguments.kwonlyargs]
                    if a.arg == "weights" and a.annotation is not None]  # fmt: skip
-    path = Path(spec.origin).parents[1] / Path(*builder.module.split(".")).with_suffix(".py")
-    enums = {
-        node.name: node
-        for node in ast.parse(path.read_text(encoding="utf-8")).body
-        if isinstance(node, ast.ClassDef)
-    }
+    tree = ast.parse(_source(builder.module))
+    enums = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
     found: list[str] = []
     for node in (part for annotation in annotations for part in ast.walk(annotation)):
         if isinstance(node, ast.Name) and node.id not in ("Optional", "Union"):
@@ -126,6 +126,29 @@ def published(name: str) -> tuple[str, ...] | None:
             found += [t.id for m in members if isinstance(m, ast.Assign) for t in m.targets
                       if isinstance(t, ast.Name)]  # fmt: skip
     return tuple(dict.fromkeys(found))
+
+
+def size(name: str) -> Size | None:
+    """How large the model of a builder is, as its published weights say; ``None``: it has none."""
+    builder = _builders().get(name.removeprefix(PREFIX))
+    if builder is None:
+        return None
+    for enum in WEIGHTS.findall(builder.signature):
+        _, found, rest = _source(builder.module).partition(f"\nclass {enum}(")
+        body = rest.partition("\nclass ")[0]
+        if found and (parameters := PARAMETERS.search(body)):
+            operations = OPERATIONS.search(body)
+            return Size(int(parameters[1]), float(operations[1]) * 1e9 if operations else 0.0)
+    return None
+
+
+@cache
+def _source(module: str) -> str:
+    spec = find_spec("torchvision")
+    origin = spec.origin if spec is not None else None
+    assert origin is not None, "it has builders"
+    path = Path(origin).parents[1] / Path(*module.split(".")).with_suffix(".py")
+    return path.read_text(encoding="utf-8")
 
 
 @cache

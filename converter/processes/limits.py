@@ -8,6 +8,9 @@ from converter.layout import environment
 from converter.model.batch import ExecutorSpec
 
 _MIB = 1 << 20
+# The rest is for what is foreseen too low, for the page cache that saves reading weights again, and
+# for others.
+_TOGETHER = 2 / 3
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,13 @@ def of(spec: ExecutorSpec) -> Limits:
     if isinstance(spec.memory_mb, int):
         memory = spec.memory_mb * _MIB
     return Limits(spec.timeout_s, spec.grace_s, memory)
+
+
+def budget(spec: ExecutorSpec) -> int | None:
+    """The bytes that all jobs together may be expected to hold; ``None``: nobody counts."""
+    if spec.memory_budget_mb == "auto":
+        return int(_TOGETHER * environment.memory_bytes())
+    return spec.memory_budget_mb * _MIB if spec.memory_budget_mb is not None else None
 
 
 def of_this_machine() -> int:

@@ -23,8 +23,9 @@ from converter.plan.jobs import Plan
 from converter.plan.looking import StoppedError
 from converter.plugins import executors
 from converter.plugins.executors import Counting, Exchanging, Executor, Finished, Remembering
-from converter.runner import benchmarks, finalize, remembered, resuming
+from converter.runner import benchmarks, finalize, resuming
 from converter.runner.context import RunContext
+from converter.runner.remembered import Remembered
 from converter.runner.state import RunState
 
 
@@ -71,8 +72,9 @@ def _execute(plan: Plan, executor: Executor, context: RunContext) -> ExitCode:
             say(words)
             log(words)
         record.open()
-        _prepare(executor, plan, record, context)
-        past = partial(remembered.estimate, context, record.labels, executor)
+        before = Remembered(context, record.labels)
+        _prepare(executor, plan, before, context)
+        past = partial(before.estimate, executor)
         screen = progress.create(len(record.labels), sys.stdout, sys.stderr, past)
         shown = runlog.Both([screen, progress.Lines(len(record.labels), log)])
         # Overwritten by every way that comes back. An exception that passes through leaves it, so
@@ -102,10 +104,10 @@ def _execute(plan: Plan, executor: Executor, context: RunContext) -> ExitCode:
     return ending.code
 
 
-def _prepare(executor: Executor, plan: Plan, record: RunState, context: RunContext) -> None:
+def _prepare(executor: Executor, plan: Plan, before: Remembered, context: RunContext) -> None:
     """Tell an executor what it can use of the run and of those before it."""
     if isinstance(executor, Remembering):
-        executor.remember(remembered.pasts(context, record.labels))
+        executor.remember(partial(before.pasts, plan.jobs))
     if isinstance(executor, Exchanging):
         executor.exchange(context.store, context.directory, plan.jobs)
 

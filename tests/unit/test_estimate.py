@@ -14,8 +14,8 @@ from converter.model import manifest
 from converter.model.manifest import ArtifactRow
 from converter.model.records import StageRecord
 from converter.plugins.executors.inline import InlineExecutor
-from converter.runner import remembered
 from converter.runner.context import RunContext
+from converter.runner.remembered import Remembered
 
 
 def row(name: str, seconds: float, latency: float | None = None, **changes: object) -> ArtifactRow:
@@ -56,8 +56,8 @@ def test_the_estimate_is_of_the_workers_of_the_executor(context: RunContext) -> 
             return 2
 
     remember(context, row("a", 40.0), row("b", 40.0))
-    assert remembered.estimate(context, "ab", InlineExecutor()).remaining({}) == "01:20"
-    assert remembered.estimate(context, "ab", Wide()).remaining({}) == "00:40"
+    assert Remembered(context, "ab").estimate(InlineExecutor()).remaining({}) == "01:20"
+    assert Remembered(context, "ab").estimate(Wide()).remaining({}) == "00:40"
 
 
 def test_what_was_never_seen_counts_as_the_mean_of_those_done() -> None:
@@ -130,9 +130,9 @@ def remember(context: RunContext, *rows: ArtifactRow) -> None:
 
 def test_the_last_complete_run_is_remembered(context: RunContext) -> None:
     remember(context, row("a", 61.0), row("gone", 5.0))
-    assert remembered.estimate(context, ["a"], InlineExecutor()).remaining({}) == "01:01"
+    assert Remembered(context, ["a"]).estimate(InlineExecutor()).remaining({}) == "01:01"
     # A model that is new counts as the mean of those that are left of it.
-    assert remembered.estimate(context, ["a", "new"], InlineExecutor()).remaining({}) == "02:02"
+    assert Remembered(context, ["a", "new"]).estimate(InlineExecutor()).remaining({}) == "02:02"
 
 
 def test_a_manifest_that_cannot_be_read_is_no_memory(context: RunContext) -> None:
@@ -140,9 +140,9 @@ def test_a_manifest_that_cannot_be_read_is_no_memory(context: RunContext) -> Non
     (context.home / "before").mkdir(parents=True)
     text = '{"run": {"complete": true, "started_at": "2026"}}'
     (context.home / "before" / manifest.MANIFEST).write_text(text)
-    assert remembered.estimate(context, ["a"], InlineExecutor()).remaining({}) == "?"
+    assert Remembered(context, ["a"]).estimate(InlineExecutor()).remaining({}) == "?"
 
 
 def test_an_empty_store_remembers_nothing(context: RunContext, tmp_path: Path) -> None:
     asked = dataclasses.replace(context, store=tmp_path / "store")
-    assert remembered.estimate(asked, ["a"], InlineExecutor()).remaining({}) == "?"
+    assert Remembered(asked, ["a"]).estimate(InlineExecutor()).remaining({}) == "?"

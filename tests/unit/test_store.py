@@ -26,9 +26,10 @@ from converter.model.records import JobResult, Latency, NodeInfo, StageRecord, V
 from converter.model.spec import Expect
 from converter.plugins import executors
 from converter.plugins.executors.inline import InlineExecutor
-from converter.runner import remembered, reuse
+from converter.runner import reuse
 from converter.runner.context import RunContext
 from converter.runner.loop import execute
+from converter.runner.remembered import Remembered
 from tests.unit.test_benchmarks import Measuring, ended, measured, wrong
 from tests.unit.test_runner import CONTENT, Act, Script, failed, make_plan, ok, rows
 
@@ -95,7 +96,7 @@ def test_the_store_remembers_how_long_a_model_took(
     context = RunContext(tmp_path, "zoo", [], "", "converter", OFF, store=store.path)
     seconds = sum(stage.seconds or 0.0 for stage in found["a"].stages.values())
     assert seconds > 1
-    assert remembered.estimate(context, ["a"], InlineExecutor()).remaining({}) == clock(seconds)
+    assert Remembered(context, ["a"]).estimate(InlineExecutor()).remaining({}) == clock(seconds)
 
 
 def test_the_second_night_takes_everything_from_the_store(

@@ -91,10 +91,16 @@ Events = Generator[Event, None, None]
 
 @dataclass(frozen=True)
 class Past:
-    """What an artifact took in an earlier run; ``peak_bytes``: ``None`` where it is not known."""
+    """What an artifact took in an earlier run.
+
+    Attributes:
+        peak_bytes: ``None`` where it is not known.
+        estimated: it was never seen, and goes by the size of its model.
+    """
 
     seconds: float
     peak_bytes: int | None = None
+    estimated: bool = False
 
 
 class Executor(Protocol):
@@ -113,8 +119,8 @@ class Executor(Protocol):
 class Remembering(Protocol):
     """An executor that can use what earlier runs took."""
 
-    def remember(self, past: Mapping[str, Past]) -> None:
-        """Args: past: by label."""
+    def remember(self, past: Callable[[], Mapping[str, Past]]) -> None:
+        """Args: past: by label; it takes a while, so that nobody asks who does not need it."""
 
 
 @runtime_checkable

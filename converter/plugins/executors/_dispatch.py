@@ -6,9 +6,7 @@ attempt has a staging folder of its own: one that was given up for lost may stil
 
 from __future__ import annotations
 
-import heapq
 import json
-import math
 import os
 import shutil
 import time
@@ -44,6 +42,7 @@ from converter.plugins.executors import (
     Waits,
 )
 from converter.plugins.executors._nodes import needs_gpu
+from converter.plugins.executors._waiting import Memory, Waiting
 from converter.processes import outcome
 from converter.processes.carrier import Carrier, Message, Work
 
@@ -62,6 +61,7 @@ class Rules:
             the others.
         past: by label what an earlier run took. The longest begin first, and a job that takes three
             times as long is started a second time on another node, once nothing else waits.
+        memory: that jobs hold side by side, as far as the past tells.
         slow_s: seconds beyond its earlier time before a job counts as slow.
         in_order: results come in the order of the jobs, where one runs at a time: what is tried
             again comes before all that waits, else behind it, when less else runs.
@@ -71,6 +71,7 @@ class Rules:
     entry: str | None = None
     node_retries: int = 0
     past: Mapping[str, Past] = field(default_factory=dict)
+    memory: Memory = field(default_factory=Memory)
     slow_s: float = 30.0
     in_order: bool = False
 
@@ -119,36 +120,6 @@ class _Attempt:
         return self.following(foreign=self.foreign + 1, losses=losses, avoid=avoid)
 
 
-class _Waiting:
-    """Jobs that have not begun, in their order; where the past is known the longest first.
-
-    A long one that begins last is what a whole cluster waits for. One that was never seen may be
-    long.
-
-    Args:
-        jobs: further ones may come behind them at any time.
-    """
-
-    def __init__(self, jobs: deque[Job], past: Mapping[str, Past]) -> None:
-        self._jobs = jobs
-        self._past = past
-        self._sorted: list[tuple[float, int, Job]] = []
-        self._places = count()
-
-    def __bool__(self) -> bool:
-        return bool(self._jobs or self._sorted)
-
-    def pop(self) -> Job:
-        if not self._past:
-            return self._jobs.popleft()
-        while self._jobs:
-            job = self._jobs.popleft()
-            known = self._past.get(job.label)
-            seconds = known.seconds if known is not None else math.inf
-            heapq.heappush(self._sorted, (-seconds, next(self._places), job))
-        return heapq.heappop(self._sorted)[2]
-
-
 class Dispatcher:
     """Runs jobs with a carrier; one run."""
 
@@ -164,15 +135,14 @@ class Dispatcher:
     def run(self, jobs: Sequence[Job]) -> Events:
         # The runner's own deque, not a copy: it appends what follows from a file.
         queue = jobs if isinstance(jobs, deque) else deque(jobs)
-        waiting = _Waiting(queue, self._rules.past)
+        waiting = Waiting(queue, self._rules.past)
         with self._carrier.opened():
             try:
                 while waiting or self._again or self._running:
                     while (waiting or self._again) and self._carrier.room():
-                        again = self._again and (self._rules.in_order or not waiting)
-                        yield from self._begin(
-                            self._again.popleft() if again else _Attempt(waiting.pop(), 1)
-                        )
+                        if (attempt := self._next(waiting)) is None:
+                            break
+                        yield from self._begin(attempt)
                     if self._carrier.several_nodes and not waiting:
                         self._help_the_slow()
                     for key, message in self._carrier.poll(_TICK_S):
@@ -185,6 +155,17 @@ class Dispatcher:
                 self._carrier.close(list(self._running))
                 for attempt in self._running.values():
                     self._discard(attempt)
+
+    def _next(self, waiting: Waiting) -> _Attempt | None:
+        """What begins next; ``None``: nothing that waits fits beside what runs."""
+        if self._again and (self._rules.in_order or not waiting):
+            return self._again.popleft() if self._fits(self._again[0].job) else None
+        job = waiting.pop(self._fits)
+        return _Attempt(job, 1) if job is not None else None
+
+    def _fits(self, job: Job) -> bool:
+        running = (attempt.job for attempt in self._running.values())
+        return self._rules.memory.fits(job, running, self._rules.past)
 
     def _begin(self, attempt: _Attempt) -> Iterator[Event]:
         try:
@@ -237,7 +218,7 @@ class Dispatcher:
             return
         for key, attempt in list(self._running.items()):
             past = self._rules.past.get(attempt.job.label)
-            if past is None or attempt.begun is None or attempt.helped:
+            if past is None or past.estimated or attempt.begun is None or attempt.helped:
                 continue
             if now - attempt.begun > max(_SLOW * past.seconds, past.seconds + self._rules.slow_s):
                 second = attempt.elsewhere(lost=False)

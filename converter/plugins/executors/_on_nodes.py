@@ -43,9 +43,9 @@ class OnNodes:
         self._node_retries = node_retries
         self._entry = entry
         self._in_order = in_order
-        self._past: Mapping[str, Past] = {}
+        self._past: Callable[[], Mapping[str, Past]] = dict
 
-    def remember(self, past: Mapping[str, Past]) -> None:
+    def remember(self, past: Callable[[], Mapping[str, Past]]) -> None:
         self._past = past
 
     def workers(self) -> int:
@@ -53,9 +53,8 @@ class OnNodes:
 
     def run(self, jobs: Sequence[Job]) -> Events:
         self._carrier = self._make()
-        rules = Rules(
-            self._retries, self._entry, self._node_retries, self._past, in_order=self._in_order
-        )
+        past = self._past() if jobs else {}
+        rules = Rules(self._retries, self._entry, self._node_retries, past, in_order=self._in_order)
         return Dispatcher(self._carrier, rules).run(jobs)
 
 

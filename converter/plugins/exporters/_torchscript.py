@@ -12,7 +12,7 @@ from torch.onnx import TrainingMode, errors
 
 from converter.model.errors import Code, StageError
 from converter.model.job import Job
-from converter.plugins.exporters import _symbolics
+from converter.plugins.exporters import _apart, _symbolics
 from converter.worker.sources.loading import Loaded
 
 # What a plain RuntimeError of torch says, and what to do about it.
@@ -72,6 +72,11 @@ def export(loaded: Loaded, job: Job, arguments: tuple[Any, ...], destination: Pa
 
 def _export(model: Any, job: Job, arguments: tuple[Any, ...], destination: Path) -> None:
     _symbolics.register()
+    with _apart.weights(destination):
+        _exported(model, job, arguments, destination)
+
+
+def _exported(model: Any, job: Job, arguments: tuple[Any, ...], destination: Path) -> None:
     torch.onnx.export(
         model,
         arguments,

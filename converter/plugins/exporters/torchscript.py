@@ -16,7 +16,11 @@ CAPTURE = "trace"
 OPSETS = (((2, 0), 7, 23),)
 ALSO_CALLED = ("jit", "trace", "script", "legacy", "torch.jit")
 NATIVE_OPSET: int | None = None
-PRELOAD = ("converter.plugins.exporters._torchscript",)
+# torch imports the tables of all opsets with the first export.
+PRELOAD = (
+    "converter.plugins.exporters._torchscript",
+    *(f"torch.onnx._internal.torchscript_exporter.symbolic_opset{n}" for n in range(7, 21)),
+)
 TRAINING_HINT = "a dropout whose result nobody uses is in no graph: take it out of forward"
 
 

@@ -14,7 +14,7 @@ from onnx.external_data_helper import uses_external_data
 
 from converter.model.errors import Code, StageError
 from converter.model.job import Job
-from converter.worker.onnxfile import interface, structure
+from converter.worker.onnxfile import interface, outside, structure
 from converter.worker.runtime import runtime_errors
 from converter.worker.runtime.session import Session
 from converter.worker.runtime.starting import first_line
@@ -37,15 +37,20 @@ _OF_MODULE = (
 _TRACE_KEYS = ("pkg.torch.onnx.stack_trace",)
 
 
-def load(path: Path) -> ModelProto:
+def load(path: Path, *, weights: bool = True) -> ModelProto:
     """Read an exporter's file with its external data, free of source traces.
+
+    Args:
+        weights: large ones that lie in another file are read too.
 
     Raises:
         StageError: CHECKER, when the file is not ONNX.
     """
     try:
         # With the format stated, or onnx reads a file called `.json` or `.pbtxt` as text.
-        model = onnx.load(path, format="protobuf")
+        model = onnx.load(path, format="protobuf", load_external_data=weights)
+        if not weights:
+            outside.settle(model, path.parent)
     # A ValidationError: external data that leads out of the folder, or is a link.
     except (OSError, ValueError, DecodeError, onnx.checker.ValidationError) as error:
         raise StageError(Code.CHECKER, f"{path.name} cannot be read: {error}") from error
@@ -59,13 +64,15 @@ def load(path: Path) -> ModelProto:
 def exported(path: Path, job: Job, runs: Sequence[interface.Run]) -> ModelProto:
     """Read an exporter's file, with its outputs named and what it says of axes made true.
 
+    Large weights that lie in another file stay there.
+
     Args:
         runs: what the source computes in each case.
 
     Raises:
         StageError: CHECKER, when the file is not ONNX.
     """
-    model = load(path)
+    model = load(path, weights=False)
     structure.name_outputs(model, job.outputs)
     interface.correct(model, job, runs)
     return model
@@ -77,7 +84,7 @@ def check(
     """Raise unless the model is what the job asked for and valid.
 
     Args:
-        model: with its weights in memory.
+        model: its large weights may lie elsewhere.
         job: what was requested.
         exporter: what wrote the file.
         parameters: the names of parameters that the job turned into graph inputs.

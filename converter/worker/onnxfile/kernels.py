@@ -76,7 +76,8 @@ class _Graph:
         """An input of a node whose value is in the file itself."""
         name = node.input[index] if index < len(node.input) else ""
         tensor = self._tensors.get(name)
-        if tensor is None or uses_external_data(tensor):
+        # Large ones may be out of memory, and are none of the constants that are meant.
+        if tensor is None or uses_external_data(tensor) or structure.heavy(tensor):
             return None
         return numpy_helper.to_array(tensor)
 

@@ -14,20 +14,28 @@ from converter.model.errors import Code, StageError
 from converter.model.job import Job
 from converter.model.records import FileInfo, OnnxInfo, SimplifyRecord
 from converter.model.spec import ExportSpec
-from converter.worker.onnxfile import structure
+from converter.worker.onnxfile import structure, writing
 
 # protobuf cannot hold 2 GiB in one message; the rest is room for the structure.
 _INLINE_BYTES = (2 << 30) - (64 << 20)
+# Of a tensor that stays in the file where others do not, in bytes.
+_SMALL = 1024
 
 
 def save(
-    model: ModelProto, path: Path, options: ExportSpec, told: Mapping[str, str] | None = None
+    model: ModelProto,
+    path: Path,
+    options: ExportSpec,
+    told: Mapping[str, str] | None = None,
+    folder: Path | None = None,
 ) -> None:
     """Write ``path`` and, where needed or asked for, ``path.data`` beside it.
 
     Args:
-        model: holds its weights in memory, and may lose them to the data file.
+        model: may lose its weights to the data file. Afterwards it says of its tensors what the
+            file says.
         told: entries of its ``metadata_props``.
+        folder: where those of its weights lie that are not in memory.
 
     Raises:
         StageError: IO, when the disk is full, or when one file was asked for and cannot hold it.
@@ -47,19 +55,9 @@ def save(
     data.unlink(missing_ok=True)
     try:
         if large or options.external_data == "always":
-            onnx.save_model(
-                model,
-                path,
-                save_as_external_data=True,
-                all_tensors_to_one_file=True,
-                # Relative to the file, which is moved together with it.
-                location=data.name,
-                size_threshold=1024,
-            )
-            if data.exists():  # small tensors stay in the file
-                data.chmod(path.stat().st_mode)  # onnx leaves it to its writer alone
+            writing.write_apart(model, path, data, folder, _SMALL)
         else:
-            onnx.save_model(model, path)
+            writing.write(model, path, folder)
     except OSError as error:
         raise StageError(Code.IO, f"cannot write {path}: {error.strerror}") from error
 

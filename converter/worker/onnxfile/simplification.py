@@ -19,7 +19,7 @@ from onnx import ModelProto
 
 from converter.model.records import SimplifyRecord, TensorInfo
 from converter.plugins import simplifiers
-from converter.worker.onnxfile import structure
+from converter.worker.onnxfile import outside, structure
 from converter.worker.recording import isolation
 
 # A 1.6 KB model of doubling Concats made onnxsim run for 12 s and take 3.4 GB.
@@ -48,7 +48,7 @@ def simplify(
     """Simplify ``model``, which may be emptied of its weights: load it again to use it.
 
     Args:
-        model: checked; external data loaded.
+        model: checked; its large weights may lie in files of ``scratch``.
         simplifier: name of a module of ``converter.plugins.simplifiers``.
         options: of that plugin.
         declared: symbols that the configuration gave to dynamic axes: they must stay.
@@ -60,8 +60,7 @@ def simplify(
     ops_before = structure.op_histogram(model)
     whole = structure.weight_bytes(model) <= _WHOLE_BYTES
     try:
-        subject = model if whole else structure.skeleton(model)
-        result = _run(simplifier, options, subject, scratch)
+        result = _run(simplifier, options, model, scratch, whole=whole)
         if not whole:
             result = structure.graft(model, result)
         # Users of the file rely on its interface, and no comparison of numbers would show a new
@@ -106,14 +105,16 @@ def _reverted(reason: str, nodes: int, ops: dict[str, int]) -> Simplified:
 
 
 def _run(
-    simplifier: str, options: Mapping[str, Any], model: ModelProto, scratch: Path
+    simplifier: str, options: Mapping[str, Any], model: ModelProto, scratch: Path, *, whole: bool
 ) -> ModelProto:
     output = scratch / "simplified.onnx"
     plugin = simplifiers.load(simplifier)
     chosen = plugin.Options.model_validate(options)
 
     def work() -> None:
-        output.write_bytes(plugin.simplify(model, chosen).SerializeToString())
+        subject = model if whole else structure.skeleton(model)
+        outside.read(subject, scratch)  # in the child alone
+        output.write_bytes(plugin.simplify(subject, chosen).SerializeToString())
 
     isolation.call(
         work, seconds=_SECONDS, memory_bytes=_MEMORY_BYTES, log=scratch / "simplifier.log"

@@ -27,7 +27,7 @@ from converter.plugins.runnable import Interface
 from converter.worker.inputs import inputs
 
 # Shapes, axes and scales stay constants, since structure depends on their values.
-_SMALL = 1024
+SMALL = 1024
 
 
 def read(path: Path) -> ModelProto:
@@ -71,7 +71,7 @@ def skeleton(model: ModelProto) -> ModelProto:
     bare = _without_initializers(model)
     declared = {value.name for value in model.graph.input}
     for tensor in model.graph.initializer:
-        if not _heavy(tensor):
+        if not heavy(tensor):
             bare.graph.initializer.append(tensor)
         # With `keep_initializers_as_inputs` it is an input already.
         elif tensor.name not in declared:
@@ -88,11 +88,11 @@ def light(model: ModelProto) -> ModelProto:
     """
     bare = _without_initializers(model)
     for tensor in model.graph.initializer:
-        copy = bare.graph.initializer.add()
+        bare_tensor = bare.graph.initializer.add()
         # Field by field, since CopyFrom would copy the weights before they could be dropped.
         for field, value in tensor.ListFields():
-            if field.name != "raw_data" or not _heavy(tensor):
-                _copy(copy, field.name, value)
+            if field.name != "raw_data" or not heavy(tensor):
+                copy(bare_tensor, field.name, value)
     return bare
 
 
@@ -100,18 +100,20 @@ def _without_initializers(model: ModelProto) -> ModelProto:
     bare = ModelProto()
     for field, value in model.ListFields():
         if field.name != "graph":
-            _copy(bare, field.name, value)
+            copy(bare, field.name, value)
     for field, value in model.graph.ListFields():
         if field.name != "initializer":
-            _copy(bare.graph, field.name, value)
+            copy(bare.graph, field.name, value)
     return bare
 
 
-def _heavy(tensor: TensorProto) -> bool:
-    return tensor_bytes(tensor) > _SMALL or uses_external_data(tensor)
+def heavy(tensor: TensorProto) -> bool:
+    """Whether only its shape and its type matter to the structure, and not its values."""
+    return tensor_bytes(tensor) > SMALL or uses_external_data(tensor)
 
 
-def _copy(target: ModelProto | GraphProto | TensorProto, name: str, value: object) -> None:
+def copy(target: ModelProto | GraphProto | TensorProto, name: str, value: object) -> None:
+    """Set a field of a message to that of another one."""
     if hasattr(value, "CopyFrom"):
         getattr(target, name).CopyFrom(value)
     elif isinstance(value, (str, int, bytes)):
@@ -136,7 +138,7 @@ def graft(model: ModelProto, bare: ModelProto) -> ModelProto:
         ValueError: the processing changed a weight's shape.
     """
     declared = {value.name for value in model.graph.input}
-    weights = {t.name: t for t in model.graph.initializer if _heavy(t)}
+    weights = {t.name: t for t in model.graph.initializer if heavy(t)}
     inputs = []
     for value in bare.graph.input:
         tensor = weights.get(value.name)
@@ -160,13 +162,13 @@ def graft(model: ModelProto, bare: ModelProto) -> ModelProto:
     for field, value in bare.graph.ListFields():
         if field.name not in ("initializer", "input"):
             model.graph.ClearField(field.name)
-            _copy(model.graph, field.name, value)
+            copy(model.graph, field.name, value)
     model.graph.ClearField("input")
     model.graph.input.extend(inputs)
     for field, value in bare.ListFields():
         if field.name != "graph":
             model.ClearField(field.name)
-            _copy(model, field.name, value)
+            copy(model, field.name, value)
     return model
 
 
@@ -380,7 +382,7 @@ def with_words(model: ModelProto, specs: Mapping[str, InputSpec]) -> dict[str, I
     """Inputs of strings that state no words of their own get those that the file knows."""
     known = words(model)
     return {
-        name: spec.model_copy(update={"words": known})
+        name: spec.modelcopy(update={"words": known})
         if known and spec.filling == "words" and spec.words is None
         else spec
         for name, spec in specs.items()

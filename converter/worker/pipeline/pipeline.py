@@ -226,14 +226,14 @@ def _convert(
             hint = exporters.load(done.exporter).TRAINING_HINT
             training.check(model, loaded, references.dropped, f"the {done.exporter} export", hint)
         if job.simplifier is None:
-            publishing.save(model, final, job.export, told)
+            publishing.save(model, final, job.export, told, folder)
     if job.simplifier is not None:
         with recorder.stage("simplify"):
             simplified = _simplified(model, job, folder)
             model = simplified.model or checking.exported(raw, job, references.cases)
             simplify = simplified.record
-            del simplified  # which holds the weights as well
-            publishing.save(model, final, job.export, told)
+            del simplified  # which may hold weights as well
+            publishing.save(model, final, job.export, told, folder)
     with recorder.stage("verify") as notes:
         # Before `light`, which takes away values that some of these conditions read.
         notes += kernels.known(model)

@@ -70,7 +70,7 @@ def prove(
     # From the disk: the exporter's weights are not kept in memory for the rare case of a failure.
     model = checking.exported(raw, job, references.cases)
     # With the words that were promised: `conclusion.told` relies on the file saying them.
-    publishing.save(model, final, job.export, told)
+    publishing.save(model, final, job.export, told, raw.parent)
     graph = structure.light(model)
     del model  # the session holds its own copy of the weights
     verdict = verify(final, references, job, parameters=parameters, graph=graph)
