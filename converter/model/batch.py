@@ -91,9 +91,9 @@ class ExecutorSpec(Frozen):
         grace_s: seconds between SIGTERM and SIGKILL. Example: ``10``.
         memory_mb: MiB that one model's processes may hold; ``auto`` is 85 % of the machine's,
             ``null`` has no limit. Example: ``8192``.
-        memory_budget_mb: MiB that the models converted at a time may be expected to hold together;
-            one that does not fit beside the others waits. ``auto`` is two thirds of the machine's
-            memory, ``null`` has no limit. Example: ``16384``.
+        memory_budget_mb: MiB that the models which ``process`` converts at a time may be expected
+            to hold together; one that does not fit beside the others waits. ``auto`` is two thirds
+            of the machine's memory, ``null`` has no limit. Example: ``16384``.
         retries: further tries for a job that a signal ended; never for an exception. Example:
             ``0``.
     """

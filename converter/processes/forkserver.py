@@ -20,7 +20,7 @@ from multiprocessing.connection import Connection
 from typing import NoReturn
 
 from converter.processes.carrier import Assignment
-from converter.processes.preload import needed, preload, preload_for
+from converter.processes.preload import preload, preload_for
 from converter.processes.supervisor import supervise
 
 _BOOT = (
@@ -79,8 +79,9 @@ class ForkServer:
             # Our copy of its end is closed below: it would hide that the supervisor has ended.
             connection = Connection(ours.detach())
             try:
-                wanted = json.dumps(needed(assignment.job)).encode()
-                socket.send_fds(self._socket, [wanted], [theirs.fileno()])
+                # Only the first: of most jobs it is the one that makes the file.
+                needed = json.dumps(assignment.job.exporters[:1]).encode()
+                socket.send_fds(self._socket, [needed], [theirs.fileno()])
                 connection.send(assignment)
             except ConnectionError:
                 connection.close()
@@ -96,7 +97,7 @@ class ForkServer:
 
 def serve(descriptor: int, libraries: Sequence[str]) -> None:
     """The server's side: fork for each descriptor received, until the runner's end closes."""
-    there: set[tuple[str, str]] = set()
+    there: set[str] = set()
     with _uncollected():
         preload(libraries)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -107,7 +108,7 @@ def serve(descriptor: int, libraries: Sequence[str]) -> None:
             # No message either: the other end is closed, also where the runner was killed.
             if not descriptors:
                 return
-            if missing := set(map(tuple, json.loads(message))) - there:
+            if missing := set(json.loads(message)) - there:
                 there |= missing
                 with _uncollected():
                     preload_for(missing)

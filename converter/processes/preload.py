@@ -9,7 +9,6 @@ from contextlib import contextmanager, nullcontext, suppress
 from types import ModuleType
 
 from converter.model.errors import ConfigError
-from converter.model.job import Derived, Job
 from converter.plugins import loader
 
 # The pipeline is ours and runs nothing when imported; no model is imported.
@@ -33,19 +32,10 @@ def preload(further: Iterable[str] = ()) -> None:
             _import(library)
 
 
-def needed(job: Job) -> list[tuple[str, str]]:
-    """The plugins that a job runs: kind and name."""
-    if isinstance(job, Derived):
-        return [("variants", job.plugin)]
-    # Only the first: of most jobs it is the one that makes the file.
-    return [("exporters", name) for name in job.exporters[:1]]
-
-
-def preload_for(plugins: Iterable[tuple[str, str]]) -> None:
-    """Import what the jobs of some plugins need besides, where it is not there yet."""
-    for kind, name in plugins:
-        for library in of_plugins(kind, frozenset({name})):
-            _import(library)
+def preload_for(exporters: Iterable[str]) -> None:
+    """Import what the jobs of some exporters need besides, where it is not there yet."""
+    for library in of_plugins("exporters", frozenset(exporters)):
+        _import(library)
 
 
 def of_plugins(kind: str, only: frozenset[str] | None = None) -> Iterator[str]:

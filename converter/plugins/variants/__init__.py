@@ -67,8 +67,6 @@ class Variant(Protocol):
         PACKAGES: distributions whose versions decide what it makes.
         Options: its options, which are keys of its preset (``variant.NAME.KEY``).
 
-    A module may have ``PRELOAD``, modules that are imported once for all jobs of the variant.
-
     One whose files are not ONNX says as well:
 
     Attributes:

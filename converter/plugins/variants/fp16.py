@@ -10,7 +10,6 @@ from converter.plugins.variants import Given, _options
 FORMAT = "onnx"
 PRECISION = "float16"
 PACKAGES = ("onnx", "onnx-ir")
-PRELOAD = ("converter.plugins.variants._reduced",)
 
 
 class Options(_options.Reduced):

@@ -12,7 +12,6 @@ FORMAT = "onnx"
 PRECISION = "float16"
 PARTIAL = True
 PACKAGES = ("onnx", "onnx-ir")
-PRELOAD = ("converter.plugins.variants._mixing",)
 
 
 class Options(_options.Reduced):

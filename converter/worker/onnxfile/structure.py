@@ -88,11 +88,11 @@ def light(model: ModelProto) -> ModelProto:
     """
     bare = _without_initializers(model)
     for tensor in model.graph.initializer:
-        bare_tensor = bare.graph.initializer.add()
+        copy = bare.graph.initializer.add()
         # Field by field, since CopyFrom would copy the weights before they could be dropped.
         for field, value in tensor.ListFields():
             if field.name != "raw_data" or not heavy(tensor):
-                copy(bare_tensor, field.name, value)
+                _copy(copy, field.name, value)
     return bare
 
 
@@ -100,10 +100,10 @@ def _without_initializers(model: ModelProto) -> ModelProto:
     bare = ModelProto()
     for field, value in model.ListFields():
         if field.name != "graph":
-            copy(bare, field.name, value)
+            _copy(bare, field.name, value)
     for field, value in model.graph.ListFields():
         if field.name != "initializer":
-            copy(bare.graph, field.name, value)
+            _copy(bare.graph, field.name, value)
     return bare
 
 
@@ -112,8 +112,7 @@ def heavy(tensor: TensorProto) -> bool:
     return tensor_bytes(tensor) > SMALL or uses_external_data(tensor)
 
 
-def copy(target: ModelProto | GraphProto | TensorProto, name: str, value: object) -> None:
-    """Set a field of a message to that of another one."""
+def _copy(target: ModelProto | GraphProto | TensorProto, name: str, value: object) -> None:
     if hasattr(value, "CopyFrom"):
         getattr(target, name).CopyFrom(value)
     elif isinstance(value, (str, int, bytes)):
@@ -162,13 +161,13 @@ def graft(model: ModelProto, bare: ModelProto) -> ModelProto:
     for field, value in bare.graph.ListFields():
         if field.name not in ("initializer", "input"):
             model.graph.ClearField(field.name)
-            copy(model.graph, field.name, value)
+            _copy(model.graph, field.name, value)
     model.graph.ClearField("input")
     model.graph.input.extend(inputs)
     for field, value in bare.ListFields():
         if field.name != "graph":
             model.ClearField(field.name)
-            copy(model, field.name, value)
+            _copy(model, field.name, value)
     return model
 
 
@@ -382,7 +381,7 @@ def with_words(model: ModelProto, specs: Mapping[str, InputSpec]) -> dict[str, I
     """Inputs of strings that state no words of their own get those that the file knows."""
     known = words(model)
     return {
-        name: spec.modelcopy(update={"words": known})
+        name: spec.model_copy(update={"words": known})
         if known and spec.filling == "words" and spec.words is None
         else spec
         for name, spec in specs.items()

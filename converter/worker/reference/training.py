@@ -19,7 +19,7 @@ from onnx import ModelProto, NodeProto, TensorProto
 from torch import nn
 
 from converter.model.errors import Code, StageError
-from converter.worker.onnxfile import structure
+from converter.worker.onnxfile import dropout, structure
 from converter.worker.sources.loading import Loaded
 
 _ZERO = "converter.zero_ratio"
@@ -132,9 +132,6 @@ def check(
         _in_training(node) for node in structure.nodes(model.graph)
     ):
         lost.append("BatchNormalization with batch statistics")
-    # onnx_ir imports sympy: a third of a second, of which hardly any job has a use.
-    from converter.worker.onnxfile import dropout
-
     found = dropout.active(model, folder)
     if dropped and not found:
         lost.append("active Dropout")
