@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -168,6 +169,25 @@ def test_without_pytorch(time: Time) -> None:
     found = only(time("Net", measured={"time_torch": False}))
     assert found.status == "measured"
     assert (found.torch_p50_ms, found.speedup) == (None, None)
+
+
+def test_only_what_is_timed_spins(time: Time, monkeypatch: pytest.MonkeyPatch) -> None:
+    from converter.worker.runtime import session, starting
+
+    key, said = "session.intra_op.allow_spinning", []
+
+    def start(*arguments: Any) -> Any:
+        options = arguments[2]
+        try:
+            said.append(options.get_session_config_entry(key))
+        except RuntimeError:  # nobody has set it
+            said.append("as users have it")
+        return starting.start(*arguments)
+
+    monkeypatch.setattr(session, "starting", SimpleNamespace(start=start))
+    only(time("Conv", inputs=IMAGE))
+    *before, timed = said
+    assert (set(before), timed) == ({"0"}, "as users have it")
 
 
 def test_a_file_that_is_no_model(tiny_job: Callable[..., Any], tmp_path: Path) -> None:

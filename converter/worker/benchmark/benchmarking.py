@@ -261,6 +261,7 @@ class _Measurement:
             lambda: structure.interface(structure.read(source)),
             provider=self.job.provider,
             threads=self.job.threads,
+            spins=True,
             provider_options=self.job.provider_options,
         )
         loaded_ms = timing.milliseconds(perf_counter_ns() - began)

@@ -54,6 +54,7 @@ def run(job: PairedBenchmark, emit: Emit) -> JobResult:
                     partial(_interface, source),
                     provider=job.provider,
                     threads=job.threads,
+                    spins=True,
                     provider_options=job.provider_options,
                 )
                 for file, source in zip(files, sources, strict=True)

@@ -23,13 +23,14 @@ def opened(
     provider: str | None = None,
     optimise: bool = True,
     threads: int = 1,
+    spins: bool = False,
     provider_options: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Session | Runnable:
     """Load a file on a provider of ``converter.plugins.providers`` (``None``: the standard one).
 
     Args:
         interface: gives that of the ONNX file that this is, or was made from.
-        optimise: all graph optimisations, or none; of ONNX Runtime alone.
+        optimise: all graph optimisations, or none; of ONNX Runtime alone, as ``spins`` is.
         provider_options: by the name of a provider what its ``Options`` are made of.
 
     Raises:
@@ -44,6 +45,7 @@ def opened(
             provider=name,
             optimise=optimise,
             threads=threads,
+            spins=spins,
             provider_options=provider_options,
         )
     plugin.prepare()

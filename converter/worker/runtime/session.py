@@ -52,6 +52,7 @@ class Session:
         optimise: bool = True,
         arena: bool = True,
         threads: int = 1,
+        spins: bool = False,
         provider_options: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         """Load a model.
@@ -63,6 +64,8 @@ class Session:
             optimise: all graph optimisations, or none.
             arena: keep memory from one operator to the next; without, each gives it back.
             threads: intra-op threads.
+            spins: they look for work without a break, as they do for users: that is fastest, and
+                takes the cores from whatever else runs.
             provider_options: by the name of a provider what its ``Options`` are made of.
 
         Raises:
@@ -73,6 +76,8 @@ class Session:
         # Stated, since ONNX Runtime would take all cores, where its idle threads spin.
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
+        if not spins:
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = _FATAL_ONLY
         # Else `nodes_per_provider` has nothing to read.
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
