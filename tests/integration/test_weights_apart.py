@@ -50,6 +50,7 @@ def export(path: Path, **options: Any) -> None:
         {"keep_initializers_as_inputs": True},
         {"do_constant_folding": False},
         {"export_params": False},
+        {"input_names": ["image"], "dynamic_axes": {"image": {0: "n", 2: "h", 3: "w"}}},
         {"training": torch.onnx.TrainingMode.TRAINING, "do_constant_folding": False},
     ],
 )

@@ -139,22 +139,29 @@ class Dispatcher:
         with self._carrier.opened():
             try:
                 while waiting or self._again or self._running:
-                    while (waiting or self._again) and self._carrier.room():
-                        if (attempt := self._next(waiting)) is None:
-                            break
-                        yield from self._begin(attempt)
+                    yield from self._fill(waiting)
                     if self._carrier.several_nodes and not waiting:
                         self._help_the_slow()
+                    told: list[Event] = []
                     for key, message in self._carrier.poll(_TICK_S):
                         # Nothing is heard any more of one that another was faster than.
                         if key in self._running:
-                            yield from self._take(key, message)
+                            told += self._take(key, message)
+                    # Before results are told: letting one in takes a while, and the place is free.
+                    yield from self._fill(waiting)
+                    yield from told
                     yield Tick()
             finally:
                 # Also where the generator is closed in the middle: no process outlives its run.
                 self._carrier.close(list(self._running))
                 for attempt in self._running.values():
                     self._discard(attempt)
+
+    def _fill(self, waiting: Waiting) -> Iterator[Event]:
+        while (waiting or self._again) and self._carrier.room():
+            if (attempt := self._next(waiting)) is None:
+                return
+            yield from self._begin(attempt)
 
     def _next(self, waiting: Waiting) -> _Attempt | None:
         """What begins next; ``None``: nothing that waits fits beside what runs."""

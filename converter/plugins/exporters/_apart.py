@@ -1,6 +1,8 @@
 """Weights of the TorchScript exporter written once, into a file beside the model.
 
-Left to itself it copies them into a message, serialises that, and writes it (torch 2.15).
+Left to itself it copies them five times (torch 2.15): twice to infer shapes, into a message, into
+the text of that, and into the file. Here the last step gets none of them, and what infers shapes
+only those that shapes may follow from; the file is the same to the byte.
 """
 
 from __future__ import annotations
@@ -15,30 +17,48 @@ from onnx import ModelProto, TensorProto
 
 from converter.worker.onnxfile import outside, structure
 
-_KEEPS_INPUTS = 6  # the place of the argument that leaves initializers among the inputs
+_EXPORT, _INFER = "_export_onnx", "_jit_pass_onnx_graph_shape_type_inference"
+_FEW = 256  # numbers such as the scales of a resize or the limits of a range
+_KEEPS_INPUTS = 5  # the place of the argument that leaves initializers among the inputs
 
 
 @contextmanager
 def weights(destination: Path) -> Iterator[None]:
     """Within it ``torch.onnx.export`` leaves weights out; behind it they lie beside the file."""
-    # The last step takes the weights by name; without them they are inputs of the graph. There is
-    # no argument of `export` for it that would fold constants as well.
-    own = torch._C.Graph._export_onnx  # type: ignore[attr-defined]
+    # There is no argument of `export` for it that would fold constants as well.
+    exports = getattr(torch._C.Graph, _EXPORT)
+    infers = getattr(torch._C, _INFER)
     left: dict[str, torch.Tensor] = {}
     inputs: list[bool] = []
 
-    def without(graph: Any, given: dict[str, torch.Tensor], *arguments: Any) -> Any:
+    def export(graph: Any, given: Mapping[str, torch.Tensor], *arguments: Any) -> Any:
         left.update(given)
-        inputs.append(bool(arguments[_KEEPS_INPUTS - 1]))
-        return own(graph, {}, *arguments)
+        inputs.append(bool(arguments[_KEEPS_INPUTS]))
+        return exports(graph, {}, *arguments)  # what has no value is an input
 
-    torch._C.Graph._export_onnx = without  # type: ignore[attr-defined]
+    def infer(graph: Any, given: Mapping[str, Any], opset: int) -> Any:
+        few = {name: values for name, values in given.items() if not _is_weight(values)}
+        return infers(graph, few, opset)
+
+    with _replaced(torch._C.Graph, _EXPORT, export), _replaced(torch._C, _INFER, infer):
+        yield
+    if left:
+        _attach(destination, left, keeps_inputs=inputs[-1])
+
+
+def _is_weight(values: object) -> bool:
+    floats = isinstance(values, torch.Tensor) and values.is_floating_point()
+    return floats and values.numel() > _FEW
+
+
+@contextmanager
+def _replaced(owner: Any, name: str, value: object) -> Iterator[None]:
+    before = getattr(owner, name)
+    setattr(owner, name, value)
     try:
         yield
     finally:
-        torch._C.Graph._export_onnx = own  # type: ignore[attr-defined]
-    if left:
-        _attach(destination, left, keeps_inputs=inputs[-1])
+        setattr(owner, name, before)
 
 
 def _attach(path: Path, tensors: Mapping[str, torch.Tensor], *, keeps_inputs: bool) -> None:
