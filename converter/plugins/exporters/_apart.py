@@ -47,8 +47,9 @@ def weights(destination: Path) -> Iterator[None]:
 
 
 def _is_weight(values: object) -> bool:
-    floats = isinstance(values, torch.Tensor) and values.is_floating_point()
-    return floats and values.numel() > _FEW
+    if not isinstance(values, torch.Tensor):
+        return False
+    return values.is_floating_point() and values.numel() > _FEW
 
 
 @contextmanager
