@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import signal
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -193,7 +192,7 @@ class RunState:
             self.cache.set_aside(job, f"the stored entry is damaged: {error.strerror}")
             return None
         finally:
-            shutil.rmtree(job.staging_dir, ignore_errors=True)
+            delivery.remove_staging(job)
         return self._finish(job, published, None, cached=True)
 
     def accept(self, result: JobResult) -> ArtifactRow:
@@ -218,7 +217,7 @@ class RunState:
             # A failed job may report a file that it made. It goes with the staging folder: nothing
             # that a failure leaves may look like a result.
             result = result.model_copy(update={"files": [], "onnx": None})
-        shutil.rmtree(job.staging_dir, ignore_errors=True)
+        delivery.remove_staging(job)
         result = self._as_asked(result)
         row = self._finish(job, result, problem)
         if result.status == "ok" and not isinstance(job, Composed):

@@ -58,6 +58,7 @@ def _jinja() -> Environment:
         "shapes": _shapes,
         "sizes": verified.sizes,
         "never": verified.never,
+        "words": lambda status: status.replace("_", " "),
     }
     return jinja
 
@@ -70,6 +71,7 @@ def render(manifest: Manifest, directory: Path) -> str:
     found = matrix.of(manifest)
     budget = _cells.budget(found)
     to_show = _to_show(found)
+    shown = [column for column in columns(rows) if column.title]
     # 5 MB: only in a page that draws something.
     plotly = _inline(get_plotlyjs()) if any(plot.data for plot in [*plots, budget]) else ""
     return (
@@ -81,7 +83,8 @@ def render(manifest: Manifest, directory: Path) -> str:
             rows=rows,
             verdict=_facts.verdict(manifest),
             causes=_facts.causes(rows),
-            columns=columns(rows),
+            shown=shown,
+            values=lambda row: [(each, each.value(row), each.text(row)) for each in shown],
             choices=_choices(manifest),
             figures=plots,
             matrix=found,
