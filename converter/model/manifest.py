@@ -485,12 +485,15 @@ def write_atomic(path: Path, *texts: str) -> None:
 
 
 def write_new(path: Path, text: str) -> None:
-    """Write a file that is not there, in a folder that nobody reads yet; not forced to the disk.
+    """Write a file that all may read in a folder that nobody looks into yet.
+
+    It is not forced to the disk.
 
     Raises:
         OSError: it is there, or the disk is full.
     """
     with path.open("xb") as file:
+        os.fchmod(file.fileno(), 0o644)  # whatever the umask says, as above
         _put(file, text)
 
 
