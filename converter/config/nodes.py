@@ -41,7 +41,7 @@ def _mapping(values: dict[Any, Any], key: Any, parent: Node | None) -> DictConfi
     node: DictConfig = DictConfig.__new__(DictConfig)
     content: dict[Any, Node] = {}
     node.__dict__.update(
-        _metadata=ContainerMetadata(Any, dict, True, key, key_type=Any, element_type=Any),
+        _metadata=_of_container(dict, key, Any),
         _parent=parent,
         _flags_cache=None,
         _content=content,
@@ -57,7 +57,7 @@ def _list(values: list[Any], key: Any, parent: Node) -> ListConfig:
     node: ListConfig = ListConfig.__new__(ListConfig)
     content: list[Node] = []
     node.__dict__.update(
-        _metadata=ContainerMetadata(Any, list, True, key, key_type=int, element_type=Any),
+        _metadata=_of_container(list, key, int),
         _parent=parent,
         _flags_cache=None,
         _content=content,
@@ -79,9 +79,18 @@ def _node(value: Any, key: Any, parent: Any) -> Node:
         return AnyNode(value, key, parent)  # looks at its grammar
     node: AnyNode = AnyNode.__new__(AnyNode)
     node.__dict__.update(
-        _metadata=Metadata(Any, None, True, key), _parent=parent, _flags_cache=None, _val=value
+        _metadata=Metadata(ref_type=Any, object_type=None, optional=True, key=key),
+        _parent=parent,
+        _flags_cache=None,
+        _val=value,
     )
     return node
+
+
+def _of_container(kind: type, key: Any, keys: Any) -> ContainerMetadata:
+    return ContainerMetadata(
+        ref_type=Any, object_type=kind, optional=True, key=key, key_type=keys, element_type=Any
+    )
 
 
 def child(node: DictConfig | ListConfig, key: Any) -> Node:
