@@ -214,6 +214,7 @@ class Store:
         # In the store itself: a rename works within one file system only.
         temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=self.path))
         try:
+            written: list[Path] = []
             alone = len(result.files) == 1
             parts = [(folder / part.path, alone) for part in result.files]
             # References are no file of an ONNX model: nothing that reads them refuses a link.
@@ -222,14 +223,17 @@ class Store:
                 _put(path, kept, link=link)
                 # It may be one file with that of the run, where nobody must change the store.
                 kept.chmod(0o444)
-                files.fsync(kept)
+                written.append(kept)
             text = manifest.dump(with_names(result))
             entry = of_job(job, key, text)
-            manifest.write_atomic(temporary / RESULT, text)
-            manifest.write_atomic(temporary / ENTRY, manifest.dump(entry))
+            manifest.write_new(temporary / RESULT, text)
+            manifest.write_new(temporary / ENTRY, manifest.dump(entry))
             # mkdtemp makes folders that only their owner can read, and users share a store.
             temporary.chmod(0o755)
-            files.fsync(temporary)  # the names of its files, before it has its own
+            # All of it before it has its name. Texts first: with each of them a journalling file
+            # system writes what it has to say of all others, for which is then nothing to wait.
+            for path in (temporary / RESULT, temporary / ENTRY, *written, temporary):
+                files.fsync(path)
             self._install(temporary, self.path / key.digest)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -246,7 +250,8 @@ class Store:
                     raise
                 self._set_aside(place, TEMPORARY)
             else:
-                files.fsync(self.path)
+                # The store is not forced to the disk: after a power cut the entry may be missing,
+                # which is a miss.
                 return
 
     def keep_latency(self, key: str, record: LatencyRecord) -> None:

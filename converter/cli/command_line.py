@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from converter.config.point import Point
 
 _COMMANDS = Path(__file__).parent / "commands"
+# Objects after which Python looks for garbage, by default 700: rows of many models are none.
+_YOUNG = 10_000
 _HELP = """\
 usage: python -m converter [OVERRIDE ...] [-m] [--config-dir DIR] [--cfg job]
        python -m converter COMMAND ...
@@ -71,6 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # knows it.
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
+    thresholds = gc.get_threshold()
     try:
         code = _dispatch(words, debug)
         sys.stdout.flush()  # a reader that went away shows here, not where Python ends
@@ -101,6 +104,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Also after an error: in a process that calls `main` itself the collector would stay off.
     finally:
         gc.enable()
+        gc.unfreeze()
+        gc.set_threshold(*thresholds)
         notice.clear()
         # Only a run imports it.
         if (exclusive := sys.modules.get("converter.storage.exclusive")) is not None:
@@ -182,6 +187,12 @@ def convert(point: Point, command: str) -> ExitCode:
     from converter.config import validation
 
     spec = validation.parse(point.config, sweep=point.sweep)
+    # All that is here now stays to the end, but for what the configuration was composed of: looking
+    # at it again and again would take a tenth of the time of a run of many models.
+    gc.unfreeze()  # what an earlier point of a sweep has left
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_YOUNG, *gc.get_threshold()[1:])
     gc.enable()
     notice.show("preparing the run …")
     from converter.runner import start

@@ -5,15 +5,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import yaml
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf._utils import get_omega_conf_dumper
 
-from converter.config import resolution, strict_yaml
+from converter.config import nodes, resolution, strict_yaml
 from converter.layout import claim
 from converter.layout.interrupts import Interrupts
 from converter.model.errors import ConfigError, ConverterError, ExitCode
@@ -28,41 +28,29 @@ class Point:
 
     Attributes:
         config: resolved, plain values.
-        composed: what Hydra composed, unresolved, with its own section.
+        saved: what ``.hydra/`` keeps of it, unresolved, by the name of the file.
+        overrides: as given on the command line, unresolved, without Hydra's own.
         sweep: it is a point of a sweep.
         folder: the directory of the run or of the sweep, absolute; not yet created.
         name: the folder name of a sweep's point; empty for a run.
         interrupts: signals are noted there while it runs.
     """
 
+    # Not what Hydra composed: its nodes are most of the memory that 10,000 models take.
     config: dict[str, Any]
-    composed: DictConfig
+    saved: dict[str, str]
+    overrides: list[str]
+    experiment: str
     sweep: bool
     folder: Path
     name: str
     _directory: Callable[[], Path]
     interrupts: Interrupts = field(default_factory=Interrupts)
 
-    @cached_property
-    def text(self) -> str:
-        """The configuration, unresolved: what records may show."""
-        # Not resolved: an allowed environment variable may be a secret.
-        values = OmegaConf.to_container(self.composed, resolve=False, enum_to_str=True)
-        assert isinstance(values, dict)
-        return _yaml({key: value for key, value in values.items() if key != "hydra"})
-
     @property
     def sha256(self) -> str:
-        return hashlib.sha256(self.text.encode()).hexdigest()
-
-    @property
-    def overrides(self) -> list[str]:
-        """As given on the command line, unresolved, without Hydra's own."""
-        return resolution.overrides(self.composed)
-
-    @property
-    def experiment(self) -> str:
-        return resolution.experiment(self.composed)
+        """Of the configuration, unresolved."""
+        return hashlib.sha256(self.saved["config"].encode()).hexdigest()
 
     def claim(self) -> Path:
         """Create the run directory and put ``.hydra/`` there.
@@ -78,15 +66,7 @@ class Point:
         try:
             folder = directory / ".hydra"
             folder.mkdir(exist_ok=True)
-            # What `resume` reads; the rest of the section is how Hydra itself was set up.
-            hydra = OmegaConf.masked_copy(self.composed.hydra, ["overrides", "runtime"])
-            hydra.sweep = {"subdir": self.name}  # `resume` asks for it
-            parts = {
-                "config": self.text,
-                "overrides": OmegaConf.to_yaml(hydra.overrides.task),
-                "hydra": OmegaConf.to_yaml(OmegaConf.create({"hydra": hydra})),
-            }
-            for name, text in parts.items():
+            for name, text in self.saved.items():
                 write_atomic(folder / f"{name}.yaml", text)  # `hydra` is last: all are there
         except OSError as error:
             raise claim.not_writable(directory, error) from error
@@ -124,7 +104,33 @@ def create(
     values = resolution.resolve(config, without="hydra")
     # The points of a sweep share one, so that a signal in one of them ends the others.
     noted = interrupts or Interrupts()
-    return Point(values, config, bool(name), folder, name, directory, noted)
+    # For `${hydra:...}` Hydra keeps all that it composed, and nothing resolves any more.
+    HydraConfig.instance().cfg = None
+    return Point(
+        config=values,
+        saved=_saved(config, name),
+        overrides=resolution.overrides(config),
+        experiment=resolution.experiment(config),
+        sweep=bool(name),
+        folder=folder,
+        name=name,
+        _directory=directory,
+        interrupts=noted,
+    )
+
+
+def _saved(config: DictConfig, name: str) -> dict[str, str]:
+    # Not resolved: an allowed environment variable may be a secret.
+    values = {key: nodes.plain(nodes.child(config, key)) for key in config if key != "hydra"}
+    # What `resume` reads; the rest of the section is how Hydra itself was set up.
+    hydra = OmegaConf.masked_copy(config.hydra, ["overrides", "runtime"])
+    hydra.sweep = {"subdir": name}  # `resume` asks for it
+    # In the order in which they are written.
+    return {
+        "config": _yaml(values),
+        "overrides": OmegaConf.to_yaml(hydra.overrides.task),
+        "hydra": OmegaConf.to_yaml(OmegaConf.create({"hydra": hydra})),
+    }
 
 
 def _yaml(values: dict[Any, Any]) -> str:

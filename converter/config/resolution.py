@@ -15,6 +15,7 @@ from typing import Any
 from omegaconf import Container, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
+from converter.config import nodes
 from converter.model.errors import ConfigError, Problem
 
 ALLOWED = "CONVERTER_ENV"
@@ -132,25 +133,16 @@ class _Walk:
         self, node: DictConfig | ListConfig, key: Any, path: str, depth: int, added: bool
     ) -> Any:
         """Args: added: an interpolation put ``node`` there."""
-        added = added or OmegaConf.is_interpolation(node, key)
+        child = nodes.child(node, key)
+        literal = nodes.is_literal(child)
+        added = added or (not literal and OmegaConf.is_interpolation(node, key))
         # A truth value, 0 or 1. Counted while the values are made: 20 levels of `${a}${a}` are a
         # million of them, and the limit has to hold before they are there.
         self._added += added
         if self._added > MAX_ADDED or depth > MAX_DEPTH:
             message = f"interpolations add more than the limit of {MAX_ADDED} values"
             raise ConfigError(Problem(path, f"{message} (or {MAX_DEPTH} levels)."))
-        # Asked first: reading it raises, as an interpolation that fails does.
-        if OmegaConf.is_missing(node, key):
-            self.problems.append(Problem(path, "a value is missing (???).", f"Give {path}=VALUE."))
-            return None
-        try:
-            value = node[key]
-        except OmegaConfBaseException as error:
-            message = f"{_plain(node)[key]} cannot be resolved: {reason(error)}."
-            self.problems.append(Problem(path, message))
-            if isinstance(error, _WithoutEndError):  # others will take as long
-                raise ConfigError(self.problems) from error
-            return None
+        value = nodes.value(child) if literal else self._resolved(node, key, path)
         if isinstance(value, str) and "\0" in value:
             self.problems.append(Problem(path, "has a NUL character, which no name or path has."))
         if isinstance(value, DictConfig):
@@ -159,6 +151,21 @@ class _Walk:
             indices = range(len(value))
             return [self._item(value, i, _join(path, i), depth + 1, added) for i in indices]
         return value
+
+    def _resolved(self, node: DictConfig | ListConfig, key: Any, path: str) -> Any:
+        """What a key comes to; ``None`` where that is a problem."""
+        # Asked first: reading it raises, as an interpolation that fails does.
+        if OmegaConf.is_missing(node, key):
+            self.problems.append(Problem(path, "a value is missing (???).", f"Give {path}=VALUE."))
+            return None
+        try:
+            return node[key]
+        except OmegaConfBaseException as error:
+            message = f"{_plain(node)[key]} cannot be resolved: {reason(error)}."
+            self.problems.append(Problem(path, message))
+            if isinstance(error, _WithoutEndError):  # others will take as long
+                raise ConfigError(self.problems) from error
+            return None
 
 
 def _plain(node: Any) -> Any:

@@ -196,7 +196,8 @@ def install() -> None:
     from hydra._internal.core_plugins.file_config_source import FileConfigSource
     from hydra._internal.sources_registry import SourcesRegistry
     from hydra.plugins.config_source import ConfigResult, ConfigSource
-    from omegaconf import OmegaConf
+
+    from converter.config import nodes
 
     _UNPACKAGED.clear()
     loader = _omegaconf_loader()
@@ -223,7 +224,7 @@ def install() -> None:
             values, header = _READ[key]
             _note_package(path, config_path, header)
             # Made anew each time: Hydra takes the defaults list out of what it was given.
-            config = OmegaConf.create(values)
+            config = nodes.of(values)
             return ConfigResult(
                 provider=self.provider,
                 path=f"{self.scheme()}://{self.path}",

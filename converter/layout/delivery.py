@@ -52,6 +52,14 @@ def clear_staging(job: Job) -> None:
     folder.mkdir(parents=True)
 
 
+def remove_staging(job: Job) -> None:
+    """Remove the staging folder of a job that is done with, as far as that goes."""
+    try:
+        os.rmdir(job.staging_dir)  # all that it had is published, for nearly every job
+    except OSError:
+        shutil.rmtree(job.staging_dir, ignore_errors=True)
+
+
 def refuse_link(path: Path) -> None:
     """Raises ``OSError`` (``ELOOP``) when a symbolic link is at ``path``; its target is left."""
     if path.is_symlink():

@@ -14,7 +14,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 from pydantic import Field, ValidationError
 
@@ -49,6 +49,7 @@ from converter.model.spec import DataSpec, DimSpec, MetricSpec
 SCHEMA_VERSION = "2"
 MANIFEST = "manifest.json"
 RESULTS = "results.jsonl"
+_PIECE = 1 << 20
 
 
 class Git(Frozen):
@@ -350,7 +351,13 @@ class Manifest(Frozen):
     @property
     def rows(self) -> list[ArtifactRow]:
         """A row for each artifact of each model, in their order."""
-        return [row for model in self.models for row in model.rows]
+        # Made once: all reports ask for them, each several times. Kept as `cached_property` would,
+        # which a copy with other models would get as well.
+        known: tuple[list[ModelRecord], list[ArtifactRow]] | None = self.__dict__.get("_rows")
+        if known is None or known[0] is not self.models:
+            known = self.models, [row for model in self.models for row in model.rows]
+            self.__dict__["_rows"] = known
+        return list(known[1])
 
 
 def request_of(job: Job, result: JobResult | None = None) -> Request:
@@ -447,8 +454,11 @@ def fingerprint(stage: str | None, code: str, kind: str | None, message: str) ->
     return hashlib.sha256(f"{stage}|{code}|{kind}|{text}".encode()).hexdigest()[:12]
 
 
-def write_atomic(path: Path, text: str) -> None:
+def write_atomic(path: Path, *texts: str) -> None:
     """Write beside the target, fsync, rename: the name holds the old or the new text, whole.
+
+    Args:
+        texts: what comes one behind the other.
 
     Raises:
         OSError: the folder is not writable or the disk is full; ``path`` is as it was.
@@ -456,23 +466,46 @@ def write_atomic(path: Path, text: str) -> None:
     # In the same folder: a rename works within one file system only.
     # The dot lets `resume` find and remove what a kill leaves.
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    replaced = False
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            for text in texts:
+                _put(file, text)
             file.flush()
+            # mkstemp makes files that only their owner can read.
+            os.fchmod(file.fileno(), 0o644)
             os.fsync(file.fileno())
-        # mkstemp makes files that only their owner can read.
-        os.chmod(temporary, 0o644)
         # The folder is not forced to the disk: after a power cut the name may have the old text,
         # which is whole as well.
         os.replace(temporary, path)
+        replaced = True
     finally:
-        Path(temporary).unlink(missing_ok=True)  # gone already where the rename succeeded
+        if not replaced:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def write_new(path: Path, text: str) -> None:
+    """Write a file that all may read in a folder that nobody looks into yet.
+
+    It is not forced to the disk.
+
+    Raises:
+        OSError: it is there, or the disk is full.
+    """
+    with path.open("xb") as file:
+        os.fchmod(file.fileno(), 0o644)  # whatever the umask says, as above
+        _put(file, text)
+
+
+def _put(file: IO[bytes], text: str) -> None:
+    # Piece by piece: the page of 10,000 models has 100 MB, and would be in memory once more.
+    for start in range(0, len(text), _PIECE):
+        file.write(text[start : start + _PIECE].encode())
 
 
 def write(manifest: Manifest, directory: Path) -> None:
     """Put ``manifest.json`` into the run directory, whole or not at all."""
-    write_atomic(directory / MANIFEST, dump(manifest))
+    write_atomic(directory / MANIFEST, manifest.model_dump_json(indent=2), "\n")
 
 
 def dump(model: Frozen) -> str:

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import platform
+import sys
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -109,6 +110,7 @@ class Keys:
         self._contents = Contents(looking)
         self._bases = CodeBases(self._contents, Modules(self._contents, store))
         self._installed = Installed()
+        self._values: dict[str, Any] = {}
 
     def of(self, job: Job) -> JobKey:
         if isinstance(job, Derived):
@@ -129,8 +131,7 @@ class Keys:
             parts["file weights.checkpoint"] = job.weights.sha256
         parts |= _of_urls(job)
         parts |= {f"samples left out of {key}": count for key, count in found.left_out if count}
-        parts = json.loads(json.dumps(parts))  # as they will be read again
-        return JobKey(parts, found.files, _too_large(found.too_large), found.bases)
+        return JobKey(self._as_read(parts), found.files, _too_large(found.too_large), found.bases)
 
     def _of_derived(self, job: Derived) -> JobKey:
         """What it is made from stands for the model and its code."""
@@ -167,8 +168,7 @@ class Keys:
         parts |= {f"file {name}": self._contents.sha256(path) for name, path in found.files.items()}
         for base in found.bases:
             parts |= base.parts
-        parts = json.loads(json.dumps(parts))
-        return JobKey(parts, {**files, **found.files}, bases=found.bases)
+        return JobKey(self._as_read(parts), {**files, **found.files}, bases=found.bases)
 
     def _of_composed(self, job: Composed) -> JobKey:
         """What the graphs are made from, and their files."""
@@ -186,7 +186,20 @@ class Keys:
             found |= key.files
             bases += [base for base in key.bases if base not in bases]
             parts |= {name: part for name, part in key.parts.items() if name.startswith("file ")}
-        return JobKey(json.loads(json.dumps(parts)), found, bases=tuple(bases))
+        return JobKey(self._as_read(parts), found, bases=tuple(bases))
+
+    def _as_read(self, parts: Parts) -> Parts:
+        """The parts as JSON gives them back; what many jobs have alike is in memory once."""
+        read: Parts = {}
+        for name, value in parts.items():
+            if type(value) is str:
+                read[sys.intern(name)] = sys.intern(value)
+                continue
+            text = json.dumps(value)
+            if text not in self._values:
+                self._values[text] = json.loads(text)
+            read[sys.intern(name)] = self._values[text]
+        return read
 
     def changed_files(self, job: Job, key: JobKey) -> list[Path]:
         """The files that are not what they were when the key was made; read again.

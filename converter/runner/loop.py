@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from itertools import chain, islice
 
 from converter.display import notice, progress, runlog, summary
@@ -202,8 +202,13 @@ class _Conversions:
                     return []
         return damaged
 
+    @cached_property
+    def _counting(self) -> Counting | None:
+        # Asked once: to compare with a protocol takes longer than an event does.
+        return self.executor if isinstance(self.executor, Counting) else None
+
     def _at_a_time(self) -> int:
-        return self.executor.workers() if isinstance(self.executor, Counting) else 1
+        return self._counting.workers() if self._counting is not None else 1
 
     def _stops(self) -> bool:
         """Whether a signal came; it is answered at once, since ending workers takes a while."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import signal
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -25,7 +24,6 @@ from converter.model.manifest import (
     ModelRecord,
     RunInfo,
     model_of,
-    models_of,
 )
 from converter.model.records import FileInfo, JobResult, StageRecord, VerifyRecord
 from converter.plan import packages, placement, selection
@@ -69,6 +67,8 @@ class RunState:
         self._labels: dict[str, list[str]] = {}
         for label, row in self._rows.items():
             self._labels.setdefault(row.name, []).append(label)
+        # Of each model, and the rows that it was made of.
+        self._records: dict[str, tuple[list[ArtifactRow], ModelRecord]] = {}
         now = datetime.now(UTC)
         # A resumed run is the run that began then. Its start decides which of two runs is the newer
         # one (`history.is_newer`), so that resuming an old run does not move `latest` back.
@@ -129,10 +129,17 @@ class RunState:
         )
 
     def _models(self) -> list[ModelRecord]:
-        found = {model.name: model for model in models_of(self._rows.values())}
         # In the order of the configuration, whatever finished first. A model without a row raises
         # here: a manifest that lacks one must not be written.
-        return [found[name] for name in self.order]
+        return [self._model(name) for name in self.order]
+
+    def _model(self, name: str) -> ModelRecord:
+        """One model, made anew where one of its rows is another."""
+        rows = [self._rows[label] for label in self._labels[name]]
+        known = self._records.get(name)
+        if known is None or any(old is not new for old, new in zip(known[0], rows, strict=True)):
+            known = self._records[name] = rows, model_of(rows)
+        return known[1]
 
     def open(self) -> None:
         """Leave a manifest that says what is planned, for the reader of a run that was killed.
@@ -185,7 +192,7 @@ class RunState:
             self.cache.set_aside(job, f"the stored entry is damaged: {error.strerror}")
             return None
         finally:
-            shutil.rmtree(job.staging_dir, ignore_errors=True)
+            delivery.remove_staging(job)
         return self._finish(job, published, None, cached=True)
 
     def accept(self, result: JobResult) -> ArtifactRow:
@@ -210,7 +217,7 @@ class RunState:
             # A failed job may report a file that it made. It goes with the staging folder: nothing
             # that a failure leaves may look like a result.
             result = result.model_copy(update={"files": [], "onnx": None})
-        shutil.rmtree(job.staging_dir, ignore_errors=True)
+        delivery.remove_staging(job)
         result = self._as_asked(result)
         row = self._finish(job, result, problem)
         if result.status == "ok" and not isinstance(job, Composed):
@@ -372,9 +379,8 @@ class RunState:
         # then.
         if delivery.is_own_folder(job):
             manifest.write_atomic(Path(job.model_dir) / delivery.RESULT, manifest.dump(result))
-        of_model = [self._rows[label] for label in self._labels[job.name]]
         # Last, since this line makes the model done, and phase 2 starts from `result.json`.
-        manifest.append_result(self._directory, model_of(of_model))
+        manifest.append_result(self._directory, self._model(job.name))
 
     def _as_asked(self, told: _Told) -> _Told:
         """With the stage that a worker knows nothing of: whether a latency was to follow."""

@@ -62,6 +62,7 @@ def compose_and_run(
             return points.run(hydra, config, task, report)
         with reworded(hydra, CONFIG, overrides):
             single = _single(config)
+        del config  # its nodes are most of the memory that many models take until here
         return task(single)
     finally:
         GlobalHydra.instance().clear()

@@ -54,6 +54,7 @@ def run(hydra: Hydra, config: DictConfig, task: Task, report: Report) -> ExitCod
                     one = point.create(
                         composed, folder.path, create, name=planned.name, interrupts=interrupts
                     )
+                del composed  # what the point needs of it is in there
                 planned.exit_code = task(one)
             except ConverterError as error:
                 problems = error.problems if isinstance(error, ConfigError) else [error]

@@ -85,6 +85,24 @@ def test_rows_are_the_artifacts_with_what_their_model_was_asked_for(
     assert found.run.counts == {"ok": 2}
 
 
+def test_rows_are_made_once_and_a_copy_has_its_own() -> None:
+    found = manifest_of(ok("a"), ok("b"))
+    found.rows.clear()  # a list of the reader's own
+    assert [row.name for row in found.rows] == ["a", "b"]
+    assert all(one is two for one, two in zip(found.rows, found.rows, strict=True))
+    other = found.model_copy(update={"models": found.models[1:]})
+    assert [row.name for row in other.rows] == ["b"]
+    assert found == manifest_of(ok("a"), ok("b"))
+    assert "_rows" not in json.loads(manifest.dump(found))
+
+
+def test_a_long_text_is_written_whole(tmp_path: Path) -> None:
+    text = "\N{MULTIPLICATION SIGN}a\n" * 800_000
+    manifest.write_atomic(tmp_path / "page", text, "\n")
+    assert (tmp_path / "page").read_text(encoding="utf-8") == text + "\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["page"]
+
+
 def test_rows_of_a_model_come_together() -> None:
     rows = [ok("a"), ok("b"), fp16(ok("a"))]
     assert [row.label for model in models_of(rows) for row in model.rows] == ["a", "a/fp16", "b"]

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
 import sys
 import tomllib
+import weakref
 from pathlib import Path
+from typing import Any
 
 import pytest
+from omegaconf import DictConfig
 
 from converter.cli import command_line
+from converter.config import resolution
+from converter.model.errors import ExitCode
+from converter.runner import start
 from tests.conftest import REPOSITORY, Command
 from tests.unit.conftest import Run
 
@@ -73,6 +80,33 @@ def test_a_sweep_runs_all_points_and_skips_what_is_out_of_range(run: Run) -> Non
 
 
 # What Hydra prints
+
+
+def test_what_was_composed_is_gone_when_the_run_begins(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    composed: list[weakref.ref[DictConfig]] = []
+    resolve = resolution.resolve
+
+    def resolves(config: DictConfig, without: str) -> dict[str, Any]:
+        composed.append(weakref.ref(config))
+        return resolve(config, without)
+
+    def converts(*_: object, **__: object) -> ExitCode:
+        assert composed.pop()() is None
+        assert gc.isenabled()
+        assert gc.get_freeze_count() > 0
+        return ExitCode.OK
+
+    monkeypatch.setattr(resolution, "resolve", resolves)
+    monkeypatch.setattr(start, "of_point", converts)
+    thresholds = gc.get_threshold()
+    for words in (["+experiment=one"], ["-m", "+experiment=one", "seed=1,2"]):
+        code, _, told = run(*words)
+        assert (code, told, composed) == (ExitCode.OK, "", [])
+        # As a program finds it that calls for a run in its own process.
+        assert gc.isenabled()
+        assert (gc.get_threshold(), gc.get_freeze_count()) == (thresholds, 0)
 
 
 def test_cfg_prints_the_configuration(run: Run) -> None:

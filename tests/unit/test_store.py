@@ -16,6 +16,7 @@ from converter.cache.entries import DamagedError, LatencyRecord, Store
 from converter.cli import command_line
 from converter.config import standard
 from converter.display.estimate import clock
+from converter.layout import files
 from converter.model import manifest
 from converter.model.batch import BenchmarkSpec, OnCached
 from converter.model.errors import Code, ExitCode, RunError
@@ -132,6 +133,35 @@ def test_a_self_contained_file_is_linked_and_external_data_never(
     for name in ("b.onnx", "b.onnx.data"):
         assert (last(tmp_path) / "models/b" / name).stat().st_nlink == 1
     assert (last(tmp_path) / "models/b/b.onnx.data").read_bytes() == CONTENT * 2
+
+
+def test_all_of_an_entry_is_forced_to_the_disk_before_it_has_its_name(
+    night: RunModels, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forced: list[Path] = []
+
+    def forces(path: Path) -> None:
+        assert not store.held()
+        forced.append(path)
+
+    monkeypatch.setattr(files, "fsync", forces)
+    night("a")
+    (inside,) = {path for path in forced if path.parent == store.path}
+    assert {path.name for path in forced if path.parent == inside} == {
+        *("a.onnx", "entry.json", "result.json")
+    }
+
+
+def test_users_of_any_umask_can_share_a_store(night: RunModels, store: Store) -> None:
+    before = os.umask(0o077)
+    try:
+        night("a")
+    finally:
+        os.umask(before)
+    folder = only(store)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (folder, *folder.iterdir())}
+    assert modes.pop(folder.name) == 0o755
+    assert modes == {"a.onnx": 0o444, "entry.json": 0o644, "result.json": 0o644}
 
 
 def test_a_store_on_another_file_system_is_copied_from(

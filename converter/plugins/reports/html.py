@@ -6,6 +6,7 @@ import base64
 import functools
 import hashlib
 import shlex
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from urllib.parse import quote
@@ -42,6 +43,8 @@ def _jinja() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        # Nobody edits them while a page is made: each inclusion would look.
+        auto_reload=False,
     )
     jinja.filters |= {
         "bytes": summary.size,
@@ -49,8 +52,13 @@ def _jinja() -> Environment:
         "quote": quote,
         "short": _facts.short,
         "rule": dims.sentence,
+        # As filters and not as macros, since a page of many models has a hundred of each.
+        "exact": _exact,
+        "shape": _shape,
+        "shapes": _shapes,
         "sizes": verified.sizes,
         "never": verified.never,
+        "words": lambda status: status.replace("_", " "),
     }
     return jinja
 
@@ -63,6 +71,7 @@ def render(manifest: Manifest, directory: Path) -> str:
     found = matrix.of(manifest)
     budget = _cells.budget(found)
     to_show = _to_show(found)
+    shown = [column for column in columns(rows) if column.title]
     # 5 MB: only in a page that draws something.
     plotly = _inline(get_plotlyjs()) if any(plot.data for plot in [*plots, budget]) else ""
     return (
@@ -74,7 +83,8 @@ def render(manifest: Manifest, directory: Path) -> str:
             rows=rows,
             verdict=_facts.verdict(manifest),
             causes=_facts.causes(rows),
-            columns=columns(rows),
+            shown=shown,
+            values=lambda row: [(each, each.value(row), each.text(row)) for each in shown],
             choices=_choices(manifest),
             figures=plots,
             matrix=found,
@@ -113,6 +123,18 @@ def _to_show(found: Matrix) -> dict[str, list[Cell]]:
         if cell.show:
             cells.setdefault(cell.label, []).append(cell)
     return cells
+
+
+def _exact(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2e}"
+
+
+def _shape(sizes: Sequence[int | str | None]) -> str:
+    return " × ".join("?" if size is None else str(size) for size in sizes) or "scalar"
+
+
+def _shapes(named: Mapping[str, Sequence[int | str | None]]) -> str:
+    return ", ".join(f"{name} {_shape(sizes)}" for name, sizes in named.items())
 
 
 def _tries(row: ArtifactRow) -> str:
@@ -168,10 +190,13 @@ def _log_file(row: ArtifactRow, directory: Path) -> str | None:
     """Path of a model's log relative to the run directory, if it is there and in it."""
     recorded = row.error.log if row.error and row.error.log else None
     path = directory / (recorded or f"{delivery.MODELS}/{row.label}/{delivery.LOG}")
+    # Asked first: most models have none, and to resolve takes a look at each folder above.
+    if not path.is_file():
+        return None
     # A manifest may come from anybody: a path or link in it must not put another file into the
     # page.
     inside = path.resolve().is_relative_to(directory.resolve())
-    return str(path.relative_to(directory)) if inside and path.is_file() else None
+    return str(path.relative_to(directory)) if inside else None
 
 
 def _log(row: ArtifactRow, directory: Path) -> str:
