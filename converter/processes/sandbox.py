@@ -30,12 +30,12 @@ _CACHES = (
     "TORCH_EXTENSIONS_DIR", "TORCHINDUCTOR_CACHE_DIR", "TRITON_HOME", "TRITON_CACHE_DIR",
     "CUDA_CACHE_PATH", "NUMBA_CACHE_DIR", "MPLCONFIGDIR", "PYTHONPYCACHEPREFIX",
 )  # fmt: skip
-# Those that lie elsewhere than in the folder of caches unless they are stated: the usual place in
-# the home, if any, and the name that they get in the folder of caches where that is not there.
+# Those that lie elsewhere than in the folder of caches unless they are stated, and the usual place
+# in the home, if any. Where that is not there they get one in the folder of caches.
 _ELSEWHERE = {
-    "TORCHINDUCTOR_CACHE_DIR": (None, "torchinductor"),
-    "TRITON_CACHE_DIR": (".triton", "triton"),
-    "CUDA_CACHE_PATH": (".nv", "nv"),
+    "TORCHINDUCTOR_CACHE_DIR": "",  # in the folder for temporary files, which goes with the job
+    "TRITON_CACHE_DIR": ".triton",
+    "CUDA_CACHE_PATH": ".nv",
 }
 # Of processes that share memory, of pseudo-terminals, and of accelerators: all of them are written.
 _DEVICES = (
@@ -115,13 +115,13 @@ def rules(job: Job, stated: Sandbox, temporary: str, environ: Mapping[str, str])
     # Where there is no home to write to, what would be kept goes with the job.
     base = cache if os.access(cache, os.W_OK) else Path(temporary)
     led = {"TMPDIR": temporary}
-    for name, (usual_place, moved) in _ELSEWHERE.items():
+    for name, place in _ELSEWHERE.items():
         if environ.get(name):
             continue
-        if usual_place is not None and (home / usual_place).is_dir():
-            caches.append(str(home / usual_place))
+        if place and (home / place).is_dir():
+            caches.append(str(home / place))
         else:
-            led[name] = str(base / moved)
+            led[name] = str(base / name.partition("_")[0].lower())
     devices = [path for pattern in _DEVICES for path in sorted(glob.glob(pattern))]
     own = [job.staging_dir, temporary, _OWN_PROCESS]
     places = dict.fromkeys([*own, *stated.writable, *caches, *devices])
