@@ -6,6 +6,7 @@ import hashlib
 import http.server
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -16,8 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import all_gone
 
 from converter.layout import landlock
+from converter.model.batch import ExecutorSpec
+from converter.model.job import Job
+from converter.plugins.executors import Finished, StageEntered, Started
+from converter.plugins.executors.process import ProcessExecutor, servers
+from converter.processes import proctree
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 WITHOUT = Path(__file__).with_name("without_landlock.py")
@@ -118,6 +125,8 @@ class Own(Good):
         subprocess.run(["ls", str(HERE)], check=True, stdout=subprocess.DEVNULL)
         import multiprocessing
         multiprocessing.Lock()
+        # Where a stage begins to count its memory.
+        Path("/proc/self/clear_refs").write_text("5")
         print("TMPDIR", os.environ["TMPDIR"])
 
 
@@ -290,6 +299,28 @@ def test_its_own_folders_and_caches_are_a_job_s(rows: dict[str, dict[str, Any]],
     (temporary,) = {line.split()[1] for line in log.splitlines() if line.startswith("TMPDIR ")}
     assert Path(temporary).parent == zoo.folder / "tmp"
     assert list((zoo.folder / "tmp").glob("converter-job-*")) == []  # it goes with its job
+
+
+@needs_landlock
+def test_what_a_killed_supervisor_leaves_is_removed(
+    mark: str, job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The job dies with it, in a sandbox too, and the runner removes its temporary files."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    spec = ExecutorSpec(name="process", workers=1, retries=0)
+    for event in ProcessExecutor(spec, "entries:by_tag").run([job("a", "keeps_a_file")]):
+        if isinstance(event, Started):
+            supervisor = proctree.parent(event.pid)
+            assert supervisor is not None
+        elif isinstance(event, StageEntered):
+            (kept,) = tmp_path.glob("converter-job-*/kept")
+            os.kill(supervisor, signal.SIGKILL)
+        elif isinstance(event, Finished):
+            result = event.result
+    assert result.error is not None
+    assert result.error.message == "its supervisor was killed"
+    assert not kept.parent.exists()
+    assert all_gone(mark, {servers[False].pid}, 0.5) == {}
 
 
 @needs_tcp
