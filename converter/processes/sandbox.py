@@ -181,10 +181,9 @@ def _hint(error: ErrorRecord, given: Rules) -> str:
     paths = [path[1:-1] for path in found.groups() if path] if found else []
     outside = [path for path in paths if _is_refused(path, given)]
     if outside:
-        place = outside[0] if os.path.isdir(outside[0]) else os.path.dirname(outside[0]) or "."
         return (
             "executor.sandbox lets a job write only to its staging folder, its TMPDIR and caches: "
-            f"name the folder ('executor.writable=[{os.path.abspath(place)}]'), {_SWITCH_OFF}"
+            f"name the folder ('executor.writable=[{_folder(outside[0])}]'), {_SWITCH_OFF}"
         )
     by_network = found is not None and not paths
     restricted = not given.network and landlock.offered().tcp
@@ -194,6 +193,14 @@ def _hint(error: ErrorRecord, given: Rules) -> str:
             f"downloaded: state them (weights, path), download them before, {_SWITCH_OFF}"
         )
     return ""
+
+
+def _folder(path: str) -> str:
+    """What to name for a path to be written."""
+    # A name without its folder, as of a file that `shutil.rmtree` could not remove.
+    if not os.path.isabs(path) and not os.path.lexists(path):
+        return "FOLDER"
+    return os.path.abspath(path if os.path.isdir(path) else os.path.dirname(path) or ".")
 
 
 def _is_refused(path: str, given: Rules) -> bool:

@@ -206,6 +206,8 @@ def hint(message: str, *, network: bool = False, writable: tuple[str, ...] = ())
 def test_a_refused_write_names_the_folder_to_allow(tmp_path: Path) -> None:
     said = hint(f"PermissionError: [Errno 13] Permission denied: '{tmp_path}/a' (net.py:3)")
     assert f"'executor.writable=[{tmp_path}]'), or write executor.sandbox=off; " in said
+    # Of a file in a folder that was to be removed there is only the name.
+    assert "'executor.writable=[FOLDER]'" in hint("PermissionError: Permission denied: 'precious'")
     said = hint(f"OSError: [Errno 18] Invalid cross-device link: '{tmp_path}/a' -> '/run/b'")
     assert f"'executor.writable=[{tmp_path}]'" in said
 
