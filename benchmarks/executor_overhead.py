@@ -1,6 +1,7 @@
 """What a job costs beside its own work, for each executor: jobs that only write a file.
 
-    python benchmarks/executor_overhead.py [--jobs 100] [--workers 2] [process ray slurm]
+    python benchmarks/executor_overhead.py [--jobs 100] [--workers 2] [--sandbox off]
+        [process ray slurm]
 
 The same jobs run on each, after one that waits for the libraries. Prints seconds for all of them
 and milliseconds a job. `ray` starts a Ray of its own on this machine, `slurm` runs tasks on this
@@ -34,17 +35,18 @@ def write(job: Job, emit: Callable[[WorkerEvent], None]) -> JobResult:
     return JobResult(name=job.name, status="ok")
 
 
-def executor(name: str, workers: int) -> Executor:
+def executor(name: str, workers: int, sandbox: str) -> Executor:
+    spec = ExecutorSpec.model_validate({"name": name, "workers": workers, "sandbox": sandbox})
     if name == "process":
-        return ProcessExecutor(ExecutorSpec(name=name, workers=workers), ENTRY)
+        return ProcessExecutor(spec, ENTRY)
     if name == "ray":
         from converter.plugins.executors.ray import RayExecutor
 
-        return RayExecutor(ExecutorSpec(name=name, workers=workers), ENTRY)
+        return RayExecutor(spec, ENTRY)
     from converter.plugins.executors.slurm import SlurmExecutor
 
-    spec = ExecutorSpec.model_validate({"name": name, "workers": workers, "cluster": "local"})
-    return SlurmExecutor(spec, ENTRY)
+    here = ExecutorSpec.model_validate({**dict(spec), "cluster": "local"})
+    return SlurmExecutor(here, ENTRY)
 
 
 def jobs(folder: Path, count: int) -> list[Job]:
@@ -79,10 +81,11 @@ def main() -> None:
     parser.add_argument("executors", nargs="*", default=["process", "ray"])
     parser.add_argument("--jobs", type=int, default=100)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--sandbox", choices=["auto", "on", "off"], default="auto")
     asked = parser.parse_args()
     for name in asked.executors:
-        first = seconds(executor(name, asked.workers), 1)
-        took = seconds(executor(name, asked.workers), asked.jobs)
+        first = seconds(executor(name, asked.workers, asked.sandbox), 1)
+        took = seconds(executor(name, asked.workers, asked.sandbox), asked.jobs)
         each = 1000 * took / asked.jobs
         print(f"{name}: first {first:.1f} s, {asked.jobs} jobs {took:.2f} s, {each:.1f} ms a job")
 

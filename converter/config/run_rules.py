@@ -19,7 +19,7 @@ from converter.storage.location import Location
 def check(spec: BatchSpec) -> list[Problem]:
     """Paths that must be there, and commands that may be called."""
     problems = _baseline(spec.baseline) + _store(spec.store.path) + _published(spec)
-    problems += [*_nodes(spec), *_unshared(spec)]
+    problems += [*_nodes(spec), *_unshared(spec), *_writable(spec)]
     for key in ("on_failure", "on_regression"):
         command = getattr(spec, key)
         if command is not None:
@@ -70,6 +70,18 @@ def _unshared(spec: BatchSpec) -> list[Problem]:
         hint = "Write store.path=s3://BUCKET/PREFIX, which this machine and all nodes reach."
         return [Problem("store.path", message, hint)]
     return []
+
+
+def _writable(spec: BatchSpec) -> Iterator[Problem]:
+    """Of what is not there no kernel can say that it may be written."""
+    executor = loader.found("executors").get(spec.executor.name)
+    # Nodes have folders that this machine lacks.
+    if executor is None or getattr(executor.load(), "SANDBOX", None) == "nodes":
+        return
+    for index, path in enumerate(spec.executor.writable):
+        if not os.path.exists(path):
+            what = f"there is no {os.path.abspath(path)}."
+            yield Problem(f"executor.writable.{index}", what, "Make it, or correct the path.")
 
 
 def targets(spec: BatchSpec) -> Iterator[tuple[str, PublishSpec]]:

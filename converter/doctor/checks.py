@@ -11,7 +11,7 @@ from converter.config import standard
 from converter.display.summary import size
 from converter.doctor.facts import Facts
 from converter.doctor.trial import Trial
-from converter.layout import trust
+from converter.layout import landlock, trust
 from converter.model.base import Frozen
 from converter.model.errors import ConfigError
 from converter.plan import opsets, request
@@ -132,6 +132,22 @@ def _trusted(facts: Facts) -> Iterator[Finding]:
             yield Finding(level="note", message=message, fix="once is enough")
 
 
+def _sandbox(facts: Facts) -> Iterator[Finding]:
+    # Notes: the code is trusted, and `auto` runs it all the same.
+    if facts.no_sandbox:
+        yield Finding(
+            level="note",
+            message=f"jobs run without a sandbox: {facts.no_sandbox}",
+            fix="use a kernel that has it; executor.sandbox=on refuses to run where there is none",
+        )
+    elif facts.environment.landlock < landlock.OF_TCP:
+        yield Finding(
+            level="note",
+            message=f"jobs may use the network: {landlock.NO_TCP}",
+            fix="use such a kernel, or a network that lets them reach only what they may",
+        )
+
+
 def _opsets(facts: Facts) -> Iterator[Finding]:
     runs = facts.said("onnxruntime").get("opset")
     if runs is None:
@@ -225,6 +241,6 @@ def _plugins(facts: Facts) -> Iterator[Finding]:
 
 
 CHECKS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
-    _runtimes, _requirements, _imports, _limits, _folders, _trusted, _opsets, _gpus,
-    _plugins,
+    _runtimes, _requirements, _imports, _limits, _folders, _trusted, _sandbox, _opsets,
+    _gpus, _plugins,
 )  # fmt: skip

@@ -21,7 +21,7 @@ from typing import Any
 from packaging.requirements import Requirement
 from pydantic import Field
 
-from converter.layout import environment, trust
+from converter.layout import environment, landlock, trust
 from converter.model.base import Frozen
 from converter.model.manifest import Environment
 from converter.plan import packages
@@ -73,6 +73,7 @@ class Facts(Frozen):
         probes: ``worker``, and where that fails, the libraries.
         trusted: the entries of ``CONVERTER_TRUST``.
         astray: those that lead nowhere.
+        no_sandbox: why jobs run without a sandbox; empty: they have one.
     """
 
     environment: Environment
@@ -85,6 +86,7 @@ class Facts(Frozen):
     free_bytes: int
     trusted: list[str]
     astray: list[str]
+    no_sandbox: str = ""
     probes: dict[str, Probe]
 
     def said(self, library: str) -> dict[str, Any]:
@@ -114,6 +116,7 @@ def collect() -> Facts:
         free_bytes=shutil.disk_usage(there).free,
         trusted=entries,
         astray=[entry for entry in entries if not _leads_somewhere(entry, entries)],
+        no_sandbox=landlock.offered().reason,
         probes=_probes(),
     )
 

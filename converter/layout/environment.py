@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+from converter.layout import landlock
 from converter.model.manifest import Environment, Git, Gpu
 
 _COMMAND_S = 10.0
@@ -28,6 +29,7 @@ def collect(packages: Mapping[str, str | None]) -> Environment:
         cores=cores(),
         memory_bytes=memory_bytes(),
         gpus=_gpus(),
+        landlock=landlock.offered().version,
         packages=dict(packages),
     )
 

@@ -81,6 +81,11 @@ class BenchmarkSpec(Frozen):
     nodes: list[Text] = Field(default_factory=list)
 
 
+def _switch(value: object) -> object:
+    """YAML reads an unquoted ``on`` or ``off`` as a boolean."""
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
+
 class ExecutorSpec(Frozen):
     """Group ``executor``; further keys are options of the plugin.
 
@@ -96,6 +101,11 @@ class ExecutorSpec(Frozen):
             of the machine's memory, ``null`` has no limit. Example: ``16384``.
         retries: further tries for a job that a signal ended; never for an exception. Example:
             ``0``.
+        sandbox: whether a model's code may write only to its staging and temporary folders and to
+            caches, and connect only where weights or inputs are to be downloaded: ``auto`` where
+            the kernel can (Landlock), ``on`` or not at all.
+        writable: further folders that models' code may write to; a relative one counts from where
+            the command is started. Example: ``[/data/cache]``.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -107,6 +117,11 @@ class ExecutorSpec(Frozen):
     memory_mb: Annotated[int, Field(ge=256)] | Literal["auto"] | None = "auto"
     memory_budget_mb: Annotated[int, Field(ge=256)] | Literal["auto"] | None = "auto"
     retries: Annotated[int, Field(ge=0, le=10)] = 1
+    sandbox: Annotated[
+        Literal["auto", "on", "off"],
+        BeforeValidator(_switch, json_schema_input_type=Literal["auto", "on", "off"] | bool),
+    ] = "auto"
+    writable: list[Text] = Field(default_factory=list)
 
     @property
     def own_options(self) -> dict[str, Any]:

@@ -57,6 +57,10 @@ class Git(Frozen):
     dirty: bool
 
 
+SandboxKind = Literal["off", "not offered", "of each node", "files", "files and network"]
+"""What of the machine the code of models was kept from, the least first."""
+
+
 class RunInfo(Frozen):
     """One command. ``counts`` has a key for each status that occurs.
 
@@ -67,6 +71,9 @@ class RunInfo(Frozen):
         undone: what was not yet done behind the last model when this was written: publishing,
             removing old runs, the person's commands. `resume` does it.
         problems: what went wrong after the last model: publishing, removing old runs.
+        sandbox: what of the machine jobs were kept from: writing elsewhere than in their own
+            folders and caches (``files``), TCP; ``of each node``: the ``landlock`` of a row's node
+            says it. Of a run that was resumed the least. ``null``: before 0.2.
     """
 
     id: str
@@ -84,6 +91,7 @@ class RunInfo(Frozen):
     git: Git | None = None
     counts: dict[str, int] = Field(default_factory=dict)
     baseline: str | None = None
+    sandbox: SandboxKind | None = None
 
     @property
     def converted(self) -> bool:
@@ -98,12 +106,19 @@ class Gpu(Frozen):
 
 
 class Environment(Frozen):
+    """A machine, and what is installed there.
+
+    Attributes:
+        landlock: the version of Landlock that its kernel offers to sandboxes; 0: none.
+    """
+
     os: str
     python: str
     cpu: str
     cores: int
     memory_bytes: int
     gpus: list[Gpu] = Field(default_factory=list)
+    landlock: int = 0
     packages: dict[str, str | None]
 
 

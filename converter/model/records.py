@@ -109,6 +109,7 @@ class NodeInfo(Frozen):
         gpus: those that the job could use.
         packages: the versions that are not those of the manifest's environment; ``None``: not
             installed there. ``python`` stands among them.
+        landlock: the version of Landlock that its kernel offers to sandboxes; 0: none.
     """
 
     id: str
@@ -118,6 +119,7 @@ class NodeInfo(Frozen):
     cores: int
     gpus: list[str] = Field(default_factory=list)
     packages: dict[str, str | None] = Field(default_factory=dict)
+    landlock: int = 0
 
 
 WorkerEvent = StageName | ExporterAttempt

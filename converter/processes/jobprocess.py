@@ -15,10 +15,18 @@ from typing import Any, NoReturn
 
 from converter.model.job import Job
 from converter.model.records import ExporterAttempt, JobResult, WorkerEvent
+from converter.processes import sandbox
 from converter.processes.proctree import die_with_parent
 
 
-def main(job: Job, entry: str, messages: int, output: int, supervisor: int) -> NoReturn:
+def main(
+    job: Job,
+    entry: str,
+    messages: int,
+    output: int,
+    supervisor: int,
+    rules: sandbox.Rules | None,
+) -> NoReturn:
     """Run a job in a freshly forked process. Never returns to the code that forked.
 
     Args:
@@ -27,10 +35,14 @@ def main(job: Job, entry: str, messages: int, output: int, supervisor: int) -> N
             then the result.
         output: descriptor that takes all that the job prints.
         supervisor: process id of the parent.
+        rules: of its sandbox; ``None``: it has none.
     """
     status = 1
     try:
         _settle(output, supervisor)
+        # Before anything of the job is imported, its pipeline included.
+        if rules is not None:
+            sandbox.enter(rules)
         module, _, function = entry.partition(":")
 
         def emit(news: WorkerEvent) -> None:
@@ -40,6 +52,8 @@ def main(job: Job, entry: str, messages: int, output: int, supervisor: int) -> N
                 _send(messages, {"stage": news})
 
         result: JobResult = getattr(importlib.import_module(module), function)(job, emit)
+        if rules is not None:
+            result = sandbox.explained(result, rules)
         _send(messages, {"result": result.model_dump(mode="json")})
         status = 0
     finally:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from converter.layout import environment
 from converter.model.batch import ExecutorSpec
+from converter.processes import sandbox
+from converter.processes.sandbox import OFF, Sandbox
 
 _MIB = 1 << 20
 # The rest is for what is foreseen too low, for the page cache that saves reading weights again, and
@@ -15,11 +17,16 @@ _TOGETHER = 2 / 3
 
 @dataclass(frozen=True)
 class Limits:
-    """What one job may take; ``memory_bytes`` counts all its processes, ``None`` is no limit."""
+    """What one job may take; ``memory_bytes`` counts all its processes, ``None`` is no limit.
+
+    Attributes:
+        sandbox: what it may do to the machine.
+    """
 
     timeout_s: float
     grace_s: float
     memory_bytes: int | None
+    sandbox: Sandbox = OFF
 
 
 def of(spec: ExecutorSpec) -> Limits:
@@ -27,7 +34,7 @@ def of(spec: ExecutorSpec) -> Limits:
     memory = of_this_machine() if spec.memory_mb == "auto" else None
     if isinstance(spec.memory_mb, int):
         memory = spec.memory_mb * _MIB
-    return Limits(spec.timeout_s, spec.grace_s, memory)
+    return Limits(spec.timeout_s, spec.grace_s, memory, sandbox.of(spec))
 
 
 def budget(spec: ExecutorSpec) -> int | None:

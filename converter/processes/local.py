@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -39,6 +40,7 @@ class _Running:
     Attributes:
         ends: monotonic time by which something has to be heard; ``None``: whenever.
         pid: of its job, and of the supervisor that watches that.
+        temporary: the folder of its temporary files, which its supervisor removes if it can.
     """
 
     connection: Connection
@@ -48,6 +50,12 @@ class _Running:
     ends: float | None
     pid: int | None = None
     supervisor: int | None = None
+    temporary: str | None = None
+
+    def clear(self) -> None:
+        """Remove what a supervisor that was killed has left; all that it started has ended."""
+        if self.temporary is not None:
+            shutil.rmtree(self.temporary, ignore_errors=True)
 
 
 class LocalCarrier:
@@ -126,9 +134,11 @@ class LocalCarrier:
         except (EOFError, ConnectionResetError):
             if running.pid is not None:
                 _await_orphans(running.pid)
+            running.clear()
             return {"lost": ""}
         if "pid" in message:
             running.pid = message["pid"]
+            running.temporary = message.pop("temporary")
             running.supervisor = _supervisor(message["pid"], running.huge_pages)
             if not running.moves_files:
                 most = running.limits.timeout_s + running.limits.grace_s
@@ -146,6 +156,7 @@ class LocalCarrier:
         for running in ended:
             if running.connection in silent and running.supervisor is not None:
                 _kill(running.supervisor, running.pid)
+                running.clear()
 
 
 servers: dict[bool, ForkServer] = {}
@@ -191,6 +202,7 @@ def _give_up(running: _Running) -> Message:
     if running.supervisor is not None:
         words = "its supervisor did not end it in time, and was killed"
         _kill(running.supervisor, running.pid)
+        running.clear()
     else:
         words = f"it had not begun after {_START_S:g} s: the server of the workers was replaced"
         # Others of it are lost with it, and say so.

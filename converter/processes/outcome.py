@@ -46,6 +46,11 @@ _NO_NODE_HINT = (
     "the job asks for."
 )
 
+_NO_SANDBOX_HINT = (
+    "Run it on a machine with Linux 5.19 or later, or write executor.sandbox=auto: then it runs "
+    "without one."
+)
+
 
 @dataclass(frozen=True)
 class ProcessExit:
@@ -204,6 +209,16 @@ def without_node(job: Job, news: Sequence[WorkerEvent], reason: str, losses: int
     """
     times = f"; {losses} nodes were lost before" if losses else ""
     return _cut_short(job, news, Code.NO_NODE, f"{reason}{times}", _NO_NODE_HINT)
+
+
+def unsandboxed(job: Job, reason: str) -> JobResult:
+    """The result of a job that was to run in a sandbox where there is none; nothing of it ran.
+
+    Args:
+        reason: a clause.
+    """
+    message = f"executor.sandbox is on, and {reason}"
+    return _cut_short(job, [], Code.NO_NODE, message, _NO_SANDBOX_HINT)
 
 
 def left(job: Job, news: Sequence[WorkerEvent], error: SystemExit | KeyboardInterrupt) -> JobResult:

@@ -12,7 +12,9 @@ import json
 import os
 import resource
 import select
+import shutil
 import signal
+import tempfile
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -25,14 +27,18 @@ from typing import Any
 from converter.exchange import receiving
 from converter.exchange.luggage import Luggage
 from converter.layout.delivery import LOG, clear_staging
-from converter.model.job import Job
 from converter.model.records import ALL_STAGES, ExporterAttempt, JobResult, Spent, StageName
-from converter.processes import courier, jobprocess, proctree
+from converter.processes import courier, jobprocess, proctree, sandbox
 from converter.processes.carrier import Assignment
 from converter.processes.courier import Abandoned
 from converter.processes.joblog import JobLog
-from converter.processes.limits import Limits
-from converter.processes.outcome import ProcessExit, io_failure, not_exchanged, outcome
+from converter.processes.outcome import (
+    ProcessExit,
+    io_failure,
+    not_exchanged,
+    outcome,
+    unsandboxed,
+)
 
 # Also how long a SIGTERM may wait: Python resumes a poll that a signal interrupts (PEP 475).
 _POLL_MS = 50
@@ -95,17 +101,27 @@ def _stranded(luggage: Luggage, error: OSError, result: JobResult) -> dict[str, 
 
 def _watched(assignment: Assignment, events: Connection) -> JobResult:
     job = assignment.job
+    stated = assignment.limits.sandbox
+    if stated.refusal:
+        return unsandboxed(job, stated.refusal)
+    temporary: str | None = None
     try:
         # What a lost attempt left behind must not be taken for output of this one.
         clear_staging(job)
+        if stated.applies:
+            tempfile.tempdir = None  # of the server; the next call looks at the environment
+            temporary = tempfile.mkdtemp(prefix="converter-job-")
         log = JobLog(Path(job.model_dir) / LOG, assignment.attempt)
     except OSError as error:
         return io_failure(job, error)
+    rules = sandbox.rules(job, stated, temporary, os.environ) if temporary is not None else None
     try:
-        return _Watch(job, assignment.limits, assignment.entry, events, log).run()
+        return _Watch(assignment, events, log, rules, temporary).run()
     finally:
         proctree.kill_children()
         log.close()
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _send(events: Connection, message: dict[str, Any]) -> None:
@@ -116,13 +132,20 @@ class _Watch:
     """State of the watch over one job's process."""
 
     def __init__(
-        self, job: Job, limits: Limits, entry: str, events: Connection, log: JobLog
+        self,
+        assignment: Assignment,
+        events: Connection,
+        log: JobLog,
+        rules: sandbox.Rules | None,
+        temporary: str | None,
     ) -> None:
-        self._job = job
-        self._limits = limits
-        self._entry = entry
+        self._job = assignment.job
+        self._limits = assignment.limits
+        self._entry = assignment.entry
         self._events = events
         self._log = log
+        self._rules = rules
+        self._temporary = temporary
         self._poll = select.poll()
         self._pending = b""
         self._result: JobResult | None = None
@@ -184,7 +207,7 @@ class _Watch:
             self._events.close()
             os.close(self._output)
             os.close(self._messages)
-            jobprocess.main(self._job, self._entry, messages, output, supervisor)
+            jobprocess.main(self._job, self._entry, messages, output, supervisor, self._rules)
         os.close(output)
         os.close(messages)
         # Monotonic: a clock that is set while a job runs must not end it.
@@ -199,7 +222,7 @@ class _Watch:
         self._poll.register(self._events.fileno(), select.POLLIN)  # only ever its end
         # Where this supervisor is killed, the runner waits for that process to go before it looks
         # for what it has left behind.
-        _send(self._events, {"pid": self._pid})
+        _send(self._events, {"pid": self._pid, "temporary": self._temporary})
 
     def _watch(self) -> tuple[int, int]:
         """Serve the job's pipes and limits until it ends; its wait status and peak memory, KiB."""

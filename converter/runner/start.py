@@ -110,7 +110,7 @@ def _check(spec: BatchSpec) -> list[str]:
         publication.check_store(spec.store.path)
     notes = [note for target in spec.publish_to for note in publication.check(target)]
     executors.check(spec.executor)
-    return notes
+    return [*notes, *executors.unsandboxed(spec.executor)]
 
 
 def of_point(

@@ -8,7 +8,7 @@ import signal
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 from converter.cache import stores
 from converter.display import notice, summary
@@ -23,6 +23,7 @@ from converter.model.manifest import (
     Manifest,
     ModelRecord,
     RunInfo,
+    SandboxKind,
     model_of,
 )
 from converter.model.records import FileInfo, JobResult, StageRecord, VerifyRecord
@@ -83,6 +84,7 @@ class RunState:
             config_sha256=context.config_sha256,
             git=environment.git_state(Path.cwd()),
             baseline=_relative(context),
+            sandbox=_least(executors.sandboxed(context.spec.executor), earlier),
         )
 
     def _planned(self, plan: Plan) -> dict[str, ArtifactRow]:
@@ -473,6 +475,13 @@ def _relative(context: RunContext) -> str | None:
     if context.baseline is None:
         return None
     return os.path.relpath(context.baseline.directory, context.directory)
+
+
+def _least(now: SandboxKind, earlier: Manifest | None) -> SandboxKind:
+    """Of a run that was resumed: rows of its first part may have had a lesser sandbox."""
+    kinds = get_args(SandboxKind)
+    before = earlier.run.sandbox if earlier is not None else None
+    return now if before is None else min(now, before, key=kinds.index)
 
 
 def _disk_full(result: JobResult, problem: OSError | None) -> bool:

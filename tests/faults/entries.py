@@ -210,6 +210,11 @@ def hangs(job: Job, emit: Emit) -> JobResult:
     return good(job, emit)
 
 
+def keeps_a_file(job: Job, emit: Emit) -> JobResult:
+    Path(os.environ["TMPDIR"], "kept").touch()
+    return hangs(job, emit)
+
+
 def hangs_hard(job: Job, emit: Emit) -> JobResult:
     emit("load")
     emit("reference")

@@ -243,7 +243,7 @@ def test_a_daemon_that_is_killed_costs_its_jobs_a_try(
 def test_a_slow_job_is_started_elsewhere_and_the_first_result_counts(
     cluster: Cluster, mark: str, job: Make, tmp_path: Path
 ) -> None:
-    spec = spec_of(cluster)
+    spec = spec_of(cluster, writable=[str(tmp_path)])  # the first one leaves a mark
     rules = Rules(1, "entries:by_tag", 3, {"a": Past(0.2)}, slow_s=1.0)
     carrier = RayCarrier(spec, _options(cluster))
     events = list(Dispatcher(carrier, rules).run([job("a", "slow_at_first")]))

@@ -121,12 +121,12 @@ def test_a_job_that_is_killed_each_time_says_how_often(run: Run) -> None:
 
 
 def test_a_supervisor_that_is_killed_takes_its_job_with_it(run: Run) -> None:
-    result = run("supervisor_killed_once")["supervisor_killed_once"]
+    result = run("supervisor_killed_once", sandbox="off")["supervisor_killed_once"]
     assert (result.status, result.attempts) == ("ok", 2)
 
 
 def test_a_supervisor_that_is_killed_each_time_is_a_crash(run: Run) -> None:
-    result = run("supervisor_killed_once", retries=0)["supervisor_killed_once"]
+    result = run("supervisor_killed_once", retries=0, sandbox="off")["supervisor_killed_once"]
     assert error_of(result) == ("crashed", "SIGNAL", "load", "its supervisor was killed")
 
 
@@ -135,7 +135,7 @@ def test_a_supervisor_that_is_stopped_costs_a_try(
 ) -> None:
     monkeypatch.setattr(local, "_MARGIN_S", 0.5)
     tag = "supervisor_stopped_once"
-    result = run(tag, timeout_s=2.0, grace_s=0.5)[tag]
+    result = run(tag, timeout_s=2.0, grace_s=0.5, sandbox="off")[tag]
     assert (result.status, result.attempts) == ("ok", 2)
     (lost,) = result.other_tries
     assert lost.reason == "SIGNAL: its supervisor did not end it in time, and was killed"
@@ -146,7 +146,8 @@ def test_closing_ends_a_supervisor_that_is_stopped(
 ) -> None:
     monkeypatch.setattr(local, "_CLOSE_S", 1.0)
     asked = job("a", "supervisor_stopped_once")
-    events = ProcessExecutor(ExecutorSpec(name="process", workers=1), "entries:by_tag").run([asked])
+    spec = ExecutorSpec(name="process", workers=1, sandbox="off")
+    events = ProcessExecutor(spec, "entries:by_tag").run([asked])
     for event in events:
         if isinstance(event, StageEntered):
             break

@@ -29,8 +29,9 @@ def sound(**changes: Any) -> Facts:
     """A machine where nothing is wrong, but for ``changes``."""
     packages = {"torch": "2.15.0", "torchvision": "0.29.2"}
     here = Environment(
-        os="Linux", python="3.11.7", cpu="cpu", cores=2, memory_bytes=1 << 34, packages=packages
-    )
+        os="Linux", python="3.11.7", cpu="cpu", cores=2, memory_bytes=1 << 34, packages=packages,
+        landlock=7,
+    )  # fmt: skip
     values: dict[str, Any] = {
         "environment": here,
         "runtimes": ["onnxruntime"],
@@ -55,6 +56,10 @@ def with_cuda(missing: list[str] | None = None, **runtime: Any) -> dict[str, Pro
     torch = {**SAID["torch"], "cuda_available": True, "devices": ["Board"]}
     values = {**SAID, "torch": torch, "onnxruntime": {**SAID["onnxruntime"], **runtime}}
     return {"worker": Probe(seconds=1, values=values, missing=missing or [])}
+
+
+def with_landlock(version: int) -> Environment:
+    return sound().environment.model_copy(update={"landlock": version})
 
 
 CUDA = ["CUDAExecutionProvider", "CPUExecutionProvider"]
@@ -111,6 +116,16 @@ NOTES: dict[str, tuple[dict[str, Any], str, str]] = {
         {"address_space": 4 << 30},
         "the address space is limited to 4.29 GB (ulimit -v)",
         "ulimit -v unlimited; executor.memory_mb limits the memory of a job",
+    ),
+    "no sandbox": (
+        {"no_sandbox": "this kernel has no Landlock, or the container hides it"},
+        "jobs run without a sandbox: this kernel has no Landlock",
+        "executor.sandbox=on refuses to run",
+    ),
+    "network": (
+        {"environment": with_landlock(3)},
+        "jobs may use the network: this kernel's version of Landlock has no rules of TCP",
+        "a network that lets them reach only what they may",
     ),
     "trust twice": ({"trusted": ["a", "a"]}, "lists 'a' 2 times", "once is enough"),
     "cpu runtime": (
@@ -322,3 +337,4 @@ def test_nothing_wrong_is_exit_0(
         "note: CONVERTER_TRUST lists 'a' 2 times.", "    fix: once is enough", "nothing is wrong",
     ]  # fmt: skip
     assert "trial      a convolution by torchscript: verified in 1.0 s" in lines
+    assert "sandbox    of files and network, by Landlock 7" in lines

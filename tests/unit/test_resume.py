@@ -120,6 +120,16 @@ def test_what_is_finished_stays_and_the_rest_is_done(interrupted: Stage) -> None
     assert sorted(json.loads(line)["name"] for line in lines) == ["a", "b", "c"]
 
 
+def test_a_run_has_the_least_sandbox_of_its_parts(interrupted: Stage) -> None:
+    path = Path(DIRECTORY, "manifest.json")
+    record = json.loads(path.read_text())
+    # Its first part was on another kernel.
+    record["run"]["sandbox"] = "not offered"
+    path.write_text(json.dumps(record))
+    interrupted.resume()
+    assert manifest.read(Path(DIRECTORY)).run.sandbox == "not offered"
+
+
 def test_the_manifest_is_that_of_an_uninterrupted_run(interrupted: Stage) -> None:
     interrupted.resume()
     code, _, _ = interrupted.command(*MODELS, "hydra.run.dir=whole", "store.use=false")

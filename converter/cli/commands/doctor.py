@@ -15,6 +15,7 @@ from converter.doctor.checks import Finding, findings
 from converter.doctor.facts import Facts, collect
 from converter.doctor.trial import Trial
 from converter.inspection.text import wrap
+from converter.layout import landlock
 from converter.model.errors import ExitCode, RunError
 from converter.plan import opsets, request
 from converter.plugins import loader
@@ -88,11 +89,20 @@ def _describe(facts: Facts, trials: Sequence[Trial], width: int) -> Iterator[str
         "plugins": ", ".join(map(_plugin, added)) or "those of this package only",
         "outputs": f"{facts.outputs}, {size(facts.free_bytes)} free",
         "trusted": ", ".join(facts.trusted) or "no code but the registry and its libraries",
+        "sandbox": _sandbox(facts),
         "imports": ", ".join(f"{n} {probe.seconds:.1f} s" for n, probe in facts.probes.items()),
         "trial": ", ".join(map(_outcome, trials)) or "not tried: the imports fail",
     }
     for label, text in rows.items():
         yield from wrap(text, f"{label:<{_LABEL}}", " " * _LABEL, width)
+
+
+def _sandbox(facts: Facts) -> str:
+    version = facts.environment.landlock
+    if facts.no_sandbox or not version:
+        return "none"
+    kept = "files and network" if version >= landlock.OF_TCP else "files"
+    return f"of {kept}, by Landlock {version}"
 
 
 def _listed(plugin: Plugin) -> dict[str, str]:

@@ -16,6 +16,10 @@ and, where its ``Options`` have ``shared`` (whether those machines share folders
 not, files go by the store, see ``Exchanging``)::
 
     EXCHANGES = True
+
+One whose jobs run in processes of ``converter.processes``, which may be sandboxes, says where::
+
+    SANDBOX: Literal["here", "nodes"] = "here"  # on this machine, or on others
 """
 
 from __future__ import annotations
@@ -26,8 +30,11 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from converter.layout import landlock
 from converter.model.batch import BenchmarkSpec, ExecutorSpec
+from converter.model.errors import ConfigError, Problem
 from converter.model.job import Job
+from converter.model.manifest import SandboxKind
 from converter.model.records import JobResult, NodeInfo, StageName, Try
 from converter.plugins import loader
 from converter.storage.location import Location
@@ -161,11 +168,45 @@ def check(spec: ExecutorSpec) -> None:
     """Look at what an executor needs beyond this machine.
 
     Raises:
-        ConfigError: it is not there or not fit.
+        ConfigError: it is not there or not fit, or the sandbox that is asked for is not.
     """
     plugin = loader.load("executors", spec.name)
+    if spec.sandbox == "on" and (why := _no_sandbox(spec)):
+        hint = "Write executor.sandbox=auto, or choose another executor or machine."
+        raise ConfigError(Problem("executor.sandbox", f"found on, and {why}.", hint))
     if hasattr(plugin, "check"):
         plugin.check(spec)
+
+
+def sandboxed(spec: ExecutorSpec) -> SandboxKind:
+    """What of the machine the jobs of an executor are kept from."""
+    where = getattr(loader.load("executors", spec.name), "SANDBOX", None)
+    if where is None or spec.sandbox == "off":
+        return "off"
+    if where == "nodes":
+        return "of each node"
+    offer = landlock.offered()
+    if not offer.version:
+        return "not offered"
+    return "files and network" if offer.tcp else "files"
+
+
+def unsandboxed(spec: ExecutorSpec) -> list[str]:
+    """What a run has to be told where its jobs are not, or not wholly, in a sandbox."""
+    kind = sandboxed(spec)
+    if kind == "not offered":
+        return [f"jobs run without a sandbox: {landlock.offered().reason}"]
+    if kind == "files":
+        return [f"jobs may use the network: {landlock.NO_TCP}"]
+    return []
+
+
+def _no_sandbox(spec: ExecutorSpec) -> str:
+    """Why no job of an executor can be in a sandbox, a clause; empty: nothing says so here."""
+    kind = sandboxed(spec)
+    if kind == "off":
+        return f"executor={spec.name} runs jobs without one"
+    return landlock.offered().reason if kind == "not offered" else ""
 
 
 def measures_elsewhere(

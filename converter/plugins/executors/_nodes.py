@@ -64,6 +64,7 @@ def described(hello: dict[str, Any], address: str) -> NodeInfo:
         cores=machine["cores"],
         gpus=gpus,
         packages=skew(machine),
+        landlock=machine.get("landlock", 0),
     )
 
 

@@ -16,6 +16,8 @@ from converter.processes.local import LocalCarrier, servers
 
 __all__ = ["ProcessExecutor", "create", "servers"]
 
+SANDBOX = "here"
+
 
 class ProcessExecutor:
     """Args: entry: ``module:function`` in place of that of each job, importable in a worker."""

@@ -23,6 +23,7 @@ from converter.storage.location import Location, Url
 
 __all__ = ["Options", "RayExecutor", "check", "create", "create_alone", "takes_latencies"]
 
+SANDBOX = "nodes"
 EXCHANGES = True
 _PROBE_S = 180.0
 _NODE_HINT = "It needs the same installation, and folders as docs/cluster.md says."

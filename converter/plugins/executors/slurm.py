@@ -21,6 +21,7 @@ from converter.plugins.executors._slurm_options import OVERHEAD_S, Needs, Option
 
 __all__ = ["Options", "SlurmExecutor", "check", "create", "create_alone", "takes_latencies"]
 
+SANDBOX = "nodes"
 _INSTALL = "Install the extra: pip install 'onnx-zoo-converter[slurm]'."
 _COMMANDS = "Run on a machine that submits to Slurm, or set executor.cluster=local."
 
