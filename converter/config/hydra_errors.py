@@ -6,9 +6,11 @@ what no pattern knows keeps its own first line.
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from hydra._internal.hydra import Hydra
@@ -49,6 +51,12 @@ def reworded(hydra: Hydra, config_name: str, overrides: Sequence[str]) -> Iterat
     except _RAISED as error:
         context = _Context(hydra, config_name, list(overrides))
         raise ConfigError(context.problem(error)) from error
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        # Hydra asks the file system for each key, whether it is a group.
+        key = Path(str(error.filename)).name
+        raise ConfigError(Problem(key, f"cannot be looked up: {error.strerror}.")) from error
 
 
 def composed(
@@ -143,7 +151,7 @@ class _Context:
     def _long_number(self, digits: str) -> Problem:
         # More than Python reads.
         stated = (override for override in self._overrides if re.search(r"\d{1000}", override))
-        return Problem(next(stated, "").partition("=")[0], f"a number of {digits} digits.")
+        return Problem(next(stated, "").partition("=")[0], strict_yaml.too_long(int(digits)))
 
     def _missing(self, error: MissingConfigException) -> Problem:
         group, _, name = str(error.missing_cfg_file).rpartition("/")

@@ -16,7 +16,8 @@ from omegaconf._utils import get_omega_conf_dumper
 from converter.config import nodes, resolution, strict_yaml
 from converter.layout import claim
 from converter.layout.interrupts import Interrupts
-from converter.model.errors import ConfigError, ConverterError, ExitCode
+from converter.model import urls
+from converter.model.errors import ConfigError, ConverterError, ExitCode, Problem
 
 CONFIG = "config"
 """The file of ``configs/`` that everything is composed from."""
@@ -147,8 +148,22 @@ def _yaml(values: dict[Any, Any]) -> str:
 
 
 def folder_of(config: DictConfig, key: str) -> Path:
-    """The folder that ``hydra.run.dir`` or ``hydra.sweep.dir`` names, absolute."""
-    return Path(str(OmegaConf.select(config, key))).absolute()
+    """The folder that ``hydra.run.dir`` or ``hydra.sweep.dir`` names, absolute.
+
+    Raises:
+        ConfigError: no folder can have such a name. The types that say so of every other path do
+            not see Hydra's own section.
+    """
+    text = str(OmegaConf.select(config, key))
+    if len(text) > urls.LONGEST:
+        message = f"has {len(text)} characters; expected {urls.LONGEST} at most."
+        raise ConfigError(Problem(key, message))
+    if "\0" in text:
+        raise ConfigError(Problem(key, resolution.NUL))
+    try:
+        return Path(urls.one_line(text)).absolute()
+    except ValueError as error:
+        raise ConfigError(Problem(key, f"{error}.")) from error
 
 
 def is_chosen(config: DictConfig, key: str) -> bool:

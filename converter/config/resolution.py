@@ -6,9 +6,11 @@ configuration resolves to goes to the models; records show it unresolved.
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -25,6 +27,7 @@ MAX_ADDED = 10_000
 MAX_NESTED = 300
 """How many interpolations may be behind one, and MAX_CHARACTERS in what it comes to."""
 MAX_CHARACTERS = 100_000
+NUL = "has a NUL character, which no name or path has."
 # Not `None`, which a configuration may state as the default.
 _ABSENT = object()
 
@@ -123,6 +126,8 @@ class _Walk:
     def __init__(self) -> None:
         self.problems: list[Problem] = []
         self._added = 0
+        self._deepest = 0
+        self._known: dict[int, _Made] = {}
 
     def mapping(
         self, node: DictConfig, keys: Iterable[Any], path: str, depth: int, added: bool = False
@@ -136,20 +141,12 @@ class _Walk:
         child = nodes.child(node, key)
         literal = nodes.is_literal(child)
         added = added or (not literal and OmegaConf.is_interpolation(node, key))
-        # A truth value, 0 or 1. Counted while the values are made: 20 levels of `${a}${a}` are a
-        # million of them, and the limit has to hold before they are there.
-        self._added += added
-        if self._added > MAX_ADDED or depth > MAX_DEPTH:
-            message = f"interpolations add more than the limit of {MAX_ADDED} values"
-            raise ConfigError(Problem(path, f"{message} (or {MAX_DEPTH} levels)."))
+        self._count(int(added), depth, path)
         value = nodes.value(child) if literal else self._resolved(node, key, path)
         if isinstance(value, str) and "\0" in value:
-            self.problems.append(Problem(path, "has a NUL character, which no name or path has."))
-        if isinstance(value, DictConfig):
-            return self.mapping(value, list(value), path, depth + 1, added)
-        if isinstance(value, ListConfig):
-            indices = range(len(value))
-            return [self._item(value, i, _join(path, i), depth + 1, added) for i in indices]
+            self.problems.append(Problem(path, NUL))
+        if isinstance(value, DictConfig | ListConfig):
+            return self._container(value, path, depth + 1, added)
         return value
 
     def _resolved(self, node: DictConfig | ListConfig, key: Any, path: str) -> Any:
@@ -166,6 +163,43 @@ class _Walk:
             if isinstance(error, _WithoutEndError):  # others will take as long
                 raise ConfigError(self.problems) from error
             return None
+
+    def _count(self, values: int, depth: int, path: str) -> None:
+        # While they are made: 20 levels of `[${a}, ${a}]` are a million values, and the limit has
+        # to hold before they are there.
+        self._added += values
+        self._deepest = max(self._deepest, depth)
+        if self._added > MAX_ADDED or depth > MAX_DEPTH:
+            message = f"interpolations add more than the limit of {MAX_ADDED} values"
+            raise ConfigError(Problem(path, f"{message} (or {MAX_DEPTH} levels)."))
+
+    def _container(self, node: DictConfig | ListConfig, path: str, depth: int, added: bool) -> Any:
+        """What a node comes to; one that interpolations put to several places is resolved once."""
+        if added and (known := self._known.get(id(node))) is not None:
+            self._count(known.added, depth + known.levels, path)
+            return copy.deepcopy(known.value)
+        before, outside, self._deepest = self._added, self._deepest, depth
+        value: Any
+        if isinstance(node, DictConfig):
+            value = self.mapping(node, list(node), path, depth, added)
+        else:
+            indices = range(len(node))
+            value = [self._item(node, i, _join(path, i), depth, added) for i in indices]
+        if added:
+            levels = self._deepest - depth
+            self._known[id(node)] = _Made(node, value, self._added - before, levels)
+        self._deepest = max(self._deepest, outside)
+        return value
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What a node came to, and of how much; the node is kept, so that its `id` is its own."""
+
+    node: Any
+    value: Any
+    added: int
+    levels: int
 
 
 def _plain(node: Any) -> Any:

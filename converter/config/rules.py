@@ -261,7 +261,7 @@ def _tensors(key: str, model: ModelSpec) -> list[Problem]:
 
 
 def _repeated(names: Iterable[T]) -> list[T]:
-    return [name for name, times in Counter(names).items() if times > 1]
+    return [name for name, times in Counter([*names]).items() if times > 1]
 
 
 def _axes(key: str, model: ModelSpec) -> list[Problem]:

@@ -38,6 +38,11 @@ _SEXAGESIMAL = re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?")
 _EXPONENT = re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+")
 
 
+def too_long(digits: int) -> str:
+    """What is said of a number that nothing here reads."""
+    return f"a number of {digits} digits; expected {MAX_DIGITS} at most"
+
+
 def check(data: bytes, name: str) -> None:
     """Refuse the bytes of a file that is not one plain, finite, unambiguous mapping.
 
@@ -151,7 +156,7 @@ class _Scan:
             parent.keys.add(event.value)
         # Plain scalars only: what is quoted is text.
         if event.implicit[0] and _NUMBER.fullmatch(event.value) and len(event.value) > MAX_DIGITS:
-            self._refuse(event, f"a number of {len(event.value)} digits")
+            self._refuse(event, too_long(len(event.value)))
         elif event.implicit[0] and (reading := _misread(event.value)):
             self._refuse(event, f"{event.value} {reading};", f'quote it: "{event.value}".')
         self._node(1, event.anchor)

@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 
 from converter.compare import status
-from converter.finalize import sbom, statement
+from converter.finalize import sbom, statement, zoo_index
 from converter.finalize import target as targets
 from converter.finalize.delivering import Publisher
 from converter.finalize.target import Target
@@ -28,7 +28,7 @@ from converter.finalize.zoo_index import INDEX, Entry, Index, Provenance, Publis
 from converter.layout import signing
 from converter.model.artifact import ONNX
 from converter.model.batch import PublishSpec
-from converter.model.errors import RunError
+from converter.model.errors import ConfigError, Problem, RunError
 from converter.model.manifest import ArtifactRow, Manifest, ModelRecord
 from converter.model.records import FileInfo
 from converter.plugins import layouts, loader
@@ -42,6 +42,7 @@ def check(spec: PublishSpec) -> list[str]:
         What could not be looked at, a sentence each.
 
     Raises:
+        ConfigError: its index is damaged, or of another version.
         RunError: the folder cannot be written, lies in another one that is published to or has such
             a one in it, its index cannot be read, or the key not be used.
     """
@@ -51,6 +52,8 @@ def check(spec: PublishSpec) -> list[str]:
         target.prepare()
         _refuse_around(target, _read(target, spec))
         _signer(spec)
+    except zoo_index.DamagedIndexError as error:
+        raise ConfigError(Problem("publish_to", _words(error, spec.path))) from error
     except OSError as error:
         raise RunError(f"publish_to: {_words(error, spec.path)}") from error
     except ValueError as error:

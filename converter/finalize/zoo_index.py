@@ -159,6 +159,10 @@ class Index(Frozen):
         return self.model_copy(update={"models": models})
 
 
+class DamagedIndexError(OSError):
+    """What stands in the place of an index cannot be read as one."""
+
+
 def read(target: Path) -> Index:
     """The index of a folder; an empty one where there is none.
 
@@ -174,10 +178,10 @@ def parsed(text: bytes, where: object) -> Index:
     """The index that was read somewhere.
 
     Raises:
-        OSError: it is none.
+        DamagedIndexError: it is none.
     """
     try:
         return Index.model_validate_json(text)
     except ValidationError as error:
         words = "is damaged, or of another version of the converter: move it away"
-        raise OSError(errno.EINVAL, words, str(where)) from error
+        raise DamagedIndexError(errno.EINVAL, words, str(where)) from error

@@ -23,11 +23,14 @@ def refuse_used(directory: Path, key: str) -> None:
         key: the configuration key that chose the directory, for the message.
 
     Raises:
-        RunError: another process is running in it.
+        RunError: another process is running in it, or it cannot be looked at.
         ConfigError: it holds a run, or is not empty.
     """
-    if not directory.is_dir():
-        return
+    try:
+        if not directory.is_dir():
+            return
+    except OSError as error:  # a name that is too long, a folder above it that may not be entered
+        raise not_writable(directory, error) from error
     # First, since a run that is going has left its traces as well, and to wait is the better
     # advice.
     if (holder := held_by(directory)) is not None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from converter.model import urls
 
 Dtype = Literal[
     "float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool",
@@ -16,8 +18,11 @@ Device = Literal["auto", "cpu", "cuda"]
 Opset = Annotated[int, Field(ge=7, le=25, description="ONNX opset of the default domain")]
 Tolerance = Annotated[float, Field(ge=0)]
 Dim = Annotated[int, Field(ge=0)]
-Text = Annotated[str, Field(min_length=1, max_length=4096)]
+Text = Annotated[str, Field(min_length=1, max_length=urls.LONGEST)]
 """A name, a path, a line: what is longer is none."""
+
+PathText = Annotated[Text, AfterValidator(urls.one_line)]
+"""A file, a folder, a glob or a URL."""
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Size = Annotated[int, Field(ge=1)]

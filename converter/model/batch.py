@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field
 
-from converter.model.base import Device, Frozen, Opset, Text, Training
+from converter.model.base import Device, Frozen, Opset, PathText, Text, Training
 from converter.model.spec import ModelSpec, VariantSpec, VerifySpec, short_model
 
 Positive = Annotated[float, Field(gt=0)]
@@ -138,7 +138,7 @@ class StoreSpec(Frozen):
         use: whether results are taken from there and put there.
     """
 
-    path: Text = "outputs/.store"
+    path: PathText = "outputs/.store"
     use: bool = True
 
 
@@ -167,7 +167,7 @@ class SignSpec(Frozen):
             Example: ``keys/zoo.pem``.
     """
 
-    private_key: Text
+    private_key: PathText
 
 
 class PublishSpec(Frozen):
@@ -185,7 +185,7 @@ class PublishSpec(Frozen):
 
     model_config = ConfigDict(extra="allow")
 
-    path: Text
+    path: PathText
     layout: Text | None = None
     keep_versions: Annotated[int, Field(ge=1, le=1000)] = 1
     sign: SignSpec | None = None
@@ -278,7 +278,7 @@ class BatchSpec(Frozen):
         str,
         Annotated[ModelSpec, BeforeValidator(short_model, json_schema_input_type=Text | ModelSpec)],
     ] = Field(default_factory=dict)
-    baseline: Text | None = None
+    baseline: PathText | None = None
     compare: CompareSpec = CompareSpec()
     store: StoreSpec = StoreSpec()
     reports: list[Text]

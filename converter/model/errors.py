@@ -13,6 +13,7 @@ recorder turns it into a row; in the parent it ends the command with its traceba
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
@@ -102,7 +103,11 @@ class Problem:
         # Messages of libraries end as they like, and a hint follows behind the full stop.
         if not text.endswith((".", "!", "?", ":", ";", "…")):
             text += "."
-        return f"{text} {self.hint}".rstrip()
+        return _NO_NAME.sub(lambda found: f"{found[0][:199]}…", f"{text} {self.hint}".rstrip())
+
+
+# Longer than a word, and than the name of a file (255 bytes on Linux): the start of it tells.
+_NO_NAME = re.compile(r"[^\s/]{256,}")
 
 
 class ConfigError(ConverterError):

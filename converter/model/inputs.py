@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from converter.model import urls
-from converter.model.base import Bound, Dim, Dtype, Frozen, Pass, Sha256, Size, Text
+from converter.model.base import Bound, Dim, Dtype, Frozen, Pass, PathText, Sha256, Size, Text
 
 Fill = Literal[
     "normal", "uniform", "integers", "constant", "file", "mask", "lengths", "sorted", "onehot",
@@ -138,7 +138,7 @@ class InputSpec(Frozen):
     low: Bound | None = None
     high: Bound | None = None
     value: Any = None
-    path: Text | None = None
+    path: PathText | None = None
     sha256: Sha256 | None = None
     passing: Pass | None = Field(None, alias="pass")
     name: Text | None = None
@@ -322,7 +322,7 @@ class CaseInput(Frozen):
     low: Bound | None = None
     high: Bound | None = None
     value: Any = None
-    path: Text | None = None
+    path: PathText | None = None
     sha256: Sha256 | None = None
     key: Text | None = None
     image: ImageSpec | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field, field_validator, model_validator
 
 from converter.model import urls
-from converter.model.base import Frozen, Sha256, Text
+from converter.model.base import Frozen, PathText, Sha256, Text
 
 
 def registry_source(value: object) -> object:
@@ -31,11 +31,11 @@ class Source(Frozen):
 
     registry: Text | None = None
     target: Text | None = Field(None, alias="_target_")
-    file: Text | None = None
+    file: PathText | None = None
     name: Text | None = None
-    torchscript: Text | None = None
-    exported_program: Text | None = None
-    onnx: Text | None = None
+    torchscript: PathText | None = None
+    exported_program: PathText | None = None
+    onnx: PathText | None = None
 
     @property
     def kind(self) -> str:
@@ -100,7 +100,7 @@ class Checkpoint(Frozen):
             ``"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"``.
     """
 
-    checkpoint: Text
+    checkpoint: PathText
     key: str | None = None
     strip_prefix: str | list[Text] | None = None
     ignore: list[Text] = Field(default_factory=list)

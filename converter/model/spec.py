@@ -19,6 +19,7 @@ from converter.model.base import (
     Frozen,
     Opset,
     Pass,
+    PathText,
     Reference,
     Text,
     Tolerance,
@@ -248,7 +249,7 @@ class DataSpec(_Called):
         limit: how many samples are taken, the first ones. Example: ``50``.
     """
 
-    path: Text | None = None
+    path: PathText | None = None
     target: Text | None = Field(None, alias="_target_")
     limit: Annotated[int, Field(ge=1, le=100)] = 16
 

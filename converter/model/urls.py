@@ -4,6 +4,21 @@ from __future__ import annotations
 
 from urllib.parse import unquote, urlsplit
 
+LONGEST = 4096
+"""Characters of a path; Linux takes as many bytes."""
+
+
+def one_line(path: str) -> str:
+    """A path as it is.
+
+    Raises:
+        ValueError: it has a line break. A file system would take it; in a log, in a table and in a
+            list of sums it is two paths.
+    """
+    if "\n" in path or "\r" in path:
+        raise ValueError("has a line break; expected a path of one line")
+    return path
+
 
 def is_url(path: str) -> bool:
     """Whether a file is downloaded, by the machine that needs it."""

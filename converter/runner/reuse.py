@@ -132,6 +132,7 @@ class CacheSession:
         self._found: dict[str, Stored] = {}
         self._not_stored: dict[str, str] = {}
         self._began_ns = time.time_ns()
+        self._absent: dict[str, list[Path]] = {}
         # The last error of the store. It is told at the end and fails no model: the next run builds
         # again what could not be kept.
         self.problem: OSError | None = None
@@ -164,6 +165,7 @@ class CacheSession:
     def look_up(self, job: Job) -> Lookup:
         """Nothing is changed or moved; a damaged entry is only told."""
         if self._store is None:
+            self._absent[job.label] = edited.absent(job)
             return Lookup(None)
         key = self.key(job)
         # It would be the same for another version of the model.
@@ -335,7 +337,8 @@ class CacheSession:
         if result.status not in ("ok", "failed"):
             return result
         if self._store is None:
-            paths = edited.since(self._began_ns, job, reads.code(result.files_read))
+            read, never = reads.code(result.files_read), self._absent.get(job.label, ())
+            paths = edited.since(self._began_ns, job, read, never)
         else:
             # A file that was edited in between fits neither its old key nor its new one.
             paths = self._makes.changed_files(job, self.key(job))

@@ -176,6 +176,26 @@ def test_interpolations_that_multiply_are_stopped(composed: Composer, folder: Pa
     assert "cannot be resolved" in refusal(composed, "+experiment=one", "models=${models}")
 
 
+def test_what_stands_at_several_places_is_the_same_there_and_no_shared_object(
+    composed: Composer, folder: Path
+) -> None:
+    text = "a: [1, {b: '${seed}'}]\nx: '${.a}'\ny: {z: '${..a}'}\n"
+    (folder / "model/same.yaml").write_text(f"# @package models.m.kwargs\n{text}")
+    (point,) = composed("+model=same", "seed=3")
+    kwargs = point.config["models"]["m"]["kwargs"]
+    assert kwargs["a"] == kwargs["x"] == kwargs["y"]["z"] == [1, {"b": 3}]
+    assert len({id(kwargs["a"]), id(kwargs["x"]), id(kwargs["y"]["z"])}) == 3
+
+
+def test_levels_that_interpolations_add_are_counted_wherever_they_come_from(
+    composed: Composer, folder: Path
+) -> None:
+    lines = [f"a{n}: ['${{..a{n - 1}}}']" for n in range(1, 60)]
+    text = "\n".join(["# @package models.deep.kwargs", "a0: [0]", *lines])
+    (folder / "model/deep.yaml").write_text(text)
+    assert "(or 50 levels)" in refusal(composed, "+model=deep")
+
+
 def test_a_nul_in_a_value_is_named(composed: Composer, folder: Path) -> None:
     (folder / "model/nul.yaml").write_text('# @package models.m\nsource: "a\\0b"\n')
     assert "models.m.source: has a NUL character" in refusal(composed, "+model=nul")

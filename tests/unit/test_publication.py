@@ -17,7 +17,7 @@ from nights import failing, manifest, row
 from converter.finalize import publication, zoo_index
 from converter.layout import files
 from converter.model.batch import PublishSpec
-from converter.model.errors import RunError
+from converter.model.errors import ConfigError, RunError
 from converter.model.manifest import ArtifactRow, Manifest
 from converter.model.records import FileInfo
 from tests.manifests import verified_on, with_domain
@@ -274,7 +274,7 @@ def test_an_index_that_cannot_be_trusted_stops_the_run_before_it_starts(tmp_path
     target = tmp_path / "zoo"
     target.mkdir()
     (target / "index.json").write_text(json.dumps({"schema_version": "2", "models": {}}))
-    with pytest.raises(RunError, match=r"publish_to: is damaged, or of another .*index\.json"):
+    with pytest.raises(ConfigError, match=r"publish_to: is damaged, or of another .*index\.json"):
         publication.check(PublishSpec(path=str(target)))
     (target / "index.json").unlink()
     (target / "index.json").symlink_to(tmp_path / "elsewhere")

@@ -135,6 +135,8 @@ def test_an_unknown_error_code_is_answered_with_the_nearest() -> None:
 
 
 def test_names_stand_for_one_tensor() -> None:
+    outputs = accepted(outputs={"y": {"constant": True}, "z": {}}).outputs
+    assert (outputs["y"].constant, list(outputs)) == (True, ["y", "z"])
     assert of_model(outputs=["y", "y"]) == ["models.m.outputs: 'y' is listed more than once."]
     (message,) = of_model(outputs=["input"])
     assert message == "models.m.outputs: 'input' is the name of an input as well."

@@ -435,6 +435,33 @@ def test_a_full_disk_stops_the_run_and_keeps_the_record(
     assert manifest.read(directory).run.exit_code == 3
 
 
+def test_a_file_system_that_becomes_read_only_ends_the_run(
+    directory: Path,
+    context: RunContext,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    append = manifest.append_result
+
+    def read_only(folder: Path, *_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(folder))
+
+    def turning(folder: Path, row: ModelRecord) -> None:
+        if row.name == "b":
+            monkeypatch.setattr(manifest, "append_result", read_only)
+            monkeypatch.setattr(manifest, "write_atomic", read_only)
+            read_only(folder / "results.jsonl")
+        append(folder, row)
+
+    monkeypatch.setattr(manifest, "append_result", turning)
+    code = execute(make_plan(directory, "a", "b", "c"), Script({}), context)
+    assert code is ExitCode.RUN_FAILED
+    assert f"Read-only file system: {directory}" in capsys.readouterr().out
+    monkeypatch.undo()
+    assert not manifest.read(directory).run.complete
+    assert not list((directory / "models/b").glob("b.onnx*"))
+
+
 def test_a_report_that_cannot_be_written_leaves_the_manifest(
     directory: Path, context: RunContext, capsys: pytest.CaptureFixture[str]
 ) -> None:
