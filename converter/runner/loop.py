@@ -72,9 +72,7 @@ def _execute(plan: Plan, executor: Executor, context: RunContext) -> ExitCode:
             say(words)
             log(words)
         record.open()
-        before = Remembered(context, record.labels)
-        _prepare(executor, plan, before, context)
-        past = partial(before.estimate, executor)
+        past = partial(_prepared(executor, plan, record, context).estimate, executor)
         screen = progress.create(len(record.labels), sys.stdout, sys.stderr, past)
         shown = runlog.Both([screen, progress.Lines(len(record.labels), log)])
         # Overwritten by every way that comes back. An exception that passes through leaves it, so
@@ -104,12 +102,14 @@ def _execute(plan: Plan, executor: Executor, context: RunContext) -> ExitCode:
     return ending.code
 
 
-def _prepare(executor: Executor, plan: Plan, before: Remembered, context: RunContext) -> None:
+def _prepared(executor: Executor, plan: Plan, record: RunState, context: RunContext) -> Remembered:
     """Tell an executor what it can use of the run and of those before it."""
+    before = Remembered(context, record.labels)
     if isinstance(executor, Remembering):
         executor.remember(partial(before.pasts, plan.jobs))
     if isinstance(executor, Exchanging):
         executor.exchange(context.store, context.directory, plan.jobs)
+    return before
 
 
 @dataclass

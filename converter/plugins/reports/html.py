@@ -60,6 +60,12 @@ def _jinja() -> Environment:
         "never": verified.never,
         "words": lambda status: status.replace("_", " "),
     }
+    jinja.globals |= {
+        "error_of": _cells.short_error,
+        "said_of": _cells.said,
+        "sortable": _cells.sortable,
+        "tries": _tries,
+    }
     return jinja
 
 
@@ -91,10 +97,6 @@ def render(manifest: Manifest, directory: Path) -> str:
             matrix_causes=matrix.causes(found.all),
             matrix_codes=_codes(found),
             budget=budget,
-            error_of=_cells.short_error,
-            said_of=_cells.said,
-            sortable=_cells.sortable,
-            tries=_tries,
             shown_of=lambda row: to_show.get(row.label, []),
             # The page may be read anywhere: it names no folder of this machine.
             bundle=lambda cell: cells.bundle(cell, "RUN_DIR"),

@@ -72,18 +72,7 @@ class Session:
             StageError: EP_UNAVAILABLE, when the provider is not in this build or does not start;
                 SESSION, when ONNX Runtime refuses the model.
         """
-        options = ort.SessionOptions()
-        # Stated, since ONNX Runtime would take all cores, where its idle threads spin.
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        if not spins:
-            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = _FATAL_ONLY
-        # Else `nodes_per_provider` has nothing to read.
-        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-        if not optimise:
-            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-        options.enable_cpu_mem_arena = options.enable_mem_pattern = arena
+        options = _options(optimise=optimise, arena=arena, threads=threads, spins=spins)
         custom_ops.register(options)
         provider = provider or providers.standard()
         content = str(model) if isinstance(model, Path) else model
@@ -162,6 +151,22 @@ class Session:
             binding.synchronize_outputs()
 
         return call
+
+
+def _options(*, optimise: bool, arena: bool, threads: int, spins: bool) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    # Stated, since ONNX Runtime would take all cores, where its idle threads spin.
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    if not spins:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = _FATAL_ONLY
+    # Else `nodes_per_provider` has nothing to read.
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    if not optimise:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.enable_cpu_mem_arena = options.enable_mem_pattern = arena
+    return options
 
 
 def _fed(array: Array) -> Any:
