@@ -129,14 +129,16 @@ def run(job: Job, emit: Emit, on_error: OnError | None = None) -> JobResult:
             attempts.append(_attempt(exporter, loaded, references, job, recorder))
             # At once: should the next exporter end the process, this one's outcome is known.
             emit(attempts[-1].outcome)
-            if attempts[-1].error is None:
+            # What the disk did no other exporter cures: its file would be another one.
+            if attempts[-1].error is None or attempts[-1].error.code is Code.IO:
                 break
         else:
             # Only now: another exporter may have made a file that takes all sizes.
             attempts += _ruled(attempts, loaded, job, emit, on_error)
     result = _result(job, head, attempts, error, loaded, references)
     # A failure before any exporter has run is none that another one could cure.
-    if result.error is not None and loaded is not None and references is not None:
+    advisable = result.error is not None and result.error.code is not Code.IO
+    if advisable and result.error is not None and loaded is not None and references is not None:
         result = _advised(result, result.error, attempts, loaded, references, job)
     return onnx_wording.of_result(result, job)
 
@@ -173,7 +175,7 @@ def _advised(
         # Without events: whoever watches is shown the opset that was requested.
         recorder = Recorder(other, lambda stage: None, loading.describe)
         done = _attempt(exporter, loaded, references, other, recorder)
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)
         return done.error
 
     failures = [(attempt.exporter, attempt.error) for attempt in attempts if attempt.error]
@@ -190,15 +192,14 @@ def _attempt(
     """Export with one exporter and carry the result to a sealed file, or to its error."""
     done = _Attempt(exporter)
     folder = Path(job.staging_dir) / f"attempt-{exporter}"
-    # For this exporter alone: data files of two exports in one folder would share a name.
-    folder.mkdir(parents=True)
     # An exporter runs the model, and what that leaves in it must not reach the next one.
     loaded = replace(loaded, model=execution.replica(loaded.model))
     try:
         _convert(done, folder, loaded, references, job, recorder)
     except StageFailedError as failed:
         done.error = failed.error
-    shutil.rmtree(folder)
+    # What cannot be removed goes with the staging folder.
+    shutil.rmtree(folder, ignore_errors=True)
     done.stages = recorder.records
     return done
 
@@ -217,6 +218,8 @@ def _convert(
     # As if all went well, which it mostly does; `conclusion.told` corrects the file else.
     told = stamp.expected(loaded, references, job)
     with recorder.stage("export"):
+        # For this exporter alone: data files of two exports in one folder would share a name.
+        folder.mkdir(parents=True)
         values = parameters(loaded, job)
         _export(done.exporter, loaded, references, job, raw)
     with recorder.stage("check"):
