@@ -13,6 +13,7 @@ import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -466,8 +467,11 @@ def write_atomic(path: Path, text: str) -> None:
         # The folder is not forced to the disk: after a power cut the name may have the old text,
         # which is whole as well.
         os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)  # gone already where the rename succeeded
+    except BaseException:
+        # Not where the rename succeeded: an error then would tell of a text that is there.
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
 
 
 def write(manifest: Manifest, directory: Path) -> None:

@@ -80,6 +80,12 @@ class _Attempt:
     rule: Mapping[str, int] = field(default_factory=dict)
 
     @property
+    def calls_for_another(self) -> bool:
+        """Whether the next exporter is tried: what the disk did, none cures."""
+        # Its file would be right and another one, and would be in the store from then on.
+        return self.error is not None and self.error.code is not Code.IO
+
+    @property
     def outcome(self) -> ExporterAttempt:
         return ExporterAttempt(
             exporter=self.exporter,
@@ -129,16 +135,14 @@ def run(job: Job, emit: Emit, on_error: OnError | None = None) -> JobResult:
             attempts.append(_attempt(exporter, loaded, references, job, recorder))
             # At once: should the next exporter end the process, this one's outcome is known.
             emit(attempts[-1].outcome)
-            # What the disk did no other exporter cures: its file would be another one.
-            if attempts[-1].error is None or attempts[-1].error.code is Code.IO:
+            if not attempts[-1].calls_for_another:
                 break
         else:
             # Only now: another exporter may have made a file that takes all sizes.
             attempts += _ruled(attempts, loaded, job, emit, on_error)
     result = _result(job, head, attempts, error, loaded, references)
     # A failure before any exporter has run is none that another one could cure.
-    advisable = result.error is not None and result.error.code is not Code.IO
-    if advisable and result.error is not None and loaded is not None and references is not None:
+    if result.error is not None and loaded is not None and references is not None:
         result = _advised(result, result.error, attempts, loaded, references, job)
     return onnx_wording.of_result(result, job)
 
@@ -167,6 +171,8 @@ def _advised(
     job: Job,
 ) -> JobResult:
     """The result of a job that failed, with what the configuration could do about it."""
+    if error.code is Code.IO:  # nothing
+        return result
 
     def probe(exporter: str, opset: int) -> ErrorRecord | None:
         # A folder of its own: the file of the probe must not be found among the results.
@@ -218,8 +224,6 @@ def _convert(
     # As if all went well, which it mostly does; `conclusion.told` corrects the file else.
     told = stamp.expected(loaded, references, job)
     with recorder.stage("export"):
-        # For this exporter alone: data files of two exports in one folder would share a name.
-        folder.mkdir(parents=True)
         values = parameters(loaded, job)
         _export(done.exporter, loaded, references, job, raw)
     with recorder.stage("check"):
@@ -298,6 +302,8 @@ def _simplified(model: ModelProto, job: Job, folder: Path) -> simplification.Sim
 def _export(
     exporter: str, loaded: Loaded, references: References, job: Job, destination: Path
 ) -> None:
+    # For this exporter alone: data files of two exports in one folder would share a name.
+    destination.parent.mkdir(parents=True)
     example = _example(references, loaded)
     with execution.bound(loaded, job, example) as flat:
         exporters.export(exporter, flat, execution.in_order(loaded, job), example, destination)

@@ -27,8 +27,15 @@ class ChildError(Exception):
     """The child failed; the message says how, in one line."""
 
 
+class _KilledError(ChildError):
+    """Somebody outside of the job killed the child: the kernel for lack of memory, or a person."""
+
+
 def call(work: Callable[[], None], *, seconds: float, memory_bytes: int, log: Path) -> None:
     """Run ``work`` in a child process; what it makes it must leave in a file.
+
+    Where somebody kills the child, this process ends the same way: that says nothing of the work,
+    and the job is tried again as it is when it is killed itself.
 
     Args:
         work: called in the child.
@@ -41,6 +48,13 @@ def call(work: Callable[[], None], *, seconds: float, memory_bytes: int, log: Pa
         ChildError: the child raised, was killed by a signal, or ran out of time.
         OSError: what it raised came of the disk: that says nothing of its work.
     """
+    try:
+        _run(work, seconds, memory_bytes, log)
+    except _KilledError:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _run(work: Callable[[], None], seconds: float, memory_bytes: int, log: Path) -> None:
     told, tells = os.pipe()
     os.set_blocking(told, False)  # what the child has started may hold the other end
     # A fork has the model and the libraries; a fresh interpreter imports torch for 3 to 4 s.
@@ -57,7 +71,8 @@ def call(work: Callable[[], None], *, seconds: float, memory_bytes: int, log: Pa
         raise ChildError(f"took longer than {seconds:.0f} s")
     code = os.waitstatus_to_exitcode(status)
     if code < 0:
-        raise ChildError(f"crashed with {signal.Signals(-code).name}")
+        kind = _KilledError if code == -signal.SIGKILL else ChildError
+        raise kind(f"crashed with {signal.Signals(-code).name}")
     if code != 0 and number:
         raise OSError(number, os.strerror(number))
     if code != 0:
@@ -101,7 +116,7 @@ def failure(work: Callable[[], None]) -> ChildError | None:
     """How ``work`` ends a child of its own, with room for one case; ``None``: it does not."""
     with tempfile.TemporaryDirectory() as folder:
         try:
-            call(work, seconds=_CASE_S, memory_bytes=_CASE_BYTES, log=Path(folder) / "log")
+            _run(work, _CASE_S, _CASE_BYTES, Path(folder) / "log")
         except ChildError as error:
             return error
         except OSError as error:  # whoever asks wants to know how it ends, whatever it came of
