@@ -14,6 +14,7 @@ faults comes to.
 from __future__ import annotations
 
 import argparse
+import random
 import sys
 import tempfile
 import time
@@ -22,7 +23,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from nth_shim import CHANGES, ERRORS, KINDS, MODES, why_not
-from nth_trials import SCENARIOS, Trial, opened
+from nth_trials import SCENARIOS, Found, Trial, Trials, opened
+
+SEED = 20261
 
 
 def matrix(
@@ -45,8 +48,8 @@ def matrix(
                 yield Trial(scenario, mode, error, at)
 
 
-def main() -> int:
-    """Run what was asked for; 1 where a promise was broken."""
+def asked_for() -> argparse.Namespace:
+    """What the command line says."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scenario", nargs="*", choices=SCENARIOS, default=SCENARIOS)
     parser.add_argument("--mode", nargs="*", choices=MODES[1:], default=MODES[1:])
@@ -56,36 +59,59 @@ def main() -> int:
     parser.add_argument("--at", nargs="*", type=int, help="only these N")
     parser.add_argument("--every", type=int, default=1, help="only each so many of them")
     parser.add_argument("--part", default="0/1", help="1/4: the second quarter of the trials")
+    parser.add_argument("--seconds", type=float, help="as many, in any order, as that allows")
     parser.add_argument("--jobs", choices=("kept", "real"), default="kept")
     parser.add_argument("--folder", type=Path, default=None, help="where trials take place")
-    asked = parser.parse_args()
+    return parser.parse_args()
+
+
+def chosen(asked: argparse.Namespace, trials: Trials) -> list[Trial]:
+    """The trials that were asked for, in the order in which they are made."""
+    calls = {name: trials.calls[name] for name in asked.scenario}
+    each = list(matrix(calls, asked.mode, asked.errno, asked.every))
+    if asked.seconds:
+        random.Random(SEED).shuffle(each)
+    part, parts = map(int, asked.part.split("/"))
+    return [
+        trial
+        for trial in each[part::parts]
+        if not asked.at or trial.at in asked.at
+        if asked.of == "all" or trials.is_of_worker(trial)
+    ]
+
+
+def show(found: Found, *, in_full: bool) -> None:
+    """Tell of a trial that broke a promise."""
+    print(f"{found.trial}: {found.call}: ended {found.ends}")
+    print("".join(f"    {line}\n" for line in found.wrong), end="", flush=True)
+    if in_full:
+        print(found.told, flush=True)
+
+
+def main() -> int:
+    """Run what was asked for; 1 where a promise was broken."""
+    asked = asked_for()
     if why := why_not():
         print(why)
         return 2
-    part, parts = map(int, asked.part.split("/"))
     counts: Counter[str] = Counter()
     start, broken = time.monotonic(), 0
     with (
         tempfile.TemporaryDirectory(dir=asked.folder) as base,
-        opened(Path(base), real=asked.jobs == "real") as trials,
+        opened(Path(base), real=asked.jobs == "real", kinds=asked.calls) as trials,
     ):
         for name, calls in trials.calls.items():
             print(f"{name}: {len(calls)} calls", dict(Counter(c.split()[1] for c in calls)))
-        calls = {name: trials.calls[name] for name in asked.scenario}
-        each = matrix(calls, asked.mode, asked.errno, asked.every)
-        for number, trial in enumerate(each):
-            if number % parts != part or (asked.at and trial.at not in asked.at):
-                continue
-            if asked.of == "workers" and not trials.is_of_worker(trial):
-                continue
-            found = trials.run(trial, asked.calls)
+        each = chosen(asked, trials)
+        print(f"{len(each)} trials", flush=True)
+        for trial in each:
+            if asked.seconds and time.monotonic() > start + asked.seconds:
+                break
+            found = trials.run(trial)
             counts[f"{trial.scenario} {trial.mode} {found.ends}"] += 1
             if found.wrong:
                 broken += 1
-                print(f"{trial}: {found.call}: ended {found.ends}")
-                print("".join(f"    {line}\n" for line in found.wrong), end="", flush=True)
-                if asked.at:
-                    print(found.told)
+                show(found, in_full=bool(asked.at))
     for name, count in sorted(counts.items()):
         print(f"{count:6} {name}")
     seconds = time.monotonic() - start

@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -126,12 +126,20 @@ class Trials:
 
     Args:
         real: jobs convert; else they lay down what a conversion gave.
+        kinds: of the calls that count.
     """
 
-    def __init__(self, base: Path, server: subprocess.Popen[str], shim: Shim, real: bool) -> None:
+    def __init__(
+        self,
+        base: Path,
+        server: subprocess.Popen[str],
+        shim: Shim,
+        real: bool,
+        kinds: Sequence[str],
+    ) -> None:
         self.base, self.folder = base, base / "trial"
         self.world = World(self.folder)
-        self._server, self._shim, self._real = server, shim, real
+        self._server, self._shim, self._real, self._kinds = server, shim, real, kinds
         self._whole: dict[str, dict[str, Any]] = {}
         self.calls: dict[str, list[str]] = {}
 
@@ -171,10 +179,9 @@ class Trials:
         self.done(self._second(), "keeping")
         self._undisturbed("night")
         self._undisturbed("second")
-        # A run that was killed once its first model had its row.
-        (made,) = [n for n, call in enumerate(self.calls["night"]) if "results.jsonl" in call][2:3]
+        # A run that was killed with both models done, one of them in the store, and no variant.
         self.restore("night")
-        self._shim.arm(self.folder, CHANGES, "kill", made + 8, "EIO")
+        self._shim.arm(self.folder, ("link",), "kill", 1, "EIO")
         self.do(self._first())
         self._shim.disarm()
         self._keep("resume")
@@ -204,7 +211,7 @@ class Trials:
 
     def _undisturbed(self, scenario: str) -> None:
         self.restore(scenario)
-        self._shim.arm(self.folder, CHANGES, "count", 0, "EIO")
+        self._shim.arm(self.folder, self._kinds, "count", 0, "EIO")
         self.done(self.words(scenario))
         self.calls[scenario] = self._shim.disarm()
         self._whole[scenario] = self.world.state()
@@ -214,10 +221,10 @@ class Trials:
         calls = self.calls[trial.scenario]
         return calls[trial.at - 1].split()[0] != calls[0].split()[0]
 
-    def run(self, trial: Trial, kinds: Iterable[str] = CHANGES) -> Found:
+    def run(self, trial: Trial) -> Found:
         """Have a call fail, look at what is there, resume, and look again."""
         self.restore(trial.scenario)
-        self._shim.arm(self.folder, kinds, trial.mode, trial.at, trial.error)
+        self._shim.arm(self.folder, self._kinds, trial.mode, trial.at, trial.error)
         status, told = self.do(self.words(trial.scenario))
         calls = self._shim.disarm()
         found = Found(trial, told=told)
@@ -356,7 +363,7 @@ def _difference(expected: Any, found: Any) -> str:
 
 
 @contextmanager
-def opened(base: Path, *, real: bool = False) -> Iterator[Trials]:
+def opened(base: Path, *, real: bool = False, kinds: Sequence[str] = CHANGES) -> Iterator[Trials]:
     """Trials in a folder, which must be of no file system that anything else fills."""
     shim = Shim(base)
     path = os.pathsep.join([str(REPOSITORY), str(Path(__file__).parent)])
@@ -368,7 +375,7 @@ def opened(base: Path, *, real: bool = False) -> Iterator[Trials]:
         env={**os.environ, **shim.environment, "PYTHONPATH": path},
     ) as server:
         try:
-            trials = Trials(base, server, shim, real)
+            trials = Trials(base, server, shim, real, kinds)
             trials.prepare()
             yield trials
         finally:
