@@ -56,7 +56,11 @@ def resume_command(directory: Path) -> str:
 
 
 def held_by(directory: Path) -> str | None:
-    """What the lock of a directory says about the process that holds it, or ``None``."""
+    """What the lock of a directory says about the process that holds it, or ``None``.
+
+    Raises:
+        RunError: the lock cannot be read.
+    """
     try:
         with (directory / LOCK).open() as lock:
             try:
@@ -67,6 +71,9 @@ def held_by(directory: Path) -> str | None:
                 return " ".join(lock.read().split()) or "unknown"
     except FileNotFoundError:
         pass
+    except OSError as error:
+        words = f"{directory / LOCK} cannot be read: {error.strerror}"
+        raise RunError(f"{words}. Look at the disk and at who owns the folder.") from error
     return None
 
 

@@ -175,7 +175,17 @@ def link_latest(directory: Path) -> None:
     if link.exists() and not link.is_symlink():
         return
     # A link cannot be pointed elsewhere: without the replacing there would be none for a moment.
-    temporary = directory.parent / f".{LATEST}.{os.getpid()}"
+    temporary = unfinished_latest(directory)
     temporary.unlink(missing_ok=True)
-    temporary.symlink_to(directory.name)
-    os.replace(temporary, link)
+    try:
+        temporary.symlink_to(directory.name)
+        os.replace(temporary, link)
+    except OSError:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+def unfinished_latest(directory: Path) -> Path:
+    """What ``latest`` is called before it has its name: that of the run, whose resume finds it."""
+    return directory.parent / f".{LATEST}.{directory.name}"

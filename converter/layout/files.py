@@ -1,12 +1,30 @@
-"""Files: whether they are there, hashes and forced writes."""
+"""Files: whether they are there, hashes, forced writes, and what a disk does to them."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from pathlib import Path
 
 from converter.model.errors import Code, StageError
+
+DISK = {
+    errno.ENOSPC: "The disk is full: free space, or choose another hydra.run.dir.",
+    errno.EDQUOT: "The quota is used up: free space, or choose another hydra.run.dir.",
+    errno.EROFS: "The file system cannot be written any more: the system's log says why.",
+    errno.EIO: "The disk failed: the system's log says more.",
+}
+"""What a disk does, and no model, with what to do then: the next try may go otherwise."""
+
+
+def of_disk(error: BaseException | None) -> int | None:
+    """The errno of ``DISK`` that an exception is, or was raised from."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in DISK:
+            return error.errno
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return None
 
 
 def require(code: Code, what: str, path: str | Path) -> None:

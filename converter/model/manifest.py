@@ -13,6 +13,7 @@ import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Literal
 
@@ -481,7 +482,6 @@ def write_atomic(path: Path, *texts: str) -> None:
     # In the same folder: a rename works within one file system only.
     # The dot lets `resume` find and remove what a kill leaves.
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    replaced = False
     try:
         with os.fdopen(handle, "wb") as file:
             for text in texts:
@@ -493,10 +493,11 @@ def write_atomic(path: Path, *texts: str) -> None:
         # The folder is not forced to the disk: after a power cut the name may have the old text,
         # which is whole as well.
         os.replace(temporary, path)
-        replaced = True
-    finally:
-        if not replaced:
-            Path(temporary).unlink(missing_ok=True)
+    except BaseException:
+        # Not where the rename succeeded: an error then would tell of a text that is there.
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
 
 
 def write_new(path: Path, text: str) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+from converter.layout import files
 from converter.model import manifest
 from converter.model.errors import Code
 from converter.model.job import Derived, Job
@@ -30,7 +31,7 @@ from converter.processes.proctree import exit_signal
 
 _MIB = 1 << 20
 _IO_HINTS = {
-    errno.ENOSPC: "The disk is full: free space, or choose another hydra.run.dir.",
+    **files.DISK,
     errno.ELOOP: "A symbolic link stands where an output belongs: remove it.",
 }
 _NO_RESULT_HINT = (

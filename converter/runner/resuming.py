@@ -208,6 +208,7 @@ def _clear(directory: Path, jobs: list[Job]) -> None:
     for folder in folders:
         if folder.is_dir() and not folder.is_symlink() and not folder.parent.is_symlink():
             shutil.rmtree(folder)
+    delivery.unfinished_latest(directory).unlink(missing_ok=True)
     for path in directory.glob(".*"):  # of writes that were cut short
         # `.hydra/` is a folder and stays: `resume` has read its configuration from there.
         if path.is_file() and path.name != claim.LOCK:

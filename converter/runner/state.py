@@ -38,6 +38,7 @@ from converter.runner.context import RunContext
 from converter.runner.followers import Followers
 from converter.runner.reuse import CacheSession, Lookup
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _Told = TypeVar("_Told", ArtifactRow, JobResult)
 
 
@@ -487,10 +488,12 @@ def _least(now: SandboxKind, earlier: Manifest | None) -> SandboxKind:
 def _disk_full(result: JobResult, problem: OSError | None) -> bool:
     """A full disk fails every model to come: the run stops. Workers report it as text."""
     if problem is not None:
-        return problem.errno == errno.ENOSPC
+        return problem.errno in _FULL
     error = result.error
     return (
-        error is not None and error.code is Code.IO and os.strerror(errno.ENOSPC) in error.message
+        error is not None
+        and error.code is Code.IO
+        and any(os.strerror(number) in error.message for number in _FULL)
     )
 
 

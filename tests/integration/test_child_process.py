@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import faulthandler
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -78,3 +81,42 @@ def test_the_log_has_the_traceback(tmp_path: Path) -> None:
     with pytest.raises(isolation.ChildError):
         call(raises, tmp_path / "log")
     assert "in raises" in (tmp_path / "log").read_text()
+
+
+def fills_the_disk() -> None:
+    try:
+        raise OSError(errno.EDQUOT, "Disk quota exceeded", "file")
+    except OSError as error:
+        raise ValueError("cannot write the model") from error
+
+
+def test_what_the_disk_did_to_a_child_says_nothing_of_its_work(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="Disk quota exceeded") as caught:
+        call(fills_the_disk, tmp_path / "log")
+    assert caught.value.errno == errno.EDQUOT
+
+
+def test_a_child_whose_log_cannot_be_made_is_told_as_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object) -> int:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(isolation.os, "open", refuse)
+    with pytest.raises(OSError, match="Read-only file system"):
+        call(lambda: None, tmp_path / "log")
+
+
+def killed() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_whoever_kills_the_child_kills_the_job_which_is_tried_again(tmp_path: Path) -> None:
+    job = os.fork()
+    if job == 0:
+        with suppress(isolation.ChildError):
+            call(killed, tmp_path / "log")
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(job, 0)[1]) == -signal.SIGKILL
+    # A question about the child alone is answered.
+    assert str(isolation.failure(killed)) == "crashed with SIGKILL"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import pickle
@@ -16,6 +17,7 @@ import tiny
 import torch
 from jobs import make
 
+from converter.layout import files
 from converter.model.errors import Code, StageError
 from converter.model.records import STAGES, ExporterAttempt, VerifyRecord, WorkerEvent
 from converter.worker.pipeline import pipeline
@@ -432,3 +434,17 @@ def test_out_of_memory_is_a_status_of_its_own(
     done = convert("Net")
     assert (done.result.status, done.code) == ("oom", Code.MEM_LIMIT)
     assert done.result.error.hint == "raise executor.memory_mb"
+
+
+def test_what_the_disk_did_no_other_exporter_cures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    monkeypatch.setattr(pipeline.exporters, "export", full)
+    job = make(tmp_path, "Net", exporters=["torchscript", "dynamo"])
+    result = pipeline.run(job, lambda news: None)
+    assert result.error is not None
+    assert (result.error.code, result.error.hint) == (Code.IO, files.DISK[errno.EDQUOT])
+    assert [attempt.exporter for attempt in result.attempts_by_exporter] == ["torchscript"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 import warnings
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from converter.layout import files
 from converter.model.errors import Code, StageError
 from converter.model.records import ErrorRecord
 from converter.worker.recording.stages import Recorder, StageFailedError
@@ -65,6 +67,30 @@ def test_each_stage_has_a_code_for_what_it_did_not_expect(
 ) -> None:
     found = failed(recorder, stage, ZeroDivisionError("division by zero"))
     assert (found.code, found.hint) == (code, "the traceback is in the log")
+
+
+@pytest.mark.parametrize("stage", ["export", "check", "simplify", "verify", "publish"])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO])
+def test_what_the_disk_does_is_no_fault_of_the_model(
+    recorder: Recorder, stage: str, number: int
+) -> None:
+    words = os.strerror(number)
+    wrapped = StageError(Code.CHECKER, "it cannot be read")
+    wrapped.__cause__ = OSError(number, words)
+    native = RuntimeError(f"unable to write the file: {words}")
+    for error in (OSError(number, words, "raw.onnx"), wrapped, native):
+        found = failed(recorder, stage, error)
+        assert found.code is Code.IO
+        assert words in found.message
+        assert found.hint == files.DISK[number]
+
+
+def test_a_model_that_writes_where_it_must_not_is_at_fault(recorder: Recorder) -> None:
+    found = failed(recorder, "reference", OSError(errno.EROFS, "Read-only file system", "/proc/x"))
+    assert found.code is Code.FORWARD
+    assert (
+        failed(recorder, "load", OSError(errno.ENOSPC, "No space left on device")).code is Code.IO
+    )
 
 
 @pytest.mark.parametrize(

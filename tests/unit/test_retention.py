@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -13,9 +14,9 @@ from nights import manifest as manifest_of
 from nights import row
 
 from converter.finalize import baseline, history, retention
-from converter.layout import delivery
+from converter.layout import claim, delivery
 from converter.model import manifest
-from converter.model.errors import ConfigError
+from converter.model.errors import ConfigError, RunError
 from converter.model.manifest import model_of
 
 
@@ -232,3 +233,33 @@ def test_a_newer_field_is_no_crash(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"run\.moon: Extra inputs .* A newer version may have"):
         baseline.load(run, "baseline")
     assert os.listdir(run) == ["manifest.json"]
+
+
+def test_a_link_that_cannot_get_its_name_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*names: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    (tmp_path / "run1").mkdir()
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(OSError, match="Read-only"):
+        delivery.link_latest(tmp_path / "run1")
+    assert [path.name for path in tmp_path.iterdir()] == ["run1"]
+
+
+def test_a_text_that_has_its_name_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*names: object, **options: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "unlink", refuse)
+    manifest.write_atomic(tmp_path / "text", "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["text"]
+
+
+def test_a_lock_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    (tmp_path / claim.LOCK).mkdir()
+    with pytest.raises(RunError, match=r"\.lock cannot be read: Is a directory\. Look at the disk"):
+        claim.held_by(tmp_path)

@@ -80,6 +80,12 @@ class _Attempt:
     rule: Mapping[str, int] = field(default_factory=dict)
 
     @property
+    def calls_for_another(self) -> bool:
+        """Whether the next exporter is tried: what the disk did, none cures."""
+        # Its file would be right and another one, and would be in the store from then on.
+        return self.error is not None and self.error.code is not Code.IO
+
+    @property
     def outcome(self) -> ExporterAttempt:
         return ExporterAttempt(
             exporter=self.exporter,
@@ -129,7 +135,7 @@ def run(job: Job, emit: Emit, on_error: OnError | None = None) -> JobResult:
             attempts.append(_attempt(exporter, loaded, references, job, recorder))
             # At once: should the next exporter end the process, this one's outcome is known.
             emit(attempts[-1].outcome)
-            if attempts[-1].error is None:
+            if not attempts[-1].calls_for_another:
                 break
         else:
             # Only now: another exporter may have made a file that takes all sizes.
@@ -165,6 +171,8 @@ def _advised(
     job: Job,
 ) -> JobResult:
     """The result of a job that failed, with what the configuration could do about it."""
+    if error.code is Code.IO:  # nothing
+        return result
 
     def probe(exporter: str, opset: int) -> ErrorRecord | None:
         # A folder of its own: the file of the probe must not be found among the results.
@@ -173,7 +181,7 @@ def _advised(
         # Without events: whoever watches is shown the opset that was requested.
         recorder = Recorder(other, lambda stage: None, loading.describe)
         done = _attempt(exporter, loaded, references, other, recorder)
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)
         return done.error
 
     failures = [(attempt.exporter, attempt.error) for attempt in attempts if attempt.error]
@@ -190,15 +198,14 @@ def _attempt(
     """Export with one exporter and carry the result to a sealed file, or to its error."""
     done = _Attempt(exporter)
     folder = Path(job.staging_dir) / f"attempt-{exporter}"
-    # For this exporter alone: data files of two exports in one folder would share a name.
-    folder.mkdir(parents=True)
     # An exporter runs the model, and what that leaves in it must not reach the next one.
     loaded = replace(loaded, model=execution.replica(loaded.model))
     try:
         _convert(done, folder, loaded, references, job, recorder)
     except StageFailedError as failed:
         done.error = failed.error
-    shutil.rmtree(folder)
+    # What cannot be removed goes with the staging folder.
+    shutil.rmtree(folder, ignore_errors=True)
     done.stages = recorder.records
     return done
 
@@ -295,6 +302,8 @@ def _simplified(model: ModelProto, job: Job, folder: Path) -> simplification.Sim
 def _export(
     exporter: str, loaded: Loaded, references: References, job: Job, destination: Path
 ) -> None:
+    # For this exporter alone: data files of two exports in one folder would share a name.
+    destination.parent.mkdir(parents=True)
     example = _example(references, loaded)
     with execution.bound(loaded, job, example) as flat:
         exporters.export(exporter, flat, execution.in_order(loaded, job), example, destination)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from converter.layout import files
 from converter.model.errors import Code, StageError
 from converter.model.job import Job
 from converter.model.manifest import fingerprint
@@ -44,7 +45,8 @@ _BAD_VALUE = re.compile(
     r"(?:is out of bounds|on a tensor of|which is not in the valid range)"
 )
 _LOG = "the traceback is in the log"
-_NO_SPACE = os.strerror(errno.ENOSPC)
+# Stages of the converter's own: where code of the user runs, it may be that which writes.
+_OWN_STAGES = ("export", "derive", "check", "simplify", "verify", "publish")
 _ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}\b")
 # What torch, ONNX Runtime and NumPy say when an allocation fails.
 _NO_MEMORY = ("can't allocate memory", "bad_alloc", "Unable to allocate", "CUDA out of memory")
@@ -164,14 +166,14 @@ class Recorder:
         )
 
     def _words(self, stage: StageName, error: Exception) -> tuple[Code, str, str]:
+        # Before the stage's own code: memory and disk run out in any of them.
+        if (number := _of_disk(stage, error)) is not None:
+            return Code.IO, f"{os.strerror(number)}: {self._job.staging_dir}", files.DISK[number]
         if isinstance(error, StageError):
             return error.code, error.message, error.hint
         text = str(error).strip()
-        # Before the stage's own code: memory and disk run out in any of them.
         if isinstance(error, MemoryError) or any(words in text for words in _NO_MEMORY):
             return Code.MEM_LIMIT, f"out of memory: {text}", "raise executor.memory_mb"
-        if _NO_SPACE in text:  # whatever library says it, and whichever exception carries it
-            return Code.IO, f"{_NO_SPACE}: {self._job.staging_dir}", "free space on the disk"
         # Without a keyboard breakpoint() ends with BdbQuit and input() with EOFError.
         if isinstance(error, bdb.BdbQuit) or (
             isinstance(error, EOFError) and "reading a line" in text
@@ -197,6 +199,17 @@ class Recorder:
             if found := _BAD_VALUE.search(text):
                 hint = _ranges(self._job, found[1]) or hint
         return _DEFAULT_CODES[stage], message, hint
+
+
+def _of_disk(stage: StageName, error: Exception) -> int | None:
+    """What the disk did, whatever library says it, and whichever exception carries it."""
+    # What has been looked at says more, but not where a failure of the disk made another of it.
+    if isinstance(error, StageError) and (error.code is Code.IO or stage not in _OWN_STAGES):
+        return None
+    said = [number for number in files.DISK if os.strerror(number) in str(error)]
+    if stage not in _OWN_STAGES:  # a model may write where it must not, each time
+        return errno.ENOSPC if errno.ENOSPC in said else None
+    return files.of_disk(error) or next(iter(said), None)
 
 
 def _told(text: str) -> str:
