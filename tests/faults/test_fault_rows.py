@@ -158,6 +158,7 @@ def batch(tmp_path_factory: pytest.TempPathFactory) -> Batch:
     }
     good = f"+models.good={{{net('Net')}, inputs: {{x: {{shape: [2, 3]}}}}}}"
     limits = ["executor.workers=2", "executor.timeout_s=200", "benchmark=off", "store.use=false"]
+    limits.append("executor.writable=[.]")  # row 58 plants a link
     models = [one.override for one in FAULTY]
     command = [sys.executable, "-m", "converter", *models, good, *limits, "hydra.run.dir=run"]
     done = subprocess.run(
@@ -247,7 +248,8 @@ def test_row_55_a_clock_that_is_put_back_by_a_year_while_a_model_runs(
     path = os.pathsep.join([str(tmp_path / "site"), str(REPOSITORY)])
     environment = {"CONVERTER_TRUST": str(tmp_path), "PYTHONPATH": path}
     for name in ("first", "second"):
-        done = converter_command(model, "benchmark=off", f"hydra.run.dir={name}", **environment)
+        words = ["benchmark=off", f"hydra.run.dir={name}", "executor.writable=[.]"]
+        done = converter_command(model, *words, **environment)
         assert done.returncode == 0, done.stdout + done.stderr
     assert {"imported", "moved"} <= {*os.listdir(tmp_path)}
     first, second = (manifest.read(tmp_path / name) for name in ("first", "second"))

@@ -172,6 +172,7 @@ class Zoo:
         command = [*before, sys.executable, "-m", "converter", f"hydra.run.dir={name}"]
         environ = {
             **os.environ,
+            "TORCHINDUCTOR_CACHE_DIR": "",  # torch itself sets it in the process that tests
             "PYTHONPATH": str(REPOSITORY),
             "CONVERTER_TRUST": str(self.folder),
             "XDG_CACHE_HOME": str(self.folder / "cache"),

@@ -118,7 +118,8 @@ def test_each_costs_itself_only(tmp_path: Path, site: Path) -> None:
 
 def test_a_file_that_a_plugin_spoils_is_no_file(tmp_path: Path, site: Path) -> None:
     words = ["+models.a={source: single_conv, variants: {spoil: {optional: true}}}"]
-    words += ["benchmark=off", "publish_to=good"]
+    # A sandbox does not let it.
+    words += ["benchmark=off", "publish_to=good", "executor.sandbox=off"]
     done = run(tmp_path, site, *words, "hydra.run.dir=out")
     assert done.returncode == 1, done.stdout + done.stderr
     found = rows(tmp_path / "out")
