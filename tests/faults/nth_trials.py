@@ -160,7 +160,9 @@ class Trials:
         assert os.waitstatus_to_exitcode(status) == 0, told
 
     def night(self, *words: str) -> list[str]:
-        return ["--config-dir", str(self.base / "conf"), "+experiment=nights", *words]
+        # A job keeps its result there, and the calls of all processes are counted there.
+        writable = f"executor.writable=[{self.base}]"
+        return ["--config-dir", str(self.base / "conf"), "+experiment=nights", writable, *words]
 
     def prepare(self) -> None:
         """The folders that scenarios begin with, and what each comes to without faults."""
