@@ -73,13 +73,17 @@ def _unshared(spec: BatchSpec) -> list[Problem]:
 
 
 def _writable(spec: BatchSpec) -> Iterator[Problem]:
-    """Of what is not there no kernel can say that it may be written."""
+    """Of what is not there no kernel can say that it may be written; the root is all there is."""
     executor = loader.found("executors").get(spec.executor.name)
     # Nodes have folders that this machine lacks.
     if executor is None or getattr(executor.load(), "SANDBOX", None) == "nodes":
         return
     for index, path in enumerate(spec.executor.writable):
-        if not os.path.exists(path):
+        if os.path.realpath(path) == "/":
+            what = f"{path} is the whole machine."
+            hint = "Name the folders, or write executor.sandbox=off."
+            yield Problem(f"executor.writable.{index}", what, hint)
+        elif not os.path.exists(path):
             what = f"there is no {os.path.abspath(path)}."
             yield Problem(f"executor.writable.{index}", what, "Make it, or correct the path.")
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,6 +44,9 @@ _DEVICES = (
 )  # fmt: skip
 # Here a stage begins a new high-water mark of its memory.
 _OWN_PROCESS = "/proc/self"
+
+# As many links as Linux follows on the way to one file.
+_LINKS = 40
 
 _SWITCH_OFF = "or write executor.sandbox=off"
 _QUOTED = r"(?:'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\")"
@@ -99,33 +102,59 @@ class Rules:
 def rules(job: Job, stated: Sandbox, temporary: str, environ: Mapping[str, str]) -> Rules:
     """What a job may do on this machine; folders of caches are made where they are missing.
 
+    A place within another one is left out, since a job could put a link there: it would give the
+    next job the right to write where that leads.
+
     Args:
         temporary: the folder for its temporary files.
         environ: that of the job.
     """
     home = Path(os.path.expanduser("~"))
-    usual = environ.get("XDG_CACHE_HOME", "")
+    named = environ.get("XDG_CACHE_HOME", "")
     # A relative one is ignored, as the rules of XDG have it.
-    cache = Path(usual) if os.path.isabs(usual) else home / ".cache"
+    cache = Path(named) if os.path.isabs(named) else home / ".cache"
     caches = [str(cache), *filter(os.path.isabs, (environ.get(name, "") for name in _CACHES))]
-    for place in caches:
+    apart = [name for name in _ELSEWHERE if not environ.get(name)]
+    there = {name: home / _ELSEWHERE[name] for name in apart if _ELSEWHERE[name]}
+    usual = {name: str(place) for name, place in there.items() if place.is_dir()}
+    devices = [path for pattern in _DEVICES for path in sorted(glob.glob(pattern))]
+    own = [job.staging_dir, temporary, _OWN_PROCESS]
+    places = outermost([*own, *stated.writable, *caches, *usual.values(), *devices])
+    for place in {*places} & {*caches}:
         # Not in the job, which may not make a folder in the home.
         with suppress(OSError):
             os.makedirs(place, exist_ok=True)
     # Where there is no home to write to, what would be kept goes with the job.
     base = cache if os.access(cache, os.W_OK) else Path(temporary)
-    led = {"TMPDIR": temporary}
-    for name, place in _ELSEWHERE.items():
-        if environ.get(name):
-            continue
-        if place and (home / place).is_dir():
-            caches.append(str(home / place))
-        else:
-            led[name] = str(base / name.partition("_")[0].lower())
-    devices = [path for pattern in _DEVICES for path in sorted(glob.glob(pattern))]
-    own = [job.staging_dir, temporary, _OWN_PROCESS]
-    places = dict.fromkeys([*own, *stated.writable, *caches, *devices])
+    led = {name: str(base / name.partition("_")[0].lower()) for name in apart if name not in usual}
+    led["TMPDIR"] = temporary
     return Rules(tuple(places), needs_network(job), led)
+
+
+def outermost(places: Iterable[str]) -> list[str]:
+    """The places, absolute ones, that are not found by way of another one of them."""
+    found = {place: os.path.realpath(place) for place in places}
+    real = {*found.values()}
+    return [place for place in found if real.isdisjoint(_way(place))]
+
+
+def _way(path: str) -> Iterator[str]:
+    """The folders, without links, in each of which the system looks up a name of a path."""
+    folder, names, followed = "/", path.split("/")[::-1], 0
+    while names:
+        name = names.pop()
+        if name == "..":
+            folder = os.path.dirname(folder)
+        elif name not in ("", "."):
+            yield folder
+            step = os.path.join(folder, name)
+            if os.path.islink(step) and followed < _LINKS:
+                followed += 1
+                target = os.readlink(step)
+                folder = "/" if os.path.isabs(target) else folder
+                names += target.split("/")[::-1]
+            else:
+                folder = step
 
 
 def needs_network(job: Job) -> bool:

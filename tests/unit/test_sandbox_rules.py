@@ -133,6 +133,35 @@ def test_caches_are_where_variables_say_and_are_made(home: Path) -> None:
     assert not (home / ".cache").exists()
 
 
+def test_no_link_that_a_job_could_have_put_there_is_followed(home: Path) -> None:
+    (home / ".cache").mkdir()
+    (home / "elsewhere").mkdir()
+    stated = {"HF_HOME": str(home / ".cache" / "hf"), "TORCH_HOME": str(home / ".cache" / "torch")}
+    (home / ".cache" / "hf").symlink_to("../elsewhere")
+    # One that lies where no job writes is the user's own, and leads into the cache here.
+    (home / "hub").symlink_to(".cache/../.cache/hub")
+    found = rules(job(), {**stated, "HF_HUB_CACHE": str(home / "hub" / "a")}, "/data")
+    inside = [place for place in found.writable if place.startswith(str(home))]
+    assert inside == [str(home / ".cache")]
+    assert not (home / ".cache" / "torch").exists()
+    assert "/data" in found.writable
+
+
+def test_a_link_of_the_user_is_followed(home: Path) -> None:
+    (home / "data").mkdir()
+    (home / ".cache").symlink_to("data")
+    found = rules(job(), {"HF_HOME": str(home / "data" / "hf")})
+    assert [place for place in found.writable if place.startswith(str(home))] == [
+        str(home / ".cache")
+    ]
+
+
+def test_a_circle_of_links_ends(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    assert sandbox.outermost([str(tmp_path / "a")]) == [str(tmp_path / "a")]
+
+
 def test_a_relative_variable_names_no_folder(home: Path) -> None:
     found = rules(job(), {"XDG_CACHE_HOME": "cache", "HF_HOME": "hf"})
     assert str(home / ".cache") in found.writable
@@ -261,10 +290,12 @@ def test_folders_are_those_of_the_place_where_the_command_was_started(
 
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    spec = standard.spec(executor={"writable": [str(tmp_path), str(tmp_path / "no")]})
+    spec = standard.spec(executor={"writable": [str(tmp_path), str(tmp_path / "no"), "/proc/.."]})
     said = [str(p) for p in config_rules.check(spec) if p.key.startswith("executor.")]
     assert said == [
-        f"executor.writable.1: there is no {tmp_path}/no. Make it, or correct the path."
+        f"executor.writable.1: there is no {tmp_path}/no. Make it, or correct the path.",
+        "executor.writable.2: /proc/.. is the whole machine. Name the folders, or write "
+        "executor.sandbox=off.",
     ]
 
 
