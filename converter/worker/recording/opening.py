@@ -40,6 +40,8 @@ _SYSTEM = (
     *(f"{Path(package.__path__[0]).resolve()}/" for package in (converter, registry)),
 )  # fmt: skip
 _KEPT = ("__pycache__", "matplotlib")
+# What compilers keep of code for the next time, in folders that all jobs share.
+_COMPILED = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "CUDA_CACHE_PATH", "NUMBA_CACHE_DIR")
 _METADATA = (".egg-info", ".dist-info")
 
 _listeners: list[Listener] = []
@@ -101,12 +103,18 @@ def own_file(path: object) -> str | None:
     if not isinstance(path, str | bytes | os.PathLike):  # a descriptor, an open file
         return None
     name = os.path.abspath(os.fsdecode(path))
-    if name.startswith(_SYSTEM) or is_library(name):
+    if name.startswith(_SYSTEM) or is_library(name) or name.startswith(_compiled()):
         return None
     parts = name.split(os.sep)
     if any(part in _KEPT or part.endswith(_METADATA) for part in parts):
         return None
     return name if os.path.isfile(name) else None
+
+
+def _compiled() -> tuple[str, ...]:
+    # Asked anew: torch states its folder when it first needs it.
+    stated = filter(os.path.isabs, (os.environ.get(name, "") for name in _COMPILED))
+    return tuple(os.path.join(folder, "") for folder in stated)
 
 
 def _hook(event: str, arguments: tuple[Any, ...]) -> None:
