@@ -168,6 +168,24 @@ def test_parameters_of_batch_normalisation_are_fed_too(convert: Convert, exporte
     assert {"body.0.weight", "body.1.running_mean", "body.3.bias"} <= {*inputs(done)}
 
 
+@pytest.mark.parametrize("exporter", ["torchscript", "dynamo"])
+def test_tied_parameters_are_fed_once(convert: Convert, exporter: str) -> None:
+    """By the name that the state dict has first; each exporter keeps another one."""
+    export = {"export_params": False}
+    done = convert("Tied", exporters=[exporter], export=export)
+    assert (done.code, inputs(done)) == (None, ["x", "first.weight"])
+
+
+def test_buffers_of_whole_numbers_stay_in_the_file(convert: Convert) -> None:
+    export = {"export_params": False}
+    done = convert("Picking", exporters=["dynamo"], export=export)
+    assert (done.code, {*done.weights}) == (None, {"order"})
+    error = convert("Picking", export=export).result.error
+    assert error.code is Code.EXPORT
+    assert error.message == "the graph needs inputs that nobody declared: order"
+    assert "which dynamo keeps in the file" in error.hint
+
+
 def test_equal_parameters_cannot_be_fed_one_by_one(convert: Convert) -> None:
     error = convert("Conv", inputs=IMAGE, export={"export_params": False}).result.error
     assert error.code is Code.EXPORT

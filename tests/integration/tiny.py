@@ -504,3 +504,26 @@ class BrainInside(Net):
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.to(torch.bfloat16)).float()
+
+
+class Tied(nn.Module):
+    """Two layers with one weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False)
+        self.second.weight = self.first.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(torch.relu(self.first(x)))
+
+
+class Picking(nn.Module):
+    """Whole numbers in a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("order", torch.tensor([2, 0, 1]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, self.order] * 2

@@ -17,11 +17,12 @@ from converter.worker.sources.loading import Loaded
 
 def arrange(model: onnx_ir.Model, loaded: Loaded, job: Job) -> None:
     """Give a model what the job says of its parameters and domains, in place."""
-    own = list(parameters.of(loaded))
-    names = job.export.parameter_names or own
+    own = parameters.tied(loaded)
+    names = job.export.parameter_names or [tied[0] for tied in own]
     values = model.graph.initializers
-    for before, name in zip(own, names, strict=False):
-        if before not in values:  # which the check tells, by its name
+    for tied, name in zip(own, names, strict=False):
+        before = next((each for each in tied if each in values), None)
+        if before is None:  # which the check tells, by its name
             continue
         value = values.pop(before)
         value.name = name

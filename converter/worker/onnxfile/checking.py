@@ -34,6 +34,10 @@ _OF_MODULE = (
 )
 # Traces of source lines that the dynamo exporter leaves in each node: they hold local paths and
 # make the same job give other bytes on another machine.
+_UNDECLARED = (
+    "with export_params: false TorchScript makes inputs of buffers of whole numbers and booleans "
+    "too, which dynamo keeps in the file"
+)
 _TRACE_KEYS = ("pkg.torch.onnx.stack_trace",)
 
 
@@ -219,7 +223,9 @@ def _check_inputs(model: ModelProto, job: Job, parameters: set[str]) -> None:
     unknown = [name for name in fed if name not in job.inputs and name not in parameters]
     if unknown:
         raise StageError(
-            Code.EXPORT, f"the graph needs inputs that nobody declared: {', '.join(unknown[:5])}"
+            Code.EXPORT,
+            f"the graph needs inputs that nobody declared: {', '.join(unknown[:5])}",
+            "" if job.export.export_params else _UNDECLARED,
         )
     # One that torch has merged with an equal one cannot be fed by its name.
     merged = [name for name in parameters if name not in fed]
