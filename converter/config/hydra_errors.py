@@ -134,6 +134,8 @@ class _Context:
             return Problem(str(cause.full_key or ""), f"{reason(cause)}.")
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         hint = "In a defaults list each item is GROUP: NAME, and the overrides come last."
+        if found := re.fullmatch(r"'(\w+)' object is not iterable", text):
+            return Problem("defaults", f"found one {found[1]}; expected a list.", hint)
         return Problem("defaults", lines[0] if lines else "Hydra cannot read a list.", hint)
 
     def _patterns(self) -> list[tuple[str, Callable[..., Problem]]]:
