@@ -407,7 +407,8 @@ def _latency(folder: Path) -> LatencyRecord | None:
 
 def _put(source: Path, target: Path, *, link: bool) -> None:
     """A hard link, else a copy that shares its blocks, else a copy."""
-    if link:
+    # Whoever owns a file can change it behind our back, whatever its mode: a link would be that file.
+    if link and source.lstat().st_uid == os.geteuid():
         try:
             # A symbolic link stays one: `delivery._check` then sees that it is no plain file.
             os.link(source, target, follow_symlinks=False)

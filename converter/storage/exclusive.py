@@ -5,6 +5,7 @@ A folder is locked by the kernel (flock), a place of an object store by a lease.
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Iterator
@@ -37,11 +38,15 @@ class Guard(Protocol):
 
 
 class _Flock:
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / LOCK
+        self._descriptor = lockfile.taken(self._path, lambda holder: _refusal(folder, holder))
 
     def check(self) -> None:
-        """The kernel takes it from nobody."""
+        """The kernel takes it from nobody; the file can be removed, and then made by others."""
+        if not lockfile.is_at(self._descriptor, self._path):
+            words = "its lock was removed or replaced, so that another run may write there"
+            raise OSError(errno.ESTALE, words, str(self._path))
 
     def release(self) -> None:
         os.close(self._descriptor)
@@ -113,7 +118,7 @@ def _refusal(place: Location, holder: str) -> str:
 
 
 def _locked(folder: Path) -> Guard:
-    return _Flock(lockfile.taken(folder / LOCK, lambda holder: _refusal(folder, holder)))
+    return _Flock(folder)
 
 
 def _leased(place: Url) -> Guard:

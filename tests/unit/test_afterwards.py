@@ -452,6 +452,17 @@ def test_a_folder_that_another_process_holds_names_it(tmp_path: Path) -> None:
     assert exclusive.hold(tmp_path) == exclusive.hold(tmp_path)
 
 
+def test_whose_lock_was_removed_holds_a_folder_no_more(tmp_path: Path) -> None:
+    """Another one can have it then: of two that publish, one must know."""
+    with exclusive.lock_with_timeout(tmp_path, 0) as first:
+        first.check()
+        (tmp_path / exclusive.LOCK).unlink()
+        with exclusive.lock_with_timeout(tmp_path, 0) as second:
+            second.check()
+            with pytest.raises(OSError, match="another run may write there"):
+                first.check()
+
+
 def test_a_folder_that_another_run_holds_is_not_published_to(
     nights: Nights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:

@@ -176,6 +176,16 @@ def test_a_store_on_another_file_system_is_copied_from(
     assert (last(tmp_path) / "models/a/a.onnx").stat().st_nlink == 1
 
 
+def test_a_file_that_another_user_owns_is_copied(
+    night: RunModels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who owns a file can write to it: one that was verified must not change behind a link."""
+    night("a")
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    assert night("a")["a"].cached
+    assert (last(tmp_path) / "models/a/a.onnx").stat().st_nlink == 1
+
+
 def test_only_ok_results_are_kept(night: RunModels, store: Store) -> None:
     night("a", act=failed, code=ExitCode.MODELS_FAILED)
     known = Expect(status="failed", code="EXPORT", reason="known")
