@@ -407,7 +407,7 @@ def _latency(folder: Path) -> LatencyRecord | None:
 
 def _put(source: Path, target: Path, *, link: bool) -> None:
     """A hard link, else a copy that shares its blocks, else a copy."""
-    # Whoever owns a file can change it behind our back, whatever its mode: a link would be that file.
+    # Whoever owns a file can change it, whatever its mode: behind a link, ours too.
     if link and source.lstat().st_uid == os.geteuid():
         try:
             # A symbolic link stays one: `delivery._check` then sees that it is no plain file.

@@ -31,6 +31,7 @@ _BY_NAME = {
     "exporter": "exporter.name={}", "simplifier": "simplifier.name={}",
     "variant": "+variant.{}={{}}", "executor": "executor.name={}",
 }  # fmt: skip
+_DEFAULTS = "In a defaults list each item is GROUP: NAME, and the overrides come last."
 _RAISED = (
     HydraException, OmegaConfBaseException, ValueError, KeyError, AssertionError, TypeError,
 )  # fmt: skip
@@ -133,10 +134,7 @@ class _Context:
                 return _other_kind(key, text, given[-1] if given else "")
             return Problem(str(cause.full_key or ""), f"{reason(cause)}.")
         lines = [line.strip() for line in text.splitlines() if line.strip()]
-        hint = "In a defaults list each item is GROUP: NAME, and the overrides come last."
-        if found := re.fullmatch(r"'(\w+)' object is not iterable", text):
-            return Problem("defaults", f"found one {found[1]}; expected a list.", hint)
-        return Problem("defaults", lines[0] if lines else "Hydra cannot read a list.", hint)
+        return Problem("defaults", lines[0] if lines else "Hydra cannot read a list.", _DEFAULTS)
 
     def _patterns(self) -> list[tuple[str, Callable[..., Problem]]]:
         return [
@@ -148,6 +146,7 @@ class _Context:
             (r"Ambiguous value for argument '([^']+)'", _sweep_without_flag),
             (r"value has (\d+) digits", self._long_number),
             (r"Sweep parameters '([^']+)' requires --multirun", _sweep_without_flag),
+            (r"^'(\w+)' object is not iterable$", _no_list),
         ]
 
     def _long_number(self, digits: str) -> Problem:
@@ -292,6 +291,10 @@ def _grammar(error: OverrideParseException) -> Problem:
 def _no_default(addition: str) -> Problem:
     group = addition.lstrip("+").split("=")[0]
     return Problem(group, "is not in the defaults, so it is added.", f"Write {addition}")
+
+
+def _no_list(kind: str) -> Problem:
+    return Problem("defaults", f"found one {kind}; expected a list.", _DEFAULTS)
 
 
 def _there_already(key: str) -> Problem:
