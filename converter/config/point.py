@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ class Point:
         folder: the directory of the run or of the sweep, absolute; not yet created.
         name: the folder name of a sweep's point; empty for a run.
         interrupts: signals are noted there while it runs.
+        later: gives the configuration of each later point of the sweep, resolved.
     """
 
     # Not what Hydra composed: its nodes are most of the memory that 10,000 models take.
@@ -47,6 +48,7 @@ class Point:
     name: str
     _directory: Callable[[], Path]
     interrupts: Interrupts = field(default_factory=Interrupts)
+    later: Callable[[], Iterator[dict[str, Any]]] = lambda: iter(())
 
     @property
     def sha256(self) -> str:
@@ -86,6 +88,7 @@ def create(
     *,
     name: str = "",
     interrupts: Interrupts | None = None,
+    later: Callable[[], Iterator[dict[str, Any]]] = lambda: iter(()),
 ) -> Point:
     """The point of what Hydra composed.
 
@@ -94,6 +97,7 @@ def create(
         directory: creates the run directory; called by ``Point.claim``.
         name: of a sweep's point.
         interrupts: of the sweep that it is a point of.
+        later: gives the configurations of the sweep's later points.
 
     Raises:
         ConfigError: a value is missing or does not resolve, or a file lacks its package line.
@@ -117,6 +121,7 @@ def create(
         name=name,
         _directory=directory,
         interrupts=noted,
+        later=later,
     )
 
 

@@ -110,25 +110,35 @@ def publish(job: Job, result: JobResult, directory: Path) -> JobResult:
         OSError: a file is missing, is no plain file, is not what the worker hashed, or a
             symbolic link is at its final name. Nothing is left under a final name.
     """
-    # An `ok` without a file is a bug of the worker or of an executor: it must not become a row.
-    if not result.files:
-        raise FileNotFoundError(errno.ENOENT, "the job reported ok without a file", job.label)
     folder, staging = Path(job.model_dir), Path(job.staging_dir)
     refuse_link(folder)
+    check(job, result, staging)
     # The main file is the first of them, and so moves last.
     parts = result.files[::-1]
     for part in parts:
-        # The job's own word: it may name a file outside of staging, or that of another model.
-        own = part.path.startswith(job.target) or part.path in job.belongings
-        if Path(part.path).name != part.path or not own:
-            raise OSError(errno.EINVAL, "the job reported a file that is not its own", part.path)
-        _check(staging / part.path, part)
         refuse_link(folder / part.path)
     # Only now: nothing moves unless all of it is right.
     _move(staging, folder, [part.path for part in parts])
     home = folder.relative_to(directory)
     published = [part.model_copy(update={"path": str(home / part.path)}) for part in result.files]
     return result.model_copy(update={"files": published})
+
+
+def check(job: Job, result: JobResult, staging: Path) -> None:
+    """Hash the files of an ok result again, in the folder where the job has left them.
+
+    Raises:
+        OSError: one is missing, is no plain file, is not the job's, or not what the worker hashed.
+    """
+    # An `ok` without a file is a bug of the worker or of an executor: it must not become a row.
+    if not result.files:
+        raise FileNotFoundError(errno.ENOENT, "the job reported ok without a file", job.label)
+    for part in result.files[::-1]:
+        # The job's own word: it may name a file outside of staging, or that of another model.
+        own = part.path.startswith(job.target) or part.path in job.belongings
+        if Path(part.path).name != part.path or not own:
+            raise OSError(errno.EINVAL, "the job reported a file that is not its own", part.path)
+        _check(staging / part.path, part)
 
 
 def _check(path: Path, recorded: FileInfo) -> None:

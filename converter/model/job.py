@@ -68,6 +68,18 @@ class FirstGraph(Frozen):
     complex_inputs: list[str] = Field(default_factory=list)
 
 
+class Sibling(Frozen):
+    """What the same model has otherwise at a later point of a sweep: how its file is made."""
+
+    opset: int | None
+    exporter: str
+    exporters: list[str]
+    exporter_options: dict[str, dict[str, Any]]
+    simplifier: str | None
+    simplifier_options: dict[str, Any]
+    export: ExportSpec
+
+
 class Job(Frozen):
     """One model with everything resolved: no default is left to look up, all paths absolute.
 
@@ -105,6 +117,8 @@ class Job(Frozen):
         accuracy: what a quantised file has to keep; ``None``: the usual.
         variants: what derives from this job's file.
         precisions: of variants that other runs made of it, whose bounds are kept as well.
+        siblings: what else to make of the model once it is loaded and run, for later points of the
+            sweep; each may take ``sibling_s`` seconds.
     """
 
     # Of the class: neither the record nor the key of a job names our modules.
@@ -161,6 +175,8 @@ class Job(Frozen):
     tags: list[str] = Field(default_factory=list)
     license: str | None = None
     threads: int = 1
+    siblings: list[Sibling] = Field(default_factory=list)
+    sibling_s: float = 0.0
     provider_options: dict[str, dict[str, Any]] = Field(default_factory=dict)
     trust: list[str] = Field(default_factory=list)
     model_dir: str
@@ -187,6 +203,12 @@ class Job(Frozen):
     def stem(self) -> str:
         """What the names of all its files begin with: ``resnet18``."""
         return self.name
+
+    def sibling(self, number: int) -> Job:
+        """This job as a later point of the sweep has it; its folder lies in that of this one."""
+        folder = f"{self.staging_dir}/sibling-{number}"
+        fields = {name: getattr(self.siblings[number], name) for name in Sibling.model_fields}
+        return self.model_copy(update={**fields, "siblings": [], "staging_dir": folder})
 
     @property
     def belongings(self) -> list[str]:

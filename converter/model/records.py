@@ -122,7 +122,13 @@ class NodeInfo(Frozen):
     landlock: int = 0
 
 
-WorkerEvent = StageName | ExporterAttempt
+class Apart(Frozen):
+    """A job begins, or has ended, what is none of its own result: its time limit stands still."""
+
+    begins: bool
+
+
+WorkerEvent = StageName | ExporterAttempt | Apart
 """What a worker reports before its result: a stage that begins, an exporter that is done."""
 
 

@@ -43,7 +43,7 @@ _NOT_REQUEST = {
     "source", "weights", "inputs", "exporter", "expect", "tags", "license", "threads", "trust",
     "model_dir", "staging_dir", "variants", "precisions", "format", "parent", "optional", "cast_io",
     "partial", "parent_file", "parent_files", "references", "references_sha256", "provider_options",
-    "entry", "graphs", "graph_files", "graph_hashes", "graph_weights",
+    "entry", "graphs", "graph_files", "graph_hashes", "graph_weights", "siblings", "sibling_s",
 }  # fmt: skip
 # What decides how a file that exists is changed and judged.
 _DERIVED = ("onnx", "onnxruntime", "onnxruntime-gpu", "numpy")

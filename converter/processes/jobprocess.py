@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from converter.model.job import Job
-from converter.model.records import ExporterAttempt, JobResult, WorkerEvent
+from converter.model.records import Apart, ExporterAttempt, JobResult, WorkerEvent
 from converter.processes import sandbox
 from converter.processes.proctree import die_with_parent
 
@@ -48,6 +48,8 @@ def main(
         def emit(news: WorkerEvent) -> None:
             if isinstance(news, ExporterAttempt):
                 _send(messages, {"attempt": news.model_dump(mode="json")})
+            elif isinstance(news, Apart):
+                _send(messages, {"apart": news.begins})
             else:
                 _send(messages, {"stage": news})
 

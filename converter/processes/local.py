@@ -41,6 +41,7 @@ class _Running:
         ends: monotonic time by which something has to be heard; ``None``: whenever.
         pid: of its job, and of the supervisor that watches that.
         temporary: the folder of its temporary files, which its supervisor removes if it can.
+        siblings: what it makes beside its own file, each with a time limit of its own.
     """
 
     connection: Connection
@@ -51,6 +52,7 @@ class _Running:
     pid: int | None = None
     supervisor: int | None = None
     temporary: str | None = None
+    siblings: int = 0
 
     def clear(self) -> None:
         """Remove what a supervisor that was killed has left; all that it started has ended."""
@@ -110,7 +112,14 @@ class LocalCarrier:
             connection = server(huge_pages).start(assignment)
         moves_files = assignment.luggage is not None
         ends = None if moves_files else time.monotonic() + _START_S
-        self._running[key] = _Running(connection, huge_pages, assignment.limits, moves_files, ends)
+        self._running[key] = _Running(
+            connection,
+            huge_pages,
+            assignment.limits,
+            moves_files,
+            ends,
+            siblings=len(assignment.job.siblings),
+        )
 
     def poll(self, timeout_s: float) -> list[tuple[int, Message]]:
         keys = {running.connection: key for key, running in self._running.items()}
@@ -141,7 +150,8 @@ class LocalCarrier:
             running.temporary = message.pop("temporary")
             running.supervisor = _supervisor(message["pid"], running.huge_pages)
             if not running.moves_files:
-                most = running.limits.timeout_s + running.limits.grace_s
+                each = running.limits.timeout_s + running.limits.grace_s
+                most = each * (1 + running.siblings)
                 running.ends = time.monotonic() + most + _MARGIN_S
         return message
 

@@ -224,7 +224,7 @@ def unsandboxed(job: Job, reason: str) -> JobResult:
 
 def left(job: Job, news: Sequence[WorkerEvent], error: SystemExit | KeyboardInterrupt) -> JobResult:
     """The result of a job that asked to end the process that it shares with the runner."""
-    entered = [item for item in news if not isinstance(item, ExporterAttempt)]
+    entered = [item for item in news if isinstance(item, str)]
     where = f"in stage {entered[-1]}" if entered else "before its first stage"
     message = f"raised {error!r} {where}, no result"
     return _cut_short(job, news, Code.NO_RESULT, message, _NO_RESULT_HINT)
@@ -234,7 +234,7 @@ def _cut_short(
     job: Job, news: Sequence[WorkerEvent], code: Code, message: str, hint: str
 ) -> JobResult:
     """``news`` is what the job reported, in order."""
-    entered = [item for item in news if not isinstance(item, ExporterAttempt)]
+    entered = [item for item in news if isinstance(item, str)]
     done = [item for item in news if isinstance(item, ExporterAttempt)]
     stage = entered[-1] if entered else None
     stages = manifest.not_run_stages(job.STAGES)

@@ -156,6 +156,7 @@ class _Watch:
         self._peak = 0
         self._kill_at: float | None = None
         self._next_sample = 0.0
+        self._apart_since: float | None = None
 
     def run(self) -> JobResult:
         signal.signal(signal.SIGTERM, self._stop)
@@ -263,6 +264,9 @@ class _Watch:
                     # As JSON: strict types take text for an enum there only.
                     self._result = JobResult.model_validate_json(json.dumps(message["result"]))
                     continue
+                if "apart" in message:
+                    self._set_apart(bool(message["apart"]))
+                    continue
                 if "attempt" in message:
                     attempt = ExporterAttempt.model_validate_json(json.dumps(message["attempt"]))
                     self._attempts.append(attempt)
@@ -277,13 +281,25 @@ class _Watch:
                 continue
             _send(self._events, message)
 
+    def _set_apart(self, begins: bool) -> None:
+        """Let the time limit stand still; what it stands still for has one of its own."""
+        now = time.monotonic()
+        if self._apart_since is not None:
+            self._deadline += now - self._apart_since
+        self._apart_since = now if begins else None
+
+    def _late(self, now: float) -> bool:
+        if self._apart_since is None:
+            return now >= self._deadline
+        return now >= self._apart_since + self._job.sibling_s + self._limits.grace_s
+
     def _enforce(self, now: float) -> None:
         if self._kill_at is not None:
             if now >= self._kill_at:
                 # At each tick again: what is forked while the list is made is in the next one.
                 proctree.send(proctree.descendants(os.getpid()), signal.SIGKILL)
             return
-        if now >= self._deadline:
+        if self._late(now):
             self._limit = "time"
             self._kill_at = now + self._limits.grace_s
             # faulthandler answers it with the stack, which says where the job hung.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from converter.config import standard
 from converter.finalize.baseline import Baseline
 from converter.layout.interrupts import Interrupts
 from converter.model.batch import BatchSpec
+from converter.model.job import Job
 from converter.storage.location import Location
 
 
@@ -30,6 +32,7 @@ class RunContext:
         again: how to go on where the run was stopped; by default ``resume``.
         resumes: the directory holds the beginning of this run.
         interrupts: signals are noted there while it runs.
+        later: gives the jobs of each later point of the sweep.
     """
 
     directory: Path
@@ -45,3 +48,4 @@ class RunContext:
     again: str = ""
     resumes: bool = False
     interrupts: Interrupts = field(default_factory=Interrupts)
+    later: Callable[[], Iterator[Sequence[Job]]] = lambda: iter(())

@@ -26,6 +26,7 @@ from converter.plugins.executors import Counting, Exchanging, Executor, Finished
 from converter.runner import benchmarks, finalize, resuming
 from converter.runner.context import RunContext
 from converter.runner.remembered import Remembered
+from converter.runner.sharing import Sharing
 from converter.runner.state import RunState
 
 
@@ -80,7 +81,8 @@ def _execute(plan: Plan, executor: Executor, context: RunContext) -> ExitCode:
         failure: OSError | None = OSError("the run was aborted")  # unless it comes to its end
         try:
             expect = partial(benchmarks.expect, plan.jobs, context)
-            conversions = _Conversions(executor, record, interrupts, shown, held, expect)
+            sharing = Sharing(context, record.cache)
+            conversions = _Conversions(executor, record, interrupts, shown, held, sharing, expect)
             failure = conversions.run(plan)
             if failure is None and interrupts.received is None and not interrupts.late:
                 failure = benchmarks.run(record, context, interrupts, shown)
@@ -126,6 +128,7 @@ class _Conversions:
     interrupts: Interrupts
     shown: progress.Progress
     held: Held
+    sharing: Sharing
     last: Callable[[], None]
     waiting: deque[Job] = field(default_factory=deque)
 
@@ -134,6 +137,7 @@ class _Conversions:
         for row in plan.skipped:
             self.shown.row(row)
         stored: list[Job] = []
+        waiting: list[Job] = []
         refused: list[ArtifactRow] = []
         self.shown.doing("looking at the models …")
         self.record.looking.tell = self.shown.doing
@@ -151,7 +155,8 @@ class _Conversions:
                         refused.append(failed)
                     else:
                         there = self.record.is_stored(job, found)
-                        (stored if there else self.waiting).append(job)
+                        (stored if there else waiting).append(job)
+            self.waiting.extend(self.sharing.spread(waiting))
             # Of a run that is resumed, files that are there may still lack their variants.
             for row in (*plan.skipped, *refused):
                 self._follow(row)
@@ -196,6 +201,7 @@ class _Conversions:
                     return []
                 self.shown.event(event)
                 if isinstance(event, Finished):
+                    self.sharing.keep(event.result.label)
                     self._let_in(self.record.accept(event.result))
                 # Behind the event, unlike a signal: no worker knows of the deadline.
                 if self.interrupts.late:

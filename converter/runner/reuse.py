@@ -138,6 +138,19 @@ class CacheSession:
         self.problem: OSError | None = None
         self._not_read: OSError | None = None
 
+    def of_another_run(self) -> CacheSession:
+        """The same store for the jobs of another run, which have the labels of these."""
+        return CacheSession(self._store, self._makes, self._timing)
+
+    def lacks(self, job: Job) -> bool:
+        """Whether the store would keep a job's result and has none of its key, whole or damaged."""
+        if self._store is None or self.key(job).incomplete is not None:
+            return False
+        try:
+            return self._store.read(self.key(job).digest) is None
+        except (DamagedError, OSError):
+            return False
+
     def open(self) -> None:
         """See that the store can be written.
 

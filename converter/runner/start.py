@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from converter.config import validation
 from converter.config.point import Point
@@ -13,7 +15,8 @@ from converter.finalize import baseline, history, publication
 from converter.layout import trust
 from converter.layout.interrupts import Interrupts
 from converter.model.batch import BatchSpec
-from converter.model.errors import ExitCode
+from converter.model.errors import ConfigError, ExitCode
+from converter.model.job import Job
 from converter.plan import jobs
 from converter.plan.jobs import Plan
 from converter.plugins import executors
@@ -33,6 +36,7 @@ class Origin:
         folder: the directory of the run, or of the sweep that it is a point of, absolute.
         point: the folder name of a sweep's point; empty for a run.
         interrupts: signals are noted there while it runs.
+        later: gives the configuration of each later point of the sweep.
     """
 
     experiment: str
@@ -42,6 +46,7 @@ class Origin:
     folder: Path
     point: str
     interrupts: Interrupts = field(default_factory=Interrupts)
+    later: Callable[[], Iterator[dict[str, Any]]] = lambda: iter(())
 
 
 def run(
@@ -90,8 +95,20 @@ def run(
         again=again,
         resumes=resumes,
         interrupts=origin.interrupts,
+        later=partial(_later, spec, origin, cwd),
     )
     return loop.run(_planned(spec, made, cwd, notes), context)
+
+
+def _later(own: BatchSpec, origin: Origin, cwd: Path) -> Iterator[Sequence[Job]]:
+    """The jobs of each later point that uses the same store; a wrong one is told at its turn."""
+    for config in origin.later():
+        try:
+            spec = validation.parse(config, sweep=True)
+        except ConfigError:
+            continue
+        if spec.store == own.store:
+            yield _planned(spec, origin.folder, cwd, ()).jobs
 
 
 def _planned(spec: BatchSpec, directory: Path, cwd: Path, notes: Sequence[str]) -> Plan:
@@ -143,6 +160,7 @@ def of_point(
         folder=point.folder,
         point=point.name,
         interrupts=point.interrupts,
+        later=point.later,
     )
 
     def directory() -> Path:

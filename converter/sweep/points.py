@@ -8,7 +8,7 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.hydra import Hydra
@@ -52,7 +52,12 @@ def run(hydra: Hydra, config: DictConfig, task: Task, report: Report) -> ExitCod
                     composed = _composed(hydra, config, planned.overrides, number)
                     create = partial(folder.create, planned)
                     one = point.create(
-                        composed, folder.path, create, name=planned.name, interrupts=interrupts
+                        composed,
+                        folder.path,
+                        create,
+                        name=planned.name,
+                        interrupts=interrupts,
+                        later=partial(_later, hydra, config, points, number + 1),
                     )
                 del composed  # what the point needs of it is in there
                 planned.exit_code = task(one)
@@ -71,6 +76,22 @@ def run(hydra: Hydra, config: DictConfig, task: Task, report: Report) -> ExitCod
         code = worst(codes)
         folder.close(code)
     return code
+
+
+def _later(
+    hydra: Hydra, config: DictConfig, points: list[SweepPoint], first: int
+) -> Iterator[dict[str, Any]]:
+    """The configurations of later points; one that cannot be composed says so at its turn."""
+    for number, planned in enumerate(points[first:], first):
+        try:
+            with reworded(hydra, CONFIG, planned.overrides):
+                composed = _composed(hydra, config, planned.overrides, number)
+                values = resolution.resolve(composed, without="hydra")
+        except ConverterError:
+            continue
+        finally:
+            HydraConfig.instance().cfg = None
+        yield values
 
 
 def _composed(hydra: Hydra, config: DictConfig, overrides: list[str], number: int) -> DictConfig:

@@ -20,6 +20,10 @@ not, files go by the store, see ``Exchanging``)::
 One whose jobs run in processes of ``converter.processes``, which may be sandboxes, says where::
 
     SANDBOX: Literal["here", "nodes"] = "here"  # on this machine, or on others
+
+and one whose jobs may make more than their own file, since all of their folders stay here::
+
+    SIBLINGS = True
 """
 
 from __future__ import annotations
@@ -176,6 +180,11 @@ def check(spec: ExecutorSpec) -> None:
         raise ConfigError(Problem("executor.sandbox", f"found on, and {why}.", hint))
     if hasattr(plugin, "check"):
         plugin.check(spec)
+
+
+def shares(spec: ExecutorSpec) -> bool:
+    """Whether jobs may make what later points of a sweep ask for along with their own file."""
+    return getattr(loader.load("executors", spec.name), "SIBLINGS", False) is True
 
 
 def sandboxed(spec: ExecutorSpec) -> SandboxKind:

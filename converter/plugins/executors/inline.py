@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from converter.layout.delivery import clear_staging
 from converter.model.batch import ExecutorSpec
 from converter.model.job import Job
-from converter.model.records import ExporterAttempt, WorkerEvent
+from converter.model.records import WorkerEvent
 from converter.plugins.executors import Events, Executor, Finished, StageEntered, Started
 from converter.processes.outcome import io_failure, left
 
@@ -44,7 +44,7 @@ class InlineExecutor:
                 # The runner's own signals raise nothing: it is the model's, and so is its row.
                 result = left(job, news, error)
             # Told behind the job: while it runs in here, nobody takes events.
-            stages = [item for item in news if not isinstance(item, ExporterAttempt)]
+            stages = [item for item in news if isinstance(item, str)]
             yield from (StageEntered(job.label, stage) for stage in stages)
             yield Finished(result)
 

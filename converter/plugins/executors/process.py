@@ -17,6 +17,7 @@ from converter.processes.local import LocalCarrier, servers
 __all__ = ["ProcessExecutor", "create", "servers"]
 
 SANDBOX = "here"
+SIBLINGS = True
 
 
 class ProcessExecutor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -37,7 +38,7 @@ from converter.plugins import exporters
 from converter.worker.inputs import tensors
 from converter.worker.inputs.inputs import Array
 from converter.worker.onnxfile import checking, kernels, publishing, simplification, structure
-from converter.worker.pipeline import onnx_wording, remedy
+from converter.worker.pipeline import onnx_wording, remedy, siblings
 from converter.worker.recording.stages import OnError, Recorder, StageFailedError
 from converter.worker.reference import execution, kept, preparing, reference, training
 from converter.worker.reference.reference import References
@@ -130,6 +131,7 @@ def run(job: Job, emit: Emit, on_error: OnError | None = None) -> JobResult:
         error = failed.error
     else:
         loaded.reading.stop()  # what exporters open is theirs
+        siblings.make(job, loaded, emit, partial(_of_sibling, head, loaded, references))
         for exporter in job.exporters:
             recorder = Recorder(job, emit, loading.describe, on_error)
             attempts.append(_attempt(exporter, loaded, references, job, recorder))
@@ -144,6 +146,18 @@ def run(job: Job, emit: Emit, on_error: OnError | None = None) -> JobResult:
     # A failure before any exporter has run is none that another one could cure.
     if result.error is not None and loaded is not None and references is not None:
         result = _advised(result, result.error, attempts, loaded, references, job)
+    return onnx_wording.of_result(result, job)
+
+
+def _of_sibling(head: Recorder, loaded: Loaded, references: References, job: Job) -> JobResult:
+    """What a job comes to that shares model and references, without the last resorts of one."""
+    attempts: list[_Attempt] = []
+    for exporter in job.exporters:
+        recorder = Recorder(job, lambda news: None, loading.describe)
+        attempts.append(_attempt(exporter, loaded, references, job, recorder))
+        if not attempts[-1].calls_for_another:
+            break
+    result = _result(job, head, attempts, None, loaded, references)
     return onnx_wording.of_result(result, job)
 
 

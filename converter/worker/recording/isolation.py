@@ -49,12 +49,13 @@ def call(work: Callable[[], None], *, seconds: float, memory_bytes: int, log: Pa
         OSError: what it raised came of the disk: that says nothing of its work.
     """
     try:
-        _run(work, seconds, memory_bytes, log)
+        run(work, seconds, memory_bytes, log)
     except _KilledError:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _run(work: Callable[[], None], seconds: float, memory_bytes: int, log: Path) -> None:
+def run(work: Callable[[], None], seconds: float, memory_bytes: int | None, log: Path) -> None:
+    """Like ``call``; a child that somebody kills has failed, and this process goes on."""
     told, tells = os.pipe()
     os.set_blocking(told, False)  # what the child has started may hold the other end
     # A fork has the model and the libraries; a fresh interpreter imports torch for 3 to 4 s.
@@ -116,7 +117,7 @@ def failure(work: Callable[[], None]) -> ChildError | None:
     """How ``work`` ends a child of its own, with room for one case; ``None``: it does not."""
     with tempfile.TemporaryDirectory() as folder:
         try:
-            _run(work, _CASE_S, _CASE_BYTES, Path(folder) / "log")
+            run(work, _CASE_S, _CASE_BYTES, Path(folder) / "log")
         except ChildError as error:
             return error
         except OSError as error:  # whoever asks wants to know how it ends, whatever it came of
@@ -130,7 +131,7 @@ def _wait(watch: int, deadline: float) -> bool:
     return bool(poll.poll(max(0.0, deadline - time.monotonic()) * 1000))
 
 
-def _in_child(work: Callable[[], None], memory_bytes: int, log: Path, tells: int) -> None:
+def _in_child(work: Callable[[], None], memory_bytes: int | None, log: Path, tells: int) -> None:
     """Never returns: the child must not run what its parent would do next."""
     # Until `work` has returned: whatever it raises, SystemExit too, is a failure.
     status = 1
@@ -138,13 +139,8 @@ def _in_child(work: Callable[[], None], memory_bytes: int, log: Path, tells: int
         handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         # By descriptor, so that native code writes there too.
         os.dup2(handle, 2)
-        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        # The limit counts what the fork has inherited as well.
-        limit = _data_bytes() + memory_bytes
-        resource.setrlimit(
-            resource.RLIMIT_DATA,
-            (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard),
-        )
+        if memory_bytes is not None:
+            _limit(memory_bytes)
         work()
         status = 0
     finally:
@@ -155,6 +151,14 @@ def _in_child(work: Callable[[], None], memory_bytes: int, log: Path, tells: int
             os.write(2, traceback.format_exc().encode())
         # Past `atexit` and the buffers, which are copies of the parent's.
         os._exit(status)
+
+
+def _limit(memory_bytes: int) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    # The limit counts what the fork has inherited as well.
+    limit = _data_bytes() + memory_bytes
+    soft = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
 def _data_bytes() -> int:
