@@ -32,8 +32,7 @@ class Sharing:
 
     def spread(self, jobs: Sequence[Job]) -> list[Job]:
         """The jobs, each with what is to be made along with it."""
-        # A fork has none of the threads that torch would wait for in it.
-        able = {job.name: job for job in jobs if type(job) is Job and job.threads == 1}
+        able = {job.name: job for job in jobs if type(job) is Job}
         if not able or not self._possible:
             return [*jobs]
         wanted: dict[str, list[_Asked]] = {}

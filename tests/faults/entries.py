@@ -15,6 +15,7 @@ from converter.model.errors import Code
 from converter.model.job import Job
 from converter.model.records import (
     STAGES,
+    Apart,
     ErrorRecord,
     ExporterAttempt,
     FileInfo,
@@ -213,6 +214,28 @@ def hangs(job: Job, emit: Emit) -> JobResult:
 def keeps_a_file(job: Job, emit: Emit) -> JobResult:
     Path(os.environ["TMPDIR"], "kept").touch()
     return hangs(job, emit)
+
+
+def makes_others(job: Job, emit: Emit) -> JobResult:
+    """Take longer for what is not its own than it has for itself."""
+    emit("load")
+    for _ in job.siblings:
+        emit(Apart(begins=True))
+        time.sleep(1.0)
+        emit(Apart(begins=False))
+    return good(job, emit)
+
+
+def hangs_behind_others(job: Job, emit: Emit) -> JobResult:
+    makes_others(job, emit)
+    return hangs(job, emit)
+
+
+def hangs_at_others(job: Job, emit: Emit) -> JobResult:
+    emit("load")
+    emit(Apart(begins=True))
+    time.sleep(60)
+    return good(job, emit)
 
 
 def hangs_hard(job: Job, emit: Emit) -> JobResult:

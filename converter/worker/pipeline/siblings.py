@@ -12,6 +12,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
+
 from converter.layout import delivery
 from converter.model import manifest
 from converter.model.job import Job
@@ -33,8 +35,7 @@ def make(
     Args:
         convert: carries a job from its export to its result.
     """
-    # A fork has none of the threads that torch would wait for in it, and no device.
-    if job.threads > 1 or loaded.device.type != "cpu":
+    if loaded.device.type != "cpu":  # no fork may use a device that its parent has used
         return
     for number in range(len(job.siblings)):
         emit(Apart(begins=True))
@@ -48,6 +49,9 @@ def _made(job: Job, seconds: float, convert: Callable[[Job], JobResult]) -> None
 
     def work() -> None:
         os.dup2(2, 1)  # what it prints is none of the job's log
+        # A fork has none of the threads of OpenMP, and would wait for them for ever. PyTorch has
+        # computed all that counts: here it is only traced.
+        torch.set_num_threads(1)
         result = convert(job)
         if result.status == "ok":
             (folder / _PART).write_text(manifest.dump(result))
