@@ -27,7 +27,9 @@ class Sharing:
         self._later = context.later
         self._cache = cache
         self._seconds = context.spec.executor.timeout_s
-        self._possible = context.store is not None and executors.shares(context.spec.executor)
+        # Each point has a deadline of its own, within which the first would do the work of all.
+        alone = context.store is None or context.spec.deadline is not None
+        self._possible = not alone and executors.shares(context.spec.executor)
         self._asked: dict[str, tuple[Job, list[_Asked]]] = {}
 
     def spread(self, jobs: Sequence[Job]) -> list[Job]:

@@ -63,6 +63,7 @@ class Sweep:
         act: Callable[[Job], JobResult] | None = None,
         change: Callable[[Job], Job] = lambda job: job,
         use: bool = True,
+        deadline: float | None = None,
     ) -> list[dict[str, bool]]:
         """For each point which of its rows came from the store."""
         plans = [self.jobs(f"point-{opset}", opset, names) for opset in opsets]
@@ -71,7 +72,8 @@ class Sweep:
         for number, jobs in enumerate(plans):
             directory = self.folder / f"point-{opsets[number]}"
             context = RunContext(
-                directory, "zoo", [], "0" * 64, "converter", OFF, point=directory.name,
+                directory, "zoo", [], "0" * 64, "converter",
+                OFF.model_copy(update={"deadline": deadline}), point=directory.name,
                 store=self.store.path if use else None,
                 later=lambda rest=plans[number + 1 :]: iter(rest),
             )  # fmt: skip
@@ -119,6 +121,11 @@ def test_what_counts_before_the_export_is_not_shared(
     sweep: Sweep, change: dict[str, object]
 ) -> None:
     sweep.run(17, 18, names=("a",), change=lambda job: job.model_copy(update=change))
+    assert sweep.asked == [[("a", [])], [("a", [])]]
+
+
+def test_a_point_with_a_deadline_works_for_itself(sweep: Sweep) -> None:
+    sweep.run(17, 18, names=("a",), deadline=3600.0)
     assert sweep.asked == [[("a", [])], [("a", [])]]
 
 
