@@ -36,7 +36,8 @@ def prepare(job: Job, directory: Path) -> None:
         if path != directory:
             refuse_link(path)
     folder.mkdir(parents=True, exist_ok=True)
-    manifest.write_atomic(folder / JOB, manifest.dump(job))
+    # Where a power cut has taken it, `resume` runs the model again.
+    manifest.write_atomic(folder / JOB, manifest.dump(job), durable=False)
 
 
 def clear_staging(job: Job) -> None:

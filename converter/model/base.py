@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -39,3 +39,7 @@ class Frozen(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True, strict=True
     )
+
+    def __deepcopy__(self, memo: dict[int, object] | None = None) -> Self:
+        """Itself: pydantic would copy each default of this kind whenever it stands for a value."""
+        return self

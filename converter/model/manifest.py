@@ -470,11 +470,12 @@ def fingerprint(stage: str | None, code: str, kind: str | None, message: str) ->
     return hashlib.sha256(f"{stage}|{code}|{kind}|{text}".encode()).hexdigest()[:12]
 
 
-def write_atomic(path: Path, *texts: str) -> None:
+def write_atomic(path: Path, *texts: str, durable: bool = True) -> None:
     """Write beside the target, fsync, rename: the name holds the old or the new text, whole.
 
     Args:
         texts: what comes one behind the other.
+        durable: also after a power cut; to wait for the disk takes most of the time.
 
     Raises:
         OSError: the folder is not writable or the disk is full; ``path`` is as it was.
@@ -489,7 +490,8 @@ def write_atomic(path: Path, *texts: str) -> None:
             file.flush()
             # mkstemp makes files that only their owner can read.
             os.fchmod(file.fileno(), 0o644)
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         # The folder is not forced to the disk: after a power cut the name may have the old text,
         # which is whole as well.
         os.replace(temporary, path)

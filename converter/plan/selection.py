@@ -72,7 +72,13 @@ def selected(
 
 def left_out(spec: BatchSpec, names: Iterable[str]) -> set[str]:
     """The models that ``select`` leaves out of a run with these."""
-    return {*expand(spec)[0]} - {*names}
+    return listed(spec) - {*names}
+
+
+def listed(spec: BatchSpec) -> set[str]:
+    """The names of all models, as ``expand`` has them."""
+    own = {each for name, model in spec.models.items() for each in graphs.names(name, model)}
+    return own | {*_included(spec.include, spec.exclude)[0]} - {*spec.models}
 
 
 def with_defaults(model: ModelSpec) -> ModelSpec:

@@ -223,7 +223,7 @@ def _duties(final: Manifest, context: RunContext, log: Callable[[str], None]) ->
     # Without an experiment the run knows no list that a model could have left.
     listed = None
     if context.experiment != _NO_EXPERIMENT:
-        listed = {*selection.expand(context.spec)[0]}
+        listed = selection.listed(context.spec)
     whole = _whole(final, context)
     for spec in context.spec.publish_to:
         found[f"publish_to {spec.path}"] = partial(_publish_to, spec, whole, context, listed, log)
