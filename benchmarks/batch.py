@@ -11,8 +11,9 @@ Whole processes, alternately in the same minutes, each round in another order:
 - `warm run`: the same command again, nothing changed.
 
 Prints seconds, the ratio to `one script`, CPU seconds and the peak memory of all processes
-together (proportional set size, sampled), and for the cold run where its time went. Another tool
-is measured the same way, once for each model: `--beside 'NAME=COMMAND {model} {folder}'`.
+together (proportional set size, sampled), and for the cold run where its time went; with
+`--own-code` also whose code its processor time went to. Another tool is measured the same way,
+once for each model: `--beside 'NAME=COMMAND {model} {folder}'`.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ from datetime import datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+import sampled
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 MODELS = (
@@ -200,6 +203,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--models", nargs="+", default=list(MODELS))
     parser.add_argument("--beside", action="append", default=[], metavar="NAME=COMMAND")
+    parser.add_argument("--own-code", action="store_true", help="needs py-spy")
     asked = parser.parse_args()
     # Processes that a command leaves behind come to this one, and their CPU seconds with them.
     ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
@@ -223,6 +227,13 @@ def main() -> None:
                 times.setdefault("warm run", []).append(warm)
         print(f"round {number + 1} of {asked.rounds} done", file=sys.stderr, flush=True)
     show(times, where)
+    if asked.own_code:
+        with tempfile.TemporaryDirectory() as folder:
+            found = sampled.shares(converter(folder, asked.models, "sampled"))
+        print("whose code the processor time of a cold run went to (samples):")
+        for name, share in found.items():
+            if share >= 0.005 or name == "converter":
+                print(f"  {name:26} {share:6.1%}")
 
 
 def show(times: dict[str, list[Took]], where: list[list[tuple[str, float]]]) -> None:
