@@ -7,6 +7,7 @@ protobuf does when it parses, hands out, takes and serialises them.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,19 +92,30 @@ def part(tensor: TensorProto, folder: Path) -> Part:
     offset = int(info.offset or 0)
     wanted = structure.tensor_bytes(tensor)
     length = wanted if info.length is None else int(info.length)
-    wrong = ""
-    if path.parent.resolve() != folder.resolve() or path.is_symlink():
-        wrong = "lies outside of the model's folder"
-    elif not path.is_file():
-        wrong = "is no file" if path.exists() else "does not exist"
-    elif offset < 0 or path.stat().st_size < offset + length:
-        wrong = "is shorter than the model says"
-    elif length != wanted:
+    wrong = _wrong(path, folder, offset, length)
+    if not wrong and length != wanted:
         wrong = f"has {length} bytes for it, its shape and type need {wanted}"
     if wrong:
         message = f"the external data of {tensor.name}: {info.location} {wrong}"
         raise StageError(Code.CHECKER, message)
     return Part(path, offset, length)
+
+
+def _wrong(path: Path, folder: Path, offset: int, length: int) -> str:
+    """Why values cannot be read there; empty: they can. Asked for each tensor of a model."""
+    # To resolve a path takes a call of the system for each of its folders.
+    inside = path.parent == folder or path.parent.resolve() == folder.resolve()
+    try:
+        status = path.lstat()
+    except (OSError, ValueError):  # the latter: a NUL in the name
+        return "does not exist" if inside else "lies outside of the model's folder"
+    if not inside or stat.S_ISLNK(status.st_mode):
+        return "lies outside of the model's folder"
+    if not stat.S_ISREG(status.st_mode):
+        return "is no file"
+    if offset < 0 or status.st_size < offset + length:
+        return "is shorter than the model says"
+    return ""
 
 
 def initializers(graph: GraphProto) -> Iterator[TensorProto]:
