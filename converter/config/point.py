@@ -31,6 +31,7 @@ class Point:
         config: resolved, plain values.
         saved: what ``.hydra/`` keeps of it, unresolved, by the name of the file.
         overrides: as given on the command line, unresolved, without Hydra's own.
+        config_dir: the folder of configurations that the command named.
         sweep: it is a point of a sweep.
         folder: the directory of the run or of the sweep, absolute; not yet created.
         name: the folder name of a sweep's point; empty for a run.
@@ -47,6 +48,7 @@ class Point:
     folder: Path
     name: str
     _directory: Callable[[], Path]
+    config_dir: str | None = None
     interrupts: Interrupts = field(default_factory=Interrupts)
     later: Callable[[], Iterator[dict[str, Any]]] = lambda: iter(())
 
@@ -120,6 +122,7 @@ def create(
         folder=folder,
         name=name,
         _directory=directory,
+        config_dir=resolution.config_dir(config),
         interrupts=noted,
         later=later,
     )

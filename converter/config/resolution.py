@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from omegaconf import Container, DictConfig, ListConfig, OmegaConf
@@ -59,6 +60,16 @@ def resolve(config: DictConfig, without: str) -> dict[str, Any]:
 def overrides(config: DictConfig) -> list[str]:
     """What the command line changed, as written: iterating over it would resolve it."""
     return [str(text) for text in _plain(config.hydra.overrides.task)]
+
+
+def config_dir(config: DictConfig) -> str | None:
+    """The folder of configurations that the command named, as short as it is from here."""
+    for source in config.hydra.runtime.config_sources or ():
+        if source.provider == "command-line":
+            path = Path(source.path)
+            inside = path.is_relative_to(Path.cwd())
+            return str(path.relative_to(Path.cwd()) if inside else path)
+    return None
 
 
 def experiment(config: DictConfig) -> str:

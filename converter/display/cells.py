@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -143,9 +144,14 @@ def _reason(cause: Cause, marks: Marks | None, told: set[str], directory: Path) 
     return lines
 
 
-def bundle(cell: Cell, directory: Path | str) -> str:
-    """The command that lays a file out for others, with PyTorch's outputs."""
-    return f"python -m converter bundle {directory} {cell.show}"
+def bundle(cell: Cell, directory: Path) -> str:
+    """The command that lays a file out for others, with PyTorch's outputs.
+
+    As short as it is from where the run was started: most pages name no folder of their machine.
+    """
+    inside = directory.is_relative_to(Path.cwd())
+    folder = directory.relative_to(Path.cwd()) if inside else directory
+    return shlex.join(["python", "-m", "converter", "bundle", str(folder), cell.show])
 
 
 def _version(cell: Cell) -> str:

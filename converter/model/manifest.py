@@ -75,6 +75,8 @@ class RunInfo(Frozen):
         sandbox: what of the machine jobs were kept from: writing elsewhere than in their own
             folders and caches (``files``), TCP; ``of each node``: the ``landlock`` of a row's node
             says it. Of a run that was resumed the least. ``null``: before 0.2.
+        config_dir: what ``--config-dir`` named; from where the command was started, if it lies
+            there.
     """
 
     id: str
@@ -93,6 +95,7 @@ class RunInfo(Frozen):
     counts: dict[str, int] = Field(default_factory=dict)
     baseline: str | None = None
     sandbox: SandboxKind | None = None
+    config_dir: PlainText | None = None
 
     @property
     def converted(self) -> bool:

@@ -175,7 +175,8 @@ def _facts(run: Path, job: Job) -> list[str]:
     if made is not None:
         facts += [_wrong(one) for one in made.verify.providers if one.status == "failed"]
     if then is not None:
-        words = shlex.join(["python", "-m", "converter", *then.run.overrides])
+        folder = ["--config-dir", then.run.config_dir] if then.run.config_dir else []
+        words = shlex.join(["python", "-m", "converter", *folder, *then.run.overrides])
         facts.append(f"made by: `{words}`, {then.run.started_at[:10]}")
         facts.append(f"made with: {_versions(then.environment.packages)}")
     facts.append(f"checked with: {_versions(packages.versions())}")

@@ -33,6 +33,7 @@ class RunContext:
         resumes: the directory holds the beginning of this run.
         interrupts: signals are noted there while it runs.
         later: gives the jobs of each later point of the sweep.
+        config_dir: the folder of configurations that the command named.
     """
 
     directory: Path
@@ -49,3 +50,4 @@ class RunContext:
     resumes: bool = False
     interrupts: Interrupts = field(default_factory=Interrupts)
     later: Callable[[], Iterator[Sequence[Job]]] = lambda: iter(())
+    config_dir: str | None = None

@@ -37,6 +37,7 @@ class Origin:
         point: the folder name of a sweep's point; empty for a run.
         interrupts: signals are noted there while it runs.
         later: gives the configuration of each later point of the sweep.
+        config_dir: the folder of configurations that the command named.
     """
 
     experiment: str
@@ -47,6 +48,7 @@ class Origin:
     point: str
     interrupts: Interrupts = field(default_factory=Interrupts)
     later: Callable[[], Iterator[dict[str, Any]]] = lambda: iter(())
+    config_dir: str | None = None
 
 
 def run(
@@ -96,6 +98,7 @@ def run(
         resumes=resumes,
         interrupts=origin.interrupts,
         later=partial(_later, spec, origin, cwd),
+        config_dir=origin.config_dir,
     )
     return loop.run(_planned(spec, made, cwd, notes), context)
 
@@ -161,6 +164,7 @@ def of_point(
         point=point.name,
         interrupts=point.interrupts,
         later=point.later,
+        config_dir=point.config_dir,
     )
 
     def directory() -> Path:

@@ -257,10 +257,13 @@ def test_what_is_optional_fails_no_test_of_ci() -> None:
     assert "optional: DERIVE: pnnx left layers over" in text
 
 
-def test_the_page_names_no_folder_and_has_each_reason() -> None:
-    page = html.render(deployed(8), Path("/somewhere/else"))
-    assert "bundle RUN_DIR model_07/int8" in page
-    assert "/somewhere/else" not in page
+def test_the_page_names_a_folder_as_it_is_from_where_the_run_was_started() -> None:
+    page = html.render(deployed(8), Path.cwd() / "outputs/zoo")
+    assert "bundle outputs/zoo model_07/int8" in page
+    assert str(Path.cwd()) not in page
+    # What its commands say has to work where they are pasted.
+    page = html.render(deployed(8), Path("/some where/else"))
+    assert "bundle &#39;/some where/else&#39; model_07/int8" in page
 
 
 # What is asked for

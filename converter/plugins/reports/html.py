@@ -98,8 +98,7 @@ def render(manifest: Manifest, directory: Path) -> str:
             matrix_codes=_codes(found),
             budget=budget,
             shown_of=lambda row: to_show.get(row.label, []),
-            # The page may be read anywhere: it names no folder of this machine.
-            bundle=lambda cell: cells.bundle(cell, "RUN_DIR"),
+            bundle=lambda cell: cells.bundle(cell, directory),
             duration=_duration(manifest),
             log=lambda row: _log(row, directory),
             log_file=lambda row: _log_file(row, directory),
@@ -219,5 +218,7 @@ def _log(row: ArtifactRow, directory: Path) -> str:
 
 def _again(row: ArtifactRow, manifest: Manifest) -> str:
     """The command that runs this model alone."""
-    kept = [word for word in manifest.run.overrides if not word.startswith(_OWN)]
-    return shlex.join(["python", "-m", "converter", *kept, f"select=[{row.name}]"])
+    run = manifest.run
+    kept = [word for word in run.overrides if not word.startswith(_OWN)]
+    folder = ["--config-dir", run.config_dir] if run.config_dir is not None else []
+    return shlex.join(["python", "-m", "converter", *folder, *kept, f"select=[{row.name}]"])

@@ -43,7 +43,7 @@ def render(manifest: Manifest, directory: Path) -> str:
     causes = _facts.causes(rows)
     lines += _problems("Not as expected", [cause for cause in causes if not cause.expected])
     found = matrix.of(manifest)
-    lines += _matrix(found)
+    lines += _matrix(found, directory)
     lines += _unreached(rows)
     if manifest.comparison is not None:
         lines += _comparison(manifest.comparison)
@@ -87,7 +87,7 @@ def _problems(title: str, causes: list[_facts.Cause], hints: bool = True) -> lis
     return lines
 
 
-def _matrix(found: Matrix) -> list[str]:
+def _matrix(found: Matrix, directory: Path) -> list[str]:
     """Counts for each runtime and precision, a line for each model that is not ok everywhere."""
     if not found.says_more:
         return []
@@ -115,7 +115,7 @@ def _matrix(found: Matrix) -> list[str]:
     if len(found.models) > len(wrong):
         lines += ["", f"{len(found.models) - len(wrong)} more are ok in every cell."]
     causes = [cause for cause in matrix.causes(found.all) if not cause.first.column.lacks]
-    lines += ["", *(line for cause in causes[:_CAUSES] for line in _reason(cause))]
+    lines += ["", *(line for cause in causes[:_CAUSES] for line in _reason(cause, directory))]
     return [*lines, *([f"- and {len(causes) - _CAUSES} more reasons"] * (len(causes) > _CAUSES))]
 
 
@@ -125,7 +125,7 @@ def _verdict(cell: Cell | None) -> str:
     return "ok" if cell.status == "ok" else cell.code or cell.status.replace("_", " ")
 
 
-def _reason(cause: matrix.Cause) -> list[str]:
+def _reason(cause: matrix.Cause, directory: Path) -> list[str]:
     first = cause.first
     where = ", ".join(code(column.title) for column in cause.columns)
     kind = f" {first.code}" if first.code else ""
@@ -134,7 +134,7 @@ def _reason(cause: matrix.Cause) -> list[str]:
     shown = next((cell for cell in cause.cells if cell.show), None)
     if shown is not None:
         whose = code(shown.version or shown.column.runtime)
-        lines.append(f"  - for the maintainers of {whose}: {code(cells.bundle(shown, 'RUN_DIR'))}")
+        lines.append(f"  - for the maintainers of {whose}: {code(cells.bundle(shown, directory))}")
     return lines
 
 
