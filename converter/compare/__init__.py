@@ -18,6 +18,7 @@ from converter.compare import (
     status,
     verification,
 )
+from converter.compare.causes import InputsChanged
 from converter.compare.latency import Remeasured
 from converter.model.batch import CompareSpec
 from converter.model.changes import Change, Comparison, Verdict
@@ -31,12 +32,14 @@ def compare(
     new: Manifest,
     limits: CompareSpec,
     remeasured: Mapping[str, Remeasured] | None = None,
+    changed: InputsChanged = causes.recorded,
 ) -> Comparison:
     """What became of every model of either run.
 
     Args:
         old: the baseline.
         remeasured: what timing the suspects again gave, by ``Suspect.key``.
+        changed: tells what two rows were made from that differs.
     """
     before = {row.label: row for row in old.rows}
     after = {row.label: row for row in new.rows}
@@ -57,12 +60,9 @@ def compare(
             # Else each model would be told of separately; one note says it below.
             if timed:
                 found += latency.changes(row_before, row, limits, remeasured or {}, comparable)
-        changes += [
-            # The rules above name the model only; which of its artifacts a row is they need not
-            # know.
-            causes.explained(_of_artifact(change, row or row_before), row_before, row, environment)
-            for change in found
-        ]
+        # The rules above name the model only; which of its artifacts a row is they need not know.
+        told = [_of_artifact(change, row or row_before) for change in found]
+        changes += [causes.explained(c, row_before, row, environment, changed) for c in told]
     if not timed:
         changes += missing_latency.not_asked_for(before, after)
     return Comparison(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 
 from converter.compare import same_request
@@ -12,6 +13,14 @@ from converter.model.records import StageName
 from converter.plan import packages
 
 Names = tuple[str, ...]
+InputsChanged = Callable[[ArtifactRow, ArtifactRow], Sequence[str]]
+"""Tells what two rows were made from that differs, in words; empty: nothing is known of it."""
+
+# As `converter.plan.keys` words a file and a folder of code in the reason of a miss. Keys of the
+# request, which are worded alike, have no dot.
+_FILE = re.compile(r"(?:code in \S.*|.*[./].*) (?:changed|is new|is gone)")
+
+_WEIGHTS = "weights changed"
 
 # What has a hand in what: packages and parts of the machine, by the kind of change.
 _LIBRARIES = ("torch", "torchvision", "timm", "python")
@@ -97,8 +106,9 @@ def explained(
     before: ArtifactRow | None,
     after: ArtifactRow | None,
     differences: Sequence[Difference],
+    changed: InputsChanged,
 ) -> Change:
-    """The change with what else differs and may be the reason, the model's own request first."""
+    """The change with what else differs and may be the reason, the model's own files first."""
     # What did not run shows nothing of the environment.
     if before is None or after is None or after.status == "not_run":
         return change
@@ -113,7 +123,17 @@ def explained(
         for difference in differences
         if difference.name in suspects and difference.name not in family
     ]
-    return change.model_copy(update={"explained_by": [*_own(before, after, change.kind), *found]})
+    files = list(changed(before, after) or recorded(before, after))
+    own = [each for each in _own(before, after, change.kind) if not (files and each == _WEIGHTS)]
+    return change.model_copy(update={"explained_by": [*files, *own, *found]})
+
+
+def recorded(before: ArtifactRow, after: ArtifactRow) -> list[str]:
+    """What a row itself says of changed files: it was held against the store's nearest entry."""
+    if before.job_key == after.job_key:
+        return []
+    said = (after.cache_miss_reason or "").split("; ")
+    return [each for each in said if _FILE.fullmatch(each)]
 
 
 def _own(before: ArtifactRow, after: ArtifactRow, kind: str) -> list[str]:
@@ -130,10 +150,13 @@ def _own(before: ArtifactRow, after: ArtifactRow, kind: str) -> list[str]:
             plain = isinstance(was, (str, int, type(None)))
             found.append(arrow(key, str(was), str(now)) if plain else f"{key} changed")
     if not same_request.same_weights(before.request.weights, after.request.weights):
-        found.append("weights changed")
+        found.append(_WEIGHTS)
     was, now = _tolerance(before), _tolerance(after)
     if was and now and was != now and _numbers(before, after, kind):
-        found.append(arrow("tolerance", was, now))
+        # A bound that was loosened explains no failure, and one that was tightened no success.
+        loosened = all(new >= old for old, new in zip(was, now, strict=True))
+        if loosened == (kind == "fixed"):
+            found.append(arrow("tolerance", _bounds(was), _bounds(now)))
     return found
 
 
@@ -143,10 +166,14 @@ def _numbers(before: ArtifactRow, after: ArtifactRow, kind: str) -> bool:
     return kind == "error" or "verify" in judged
 
 
-def _tolerance(row: ArtifactRow) -> str | None:
-    """The tightest bound that an output of the file was held to."""
+def _tolerance(row: ArtifactRow) -> tuple[float, float] | None:
+    """The tightest bound that an output of the file was held to: absolute, relative."""
     bounds = [(output.atol, output.rtol) for case in row.verify.cases for output in case.outputs]
-    return "atol {:.2g}, rtol {:.2g}".format(*min(bounds)) if bounds else None
+    return min(bounds) if bounds else None
+
+
+def _bounds(tolerance: tuple[float, float]) -> str:
+    return "atol {:.2g}, rtol {:.2g}".format(*tolerance)
 
 
 def arrow(name: str, before: str | None, after: str | None) -> str:

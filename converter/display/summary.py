@@ -13,6 +13,7 @@ from converter.model import matrix
 from converter.model.errors import Code
 from converter.model.manifest import ArtifactRow, Manifest, ModelRecord, counts
 from converter.model.records import StageName
+from converter.model.units import size
 
 # Not `xpass`: it fails the run, so that a stale `expect` does not stay.
 EXPECTED = ("ok", "xfail", "skipped")
@@ -20,7 +21,6 @@ _ALL_ROWS = 40  # a longer table would hide what is not ok, and each row was pri
 _CAUSES, _NAMED = 20, 5  # of more failures than that: causes that are told, models of each
 _HEAD = ("model", "status", "opset", "exporter", "nodes", "size", "max abs", "seconds")
 _PROOF: tuple[StageName, ...] = ("reference", "verify")
-_UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 def render(manifest: Manifest, directory: Path) -> str:
@@ -120,15 +120,6 @@ def _cells(row: ArtifactRow) -> tuple[str, ...]:
         worst(row),
         f"{seconds(row):.1f}",
     )
-
-
-def size(number: int) -> str:
-    """Bytes in decimal units: ``44.7 MB``."""
-    value, unit = float(number), 0
-    # From there on three digits round to 1000, which would be shown as 1e+03.
-    while value >= 999.5 and unit < len(_UNITS) - 1:
-        value, unit = value / 1000, unit + 1
-    return f"{value:.0f} {_UNITS[unit]}" if unit == 0 else f"{value:.3g} {_UNITS[unit]}"
 
 
 def uncompared(row: ArtifactRow) -> str | None:

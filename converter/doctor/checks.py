@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 from converter.config import standard
-from converter.display.summary import size
 from converter.doctor.facts import Facts
 from converter.doctor.trial import Trial
 from converter.layout import landlock, trust
 from converter.model.base import Frozen
 from converter.model.errors import ConfigError
+from converter.model.units import size
 from converter.plan import opsets, request
 from converter.plugins import loader, providers
 from converter.plugins.providers import Provider

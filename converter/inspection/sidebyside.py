@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from converter.display.columns import shorten
-from converter.display.summary import size
 from converter.inspection import text
 from converter.inspection.content import Content
 from converter.inspection.difference import Difference, FunctionPair, NodePair, Values
+from converter.model.units import size
 
 _CONTEXT = 2  # equal nodes that are shown on each side of others
 _MARKS = {"equal": " ", "changed": "~", "removed": "-", "added": "+"}

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from converter.display.columns import WIDTH
-from converter.display.summary import size
 from converter.inspection.content import Content, Function, Initializer, Node
 from converter.model.dims import sentence
 from converter.model.records import Domain, TensorInfo
+from converter.model.units import size
 from converter.model.verified import KEY, Verified, extent, read, sizes
 
 _MOST = 12  # numbers of a list that are shown

@@ -307,6 +307,14 @@ def difference(before: Parts, now: Parts) -> str:
     return "; ".join([*said[:_SHOWN], *more])
 
 
+def inputs_changed(before: Parts, now: Parts) -> list[str]:
+    """What differs of the files that two were made from: code, weights, samples, in words."""
+    kinds = ("file", "code", "parent", "graph")
+    names = [name for name in _differing(before, now) if name.partition(" ")[0] in kinds]
+    said = list(dict.fromkeys(_say(name, before, now) for name in sorted(names, key=_order)))
+    return [*said[:_SHOWN], *([f"and {len(said) - _SHOWN} more"] * (len(said) > _SHOWN))]
+
+
 def distance(before: Parts, now: Parts) -> tuple[int, int]:
     """How many parts of the request differ, and how many others."""
     names = _differing(before, now)

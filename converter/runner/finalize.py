@@ -16,7 +16,8 @@ from functools import partial
 from pathlib import Path
 
 from converter import compare
-from converter.compare import latency, wording
+from converter.compare import causes, latency, wording
+from converter.compare.causes import InputsChanged
 from converter.finalize import commands, history, publication, remeasure, retention
 from converter.finalize.baseline import Baseline
 from converter.layout import claim, delivery
@@ -209,7 +210,7 @@ def _closed(
     code = record.close(received, failure, late=late)
     final = compare.since(record.manifest(), old)
     if received is None and failure is None:
-        final = _compared(final, context, interrupts)
+        final = _compared(final, context, interrupts, record.cache.inputs_changed)
         received = interrupts.received  # a later signal finds the end already begun
         if received is not None:  # slower models were still to be timed again
             code = record.close(received, failure, late=late)
@@ -254,7 +255,9 @@ def _point_latest(final: Manifest, context: RunContext) -> list[str]:
     return []
 
 
-def _compared(final: Manifest, context: RunContext, interrupts: Interrupts) -> Manifest:
+def _compared(
+    final: Manifest, context: RunContext, interrupts: Interrupts, changed: InputsChanged
+) -> Manifest:
     if context.spec.baseline is None:
         return final
     if context.baseline is None:
@@ -267,6 +270,7 @@ def _compared(final: Manifest, context: RunContext, interrupts: Interrupts) -> M
         # Timing in pairs may take all of `remeasure_budget_s`: a signal or the deadline ends it.
         lambda: interrupts.received is not None or interrupts.late,
         context.spec,
+        changed,
     )
     return final.model_copy(update={"comparison": found})
 
@@ -277,11 +281,16 @@ def compared(
     limits: CompareSpec,
     stopped: Callable[[], bool] = lambda: False,
     spec: BatchSpec | None = None,
+    changed: InputsChanged = causes.recorded,
 ) -> Comparison:
-    """The comparison of two runs, with what slower models give when they are timed again."""
+    """The comparison of two runs, with what slower models give when they are timed again.
+
+    Args:
+        changed: tells what two rows were made from that differs.
+    """
     suspects = latency.suspects(old.manifest, new.manifest, limits)
     remeasured = remeasure.remeasure(suspects, old, new, limits.remeasure_budget_s, stopped, spec)
-    return compare.compare(old.manifest, new.manifest, limits, remeasured)
+    return compare.compare(old.manifest, new.manifest, limits, remeasured, changed)
 
 
 def _listed_now(old: Baseline, final: Manifest, context: RunContext) -> Baseline:

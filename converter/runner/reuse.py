@@ -127,6 +127,7 @@ class CacheSession:
         self._makes = makes
         self._timing = timing
         self._keys: dict[tuple[str, ...], JobKey] = {}
+        self._of_labels: dict[str, JobKey] = {}
         self._making = Lock()
         self._reasons: dict[str, str] = {}
         self._found: dict[str, Stored] = {}
@@ -172,7 +173,7 @@ class CacheSession:
         # One thread at a time: a file that several jobs have is hashed once.
         with self._making:
             if known not in self._keys:
-                self._keys[known] = self._makes.of(job)
+                self._keys[known] = self._of_labels[job.label] = self._makes.of(job)
             return self._keys[known]
 
     def look_up(self, job: Job) -> Lookup:
@@ -414,6 +415,11 @@ class CacheSession:
         except (DamagedError, OSError):
             return None
         return stored.entry.parts if stored else None
+
+    def inputs_changed(self, before: ArtifactRow, after: ArtifactRow) -> list[str]:
+        """What a row and that of an earlier run were made from that differs, as far as is known."""
+        now, was = self._of_labels.get(after.label), self.parts_of(before.job_key)
+        return keys.inputs_changed(was, now.parts) if was and now is not None else []
 
     def why(self, key: JobKey, name: str) -> str:
         """What differs from the entry of that model that is nearest."""

@@ -9,6 +9,7 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from converter.display import summary
+from converter.model import units
 from converter.sweep.record import Sweep
 
 FILE = "sweep.html"
@@ -26,7 +27,7 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    jinja.filters |= {"size": summary.size, "quote": quote}
+    jinja.filters |= {"size": units.size, "quote": quote}
     return jinja.get_template(_TEMPLATE)
 
 

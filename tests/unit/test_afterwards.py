@@ -111,7 +111,7 @@ def test_worse_than_yesterday_is_exit_code_4(
     assert made.comparison is not None
     assert (made.comparison.verdict, made.run.exit_code) == ("regression", 4)
     assert made.run.baseline == "../night1"
-    assert "worse: a: size 36 → 54 (+50.0%, allowed +5.0%)" in capsys.readouterr().out
+    assert "worse: a: size 36 B → 54 B (+50.0%, allowed +5.0%)" in capsys.readouterr().out
     assert os.readlink(nights.home / "latest") == "night2"  # it is complete: the next baseline
     assert "finished: exit code 4" in (nights.home / "night2/run.log").read_text()
 

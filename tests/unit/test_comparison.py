@@ -13,6 +13,7 @@ from converter.compare import latency, wording
 from converter.compare.latency import Remeasured
 from converter.model.batch import CompareSpec
 from converter.model.changes import Change, Comparison
+from converter.model.errors import Code
 from converter.model.manifest import ArtifactRow, Gpu, WeightsInfo
 from converter.model.records import (
     ALL_STAGES,
@@ -93,7 +94,7 @@ def test_a_skipped_model_was_asked_for_the_same_although_no_worker_saw_it() -> N
     newer = environment(packages={**environment().packages, "torch": "2.15.0"})
     change = only(compared(row(request=seen), refused, env=newer))
     assert wording.line(change) == (
-        "m: status ok → skipped (no such opset); possible cause: torch 2.14.0 → 2.15.0"
+        "m (torch 2.14.0 → 2.15.0): status ok → skipped (no such opset)"
     )
     assert change.severity == "regression"
     other = row(status="skipped", request=request(weights=weights(path="other.pth")))
@@ -288,6 +289,65 @@ def test_a_tolerance_that_changed_explains_what_the_numbers_came_to() -> None:
     assert only(compared(before, failing(verify=checked(9e-6, atol=1e-5)))).explained_by == []
 
 
+def test_a_bound_that_was_loosened_explains_no_failure() -> None:
+    def wrong(atol: float) -> ArtifactRow:
+        error = {"stage": "verify", "code": Code.VERIFY_VALUE}
+        return failing(verify=checked(1.0, atol=atol), error=error)
+
+    usual = row(verify=checked(1e-4))
+    assert only(compared(usual, wrong(1e-2))).explained_by == []
+    tighter = ["tolerance atol 0.001, rtol 0 → atol 1e-05, rtol 0"]
+    assert only(compared(usual, wrong(1e-5))).explained_by == tighter
+    # And one that was tightened no success.
+    looser = ["tolerance atol 1e-05, rtol 0 → atol 0.001, rtol 0"]
+    assert only(compared(wrong(1e-5), usual)).explained_by == looser
+    assert only(compared(wrong(1e-2), usual)).explained_by == []
+
+
+def test_what_a_file_is_made_from_comes_first() -> None:
+    """Keys know more than manifests do: code, weights and samples."""
+    newer = environment(packages={"torch": "2.15.0", "onnx": "1.23.2", "onnxruntime": "1.31.1"})
+    before, after = row(request=request(weights=weights(sha256="a" * 64))), failing()
+    after = after.model_copy(update={"request": request(weights=weights(sha256="b" * 64))})
+    old, new = manifest(before), manifest(after, day=2, env=newer)
+    files = ["weights.checkpoint changed", "nets.py changed"]
+    found = compare.compare(old, new, LIMITS, changed=lambda before, after: files)
+    assert only(found).explained_by == [*files, "torch 2.14.0 → 2.15.0"]
+    # The weights are named where nothing else is known of them.
+    assert only(compare.compare(old, new, LIMITS)).explained_by[0] == "weights changed"
+
+
+@pytest.mark.parametrize(
+    ("reason", "expected"),
+    [
+        ("nets.py changed; verify changed; torch 2.14.0 → 2.15.0", ["nets.py changed"]),
+        ("code in mono/zoo changed; and 2 more", ["code in mono/zoo changed"]),
+        ("weights.checkpoint is gone; my nets/a.py is new", None),
+        ("the converter's own code changed; inputs changed", []),
+        ("not in the store", []),
+        (None, []),
+    ],
+)
+def test_a_row_says_of_itself_which_files_changed(
+    reason: str | None, expected: list[str] | None
+) -> None:
+    after = failing(job_key="2" * 64, cache_miss_reason=reason)
+    found = only(compared(row(job_key="1" * 64), after)).explained_by
+    assert found == (reason or "").split("; ") if expected is None else found == expected
+    # Of the same key nothing has changed since the baseline.
+    same = after.model_copy(update={"job_key": "1" * 64})
+    assert only(compared(row(job_key="1" * 64), same)).explained_by == []
+
+
+def test_values_are_for_people() -> None:
+    assert wording.value(44_700_000, "size") == "44.7 MB"
+    assert wording.value({"Conv": 3, "Relu": 1}, "ops") == "Conv 3, Relu 1"
+    assert wording.value([7, 8], "cases") == "7, 8"
+    assert wording.value(None, "error") == "–"
+    assert wording.value(0.123456, "error") == "0.1235"
+    assert wording.value(17, "opset") == "17"
+
+
 def test_newly_failing_models_are_grouped_by_cause() -> None:
     other = failing("d", error={"fingerprint": "0" * 12, "message": "something else"})
     old = manifest(*(row(name) for name in "abcd"), failing("e"))
@@ -478,13 +538,9 @@ def test_the_worst_comes_first_with_its_reasons() -> None:
     told = wording.lines(compare.compare(old, new, LIMITS))
     assert told == [
         "compared with run-1 of 2026-11-01T02:00:00.000Z: regression",
-        "worse: b: newly failing ok → failed (EXPORT_UNSUPPORTED: b uses an operator without "
-        "ONNX form); possible cause: torch 2.14.0 → 2.15.0",
-        "worse: c: newly failing ok → failed (EXPORT_UNSUPPORTED: c uses an operator without "
-        "ONNX form); possible cause: torch 2.14.0 → 2.15.0",
-        "changed: a: nodes 3 → 4; possible cause: torch 2.14.0 → 2.15.0",
-        "one cause, 2 models: b, c",
-        "also different: torch 2.14.0 → 2.15.0",
+        "worse: b, c (torch 2.14.0 → 2.15.0): newly failing ok → failed (EXPORT_UNSUPPORTED: b "
+        "uses an operator without ONNX form)",
+        "changed: a (torch 2.14.0 → 2.15.0): nodes 3 → 4",
     ]
 
 

@@ -572,3 +572,11 @@ def test_the_key_of_a_variant_has_the_samples_that_it_may_calibrate_on(
     before = key_of(job).digest
     (tmp_path / "val" / "2.npz").write_bytes(b"other")
     assert key_of(job).digest != before
+
+
+def test_the_files_that_differ_between_two_keys_are_told_and_nothing_else() -> None:
+    before = {"file nets.py": "1", "file a.npy": "1", "package torch": "2.14", "request.seed": 0}
+    now = {"file nets.py": "2", "file b.npy": "1", "package torch": "2.15", "request.seed": 1}
+    said = keys.inputs_changed(before, {**now, "code mono/zoo": "3"})
+    assert said == ["a.npy is gone", "b.npy is new", "nets.py changed", "and 1 more"]
+    assert keys.inputs_changed(before, before) == []

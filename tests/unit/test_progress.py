@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from converter.display import progress, screen, summary
+from converter.model import units
 from converter.model.errors import Code
 from converter.model.manifest import (
     ArtifactRow,
@@ -235,7 +236,7 @@ def test_what_is_skipped_or_unexpectedly_good_says_why() -> None:
     [(0, "0 B"), (999, "999 B"), (1000, "1 kB"), (44_700_000, "44.7 MB"), (999_600, "1 MB")],
 )
 def test_sizes(number: int, text: str) -> None:
-    assert summary.size(number) == text
+    assert units.size(number) == text
 
 
 def test_a_log_gets_one_line_for_each_model() -> None:

@@ -10,13 +10,13 @@ from converter.cli.arguments import Parser
 from converter.display import notice
 from converter.display.columns import Labelled
 from converter.display.screen import Screen
-from converter.display.summary import size
 from converter.doctor.checks import Finding, findings
 from converter.doctor.facts import Facts, collect
 from converter.doctor.trial import Trial
 from converter.inspection.text import wrap
 from converter.layout import landlock
 from converter.model.errors import ExitCode, RunError
+from converter.model.units import size
 from converter.plan import opsets, request
 from converter.plugins import loader
 from converter.plugins.loader import Plugin

@@ -23,9 +23,9 @@ from converter.cache.stores import AnyStore
 from converter.cli.arguments import Parser
 from converter.display.columns import Table, table
 from converter.display.screen import Screen
-from converter.display.summary import size
 from converter.model.batch import StoreSpec
 from converter.model.errors import ConfigError, ExitCode, Problem, RunError
+from converter.model.units import size
 from converter.storage import exclusive, location
 from converter.storage.location import Location, Url
 

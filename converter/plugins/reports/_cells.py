@@ -5,8 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
-from converter.display import summary
-from converter.model import matrix
+from converter.model import matrix, units
 from converter.model.matrix import Cell, Column, Matrix
 from converter.plugins.reports._columns import NONE, bounded, number
 from converter.plugins.reports._figures import Figure
@@ -37,7 +36,7 @@ def said(cell: Cell) -> str:
         code = f" {cell.code}" if cell.code else ""
         return f"{where}: {cell.status.replace('_', ' ')}{code}: {cell.reason}"
     parts = [error(cell)]
-    parts += [] if cell.bytes is None else [summary.size(cell.bytes)]
+    parts += [] if cell.bytes is None else [units.size(cell.bytes)]
     parts += [] if cell.p50_ms is None else [f"{number(cell.p50_ms)} ms"]
     computed = f" ({cell.arithmetic})" if cell.arithmetic else ""
     return f"{where}: ok{computed}; {', '.join(parts)}"

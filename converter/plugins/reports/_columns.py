@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from converter.display import summary
-from converter.model import matrix
+from converter.model import matrix, units
 from converter.model.manifest import ArtifactRow
 from converter.model.records import STAGES, Latency, OutputCheck, StageName
 from converter.plugins.reports import _facts
@@ -108,7 +108,7 @@ def bounded(output: OutputCheck) -> str:
 
 def _size_text(row: ArtifactRow) -> str:
     size = _facts.file_bytes(row)
-    return NONE if size is None else summary.size(size)
+    return NONE if size is None else units.size(size)
 
 
 def _latency_columns(provider: str) -> list[Column]:

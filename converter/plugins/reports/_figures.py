@@ -8,6 +8,7 @@ from html import escape
 from typing import Any
 
 from converter.display import columns, summary
+from converter.model import units
 from converter.model.manifest import ArtifactRow
 from converter.model.records import STAGES, Latency
 from converter.plugins.reports import _facts
@@ -119,7 +120,7 @@ def _sizes(rows: Sequence[ArtifactRow]) -> Figure:
                 "x": [(_facts.file_bytes(row) or 0) / 1e6 for row, _ in found],
                 "y": [entry.p50_ms for _, entry in found],
                 "text": [
-                    f"{escape(row.label)}<br>{summary.size(_facts.file_bytes(row) or 0)}, "
+                    f"{escape(row.label)}<br>{units.size(_facts.file_bytes(row) or 0)}, "
                     f"{number(entry.p50_ms)} ms"
                     for row, entry in found
                 ],

@@ -15,9 +15,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from converter.display import cells, summary
+from converter.compare import wording
+from converter.display import cells
 from converter.layout import delivery
-from converter.model import dims, matrix, verified
+from converter.model import dims, matrix, units, verified
 from converter.model.manifest import ArtifactRow, Manifest
 from converter.model.matrix import Cell, Matrix
 from converter.model.plaintext import plain
@@ -47,7 +48,7 @@ def _jinja() -> Environment:
         auto_reload=False,
     )
     jinja.filters |= {
-        "bytes": summary.size,
+        "bytes": units.size,
         "number": number,
         "quote": quote,
         "short": _facts.short,
@@ -65,6 +66,7 @@ def _jinja() -> Environment:
         "said_of": _cells.said,
         "sortable": _cells.sortable,
         "tries": _tries,
+        "changed": wording.value,
     }
     return jinja
 

@@ -191,9 +191,9 @@ def _comparison(comparison: Comparison) -> list[str]:
     for change in worst_first[:_CHANGES]:
         words = wording.said(change)
         detail = f": {code(words)}" if words else ""
-        why = f" (may be {code('; '.join(change.explained_by))})" if change.explained_by else ""
+        why = f" ({code('; '.join(change.explained_by))})" if change.explained_by else ""
         about = code(change.about) if change.model else change.about
-        lines.append(f"- {change.kind.replace('_', ' ')} {about}{detail}{why}")
+        lines.append(f"- {change.kind.replace('_', ' ')} {about}{why}{detail}")
     if len(comparison.changes) > _CHANGES:
         lines.append(f"- and {len(comparison.changes) - _CHANGES} more changes")
     if not comparison.changes and comparison.baseline_run_id:
