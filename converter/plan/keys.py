@@ -311,7 +311,8 @@ def inputs_changed(before: Parts, now: Parts) -> list[str]:
     """What differs of the files that two were made from: code, weights, samples, in words."""
     kinds = ("file", "code", "parent", "graph")
     names = [name for name in _differing(before, now) if name.partition(" ")[0] in kinds]
-    said = list(dict.fromkeys(_say(name, before, now) for name in sorted(names, key=_order)))
+    ordered = sorted(names, key=lambda name: (_order(name), name))
+    said = list(dict.fromkeys(_say(name, before, now) for name in ordered))
     return [*said[:_SHOWN], *([f"and {len(said) - _SHOWN} more"] * (len(said) > _SHOWN))]
 
 
