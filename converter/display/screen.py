@@ -9,9 +9,11 @@ from __future__ import annotations
 import os
 import re
 import textwrap
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, TextIO
 
 from converter.display.columns import WIDTH, Labelled, Table
+from converter.model import plaintext
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -97,6 +99,7 @@ class Screen:
     def rendered(self, paragraph: Paragraph) -> str:
         """What is printed of a paragraph: with escape codes where there are colours."""
         console = self._console
+        paragraph = _safe(paragraph)
         if console is None:
             return plain(paragraph)
         if self._is_log:
@@ -112,6 +115,18 @@ class Screen:
                     text = _marked(line, None if self._is_log else console.width)
                     console.print(text, soft_wrap=True)
         return captured.get().removesuffix("\n")
+
+
+def _safe(paragraph: Paragraph) -> Paragraph:
+    """A paragraph in which nothing acts on the terminal: names come from files of anybody."""
+    said = plaintext.plain
+    if isinstance(paragraph, Labelled):
+        return replace(paragraph, lines=tuple(map(said, paragraph.lines)))
+    if isinstance(paragraph, Table):
+        head, rows = tuple(map(said, paragraph.head)), paragraph.rows
+        log = paragraph.log if paragraph.log is None else said(paragraph.log)
+        return replace(paragraph, head=head, rows=tuple(tuple(map(said, r)) for r in rows), log=log)
+    return said(paragraph)
 
 
 def plain(paragraph: Paragraph) -> str:

@@ -7,6 +7,7 @@ surrogate cannot be written at all.
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from typing import Annotated
@@ -27,6 +28,16 @@ def plain(text: str, instead: str = "\N{REPLACEMENT CHARACTER}") -> str:
     # A carriage return by itself is replaced below: a terminal would write over the line with it.
     text = _ESCAPES.sub("", text).replace("\r\n", "\n")
     return text if text.isprintable() else "".join(c if _shows(c) else instead for c in text)
+
+
+def readable_json(value: object) -> str:
+    """JSON for a terminal and for programs: readable letters as they are, all others escaped."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    return text if text.isprintable() else "".join(c if _shows(c) else _escaped(c) for c in text)
+
+
+def _escaped(character: str) -> str:
+    return json.dumps(character)[1:-1]
 
 
 def _shows(character: str) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from converter.model.errors import Code
 from converter.model.manifest import fingerprint
-from converter.model.plaintext import plain
+from converter.model.plaintext import plain, readable_json
 from converter.model.records import ErrorRecord
 
 LOST = "\N{REPLACEMENT CHARACTER}"
@@ -48,3 +50,13 @@ def test_a_cause_is_the_same_in_colour_and_may_hold_anything() -> None:
         for text in ("red \ud800", "\x1b[31mred\x1b[0m \ud800", f"red {LOST}")
     }
     assert len(marks) == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["é → y", "\x1b[31m", "\x7f\x9b", "\u202e", "a\nb", "\ud800", "\U000e0001"]
+)
+def test_json_on_a_terminal_says_the_same_and_nothing_that_acts(text: str) -> None:
+    shown = readable_json({text: [text, 1]})
+    assert json.loads(shown) == {text: [text, 1]}
+    assert plain(shown) == shown
+    assert ("é → y" in shown) == (text == "é → y")

@@ -209,3 +209,15 @@ def test_the_command_names_what_it_cannot_check(
         ConfigError, match=r"cannot be imported. Install it: pip install .*\[sign\]"
     ):
         verify.main([str(made()), "--key", "k"])
+
+
+def test_a_name_in_an_index_acts_on_no_terminal(
+    made: Made, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = made()
+    index = json.loads((target / zoo_index.INDEX).read_text())
+    index["models"]["\x1b[2Jb\x7f"] = index["models"].pop("a") | {"path": "../\x1b[31mx"}
+    (target / zoo_index.INDEX).write_text(json.dumps(index))
+    assert verify.main([str(target)]) == 1
+    told = capsys.readouterr()
+    assert not {"\x1b", "\x7f"} & set(told.out + told.err)

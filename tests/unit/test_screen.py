@@ -158,3 +158,20 @@ def test_a_notice_is_for_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> Non
     notice.show("reading …", dumb)
     assert pipe.getvalue() == dumb.getvalue() == ""
     assert terminal.getvalue() == "\r\x1b[Kreading …\r\x1b[K"
+
+
+@pytest.mark.parametrize("stream", [io.StringIO, Terminal])
+def test_a_name_that_would_act_on_the_terminal_is_text(stream: type[io.StringIO]) -> None:
+    name = "\x1b[2J\x1b]0;title\x07a\x7f\u202e"
+    paragraphs = [
+        f"{name} is damaged",
+        Labelled((f"{name}  one",), 3),
+        table(HEAD, [(name, "ok", name)], left=2),
+        table(HEAD, [(name, "ok", name)], left=2, log=name),
+    ]
+    # What has no encoding is taken for ASCII.
+    found = without_codes(shown(stream(), *paragraphs)).replace(
+        "\\ufffd", "\N{REPLACEMENT CHARACTER}"
+    )
+    assert found.count("a\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}") >= 4
+    assert not {"\x1b", "\x07", "\x7f", "\u202e"} & set(found)

@@ -15,6 +15,7 @@ from pathlib import Path
 from converter.cli.arguments import Parser
 from converter.display import notice
 from converter.model.errors import ExitCode
+from converter.model.plaintext import plain
 
 SUMMARY = "a folder to hand on, with test data: RUN_DIR NAME[/ARTIFACT] [-o DIR]"
 
@@ -51,5 +52,5 @@ def main(argv: Sequence[str]) -> int:
         print(f"    {error.hint}", file=sys.stderr)
     # Of a wrong file the error says where.
     if error.stage not in ("verify", "publish") and made.log:
-        print("the end of its log:", *made.log, sep="\n    ", file=sys.stderr)
+        print("the end of its log:", *map(plain, made.log), sep="\n    ", file=sys.stderr)
     return ExitCode.MODELS_FAILED

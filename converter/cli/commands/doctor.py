@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator, Sequence
 
@@ -16,6 +15,7 @@ from converter.doctor.trial import Trial
 from converter.inspection.text import wrap
 from converter.layout import landlock
 from converter.model.errors import ExitCode, RunError
+from converter.model.plaintext import readable_json
 from converter.model.units import size
 from converter.plan import opsets, request
 from converter.plugins import loader
@@ -50,7 +50,7 @@ def main(argv: Sequence[str]) -> int:
             "facts": facts.model_dump(mode="json"),
             "plugins": [_listed(plugin) for plugin in loader.every()],
         }
-        print(json.dumps(record, indent=2, ensure_ascii=False))
+        print(readable_json(record))
     else:
         screen = Screen(sys.stdout)
         described = Labelled(tuple(_describe(facts, trials, screen.width)), _LABEL)

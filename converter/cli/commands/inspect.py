@@ -8,7 +8,6 @@ so a file from a stranger may be looked at.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from converter.cli.commands._arguments import onnx_file, usage
 from converter.inspection import difference, sidebyside, text
 from converter.inspection.content import Content
 from converter.model.errors import ExitCode, StageError
+from converter.model.plaintext import readable_json
 from converter.runner.recorded import published
 
 SUMMARY = "what a file holds: MODEL.onnx, or RUN_DIR NAME [--diff OTHER] [--json]"
@@ -64,7 +64,7 @@ def main(argv: Sequence[str]) -> int:
     shown = contents[0] if len(contents) == 1 else difference.compare(*contents)
     if arguments.json:
         record = shown.model_dump(mode="json", exclude=None if nodes else _NODES[type(shown)])
-        print(json.dumps(record, indent=2, ensure_ascii=False))
+        print(readable_json(record))
     elif isinstance(shown, Content):
         print(text.render(shown, nodes))
     else:

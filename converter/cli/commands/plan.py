@@ -7,7 +7,6 @@ does not exist. Nothing is written, no worker is started.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections import Counter
@@ -20,6 +19,7 @@ from converter.display import notice
 from converter.display.columns import Table, table
 from converter.display.screen import Screen
 from converter.model.errors import ConfigError, ConverterError, ExitCode, Problem
+from converter.model.plaintext import readable_json
 
 if TYPE_CHECKING:
     from converter.config.point import Point
@@ -102,7 +102,7 @@ def main(argv: Sequence[str]) -> int:
     notice.show("looking at the models …")
     code = launch.run(arguments, task, refuse)
     if as_json:
-        print(json.dumps(points, indent=2, ensure_ascii=False))
+        print(readable_json(points))
     return code
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -29,6 +28,7 @@ from converter.finalize.published import Checked
 from converter.inspection import text
 from converter.layout import signing
 from converter.model.errors import ExitCode
+from converter.model.plaintext import plain, readable_json
 from converter.model.records import JobResult, OutputCheck
 from converter.model.verified import sizes
 from converter.runner import rechecking
@@ -81,7 +81,7 @@ def main(argv: Sequence[str]) -> int:
     result, file = found.result, found.file
     verdict = _verdict(result)
     if arguments.json:
-        print(json.dumps(_record(result, file, verdict), indent=2, ensure_ascii=False))
+        print(readable_json(_record(result, file, verdict)))
     else:
         screen = Screen(sys.stdout)
         told = "\n".join(_explain(result, verdict))
@@ -94,7 +94,8 @@ def main(argv: Sequence[str]) -> int:
         print(note, file=sys.stderr)
     # Of a wrong file the table says where; its log has no more.
     if verdict == "not verified" and found.log:
-        print("the end of its log:", *found.log, sep="\n    ", file=sys.stderr)
+        log = map(plain, found.log)
+        print("the end of its log:", *log, sep="\n    ", file=sys.stderr)
     return ExitCode.OK if verdict == "right" else ExitCode.MODELS_FAILED
 
 
@@ -120,12 +121,12 @@ def _published(arguments: argparse.Namespace) -> int:
     verdict = "wrong" if found.problems else "right"
     if arguments.json:
         told = {"folder": arguments.run, "verdict": verdict, **dataclasses.asdict(found)}
-        print(json.dumps(told, indent=2, ensure_ascii=False))
+        print(readable_json(told))
     else:
-        print(*found.problems, sep="\n", end="\n" if found.problems else "")
+        print(*map(plain, found.problems), sep="\n", end="\n" if found.problems else "")
         print(f"{verdict}: {found.files} files in {found.sets} sets, {found.signed} of them signed")
         for note in found.notes:
-            print(f"note: {note}", file=sys.stderr)
+            print(plain(f"note: {note}"), file=sys.stderr)
     if arguments.key is None and found.signed:
         print("note: no signature was checked: say --key PUBLIC_KEY", file=sys.stderr)
     return ExitCode.OK if not found.problems else ExitCode.MODELS_FAILED
