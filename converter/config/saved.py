@@ -17,6 +17,12 @@ from converter.config import resolution
 from converter.model.errors import ConfigError, Problem
 
 FOLDER = ".hydra"
+# What a part of another type raises wherever it is looked at, beside what the libraries say. A
+# ValueError is what is not UTF-8, too.
+_DAMAGED = (
+    OSError, ValueError, YAMLError, OmegaConfBaseException, AttributeError, TypeError,
+    RecursionError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -55,23 +61,30 @@ def read(directory: Path) -> Saved:
         text = (folder / "config.yaml").read_text(encoding="utf-8")
         composed = cast(DictConfig, OmegaConf.create(text))
         composed.hydra = OmegaConf.load(folder / "hydra.yaml").hydra
-        cwd = Path(composed.hydra.runtime.cwd)
-    except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
-        reason = str(error).splitlines()[0]
+        _rename(composed)
+        # Not `set_config`, which asserts Hydra's own types (1.3): what was saved is a plain
+        # mapping.
+        HydraConfig.instance().cfg = cast(Any, composed)  # for ${hydra:...}
+        return Saved(
+            config=resolution.resolve(composed, without="hydra"),
+            experiment=resolution.experiment(composed),
+            overrides=resolution.overrides(composed),
+            # Of what was written then: a renamed key makes no other configuration.
+            sha256=hashlib.sha256(text.encode()).hexdigest(),
+            cwd=Path(_text(composed, "hydra.runtime.cwd")),
+            point=_text(composed, "hydra.sweep.subdir"),
+        )
+    except _DAMAGED as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         hint = "Start again in a new folder."
         raise ConfigError(Problem(str(folder), f"cannot be read: {reason}.", hint)) from error
-    _rename(composed)
-    # Not `set_config`, which asserts Hydra's own types (1.3): what was saved is a plain mapping.
-    HydraConfig.instance().cfg = cast(Any, composed)  # for ${hydra:...}
-    return Saved(
-        config=resolution.resolve(composed, without="hydra"),
-        experiment=resolution.experiment(composed),
-        overrides=resolution.overrides(composed),
-        # Of what was written then: a renamed key makes no other configuration.
-        sha256=hashlib.sha256(text.encode()).hexdigest(),
-        cwd=cwd,
-        point=composed.hydra.sweep.subdir,
-    )
+
+
+def _text(composed: DictConfig, key: str) -> str:
+    value = OmegaConf.select(composed, key)
+    if not isinstance(value, str) or "\0" in value:
+        raise ValueError(f"{key} is no text, and a run writes one there")
+    return value
 
 
 def _rename(composed: DictConfig) -> None:

@@ -491,6 +491,31 @@ def test_a_saved_configuration_that_cannot_be_read_is_named(interrupted: Stage) 
     assert ".hydra: cannot be read" in err
 
 
+@pytest.mark.parametrize(
+    ("written", "text"),
+    [
+        ("sweep:", "swept:"),
+        ("choices:", "chosen:"),
+        ("cwd: /", "cwd: 7 # "),
+        ("cwd: /", 'cwd: "\\0" # '),
+        ("subdir: ''", "subdir: {a: 1}"),
+        ("hydra:", "- hydra:"),
+        ("hydra:", "hydra: 5 #"),
+        ("hydra:", "[" * 5000),
+    ],
+)
+def test_a_part_of_hydras_own_that_was_damaged_is_named(
+    interrupted: Stage, written: str, text: str
+) -> None:
+    path = Path(DIRECTORY, ".hydra/hydra.yaml")
+    whole = path.read_text()
+    assert written in whole
+    path.write_text(whole.replace(written, text, 1))
+    code, _, err = interrupted.resume()
+    assert code == ExitCode.CONFIG, err
+    assert ".hydra: cannot be read" in err
+
+
 def test_a_run_that_goes_on_is_left_alone(interrupted: Stage) -> None:
     code = (
         "import sys; from pathlib import Path; from converter.layout.runlock import locked\n"
