@@ -63,7 +63,14 @@ class ImportIndex:
     def _read(self) -> dict[str, Imports]:
         if self._known is None:
             self._known = {}
-            with contextlib.suppress(OSError, ValueError):
+            with contextlib.suppress(OSError, ValueError, RecursionError):
                 found = json.loads(self._path.read_bytes()) if self._path is not None else {}
-                self._known = found if isinstance(found, dict) else {}
+                # What is damaged is parsed again. One that lists other imports would go unnoticed:
+                # who can write here can write entries of the store as well.
+                items = found.items() if isinstance(found, dict) else ()
+                self._known = {digest: names for digest, names in items if _is_one(names)}
         return self._known
+
+
+def _is_one(found: object) -> bool:
+    return isinstance(found, list) and all(isinstance(name, str) for name in found)

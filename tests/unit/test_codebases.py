@@ -171,3 +171,14 @@ def test_a_signal_ends_the_look_and_what_takes_long_is_told(
 def test_small_code_bases_name_each_file(root: Path) -> None:
     base = codebases.CodeBase({f"m/{n}.py": "" for n in range(200)}, {}, frozenset(), frozenset())
     assert not base.is_large
+
+
+@pytest.mark.parametrize(
+    "damaged", ['{"a": 5}', '{"a": [1]}', '{"a": {"x": null}}', '{"a": "abc"}', "[" * 50_000, "{"]
+)
+def test_an_index_that_was_damaged_says_nothing(tmp_path: Path, damaged: str) -> None:
+    kept = index.ImportIndex(tmp_path)
+    assert kept._path is not None
+    kept._path.parent.mkdir()
+    kept._path.write_text(damaged)
+    assert kept.get("a") is None
