@@ -91,3 +91,42 @@ def test_another_dtype_is_no_frozen_shape(tiny_job: Callable[..., Any]) -> None:
         "output y is float64 [2, 4] in the file; PyTorch returns float32 [2, 4]",
     )
     assert error.hint == "declare output y as float32 with 2 axes in the file"
+
+
+def test_a_file_whose_values_cannot_be_read_is_not_the_sources_failure(
+    tiny_job: Callable[..., Any],
+) -> None:
+    import onnx
+
+    from converter.model.job import Recheck
+    from converter.worker.pipeline import recheck
+
+    job = tiny_job("Net", outputs=["y"])
+    converted = convert(job)
+    model, file = converted.model, converted.folder / "damaged.onnx"
+    # A threshold, which is looked for before the file is judged.
+    limit = onnx.helper.make_tensor("limit", onnx.TensorProto.FLOAT, [7], [1.0] * 7)
+    limit.ClearField("float_data")
+    limit.raw_data = b"1234"
+    model.graph.initializer.append(limit)
+    model.graph.node.append(onnx.helper.make_node("Greater", ["x", "limit"], ["more"]))
+    onnx.save_model(model, file)
+    again = Recheck.model_validate({**dict(job), "file": str(file)})
+    result = recheck.run(again, lambda news: None)
+    assert result.error is not None
+    assert (result.error.stage, result.error.type) == ("verify", None), result.error
+
+
+def test_an_onnx_source_with_an_input_of_no_known_type_is_damaged(
+    tiny_job: Callable[..., Any], tmp_path: Path
+) -> None:
+    import onnx
+
+    made = convert(tiny_job("Net", outputs=["y"])).model
+    made.graph.input[0].type.tensor_type.elem_type = -7
+    onnx.save_model(made, tmp_path / "source.onnx")
+    options = {"inputs": {}, "opset": None, "exporters": ["original"]}
+    error = convert(tiny_job({"onnx": str(tmp_path / "source.onnx")}, **options)).result.error
+    assert error is not None
+    assert (error.code, error.type) == (Code.LOAD, None)
+    assert "is damaged: it holds a tensor of an unknown type, -7" in error.message

@@ -47,22 +47,22 @@ def read(path: Path, external: bool = False) -> Content:
 
 
 @contextmanager
-def worded(path: Path) -> Iterator[None]:
+def worded(path: Path, code: Code = Code.CHECKER) -> Iterator[None]:
     """Within it what a damaged file makes our readers of it raise gets words.
 
     Raises:
-        StageError: CHECKER.
+        StageError: ``code``.
     """
     try:
         yield
     except ValidationError as error:  # protobuf hands over as bytes what is not UTF-8
-        raise StageError(Code.CHECKER, f"{path} is damaged: a name in it is not text") from error
+        raise StageError(code, f"{path} is damaged: a name in it is not text") from error
     except KeyError as error:
         reason = f"it holds a tensor of an unknown type, {error}"
-        raise StageError(Code.CHECKER, f"{path} is damaged: {reason}") from error
+        raise StageError(code, f"{path} is damaged: {reason}") from error
     except (ValueError, TypeError, OverflowError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise StageError(Code.CHECKER, f"{path} is damaged: {reason}") from error
+        raise StageError(code, f"{path} is damaged: {reason}") from error
 
 
 def _content(model: ModelProto, path: Path, data: TensorData) -> Content:

@@ -146,7 +146,9 @@ def _real(found: _Found, job: Job, file: Path, parent: str | None) -> Verdict:
 
 def _limits(file: Path) -> list[float]:
     try:
-        return harvest.of_graph(structure.read(file))
+        # Its values may be damaged as well: that is no failure of the source.
+        with inspection.worded(file):
+            return harvest.of_graph(structure.read(file))
     except StageError:  # which the next stage tells
         return []
 

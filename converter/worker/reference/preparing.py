@@ -12,7 +12,7 @@ from converter.model import dim_problems
 from converter.model.errors import Code, StageError
 from converter.model.job import Job
 from converter.worker.inputs import cases, files
-from converter.worker.onnxfile import structure
+from converter.worker.onnxfile import inspection, structure
 from converter.worker.reference import conditioning
 from converter.worker.runtime import custom_ops
 from converter.worker.sources import calling, data, loading
@@ -71,7 +71,9 @@ def _with_inputs(job: Job, loaded: Loaded) -> Job:
     if not isinstance(loaded.model, OnnxFile):
         return job
     proto = loaded.model.proto
-    inputs = structure.with_words(proto, job.inputs or structure.input_specs(proto))
+    with inspection.worded(loaded.model.path, Code.LOAD):
+        inputs = structure.with_words(proto, job.inputs or structure.input_specs(proto))
+        symbolic = structure.symbolic_axes(proto, job.dynamic_axes)
     dynamic = {
         name: {
             axis: symbol
@@ -80,7 +82,7 @@ def _with_inputs(job: Job, loaded: Loaded) -> Job:
             # OUTPUT_STRUCTURE.
             if name not in inputs or axis < len(inputs[name].shape)
         }
-        for name, axes in structure.symbolic_axes(proto, job.dynamic_axes).items()
+        for name, axes in symbolic.items()
     }
     complete = job.model_copy(update={"inputs": inputs, "dynamic_axes": dynamic})
     _check_rules(complete)
