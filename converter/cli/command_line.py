@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import errno
 import gc
 import os
 import shlex
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING, NoReturn
 import converter
 from converter.cli import suggestions, unforeseen
 from converter.display import notice
-from converter.model.errors import ConfigError, ConverterError, ExitCode, Problem
+from converter.model.errors import ConfigError, ConverterError, ExitCode, Problem, RunError, told
 from converter.model.plaintext import plain
 
 if TYPE_CHECKING:
@@ -100,6 +101,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if _folder_has_gone():
             message = "the folder that this command was started in does not exist any more"
             return _report(ConfigError(Problem("command", message, "Go to one that does.")), debug)
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            return _report(_too_long(error), debug)
         return unforeseen.report(error, words)
     # Also after an error: in a process that calls `main` itself the collector would stay off.
     finally:
@@ -127,6 +130,14 @@ def _folder_has_gone() -> bool:
     except FileNotFoundError:
         return True
     return False
+
+
+def _too_long(error: OSError) -> ConverterError:
+    """No file system has such a name: wherever it is looked at first, somebody has written it."""
+    name, why = str(error.filename), "is longer than a name of a file can be"
+    if "converter.runner.start" in sys.modules:
+        return RunError(f"{name[:200]}… {why}")
+    return ConfigError(Problem(name, f"{why}."))
 
 
 def _dispatch(words: list[str], debug: bool) -> int:
@@ -277,8 +288,8 @@ def _report(error: ConverterError, debug: bool, point: str = "") -> ExitCode:
         number = len(error.problems)
         of = f" of {point}" if point else ""
         print(f"configuration{of}: {number} problem{'s'[: number > 1]}", file=sys.stderr)
-        for problem in error.problems:
-            print(f"  {plain(str(problem))}", file=sys.stderr)
+        for line in told(error.problems):
+            print(f"  {plain(line)}", file=sys.stderr)
         return ExitCode.CONFIG
     print(f"run{' ' + point if point else ''}: {plain(str(error))}", file=sys.stderr)
     return ExitCode.RUN_FAILED

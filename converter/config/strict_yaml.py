@@ -17,6 +17,7 @@ import yaml
 
 from converter.model.errors import ConfigError, Problem
 
+MAX_BYTES = 32 << 20  # of one file: 10,000 models take 5 MB
 MAX_DEPTH = 50
 MAX_DIGITS = 400  # more than any float has
 MAX_ALIASED_NODES = 10_000
@@ -50,6 +51,9 @@ def check(data: bytes, name: str) -> None:
         ConfigError: all problems up to the first that stops the parser, each with file:line.
     """
     scan = _Scan(name)
+    if len(data) > MAX_BYTES:
+        said = f"has {len(data) >> 20} MiB; expected {MAX_BYTES >> 20} at most"
+        raise ConfigError(Problem(name, said, "Put models into several files."))
     # By itself: a NUL is valid UTF-8, and decoding would let it pass.
     if b"\0" in data:
         raise ConfigError(Problem(name, "contains a NUL byte; a text file is expected"))

@@ -99,11 +99,30 @@ class Problem:
     hint: str = ""
 
     def __str__(self) -> str:
-        text = f"{self.key}: {self.message}" if self.key else self.message
+        message = _shortened(self.message)
+        text = f"{_shortened(self.key)}: {message}" if self.key else message
         # Messages of libraries end as they like, and a hint follows behind the full stop.
         if not text.endswith((".", "!", "?", ":", ";", "…")):
             text += "."
-        return _NO_NAME.sub(lambda found: f"{found[0][:199]}…", f"{text} {self.hint}".rstrip())
+        text = f"{text} {_shortened(self.hint)}".rstrip()
+        return _NO_NAME.sub(lambda found: f"{found[0][:199]}…", text)
+
+
+_LINE = 1_000
+MOST_PROBLEMS = 100
+"""How many problems are told: nobody reads more, and a file may have any number."""
+
+
+def _shortened(text: str) -> str:
+    """As much of a text as a person reads: an override or a list may have any length."""
+    return text if len(text) <= _LINE else f"{text[: _LINE - 1]}…"
+
+
+def told(problems: Sequence[Problem]) -> list[str]:
+    """A line for each problem, and one for those that are too many."""
+    lines = [str(problem) for problem in problems[:MOST_PROBLEMS]]
+    more = len(problems) - len(lines)
+    return [*lines, f"… and {more} more"] if more else lines
 
 
 # Longer than a word, and than the name of a file (255 bytes on Linux): the start of it tells.
@@ -117,7 +136,7 @@ class ConfigError(ConverterError):
         if isinstance(problems, str):
             problems = Problem("", problems)
         self.problems = (problems,) if isinstance(problems, Problem) else tuple(problems)
-        super().__init__("\n".join(str(problem) for problem in self.problems))
+        super().__init__("\n".join(told(self.problems)))
 
 
 class RunError(ConverterError):

@@ -143,6 +143,26 @@ def test_help_lists_every_verb_and_flag(run: Run) -> None:
     assert run("-h")[1] == out
 
 
+def test_of_very_many_problems_not_all_are_printed(run: Run) -> None:
+    code, _, err = run("+experiment=one", *(f"++models.mine.k{n}=1" for n in range(150)))
+    assert code == ExitCode.CONFIG
+    assert err.startswith("configuration: 150 problems\n")
+    assert err.splitlines()[-1] == "  … and 50 more"
+    assert len(err.splitlines()) == 102
+
+
+@pytest.mark.parametrize("words", [("report",), ("inspect",), ("--config-dir",), ("validate",)])
+def test_a_name_that_no_file_has_is_no_defect(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Whether a run has begun shows there, and tests before this one may have imported it.
+    monkeypatch.delitem(sys.modules, "converter.runner.start", raising=False)
+    assert command_line.main([*words, "x" * 300]) == ExitCode.CONFIG
+    err = capsys.readouterr().err
+    assert "is longer than a name of a file can be" in err
+    assert "defect" not in err
+
+
 def test_version(run: Run) -> None:
     code, out, _ = run("--version")
     assert code == 0

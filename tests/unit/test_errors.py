@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from converter.model.errors import ConfigError, Problem
+from converter.model.errors import MOST_PROBLEMS, ConfigError, Problem, told
 
 
 @pytest.mark.parametrize(
@@ -26,3 +26,21 @@ from converter.model.errors import ConfigError, Problem
 def test_message_and_hint_are_sentences(problem: Problem, text: str) -> None:
     assert str(problem) == text
     assert str(ConfigError(problem)) == text
+
+
+def test_of_very_many_problems_the_first_are_told_and_the_rest_counted() -> None:
+    problems = [Problem(f"models.m{n}", "unknown key.") for n in range(MOST_PROBLEMS + 1200)]
+    lines = told(problems)
+    assert (len(lines), lines[-1]) == (MOST_PROBLEMS + 1, "… and 1200 more")
+    assert lines[0] == "models.m0: unknown key."
+    assert str(ConfigError(problems)) == "\n".join(lines)
+    assert len(ConfigError(problems).problems) == len(problems)
+    assert told(problems[:MOST_PROBLEMS])[-1] == f"models.m{MOST_PROBLEMS - 1}: unknown key."
+
+
+@pytest.mark.parametrize("part", ["key", "message", "hint"])
+def test_a_line_is_never_longer_than_a_person_reads(part: str) -> None:
+    said = {"key": "seed", "message": "found a list.", "hint": "Remove it."}
+    text = str(Problem(**{**said, part: "[x, y], " * 50_000}))
+    assert len(text) < 1200
+    assert "…" in text

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from converter.config.strict_yaml import MAX_ALIASED_NODES, MAX_DEPTH, check
+from converter.config.strict_yaml import MAX_ALIASED_NODES, MAX_BYTES, MAX_DEPTH, check
 from converter.model.errors import ConfigError
 
 
@@ -109,3 +109,10 @@ def test_all_problems_are_told_at_once() -> None:
     message = refusal("a: 012\na: 1:30\n")
     assert message.count("\n") == 2
     assert "duplicate key 'a'" in message
+
+
+def test_a_file_that_is_no_configuration_by_its_size_is_not_parsed() -> None:
+    started = time.monotonic()
+    message = refusal(b"a: [" + b"x," * (MAX_BYTES // 2) + b"]")
+    assert message == "zoo.yaml: has 32 MiB; expected 32 at most. Put models into several files."
+    assert time.monotonic() - started < 1

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from converter.cli.arguments import Parser
 from converter.config import zoo_files
-from converter.model.errors import ExitCode
+from converter.model.errors import ExitCode, told
 from converter.model.plaintext import plain
 
 SUMMARY = "check models, experiments and presets without running them: FILE..."
@@ -27,7 +27,7 @@ def main(argv: Sequence[str]) -> int:
     for file in files:
         found = zoo_files.problems(file)
         wrong += bool(found)
-        for problem in found:
-            print(plain(f"{file}: {problem}"), file=sys.stderr)
+        for line in told(found):
+            print(plain(f"{file}: {line}"), file=sys.stderr)
     print(f"{len(files)} file{'s' * (len(files) != 1)}: {len(files) - wrong} right, {wrong} wrong")
     return ExitCode.CONFIG if wrong else ExitCode.OK
