@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from wrong_kinds import Wrong, wrong_kinds
 
 from converter.config.validation import parse
 from converter.model.errors import ConfigError
 from converter.schemas import configuration
+from tests.wrong_kinds import Wrong, wrong_kinds
 
 WRONG = wrong_kinds(configuration.schemas(built_in=True)["experiment"])
 
