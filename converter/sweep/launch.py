@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from argparse import Namespace
+from contextlib import redirect_stderr
 
 from hydra._internal.hydra import Hydra
 from hydra.core.global_hydra import GlobalHydra
@@ -82,7 +84,12 @@ def _show(hydra: Hydra, arguments: Namespace) -> ExitCode:
     overrides = list(arguments.overrides)
     if arguments.cfg:
         package, resolve = arguments.package, arguments.resolve
-        hydra.show_cfg(CONFIG, overrides, arguments.cfg, package, resolve=resolve)
+        try:
+            # Of a key that is not there Hydra (1.3) tells in its own words and exits with 1.
+            with redirect_stderr(io.StringIO()):
+                hydra.show_cfg(CONFIG, overrides, arguments.cfg, package, resolve=resolve)
+        except SystemExit as error:
+            raise ConfigError(Problem("--package", f"there is no key {package}.")) from error
     elif arguments.info:
         hydra.show_info(arguments.info, config_name=CONFIG, overrides=overrides)
     elif arguments.shell_completion:

@@ -143,6 +143,14 @@ def test_help_lists_every_verb_and_flag(run: Run) -> None:
     assert run("-h")[1] == out
 
 
+@pytest.mark.parametrize("key", ["nothing", "a..b", "\x02=1"])
+def test_a_package_that_is_not_there_is_a_wrong_usage(run: Run, key: str) -> None:
+    code, out, err = run("+experiment=one", "--cfg", "job", "--package", key)
+    shown = key.replace("\x02", "\N{REPLACEMENT CHARACTER}")
+    told = f"configuration: 1 problem\n  --package: there is no key {shown}.\n"
+    assert (code, out, err) == (ExitCode.CONFIG, "", told)
+
+
 def test_of_very_many_problems_not_all_are_printed(run: Run) -> None:
     code, _, err = run("+experiment=one", *(f"++models.mine.k{n}=1" for n in range(150)))
     assert code == ExitCode.CONFIG
