@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from typing import NoReturn
 
@@ -91,7 +91,11 @@ class ForkServer:
     def close(self) -> None:
         """End the server, and with it every supervisor."""
         self._socket.close()
-        self._process.kill()  # it may be at its imports
+        if self._process.returncode is None:
+            # It may be at its imports. Its group, too: a supervisor that was stopped before it had a
+            # session of its own asks for no signal at the end of its parent yet.
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
         self._process.wait()
 
 

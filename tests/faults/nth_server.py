@@ -6,6 +6,7 @@ command and answers with a line, once no process of that command is left.
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import signal
@@ -18,7 +19,7 @@ from typing import Any, NoReturn
 
 ENTRY = "NTH_CALL_ENTRY"
 KEPT = "NTH_CALL_KEPT"
-_MODULES = (
+MODULES = (
     "converter.cli.commands.resume",
     "converter.cli.unforeseen",
     "converter.display.runlog",
@@ -38,7 +39,7 @@ def children(pid: int) -> list[int]:
         return []
 
 
-def _command(order: dict[str, Any]) -> NoReturn:
+def command(order: dict[str, Any]) -> NoReturn:
     """Run one command in this process, which is a fork."""
     code = 70
     try:
@@ -56,13 +57,15 @@ def _command(order: dict[str, Any]) -> NoReturn:
         sys.stdout.flush()
         if learned := order.get("learned"):
             Path(learned).write_text("\n".join(sys.modules))
+        if order.get("own_servers"):  # else they are those of all commands
+            atexit._run_exitfuncs()
     finally:
         if error := sys.exception():
             sys.excepthook(type(error), error, error.__traceback__)
         os._exit(code)
 
 
-def _learn(path: Path) -> None:
+def learn(path: Path) -> None:
     """Import what a command has imported, so that those to come find it."""
     for name in path.read_text().splitlines():
         # A module that another name stands for, or one that is only for its parent.
@@ -89,7 +92,7 @@ def _ended(pid: int, server: int) -> int:
 
 def main() -> None:
     """Serve until the end of the input."""
-    for name in _MODULES:
+    for name in MODULES:
         import_module(name)
     from converter.plugins import loader
     from converter.processes import local
@@ -102,10 +105,10 @@ def main() -> None:
         order = json.loads(line)
         pid = os.fork()
         if pid == 0:
-            _command(order)
+            command(order)
         status = _ended(pid, workers)
         if learned := order.get("learned"):
-            _learn(Path(learned))
+            learn(Path(learned))
         print(status, flush=True)
 
 

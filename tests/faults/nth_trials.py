@@ -108,6 +108,22 @@ class World:
         files = [path for path in (self.run / "models").rglob("*.onnx*") if path.is_file()]
         return {str(path.relative_to(self.run)): _sha256(path) for path in sorted(files)}
 
+    def store_faults(self) -> list[str]:
+        """What is not whole in the store."""
+        wrong = []
+        for key in self.store.held():
+            try:
+                stored = self.store.read(key)
+                why = self.store.damage(stored) if stored else "is gone"
+            except DamagedError as error:
+                why = str(error)
+            wrong += [f"P1: the store's {key[:8]}: {why}"] if why else []
+        # An entry of the store that a kill left half made goes with `store gc`, an hour later.
+        left = [path.name for path in self.store.path.glob("*") if len(path.name) != 64]
+        if left := [name for name in left if not name.startswith(TEMPORARY)]:
+            wrong.append(f"in the store is {left}")
+        return wrong
+
     def record(self) -> Manifest | None:
         path = self.run / manifest.MANIFEST
         return manifest.read(self.run) if path.exists() else None
@@ -251,9 +267,9 @@ class Trials:
         for path, digest in self.world.hashes().items():
             if whole["hashes"].get(path) != digest:
                 wrong.append(f"P1: {path} is not whole")
-        wrong += self._of_store()
+        wrong += self.world.store_faults()
         if (self.world.zoo / INDEX).exists():
-            wrong += _caught("published", lambda: sound(self.world.zoo, settled=False))
+            wrong += caught("published", lambda: sound(self.world.zoo, settled=False))
         try:
             record = self.world.record()
         except ValueError as error:
@@ -263,17 +279,6 @@ class Trials:
             wrong += self._of_record(record, code, found.trial)
         elif code in (0, 1):
             wrong.append(f"exit code {code} without a manifest")
-
-    def _of_store(self) -> list[str]:
-        store, wrong = self.world.store, []
-        for key in store.held():
-            try:
-                stored = store.read(key)
-                why = store.damage(stored) if stored else "is gone"
-            except DamagedError as error:
-                why = str(error)
-            wrong += [f"P1: the store's {key[:8]}: {why}"] if why else []
-        return wrong
 
     def _of_record(self, record: Manifest, code: int | None, trial: Trial) -> list[str]:
         wrong, run, mode = [], record.run, trial.mode
@@ -320,17 +325,13 @@ class Trials:
             found.told += f"\n---- {words[0]}\n{told}"
             return
         whole, state = self._whole[found.trial.scenario], {}
-        found.wrong += _caught("resumed", lambda: state.update(self.world.state()))
+        found.wrong += caught("resumed", lambda: state.update(self.world.state()))
         for key, value in state.items():
             if key == "files" and _cleans(found.call):
                 value = [name for name in value if not name.startswith(delivery.STAGING)]
             if value != whole[key]:
-                found.wrong.append(f"resumed: {key}: {_difference(whole[key], value)}")
-        # An entry of the store that a kill left half made goes with `store gc`, an hour later.
-        left = [path.name for path in self.world.store.path.iterdir() if len(path.name) != 64]
-        if left := [name for name in left if not name.startswith(TEMPORARY)]:
-            found.wrong.append(f"resumed: in the store is {left}")
-        found.wrong += [f"resumed: {line}" for line in self._of_store()]
+                found.wrong.append(f"resumed: {key}: {difference(whole[key], value)}")
+        found.wrong += [f"resumed: {line}" for line in self.world.store_faults()]
         if found.wrong:
             found.told += f"\n---- {words[0]}\n{told}"
 
@@ -340,7 +341,7 @@ def _cleans(call: str) -> bool:
     return call.split()[1] in ("unlink", "rmdir") and f"/{delivery.STAGING}" in call
 
 
-def _caught(what: str, look: Callable[[], object]) -> list[str]:
+def caught(what: str, look: Callable[[], object]) -> list[str]:
     try:
         look()
     except (AssertionError, OSError, ValueError) as error:
@@ -348,17 +349,17 @@ def _caught(what: str, look: Callable[[], object]) -> list[str]:
     return []
 
 
-def _difference(expected: Any, found: Any) -> str:
+def difference(expected: Any, found: Any) -> str:
     """Where two values differ, in short."""
     if isinstance(expected, dict) and isinstance(found, dict):
         for key in [*expected, *found]:
             if expected.get(key) != found.get(key):
-                return f"{key}: {_difference(expected.get(key), found.get(key))}"
+                return f"{key}: {difference(expected.get(key), found.get(key))}"
     if isinstance(expected, list) and isinstance(found, list):
         if len(expected) == len(found):
             for one, other in zip(expected, found, strict=True):
                 if one != other:
-                    return _difference(one, other)
+                    return difference(one, other)
         lost = [one for one in expected if one not in found]
         return f"lacks {lost}, has {[other for other in found if other not in expected]}"[:400]
     return f"{expected!r:.200} → {found!r:.200}"
