@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
+
+# Before anything imports ONNX Runtime, here and in what this process starts: since 1.31 the import
+# itself begins to report its use to its maker, with an id of the machine that it keeps in
+# `~/.cache`, and leaves `.ses` in the folder of temporary files. Who has set it is obeyed.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from converter.api import (

@@ -141,6 +141,7 @@ def _too_long(error: OSError) -> ConverterError:
 
 
 def _dispatch(words: list[str], debug: bool) -> int:
+    _refuse_unread(words)
     if _is_command(words):
         return _command(words[0])(words[1:])
     if (late := suggestions.late_command(words, commands())) is not None:
@@ -172,6 +173,17 @@ def _dispatch(words: list[str], debug: bool) -> int:
         lambda point: convert(point, command),
         lambda error, point: _report(error, debug, point),
     )
+
+
+def _refuse_unread(words: Sequence[str]) -> None:
+    """Refuse words that Python could not decode, where the locale is why."""
+    if (encoding := sys.getfilesystemencoding()) == "utf-8":
+        return
+    for word in words:
+        if not word.isascii():
+            message = f"Python was told that words and names of files are {encoding}."
+            hint = "Set LC_ALL=C.UTF-8, and leave PYTHONUTF8 alone."
+            raise ConfigError(Problem(ascii(word)[1:-1], message, hint))
 
 
 def _completion(overrides: Sequence[str]) -> str | None:

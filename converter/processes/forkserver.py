@@ -92,8 +92,8 @@ class ForkServer:
         """End the server, and with it every supervisor."""
         self._socket.close()
         if self._process.returncode is None:
-            # It may be at its imports. Its group, too: a supervisor that was stopped before it had a
-            # session of its own asks for no signal at the end of its parent yet.
+            # It may be at its imports. Its group, too: a supervisor that is stopped before it has a
+            # session of its own has not yet asked for a signal at the end of its parent.
             with suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
         self._process.wait()

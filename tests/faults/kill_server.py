@@ -96,7 +96,8 @@ class _Fault:
             self._goes_on = None
         if self._at is None or now < self._at:
             return
-        found = living(runner)
+        if not (found := living(runner)):  # it has just ended
+            return
         role = self._draw.choice(sorted(found))
         with suppress(ProcessLookupError):  # it has just ended: another one
             os.kill(self._draw.choice(found[role]), self._signal)
@@ -110,7 +111,8 @@ def _run(order: dict[str, Any]) -> dict[str, Any]:
     start = time.monotonic()
     pid = os.fork()
     if pid == 0:
-        local._MARGIN_S, local._START_S = float(os.environ[MARGIN]), float(os.environ[START])
+        if order.get("fault"):  # else nothing is waited for that does not come
+            local._MARGIN_S, local._START_S = float(os.environ[MARGIN]), float(os.environ[START])
         if ENTRY in order["environment"]:
             imported = "from converter.processes.forkserver import serve"
             forkserver._BOOT = forkserver._BOOT.replace(imported, "from kill_server import serve")

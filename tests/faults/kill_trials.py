@@ -169,6 +169,7 @@ class Trials:
         self._base, self._folder = base, base / "trial"
         self._world = World(self._folder)
         self._server, self._real = server, real
+        self._timeout_s = 300
         self._whole: dict[str, dict[str, Any]] = {}
         self._gist: dict[str, dict[str, Any]] = {}
         self.seconds: dict[str, float] = {}
@@ -203,7 +204,7 @@ class Trials:
             name: of the folder of its run, or of its sweep.
         """
         # A job that is kept writes there.
-        limits = [f"executor.timeout_s={20 if self._real else 3}", "executor.grace_s=0.5"]
+        limits = [f"executor.timeout_s={self._timeout_s}", "executor.grace_s=0.5"]
         usual = [f"executor.writable=[{self._base}]", "executor.workers=2", *limits]
         first = ["--config-dir", str(self._base / "conf"), "+experiment=kills", *usual]
         place = f"{_RUNS}/{name}"
@@ -229,6 +230,8 @@ class Trials:
             self._done(self.words("first", night), "keeping")
         self._keep("publication")
         self._done(self.words("publication"), "keeping")
+        # A job that is stopped takes as long.
+        self._timeout_s = 30 if self._real else 4
         for scenario in SCENARIOS:
             self._restore(scenario)
             self._done(self.words(scenario))
@@ -379,7 +382,7 @@ def opened(base: Path, *, real: bool = False) -> Iterator[Trials]:
     """Trials in a folder."""
     path = os.pathsep.join([str(REPOSITORY), str(Path(__file__).parent)])
     # A stopped job of a real conversion costs as much time as one that hangs may take.
-    limits = (5.0, 30.0) if real else (2.0, 5.0)
+    limits = (5.0, 45.0) if real else (3.0, 8.0)
     environment = dict(zip((kill_server.MARGIN, kill_server.START), map(str, limits), strict=True))
     with subprocess.Popen(
         [sys.executable, "-m", "kill_server"],

@@ -79,6 +79,7 @@ def main() -> int:
                 show(found, in_full=bool(asked.only))
             if counts.total() % 50 == 0:
                 print(f"{counts.total()} trials, {time.monotonic() - start:.0f} s", flush=True)
+                print(f"    {dict(sorted(counts.items()))}", flush=True)
     for name, count in (*sorted(counts.items()), *sorted(ends.items())):
         print(f"{count:6} {name}")
     seconds = time.monotonic() - start

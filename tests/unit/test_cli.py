@@ -330,3 +330,13 @@ def test_the_command_exits_as_it_says(converter_command: Command) -> None:
     assert done.stderr == (
         "configuration: 1 problem\n  opset: found 3; expected a whole number from 7 to 25.\n"
     )
+
+
+def test_a_word_beside_a_locale_that_cannot_hold_it_is_refused(
+    converter_command: Command, tmp_path: Path
+) -> None:
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = converter_command("validate", "größe.yaml", **ascii_only)
+    assert done.returncode == 2, done.stdout
+    assert "gr" in done.stderr
+    assert "Set LC_ALL=C.UTF-8, and leave PYTHONUTF8 alone." in done.stderr
