@@ -202,3 +202,20 @@ def test_a_run_comes_out_right_in_odd_surroundings(name: str, place: Path, memor
 @pytest.mark.parametrize("name", EACH)
 def test_a_run_comes_out_right_in_each_of_them(name: str, place: Path, memory: Path) -> None:
     check(EACH[name], place, memory)
+
+
+def test_the_fixture_fails_a_test_also_without_asserts(tmp_path: Path) -> None:
+    text = "def test_zoo(converter_zoo):\n    converter_zoo('+experiment=smoke', 'deadline=0.01')\n"
+    (tmp_path / "test_zoo.py").write_text(text)
+    command = [sys.executable, "-O", "-m", "pytest", "-q", "--assert=plain"]
+    plugin = ["-p", "no:cacheprovider", "-p", "converter.pytest_plugin"]
+    done = subprocess.run(
+        [*command, *plugin, "test_zoo.py"],
+        cwd=tmp_path,
+        env=environment({"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "3 not_run" in done.stdout

@@ -20,7 +20,7 @@ from converter.model.job import Job
 from converter.model.records import JobResult
 
 _RESULT = "result.json"
-_STAGE_S = 0.02
+_STAGE_S = 0.04
 
 
 def _folder(job: Job) -> Path:
