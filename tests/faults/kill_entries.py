@@ -51,4 +51,7 @@ def again(job: Job, emit: Emit) -> JobResult:
             path = Path(job.staging_dir, part.path)
             path.write_bytes((folder / "files" / part.path).read_bytes())
             files.fsync(path)
+    for number in range(len(job.siblings)):
+        made = Path(job.sibling(number).staging_dir)
+        shutil.copytree(folder / "files" / made.name, made)
     return result

@@ -45,6 +45,7 @@ verify: {budget: 1}
 reports: [csv]
 """
 _TRIES = 3
+_OF_A_JOB = ("log.txt", "job.json", "result.json")
 _RUNS = "outputs/runs"
 _RUN = f"{_RUNS}/run"
 _PUBLISHES = "publish_to=zoo"
@@ -91,12 +92,12 @@ class Found:
     told: str = ""
 
 
-def drawn(seed: int, number: int, signals: Sequence[str] = SIGNALS) -> list[Trial]:
+def drawn(seed: int, number: int) -> list[Trial]:
     """Trials by chance; each is the same whatever else is asked for."""
     found = []
     for index in range(number):
         draw = random.Random(f"{seed} {index}")
-        choice = draw.choice(SCENARIOS), draw.choice(signals)
+        choice = draw.choice(SCENARIOS), draw.choice(SIGNALS)
         found.append(Trial(index, *choice, draw.uniform(0, 1), draw.randrange(1 << 30)))
     return found
 
@@ -119,7 +120,8 @@ class World:
         found: dict[str, Any] = {"store": sorted(self.store.held())}
         for key, path in self.folders(name).items():
             found[f"run {key}"] = normalised(path)
-            found[f"files {key}"] = sorted(str(each.relative_to(path)) for each in path.rglob("*"))
+            names = sorted(str(each.relative_to(path)) for each in path.rglob("*"))
+            found[f"files {key}"] = _of_either(found[f"run {key}"], names) if key else names
             found[f"hashes {key}"] = self.hashes(path)
         if (self.runs / name / SWEEP).exists():
             sweep = json.loads((self.runs / name / SWEEP).read_text())
@@ -224,8 +226,10 @@ class Trials:
         self._keep("sweep")
         # With the modules that a run needs; what the jobs give is kept.
         self._done(self.words("benchmark"), "keeping", learned=str(self._base / "learned"))
-        self._restore("sweep")
-        self._done(self.words("sweep"), "keeping")
+        # Each point for itself, and the first one with what it makes for the other.
+        for store in ("store.use=false", "store.use=true"):
+            self._restore("sweep")
+            self._done([*self.words("sweep"), store], "keeping")
         self._restore("benchmark")
         for night in ("0", "1"):
             self._done(self.words("first", night), "keeping")
@@ -350,6 +354,17 @@ class Trials:
         for key, value in whole.items():
             if gist.get(key) != value:
                 found.wrong.append(f"once more: {key}: {difference(value, gist.get(key))}")
+
+
+def _of_either(run: dict[str, Any], names: list[str]) -> list[str]:
+    """The files of a point that its models have whether an earlier point made them or this one.
+
+    What says which is removed from the run.
+    """
+    for model in run["models"]:
+        for row in model["artifacts"]:
+            del row["cached"], row["cache_miss_reason"]
+    return [name for name in names if Path(name).name not in _OF_A_JOB]
 
 
 def _costs(found: Found, record: Manifest) -> bool:

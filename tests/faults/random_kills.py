@@ -20,7 +20,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from kill_trials import SIGNALS, Found, drawn, opened
+from kill_trials import SCENARIOS, Found, drawn, opened
 
 SEED = 20262
 NUMBER = 500
@@ -34,7 +34,7 @@ def asked_for() -> argparse.Namespace:
     parser.add_argument("--number", type=int, default=NUMBER, help="of trials, with those left out")
     parser.add_argument("--first", type=int, default=0, help="leave out those before")
     parser.add_argument("--only", nargs="*", type=int, help="only trials of these numbers")
-    parser.add_argument("--signal", nargs="*", choices=SIGNALS, default=SIGNALS)
+    parser.add_argument("--scenario", nargs="*", choices=SCENARIOS, default=SCENARIOS)
     parser.add_argument("--seconds", type=float, help="as many as that allows")
     parser.add_argument("--jobs", choices=("kept", "real"), default="kept")
     parser.add_argument("--folder", type=Path, default=None, help="where trials take place")
@@ -65,11 +65,12 @@ def main() -> int:
         opened(Path(base), real=asked.jobs == "real") as trials,
     ):
         print(f"seed {asked.seed}; without a fault:", trials.seconds, flush=True)
-        for trial in drawn(asked.seed, asked.number, asked.signal)[asked.first :]:
+        for trial in drawn(asked.seed, asked.number)[asked.first :]:
             if asked.seconds and time.monotonic() > start + asked.seconds:
                 print(f"go on with --seed {asked.seed} --first {trial.number}")
                 break
-            if asked.only and trial.number not in asked.only:
+            left_out = asked.only and trial.number not in asked.only
+            if left_out or trial.scenario not in asked.scenario:
                 continue
             found = trials.run(trial)
             counts[kind(found)] += 1
