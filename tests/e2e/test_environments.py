@@ -77,7 +77,7 @@ COMBINED = {
 }
 # One by one: a night's work of `.ci/environments`.
 EACH = {
-    "nobody": Surroundings(nobody=True),
+    "nobody": Surroundings({"HOME": "{home}"}, nobody=True),
     "umask": Surroundings(umask=0o077),
     "LANG=C": Surroundings({"LANG": "C"}),
     "LC_ALL=POSIX": Surroundings({"LC_ALL": "POSIX"}),
@@ -86,8 +86,8 @@ EACH = {
     "HOME=/proc": Surroundings({"HOME": "/proc"}),
     "TMPDIR": Surroundings({"TMPDIR": "{memory}"}),
     "PYTHONOPTIMIZE": Surroundings({"PYTHONOPTIMIZE": "2"}),
-    "no bytecode": Surroundings({"PYTHONDONTWRITEBYTECODE": "1"}, nobody=True),
-    "read-only folder": Surroundings(read_only=True, nobody=True),
+    "no bytecode": Surroundings({"PYTHONDONTWRITEBYTECODE": "1"}),
+    "read-only folder": Surroundings({"HOME": "{home}"}, read_only=True, nobody=True),
 }
 
 

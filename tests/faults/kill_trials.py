@@ -231,19 +231,17 @@ class Trials:
             self._restore("sweep")
             self._done([*self.words("sweep"), store], "keeping")
         self._restore("benchmark")
+        # Of models and opsets that are kept by now.
         for night in ("0", "1"):
-            self._done(self.words("first", night), "keeping")
+            self._done(self.words("first", night))
         self._keep("publication")
-        self._done(self.words("publication"), "keeping")
         # A job that is stopped takes as long.
         self._timeout_s = 30 if self._real else 4
         for scenario in SCENARIOS:
             self._restore(scenario)
-            self._done(self.words(scenario))
+            self.seconds[scenario] = self._done(self.words(scenario))
             self._whole[scenario] = self._world.state("run")
             self._gist[scenario] = self._world.gist("run")
-            self._restore(scenario)
-            self.seconds[scenario] = self._done(self.words(scenario))
 
     def _keep(self, scenario: str) -> None:
         target = self._base / "templates" / scenario
