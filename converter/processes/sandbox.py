@@ -116,7 +116,8 @@ def rules(job: Job, stated: Sandbox, temporary: str, environ: Mapping[str, str])
     caches = [str(cache), *filter(os.path.isabs, (environ.get(name, "") for name in _CACHES))]
     apart = [name for name in _ELSEWHERE if not environ.get(name)]
     there = {name: home / _ELSEWHERE[name] for name in apart if _ELSEWHERE[name]}
-    usual = {name: str(place) for name, place in there.items() if place.is_dir()}
+    # Not `Path.is_dir`, which raises where the user may not look into the home.
+    usual = {name: str(place) for name, place in there.items() if os.path.isdir(place)}
     devices = [path for pattern in _DEVICES for path in sorted(glob.glob(pattern))]
     own = [job.staging_dir, temporary, _OWN_PROCESS]
     places = outermost([*own, *stated.writable, *caches, *usual.values(), *devices])

@@ -83,6 +83,7 @@ EACH = {
     "LC_ALL=POSIX": Surroundings({"LC_ALL": "POSIX"}),
     "read-only HOME": Surroundings({"HOME": "{home}"}, nobody=True, home=0o555),
     "no HOME": Surroundings({"HOME": "{home}/nowhere"}, nobody=True),
+    "a home of somebody else": Surroundings({"HOME": "{home}"}, nobody=True, home=0o700),
     "HOME=/proc": Surroundings({"HOME": "/proc"}),
     "TMPDIR": Surroundings({"TMPDIR": "{memory}"}),
     "PYTHONOPTIMIZE": Surroundings({"PYTHONOPTIMIZE": "2"}),
