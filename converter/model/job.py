@@ -287,6 +287,19 @@ class Recheck(Job):
     parent_file: str | None = None
 
 
+class Debug(Job):
+    """A job that finds where its file begins to be wrong, and lays what shows it in ``FOLDER``.
+
+    The result's files are those of the folder, by their paths in it.
+    """
+
+    ENTRY: ClassVar[str] = "converter.worker.pipeline.debugging:run"
+    STAGES: ClassVar[tuple[StageName, ...]] = (
+        "load", "reference", "export", "check", "verify", "publish",
+    )  # fmt: skip
+    FOLDER: ClassVar[str] = "debug"
+
+
 class Bundle(Recheck):
     """A job that verifies ``file`` and lays it out for others, in ``FOLDER`` of its staging folder.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import tempfile
@@ -19,7 +18,7 @@ from converter.model.errors import ConfigError, Problem, RunError
 from converter.model.job import Bundle, Job
 from converter.model.records import JobResult, ProviderVerdict, TensorInfo
 from converter.plan import packages
-from converter.runner import rechecking
+from converter.runner import newfolder, rechecking
 from converter.runner.recorded import published, recorded_job, recorded_result
 
 README = "README.md"
@@ -63,7 +62,7 @@ def bundle(run: Path, name: str, folder: Path) -> Bundled:
         message = f"bundles are of ONNX files; {name} is {job.format}."
         raise ConfigError(Problem("bundle", message, hint))
     file = published("bundle", run, name, _why_none(run, name))
-    refuse_used(folder)
+    newfolder.refuse_used("bundle", folder)
     folder = folder.absolute()
     try:
         # Beside it: a rename is whole, a copy from another disk is not.
@@ -74,30 +73,13 @@ def bundle(run: Path, name: str, folder: Path) -> Bundled:
             result = found.result
             if result.error is None:
                 made = work / delivery.STAGING / Bundle.FOLDER
-                _check(made, result)
+                newfolder.check(made, result)
                 (made / README).write_text(_readme(run, job, result), encoding="utf-8")
                 files.fsync(made / README)
-                # mkdtemp's folders are for their owner alone, and so is the staging folder in it.
-                made.chmod(0o777 & ~_umask())
-                os.rename(made, folder)
-                files.fsync(folder.parent)
+                newfolder.install(made, folder)
     except OSError as error:
         raise RunError(f"{folder} cannot be written: {error.strerror or error}") from error
     return Bundled(folder, result, found.log)
-
-
-def refuse_used(folder: Path) -> None:
-    """Raise where something is in the way.
-
-    Raises:
-        ConfigError: it is no folder, or holds something.
-    """
-    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-        hint = "Name a new or an empty folder with -o DIR."
-        raise ConfigError(Problem("bundle", f"{folder} is in the way.", hint))
-    if folder.is_dir() and any(folder.iterdir()):
-        hint = "Name a new or an empty folder with -o DIR, or remove it."
-        raise ConfigError(Problem("bundle", f"{folder} is not empty.", hint))
 
 
 def _why_none(run: Path, name: str) -> str:
@@ -111,20 +93,6 @@ def _why_none(run: Path, name: str) -> str:
         return f"It is {result.status}."
     error = result.error
     return f"It is {result.status}: {error.code}: {error.message}"
-
-
-def _check(folder: Path, result: JobResult) -> None:
-    """The worker's word is not enough: the model's code ran in its process."""
-    for part in result.files:
-        path = folder / part.path
-        if path.is_symlink() or not path.is_file() or files.sha256(path) != part.sha256:
-            raise RunError(f"{part.path} is not what was written: try again")
-
-
-def _umask() -> int:
-    before = os.umask(0)
-    os.umask(before)
-    return before
 
 
 def _readme(run: Path, job: Job, result: JobResult) -> str:

@@ -239,7 +239,7 @@ def _convert(
     told = stamp.expected(loaded, references, job)
     with recorder.stage("export"):
         values = parameters(loaded, job)
-        _export(done.exporter, loaded, references, job, raw)
+        export(done.exporter, loaded, references, job, raw)
     with recorder.stage("check"):
         model = checking.exported(raw, job, references.cases)
         checking.check(model, job, done.exporter, set(values))
@@ -313,7 +313,7 @@ def _simplified(model: ModelProto, job: Job, folder: Path) -> simplification.Sim
     return simplification.simplify(model, str(job.simplifier), options, declared, folder)
 
 
-def _export(
+def export(
     exporter: str, loaded: Loaded, references: References, job: Job, destination: Path
 ) -> None:
     # For this exporter alone: data files of two exports in one folder would share a name.
