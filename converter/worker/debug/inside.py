@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
 import onnx
-from onnx import ModelProto, ValueInfoProto
+from onnx import ModelProto, NodeProto, ValueInfoProto
 
 from converter.worker.inputs.inputs import Array
 from converter.worker.onnxfile import structure
 from converter.worker.runtime.session import Session
+from converter.worker.runtime.starting import RuntimeErrors, first_line
 
 _IN_ONE = 2 << 30
+# As ONNX Runtime words it.
+_NODE = re.compile(r"running \S+ node\. Name:'([^']*)'")
+
+
+class StoppedError(Exception):
+    """ONNX Runtime stops within a graph.
+
+    Attributes:
+        node: where; ``None``: it does not say.
+    """
+
+    def __init__(self, node: NodeProto | None, why: str) -> None:
+        super().__init__(why)
+        self.node = node
 
 
 def values(
@@ -31,7 +47,7 @@ def values(
 
     Raises:
         StageError: SESSION.
-        RuntimeErrors: it does not run.
+        StoppedError: it does not run.
     """
     told = ModelProto()
     told.CopyFrom(model)
@@ -44,8 +60,12 @@ def values(
                 shown.add(name)
     session = Session(_given(told, folder), optimise=False, provider=provider, threads=threads)
     wanted = {name: feeds[name] for name in session.inputs if name in feeds}
-    found = zip(session.outputs, session.run(wanted), strict=True)
-    return dict(found)
+    try:
+        return dict(zip(session.outputs, session.run(wanted), strict=True))
+    except RuntimeErrors as error:
+        name = _NODE.search(str(error))
+        named = [node for node in model.graph.node if name and node.name == name[1]]
+        raise StoppedError(named[0] if named else None, first_line(error)) from error
 
 
 def _given(model: ModelProto, folder: Path) -> bytes | Path:

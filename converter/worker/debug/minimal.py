@@ -97,6 +97,8 @@ def write(
 def title(found: Guilty) -> str:
     """``Gemm gives another result than aten.addmm.default``."""
     ops = ", ".join(dict.fromkeys(node.op_type for node in found.block))
+    if found.stops:
+        return f"ONNX Runtime stops at {ops}"
     if found.expected is None:
         return f"{ops} gives what the other computation never has"
     return f"{ops} gives another result than {found.expected.what}"
@@ -114,10 +116,11 @@ def report(model: ModelProto, found: Guilty, values: Mapping[str, Array], told: 
         f"Sample: {told.case}. Compared with {told.against}.", "",
         "## The first node that is wrong", "",
         "```", *_nodes(found.block), "```", "",
-        f"Its inputs differ from what they should be by {found.before:.1e} of their largest "
-        "magnitude at most.",
     ]  # fmt: skip
-    if found.expected is None:
+    lines += _before(found)
+    if found.stops:
+        lines += ["", f"    {found.stops}"]
+    elif found.expected is None:
         lines.append(
             "None of the values that follow is one of its outputs, or near one: a value or a "
             "branch that was frozen while the model was traced looks like this."
@@ -126,7 +129,7 @@ def report(model: ModelProto, found: Guilty, values: Mapping[str, Array], told: 
         lines += [
             f"`{found.output}` differs from `{found.expected.what}` by {found.error:.1e} of its "
             f"largest magnitude (shape {_shape(found.expected.array)}).",
-            *([f"The source: `{found.expected.where}`"] * bool(found.expected.where)),
+            *([f"The source: {found.expected.where}"] * bool(found.expected.where)),
             "", "## How to see it", "",
             "```sh", f"pip install numpy onnxruntime=={metadata_of('onnxruntime')}",
             f"python {SCRIPT}    # exit code 1: it is wrong", "```",
@@ -141,6 +144,19 @@ def report(model: ModelProto, found: Guilty, values: Mapping[str, Array], told: 
     lines += [_row(name, values[name]) for name in found.node.input if name in values]
     lines += ["", f"Opsets: {opsets}. Versions: {versions}."]
     return "\n".join(lines) + "\n"
+
+
+def _before(found: Guilty) -> list[str]:
+    """What is known of its inputs."""
+    if found.stops:
+        return ["ONNX Runtime computes what comes before it, and says here:"]
+    said = [
+        f"Its inputs differ from what they should be by {found.before:.1e} of their largest "
+        "magnitude at most."
+    ]
+    if found.follows is not None and found.follows.where:
+        said.append(f"They follow from `{found.follows.what}` in {found.follows.where}.")
+    return said
 
 
 def extracted(

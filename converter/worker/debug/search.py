@@ -41,6 +41,8 @@ class Guilty:
         expected: what it should be; ``None``: nothing comes near, as where a branch was frozen.
         error: the largest difference of the two, as a share of the largest magnitude.
         before: the largest such difference among the node's inputs.
+        follows: what the node is computed from, in the other computation; ``None``: inputs alone.
+        stops: why ONNX Runtime stops there; empty: it does not.
     """
 
     node: NodeProto
@@ -49,26 +51,39 @@ class Guilty:
     expected: Value | None
     error: float
     before: float
+    follows: Value | None = None
+    stops: str = ""
 
 
 def guilty(
-    graph: GraphProto, values: Mapping[str, Array], given: set[str], known: Known
+    graph: GraphProto,
+    values: Mapping[str, Array],
+    given: set[str],
+    known: Known,
+    outputs: Sequence[str],
 ) -> Guilty | None:
-    """Search; ``None`` where every output is right.
+    """Search; ``None`` where no node makes one of the outputs.
 
     Args:
         values: what each node gives.
         given: inputs and constants: right by themselves.
         known: values of the other computation.
+        outputs: those of the graph that are wrong.
     """
-    return _Search(graph, values, given, known).run()
+    return _Search(graph, values, given, known, outputs).run()
 
 
 class _Search:
     def __init__(
-        self, graph: GraphProto, values: Mapping[str, Array], given: set[str], known: Known
+        self,
+        graph: GraphProto,
+        values: Mapping[str, Array],
+        given: set[str],
+        known: Known,
+        outputs: Sequence[str],
     ) -> None:
         self._graph = graph
+        self._outputs = outputs
         self._values = values
         self._given = given
         self._known = known
@@ -112,7 +127,7 @@ class _Search:
 
     def _wrong(self) -> list[NodeProto]:
         """The nodes that a wrong output leads back to, in the order of the graph."""
-        waiting = [info.name for info in self._graph.output if not self._right(info.name)]
+        waiting = list(self._outputs)
         found: dict[int, NodeProto] = {}
         while waiting:
             node = self._makers.get(waiting.pop())
@@ -137,13 +152,15 @@ class _Search:
             if value.array.shape == self._values[name].shape
         ]
         near = [pair for pair in pairs if pair[0] <= _NEAR]
+        behind = [self._matched[name] for name in first.input if name in self._matched]
+        follows = max(behind, key=lambda value: value.number, default=None)
         before = max((self._off(name) for name in first.input), default=0.0)
         if not near:
             output = next((name for name in first.output if name), "")
-            return Guilty(first, [first], output, None, float("inf"), before)
+            return Guilty(first, [first], output, None, float("inf"), before, follows)
         error, place, _, output, value = min(near, key=lambda pair: pair[:3])
         block = self._needed(output, region[: place + 1])
-        return Guilty(first, block, output, value, error, before)
+        return Guilty(first, block, output, value, error, before, follows)
 
     def _off(self, name: str) -> float:
         value = self._matched.get(name)
@@ -165,7 +182,9 @@ class _Search:
 
     def _expected(self, first: NodeProto) -> list[Value]:
         """What PyTorch computes behind the inputs of a node, and the graph does not have."""
-        matched = [self._matched[name] for name in first.input if name in self._matched]
+        # Its own output may be right and come too early: where the graph ends, and PyTorch goes on.
+        names = (*first.input, *first.output)
+        matched = [self._matched[name] for name in names if name in self._matched]
         start = max((value.number for value in matched), default=-1)
         have = {value.number for value in self._matched.values()}
         behind = [value for value in self._known.values if value.number > start]

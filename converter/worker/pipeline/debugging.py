@@ -143,7 +143,15 @@ def _search(
     """
     model = onnx.load(path)
     feeds = {**case.inputs, **parameters}
-    found = inside.values(model, feeds, folder, threads=job.threads)
+    constants = inside.constants(model)
+    try:
+        found = inside.values(model, feeds, folder, threads=job.threads)
+    except inside.StoppedError as stopped:
+        if stopped.node is None:
+            raise StageError(Code.SESSION, str(stopped)) from stopped
+        node, why = stopped.node, str(stopped)
+        guilty = search.Guilty(node, [node], "", None, float("inf"), 0.0, stops=why)
+        return _Searched(model, guilty, feeds, constants, case, 0)
     left_out = 0
     if other is None:
         recording = eager.record(loaded, job, case.inputs)
@@ -154,23 +162,22 @@ def _search(
         floats = [(name, array) for name, array in right.items() if array.dtype.kind == "f"]
         known = [Value(n, name, "", array) for n, (name, array) in enumerate(floats)]
         outputs = [right[info.name] for info in other.graph.output]
-    errors = [
-        distance(found[info.name], array)
+    errors = {
+        info.name: distance(found[info.name], array)
         for info, array in zip(model.graph.output, outputs, strict=True)
-        if array.dtype.kind == "f"
-    ]
-    constants = inside.constants(model)
-    bound = search.tolerance(errors, USUAL)
+    }
+    bound = search.tolerance([*errors.values()], USUAL)
     given = constants | {*feeds}
-    guilty = search.guilty(model.graph, found, given, Known(known, bound))
-    if guilty is None:
+    off = [name for name, error in errors.items() if error > bound]
+    wrong = search.guilty(model.graph, found, given, Known(known, bound), off)
+    if wrong is None:
         raise StageError(
             Code.VERIFY_VALUE,
-            "no node of the graph is wrong by itself: each of its values is one of the other "
-            "computation's, and its outputs are not in their places",
-            "compare the order of the outputs",
+            f"no node makes the outputs that are wrong ({', '.join(off) or 'none here'})",
+            "an output that is an input or a constant of the graph, or an error that is no greater "
+            "than rounding, has no node to be blamed",
         )
-    return _Searched(model, guilty, {**feeds, **found}, constants, case, left_out)
+    return _Searched(model, wrong, {**feeds, **found}, constants, case, left_out)
 
 
 def _write(job: Debug, found: _Searched, verdict: Verdict, against: str) -> list[FileInfo]:
