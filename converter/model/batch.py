@@ -151,12 +151,15 @@ class CompareSpec(Frozen):
             ``0.5``.
         size: share by which its files may grow. Example: ``0.1``.
         remeasure_budget_s: seconds that timing slower models again may take. Example: ``60``.
+        debug_budget_s: seconds that looking into files which have become wrong may take; 0: no
+            time. Example: ``60``.
     """
 
     latency: Share = 0.10
     error: Share = 0.25
     size: Share = 0.05
     remeasure_budget_s: Annotated[float, Field(ge=0)] = 300.0
+    debug_budget_s: Annotated[float, Field(ge=0)] = 120.0
 
 
 class SignSpec(Frozen):

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import tempfile
+import time
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from converter.config import standard
+from converter.display import notice
 from converter.layout import delivery
-from converter.model.errors import ConfigError, Problem, RunError
+from converter.model.artifact import ONNX
+from converter.model.batch import BatchSpec
+from converter.model.changes import Change, Comparison
+from converter.model.errors import Code, ConfigError, Problem, RunError
 from converter.model.job import Composed, Debug, Derived
 from converter.model.records import JobResult
 from converter.plugins import executors
@@ -19,6 +26,8 @@ from converter.runner.recorded import elsewhere, recorded_job, recorded_result
 
 _LOG_LINES = 15
 _REPORT = "report.md"
+# Other codes say themselves what is wrong.
+_WRONG = (str(Code.VERIFY_VALUE), str(Code.VERIFY_NONFINITE))
 
 
 @dataclass(frozen=True)
@@ -35,11 +44,12 @@ class Debugged:
     log: list[str]
 
 
-def debug(run: Path, name: str, folder: Path) -> Debugged:
+def debug(run: Path, name: str, folder: Path, **limits: Any) -> Debugged:
     """Do the job of a run again up to its wrong file, and write what shows where it is wrong.
 
     Args:
         folder: a new or an empty one; it appears whole, and only where there is something to show.
+        limits: keys of the executor.
 
     Raises:
         ConfigError: there is no such run or model, or the folder is in use.
@@ -63,7 +73,7 @@ def debug(run: Path, name: str, folder: Path) -> Debugged:
             # The last that was tried is the one that the row shows.
             chosen = {"exporters": tried[-1:] or job.exporters[:1], "variants": []}
             asked = Debug.model_validate({**elsewhere(job, work), **chosen})
-            executor = executors.create(standard.executor(workers=1, retries=0))
+            executor = executors.create(standard.executor(workers=1, retries=0, **limits))
             # No process may outlive the command.
             with closing(executor.run([asked])) as events:
                 result = next(e.result for e in events if isinstance(e, Finished))
@@ -82,7 +92,61 @@ def debug(run: Path, name: str, folder: Path) -> Debugged:
 def _title(report: Path) -> str:
     """Of a report in Markdown, with the first node that is wrong."""
     lines = report.read_text(encoding="utf-8").splitlines()
-    code = lines.index("```")
-    return "\n".join(
-        [lines[0].removeprefix("# "), *(f"    {line}" for line in lines[code + 1 :][:1])]
-    )
+    node = lines[lines.index("```") + 1]
+    return f"{lines[0].removeprefix('# ')}\n    {node}"
+
+
+def newly_wrong(
+    found: Comparison,
+    directory: Path,
+    spec: BatchSpec,
+    stopped: Callable[[], bool],
+    log: Callable[[str], None],
+) -> Comparison:
+    """Look into what has become wrong since the baseline, as far as ``debug_budget_s`` goes.
+
+    Nothing of the run depends on it: what is not found is logged, and no more.
+
+    Args:
+        directory: of the run, whose ``models/NAME/debug`` gets what shows it.
+        stopped: whether the run has to end.
+
+    Returns:
+        The comparison, in which what was found stands behind the change.
+    """
+    end = time.monotonic() + spec.compare.debug_budget_s
+    changes: list[Change] = []
+    for change in found.changes:
+        left = end - time.monotonic()
+        asked = change.kind == "newly_failing" and change.detail.startswith(_WRONG)
+        if asked and change.artifact == ONNX and left > 0 and not stopped():
+            told = _looked_into(directory, change.model, spec, left, log)
+            detail = f"{change.detail}; {told}" if told else change.detail
+            change = change.model_copy(update={"detail": detail})
+        changes.append(change)
+    return found.model_copy(update={"changes": changes})
+
+
+def _looked_into(
+    directory: Path, name: str, spec: BatchSpec, seconds: float, log: Callable[[str], None]
+) -> str:
+    """What a model's file is wrong in, and where that stands; empty: it is not known."""
+    folder = directory / delivery.MODELS / name / Debug.FOLDER
+    limits = {
+        "timeout_s": seconds,
+        "sandbox": spec.executor.sandbox,
+        "writable": spec.executor.writable,
+    }
+    notice.show(f"looking into {name}, which has become wrong …")
+    try:
+        done = debug(directory, name, folder, **limits)
+    except (ConfigError, RunError) as error:
+        log(f"debug of {name}: {error}")
+        return ""
+    finally:
+        notice.clear()
+    if done.result.error is not None:
+        log(f"debug of {name}: {done.result.error.code}: {done.result.error.message}")
+    if not done.title:
+        return ""
+    return f"{done.title.splitlines()[0]}: {(folder / _REPORT).relative_to(directory)}"

@@ -30,6 +30,7 @@ from converter.model.manifest import Manifest
 from converter.model.plaintext import plain
 from converter.plan import graphs, selection
 from converter.plugins import reports
+from converter.runner import debugging
 from converter.runner.context import RunContext
 from converter.runner.state import RunState
 from converter.storage import exclusive, location
@@ -71,7 +72,7 @@ def finish(
     """
     # Asked once, before the end's own work: that may outlast a deadline that the models have kept.
     late = interrupts.late
-    code, final, received = _closed(record, context, interrupts, failure, late)
+    code, final, received = _closed(record, context, interrupts, failure, log, late=late)
     came_to_end = received is None and failure is None
     found = final.comparison
     # A failed model counts for more, whatever the comparison says.
@@ -202,6 +203,8 @@ def _closed(
     context: RunContext,
     interrupts: Interrupts,
     failure: OSError | None,
+    log: Callable[[str], None],
+    *,
     late: bool,
 ) -> tuple[ExitCode, Manifest, signal.Signals | None]:
     """What the models came to, compared with the baseline, and the signal that ended the run."""
@@ -210,7 +213,7 @@ def _closed(
     code = record.close(received, failure, late=late)
     final = compare.since(record.manifest(), old)
     if received is None and failure is None:
-        final = _compared(final, context, interrupts, record.cache.inputs_changed)
+        final = _compared(final, context, interrupts, record.cache.inputs_changed, log)
         received = interrupts.received  # a later signal finds the end already begun
         if received is not None:  # slower models were still to be timed again
             code = record.close(received, failure, late=late)
@@ -256,22 +259,31 @@ def _point_latest(final: Manifest, context: RunContext) -> list[str]:
 
 
 def _compared(
-    final: Manifest, context: RunContext, interrupts: Interrupts, changed: InputsChanged
+    final: Manifest,
+    context: RunContext,
+    interrupts: Interrupts,
+    changed: InputsChanged,
+    log: Callable[[str], None],
 ) -> Manifest:
     if context.spec.baseline is None:
         return final
     if context.baseline is None:
         return final.model_copy(update={"comparison": compare.no_baseline()})
     old = _listed_now(context.baseline, final, context)
+
+    # Timing in pairs may take all of `remeasure_budget_s`: a signal or the deadline ends it.
+    def stopped() -> bool:
+        return interrupts.received is not None or interrupts.late
+
     found = compared(
         old,
         Baseline(final, context.directory),
         context.spec.compare,
-        # Timing in pairs may take all of `remeasure_budget_s`: a signal or the deadline ends it.
-        lambda: interrupts.received is not None or interrupts.late,
+        stopped,
         context.spec,
         changed,
     )
+    found = debugging.newly_wrong(found, context.directory, context.spec, stopped, log)
     return final.model_copy(update={"comparison": found})
 
 

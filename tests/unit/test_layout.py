@@ -46,7 +46,8 @@ LAYERS = (
     "display", "plugins.reports", "finalize", "runner", "sweep", "schemas", "inspection",
     "api", "worker", "worker.inputs",
     "worker.recording", "worker.compare", "worker.runtime", "worker.onnxfile", "worker.sources",
-    "plugins.exporters", "plugins.variants", "worker.reference", "worker.verify", "worker.pipeline",
+    "plugins.exporters", "plugins.variants", "worker.reference", "worker.verify", "worker.debug",
+    "worker.pipeline",
     "worker.benchmark", "doctor", "cli", "cli.commands",
 )  # fmt: skip
 # What starts the program and is imported by nobody.

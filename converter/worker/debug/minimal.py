@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,11 @@ import numpy as np
 import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from converter.plan import packages
 from converter.worker.debug.search import Guilty
 from converter.worker.inputs.inputs import Array
 
 MODEL, DATA, SCRIPT, REPORT = "minimal.onnx", "data.npz", "repro.py", "report.md"
-_PACKAGES = ("torch", "onnx", "onnxruntime", "onnxsim", "onnxslim", "onnxscript", "numpy")
 _TEXT = '''\
 """{title}"""
 
@@ -48,12 +47,14 @@ class Told:
         case: the sample that shows it, with its shapes.
         verdict: what was found to be wrong with the file as a whole.
         against: what the values were compared with: ``PyTorch 2.15.0 (eager)``.
+        left_out: how many of those did not fit into memory.
     """
 
     model: str
     case: str
     verdict: str
     against: str
+    left_out: int = 0
 
 
 def write(
@@ -106,7 +107,8 @@ def title(found: Guilty) -> str:
 
 def report(model: ModelProto, found: Guilty, values: Mapping[str, Array], told: Told) -> str:
     """What to file upstream, in Markdown."""
-    versions = ", ".join(f"{name} {found_}" for name, found_ in _versions())
+    installed = {name: version for name, version in packages.versions().items() if version}
+    versions = ", ".join(f"{name} {version}" for name, version in installed.items())
     opsets = ", ".join(
         f"{entry.domain or 'ai.onnx'} {entry.version}" for entry in model.opset_import
     )
@@ -131,7 +133,7 @@ def report(model: ModelProto, found: Guilty, values: Mapping[str, Array], told: 
             f"largest magnitude (shape {_shape(found.expected.array)}).",
             *([f"The source: {found.expected.where}"] * bool(found.expected.where)),
             "", "## How to see it", "",
-            "```sh", f"pip install numpy onnxruntime=={metadata_of('onnxruntime')}",
+            "```sh", "pip install numpy onnxruntime",
             f"python {SCRIPT}    # exit code 1: it is wrong", "```",
         ]  # fmt: skip
     lines += [
@@ -141,6 +143,9 @@ def report(model: ModelProto, found: Guilty, values: Mapping[str, Array], told: 
         "| value | shape | least | largest |",
         "|---|---|---|---|",
     ]
+    if told.left_out:
+        said = f"{told.left_out} values had no room in memory and were not compared."
+        lines[-4:-4] = ["", said]
     lines += [_row(name, values[name]) for name in found.node.input if name in values]
     lines += ["", f"Opsets: {opsets}. Versions: {versions}."]
     return "\n".join(lines) + "\n"
@@ -226,17 +231,3 @@ def _row(name: str, array: Array) -> str:
     if array.dtype.kind not in "fiu" or not array.size:
         return f"| `{name}` | {_shape(array)} | | |"
     return f"| `{name}` | {_shape(array)} | {array.min():.4g} | {array.max():.4g} |"
-
-
-def metadata_of(name: str) -> str:
-    """The version of an installed package; empty: it is not there."""
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return ""
-
-
-def _versions() -> Iterator[tuple[str, str]]:
-    for name in _PACKAGES:
-        if version := metadata_of(name):
-            yield name, version

@@ -28,6 +28,7 @@ _MOVES = {
 _NODES, _VALUES = 16, 6
 # What differs by more is another value, not a wrong one.
 _NEAR = 10.0
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -203,4 +204,5 @@ class _Search:
 def tolerance(errors: Sequence[float], usual: float) -> float:
     """The difference from which on a value is wrong, where the outputs are off by ``errors``."""
     finite = [error for error in errors if np.isfinite(error) and error > 0]
-    return min([usual, *(error / 10 for error in finite)])
+    # Below it lies the rounding of float32 itself.
+    return max(_ROUNDING, min([usual, *(error / 10 for error in finite)]))

@@ -152,22 +152,34 @@ def _search(
         node, why = stopped.node, str(stopped)
         guilty = search.Guilty(node, [node], "", None, float("inf"), 0.0, stops=why)
         return _Searched(model, guilty, feeds, constants, case, 0)
-    left_out = 0
     if other is None:
         recording = eager.record(loaded, job, case.inputs)
-        known, left_out = recording.values, recording.left_out
-        outputs = case.outputs
+        known, left_out, outputs = recording.values, recording.left_out, case.outputs
     else:
         right = inside.values(other, feeds, folder, threads=job.threads)
-        floats = [(name, array) for name, array in right.items() if array.dtype.kind == "f"]
-        known = [Value(n, name, "", array) for n, (name, array) in enumerate(floats)]
+        known, left_out = _of_graph(right), 0
         outputs = [right[info.name] for info in other.graph.output]
+    guilty = _judge(model, found, constants | {*feeds}, known, outputs)
+    return _Searched(model, guilty, {**feeds, **found}, constants, case, left_out)
+
+
+def _of_graph(values: dict[str, Array]) -> list[Value]:
+    floats = [(name, array) for name, array in values.items() if array.dtype.kind == "f"]
+    return [Value(number, name, "", array) for number, (name, array) in enumerate(floats)]
+
+
+def _judge(
+    model: ModelProto,
+    found: dict[str, Array],
+    given: set[str],
+    known: list[Value],
+    outputs: list[Array],
+) -> search.Guilty:
     errors = {
         info.name: distance(found[info.name], array)
         for info, array in zip(model.graph.output, outputs, strict=True)
     }
     bound = search.tolerance([*errors.values()], USUAL)
-    given = constants | {*feeds}
     off = [name for name, error in errors.items() if error > bound]
     wrong = search.guilty(model.graph, found, given, Known(known, bound), off)
     if wrong is None:
@@ -177,7 +189,7 @@ def _search(
             "an output that is an input or a constant of the graph, or an error that is no greater "
             "than rounding, has no node to be blamed",
         )
-    return _Searched(model, wrong, {**feeds, **found}, constants, case, left_out)
+    return wrong
 
 
 def _write(job: Debug, found: _Searched, verdict: Verdict, against: str) -> list[FileInfo]:
@@ -193,6 +205,7 @@ def _write(job: Debug, found: _Searched, verdict: Verdict, against: str) -> list
         case=f"{found.case.case.label} ({shapes})",
         verdict=f"{error.code}: {error.message}",
         against=against,
+        left_out=found.left_out,
     )
     names = minimal.write(folder, found.model, found.guilty, found.values, found.constants, told)
     return [
