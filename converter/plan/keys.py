@@ -416,8 +416,9 @@ def _worker_code() -> str:
     """
     worker, plugins, model = (_PACKAGE / name for name in ("worker", "plugins", "model"))
     others = {_PACKAGE / name for name in _OF_VARIANTS}
-    # What times a file has no part in how it looks, nor in its verification.
-    paths = [p for p in sorted(worker.rglob("*.py")) if p.parent != worker / "benchmark"]
+    # What times a file, or looks into a wrong one, has no part in how it looks, nor in its verdict.
+    apart = (worker / "benchmark", worker / "debug")
+    paths = [path for path in sorted(worker.rglob("*.py")) if path.parent not in apart]
     paths = [path for path in paths if path not in others]
     paths += [p for kind in _PLUGINS for p in sorted((plugins / kind).glob("_*.py"))]
     # Every file is verified on one provider; job and spec decide what a request means.

@@ -136,6 +136,8 @@ def report(model: ModelProto, found: Guilty, values: Mapping[str, Array], told: 
             "```sh", "pip install numpy onnxruntime",
             f"python {SCRIPT}    # exit code 1: it is wrong", "```",
         ]  # fmt: skip
+    if told.left_out:
+        lines += ["", f"{told.left_out} values had no room in memory and were not compared."]
     lines += [
         "",
         "## Inputs of the node",
@@ -143,9 +145,6 @@ def report(model: ModelProto, found: Guilty, values: Mapping[str, Array], told: 
         "| value | shape | least | largest |",
         "|---|---|---|---|",
     ]
-    if told.left_out:
-        said = f"{told.left_out} values had no room in memory and were not compared."
-        lines[-4:-4] = ["", said]
     lines += [_row(name, values[name]) for name in found.node.input if name in values]
     lines += ["", f"Opsets: {opsets}. Versions: {versions}."]
     return "\n".join(lines) + "\n"
