@@ -486,6 +486,7 @@ def write_atomic(path: Path, *texts: str, durable: bool = True) -> None:
     # In the same folder: a rename works within one file system only.
     # The dot lets `resume` find and remove what a kill leaves.
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    renamed = False
     try:
         with os.fdopen(handle, "wb") as file:
             for text in texts:
@@ -498,11 +499,12 @@ def write_atomic(path: Path, *texts: str, durable: bool = True) -> None:
         # The folder is not forced to the disk: after a power cut the name may have the old text,
         # which is whole as well.
         os.replace(temporary, path)
-    except BaseException:
+        renamed = True
+    finally:
         # Not where the rename succeeded: an error then would tell of a text that is there.
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise
+        if not renamed:
+            with suppress(OSError):
+                os.unlink(temporary)
 
 
 def write_new(path: Path, text: str) -> None:

@@ -160,7 +160,7 @@ class _Search:
             output = next((name for name in first.output if name), "")
             return Guilty(first, [first], output, None, float("inf"), before, follows)
         error, place, _, output, value = min(near, key=lambda pair: pair[:3])
-        block = self._needed(output, region[: place + 1])
+        block = [*self._moves(first), *self._needed(output, region[: place + 1])]
         return Guilty(first, block, output, value, error, before, follows)
 
     def _off(self, name: str) -> float:
@@ -190,6 +190,20 @@ class _Search:
         have = {value.number for value in self._matched.values()}
         behind = [value for value in self._known.values if value.number > start]
         return [value for value in behind if value.number not in have][:_VALUES]
+
+    def _moves(self, first: NodeProto) -> list[NodeProto]:
+        """What only moves elements on the way to a node: where it moves the wrong ones."""
+        found: dict[int, NodeProto] = {}
+        waiting = list(first.input)
+        while waiting:
+            name = waiting.pop()
+            maker = self._makers.get(name)
+            if maker is None or name in self._matched or name in self._given:
+                continue
+            if maker.op_type in _MOVES and self._values[name].dtype.kind == "f":
+                found[self._place[id(maker)]] = maker
+                waiting += list(maker.input)
+        return [found[place] for place in sorted(found)]
 
     def _needed(self, output: str, region: Sequence[NodeProto]) -> list[NodeProto]:
         """Of a region what a value needs."""
