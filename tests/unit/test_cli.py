@@ -184,7 +184,7 @@ def test_an_unknown_verb_names_those_there_are(
     assert command_line.main([verb]) == 2
     err = capsys.readouterr().err
     assert (
-        f"usage: unknown command '{verb}'. The commands are: bundle, compare, convert, doctor, "
+        f"usage: unknown command '{verb}'. The commands are: bundle, compare, convert, debug, "
         in err
     )
 
