@@ -63,12 +63,12 @@ def overrides(config: DictConfig) -> list[str]:
 
 
 def config_dir(config: DictConfig) -> str | None:
-    """The folder of configurations that the command named, as short as it is from here."""
-    for source in config.hydra.runtime.config_sources or ():
+    """The folder of configurations that the command named, from where it was started."""
+    cwd = Path(config.hydra.runtime.cwd)
+    for source in config.hydra.runtime.get("config_sources") or ():
         if source.provider == "command-line":
             path = Path(source.path)
-            inside = path.is_relative_to(Path.cwd())
-            return str(path.relative_to(Path.cwd()) if inside else path)
+            return str(path.relative_to(cwd) if path.is_relative_to(cwd) else path)
     return None
 
 

@@ -33,6 +33,7 @@ class Saved:
         config: resolved now, plain values.
         cwd: where the command was started: what its relative paths start from.
         point: the folder name of a sweep's point; empty for a run.
+        config_dir: the folder of configurations that the command named.
     """
 
     config: dict[str, Any]
@@ -41,6 +42,7 @@ class Saved:
     sha256: str
     cwd: Path
     point: str
+    config_dir: str | None
 
 
 def read(directory: Path) -> Saved:
@@ -73,6 +75,7 @@ def read(directory: Path) -> Saved:
             sha256=hashlib.sha256(text.encode()).hexdigest(),
             cwd=Path(_text(composed, "hydra.runtime.cwd")),
             point=_text(composed, "hydra.sweep.subdir"),
+            config_dir=resolution.config_dir(composed),
         )
     except _DAMAGED as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]

@@ -82,7 +82,7 @@ class RunState:
             started_at=earlier.run.started_at if earlier else _stamp(now),
             narrowed=bool(selection.left_out(context.spec, plan.order)),
             overrides=context.overrides,
-            config_dir=earlier.run.config_dir if earlier else context.config_dir,
+            config_dir=context.config_dir,
             config_sha256=context.config_sha256,
             git=environment.git_state(Path.cwd()),
             baseline=_relative(context),

@@ -59,6 +59,7 @@ def main(argv: Sequence[str]) -> int:
         command=shlex.join(["python", "-m", "converter", "resume", *argv]),
         folder=directory.parent if found.point else directory,
         point=found.point,
+        config_dir=found.config_dir,
     )
     # A point of a sweep was planned leniently; any other has passed the strict rules before.
     spec = validation.parse(found.config, sweep=True)
