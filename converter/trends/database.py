@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from itertools import groupby
 from operator import itemgetter
@@ -163,6 +163,11 @@ class Database:
             return made.lastrowid or 0
         return int(found[0])
 
+    def keep(self) -> None:
+        """Make what was put in so far permanent; others may write then, while this one reads."""
+        self._sql.execute("COMMIT")
+        self._sql.execute("BEGIN")
+
     def nights(self, most: int) -> list[Night]:
         """The last of them, the oldest first.
 
@@ -189,7 +194,7 @@ class Database:
         """How many nights there are."""
         return int(self._sql.execute("SELECT count(*) FROM runs").fetchone()[0])
 
-    def strips(self, nights: list[Night]) -> Iterator[tuple[Label, list[Figures | None]]]:
+    def strips(self, nights: Sequence[Night]) -> Iterator[tuple[Label, list[Figures | None]]]:
         """For each artifact its figures in each of these nights; models in the order of names."""
         words = dict(self._sql.execute("SELECT id, text FROM words"))
         place = {night.id: at for at, night in enumerate(nights)}

@@ -61,6 +61,7 @@ def up_to_date(
                             rows = nights.figures_of(found)
                             database.put(nights.night_of(found, folder), rows)
                         database.looked_at(folder, stamp)
+                    database.keep()
                     return read(database), notes
             except UnusableError as error:
                 if len(notes) > 1:  # made twice, and still not right: it is the disk's

@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -52,23 +53,50 @@ _TITLES = {
 }  # fmt: skip
 
 
-def render(history: History, home: Path) -> str:
-    """The page; which nights still have a report is seen in the folder of the experiment."""
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What the page needs of a strip, when that is gone.
+
+    Attributes:
+        cells: of the table: those before the figures, and by kind those of the figures.
+        news: the nights in which something happened.
+    """
+
+    rank: tuple[int, bool, str, str]
+    cells: str
+    figures: dict[Kind, str]
+    states: frozenset[str]
+    last: str
+    fails: bool
+    fails_newly: bool
+    news: tuple[int, ...]
+
+
+def render(history: History, found: Iterable[Strip], home: Path) -> str:
+    """The page.
+
+    Args:
+        history: the nights alone.
+        found: a strip for each artifact, in any order.
+        home: where it is seen which nights still have a report.
+    """
     script = (_HERE / "history.js").read_text(encoding="utf-8")
     style = [path.read_text(encoding="utf-8") for path in (_STYLE, _HERE / "history.css")]
-    kinds = _kinds(history)
+    lines = sorted((_line(strip, history) for strip in found), key=lambda line: line.rank)
+    kinds = [kind for kind in _TITLES if any(kind in line.figures for line in lines)]
     return (
         _jinja()
         .get_template(FILE)
         .render(
             history=history,
-            verdict=verdict(history),
-            good=not history.failing(),
+            verdict=verdict(history, lines),
+            good=not any(line.fails for line in lines),
+            count=len(lines),
             columns=[_TITLES[kind] for kind in kinds],
-            told=list(_told(history, home)),
-            rows=(_row(strip, history, kinds) for strip in history.strips),
-            statuses=_statuses(history),
-            letters=_letters(history),
+            told=list(_told(history, lines, home)),
+            rows=(_row(line, kinds) for line in lines),
+            statuses=sorted({line.last for line in lines}),
+            letters=_letters(lines),
             ruler=_ruler(history),
             marks=Markup(_marks(history)),
             style=Markup("\n".join(style)),
@@ -78,23 +106,18 @@ def render(history: History, home: Path) -> str:
     )
 
 
-def verdict(history: History) -> str:
+def verdict(history: History, lines: Sequence[Line]) -> str:
     """The newest night in a sentence."""
-    if not (wrong := history.failing()):
+    wrong = [line for line in lines if line.fails]
+    if not wrong:
         return "Every model is as expected."
-    there = [strip for strip in history.strips if strip.last is not None]
-    what = "model" if all(strip.artifact == ONNX for strip in there) else "artifact"
+    there = [line for line in lines if line.last != ABSENT]
+    what = "model" if all(line.rank[-1] == ONNX for line in there) else "artifact"
     told = f"{len(wrong)} of {len(there)} {what}{'s' * (len(there) != 1)} failed unexpectedly"
     if len(history.nights) == 1:
         return f"{told}."
-    newly = sum(strip.fails_newly for strip in wrong)
+    newly = sum(line.fails_newly for line in wrong)
     return f"{told}, {newly or 'none'} newly in the last night."
-
-
-def _kinds(history: History) -> list[Kind]:
-    """The figures that some model has, in the order of their columns."""
-    found = {one.kind for strip in history.strips for one in strip.series}
-    return [kind for kind in _TITLES if kind in found]
 
 
 @dataclass(frozen=True)
@@ -114,30 +137,44 @@ class Told:
     news: int
 
 
-def _told(history: History, home: Path) -> Iterator[Told]:
+def _told(history: History, lines: Iterable[Line], home: Path) -> Iterator[Told]:
     """The nights, the newest first."""
-    news = [event.at for strip in history.strips for event in strip.events]
+    news = Counter(at for line in lines for at in line.news)
     for at in reversed(range(len(history.nights))):
         night = history.nights[at]
         there = (home / night.directory / "report.html").is_file()
         counts = ", ".join(f"{n} {s.replace('_', ' ')}" for s, n in night.counts.items())
         link = f"{quote(night.directory)}/report.html" if there else ""
         changes = strips.sentence(history.changes[at])
-        yield Told(night, link, counts, changes, news.count(at))
+        yield Told(night, link, counts, changes, news[at])
 
 
-def _row(strip: Strip, history: History, kinds: Sequence[Kind]) -> Markup:
-    """A line of the table, put together here: of ten thousand models a template is too slow."""
-    cells = [
+def _line(strip: Strip, history: History) -> Line:
+    cells = (
         f'<tr data-status="{strip.states[-1]}" data-is="{_flags(strip, history)}">'
         f'<th scope="row">{escape(strip.label)}</th>'
         f'<td><span class="strip">{"".join(_segments(strip, history))}</span></td>'
         f"<td>{_events(strip, history)}</td>"
-    ]
-    for kind in kinds:
-        drawn = "".join(_figure(one) for one in strip.series if one.kind is kind)
-        cells.append(f"<td>{drawn}</td>")
-    return Markup("".join([*cells, "</tr>"]))
+    )
+    figures: dict[Kind, str] = {}
+    for one in strip.series:
+        figures[one.kind] = figures.get(one.kind, "") + _figure(one)
+    return Line(
+        rank=strips.rank(strip),
+        cells=cells,
+        figures=figures,
+        states=frozenset(strip.states),
+        last=strip.states[-1],
+        fails=strip.fails,
+        fails_newly=len(history.nights) > 1 and strip.fails_newly,
+        news=tuple(event.at for event in strip.events),
+    )
+
+
+def _row(line: Line, kinds: Sequence[Kind]) -> Markup:
+    """A line of the table, put together here: of ten thousand models a template is too slow."""
+    figures = "".join(f"<td>{line.figures.get(kind, '')}</td>" for kind in kinds)
+    return Markup(f"{line.cells}{figures}</tr>")
 
 
 def _flags(strip: Strip, history: History) -> str:
@@ -210,13 +247,9 @@ def _figure(series: Series) -> str:
     return f"<div>{svg}<span{marked}>{about}{said}</span></div>"
 
 
-def _statuses(history: History) -> list[str]:
-    return sorted({strip.states[-1] for strip in history.strips})
-
-
-def _letters(history: History) -> list[tuple[str, str, str]]:
+def _letters(lines: Iterable[Line]) -> list[tuple[str, str, str]]:
     """The legend: kind, letter and words of each status that occurs."""
-    seen = {state for strip in history.strips for state in strip.states} - {ABSENT}
+    seen = frozenset().union(*(line.states for line in lines)) - {ABSENT}
     return [
         (_kind(state), letter, state.replace("_", " "))
         for state, letter in LETTERS.items()

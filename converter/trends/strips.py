@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
@@ -101,7 +101,7 @@ class History:
         experiment: its name.
         total: nights that are on record.
         changes: by night what it ran on that was not so the night before.
-        strips: what changed last comes first, of that what fails, then by name.
+        strips: by their ``rank``.
     """
 
     experiment: str
@@ -110,27 +110,29 @@ class History:
     changes: Sequence[Sequence[Difference]] = field(default=())
     strips: Sequence[Strip] = field(default=())
 
-    def failing(self) -> list[Strip]:
-        return [strip for strip in self.strips if strip.fails]
-
-    def of(self, strips: Sequence[Strip]) -> History:
-        """The same nights with these alone."""
-        return replace(self, strips=strips)
+    def of(self, strips: Iterable[Strip]) -> History:
+        """The same nights with these strips alone."""
+        return replace(self, strips=sorted(strips, key=rank))
 
 
-def history(
-    experiment: str,
-    total: int,
-    nights: Sequence[Night],
-    cells: Iterable[tuple[Label, Sequence[Figures | None]]],
-) -> History:
-    """Work out what happened in which night."""
+def history(experiment: str, total: int, nights: Sequence[Night]) -> History:
+    """The nights, without any strips yet."""
     pairs = pairwise(nights)
     changes = [[], *(after.changed_since(before) for before, after in pairs)] if nights else []
-    told = [sentence(each) for each in changes]
-    found = [_strip(label, row, told) for label, row in cells]
-    found.sort(key=lambda strip: (-strip.newest, not strip.fails))
-    return History(experiment, total, nights, changes, found)
+    return History(experiment, total, nights, changes)
+
+
+def strips(
+    history: History, cells: Iterable[tuple[Label, Sequence[Figures | None]]]
+) -> Iterator[Strip]:
+    """Work out what happened in which night, one artifact after the other."""
+    told = [sentence(each) for each in history.changes]
+    return (_strip(label, row, told) for label, row in cells)
+
+
+def rank(strip: Strip) -> tuple[int, bool, str, str]:
+    """Its place: what changed last comes first, of that what fails, then by name."""
+    return -strip.newest, not strip.fails, strip.model, strip.artifact
 
 
 def sentence(differences: Sequence[Difference]) -> str:
@@ -200,7 +202,8 @@ def _changes_of_status(cells: Sequence[Figures | None], changes: Sequence[str]) 
             yield Event(at, f"{'in the list again' if again else 'new'}{came}", after.status)
         elif (before.status, before.code) != (after.status, after.code):
             because = (after.changed or changes[at]) if not after.expected else changes[at]
-            yield Event(at, came_to(after), after.status, because)
+            text = "ok again" if after.status == "ok" else came_to(after)
+            yield Event(at, text, after.status, because)
 
 
 def _steps(series: Sequence[Series], changes: Sequence[str]) -> Iterable[Event]:

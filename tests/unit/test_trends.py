@@ -52,6 +52,10 @@ class Zoo:
         assert notes == []
         return found
 
+    def page(self) -> str:
+        assert report.write(self.home) == []
+        return (self.home / page.FILE).read_text(encoding="utf-8")
+
     def strip(self, label: str = "m") -> Strip:
         (found,) = [strip for strip in self.read().strips if strip.label == label]
         return found
@@ -316,8 +320,7 @@ def test_a_figure_that_some_nights_lack_has_gaps() -> None:
 def test_the_page_says_it_in_words(zoo: Zoo) -> None:
     zoo.night(1, row("good"), row("bad"))
     (zoo.night(2, row("good"), failing("bad"), packages=NEW, exit_code=1) / "report.html").touch()
-    report.write(zoo.home)
-    text = (zoo.home / page.FILE).read_text()
+    text = zoo.page()
     assert "1 of 2 models failed unexpectedly, 1 newly in the last night." in text
     assert (
         '<i class="o" title="ok 2026-11-01">.</i><i class="f" title="failed 2026-11-02">F' in text
@@ -331,17 +334,16 @@ def test_the_page_says_it_in_words(zoo: Zoo) -> None:
 def test_what_fails_for_longer_than_the_page_goes_back_says_since_when(zoo: Zoo) -> None:
     for day in (1, 2):
         zoo.night(day, failing(failing_since="2026-09-30T02:00:00.000Z"))
-    report.write(zoo.home)
-    text = (zoo.home / page.FILE).read_text()
+    text = zoo.page()
     assert "without ONNX form since <b>2026-09-30</b>" in text
     assert "1 of 1 model failed unexpectedly, none newly in the last night." in text
 
 
 def test_the_page_has_the_last_nights_alone(zoo: Zoo, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page, "NIGHTS", 3)
     for day in range(1, 6):
         zoo.night(day, row())
-    found, _ = report.read(zoo.home, 3)
-    text = page.render(found, zoo.home)
+    text = zoo.page()
     assert "3 nights, 2026-11-03 to 2026-11-05; <code>history.sqlite</code> has 5" in text
     assert "2026-11-02" not in text
 
@@ -351,7 +353,7 @@ def test_a_model_that_does_not_change_takes_little_of_the_page(zoo: Zoo) -> None
         for day in range(1, 28):
             p50 = 2 + 0.03 * (day * 7 % 11)
             zoo.night(day, *(row(f"m{i}", latency=[timed(p50)]) for i in range(models)))
-        return len(page.render(zoo.read(), zoo.home))
+        return len(zoo.page())
 
     assert (size(30) - size(10)) / 20 < 1300
 
@@ -360,8 +362,7 @@ def test_nothing_of_a_model_becomes_markup(zoo: Zoo) -> None:
     evil = "<img src=x onerror=alert(1)>"
     zoo.night(1, row(evil))
     zoo.night(2, failing(evil, error={"message": evil}), packages={evil: evil})
-    report.write(zoo.home)
-    text = (zoo.home / page.FILE).read_text()
+    text = zoo.page()
     assert "<img" not in text
     assert "&lt;img src=x onerror=alert(1)&gt;" in text
 
