@@ -62,7 +62,8 @@ class Line:
         news: the nights in which something happened.
     """
 
-    rank: tuple[int, bool, str, str]
+    rank: tuple[int, bool, str, bool, str]
+    artifact: str
     cells: str
     figures: dict[Kind, str]
     states: frozenset[str]
@@ -112,7 +113,7 @@ def verdict(history: History, lines: Sequence[Line]) -> str:
     if not wrong:
         return "Every model is as expected."
     there = [line for line in lines if line.last != ABSENT]
-    what = "model" if all(line.rank[-1] == ONNX for line in there) else "artifact"
+    what = "model" if all(line.artifact == ONNX for line in there) else "artifact"
     told = f"{len(wrong)} of {len(there)} {what}{'s' * (len(there) != 1)} failed unexpectedly"
     if len(history.nights) == 1:
         return f"{told}."
@@ -161,6 +162,7 @@ def _line(strip: Strip, history: History) -> Line:
         figures[one.kind] = figures.get(one.kind, "") + _figure(one)
     return Line(
         rank=strips.rank(strip),
+        artifact=strip.artifact,
         cells=cells,
         figures=figures,
         states=frozenset(strip.states),

@@ -130,9 +130,10 @@ def strips(
     return (_strip(label, row, told) for label, row in cells)
 
 
-def rank(strip: Strip) -> tuple[int, bool, str, str]:
+def rank(strip: Strip) -> tuple[int, bool, str, bool, str]:
     """Its place: what changed last comes first, of that what fails, then by name."""
-    return -strip.newest, not strip.fails, strip.model, strip.artifact
+    derives = strip.artifact != artifact.ONNX  # behind what it is made from
+    return -strip.newest, not strip.fails, strip.model, derives, strip.artifact
 
 
 def sentence(differences: Sequence[Difference]) -> str:

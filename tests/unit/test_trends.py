@@ -277,6 +277,16 @@ def test_what_changed_last_comes_first_of_that_what_fails(zoo: Zoo) -> None:
     assert [strip.label for strip in zoo.read().strips] == ["c", "b", "e", "a", "d"]
 
 
+def test_a_variant_comes_behind_what_it_is_made_from(zoo: Zoo) -> None:
+    fp16 = row("a", id="fp16", parent="onnx", optional=True)
+    zoo.night(1, row("a"), fp16, row("b"))
+    assert [strip.label for strip in zoo.read().strips] == ["a", "a/fp16", "b"]
+    zoo.night(2, row("a"), failing("a", id="fp16", optional=True), row("b"))
+    # An optional artifact fails no model.
+    assert [strip.fails for strip in zoo.read().strips] == [False] * 3
+    assert "Every model is as expected." in zoo.page()
+
+
 def test_a_larger_file_and_a_slower_model_are_told(zoo: Zoo) -> None:
     for day in range(1, 9):
         p50 = 2.0 + 0.02 * (day % 3) if day < 8 else 2.6
