@@ -7,8 +7,10 @@ Names, codes, hashes and messages stand once, in ``words``: a night of a thousan
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import fields
 from itertools import groupby
 from operator import itemgetter
@@ -68,8 +70,16 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         self._words: dict[str, int] = {}
+        # The runs of somebody else are read all the same; what is new there is not kept then.
+        kept = all(os.access(each, os.W_OK) for each in (path.parent, path) if each.exists())
         # No transactions but our own.
-        self._sql = sqlite3.connect(path, timeout=_WAIT_S, isolation_level=None)
+        place = path if kept else ":memory:"
+        self._sql = sqlite3.connect(place, timeout=_WAIT_S, isolation_level=None)
+        if not kept and path.is_file():
+            # Else SQLite would look for a journal, and make one.
+            read_only = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
+            with closing(sqlite3.connect(read_only, uri=True)) as source:
+                source.backup(self._sql)
 
     def __enter__(self) -> Database:
         try:

@@ -20,7 +20,7 @@ from converter.model.changes import Change, Comparison
 from converter.model.manifest import ArtifactRow, Manifest
 from converter.runner import finalize
 from converter.runner.context import RunContext
-from converter.trends import noise, page, report, sparks
+from converter.trends import database, noise, page, report, sparks
 from converter.trends.database import FILE, Database
 from converter.trends.strips import History, Strip
 
@@ -189,6 +189,21 @@ def test_it_can_be_made_again_on_demand(zoo: Zoo) -> None:
     shutil.rmtree(zoo.home / "run-1")
     found, (note,) = report.read(zoo.home, anew=True)
     assert ([night.id for night in found.nights], "made again" in note) == (["run-2"], True)
+
+
+def test_a_folder_that_cannot_be_written_is_read(zoo: Zoo, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = zoo.night(1, row())
+    zoo.read()
+    shutil.rmtree(first)
+    zoo.night(2, row())
+    before = (zoo.home / FILE).read_bytes()
+    # As it is told of a folder of another person: root may write into any.
+    monkeypatch.setattr(database.os, "access", lambda path, mode: False)
+    assert [night.id for night in zoo.read().nights] == ["run-1", "run-2"]
+    assert (zoo.home / FILE).read_bytes() == before
+    (zoo.home / FILE).unlink()
+    assert [night.id for night in zoo.read().nights] == ["run-2"]
+    assert not (zoo.home / FILE).exists()
 
 
 def test_two_that_write_at_once_wait_for_each_other(zoo: Zoo) -> None:
