@@ -10,11 +10,15 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from pathlib import Path
 
+from converter.finalize.history import OUTPUTS
 from converter.model.errors import ConfigError, Problem
 
 # What follows these is a name of the registry, or a file, which bash completes itself.
 _OF_THE_REGISTRY = ("convert", "list")
+# What follows this is a folder of `outputs`.
+_OF_EXPERIMENTS = "history"
 # This one takes what a run takes.
 _OF_OVERRIDES = ("plan",)
 
@@ -90,6 +94,9 @@ def suggestions(line: str, flags: Iterable[str], commands: Iterable[str]) -> lis
         import registry
 
         return [name for name in registry.names() if name.startswith(word)]
+    if command == _OF_EXPERIMENTS and len(words) == 1:
+        folders = (path.name for path in Path(OUTPUTS).glob("*/"))
+        return sorted(name for name in folders if name.startswith(word) and name[0] != ".")
     if command in set(commands) - set(_OF_OVERRIDES):
         return []
     if word.startswith("-"):

@@ -11,7 +11,7 @@ from typing import Any
 from converter.layout.delivery import LATEST
 from converter.model.manifest import MANIFEST
 
-_OUTPUTS = "outputs"
+OUTPUTS = "outputs"
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def home(folder: Path, experiment: str) -> Path:
         folder: the directory of the run or of the sweep. One that was chosen elsewhere is not
             beside the others: they are in ``outputs``.
     """
-    return folder.parent if folder.parent.name == experiment else Path.cwd() / _OUTPUTS / experiment
+    return folder.parent if folder.parent.name == experiment else Path.cwd() / OUTPUTS / experiment
 
 
 def latest(home: Path, point: str) -> Path | None:
@@ -53,7 +53,7 @@ def latest(home: Path, point: str) -> Path | None:
             return (home / LATEST).resolve()
     runs = [
         (str(run["started_at"]), folder / point)
-        for folder in _folders(home)
+        for folder in folders(home)
         if (run := _run(folder / point)) and _converted(run) and "started_at" in run
         if not run.get("narrowed")
     ]
@@ -76,7 +76,7 @@ def is_newer(directory: Path, other: Path) -> bool:
 def nights(home: Path, experiment: str) -> list[PastRun]:
     """All runs and sweeps of an experiment, the newest first; nothing else that lies there."""
     found = []
-    for folder in _folders(home):
+    for folder in folders(home):
         runs = [_run(folder)] if (folder / MANIFEST).exists() else _points(folder)
         started = [
             str(run["started_at"])
@@ -93,7 +93,8 @@ def _points(folder: Path) -> list[dict[str, Any] | None]:
     return [_run(path.parent) for path in sorted(folder.glob(f"*/{MANIFEST}"))]
 
 
-def _folders(home: Path) -> Iterator[Path]:
+def folders(home: Path) -> Iterator[Path]:
+    """Those in which a run or a sweep may lie."""
     if home.is_dir():
         for path in sorted(home.iterdir()):
             # `latest` is a link to one of them, and `.removed-…` a run that is half gone.

@@ -1,6 +1,6 @@
 """The end of a run, step by step: nothing after the manifest can make the manifest untrue.
 
-reports → manifest with its comparison → ``latest`` → ``publish_to`` → ``keep`` → commands
+reports → manifest with its comparison → ``latest`` → ``publish_to`` → ``keep`` → history → commands
 
 What is still to be done is written down as undone before it is begun, so that a kill or a full disk
 leaves a manifest that says so, and ``resume`` does the rest.
@@ -87,6 +87,7 @@ def finish(
         # After the manifest: whoever follows the link finds a run whose models are all done.
         notes += _point_latest(end.manifest, context)
         end.do()
+        notes += _remembered(end.manifest, context)
     except OSError as error:
         failure = failure or error
         if failure is error:
@@ -256,6 +257,27 @@ def _point_latest(final: Manifest, context: RunContext) -> list[str]:
     if final.run.converted and not older:
         delivery.link_latest(directory)
     return []
+
+
+def _remembered(final: Manifest, context: RunContext) -> list[str]:
+    """Take the run into the history of its experiment; gives what went wrong, which fails nothing.
+
+    With the exit code that the run has by now, and before the person's commands, which may send
+    the page.
+    """
+    directory, home = context.directory, context.directory.parent
+    in_place = home.name == context.experiment != _NO_EXPERIMENT  # no point of a sweep either
+    if not in_place or not final.run.converted or final.run.narrowed:
+        return []
+    # Not at the top: a run need not wait for the templates to begin.
+    from converter.trends import report
+
+    try:
+        return report.write(home, final, directory.name)
+    except OSError as error:
+        # It is a cache: the next run takes in what this one could not.
+        where = error.filename or home
+        return [f"the history of {context.experiment} lacks this run: {error.strerror}: {where}"]
 
 
 def _compared(

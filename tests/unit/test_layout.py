@@ -43,7 +43,7 @@ LAYERS = (
     "model", "layout", "storage", "plugins", "plugins.simplifiers", "plugins.providers",
     "plugins.layouts", "plan", "config", "exchange", "processes", "cache", "compare",
     "plugins.executors",
-    "display", "plugins.reports", "finalize", "runner", "sweep", "schemas", "inspection",
+    "display", "plugins.reports", "finalize", "trends", "runner", "sweep", "schemas", "inspection",
     "api", "worker", "worker.inputs",
     "worker.recording", "worker.compare", "worker.runtime", "worker.onnxfile", "worker.sources",
     "plugins.exporters", "plugins.variants", "worker.reference", "worker.verify", "worker.debug",

@@ -1,0 +1,264 @@
+"""``history.sqlite``: the tables, and what goes in and comes out; no manifest is read here.
+
+Names, codes, hashes and messages stand once, in ``words``: a night of a thousand models takes some
+60 kB. The view ``history`` has a line for each artifact and night, for whoever asks it with SQL.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import fields
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+
+from converter.model.manifest import Environment
+from converter.trends.nights import Figures, Label, Median, Night
+
+FILE = "history.sqlite"
+VERSION = 1
+"""Of the tables; a file of another one is set aside and made again."""
+
+_WAIT_S = 30.0  # for another run that writes
+_TABLES = """
+CREATE TABLE words (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE);
+CREATE TABLE artifacts (
+  id INTEGER PRIMARY KEY, model TEXT NOT NULL, artifact TEXT NOT NULL, UNIQUE (model, artifact));
+CREATE TABLE folders (name TEXT PRIMARY KEY, stamp TEXT NOT NULL);
+CREATE TABLE runs (
+  run INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, directory TEXT NOT NULL,
+  started_at TEXT NOT NULL, exit_code INTEGER, counts TEXT NOT NULL, environment TEXT NOT NULL);
+CREATE TABLE figures (
+  run INTEGER NOT NULL, artifact INTEGER NOT NULL, status INTEGER NOT NULL,
+  optional INTEGER NOT NULL, code INTEGER, message INTEGER, share REAL, max_abs REAL,
+  bytes INTEGER, seconds REAL, cached INTEGER NOT NULL, sha256 INTEGER, failing_since INTEGER,
+  changed INTEGER, PRIMARY KEY (run, artifact)) WITHOUT ROWID;
+CREATE TABLE latencies (
+  run INTEGER NOT NULL, artifact INTEGER NOT NULL, provider INTEGER NOT NULL, p50_ms REAL NOT NULL,
+  low_ms REAL, high_ms REAL, PRIMARY KEY (run, artifact, provider)) WITHOUT ROWID;
+CREATE VIEW history AS SELECT
+  r.id AS run, r.started_at, a.model, a.artifact, s.text AS status, c.text AS code,
+  m.text AS message, p.text AS provider, l.p50_ms, l.low_ms, l.high_ms, f.share, f.max_abs,
+  f.bytes, f.seconds, f.cached, h.text AS sha256, b.text AS failing_since, w.text AS changed
+  FROM figures f JOIN runs r USING (run) JOIN artifacts a ON a.id = f.artifact
+  JOIN words s ON s.id = f.status LEFT JOIN words c ON c.id = f.code
+  LEFT JOIN words m ON m.id = f.message LEFT JOIN words h ON h.id = f.sha256
+  LEFT JOIN words b ON b.id = f.failing_since LEFT JOIN words w ON w.id = f.changed
+  LEFT JOIN latencies l ON l.run = f.run AND l.artifact = f.artifact
+  LEFT JOIN words p ON p.id = l.provider;
+"""
+_COLUMNS = [each.name for each in fields(Figures) if each.name != "latency"]
+_WORDS = ("status", "code", "message", "sha256", "failing_since", "changed")
+_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT}
+
+
+class UnusableError(Exception):
+    """The file is damaged or of another version: it has to be made again from the manifests."""
+
+
+class Database:
+    """One transaction on the file; made where there is none.
+
+    Raises:
+        UnusableError: see there; also while it is used.
+        sqlite3.Error: it cannot be read or written, or another process holds it for too long.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._words: dict[str, int] = {}
+        # The runs of somebody else are read all the same; what is new there is not kept then.
+        kept = all(os.access(each, os.W_OK) for each in (path.parent, path) if each.exists())
+        # No transactions but our own.
+        place = path if kept else ":memory:"
+        self._sql = sqlite3.connect(place, timeout=_WAIT_S, isolation_level=None)
+        if not kept and path.is_file():
+            # Else SQLite would look for a journal, and make one.
+            read_only = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
+            with closing(sqlite3.connect(read_only, uri=True)) as source:
+                source.backup(self._sql)
+
+    def __enter__(self) -> Database:
+        try:
+            # At once, not at the first write: two that both read first could not go on.
+            self._sql.execute("BEGIN IMMEDIATE")
+            self._prepare()
+        except BaseException as error:
+            self._sql.close()
+            _judge(error)
+            raise
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        try:
+            if error is None:
+                self._sql.execute("COMMIT")
+            # Else what was begun is undone where it is closed.
+        finally:
+            self._sql.close()
+        _judge(error)
+
+    def _prepare(self) -> None:
+        (version,) = self._sql.execute("PRAGMA user_version").fetchone()
+        (tables,) = self._sql.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if not tables:
+            for statement in _TABLES.split(";\n"):
+                self._sql.execute(statement)
+            self._sql.execute(f"PRAGMA user_version = {VERSION}")
+        elif version != VERSION:
+            raise UnusableError(f"it is of version {version} of its tables, this one is {VERSION}")
+
+    def stamps(self) -> dict[str, str]:
+        """The folders that were looked at, and the state of the manifest that each had."""
+        return dict(self._sql.execute("SELECT name, stamp FROM folders"))
+
+    def looked_at(self, folder: str, stamp: str) -> None:
+        """Remember that all is taken from a folder that is to be had of it."""
+        self._sql.execute("INSERT OR REPLACE INTO folders VALUES (?, ?)", (folder, stamp))
+
+    def put(self, night: Night, rows: Iterable[tuple[Label, Figures]]) -> None:
+        """Take a night in; one of the same run id is replaced."""
+        found = self._sql.execute("SELECT run FROM runs WHERE id = ?", (night.id,)).fetchone()
+        for table in ("runs", "figures", "latencies") if found else ():
+            self._sql.execute(f"DELETE FROM {table} WHERE run = ?", found)
+        values = (
+            night.id,
+            night.directory,
+            night.started_at,
+            night.exit_code,
+            json.dumps(night.counts),
+            night.environment.model_dump_json(),
+        )
+        run = self._sql.execute(
+            "INSERT INTO runs (id, directory, started_at, exit_code, counts, environment) "
+            "VALUES (?, ?, ?, ?, ?, ?)",
+            values,
+        ).lastrowid
+        for label, figures in rows:
+            self._put(run, self._artifact(label), figures)
+
+    def _put(self, run: int | None, artifact: int, figures: Figures) -> None:
+        values = [
+            self._word(getattr(figures, name)) if name in _WORDS else getattr(figures, name)
+            for name in _COLUMNS
+        ]
+        places = ", ".join("?" * (len(values) + 2))
+        names = ", ".join(_COLUMNS)
+        self._sql.execute(
+            f"INSERT INTO figures (run, artifact, {names}) VALUES ({places})",
+            (run, artifact, *values),
+        )
+        for provider, median in figures.latency.items():
+            self._sql.execute(
+                "INSERT INTO latencies VALUES (?, ?, ?, ?, ?, ?)",
+                (run, artifact, self._word(provider), median.p50, median.low, median.high),
+            )
+
+    def _word(self, text: str | None) -> int | None:
+        if text is None:
+            return None
+        if text not in self._words:
+            self._sql.execute("INSERT OR IGNORE INTO words (text) VALUES (?)", (text,))
+            found = self._sql.execute("SELECT id FROM words WHERE text = ?", (text,))
+            (self._words[text],) = found.fetchone()
+        return self._words[text]
+
+    def _artifact(self, label: Label) -> int:
+        sought = "SELECT id FROM artifacts WHERE model = ? AND artifact = ?"
+        if (found := self._sql.execute(sought, label).fetchone()) is None:
+            made = self._sql.execute("INSERT INTO artifacts (model, artifact) VALUES (?, ?)", label)
+            return made.lastrowid or 0
+        return int(found[0])
+
+    def keep(self) -> None:
+        """Make what was put in so far permanent; others may write then, while this one reads."""
+        self._sql.execute("COMMIT")
+        self._sql.execute("BEGIN")
+
+    def nights(self, most: int) -> list[Night]:
+        """The last of them, the oldest first.
+
+        Raises:
+            UnusableError: what is written of one cannot be read.
+        """
+        found = self._sql.execute(
+            "SELECT id, directory, started_at, exit_code, counts, environment FROM runs "
+            "ORDER BY started_at DESC, run DESC LIMIT ?",
+            (most,),
+        )
+        try:
+            nights = [
+                Night(
+                    run, directory, started_at, exit_code, json.loads(counts), _environment(ran_on)
+                )
+                for run, directory, started_at, exit_code, counts, ran_on in found
+            ]
+        except ValueError as error:
+            raise UnusableError(f"a night in it cannot be read ({error})") from error
+        return nights[::-1]
+
+    def number(self) -> int:
+        """How many nights there are."""
+        return int(self._sql.execute("SELECT count(*) FROM runs").fetchone()[0])
+
+    def strips(self, nights: Sequence[Night]) -> Iterator[tuple[Label, list[Figures | None]]]:
+        """For each artifact its figures in each of these nights; models in the order of names."""
+        words = dict(self._sql.execute("SELECT id, text FROM words"))
+        place = {night.id: at for at, night in enumerate(nights)}
+        runs = self._sql.execute("SELECT run, id FROM runs").fetchall()
+        at = {run: place[name] for run, name in runs if name in place}
+        among = ", ".join(map(str, at))
+        latencies = self._latencies(among, words)
+        columns = ", ".join(f"f.{name}" for name in _COLUMNS)
+        figures = self._sql.execute(
+            f"SELECT a.model, a.artifact, f.run, {columns} "
+            f"FROM figures f JOIN artifacts a ON a.id = f.artifact WHERE f.run IN ({among}) "
+            "ORDER BY a.model, f.artifact"
+        )
+        worded = [_COLUMNS.index(name) for name in _WORDS]
+        flags = [_COLUMNS.index(name) for name in ("optional", "cached")]
+        for label, group in groupby(figures, key=itemgetter(0, 1)):
+            strip: list[Figures | None] = [None] * len(nights)
+            timed = latencies.get(label, {})
+            for _, _, run, *values in group:
+                for column in worded:
+                    values[column] = words.get(values[column])
+                for column in flags:
+                    values[column] = bool(values[column])
+                figure = dict(zip(_COLUMNS, values, strict=True))
+                strip[at[run]] = Figures(**figure, latency=timed.get(run, {}))
+            yield label, strip
+
+    def _latencies(
+        self, among: str, words: dict[int, str]
+    ) -> dict[Label, dict[int, dict[str, Median]]]:
+        found: dict[Label, dict[int, dict[str, Median]]] = {}
+        for model, artifact, run, provider, p50, low, high in self._sql.execute(
+            "SELECT a.model, a.artifact, l.run, l.provider, l.p50_ms, l.low_ms, l.high_ms "
+            "FROM latencies l JOIN artifacts a ON a.id = l.artifact "
+            f"WHERE l.run IN ({among}) ORDER BY l.run, l.artifact, l.provider"
+        ):
+            runs = found.setdefault((model, artifact), {})
+            runs.setdefault(run, {})[words[provider]] = Median(p50, low, high)
+        return found
+
+
+def _environment(text: str) -> Environment:
+    return Environment.model_validate_json(text)
+
+
+def _judge(error: BaseException | None) -> None:
+    """Raise what says that the file has to be made again.
+
+    Raises:
+        UnusableError: the error is one of its content.
+    """
+    if not isinstance(error, sqlite3.DatabaseError):
+        return
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest says more of the same
+    # A table that is not there has no code of its own.
+    if code in _DAMAGED or str(error).startswith(("no such", "table ")):
+        raise UnusableError(f"it is damaged ({error})") from error

@@ -1,0 +1,114 @@
+"""``history.sqlite`` kept up to date: what the run directories say, and what they once said.
+
+It is a cache of their manifests that outlives them: ``keep`` removes directories, their nights
+stay. Whoever asks first takes in what is new on the disk, so that a run that was killed behind its
+manifest, or a file that was lost, costs nothing but the nights whose directories are gone.
+
+A night is a run with ``+experiment`` in ``outputs/EXPERIMENT/TIME`` that converted all of its
+models, whatever became of them: no point of a sweep, and none that ``select`` has narrowed.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from converter.finalize import history
+from converter.model import manifest
+from converter.model.manifest import MANIFEST, Manifest
+from converter.trends import nights
+from converter.trends.database import FILE, Database, UnusableError
+
+Result = TypeVar("Result")
+
+
+def up_to_date(
+    home: Path,
+    experiment: str,
+    read: Callable[[Database], Result],
+    *,
+    known: Manifest | None = None,
+    known_in: str = "",
+    anew: bool = False,
+) -> tuple[Result, list[str]]:
+    """Take in what is new in the folder of an experiment, and read from what is there then.
+
+    Args:
+        known: the manifest of the folder ``known_in``, which needs not be read then.
+        anew: set the file aside first.
+
+    Returns:
+        What ``read`` gave, and what is to be told.
+
+    Raises:
+        OSError: the file cannot be written, or is held by another process for too long.
+    """
+    path = home / FILE
+    notes = []
+    if anew and path.exists():
+        notes.append(_set_aside(path, "it was to be made again"))
+    try:
+        while True:
+            try:
+                with Database(path) as database:
+                    for folder, stamp, found in _news(database, home, known, known_in):
+                        if found is not None and _is_night(found, experiment):
+                            rows = nights.figures_of(found)
+                            database.put(nights.night_of(found, folder), rows)
+                        database.looked_at(folder, stamp)
+                    database.keep()
+                    return read(database), notes
+            except UnusableError as error:
+                if len(notes) > 1:  # made twice, and still not right: it is the disk's
+                    raise OSError(None, str(error), str(path)) from error
+                notes.append(_set_aside(path, str(error)))
+    except sqlite3.Error as error:
+        raise OSError(None, str(error), str(path)) from error
+
+
+def _news(
+    database: Database, home: Path, known: Manifest | None, known_in: str
+) -> Iterator[tuple[str, str, Manifest | None]]:
+    """Folders whose manifest is not as it was when it was last looked at."""
+    stamps = database.stamps()
+    for folder in history.folders(home):
+        path = folder / MANIFEST
+        try:
+            found = path.stat()
+        except OSError:
+            continue  # a sweep, or a run that has not begun
+        stamp = f"{found.st_mtime_ns} {found.st_size}"
+        if stamps.get(folder.name) == stamp:
+            continue
+        if known is not None and folder.name == known_in:
+            yield folder.name, stamp, known
+            continue
+        try:
+            yield folder.name, stamp, manifest.read(path)
+        except FileNotFoundError:
+            continue  # `keep` of another run has just removed it
+        except (OSError, ValidationError):  # of a later version of the converter, or damaged
+            yield folder.name, stamp, None
+
+
+def _is_night(found: Manifest, experiment: str) -> bool:
+    run = found.run
+    return run.experiment == experiment and run.converted and not run.narrowed
+
+
+def _set_aside(path: Path, why: str) -> str:
+    """Give the file another name; one that was set aside before makes room."""
+    aside = path.with_name(f"{path.stem}.old{path.suffix}")
+    path.replace(aside)
+    # Of the file that is gone: SQLite would take it for a part of the new one.
+    with suppress(FileNotFoundError):
+        path.with_name(f"{path.name}-journal").unlink()
+    return (
+        f"{path} was set aside as {aside.name}: {why}. It is made again from the run directories "
+        "that are there"
+    )
