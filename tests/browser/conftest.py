@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,23 @@ def open_report(browser: webdriver.Chrome, tmp_path: Path) -> Open:
         return path
 
     return opened
+
+
+_RUN_AXE = """
+const done = arguments[arguments.length - 1];
+axe.run(document, { resultTypes: ["violations"] }).then(
+  ({ violations, passes }) => done([passes.length, violations.map(
+    ({ id, nodes }) => `${id}: ${nodes[0].html.slice(0, 100)}: ${nodes[0].failureSummary}`)]));
+"""
+
+
+def violations(browser: webdriver.Chrome) -> list[str]:
+    """What axe finds wrong with the page as it is shown."""
+    axe = resources.files("axe_core_python").joinpath("axe.min.js").read_text(encoding="utf-8")
+    browser.execute_script(axe)  # by the driver, which no policy of the page concerns
+    passes, found = browser.execute_async_script(_RUN_AXE)
+    assert passes > 10
+    return list(found)
 
 
 def requests(browser: webdriver.Chrome) -> list[str]:

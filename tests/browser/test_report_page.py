@@ -14,7 +14,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 from converter.model.manifest import ArtifactRow, Manifest
 from converter.model.records import Branch, InputDomain, SymbolDomain
-from tests.browser.conftest import Open, requests
+from tests.browser.conftest import Open, requests, violations
 from tests.manifests import (
     CPU,
     CUDA,
@@ -296,6 +296,30 @@ def test_many_models_stay_usable(
     browser.find_element(By.CSS_SELECTOR, "#rows a[href='#model-model_0007']").click()
     section = browser.find_element(By.ID, "model-model_0007")
     wait(browser, lambda _: section.find_element(By.CSS_SELECTOR, ".command").is_displayed())
+
+
+def test_a_section_that_was_text_is_opened_by_its_head(browser: Chrome, open_report: Open) -> None:
+    """Of many models each section becomes elements when it is opened, and its text stays text."""
+    rows = [ok(f"model_{i}") for i in range(300)]
+    rows[7] = failed("wrong", message=EVIL, status="crashed")
+    open_report(manifest_of(*rows))
+    section = browser.find_element(By.ID, "model-wrong")
+    assert section.find_elements(By.CSS_SELECTOR, ".body") == []
+    section.find_element(By.TAG_NAME, "summary").click()
+    wait(browser, lambda _: section.find_elements(By.CSS_SELECTOR, ".body .message"))
+    assert section.find_element(By.CSS_SELECTOR, ".message").text == EVIL
+    browser.find_element(By.ID, "open-all").click()
+    wait(browser, lambda _: not browser.find_elements(By.CSS_SELECTOR, "details.model > script"))
+    assert browser.find_elements(By.CSS_SELECTOR, "img, b") == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(browser: Chrome, open_report: Open, zoo: Manifest, scheme: str) -> None:
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    open_report(zoo)
+    browser.find_element(By.ID, "open-all").click()
+    assert violations(browser) == []
 
 
 # Runtimes and precisions

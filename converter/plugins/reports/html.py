@@ -30,6 +30,8 @@ FILE = "report.html"
 _TEMPLATES = Path(__file__).parent / "templates"
 _LOG_LINES, _LOG_BYTES = 15, 6000
 # Of an override that a command for one model must not repeat.
+# Sections of models that a browser is given as elements: more are text until they are opened.
+_AT_ONCE = 200
 _OWN = ("select=", "hydra.run.dir=", "hydra.sweep.dir=")
 
 
@@ -89,6 +91,7 @@ def render(manifest: Manifest, directory: Path) -> str:
             manifest=manifest,
             run=manifest.run,
             rows=rows,
+            lazy=len(rows) > _AT_ONCE,
             verdict=_facts.verdict(manifest),
             causes=_facts.causes(rows),
             shown=shown,

@@ -211,6 +211,15 @@ if (budget) {
 /* The sections of the models. */
 
 const sections = [...document.querySelectorAll("details.model")];
+
+/* What many models have is text until it is opened. */
+function fill(section) {
+  const held = section.querySelector(':scope > script[type="text/html"]');
+  if (held) held.outerHTML = held.textContent;
+}
+for (const section of sections) {
+  section.addEventListener("toggle", () => section.open && fill(section));
+}
 document.getElementById("open-all").addEventListener("click", () => {
   for (const section of sections) section.open = true;
 });
@@ -227,6 +236,7 @@ function openTarget() {
   }
   const target = document.getElementById(name);
   if (!(target instanceof HTMLDetailsElement)) return;
+  fill(target);
   target.open = true;
   target.scrollIntoView();
   target.querySelector("summary").focus({ preventScroll: true });
