@@ -145,13 +145,13 @@ def _reason(cause: Cause, marks: Marks | None, told: set[str], directory: Path) 
 
 
 def bundle(cell: Cell, directory: Path) -> str:
-    """The command that lays a file out for others, with PyTorch's outputs.
+    """The command that lays a file out for others, with PyTorch's outputs."""
+    return shlex.join(["python", "-m", "converter", "bundle", from_here(directory), cell.show])
 
-    As short as it is from where the run was started: most pages name no folder of their machine.
-    """
-    inside = directory.is_relative_to(Path.cwd())
-    folder = directory.relative_to(Path.cwd()) if inside else directory
-    return shlex.join(["python", "-m", "converter", "bundle", str(folder), cell.show])
+
+def from_here(path: Path) -> str:
+    """A path as it is from where the run was started: few pages name a folder of their machine."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def _version(cell: Cell) -> str:

@@ -20,7 +20,7 @@ from converter.finalize import zoo_index
 from converter.finalize.zoo_index import Entry
 from converter.model import manifest
 from converter.model.batch import CompareSpec
-from converter.model.errors import ExitCode
+from converter.model.errors import Code, ExitCode
 from converter.model.manifest import ArtifactRow, Manifest, model_of, models_of
 from converter.model.records import FileInfo, Status
 from converter.plugins.reports import csv as spreadsheet
@@ -339,3 +339,19 @@ def test_a_damaged_one_is_told_or_replaced(tmp_path: Path, content: bytes) -> No
     assert problem.startswith("a: what is published is not as ")
     assert publish(night(*rows, day=3), tmp_path) == []
     assert half_of(tmp_path) == b"half"
+
+
+def test_a_page_says_how_to_look_at_a_file_and_into_a_wrong_one(tmp_path: Path) -> None:
+    wrong = failed("b")
+    assert wrong.error is not None
+    error = wrong.error.model_copy(update={"stage": "verify", "code": Code.VERIFY_VALUE})
+    wrong = wrong.model_copy(update={"error": error})
+    page = html.render(manifest_of(ok("a"), wrong, failed("c")), Path.cwd() / "outputs/zoo/1")
+    assert page.count("converter view ") == 1
+    assert "python -m converter view outputs/zoo/1/models/a/a.onnx" in page
+    # Of one that does not export there is no file to be wrong.
+    assert page.count("converter debug ") == 1
+    assert "python -m converter debug outputs/zoo/1 b" in page
+    assert "history.html" not in page
+    (tmp_path / "history.html").touch()
+    assert '<a href="../history.html">' in html.render(manifest_of(ok("a")), tmp_path / "1")

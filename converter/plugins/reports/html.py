@@ -19,6 +19,7 @@ from converter.compare import wording
 from converter.display import cells
 from converter.layout import delivery
 from converter.model import dims, matrix, units, verified
+from converter.model.artifact import ONNX
 from converter.model.manifest import ArtifactRow, Manifest
 from converter.model.matrix import Cell, Matrix
 from converter.model.plaintext import plain
@@ -32,6 +33,7 @@ _LOG_LINES, _LOG_BYTES = 15, 6000
 # Of an override that a command for one model must not repeat.
 # Sections of models that a browser is given as elements: more are text until they are opened.
 _AT_ONCE = 200
+_HISTORY = "history.html"  # beside the runs of an experiment
 _OWN = ("select=", "hydra.run.dir=", "hydra.sweep.dir=")
 
 
@@ -108,6 +110,9 @@ def render(manifest: Manifest, directory: Path) -> str:
             log=lambda row: _log(row, directory),
             log_file=lambda row: _log_file(row, directory),
             again=lambda row: _again(row, manifest),
+            view=lambda row: _view(row, directory),
+            debug=lambda row: _debug(row, directory),
+            history=(directory.parent / _HISTORY).is_file(),
             untimed=_facts.untimed,
             unreached=_facts.unreached,
             with_unreached=_facts.with_unreached(rows),
@@ -219,6 +224,23 @@ def _log(row: ArtifactRow, directory: Path) -> str:
     if start:
         lines = lines[1:]  # its beginning is cut off
     return "\n".join([line for line in lines if line.strip()][-_LOG_LINES:])
+
+
+def _view(row: ArtifactRow, directory: Path) -> str:
+    """The command that shows the graph of a file; empty: it has none."""
+    if row.format != ONNX or not row.files:
+        return ""
+    file = cells.from_here(directory / row.files[0].path)
+    return shlex.join(["python", "-m", "converter", "view", file])
+
+
+def _debug(row: ArtifactRow, directory: Path) -> str:
+    """The command that finds where a file begins to be wrong; empty: nothing of it is wrong."""
+    wrong = row.error is not None and row.error.stage == "verify"
+    if not wrong or row.parent is not None or row.source.startswith("onnx:"):
+        return ""
+    folder = cells.from_here(directory)
+    return shlex.join(["python", "-m", "converter", "debug", folder, row.name])
 
 
 def _again(row: ArtifactRow, manifest: Manifest) -> str:
