@@ -22,7 +22,7 @@ from converter.model.records import JobResult
 from converter.plugins import executors
 from converter.plugins.executors import Finished
 from converter.runner import newfolder
-from converter.runner.recorded import elsewhere, recorded_job, recorded_result
+from converter.runner.recorded import elsewhere, recorded_job, recorded_result, sandbox_of
 
 _LOG_LINES = 15
 _REPORT = "report.md"
@@ -73,7 +73,9 @@ def debug(run: Path, name: str, folder: Path, **limits: Any) -> Debugged:
             # The last that was tried is the one that the row shows.
             chosen = {"exporters": tried[-1:] or job.exporters[:1], "variants": []}
             asked = Debug.model_validate({**elsewhere(job, work), **chosen})
-            executor = executors.create(standard.executor(workers=1, retries=0, **limits))
+            executor = executors.create(
+                standard.executor(workers=1, retries=0, **{**sandbox_of(run), **limits})
+            )
             # No process may outlive the command.
             with closing(executor.run([asked])) as events:
                 result = next(e.result for e in events if isinstance(e, Finished))

@@ -14,7 +14,7 @@ from converter.model.job import Composed, Job, Recheck
 from converter.model.records import JobResult
 from converter.plugins import executors
 from converter.plugins.executors import Finished
-from converter.runner.recorded import elsewhere, published, recorded_job
+from converter.runner.recorded import elsewhere, published, recorded_job, sandbox_of
 
 _LOG_LINES = 15
 
@@ -73,14 +73,14 @@ def recheck(kind: type[Recheck], run: Path, job: Job, file: Path, work: Path) ->
     """
     parent = _parent(run, job)
     changed = {"file": str(file.absolute()), "parent_file": parent and str(parent)}
-    return _done(kind.model_validate({**elsewhere(job, work), **changed}), file, work)
+    return _done(run, kind.model_validate({**elsewhere(job, work), **changed}), file, work)
 
 
-def _done(asked: Job, file: Path, work: Path) -> Rechecked:
+def _done(run: Path, asked: Job, file: Path, work: Path) -> Rechecked:
     """What becomes of a job whose folder is ``work``."""
     # Under a supervisor: a file that crashes or hangs ONNX Runtime ends that process, and this one
     # says so.
-    executor = executors.create(standard.executor(workers=1, retries=0))
+    executor = executors.create(standard.executor(workers=1, retries=0, **sandbox_of(run)))
     # Closed at once, not when the generator is collected: no process may outlive the command.
     with closing(executor.run([asked])) as events:
         result = next(event.result for event in events if isinstance(event, Finished))
@@ -116,7 +116,7 @@ def _composed(job: Composed, run: Path, work: Path) -> Rechecked:
     asked = job.model_copy(
         update={**others, "graphs": parts, "graph_files": files, "graph_hashes": {}}
     )
-    return _done(asked, run / delivery.MODELS / job.name, work)
+    return _done(run, asked, run / delivery.MODELS / job.name, work)
 
 
 def _parent(run: Path, job: Job) -> Path | None:

@@ -9,8 +9,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from converter.config import saved
 from converter.layout import delivery, trust
 from converter.model import manifest
+from converter.model.batch import ExecutorSpec
 from converter.model.errors import ConfigError, Problem
 from converter.model.job import Composed, Derived, Job, asked
 from converter.model.records import JobResult
@@ -55,6 +57,18 @@ def recorded_job(command: str, run: Path, name: str) -> Job:
         hint = "Its folder was renamed, or the record copied from another model."
         raise _refusal(command, f"{path} is the record of '{job.label}', not of '{name}'.", hint)
     return job
+
+
+def sandbox_of(run: Path) -> dict[str, Any]:
+    """What the configuration of a run says of its jobs' sandbox; empty: it cannot be read."""
+    try:
+        found = saved.read(run.absolute())
+        stated = ExecutorSpec.model_validate(found.config["executor"])
+    except (ConfigError, KeyError, ValueError):
+        return {}
+    # Relative ones count from where the run was started.
+    writable = [str(found.cwd / path) for path in stated.writable]
+    return {"sandbox": stated.sandbox, "writable": writable}
 
 
 def _composed(content: bytes) -> bool:

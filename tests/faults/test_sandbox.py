@@ -130,6 +130,11 @@ class Own(Good):
         print("TMPDIR", os.environ["TMPDIR"])
 
 
+class Keeps(Good):
+    def early(self):
+        (HERE / "writable" / "kept_by").write_text("x")
+
+
 class Connects(Good):
     def early(self):
         socket.create_connection(("127.0.0.1", int(os.environ["PORT"])), 5).close()
@@ -355,6 +360,23 @@ def test_without_a_sandbox_all_of_it_happens(zoo: Zoo) -> None:
     assert zoo.manifest("off")["run"]["sandbox"] == "off"
     for name in made:
         (zoo.folder / "outside" / name).unlink()
+
+
+@needs_landlock
+def test_who_looks_at_a_run_again_has_its_sandbox(zoo: Zoo, tmp_path: Path) -> None:
+    """Relative folders count from where the run was started."""
+    done = zoo.run("keeps", zoo.model("Keeps"), "executor.writable=[writable]")
+    assert done.returncode == 0, done.stdout + done.stderr
+    for words in (["verify"], ["debug"]):
+        again = subprocess.run(
+            [sys.executable, "-m", "converter", *words, str(zoo.folder / "keeps"), "keeps"],
+            cwd=tmp_path,
+            env={**os.environ, "CONVERTER_TRUST": str(zoo.folder)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert again.returncode == 0, again.stdout + again.stderr
 
 
 def test_where_there_is_none_auto_says_so_once_and_runs(zoo: Zoo) -> None:
