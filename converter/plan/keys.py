@@ -40,7 +40,7 @@ _ALWAYS = (
 )  # fmt: skip
 # What the rest of a job is: where, how fast, for whom, and what has a part of its own.
 _NOT_REQUEST = {
-    "source", "weights", "inputs", "exporter", "expect", "tags", "license", "threads", "trust",
+    "source", "weights", "inputs", "exporter", "expect", "tags", "threads", "trust",
     "model_dir", "staging_dir", "variants", "precisions", "format", "parent", "optional", "cast_io",
     "partial", "parent_file", "parent_files", "references", "references_sha256", "provider_options",
     "entry", "graphs", "graph_files", "graph_hashes", "graph_weights", "siblings", "sibling_s",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -14,15 +15,18 @@ import pytest
 import torch
 
 import converter
+from converter.worker.onnxfile import simplification
 
 pytestmark = pytest.mark.integration
 Convert = Callable[..., Any]
+
+_PLAIN = ("converter.version", "converter.name", "converter.license")
 
 
 def said(done: Any) -> dict[str, Any]:
     props = {prop.key: prop.value for prop in onnx.load(done.path).metadata_props}
     return {
-        key.removeprefix("converter."): value if key == "converter.version" else json.loads(value)
+        key.removeprefix("converter."): value if key in _PLAIN else json.loads(value)
         for key, value in props.items()
         if key.startswith("converter.")
     }
@@ -31,7 +35,11 @@ def said(done: Any) -> dict[str, Any]:
 def test_a_file_says_what_it_is(convert: Convert) -> None:
     done = convert("Net", dynamic_axes=jobs.BATCH)
     found = said(done)
-    assert set(found) == {"source", "weights", "version", "verified", "tolerance"}
+    assert set(found) == {
+        "name", "source", "weights", "made", "version", "verified", "tolerance",
+    }  # fmt: skip
+    assert found["name"] == "model"
+    assert found["made"] == {"exporter": done.result.onnx.exporter, "simplifier": None}
     code = Path(__file__).with_name("tiny.py")
     assert found["source"] == {
         "name": "target:tiny.Net",
@@ -74,3 +82,26 @@ def test_weights_of_a_file_are_said_by_their_hash(convert: Convert, tmp_path: Pa
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
     }
     assert str(tmp_path).encode() not in done.path.read_bytes()
+
+
+@pytest.mark.parametrize("simplifier", ["onnxsim", "onnxslim"])
+def test_what_a_simplifier_says_is_no_part_of_the_file(convert: Convert, simplifier: str) -> None:
+    done = convert("Net", simplifier=simplifier, license="MIT")
+    keys = [prop.key for prop in onnx.load(done.path).metadata_props]
+    assert [key for key in keys if not key.startswith("converter.")] == []
+    found = said(done)
+    assert found["license"] == "MIT"
+    assert found["made"]["simplifier"] == f"{simplifier} {importlib.metadata.version(simplifier)}"
+    assert done.result.onnx.simplify.applied
+
+
+def test_a_simplification_that_was_taken_back_is_not_said(
+    convert: Convert, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def changed(*_: object) -> str:
+        return "an output"
+
+    monkeypatch.setattr(simplification, "_difference", changed)
+    done = convert("Net", simplifier="onnxsim")
+    assert not done.result.onnx.simplify.applied
+    assert said(done)["made"]["simplifier"] is None

@@ -58,11 +58,15 @@ def simplify(
     before = _interface(model)
     nodes_before = len(list(structure.nodes(model.graph)))
     ops_before = structure.op_histogram(model)
+    props = list(model.metadata_props)
     whole = structure.weight_bytes(model) <= _WHOLE_BYTES
     try:
         result = _run(simplifier, options, model, scratch, whole=whole)
         if not whole:
             result = structure.graft(model, result)
+        # onnxsim 0.8 notes options and counts under nineteen keys: what it did is in the record.
+        del result.metadata_props[:]
+        result.metadata_props.extend(props)
         # Users of the file rely on its interface, and no comparison of numbers would show a new
         # name.
         changed = _difference(before, _interface(result), declared)

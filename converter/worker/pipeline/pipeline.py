@@ -236,7 +236,7 @@ def _convert(
     final = Path(job.staging_dir) / job.target
     simplify: SimplifyRecord | None = None
     # As if all went well, which it mostly does; `conclusion.told` corrects the file else.
-    told = stamp.expected(loaded, references, job)
+    told = stamp.expected(loaded, references, job, done.exporter)
     with recorder.stage("export"):
         values = parameters(loaded, job)
         export(done.exporter, loaded, references, job, raw)
@@ -253,6 +253,7 @@ def _convert(
             simplified = _simplified(model, job, folder)
             model = simplified.model or checking.exported(raw, job, references.cases)
             simplify = simplified.record
+            told = told if simplify.applied else stamp.unsimplified(told)
             del simplified  # which may hold weights as well
             publishing.save(model, final, job.export, told, folder)
     with recorder.stage("verify") as notes:

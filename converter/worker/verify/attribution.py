@@ -14,6 +14,7 @@ from converter.model.records import FaultyStage, SimplifyRecord
 from converter.worker.inputs.inputs import Array
 from converter.worker.onnxfile import checking, publishing, simplification, structure
 from converter.worker.reference.reference import References
+from converter.worker.verify import stamp
 from converter.worker.verify.verification import Verdict, verify
 
 # Where the simplifier is at fault its work is taken back, and the file is right.
@@ -70,7 +71,7 @@ def prove(
     # From the disk: the exporter's weights are not kept in memory for the rare case of a failure.
     model = checking.exported(raw, job, references.cases)
     # With the words that were promised: `conclusion.told` relies on the file saying them.
-    publishing.save(model, final, job.export, told, raw.parent)
+    publishing.save(model, final, job.export, stamp.unsimplified(told), raw.parent)
     graph = structure.light(model)
     del model  # the session holds its own copy of the weights
     verdict = verify(final, references, job, parameters=parameters, graph=graph)

@@ -1,7 +1,9 @@
 """What a file says of itself in its ``metadata_props``, under keys that begin with ``converter.``
 
-``converter.source``: what it was made from, with the hash of the code that builds it;
-``converter.weights``: which weights, with their hash; ``converter.version``: of this program;
+``converter.name``: of the model; ``converter.source``: what it was made from, with the hash of the
+code that builds it; ``converter.weights``: which weights, with their hash; ``converter.license``:
+as the configuration states it; ``converter.made``: which exporter and simplifier made the file;
+``converter.version``: of this program;
 ``converter.verified``: on which sizes and values it was found right; ``converter.tolerance``: how
 far each output may be from PyTorch's at the traced example.
 
@@ -22,11 +24,12 @@ from onnx import ModelProto
 
 import converter
 import registry
-from converter.layout import files
+from converter.layout import environment, files
 from converter.model.artifact import QUANTISED
 from converter.model.job import Job
 from converter.model.records import OutputCheck, VerifyRecord
 from converter.model.source import Source, without_folders
+from converter.plugins import loader, simplifiers
 from converter.worker.compare.numerics import Noise
 from converter.worker.compare.outputs import compare
 from converter.worker.inputs.cases import TRACED
@@ -35,22 +38,33 @@ from converter.worker.sources.loading import Loaded
 from converter.worker.verify import domain
 
 PREFIX = "converter."
+NAME = f"{PREFIX}name"
 SOURCE = f"{PREFIX}source"
 WEIGHTS = f"{PREFIX}weights"
+LICENSE = f"{PREFIX}license"
+MADE = f"{PREFIX}made"
 VERSION = f"{PREFIX}version"
 TOLERANCE = f"{PREFIX}tolerance"
 BY_SIGNAL = '{"by":"signal to quantisation noise"}'
 
 
-def expected(loaded: Loaded, references: References, job: Job) -> dict[str, str]:
+def expected(loaded: Loaded, references: References, job: Job, exporter: str) -> dict[str, str]:
     """The entries of a file that was not verified yet, as if all will go well."""
+    said = {NAME: job.name, **({LICENSE: job.license} if job.license else {})}
     return {
+        **said,
         SOURCE: _words({"name": without_folders(str(job.source)), **_code(job.source)}),
         WEIGHTS: _words(_weights(loaded, job)),
+        MADE: _words({"exporter": exporter, "simplifier": _simplifier(job)}),
         VERSION: converter.__version__,
         domain.KEY: domain.words(domain.of(references, job, {})),
         TOLERANCE: _tightest(references, job),
     }
+
+
+def unsimplified(told: Mapping[str, str]) -> dict[str, str]:
+    """The entries of a file whose simplification was taken back."""
+    return {**told, MADE: _words({**json.loads(told[MADE]), "simplifier": None})}
 
 
 def inherited(
@@ -97,6 +111,14 @@ def _bounds(checks: Iterable[OutputCheck]) -> str:
     return _words(
         [{"atol": float(f"{c.atol:.1e}"), "rtol": float(f"{c.rtol:.1e}")} for c in checks]
     )
+
+
+def _simplifier(job: Job) -> str | None:
+    """Its name, with the version of what it is made of."""
+    if job.simplifier is None:
+        return None
+    found = map(environment.version, loader.packages_of(simplifiers.load(job.simplifier)))
+    return " ".join([job.simplifier, *(version for version in found if version)])
 
 
 def _weights(loaded: Loaded, job: Job) -> dict[str, Any]:
