@@ -112,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         notice.clear()
         # Only a run imports it.
         if (exclusive := sys.modules.get("converter.storage.exclusive")) is not None:
-            exclusive.release_leases()
+            exclusive.release_all()
 
 
 def script() -> int:

@@ -6,13 +6,14 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from converter.finalize import sbom, zoo_index
-from converter.finalize.zoo_index import INDEX, Index, PublishedSet
+from converter.finalize import links, sbom, zoo_index
+from converter.finalize.beside import Beside, is_unfinished, matches
+from converter.finalize.zoo_index import INDEX, Index
 from converter.layout import delivery, files
 from converter.model.errors import RunError
 from converter.model.manifest import dump as dumped
@@ -124,30 +125,28 @@ class Folder:
             files.fsync(folder)
         files.fsync(there.parent)
 
-    def put_outside(self, made: PublishedSet, file: str) -> None:
-        inside, place = self.place / made.folder / file, self.place / made.name / file
-        recorded = made.recorded(file)
-        delivery.refuse_link(place.parent)
-        delivery.refuse_link(place)
-        # One that is damaged stays where it is: whoever looks at the set says so.
-        if recorded is None or not self.is_whole(recorded):
-            return
-        if not files.is_whole(place, recorded.bytes, recorded.sha256):
-            write_atomic(place, inside.read_text(encoding="utf-8"))
-            # The version that it named before goes next.
-            files.fsync(place.parent)
+    def put_beside(self, files: Beside) -> None:
+        delivery.refuse_link(self.place / files.folder)
+        links.put(self.place, files)
 
-    def remove_outside(self, name: str, file: str) -> None:
-        delivery.refuse_link(self.place / name)
-        (self.place / name / file).unlink(missing_ok=True)
+    def remove_beside(self, folder: str, kept: Collection[str], patterns: Sequence[str]) -> None:
+        home = self.place / folder
+        delivery.refuse_link(home)
+        for path in home.iterdir() if home.is_dir() else ():
+            is_file = path.is_symlink() or path.is_file()
+            if is_file and f"{folder}/{path.name}" not in kept and matches(path.name, patterns):
+                path.unlink()
 
-    def clear(self, index: Index, outside: Sequence[str]) -> None:
+    def clear(self, index: Index, patterns: Sequence[str]) -> None:
         wanted, own = index.homes, index.names
-        self._clear_texts(self.place, [INDEX])
+        for path in self.place.glob(f".{INDEX}.*"):  # of `write_atomic`
+            path.unlink()
         for model in self.place.iterdir():
             # What a link leads to is not ours to remove.
             if model.is_symlink() or not model.is_dir():
                 continue
+            if model.name in own:
+                self._clear_beside(model, wanted, patterns)
             for version in model.iterdir():
                 ours = version.name.startswith(UNFINISHED) or (
                     model.name in own
@@ -156,16 +155,15 @@ class Folder:
                 )
                 if ours and version.is_dir() and not version.is_symlink():
                     _remove(version)
-            if model.name in own:
-                self._clear_texts(model, outside)
             if model.name in own and not any(home.parts[0] == model.name for home in wanted):
                 with suppress(OSError):  # what somebody else has put there stays
                     model.rmdir()
 
-    def _clear_texts(self, folder: Path, names: Iterable[str]) -> None:
-        """Remove what `write_atomic` left of a text where the process was killed."""
-        for name in names:
-            for path in folder.glob(f".{name}.*"):
+    def _clear_beside(self, model: Path, homes: Collection[Path], patterns: Sequence[str]) -> None:
+        for path in model.iterdir():
+            # What leads to a version goes before it, whatever became of the new one.
+            leads_nowhere = path.is_symlink() and not links.leads_to_one_of(path, homes, self.place)
+            if leads_nowhere or (path.is_file() and is_unfinished(path.name, patterns)):
                 path.unlink()
 
 

@@ -14,14 +14,15 @@ import random
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 from converter.finalize import sbom, zoo_index
+from converter.finalize.beside import Beside
 from converter.finalize.folder import NUMBER, VERSION
-from converter.finalize.zoo_index import INDEX, Index, PublishedSet
+from converter.finalize.zoo_index import INDEX, Index
 from converter.model.manifest import dump as dumped
 from converter.model.records import FileInfo
 from converter.storage.backend import ABSENT, ConflictError, Kind, Object
@@ -150,19 +151,21 @@ class Prefix:
             if not self.is_whole(there):
                 self._objects.upload(staging / part.path, there.path, part.sha256)
 
-    def put_outside(self, made: PublishedSet, file: str) -> None:
-        recorded = made.recorded(file)
-        # One that is damaged stays where it is: whoever looks at the set says so.
-        if recorded is None or not self.is_whole(recorded):
-            return
-        place = f"{made.name}/{file}"
-        if not self.is_whole(recorded.model_copy(update={"path": place})):
-            self._objects.copy(recorded.path, place)
+    def put_beside(self, files: Beside) -> None:
+        # There are no links: each model would be there, and be paid for, twice.
+        for part in files.parts if not files.is_artifact else ():
+            # One that is damaged stays where it is: whoever looks at the set says so.
+            place = files.path(part)
+            if self.is_whole(part) and not self.is_whole(part.model_copy(update={"path": place})):
+                self._objects.copy(part.path, place)
 
-    def remove_outside(self, name: str, file: str) -> None:
-        self._objects.delete(f"{name}/{file}")
+    def remove_beside(self, folder: str, kept: Collection[str], patterns: Sequence[str]) -> None:
+        for name in patterns:
+            # Of models there is nothing, see above.
+            if "*" not in name and f"{folder}/{name}" not in kept:
+                self._objects.delete(f"{folder}/{name}")
 
-    def clear(self, index: Index, outside: Sequence[str]) -> None:
+    def clear(self, index: Index, patterns: Sequence[str]) -> None:
         there = list(self._objects.list())
         versions: dict[Path, list[str]] = defaultdict(list)
         marked = set()

@@ -3,7 +3,8 @@
 Every version of a set has a folder of its own, and ``index.json`` says which version counts::
 
     index.json
-    resnet18/3f2a…/resnet18.onnx [resnet18.onnx.data] [resnet18.fp16.onnx] sbom.cdx.json SHA256SUMS
+    resnet18/3f2a…/model.onnx [resnet18.onnx.data] [model.fp16.onnx] sbom.cdx.json SHA256SUMS
+    resnet18/model.onnx [resnet18.onnx.data] [model.fp16.onnx] README.md: those of that version
 
 What lies in it under which names is said by a layout (``converter.plugins.layouts``). A version
 is complete under its name before the index names it, and goes only when the index names another.
@@ -20,9 +21,10 @@ from functools import partial
 from pathlib import Path
 
 from converter.compare import status
-from converter.finalize import sbom, statement, zoo_index
+from converter.finalize import beside, sbom, statement, zoo_index
 from converter.finalize import target as targets
 from converter.finalize.delivering import Publisher
+from converter.finalize.folder import VERSION
 from converter.finalize.target import Target
 from converter.finalize.zoo_index import INDEX, Entry, Index, Provenance, PublishedSet, Variant
 from converter.layout import signing
@@ -145,23 +147,25 @@ def publish(
         ValueError: the key cannot be used any more.
     """
     publisher = _publisher(manifest, directory, spec)
-    target, outside = publisher.target, publisher.layout.OUTSIDE
+    target, patterns = publisher.target, publisher.layout.OUTSIDE
     index = _read(target, spec)
     still_held()
-    problems = _settle(target, index.models.items(), outside)
-    target.clear(index, outside)
+    unsettled, problems = _settle(target, index.models.items(), patterns), []
+    target.clear(index, patterns)
     for row in manifest.models:
         if resumed and _is_newer(index.models.get(row.name), manifest):
             continue
         index, wrong = _with_model(row, publisher, index, still_held)
-        problems += wrong
+        if wrong:
+            unsettled.pop(row.name, None)  # whatever was in the way is said once
+            problems.append(wrong)
     retire = partial(_retired, manifest=manifest, listed=listed, resumed=resumed)
     still_held()
     if retire(index) != index:
         index = target.change(index, retire)
     # Only now: until here the index that others read named the old versions.
-    target.clear(index, outside)
-    problems += _damaged(target, index, manifest)
+    target.clear(index, patterns)
+    problems = [*unsettled.values(), *problems, *_damaged(target, index, manifest)]
     for line in target.told():
         note(line)
     return problems
@@ -169,20 +173,20 @@ def publish(
 
 def _with_model(
     row: ModelRecord, publisher: Publisher, index: Index, still_held: Callable[[], None]
-) -> tuple[Index, list[str]]:
+) -> tuple[Index, str]:
     """The index once a model is published, as far as it is to be, and what went wrong with it."""
     target = publisher.target
     try:
         entry = _entry(row, publisher, index)
     except OSError as error:
         where = _words(error, target.place / row.name)
-        return index, [f"{row.name} was not published: {where}"]
+        return index, f"{row.name} was not published: {where}"
     if entry is None or entry == index.models.get(row.name):
-        return index, []
+        return index, ""
     still_held()
     # After each model: a run that is killed here has published what it delivered so far.
     index = target.change(index, partial(Index.having, name=row.name, entry=entry))
-    return index, _settle(target, [(row.name, entry)], publisher.layout.OUTSIDE)
+    return index, _settle(target, [(row.name, entry)], publisher.layout.OUTSIDE).get(row.name, "")
 
 
 def _is_newer(entry: Entry | None, manifest: Manifest) -> bool:
@@ -266,10 +270,13 @@ def _refuse_foreign(
                 raise OSError(errno.EEXIST, f"its folder is that of {other}", str(place))
         if known is not None and each.name in known.names:
             continue
-        for outside in publisher.layout.OUTSIDE:
-            if publisher.target.exists(f"{each.name}/{outside}"):
+        there = publisher.target.versions(each.name)
+        if any(VERSION.fullmatch(name) for name in there):  # ours: the index was moved away
+            continue
+        for name in there:
+            if beside.matches(name, publisher.layout.OUTSIDE):
                 words = f"there is a file that is not in {INDEX}: move it away"
-                raise OSError(errno.EEXIST, words, str(place / outside))
+                raise OSError(errno.EEXIST, words, str(place / name))
 
 
 def _kept(
@@ -358,18 +365,22 @@ def _retired(
 
 
 def _settle(
-    target: Target, entries: Iterable[tuple[str, Entry]], outside: Sequence[str]
-) -> list[str]:
-    """Have beside the versions of each set what its newest one says; gives what went wrong."""
-    problems = []
-    for name, entry in entries if outside else ():
+    target: Target, entries: Iterable[tuple[str, Entry]], patterns: Sequence[str]
+) -> dict[str, str]:
+    """Have beside the versions of each set what its newest one says.
+
+    Returns:
+        What went wrong, by the name of the model.
+    """
+    problems = {}
+    for name, entry in entries if patterns else ():
+        found = beside.of(entry, patterns)
+        kept = {path for each in found for path in each.paths}
         try:
-            for each in entry.sets:
-                for file in outside:
-                    target.put_outside(each, file)
-            for gone in entry.names - {each.name for each in entry.sets}:
-                for file in outside:
-                    target.remove_outside(gone, file)
+            for each in found:
+                target.put_beside(each)
+            for folder in entry.names:
+                target.remove_beside(folder, kept, patterns)
         except OSError as error:
-            problems.append(f"{name}: {_words(error, target.place / name)}")
+            problems[name] = f"{name}: {_words(error, target.place / name)}"
     return problems

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from converter.finalize import statement, unlisted, zoo_index
+from converter.finalize import beside, links, statement, unlisted, zoo_index
 from converter.finalize.delivering import SUMS
-from converter.finalize.zoo_index import INDEX, Entry, PublishedSet
+from converter.finalize.zoo_index import INDEX, Entry
 from converter.layout import files, signing
 from converter.layout.signing import SIGNATURE
 from converter.model.records import FileInfo
@@ -59,17 +59,22 @@ def check(folder: Path, public_key: Path | None) -> Checked:
         _set(folder, None, public_key, folder, found)
         return found
     index = zoo_index.read(folder)
-    outside = layouts.load(index.layout).OUTSIDE
+    layout, absent = layouts.load(index.layout), 0
     for name, entry in index.models.items():
         if wrong := [path for path in _paths(entry) if not _is_inside(path)]:
             found.problems += [f"{name}: {path} leads out of the folder" for path in wrong]
             continue
         _model(name, entry, public_key, folder, found)
-        found.problems += _outside(entry.sets, outside, folder)
+        problems, missing = _outside(entry, layout.OUTSIDE, folder)
+        found.problems += problems
+        absent += missing
     if not found.sets:
         found.problems.append(f"{INDEX} names no set: nothing was checked")
-    strays, notes = unlisted.find(folder, index, outside)
+    strays, notes = unlisted.find(folder, index, layout)
     found.problems += strays
+    if absent:
+        words = "object stores have none, and elsewhere the next run puts them there"
+        notes.append(f"{absent} files do not stand beside their versions: {words}")
     found.notes += [*notes, _UNCOVERED]
     return found
 
@@ -206,15 +211,25 @@ def _older(name: str, entry: Entry, public_key: Path | None, folder: Path, found
         found.problems.append(f"{name}: it is not signed: an earlier version has published it")
 
 
-def _outside(sets: Iterable[PublishedSet], names: Iterable[str], folder: Path) -> Iterator[str]:
-    """What stands beside the versions must be what is in the newest one, where it is signed."""
-    for each in sets:
-        for name in names:
-            place, inside = folder / each.name / name, folder / each.folder / name
-            if place.is_symlink() or not place.is_file():
-                yield f"{each.name}: {name} is missing"
-            elif inside.is_file() and place.read_bytes() != inside.read_bytes():
-                yield f"{each.name}: {name} is not that of version {inside.parent.name}"
+def _outside(entry: Entry, patterns: Sequence[str], folder: Path) -> tuple[list[str], int]:
+    """What stands beside the versions must be what is in the newest one, where it is signed.
+
+    Returns:
+        What is wrong, and how many files of models are absent.
+    """
+    problems: list[str] = []
+    absent = 0
+    for each in beside.of(entry, patterns):
+        for part in each.parts:
+            path, name = folder / each.path(part), Path(part.path).name
+            if not (path.is_symlink() or path.exists()):
+                absent += each.is_artifact
+                if not each.is_artifact:
+                    problems.append(f"{each.folder}: {name} is missing")
+            elif not links.is_right(folder, each, part):
+                version = Path(part.path).parent.name
+                problems.append(f"{each.folder}: {name} is not that of version {version}")
+    return problems, absent
 
 
 def _shown(home: Path, folder: Path) -> str:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
+from converter.finalize.beside import Beside
 from converter.finalize.folder import Folder
 from converter.finalize.prefix import Prefix
-from converter.finalize.zoo_index import Index, PublishedSet
+from converter.finalize.zoo_index import Index
 from converter.model.records import FileInfo
 from converter.storage import location, objects
 from converter.storage.location import Location, Url
@@ -65,13 +66,18 @@ class Target(Protocol):
     def install(self, staging: Path, home: Path, parts: Sequence[FileInfo]) -> None:
         """Have a whole set under its name."""
 
-    def put_outside(self, made: PublishedSet, file: str) -> None:
-        """Have beside the versions of a set what its newest one says."""
+    def put_beside(self, files: Beside) -> None:
+        """Have beside the versions of a set what is in the newest one."""
 
-    def remove_outside(self, name: str, file: str) -> None:
-        """Remove what stands beside versions that are gone."""
+    def remove_beside(self, folder: str, kept: Collection[str], patterns: Sequence[str]) -> None:
+        """Remove what stands beside versions and is of none that counts.
 
-    def clear(self, index: Index, outside: Sequence[str]) -> None:
+        Args:
+            kept: paths that stay.
+            patterns: what may stand there at all.
+        """
+
+    def clear(self, index: Index, patterns: Sequence[str]) -> None:
         """Remove what a killed run left unfinished, and versions that the index names no more.
 
         Of a model that it does not name nothing is known: the index may have been moved away.

@@ -2,55 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from converter.finalize import beside
 from converter.finalize.delivering import SUMS
 from converter.finalize.folder import UNFINISHED
 from converter.finalize.zoo_index import INDEX, Index
+from converter.plugins.layouts import Layout
 from converter.storage import exclusive
 
 KEPT = (".git*", "README*", "LICENSE*")
 """What a user may keep at the top."""
 
 
-def find(folder: Path, index: Index, outside: Collection[str]) -> tuple[list[str], list[str]]:
+def find(folder: Path, index: Index, layout: Layout) -> tuple[list[str], list[str]]:
     """Whatever nobody has published.
 
     Args:
-        outside: files that stand beside the versions of a model.
+        layout: of the folder.
 
     Returns:
         What must not be there, and what was passed over; a sentence each.
     """
-    entries = index.models.values()
+    entries, outside = index.models.values(), layout.OUTSIDE
     homes = {folder / home for entry in entries for home in entry.homes}
     names = {name for entry in entries for name in entry.names} | {h.parent.name for h in homes}
-    # Of a model that is no longer there only the folder may have stayed.
-    current = {each.name for entry in entries for each in entry.sets}
+    standing = [each for entry in entries for each in beside.of(entry, outside)]
+    there = {folder / path for each in standing for path in each.paths}
     problems: list[str] = []
     notes: list[str] = []
     for top in sorted(folder.iterdir()):
         is_folder = top.is_dir() and not top.is_symlink()
         if top.name in names and is_folder:
-            beside = outside if top.name in current else ()
-            for text, allowed in _in_model(top, homes, beside):
+            for text, allowed in _in_model(top, homes | there, outside):
                 (notes if allowed else problems).append(f"{top.name}/{text}")
         elif top.name not in (INDEX, exclusive.LOCK) or not top.is_file() or top.is_symlink():
-            text, allowed = _at_top(top, is_folder and bool(outside))
+            text, allowed = _at_top(top, is_folder and layout.NUMBERED)
             (notes if allowed else problems).append(text)
     return problems, notes
 
 
 def _in_model(
-    model: Path, homes: Collection[Path], beside: Collection[str]
+    model: Path, known: Collection[Path], outside: Sequence[str]
 ) -> Iterator[tuple[str, bool]]:
     """What is said of each thing in a model's folder, and whether it may stay."""
     for path in sorted(model.iterdir()):
-        if path in homes or path.name in beside:
+        if path in known:
             continue
-        if _is_unfinished(path, beside):
+        if _is_unfinished(path, outside):
             yield f"{path.name} is unfinished: the next run removes it", True
         elif (path / SUMS).is_file():
             words = f"is a set that {INDEX} does not name: the next run of a killed one removes it"
@@ -59,12 +60,10 @@ def _in_model(
             yield f"{path.name} is in no set: nobody has published it", False
 
 
-def _is_unfinished(path: Path, texts: Collection[str]) -> bool:
-    if path.is_symlink():
-        return False
-    if path.is_dir():
+def _is_unfinished(path: Path, names: Sequence[str]) -> bool:
+    if path.is_dir() and not path.is_symlink():
         return path.name.startswith(UNFINISHED)
-    return any(path.name.startswith(f".{name}.") for name in texts)
+    return beside.is_unfinished(path.name, names)
 
 
 def _at_top(path: Path, foreign: bool) -> tuple[str, bool]:

@@ -9,7 +9,7 @@ import errno
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -49,6 +49,11 @@ class _Flock:
             raise OSError(errno.ESTALE, words, str(self._path))
 
     def release(self) -> None:
+        # While it is held: after it, this might be the file of the next holder. One that opened it
+        # before sees that it is gone, and takes another.
+        with suppress(OSError):
+            if lockfile.is_at(self._descriptor, self._path):
+                os.unlink(self._path)
         os.close(self._descriptor)
 
 
@@ -60,8 +65,8 @@ _held: dict[Location, Guard] = {}
 def hold(place: Location) -> Guard:
     """Keep a place to this process until it ends: the points of a sweep share it.
 
-    The file of a lock stays: one that is removed can be held twice. The kernel frees the lock of a
-    process that was killed; its lease expires.
+    The kernel frees the lock of a process that was killed, whose file the next holder removes; its
+    lease expires.
 
     Raises:
         RunError: another process has it, or the place cannot be written.
@@ -71,10 +76,10 @@ def hold(place: Location) -> Guard:
     return _held[place]
 
 
-def release_leases() -> None:
-    """At the end of a command: let others have its places at once, not when its leases expire."""
-    for place in [place for place in _held if isinstance(place, Url)]:
-        _held.pop(place).release()
+def release_all() -> None:
+    """At the end of a command: let others have its places at once, and leave no lock there."""
+    while _held:
+        _held.popitem()[1].release()
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from tests.unit.nights import manifest
 
 pytestmark = [pytest.mark.faults]
 
-_CHANGES = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.chmod")
+_CHANGES = ("os.rename", "os.symlink", "os.remove", "os.rmdir", "os.mkdir", "os.chmod")
 _FOREVER = 1 << 30
 
 
@@ -70,11 +70,11 @@ SECOND = {"a": "two", "a/fp16": "half two", "b": "b two"}
 def nights(folder: Path) -> tuple[Manifest, Manifest]:
     """Two versions of two models; the second one has lost a variant."""
     first = [
-        *artifacts(folder / "1", "a", "one", half="half one", data="weights"),
+        *artifacts(folder / "1", "a", "one", half="half one", data="weights one"),
         *artifacts(folder / "1", "b", "b one", half="b half"),
     ]
     second = [
-        *artifacts(folder / "2", "a", "two", half="half two", data="weights"),
+        *artifacts(folder / "2", "a", "two", half="half two", data="weights two"),
         *artifacts(folder / "2", "b", "b two"),
     ]
     return manifest(*first, day=1), manifest(*second, day=2)
@@ -117,10 +117,14 @@ def test_what_was_valid_is_after_every_step(
             every_part(sound(target, settled=False), before)
         if layout == "triton":
             every_served(served(target), before)
+        if layout == "zoo":
+            every_path(target)
         # The next run makes an end of it, and leaves nothing behind.
         assert publication.publish(second, tmp_path / "2", spec, None) == []
         assert sound(target) == SECOND
         assert stray(target) == []
+        if layout == "zoo":
+            assert standing(target) == {**SECOND, "a/data": "weights two"}
         if layout == "triton":
             assert served(target) == {"a": "two", "a.fp16": "half two", "b": "b two"}
         shutil.rmtree(target)
@@ -128,6 +132,28 @@ def test_what_was_valid_is_after_every_step(
             break
         step += 1
     assert step > 30
+
+
+def standing(target: Path) -> dict[str, str]:
+    """What a program finds under the paths that stay, of those that are there."""
+    names = {"model.onnx": "", "model.fp16.onnx": "/fp16", "a.onnx.data": "/data"}
+    paths = {
+        f"{model}{key}": target / model / name for model in "ab" for name, key in names.items()
+    }
+    # Not `exists`: a link that leads nowhere is found, and fails.
+    return {key: path.read_text() for key, path in paths.items() if os.path.lexists(path)}
+
+
+def every_path(target: Path) -> None:
+    """Each is absent, or whole and of a night; a file is never there with weights of another."""
+    found = standing(target)
+    for key, text in found.items():
+        nights = (
+            ("weights one", "weights two") if key == "a/data" else (FIRST[key], SECOND.get(key))
+        )
+        assert text in nights
+    if "a" in found:
+        assert found["a/data"] == f"weights {found['a']}"
 
 
 def every_served(found: dict[str, str], before: str) -> None:

@@ -86,13 +86,13 @@ def test_what_was_changed_is_found_also_where_the_sums_were_made_again(
     target = publish(private)
     home = target / zoo_index.read(target).models["a"].sets[0].folder
     assert published.check(home, public).problems == []
-    (home / "a.onnx").write_text("two")
+    (home / "model.onnx").write_text("two")
     named = [p.name for p in home.iterdir() if p.name not in ("SHA256SUMS", signing.SIGNATURE)]
     sums = subprocess.run(["sha256sum", *named], cwd=home, check=True, capture_output=True)
     (home / "SHA256SUMS").write_bytes(sums.stdout)
     assert published.check(home, None).problems == []
     assert published.check(home, public).problems == [
-        "the signature is not of these files: SHA256SUMS, a.onnx"
+        "the signature is not of these files: SHA256SUMS, model.onnx"
     ]
     assert verify.main([str(home), "--key", str(public)]) == 1
 
@@ -100,7 +100,7 @@ def test_what_was_changed_is_found_also_where_the_sums_were_made_again(
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda home: (home / "a.fp16.onnx").unlink(), "a.fp16.onnx is missing"),
+        (lambda home: (home / "model.fp16.onnx").unlink(), "model.fp16.onnx is missing"),
         (lambda home: (home / ".gitattributes").write_text(""), ".gitattributes is not in"),
         (lambda home: (home / "model.sig").unlink(), "it is not signed"),
         (lambda home: (home / "model.sig").write_text("{}"), "the signature is damaged"),

@@ -25,7 +25,7 @@ def bucket(server: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     objectstore.used(server, monkeypatch)
     yield server
     server.faults.mend()
-    exclusive.release_leases()
+    exclusive.release_all()
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ lease.Lease.__init__.__defaults__ = (1.0,)
 exclusive.hold(location.parse(sys.argv[1]))
 print("held", flush=True)
 sys.stdin.read()
-exclusive.release_leases()
+exclusive.release_all()
 """
 
 

@@ -278,7 +278,7 @@ def test_verify_reads_every_byte_of_a_url(
     publish(night(tmp_path, 2, a="new", b="two"), tmp_path, place)
     assert command_line.main(["verify", str(place)]) == 0
     told = capsys.readouterr()
-    assert "right: 6 files in 2 sets, 0 of them signed" in told.out
+    assert "right: 8 files in 2 sets, 0 of them signed" in told.out
     assert "is named no more: a later run removes it" in told.err
     entry = zoo_index.read(here(place, tmp_path)).models["a"]
     assert command_line.main(["verify", str(place / entry.sets[0].folder)]) == 0

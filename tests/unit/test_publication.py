@@ -14,12 +14,13 @@ from typing import Any
 import pytest
 from nights import failing, manifest, row
 
-from converter.finalize import publication, zoo_index
+from converter.finalize import beside, publication, zoo_index
 from converter.layout import files
 from converter.model.batch import PublishSpec
 from converter.model.errors import ConfigError, RunError
 from converter.model.manifest import ArtifactRow, Manifest
 from converter.model.records import FileInfo
+from converter.plugins.layouts import zoo
 from tests.manifests import verified_on, with_domain
 
 
@@ -49,6 +50,10 @@ def holds(target: Path) -> dict[str, bytes]:
             path = target / part.path
             assert (path.stat().st_size, files.sha256(path)) == (part.bytes, part.sha256)
             named.add(path)
+        for each in beside.of(entry, zoo.OUTSIDE):
+            for part in each.parts:
+                assert files.sha256(target / each.path(part)) == part.sha256
+                named.add(target / each.path(part))
     found = {path for path in target.rglob("*") if path.is_file()}
     assert {path for path in found - named if path.parent != target} == set()
     return {name: (target / entry.path).read_bytes() for name, entry in index.models.items()}
@@ -173,7 +178,7 @@ def test_what_a_killed_run_left_is_cleared_away(tmp_path: Path) -> None:
 def test_without_its_index_nothing_of_the_folder_is_removed(tmp_path: Path) -> None:
     """As the message about a damaged index advises."""
     publish(manifest(made(tmp_path, "a", b"1"), made(tmp_path, "b", b"1")), tmp_path)
-    (kept,) = (tmp_path / "zoo" / "b").glob("*/b.onnx")
+    (kept,) = (tmp_path / "zoo" / "b").glob("*/model.onnx")
     (tmp_path / "zoo" / "index.json").unlink()
     publish(manifest(made(tmp_path, "a", b"1"), row("b", status="failed"), day=2), tmp_path)
     assert kept.read_bytes() == b"1"
@@ -204,7 +209,7 @@ def test_a_clock_that_once_was_ahead_holds_no_later_night_back(tmp_path: Path) -
 
 def test_a_damaged_file_that_tonight_cannot_replace_is_told(tmp_path: Path) -> None:
     publish(manifest(made(tmp_path, "a", b"1"), made(tmp_path, "b", b"1")), tmp_path)
-    (path,) = (tmp_path / "zoo" / "b").glob("*/b.onnx")
+    (path,) = (tmp_path / "zoo" / "b").glob("*/model.onnx")
     path.write_bytes(b"half")
     failed = manifest(made(tmp_path, "a", b"1"), row("b", status="failed"), day=2)
     (problem,) = publish(failed, tmp_path)
@@ -216,7 +221,7 @@ def test_every_byte_of_a_model_that_fails_tonight_is_looked_at(
     tmp_path: Path, with_file: bool
 ) -> None:
     publish(manifest(made(tmp_path, "a", b"good")), tmp_path)
-    (path,) = (tmp_path / "zoo" / "a").glob("*/a.onnx")
+    (path,) = (tmp_path / "zoo" / "a").glob("*/model.onnx")
     path.write_bytes(b"evil")
     tonight = made(tmp_path, "a", b"slow").files if with_file else []  # wrong on a provider
     (problem,) = publish(manifest(failing("a", files=tonight), day=2), tmp_path)

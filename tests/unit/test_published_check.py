@@ -59,7 +59,7 @@ def test_the_bill_lists_the_model_its_files_and_its_packages(made: Made) -> None
     assert said["converter:commit"] == "c" * 40 + "-dirty"
     assert said["converter:artifacts"] == "onnx, fp16"
     files = {c["name"]: c["hashes"] for c in found["components"] if c["type"] == "file"}
-    assert set(files) == {"a.onnx", "a.onnx.data", "a.fp16.onnx"}
+    assert set(files) == {"model.onnx", "a.onnx.data", "model.fp16.onnx", "README.md"}
     assert all(hashes[0]["alg"] == "SHA-256" for hashes in files.values())
     purls = {c["purl"] for c in found["components"] if c["type"] == "library"}
     assert purls == {"pkg:pypi/torch@2.14.0", "pkg:pypi/onnx@1.23.2", "pkg:pypi/onnxruntime@1.31.1"}
@@ -127,10 +127,10 @@ def test_every_file_that_is_changed_is_named(made: Made, layout: str) -> None:
 
 def test_one_set_alone_is_checked_by_its_sums(made: Made) -> None:
     home = home_of(made())
-    (home / "a.onnx").write_text("two")
-    assert problems(home) == ["a.onnx is not as SHA256SUMS says"]
-    (home / "a.onnx").unlink()
-    assert problems(home) == ["a.onnx is missing"]
+    (home / "model.onnx").write_text("two")
+    assert problems(home) == ["model.onnx is not as SHA256SUMS says"]
+    (home / "model.onnx").unlink()
+    assert problems(home) == ["model.onnx is missing"]
     (home / "SHA256SUMS").write_text("nonsense")
     assert problems(home)[0] == "SHA256SUMS is missing or damaged"
 
@@ -179,8 +179,8 @@ def test_a_folder_of_a_converter_without_sets_is_checked_by_its_index(tmp_path: 
 def test_the_command_says_what_is_wrong(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
     target = made()
     assert verify.main([str(target)]) == 0
-    assert capsys.readouterr().out == "right: 5 files in 1 sets, 0 of them signed\n"
-    (home_of(target) / "a.onnx").write_text("two")
+    assert capsys.readouterr().out == "right: 6 files in 1 sets, 0 of them signed\n"
+    (home_of(target) / "model.onnx").write_text("two")
     assert verify.main([str(target), "--json"]) == 1
     said = json.loads(capsys.readouterr().out)
     assert (said["verdict"], len(said["problems"])) == ("wrong", 1)

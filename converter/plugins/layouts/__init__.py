@@ -54,7 +54,8 @@ class Layout(Protocol):
     Attributes:
         NUMBERED: versions are called 1, 2, 3, …; else by what is in them.
         OUTSIDE: files of a set that also stand beside the folders of its versions, those of the
-            newest one: what a reader of the folder looks for there.
+            newest one: what a reader of the folder looks for there. Names, or patterns such as
+            ``model.*``; whatever has such a name there is the layout's own.
         Options: its options, which are keys of ``publish_to``.
     """
 

@@ -1,16 +1,25 @@
-"""zoo: a folder for each model, its files under the names that they have in the run."""
+"""zoo: a folder for each model, whose newest files are always found under the same paths::
+
+    resnet18/model.onnx  resnet18/model.fp16.onnx  resnet18/README.md
+
+Weights beside a file are called as the file says: ``resnet18/resnet18.onnx.data``.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
+from converter.model.artifact import ONNX
 from converter.model.base import Frozen
 from converter.model.manifest import ArtifactRow, Manifest
-from converter.plugins.layouts import FileSet
+from converter.model.records import FileInfo
+from converter.plugins.layouts import FileSet, _card, renamed
 
 NUMBERED = False
-OUTSIDE: tuple[str, ...] = ()
+CARD = "README.md"
+OUTSIDE: tuple[str, ...] = (CARD, "model.*", "*.onnx.data")
+
+_STEM = "model"
 
 
 class Options(Frozen):
@@ -23,8 +32,12 @@ def left_out(row: ArtifactRow) -> str:
 
 def sets(rows: Sequence[ArtifactRow], options: Options) -> list[FileSet]:
     """All artifacts of a model together."""
-    parts = {Path(part.path).name: part for row in rows for part in row.files}
-    return [FileSet(rows[0].name, rows[0], rows, parts)]
+    files = {name: part for row in rows for name, part in _named(row).items()}
+    return [FileSet(rows[0].name, rows[0], rows, files)]
+
+
+def _named(row: ArtifactRow) -> dict[str, FileInfo]:
+    return renamed(row, _STEM if row.id == ONNX else f"{_STEM}.{row.id}")
 
 
 def identity(files: FileSet, options: Options) -> str:
@@ -32,4 +45,4 @@ def identity(files: FileSet, options: Options) -> str:
 
 
 def texts(files: FileSet, manifest: Manifest, version: str, options: Options) -> dict[str, str]:
-    return {}
+    return {CARD: "\n".join(_card.render(files, manifest)) + "\n"}
