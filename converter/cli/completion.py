@@ -21,6 +21,8 @@ _OF_THE_REGISTRY = ("convert", "list")
 _OF_EXPERIMENTS = "history"
 # This one takes what a run takes.
 _OF_OVERRIDES = ("plan",)
+# And this one a folder that is published to, which bash completes, then a model of it.
+_OF_A_ZOO = "fetch"
 
 _PLAIN = r"[\w./=+~@,:%-]+"
 
@@ -97,12 +99,23 @@ def suggestions(line: str, flags: Iterable[str], commands: Iterable[str]) -> lis
     if command == _OF_EXPERIMENTS and len(words) == 1:
         folders = (path.name for path in Path(OUTPUTS).glob("*/"))
         return sorted(name for name in folders if name.startswith(word) and name[0] != ".")
+    if command == _OF_A_ZOO and len(words) == 2:
+        return [name for name in _fetchable(words[1]) if name.startswith(word)]
     if command in set(commands) - set(_OF_OVERRIDES):
         return []
     if word.startswith("-"):
         return sorted(flag for flag in flags if flag.startswith(word))
     first = [name for name in commands if not words and name.startswith(word)]
     return sorted({*first, *_overrides(words, word)})
+
+
+def _fetchable(zoo: str) -> list[str]:
+    from converter.finalize import fetching, zoo_index
+
+    try:
+        return fetching.names(zoo_index.read(Path(zoo)))
+    except OSError:  # a URL, or no zoo: the command says which
+        return []
 
 
 def _overrides(words: list[str], word: str) -> list[str]:

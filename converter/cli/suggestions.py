@@ -32,6 +32,9 @@ _ELSEWHERE = {
     "optimize": "Did you mean simplify?",
     "package": "Did you mean bundle?",
     "pack": "Did you mean bundle?",
+    "pull": "Did you mean fetch?",
+    "get": "Did you mean fetch?",
+    "download": "Did you mean fetch?",
     "help": "Did you mean --help?",
     "version": "Did you mean --version?",
 }

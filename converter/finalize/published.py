@@ -61,7 +61,7 @@ def check(folder: Path, public_key: Path | None) -> Checked:
     index = zoo_index.read(folder)
     layout, absent = layouts.load(index.layout), 0
     for name, entry in index.models.items():
-        if wrong := [path for path in _paths(entry) if not _is_inside(path)]:
+        if wrong := [path for path in _paths(entry) if not is_inside(path)]:
             found.problems += [f"{name}: {path} leads out of the folder" for path in wrong]
             continue
         _model(name, entry, public_key, folder, found)
@@ -87,7 +87,7 @@ def _paths(entry: Entry) -> Iterator[str]:
         yield from (part.path for part in each.files)
 
 
-def _is_inside(path: str) -> bool:
+def is_inside(path: str) -> bool:
     # MODEL/VERSION/FILE: what lies higher is in no set.
     return len(Path(path).parts) >= 3 and Path(path).parts[0] != "/" and ".." not in path.split("/")
 

@@ -324,3 +324,23 @@ def test_a_set_is_signed(place: Url, tmp_path: Path) -> None:
     publish(night(tmp_path, 1, a="one"), tmp_path, place, sign={"private_key": str(private)})
     found = published.check(here(place, tmp_path), public)
     assert (found.problems, found.signed) == ([], 1)
+
+
+def test_a_model_is_fetched_from_a_url(
+    place: Url, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = artifacts(tmp_path, "a", "one", half="half one", data="weights")
+    assert publish(manifest(*rows), tmp_path, place) == []
+    monkeypatch.chdir(tmp_path)
+    assert command_line.main(["fetch", str(place), "a"]) == 0
+    assert (tmp_path / "a/model.onnx").read_text() == "one"
+    assert (tmp_path / "a/a.onnx.data").read_text() == "weights"
+    home = zoo_index.read(here(place, tmp_path)).models["a"].sets[0].folder
+    opened(place).write(f"{home}/model.fp16.onnx", b"evil one")
+    assert command_line.main(["fetch", str(place), "a/fp16"]) == 1
+    assert f"{home}/model.fp16.onnx is not what index.json says" in capsys.readouterr().err
+    assert not (tmp_path / "a.fp16").exists()
+    # Of models there is nothing beside their versions.
+    assert {each.key for each in opened(place).list("a/") if each.key.count("/") == 1} == {
+        "a/README.md"
+    }

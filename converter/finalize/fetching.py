@@ -1,0 +1,164 @@
+"""A model of a published folder or URL, copied and verified: it appears whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from converter.finalize import published, zoo_index
+from converter.finalize.delivering import SUMS
+from converter.finalize.folder import Folder
+from converter.finalize.zoo_index import INDEX, Entry, Index
+from converter.layout import files
+from converter.model.artifact import ONNX
+from converter.model.errors import ConfigError, Problem, RunError
+from converter.model.records import FileInfo, TensorInfo
+from converter.model.wording import did_you_mean
+from converter.storage import objects
+from converter.storage.location import Location, Url
+
+CARD = "README.md"
+
+
+class DamagedError(Exception):
+    """A file is not what the index says, in words."""
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """What was copied.
+
+    Attributes:
+        files: their paths here, the one to open first at the beginning.
+        inputs: of the model.
+        notes: what the index says of it that a user should know; a sentence each.
+    """
+
+    files: list[Path]
+    inputs: list[TensorInfo]
+    notes: list[str]
+
+
+def fetch(place: Location, name: str, folder: Path) -> Fetched:
+    """Copy the files of an artifact into a folder, and hash each copy.
+
+    Args:
+        name: a model, or ``NAME/ARTIFACT``.
+        folder: a new or an empty one.
+
+    Raises:
+        ConfigError: nothing is published there, it has no such model, or the folder is in use.
+        DamagedError: a file is not what the index says.
+        RunError: something cannot be read or written.
+    """
+    try:
+        index, bring = _opened(place)
+    except OSError as error:
+        message = f"{error.filename or place}: {error.strerror or error}."
+        raise ConfigError(Problem("fetch", message)) from error
+    entry, parts = _found(index, name, place)
+    _refuse_used(folder)
+    target = folder.absolute()
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # Beside it: a rename is whole, a copy from another disk is not.
+        with tempfile.TemporaryDirectory(prefix=".converter-", dir=target.parent) as scratch:
+            made = Path(scratch) / "made"
+            made.mkdir()
+            for part in parts:
+                _bring(bring, part, made)
+            sums = "".join(f"{part.sha256}  {Path(part.path).name}\n" for part in parts)
+            (made / SUMS).write_text(sums, encoding="utf-8")
+            for path in made.iterdir():
+                files.fsync(path)
+            os.rename(made, target)
+            files.fsync(target.parent)
+    except OSError as error:
+        where = error.filename or folder
+        raise RunError(f"{where}: {error.strerror or error}") from error
+    names = [Path(part.path).name for part in parts]
+    return Fetched([folder / each for each in [*names, SUMS]], entry.inputs, _notes(entry))
+
+
+def names(index: Index) -> list[str]:
+    """What can be fetched."""
+    return [
+        word
+        for name, entry in index.models.items()
+        for word in (name, *(f"{name}/{id_}" for id_ in entry.variants))
+    ]
+
+
+def _opened(place: Location) -> tuple[Index, Callable[[str, Path], object]]:
+    """The index of a place, and how a file of it comes here."""
+    if isinstance(place, Url):
+        there = objects.opened(place)
+        data = there.read(INDEX)
+        index = zoo_index.parsed(data.data, place / INDEX) if data is not None else Index()
+        return _published(index, place), there.fetch
+    folder = Folder(place.absolute())
+
+    def copy(path: str, target: Path) -> None:
+        folder.refuse_links([path])
+        shutil.copyfile(folder.place / path, target)
+
+    return _published(folder.read(), place), copy
+
+
+def _published(index: Index, place: Location) -> Index:
+    if not index.models:
+        hint = "Name a folder or a URL of `publish_to`."
+        raise ConfigError(Problem("fetch", f"{place} has no {INDEX} with models.", hint))
+    return index
+
+
+def _found(index: Index, name: str, place: Location) -> tuple[Entry, Sequence[FileInfo]]:
+    """The entry of a model, and the files that are asked for."""
+    model, _, artifact = name.partition("/")
+    entry = index.models.get(model)
+    if entry is None or (artifact not in ("", ONNX) and artifact not in entry.variants):
+        hint = did_you_mean(name, names(index))
+        raise ConfigError(Problem("fetch", f"{place} has no {name!r}.", hint))
+    parts = [FileInfo(path=entry.path, bytes=entry.bytes, sha256=entry.sha256)]
+    parts += entry.external_data
+    if artifact not in ("", ONNX):
+        parts = entry.variants[artifact].files
+    cards = (each.recorded(CARD) for each in entry.sets)
+    parts = [*parts, *(card for card in cards if card is not None)]
+    for part in parts:
+        if not published.is_inside(part.path):
+            raise DamagedError(f"{INDEX} is damaged: {part.path} leads out of the folder")
+    return entry, parts
+
+
+def _bring(bring: Callable[[str, Path], object], part: FileInfo, folder: Path) -> None:
+    target = folder / Path(part.path).name
+    try:
+        bring(part.path, target)
+    except FileNotFoundError as error:
+        raise DamagedError(f"{part.path} is missing") from error
+    # The copy and not the source: so what was read and what was written are both looked at.
+    if not files.is_whole(target, part.bytes, part.sha256):
+        raise DamagedError(f"{part.path} is not what {INDEX} says ({part.bytes} bytes, SHA-256)")
+
+
+def _notes(entry: Entry) -> list[str]:
+    notes = []
+    if entry.retired:
+        notes.append(f"it is retired since {(entry.retired_since or '')[:10]}: no run makes it now")
+    if entry.failing_since:
+        since = entry.failing_since[:10]
+        notes.append(f"it is the last good file: newer attempts fail since {since}")
+    return notes
+
+
+def _refuse_used(folder: Path) -> None:
+    hint = "Name a new or an empty folder with -o DIR."
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise ConfigError(Problem("fetch", f"{folder} is in the way.", hint))
+    if folder.is_dir() and any(folder.iterdir()):
+        raise ConfigError(Problem("fetch", f"{folder} is not empty.", hint))
