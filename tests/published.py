@@ -54,7 +54,12 @@ def sound(target: Path, *, settled: bool = True) -> dict[str, str]:
     problems = published.check(target, None).problems
     if not settled:
         # What a killed run left is nobody's until the next run: the index names what counts.
-        left = ("nobody has published it", "names no set", "that index.json does not name")
+        left = (
+            "nobody has published it",
+            "names no set",
+            "that index.json does not name",
+            "index.html is not",
+        )
         problems = [
             text
             for text in problems
@@ -91,7 +96,7 @@ def stray(target: Path) -> list[str]:
     """Files of a folder that nothing speaks of."""
     index = zoo_index.read(target)
     outside = layouts.load(index.layout).OUTSIDE
-    named = {target / zoo_index.INDEX}
+    named = {target / zoo_index.INDEX, target / zoo_index.PAGE}
     for entry in index.models.values():
         named |= {target / part.path for part in entry.parts}
         named |= {target / part.path for each in entry.kept for part in each.files}

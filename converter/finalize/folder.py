@@ -13,7 +13,7 @@ from pathlib import Path
 
 from converter.finalize import links, sbom, zoo_index
 from converter.finalize.beside import Beside, is_unfinished, matches
-from converter.finalize.zoo_index import INDEX, Index
+from converter.finalize.zoo_index import INDEX, PAGE, Index
 from converter.layout import delivery, files
 from converter.model.errors import RunError
 from converter.model.manifest import dump as dumped
@@ -137,10 +137,20 @@ class Folder:
             if is_file and f"{folder}/{path.name}" not in kept and matches(path.name, patterns):
                 path.unlink()
 
+    def page(self, name: str) -> str | None:
+        path = self.place / name
+        delivery.refuse_link(path)
+        return path.read_text(encoding="utf-8", errors="replace") if path.exists() else None
+
+    def put_page(self, name: str, text: str) -> None:
+        # A power cut may cost it: the next run writes it again.
+        write_atomic(self.place / name, text, durable=False)
+
     def clear(self, index: Index, patterns: Sequence[str]) -> None:
         wanted, own = index.homes, index.names
-        for path in self.place.glob(f".{INDEX}.*"):  # of `write_atomic`
-            path.unlink()
+        for name in (INDEX, PAGE):
+            for path in self.place.glob(f".{name}.*"):  # of `write_atomic`
+                path.unlink()
         for model in self.place.iterdir():
             # What a link leads to is not ours to remove.
             if model.is_symlink() or not model.is_dir():

@@ -165,6 +165,13 @@ class Prefix:
             if "*" not in name and f"{folder}/{name}" not in kept:
                 self._objects.delete(f"{folder}/{name}")
 
+    def page(self, name: str) -> str | None:
+        found = self._objects.read(name)
+        return found.data.decode(errors="replace") if found is not None else None
+
+    def put_page(self, name: str, text: str) -> None:
+        self._objects.write(name, text.encode())
+
     def clear(self, index: Index, patterns: Sequence[str]) -> None:
         there = list(self._objects.list())
         versions: dict[Path, list[str]] = defaultdict(list)

@@ -21,12 +21,21 @@ from functools import partial
 from pathlib import Path
 
 from converter.compare import status
-from converter.finalize import beside, sbom, statement, zoo_index
+from converter.finalize import beside, measured, sbom, statement, zoo_index
 from converter.finalize import target as targets
 from converter.finalize.delivering import Publisher
 from converter.finalize.folder import VERSION
 from converter.finalize.target import Target
-from converter.finalize.zoo_index import INDEX, Entry, Index, Provenance, PublishedSet, Variant
+from converter.finalize.zoo_index import (
+    INDEX,
+    PAGE,
+    Entry,
+    Index,
+    Measured,
+    Provenance,
+    PublishedSet,
+    Variant,
+)
 from converter.layout import signing
 from converter.model.artifact import ONNX
 from converter.model.batch import PublishSpec
@@ -166,6 +175,7 @@ def publish(
     # Only now: until here the index that others read named the old versions.
     target.clear(index, patterns)
     problems = [*unsettled.values(), *problems, *_damaged(target, index, manifest)]
+    problems += _page(target, index, patterns)
     for line in target.told():
         note(line)
     return problems
@@ -187,6 +197,22 @@ def _with_model(
     # After each model: a run that is killed here has published what it delivered so far.
     index = target.change(index, partial(Index.having, name=row.name, entry=entry))
     return index, _settle(target, [(row.name, entry)], publisher.layout.OUTSIDE).get(row.name, "")
+
+
+def _page(target: Target, index: Index, patterns: Sequence[str]) -> list[str]:
+    """Have the page of the index; gives what went wrong."""
+    from converter.finalize import site  # its templates take as long as a small run's publication
+
+    text = site.render(index, patterns)
+    try:
+        there = target.page(PAGE)
+        if there is not None and not site.is_ours(there):
+            return [f"{target.place / PAGE} is not ours, and stays: move it away"]
+        if there != text and (index.models or there is not None):
+            target.put_page(PAGE, text)
+    except OSError as error:
+        return [f"the page of the models was not written: {_words(error, target.place / PAGE)}"]
+    return []
 
 
 def _is_newer(entry: Entry | None, manifest: Manifest) -> bool:
@@ -243,19 +269,30 @@ def _entry(model: ModelRecord, publisher: Publisher, index: Index) -> Entry | No
     sets = [publisher.deliver(each, past) for each in planned]
     places = _places(planned, sets)
     said = {
-        "variants": _variants(rows[1:], places),
+        "variants": _variants(rows[1:], places, publisher.manifest, known),
         "sets": sets,
         "kept": _kept(sets, past, publisher),
         "folders": sorted({*(known.names if known else ()), *(each.name for each in sets)}),
         "left_out": left_out,
         "license": model.license,
         "verified": statement.verified(rows[0]),
+        "about": measured.about(rows[0]),
+        "measured": measured.measured(
+            rows[0], publisher.manifest, known.measured if known and _is_same(known, sets) else None
+        ),
+        "first_published": (known.first_published or known.provenance.at)
+        if known
+        else publisher.manifest.run.started_at,
         "verified_by": publisher.manifest.run.id,
         "verified_at": publisher.manifest.run.started_at,
     }
-    if known is None or {Path(each.folder) for each in sets} != known.homes_now:
+    if known is None or not _is_same(known, sets):
         return _made(rows[0], publisher.manifest, places).model_copy(update={**present, **said})
     return known.model_copy(update={**present, **_files(rows[0], places), **said})
+
+
+def _is_same(known: Entry, sets: Sequence[PublishedSet]) -> bool:
+    return {Path(each.folder) for each in sets} == known.homes_now
 
 
 def _refuse_foreign(
@@ -304,16 +341,28 @@ def _places(planned: Sequence[FileSet], sets: Sequence[PublishedSet]) -> dict[st
     }
 
 
-def _variants(rows: Sequence[ArtifactRow], places: dict[str, FileInfo]) -> dict[str, Variant]:
+def _variants(
+    rows: Sequence[ArtifactRow],
+    places: dict[str, FileInfo],
+    manifest: Manifest,
+    known: Entry | None,
+) -> dict[str, Variant]:
+    past = known.variants if known else {}
     return {
         row.id: Variant(
             format=row.format,
             precision=row.precision,
-            files=[places[part.path] for part in row.files],
+            files=files,
             verified=statement.verified(row),
+            measured=measured.measured(row, manifest, _measured_before(past.get(row.id), files)),
         )
         for row in rows
+        for files in [[places[part.path] for part in row.files]]
     }
+
+
+def _measured_before(known: Variant | None, files: Sequence[FileInfo]) -> Measured | None:
+    return known.measured if known is not None and known.files == files else None
 
 
 def _files(row: ArtifactRow, places: dict[str, FileInfo]) -> dict[str, object]:

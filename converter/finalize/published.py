@@ -9,7 +9,7 @@ from pathlib import Path
 
 from converter.finalize import beside, links, statement, unlisted, zoo_index
 from converter.finalize.delivering import SUMS
-from converter.finalize.zoo_index import INDEX, Entry
+from converter.finalize.zoo_index import INDEX, PAGE, Entry, Index
 from converter.layout import files, signing
 from converter.layout.signing import SIGNATURE
 from converter.model.records import FileInfo
@@ -17,7 +17,8 @@ from converter.plugins import layouts
 
 _UNCOVERED = (
     f"in {INDEX} these are covered by no set: provenance, verified_by, verified_at, failing_since, "
-    "retired, left_out, folders; nor does anything say that a set is the newest"
+    "retired, left_out, folders, about, measured, first_published; nor does anything say that a "
+    "set is the newest"
 )
 
 
@@ -68,6 +69,7 @@ def check(folder: Path, public_key: Path | None) -> Checked:
         problems, missing = _outside(entry, layout.OUTSIDE, folder)
         found.problems += problems
         absent += missing
+    _page(folder, index, layout.OUTSIDE, found)
     if not found.sets:
         found.problems.append(f"{INDEX} names no set: nothing was checked")
     strays, notes = unlisted.find(folder, index, layout)
@@ -77,6 +79,20 @@ def check(folder: Path, public_key: Path | None) -> Checked:
         notes.append(f"{absent} files do not stand beside their versions: {words}")
     found.notes += [*notes, _UNCOVERED]
     return found
+
+
+def _page(folder: Path, index: Index, patterns: Sequence[str], found: Checked) -> None:
+    """The page must be what the index gives: nothing else says what it may show."""
+    from converter.finalize import site  # its templates are of no other use here
+
+    path = folder / PAGE
+    if not (path.is_symlink() or path.exists()):  # a killed run had no time for it
+        return
+    text = "" if path.is_symlink() else path.read_text(encoding="utf-8", errors="replace")
+    if site.is_ours(text) and not site.is_of_this_version(text):
+        found.notes.append(f"{PAGE} is of another version of the converter: it was not compared")
+    elif text != site.render(index, patterns):
+        found.problems.append(f"{PAGE} is not the page of {INDEX}: the next run writes it again")
 
 
 def _paths(entry: Entry) -> Iterator[str]:

@@ -77,6 +77,12 @@ class Target(Protocol):
             patterns: what may stand there at all.
         """
 
+    def page(self, name: str) -> str | None:
+        """A text that stands beside the index; ``None``: there is none."""
+
+    def put_page(self, name: str, text: str) -> None:
+        """Replace it, whole."""
+
     def clear(self, index: Index, patterns: Sequence[str]) -> None:
         """Remove what a killed run left unfinished, and versions that the index names no more.
 

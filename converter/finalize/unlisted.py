@@ -9,7 +9,7 @@ from pathlib import Path
 from converter.finalize import beside
 from converter.finalize.delivering import SUMS
 from converter.finalize.folder import UNFINISHED
-from converter.finalize.zoo_index import INDEX, Index
+from converter.finalize.zoo_index import INDEX, PAGE, Index
 from converter.plugins.layouts import Layout
 from converter.storage import exclusive
 
@@ -38,7 +38,7 @@ def find(folder: Path, index: Index, layout: Layout) -> tuple[list[str], list[st
         if top.name in names and is_folder:
             for text, allowed in _in_model(top, homes | there, outside):
                 (notes if allowed else problems).append(f"{top.name}/{text}")
-        elif top.name not in (INDEX, exclusive.LOCK) or not top.is_file() or top.is_symlink():
+        elif top.name not in (INDEX, PAGE, exclusive.LOCK) or not top.is_file() or top.is_symlink():
             text, allowed = _at_top(top, is_folder and layout.NUMBERED)
             (notes if allowed else problems).append(text)
     return problems, notes
@@ -76,7 +76,7 @@ def _at_top(path: Path, foreign: bool) -> tuple[str, bool]:
         return f"{path.name} is a symbolic link: nobody has published it", False
     if any(fnmatchcase(path.name, kept) for kept in KEPT):
         return f"{path.name} was not looked at", True
-    if _is_unfinished(path, [INDEX]):
+    if _is_unfinished(path, [INDEX, PAGE]):
         return f"{path.name} is unfinished: the next run removes it", True
     if any(path.glob(SUMS)) or any(path.glob(f"*/{SUMS}")):
         return f"{path.name} has a set that {INDEX} does not name", False

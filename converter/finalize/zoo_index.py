@@ -15,6 +15,8 @@ from converter.model.verified import Verified
 from converter.plugins import layouts
 
 INDEX = "index.json"
+PAGE = "index.html"
+"""For people; made from the index."""
 
 
 class Provenance(Frozen):
@@ -34,6 +36,55 @@ class Provenance(Frozen):
     commit: str | None = None
 
 
+class Timed(Frozen):
+    """A latency, as a run measured it: the median in milliseconds.
+
+    Attributes:
+        machine: the processor that it was taken on.
+        at: when that run began.
+    """
+
+    provider: str
+    p50_ms: float
+    threads: int | None = None
+    shapes: dict[str, list[int]] = Field(default_factory=dict)
+    machine: str | None = None
+    at: str
+
+
+class Measured(Frozen):
+    """How exact and how fast an artifact is.
+
+    Attributes:
+        cases: on how many it was compared.
+        max_abs: the largest error of any number against PyTorch.
+        sqnr_db: of a quantised one, its signal to quantisation noise ratio.
+    """
+
+    cases: int = 0
+    max_abs: float | None = None
+    sqnr_db: float | None = None
+    latency: list[Timed] = Field(default_factory=list)
+
+
+class About(Frozen):
+    """What a model is.
+
+    Attributes:
+        task: as the registry says it.
+        source, weights: without folders.
+        ops: how often each operator is in the ONNX file, the most frequent first.
+    """
+
+    task: str | None = None
+    tags: list[str] = Field(default_factory=list)
+    source: str
+    weights: str
+    weights_sha256: str | None = None
+    parameters: int = 0
+    ops: dict[str, int] = Field(default_factory=dict)
+
+
 class Variant(Frozen):
     """A further artifact of a model; its files are those of its format, the main one first."""
 
@@ -41,6 +92,7 @@ class Variant(Frozen):
     precision: str
     files: list[FileInfo]
     verified: Verified | None = None
+    measured: Measured | None = None
 
 
 class PublishedSet(Frozen):
@@ -79,6 +131,8 @@ class Entry(Frozen):
         left_out: the id of each artifact that has no place in the layout, and why.
         license: as the configuration states it.
         verified: on what it was found right; ``None`` of a file of an earlier version.
+        about, measured: what it is, and how exact and fast it is, for people who choose one.
+        first_published: when the first run began that published the model.
         verified_by, verified_at: the last run that made this very file and found it right.
         failing_since: the file is the last good one: newer attempts fail.
         retired: the experiment no longer lists the model.
@@ -99,6 +153,9 @@ class Entry(Frozen):
     license: str | None = None
     provenance: Provenance
     verified: Verified | None = None
+    about: About | None = None
+    measured: Measured | None = None
+    first_published: str | None = None
     verified_by: str
     verified_at: str
     failing_since: str | None = None

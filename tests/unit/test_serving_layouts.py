@@ -27,11 +27,14 @@ def night(day: int, *rows: ArtifactRow) -> Manifest:
     return manifest(*rows, day=day)
 
 
+_ALONG = ("sbom.cdx.json", "SHA256SUMS", "index.json", "index.html")
+
+
 def tree(target: Path) -> set[str]:
     return {
         str(path.relative_to(target))
         for path in target.rglob("*")
-        if path.is_file() and path.name not in ("sbom.cdx.json", "SHA256SUMS", "index.json")
+        if path.is_file() and path.name not in _ALONG
     }
 
 
