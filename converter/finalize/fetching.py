@@ -60,7 +60,7 @@ def fetch(place: Location, name: str, folder: Path) -> Fetched:
     except OSError as error:
         message = f"{error.filename or place}: {error.strerror or error}."
         raise ConfigError(Problem("fetch", message)) from error
-    entry, parts = _found(index, name, place)
+    entry, inputs, parts = _found(index, name, place)
     _refuse_used(folder)
     target = folder.absolute()
     try:
@@ -81,7 +81,7 @@ def fetch(place: Location, name: str, folder: Path) -> Fetched:
         where = error.filename or folder
         raise RunError(f"{where}: {error.strerror or error}") from error
     names = [Path(part.path).name for part in parts]
-    return Fetched([folder / each for each in [*names, SUMS]], entry.inputs, _notes(entry))
+    return Fetched([folder / each for each in [*names, SUMS]], inputs, _notes(entry))
 
 
 def names(index: Index) -> list[str]:
@@ -116,23 +116,28 @@ def _published(index: Index, place: Location) -> Index:
     return index
 
 
-def _found(index: Index, name: str, place: Location) -> tuple[Entry, Sequence[FileInfo]]:
-    """The entry of a model, and the files that are asked for."""
+def _found(
+    index: Index, name: str, place: Location
+) -> tuple[Entry, list[TensorInfo], Sequence[FileInfo]]:
+    """The entry of a model, and inputs and files of what is asked for."""
     model, _, artifact = name.partition("/")
     entry = index.models.get(model)
     if entry is None or (artifact not in ("", ONNX) and artifact not in entry.variants):
         hint = did_you_mean(name, names(index))
         raise ConfigError(Problem("fetch", f"{place} has no {name!r}.", hint))
-    parts = [FileInfo(path=entry.path, bytes=entry.bytes, sha256=entry.sha256)]
+    inputs, parts = (
+        entry.inputs,
+        [FileInfo(path=entry.path, bytes=entry.bytes, sha256=entry.sha256)],
+    )
     parts += entry.external_data
     if artifact not in ("", ONNX):
-        parts = entry.variants[artifact].files
+        inputs, parts = entry.variants[artifact].inputs or inputs, entry.variants[artifact].files
     cards = (each.recorded(CARD) for each in entry.sets)
     parts = [*parts, *(card for card in cards if card is not None)]
     for part in parts:
         if not published.is_inside(part.path):
             raise DamagedError(f"{INDEX} is damaged: {part.path} leads out of the folder")
-    return entry, parts
+    return entry, inputs, parts
 
 
 def _bring(bring: Callable[[str, Path], object], part: FileInfo, folder: Path) -> None:

@@ -269,7 +269,7 @@ def _entry(model: ModelRecord, publisher: Publisher, index: Index) -> Entry | No
     sets = [publisher.deliver(each, past) for each in planned]
     places = _places(planned, sets)
     said = {
-        "variants": _variants(rows[1:], places, publisher.manifest, known),
+        "variants": _variants(rows, places, publisher.manifest, known),
         "sets": sets,
         "kept": _kept(sets, past, publisher),
         "folders": sorted({*(known.names if known else ()), *(each.name for each in sets)}),
@@ -347,16 +347,18 @@ def _variants(
     manifest: Manifest,
     known: Entry | None,
 ) -> dict[str, Variant]:
-    past = known.variants if known else {}
+    past, first = known.variants if known else {}, rows[0].onnx
+    assert first is not None, "the first artifact of a model is an ONNX file"
     return {
         row.id: Variant(
             format=row.format,
             precision=row.precision,
             files=files,
+            inputs=row.onnx.inputs if row.onnx and row.onnx.inputs != first.inputs else None,
             verified=statement.verified(row),
             measured=measured.measured(row, manifest, _measured_before(past.get(row.id), files)),
         )
-        for row in rows
+        for row in rows[1:]
         for files in [[places[part.path] for part in row.files]]
     }
 

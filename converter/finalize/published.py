@@ -17,8 +17,8 @@ from converter.plugins import layouts
 
 _UNCOVERED = (
     f"in {INDEX} these are covered by no set: provenance, verified_by, verified_at, failing_since, "
-    "retired, left_out, folders, about, measured, first_published; nor does anything say that a "
-    "set is the newest"
+    "retired, left_out, folders, about, measured, inputs of variants, first_published; nor does "
+    "anything say that a set is the newest"
 )
 
 

@@ -86,11 +86,16 @@ class About(Frozen):
 
 
 class Variant(Frozen):
-    """A further artifact of a model; its files are those of its format, the main one first."""
+    """A further artifact of a model; its files are those of its format, the main one first.
+
+    Attributes:
+        inputs: where they are not those of the model's ONNX file.
+    """
 
     format: str
     precision: str
     files: list[FileInfo]
+    inputs: list[TensorInfo] | None = None
     verified: Verified | None = None
     measured: Measured | None = None
 

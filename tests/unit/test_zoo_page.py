@@ -41,7 +41,7 @@ def test_a_card_says_what_the_index_says(tmp_path: Path) -> None:
     facts = dict(card["facts"])
     assert facts["licence"] == "MIT"
     assert facts["tags"] == "vision"
-    assert facts["weights"] == "random"
+    assert facts["weights"] == "random: untrained"
     assert (facts["first published"], facts["last changed"]) == ("2026-11-01", "2026-11-01")
     onnx, half = card["artifacts"]
     assert [onnx["files"][0][0], half["files"][0][0]] == ["a/model.onnx", "a/model.fp16.onnx"]
@@ -124,3 +124,14 @@ def test_an_index_of_before_has_a_page(tmp_path: Path) -> None:
     del said["models"]["a"]["variants"]["fp16"]["measured"]
     (card,) = cards(site.render(Index.model_validate(said), zoo.OUTSIDE))
     assert card["artifacts"][0]["error"] == "not known"
+
+
+def test_a_variant_with_inputs_of_its_own_is_fed_those(tmp_path: Path) -> None:
+    onnx, half = artifacts(tmp_path, "a", "one", half="half")
+    assert onnx.onnx is not None
+    inputs = [value.model_copy(update={"dtype": "float16"}) for value in onnx.onnx.inputs]
+    half = half.model_copy(update={"onnx": onnx.onnx.model_copy(update={"inputs": inputs})})
+    assert publish(manifest(onnx, half), tmp_path, ["a"]) == []
+    whole, other = cards(page(tmp_path / "zoo"))[0]["artifacts"]
+    assert "'float32')" in whole["load"]
+    assert "'float16')" in other["load"]

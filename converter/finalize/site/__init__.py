@@ -90,10 +90,9 @@ def _row(name: str, entry: Entry, patterns: Sequence[str]) -> dict[str, Any]:
     main = FileInfo(path=entry.path, bytes=entry.bytes, sha256=entry.sha256)
     onnx = [main, *entry.external_data]
     artifacts = [_artifact(ONNX, "onnx", "float32", onnx, entry.measured, entry.inputs, places)]
-    artifacts += [
-        _artifact(id_, each.format, each.precision, each.files, each.measured, entry.inputs, places)
-        for id_, each in entry.variants.items()
-    ]
+    for id_, each in entry.variants.items():
+        made = (id_, each.format, each.precision, each.files, each.measured)
+        artifacts.append(_artifact(*made, each.inputs or entry.inputs, places))
     about = entry.about
     size = sum(part.bytes for part in onnx)
     card = {
@@ -186,7 +185,8 @@ def _facts(entry: Entry) -> Iterator[tuple[str, str]]:
     made, about = entry.provenance, entry.about
     if about is not None:
         yield "source", about.source
-        yield "weights", about.weights
+        untrained = about.weights == "random"
+        yield "weights", "random: untrained" if untrained else about.weights
         if about.weights_sha256:
             yield "SHA-256 of the weights", about.weights_sha256
     yield "licence", entry.license or "not stated"

@@ -64,7 +64,7 @@ function* content(card) {
   if (card.state) yield element("p", [element("em", card.state)]);
   yield element("dl", card.facts.flatMap(([key, value]) => [element("dt", key), element("dd", value)]));
   yield element("h3", "Inputs and outputs");
-  yield table(["", "name", "type", "shape"], card.tensors, "Inputs and outputs");
+  yield table(["kind", "name", "type", "shape"], card.tensors, "Inputs and outputs");
   if (card.verified.length) {
     yield element("h3", "Verified on");
     yield element("ul", card.verified.map((text) => element("li", text)));
