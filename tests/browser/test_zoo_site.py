@@ -11,6 +11,7 @@ import pytest
 from selenium.webdriver import Chrome, Keys
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.select import Select
+from selenium.webdriver.support.wait import WebDriverWait
 
 from converter.finalize import publication, site, zoo_index
 from converter.finalize.zoo_index import Index
@@ -87,7 +88,8 @@ def test_a_card_opens_and_closes(browser: Chrome, published: Path) -> None:
     assert links[0] == (published / "alpha/model.onnx").as_uri()
     assert all(Path(link.removeprefix("file://")).exists() for link in links)
     card.find_element(By.XPATH, ".//button[text()='Copy']").click()
-    assert card.find_elements(By.XPATH, ".//button[text()='Copied' or text()='Selected']")
+    done = (By.XPATH, "//dialog//button[text()='Copied' or text()='Selected']")
+    WebDriverWait(browser, 30).until(lambda page: page.find_elements(*done))
     browser.switch_to.active_element.send_keys(Keys.ESCAPE)
     assert not card.is_displayed()
     # The address of a card opens it.
