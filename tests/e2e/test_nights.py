@@ -93,7 +93,7 @@ def test_from_a_first_night_to_a_bad_one(zoo: Zoo) -> None:
     assert second["run"]["baseline"] == f"../{first['directory'].name}"
     worse = [c for c in second["comparison"]["changes"] if c["severity"] == "regression"]
     assert [(c["model"], c["kind"]) for c in worse] == [("small", "outputs")]
-    assert "worse: small: outputs " in output
+    assert "worse: small (models.py changed): outputs " in output
     assert (zoo.folder / "told").read_text() == f"worse {second['directory']} "
     assert 'name="compared with' in (second["directory"] / "junit.xml").read_text()
 
@@ -147,7 +147,10 @@ def test_a_slower_model_is_timed_again_beside_the_baselines_file(zoo: Zoo) -> No
     words = ("--size", "100", "--latency", "0.8")  # an addition more is not that much slower
     code, output = zoo.run("compare", str(first), str(third), *words)
     assert code == 0, output
-    assert "changed: small: latency 1 → 2 (+100% on cpu (x=32x64); timed again side by" in output
+    assert (
+        "changed: small (models.py changed): latency 1 → 2 (+100% on cpu (x=32x64); timed again side by"
+        in output
+    )
     assert "the file is not to blame" in output
 
     (first / "models/small/small.onnx").unlink()

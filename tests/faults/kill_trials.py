@@ -129,7 +129,9 @@ class World:
         elif (self.runs / name).exists():
             latest = self.runs / delivery.LATEST
             found["latest"] = latest.is_symlink() and os.readlink(latest)
-            found["runs"] = sorted(path.name for path in self.runs.iterdir())
+            # The history of nights takes in with the next run what this one could not tell it.
+            names = (path.name for path in self.runs.iterdir())
+            found["runs"] = sorted(name for name in names if not name.startswith("history."))
         if self.zoo.exists():
             found["published"], found["stray"] = sound(self.zoo), stray(self.zoo)
         return found

@@ -99,7 +99,10 @@ class World:
             "published": sound(self.zoo),
             "stray": stray(self.zoo),
             "zoo": _names(self.zoo),
-            "runs": sorted(path.name for path in self.nights.iterdir()),
+            # The history of nights takes in with the next run what this one could not tell it.
+            "runs": sorted(
+                path.name for path in self.nights.iterdir() if not path.name.startswith("history.")
+            ),
             "latest": os.readlink(self.nights / delivery.LATEST),
         }
 
