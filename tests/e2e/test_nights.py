@@ -147,10 +147,8 @@ def test_a_slower_model_is_timed_again_beside_the_baselines_file(zoo: Zoo) -> No
     words = ("--size", "100", "--latency", "0.8")  # an addition more is not that much slower
     code, output = zoo.run("compare", str(first), str(third), *words)
     assert code == 0, output
-    assert (
-        "changed: small (models.py changed): latency 1 → 2 (+100% on cpu (x=32x64); timed again side by"
-        in output
-    )
+    said = "latency 1 → 2 (+100% on cpu (x=32x64); timed again side by"
+    assert f"changed: small (models.py changed): {said}" in output
     assert "the file is not to blame" in output
 
     (first / "models/small/small.onnx").unlink()
