@@ -7,6 +7,7 @@ sweep runs, and nothing is written before a configuration is known to be valid.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from hydra import version as hydra_version
@@ -42,8 +43,10 @@ def opened(config_dir: str | None) -> Hydra:
             paths.append(plugin.distribution, f"file://{path.parent}")
     if config_dir is not None:
         folder = Path(config_dir).absolute()
-        if not folder.is_dir():
+        if not os.path.isdir(folder):
             raise ConfigError(Problem("--config-dir", f"there is no folder {folder}."))
+        if not os.access(folder, os.R_OK | os.X_OK):
+            raise ConfigError(Problem("--config-dir", f"{folder} may not be read by this user."))
         _refuse_shadowed("--config-dir", folder)
         paths.append("command-line", f"file://{folder}")
     # As Hydra's own search path begins and ends (1.3). Search-path plugins, which it asks in

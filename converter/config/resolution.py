@@ -28,6 +28,7 @@ MAX_ADDED = 10_000
 MAX_NESTED = 300
 """How many interpolations may be behind one, and MAX_CHARACTERS in what it comes to."""
 MAX_CHARACTERS = 100_000
+_SHOWN = 200
 NUL = "has a NUL character, which no name or path has."
 # Not `None`, which a configuration may state as the default.
 _ABSENT = object()
@@ -169,7 +170,9 @@ class _Walk:
         try:
             return node[key]
         except OmegaConfBaseException as error:
-            message = f"{_plain(node)[key]} cannot be resolved: {reason(error)}."
+            written = str(_plain(node)[key])
+            shown = written if len(written) <= _SHOWN else f"{written[: _SHOWN - 1]}…"
+            message = f"{shown} cannot be resolved: {reason(error)}."
             self.problems.append(Problem(path, message))
             if isinstance(error, _WithoutEndError):  # others will take as long
                 raise ConfigError(self.problems) from error

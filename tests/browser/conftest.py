@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from importlib import resources
@@ -48,7 +49,10 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chr
     for flag in (*_FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(_program("chromedriver")))
+    # Without what tests of faults know their own processes by.
+    usual = {key: value for key, value in os.environ.items() if not key.startswith("CONVERTER_")}
+    service = Service(_program("chromedriver"), env=usual)
+    driver = webdriver.Chrome(options=options, service=service)
     driver.set_page_load_timeout(120)
     yield driver
     driver.quit()

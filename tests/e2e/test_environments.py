@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -123,8 +124,8 @@ def interpreter(nobody: bool) -> str:
 @pytest.fixture
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder that others may enter, which those of pytest are not."""
-    base = tmp_path_factory.getbasetemp().resolve()
-    place = base.parent.parent / f"{base.parent.name}-{base.name}-environments"
+    base = tmp_path_factory.getbasetemp()
+    place = Path(tempfile.gettempdir()).resolve() / f"{base.parent.name}-{base.name}-environments"
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir()
     yield place

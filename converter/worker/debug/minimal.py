@@ -117,7 +117,8 @@ def report(model: ModelProto, found: Guilty, values: Mapping[str, Array], told: 
         f"Found in {told.model}: {told.verdict}", "",
         f"Sample: {told.case}. Compared with {told.against}.", "",
         "## The first node that is wrong", "",
-        "```", *_nodes(found.block), "```", "",
+        "```", *_nodes([found.node]), "```", "",
+        *_together(found),
     ]  # fmt: skip
     lines += _before(found)
     if found.stops:
@@ -148,6 +149,15 @@ def report(model: ModelProto, found: Guilty, values: Mapping[str, Array], told: 
     lines += [_row(name, values[name]) for name in found.node.input if name in values]
     lines += ["", f"Opsets: {opsets}. Versions: {versions}."]
     return "\n".join(lines) + "\n"
+
+
+def _together(found: Guilty) -> list[str]:
+    """The other nodes of its block."""
+    others = [node for node in found.block if node is not found.node]
+    if not others:
+        return []
+    said = "With what leads to it and moves elements alone, and what belongs to the same operator:"
+    return [said, "", "```", *_nodes(others), "```", ""]
 
 
 def _before(found: Guilty) -> list[str]:
