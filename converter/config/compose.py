@@ -8,6 +8,7 @@ sweep runs, and nothing is written before a configuration is known to be valid.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from hydra import version as hydra_version
@@ -43,10 +44,8 @@ def opened(config_dir: str | None) -> Hydra:
             paths.append(plugin.distribution, f"file://{path.parent}")
     if config_dir is not None:
         folder = Path(config_dir).absolute()
-        if not os.path.isdir(folder):
+        if not _is_folder(folder):
             raise ConfigError(Problem("--config-dir", f"there is no folder {folder}."))
-        if not os.access(folder, os.R_OK | os.X_OK):
-            raise ConfigError(Problem("--config-dir", f"{folder} may not be read by this user."))
         _refuse_shadowed("--config-dir", folder)
         paths.append("command-line", f"file://{folder}")
     # As Hydra's own search path begins and ends (1.3). Search-path plugins, which it asks in
@@ -55,6 +54,19 @@ def opened(config_dir: str | None) -> Hydra:
     # A second Hydra in one process is refused while the first one is registered.
     GlobalHydra.instance().clear()
     return Hydra.create_main_hydra2(task_name="converter", config_search_path=paths)
+
+
+def _is_folder(folder: Path) -> bool:
+    """Whether there is one, and may be read.
+
+    Raises:
+        ConfigError: it may not.
+        OSError: nothing can have such a name.
+    """
+    with suppress(PermissionError):  # of a folder above it
+        if not folder.is_dir() or os.access(folder, os.R_OK | os.X_OK):
+            return folder.is_dir()
+    raise ConfigError(Problem("--config-dir", f"{folder} may not be read by this user."))
 
 
 def _refuse_shadowed(key: str, folder: Path) -> None:

@@ -142,14 +142,13 @@ def publish(
 
     Args:
         directory: of the run.
-        listed: all models of the experiment, also those that this run did not select; ``None``:
-            the run has no experiment, and retires nothing.
+        listed: all models of the experiment, selected or not; ``None``: none is to be retired.
         resumed: the run began earlier: what others have published since is newer.
         still_held: raises ``OSError`` when the place is not held any more; asked before each write.
-        note: takes what is no problem and worth a line.
+        note: takes what is no problem.
 
     Returns:
-        What went wrong, a sentence each; a model that could not be published is as it was.
+        What went wrong, a sentence each; such a model is as it was.
 
     Raises:
         OSError: the index cannot be read or written.
@@ -170,15 +169,18 @@ def publish(
             problems.append(wrong)
     retire = partial(_retired, manifest=manifest, listed=listed, resumed=resumed)
     still_held()
-    if retire(index) != index:
-        index = target.change(index, retire)
+    index = target.change(index, retire) if retire(index) != index else index
     # Only now: until here the index that others read named the old versions.
     target.clear(index, patterns)
     problems = [*unsettled.values(), *problems, *_damaged(target, index, manifest)]
     problems += _page(target, index, patterns)
+    _tell(target, note)
+    return problems
+
+
+def _tell(target: Target, note: Callable[[str], None]) -> None:
     for line in target.told():
         note(line)
-    return problems
 
 
 def _with_model(
@@ -201,12 +203,14 @@ def _with_model(
 
 def _page(target: Target, index: Index, patterns: Sequence[str]) -> list[str]:
     """Have the page of the index; gives what went wrong."""
-    from converter.finalize import site  # its templates take as long as a small run's publication
+    from converter.finalize import (
+        zoo_page,  # its templates take as long as a small run's publication
+    )
 
-    text = site.render(index, patterns)
+    text = zoo_page.render(index, patterns)
     try:
         there = target.page(PAGE)
-        if there is not None and not site.is_ours(there):
+        if there is not None and not zoo_page.is_ours(there):
             return [f"{target.place / PAGE} is not ours, and stays: move it away"]
         if there != text and (index.models or there is not None):
             target.put_page(PAGE, text)

@@ -83,15 +83,15 @@ def check(folder: Path, public_key: Path | None) -> Checked:
 
 def _page(folder: Path, index: Index, patterns: Sequence[str], found: Checked) -> None:
     """The page must be what the index gives: nothing else says what it may show."""
-    from converter.finalize import site  # its templates are of no other use here
+    from converter.finalize import zoo_page  # its templates are of no other use here
 
     path = folder / PAGE
     if not (path.is_symlink() or path.exists()):  # a killed run had no time for it
         return
     text = "" if path.is_symlink() else path.read_text(encoding="utf-8", errors="replace")
-    if site.is_ours(text) and not site.is_of_this_version(text):
+    if zoo_page.is_ours(text) and not zoo_page.is_of_this_version(text):
         found.notes.append(f"{PAGE} is of another version of the converter: it was not compared")
-    elif text != site.render(index, patterns):
+    elif text != zoo_page.render(index, patterns):
         found.problems.append(f"{PAGE} is not the page of {INDEX}: the next run writes it again")
 
 

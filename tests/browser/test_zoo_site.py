@@ -13,7 +13,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.select import Select
 from selenium.webdriver.support.wait import WebDriverWait
 
-from converter.finalize import publication, site, zoo_index
+from converter.finalize import publication, zoo_index, zoo_page
 from converter.finalize.zoo_index import Index
 from converter.model.batch import PublishSpec
 from converter.plugins.layouts import zoo
@@ -103,7 +103,7 @@ def test_many_models_open_quickly(browser: Chrome, published: Path) -> None:
     index = zoo_index.read(published)
     entry = index.models["alpha"]
     many = {f"model_{number:04}": entry for number in range(1500)}
-    text = site.render(Index(models=many), zoo.OUTSIDE)
+    text = zoo_page.render(Index(models=many), zoo.OUTSIDE)
     assert len(text) < 8_000_000
     path = published / "many.html"
     path.write_text(text)

@@ -10,7 +10,7 @@ from typing import Any
 from nights import failing, manifest
 from test_publication import publish
 
-from converter.finalize import published, site, zoo_index
+from converter.finalize import published, zoo_index, zoo_page
 from converter.finalize.zoo_index import Index
 from converter.plugins.layouts import zoo
 from tests.manifests import CPU, timed
@@ -80,7 +80,9 @@ def test_the_page_follows_the_index(tmp_path: Path) -> None:
     text = page(target)
     assert text != first
     assert cards(text)[0]["state"] == "retired since 2026-11-03"
-    assert text == site.render(zoo_index.read(target), zoo.OUTSIDE), "the same index, the same page"
+    assert text == zoo_page.render(zoo_index.read(target), zoo.OUTSIDE), (
+        "the same index, the same page"
+    )
 
 
 def test_latency_stays_where_tonight_took_none(tmp_path: Path) -> None:
@@ -122,7 +124,7 @@ def test_an_index_of_before_has_a_page(tmp_path: Path) -> None:
     for key in ("about", "measured", "first_published"):
         del said["models"]["a"][key]
     del said["models"]["a"]["variants"]["fp16"]["measured"]
-    (card,) = cards(site.render(Index.model_validate(said), zoo.OUTSIDE))
+    (card,) = cards(zoo_page.render(Index.model_validate(said), zoo.OUTSIDE))
     assert card["artifacts"][0]["error"] == "not known"
 
 

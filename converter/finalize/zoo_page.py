@@ -27,7 +27,7 @@ from converter.model.artifact import ONNX
 from converter.model.records import FileInfo, TensorInfo
 from converter.model.verified import Verified, extent, sizes
 
-_FOLDER = Path(__file__).parent
+_FOLDER = Path(__file__).parent / "templates"
 _MARK = '<meta name="generator" content="onnx-zoo-converter'
 _GENERATOR = f'{_MARK} {converter.__version__}">'
 
