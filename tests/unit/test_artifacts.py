@@ -333,7 +333,8 @@ def test_one_that_changed_alone_is_published(tmp_path: Path) -> None:
 def test_a_damaged_one_is_told_or_replaced(tmp_path: Path, content: bytes) -> None:
     rows = [made(tmp_path, "a", b"good"), halved(tmp_path, b"half")]
     publish(night(*rows, day=1), tmp_path)
-    (path,) = (tmp_path / "zoo").rglob("*.fp16.onnx")
+    found = (tmp_path / "zoo").rglob("*.fp16.onnx")
+    (path,) = (path for path in found if not path.is_symlink())
     path.write_bytes(content)
     (problem,) = publish(night(nights.failing("a"), rows[1], day=2), tmp_path)
     assert problem.startswith("a: what is published is not as ")

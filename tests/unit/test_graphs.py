@@ -302,7 +302,7 @@ def test_graphs_that_are_wrong_together_are_not_published(stage: Stage) -> None:
     assert not list(Path("out").rglob("*.onnx"))
     stage.acts["m"] = joined
     stage.command(*WORDS, "publish_to=out", "hydra.run.dir=runs/second")
-    assert len(list(Path("out").rglob("*.onnx"))) == 2
+    assert len([path for path in Path("out").rglob("*.onnx") if not path.is_symlink()]) == 2
 
 
 def test_it_runs_in_each_run_whatever_the_store_has(stage: Stage) -> None:
