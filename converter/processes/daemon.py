@@ -187,7 +187,7 @@ class _Daemon:
                 wanted = json.loads(client.recv_bytes())
                 self._stopping |= bool(wanted.get("stop"))
                 if wanted.get("warm"):
-                    server(huge_pages=True)
+                    server(converts=True)
                 if "environ" in wanted:
                     parcel: Parcel = client.recv()
                     self._carrier.begin(key, parcel.opened(wanted["environ"], self._root))

@@ -105,7 +105,7 @@ def serve(descriptor: int, libraries: Sequence[str]) -> None:
     with _uncollected():
         preload(libraries)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps the supervisors
+    signal.signal(signal.SIGCHLD, _reap)
     with socket.socket(fileno=descriptor) as requests:
         while True:
             message, descriptors, _, _ = socket.recv_fds(requests, _LONGEST, 1)
@@ -121,6 +121,17 @@ def serve(descriptor: int, libraries: Sequence[str]) -> None:
                 requests.close()
                 _in_supervisor(descriptors[0])
             os.close(descriptors[0])
+
+
+def _reap(_signal: int, _frame: object) -> None:
+    """Take leave of supervisors that have ended.
+
+    The kernel would do it for a signal that is ignored, but then their time is counted nowhere:
+    `time` shows what the jobs of a command have cost only if all are waited for.
+    """
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
 
 
 @contextmanager

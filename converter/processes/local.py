@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
-from converter.model.job import Composed, Derived, Job
+from converter.model.measure import Measure, PairedBenchmark
 from converter.processes import proctree
 from converter.processes.carrier import ENDS, Assignment, Message, Work
 from converter.processes.forkserver import ForkServer
@@ -27,10 +27,12 @@ _CLOSE_S = 10.0
 _MARGIN_S = 60.0
 # From a fork to the job: the first one waits for the imports.
 _START_S = 600.0
-_CONVERSIONS = (Job.ENTRY, Derived.ENTRY, Composed.ENTRY)
+_TIMED = (Measure, PairedBenchmark)
 # Of the GNU C library, 2.35 or later; others ignore it.
 _TUNABLES = "GLIBC_TUNABLES"
 _HUGE_PAGES = "glibc.malloc.hugetlb=1"
+# Both are of OpenMP, and each says what its threads do that have nothing to do.
+_WAIT_POLICY, _SPINS = "OMP_WAIT_POLICY", "GOMP_SPINCOUNT"
 
 
 @dataclass
@@ -45,7 +47,7 @@ class _Running:
     """
 
     connection: Connection
-    huge_pages: bool
+    converts: bool
     limits: Limits
     moves_files: bool
     ends: float | None
@@ -102,19 +104,18 @@ class LocalCarrier:
 
     def begin(self, key: int, assignment: Assignment) -> None:
         """Like ``start``, with all that an attempt is given."""
-        # Latencies are taken in the surroundings that a user of the file has.
-        huge_pages = assignment.entry in _CONVERSIONS
+        converts = not isinstance(assignment.job, _TIMED)
         try:
-            connection = server(huge_pages).start(assignment)
+            connection = server(converts).start(assignment)
         except ConnectionError:  # somebody killed it
             # Its supervisors end with it, and their connections tell so.
-            servers.pop(huge_pages).close()
-            connection = server(huge_pages).start(assignment)
+            servers.pop(converts).close()
+            connection = server(converts).start(assignment)
         moves_files = assignment.luggage is not None
         ends = None if moves_files else time.monotonic() + _START_S
         self._running[key] = _Running(
             connection,
-            huge_pages,
+            converts,
             assignment.limits,
             moves_files,
             ends,
@@ -148,7 +149,7 @@ class LocalCarrier:
         if "pid" in message:
             running.pid = message["pid"]
             running.temporary = message.pop("temporary")
-            running.supervisor = _supervisor(message["pid"], running.huge_pages)
+            running.supervisor = _supervisor(message["pid"], running.converts)
             if not running.moves_files:
                 each = running.limits.timeout_s + running.limits.grace_s
                 most = each * (1 + running.siblings)
@@ -159,8 +160,8 @@ class LocalCarrier:
         ended = [self._running.pop(key) for key in keys if key in self._running]
         # End the servers that no job has heard of: at their imports they are deaf for seconds.
         if not self._running and all(running.pid is None for running in ended):
-            for huge_pages in {running.huge_pages for running in ended}:
-                if (unanswered := servers.pop(huge_pages, None)) is not None:
+            for converts in {running.converts for running in ended}:
+                if (unanswered := servers.pop(converts, None)) is not None:
                     unanswered.close()
         silent = _close([running.connection for running in ended])
         for running in ended:
@@ -172,8 +173,7 @@ class LocalCarrier:
 servers: dict[bool, ForkServer] = {}
 """Those of all runs of this process: the points of a sweep share its imports.
 
-The key says whether large blocks of memory come in pages of 2 MB where the kernel lets programs
-ask for them: a conversion touches gigabytes that it has just been given.
+The key says whether it is one for conversions: latencies are taken in plain surroundings.
 """
 
 
@@ -181,28 +181,39 @@ further_libraries: list[str] = []
 """What servers that are started from here on import beside the usual."""
 
 
-def server(huge_pages: bool) -> ForkServer:
+def server(converts: bool) -> ForkServer:
     """The server of a kind, started where there is none."""
-    if huge_pages not in servers:
-        servers[huge_pages] = _new_server(huge_pages)
-    return servers[huge_pages]
+    if converts not in servers:
+        servers[converts] = _new_server(converts)
+    return servers[converts]
 
 
-def _new_server(huge_pages: bool) -> ForkServer:
-    environ = {}
-    stated = os.environ.get(_TUNABLES, "")
-    # What the user has set for it counts. The variable is read when a process starts, so that only
-    # a server of its own can have it.
-    if huge_pages and _HUGE_PAGES.partition("=")[0] not in stated:
-        environ[_TUNABLES] = f"{stated}:{_HUGE_PAGES}" if stated else _HUGE_PAGES
-    made = ForkServer(environ, further_libraries)
+def _new_server(converts: bool) -> ForkServer:
+    made = ForkServer(surroundings() if converts else {}, further_libraries)
     atexit.register(made.close)
     return made
 
 
-def _supervisor(job: int, huge_pages: bool) -> int | None:
+def surroundings() -> dict[str, str]:
+    """The environment in which the libraries of conversions start, where the user has none.
+
+    Both are read when a process starts, so that only a server of its own can have them.
+    """
+    changes, stated = {}, os.environ.get(_TUNABLES, "")
+    # Large blocks of memory come in pages of 2 MB where the kernel lets programs ask for them: a
+    # conversion touches gigabytes that it has just been given.
+    if _HUGE_PAGES.partition("=")[0] not in stated:
+        changes[_TUNABLES] = f"{stated}:{_HUGE_PAGES}" if stated else _HUGE_PAGES
+    # A thread of torch that waits for another looks for it without a break, and where a machine is
+    # shared it keeps the other from its core: three models took 42 s of CPU, and 12 with this.
+    if os.environ.keys().isdisjoint((_WAIT_POLICY, _SPINS)):
+        changes[_WAIT_POLICY] = "PASSIVE"
+    return changes
+
+
+def _supervisor(job: int, converts: bool) -> int | None:
     """The process that watches a job; ``None``: it has gone, and the job is an orphan of ours."""
-    found, made = proctree.parent(job), servers.get(huge_pages)
+    found, made = proctree.parent(job), servers.get(converts)
     is_ours = found is not None and made is not None and proctree.parent(found) == made.pid
     return found if is_ours else None
 
@@ -216,7 +227,7 @@ def _give_up(running: _Running) -> Message:
     else:
         words = f"it had not begun after {_START_S:g} s: the server of the workers was replaced"
         # Others of it are lost with it, and say so.
-        if (silent := servers.pop(running.huge_pages, None)) is not None:
+        if (silent := servers.pop(running.converts, None)) is not None:
             silent.close()
     running.connection.close()
     return {"lost": words}

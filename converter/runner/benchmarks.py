@@ -48,7 +48,7 @@ def expect(jobs: Iterable[Job], context: RunContext) -> None:
     spec = context.spec
     here = executors.alone(spec.executor, spec.benchmark) is None
     if here and any(placement.of(job, spec.benchmark) for job in jobs):
-        local.server(huge_pages=False)
+        local.server(converts=False)
 
 
 def run(

@@ -85,7 +85,7 @@ def run(mark: str, job: Callable[..., Job], tmp_path: Path) -> Run:
         jobs = [job(tag, tag) for tag in tags]
         events = ProcessExecutor(spec, "entries:by_tag").run(jobs)
         results = {e.result.name: e.result for e in events if isinstance(e, Finished)}
-        assert all_gone(mark, {servers[False].pid}, 0.5) == {}
+        assert all_gone(mark, {servers[True].pid}, 0.5) == {}
         return results
 
     return run_tags

@@ -100,7 +100,7 @@ def main() -> None:
     loader.every()  # which installed packages announce is asked once
     local.further_libraries.append("nth_entries")
     # Shared by all trials: it has imported the libraries by the time of the second one.
-    workers = local.server("real" in sys.argv).pid
+    workers = local.server(converts=True).pid
     for line in sys.stdin:
         order = json.loads(line)
         pid = os.fork()

@@ -156,7 +156,7 @@ def test_closing_ends_a_supervisor_that_is_stopped(
         time.sleep(0.01)
     time.sleep(0.2)  # until the signal has come, which is sent next
     events.close()
-    assert all_gone(mark, {servers[False].pid}, 0.5) == {}
+    assert all_gone(mark, {servers[True].pid}, 0.5) == {}
 
 
 def test_a_fork_server_that_is_stopped_is_replaced(
@@ -164,7 +164,7 @@ def test_a_fork_server_that_is_stopped_is_replaced(
 ) -> None:
     executor = ProcessExecutor(ExecutorSpec(name="process", workers=1, retries=1), "entries:by_tag")
     assert {e.result.status for e in executor.run([job("a")]) if isinstance(e, Finished)} == {"ok"}
-    stopped = servers[False].pid
+    stopped = servers[True].pid
     os.kill(stopped, signal.SIGSTOP)
     # Of the new one too: it has to import nothing for these jobs but the usual libraries.
     monkeypatch.setattr(local, "_START_S", 30.0)
@@ -172,7 +172,7 @@ def test_a_fork_server_that_is_stopped_is_replaced(
     (result,) = [event.result for event in events if isinstance(event, Finished)]
     assert (result.status, result.attempts) == ("ok", 2)
     assert "the server of the workers was replaced" in result.other_tries[0].reason
-    assert servers[False].pid != stopped
+    assert servers[True].pid != stopped
 
 
 def test_a_fork_server_that_is_killed_is_replaced(mark: str, job: Callable[..., Job]) -> None:
@@ -182,15 +182,15 @@ def test_a_fork_server_that_is_killed_is_replaced(mark: str, job: Callable[..., 
     executor_results = {}
     for event in events:
         if isinstance(event, StageEntered) and event.name == "first":
-            killed = servers[False].pid
+            killed = servers[True].pid
             os.kill(killed, signal.SIGKILL)
         if isinstance(event, Started) and event.attempt == 2:
             events.close()
         if isinstance(event, Finished):
             executor_results[event.result.name] = event.result.status
     assert executor_results == {"second": "ok"}
-    assert servers[False].pid != killed
-    assert all_gone(mark, {servers[False].pid}, 0.5) == {}
+    assert servers[True].pid != killed
+    assert all_gone(mark, {servers[True].pid}, 0.5) == {}
 
 
 @pytest.mark.parametrize("tag", ["exits_0", "sys_exits_0"])
@@ -289,4 +289,4 @@ def test_closing_ends_what_runs(mark: str, job: Callable[..., Job]) -> None:
     before = time.monotonic()
     events.close()
     assert time.monotonic() - before < 5
-    assert all_gone(mark, {servers[False].pid}, 0.5) == {}
+    assert all_gone(mark, {servers[True].pid}, 0.5) == {}

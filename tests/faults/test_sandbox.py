@@ -326,7 +326,7 @@ def test_what_a_killed_supervisor_leaves_is_removed(
     assert result.error is not None
     assert result.error.message == "its supervisor was killed"
     assert not kept.parent.exists()
-    assert all_gone(mark, {servers[False].pid}, 0.5) == {}
+    assert all_gone(mark, {servers[True].pid}, 0.5) == {}
 
 
 @needs_tcp
