@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from typing import NoReturn
 
+from converter.processes import share
 from converter.processes.carrier import Assignment
 from converter.processes.preload import preload, preload_for
 from converter.processes.supervisor import supervise
@@ -28,7 +29,7 @@ _BOOT = (
     # imported.
     "import json, sys; sys.path[:] = json.loads(sys.argv[2]); "
     "from converter.processes.forkserver import serve; "
-    "serve(int(sys.argv[1]), json.loads(sys.argv[3]))"
+    "serve(int(sys.argv[1]), json.loads(sys.argv[3]), int(sys.argv[4]))"
 )
 
 
@@ -48,16 +49,18 @@ class ForkServer:
     ) -> None:
         # Packets keep their bounds: one request is one message with one descriptor.
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._shared = share.made()
         with theirs:
             # `-c` alone would look for the converter in the working directory.
             arguments = [str(theirs.fileno()), json.dumps(sys.path), json.dumps(libraries)]
+            arguments.append(str(self._shared.fileno()))
             self._process = subprocess.Popen(
                 [sys.executable, "-c", _BOOT, *arguments],
                 stdin=subprocess.DEVNULL,
                 # What a library prints at its import must not stand in the output of a command.
                 stdout=subprocess.DEVNULL,
                 env={**os.environ, **(environ or {})},
-                pass_fds=[theirs.fileno()],
+                pass_fds=[theirs.fileno(), self._shared.fileno()],
                 process_group=0,  # signals of the terminal are for the runner alone
             )
         self._socket = ours
@@ -88,9 +91,14 @@ class ForkServer:
                 raise
         return connection
 
+    def share(self, jobs: int) -> None:
+        """Say how many jobs divide the cores among them from their next stages on."""
+        share.tell(self._shared, jobs)
+
     def close(self) -> None:
         """End the server, and with it every supervisor."""
         self._socket.close()
+        self._shared.close()
         if self._process.returncode is None:
             # It may be at its imports. Its group, too: a supervisor that is stopped before it has a
             # session of its own has not yet asked for a signal at the end of its parent.
@@ -99,9 +107,10 @@ class ForkServer:
         self._process.wait()
 
 
-def serve(descriptor: int, libraries: Sequence[str]) -> None:
+def serve(descriptor: int, libraries: Sequence[str], shared: int) -> None:
     """The server's side: fork for each descriptor received, until the runner's end closes."""
     there: set[str] = set()
+    share.inherit(shared)
     with _uncollected():
         preload(libraries)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

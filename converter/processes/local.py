@@ -121,6 +121,7 @@ class LocalCarrier:
             ends,
             siblings=len(assignment.job.siblings),
         )
+        self._share()
 
     def poll(self, timeout_s: float) -> list[tuple[int, Message]]:
         keys = {running.connection: key for key, running in self._running.items()}
@@ -131,12 +132,18 @@ class LocalCarrier:
             message = self._receive(self._running[key])
             if ENDS & message.keys():
                 _close([self._running.pop(key).connection])
+                self._share()
             found.append((key, message))
         for key, running in list(self._running.items()):
             if running.ends is not None and time.monotonic() > running.ends:
                 found.append((key, _give_up(self._running.pop(key))))
         _kill_orphans()
         return found
+
+    def _share(self) -> None:
+        """Divide the cores among what is being converted."""
+        if (conversions := servers.get(True)) is not None:
+            conversions.share(sum(running.converts for running in self._running.values()))
 
     def _receive(self, running: _Running) -> Message:
         try:

@@ -25,6 +25,7 @@ from converter.model.records import (
     VerifyRecord,
     WorkerEvent,
 )
+from converter.processes import share
 
 Emit = Callable[[WorkerEvent], None]
 CONTENT = b"not a model, but a whole file"
@@ -283,6 +284,21 @@ def asks(job: Job, emit: Emit) -> JobResult:
 
 def surroundings(job: Job, emit: Emit) -> JobResult:
     print(os.environ.get("CONVERTER_PROBE"), os.getcwd(), flush=True)
+    return good(job, emit)
+
+
+def shares(job: Job, emit: Emit) -> JobResult:
+    """Says how many threads it may use beside another job, and alone."""
+    found = [share.threads(1)]
+    end = time.monotonic() + 30
+    while share.threads(1) == found[0] and time.monotonic() < end:
+        time.sleep(0.02)
+    print(*found, share.threads(1))
+    return good(job, emit)
+
+
+def naps(job: Job, emit: Emit) -> JobResult:
+    time.sleep(1)
     return good(job, emit)
 
 

@@ -35,14 +35,14 @@ _SERVES = b"serve(int(sys.argv[1])"
 _LATENCY = "latency "
 
 
-def serve(descriptor: int, libraries: Sequence[str]) -> None:
+def serve(descriptor: int, libraries: Sequence[str], shared: int) -> None:
     """A fork server of jobs that compute nothing: it imports no library of theirs."""
     main = jobprocess.main
     # Here and not in the executor, which tells by the entry which server a job is for.
     jobprocess.main = lambda job, entry, *more: main(job, os.environ[ENTRY], *more)
     preload.LIBRARIES = ()
     preload.of_plugins = lambda kind, only=None: iter(())
-    forkserver.serve(descriptor, libraries)
+    forkserver.serve(descriptor, libraries, shared)
 
 
 def _is_alive(pid: int) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import Run, all_gone
 
+from converter.layout import environment
 from converter.model.batch import ExecutorSpec
 from converter.model.job import Job
 from converter.model.records import JobResult
@@ -274,6 +275,15 @@ def test_a_job_has_the_surroundings_of_the_runner(
     monkeypatch.chdir(tmp_path)
     run("surroundings")
     assert log_of(tmp_path, "surroundings") == f"seen {tmp_path}\n"
+
+
+@pytest.mark.skipif(environment.cores() < 2, reason="one core")
+def test_the_last_job_may_use_all_cores(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(environment, "cores", lambda: 2)
+    run("naps", "shares")
+    assert log_of(tmp_path, "shares") == "1 2\n"
 
 
 def test_closing_ends_what_runs(mark: str, job: Callable[..., Job]) -> None:

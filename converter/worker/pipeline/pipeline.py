@@ -40,7 +40,7 @@ from converter.worker.inputs.inputs import Array
 from converter.worker.onnxfile import checking, kernels, publishing, simplification, structure
 from converter.worker.pipeline import onnx_wording, remedy, siblings
 from converter.worker.recording.stages import OnError, Recorder, StageFailedError
-from converter.worker.reference import execution, kept, preparing, reference, training
+from converter.worker.reference import execution, kept, preparing, reference, threads, training
 from converter.worker.reference.reference import References
 from converter.worker.runtime import custom_ops
 from converter.worker.sources import loading
@@ -118,7 +118,7 @@ def run(job: Job, emit: Emit, on_error: OnError | None = None) -> JobResult:
     try:
         with head.stage("load"):
             loaded, job = preparing.load(job)
-        with head.stage("reference") as notes:
+        with head.stage("reference") as notes, threads.spare(job):
             references = reference.compute(loaded, job)
             notes += references.warnings
             job = named(job, references)
@@ -256,15 +256,15 @@ def _convert(
             told = told if simplify.applied else stamp.unsimplified(told)
             del simplified  # which may hold weights as well
             publishing.save(model, final, job.export, told, folder)
-    with recorder.stage("verify") as notes:
+    with recorder.stage("verify") as notes, threads.spare(job) as wide:
         # Before `light`, which takes away values that some of these conditions read.
         notes += kernels.known(model)
         graph = structure.light(model)
         del model  # the session holds its own copy of the weights
         frozen = limits.frozen(done.exporter, recorder.caught["export"], loaded, references, job)
-        proof = attribution.prove(raw, final, graph, simplify, references, job, values, told)
+        proof = attribution.prove(raw, final, graph, simplify, references, wide, values, told)
         verdict = conclusion.drawn(proof.verdict, references, job, frozen)
-        verdict = _finished(verdict, told, final, loaded, references, job, values)
+        verdict = _finished(verdict, told, final, loaded, references, wide, values)
         done.verify, done.rule = verdict.record, verdict.rule
         if verdict.error is not None:
             raise fastpath.explained(verdict.error, final, loaded, job, references, values)

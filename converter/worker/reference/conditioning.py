@@ -28,6 +28,7 @@ from converter.model.job import Job
 from converter.worker.inputs import dtypes
 from converter.worker.inputs.cases import Case
 from converter.worker.inputs.inputs import Array
+from converter.worker.reference import threads
 from converter.worker.reference.execution import REFUSALS, Runner, replica, tensors
 from converter.worker.runtime.starting import first_line
 from converter.worker.sources import calling
@@ -139,7 +140,8 @@ def prepare(loaded: Loaded, job: Job, samples: int = 1) -> bool:
     for count in dict.fromkeys((samples, 1)):  # some models take no other batch
         batch = _batch(job, count)
         try:
-            condition(model, forward, job.seed)
+            with threads.own(job):
+                condition(model, forward, job.seed)
         except REFUSALS as error:
             # Not an error of the job: the reference stage runs the model without it, and judges its
             # outputs.
