@@ -9,7 +9,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from types import ModuleType
 
 from converter.model.errors import ConfigError
-from converter.plugins import loader
+from converter.plugins import loader, providers
 
 # The pipeline is ours and runs nothing when imported; no model is imported.
 # `import torch` takes 1.5 s of CPU and the others one more (torch 2.15); a fork of a process that
@@ -30,6 +30,10 @@ def preload(further: Iterable[str] = ()) -> None:
         # No other: it would keep the stand-in.
         with _without_compiler() if library == _TORCHVISION else nullcontext():
             _import(library)
+    # Each job asks which provider verifies its file: that reads the metadata of all distributions,
+    # and imports the modules of all providers.
+    with suppress(ConfigError):
+        providers.standard()
 
 
 def preload_for(exporters: Iterable[str]) -> None:
