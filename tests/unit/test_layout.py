@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -19,9 +20,14 @@ def name_of(path: Path) -> str:
     return str(path.relative_to(REPOSITORY))
 
 
+@cache
+def nodes(path: Path) -> list[ast.AST]:
+    return list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
 def test_a_function_has_at_most_50_lines(path: Path) -> None:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes(path):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno:
             assert node.end_lineno - node.lineno < 50, f"{node.name}: at most 50 lines"
 
@@ -30,7 +36,7 @@ def test_exceptions_are_caught_wholesale_around_a_model_and_around_a_command_onl
     found = {
         name_of(path)
         for path in SOURCES
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in nodes(path)
         if isinstance(node, ast.ExceptHandler)
         and isinstance(node.type, ast.Name)
         and node.type.id == "Exception"
@@ -65,12 +71,13 @@ def room_of(module: str) -> str:
     return ".".join(path.parent.relative_to(PACKAGE).parts)
 
 
+@cache
 def imports() -> dict[str, set[str]]:
     """Module → the modules of the converter that it imports, wherever the statement stands."""
     found: dict[str, set[str]] = {}
     for module, path in FILES.items():
         found[module] = set()
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in nodes(path):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("converter"):
                 names = [f"{node.module}.{alias.name}" for alias in node.names]
                 found[module] |= {n if n in FILES else str(node.module) for n in names}
@@ -89,7 +96,7 @@ def test_no_import_points_upwards() -> None:
 
 
 def test_no_circle_of_imports() -> None:
-    waiting = imports()
+    waiting = dict(imports())
     while free := [module for module, others in waiting.items() if not others & waiting.keys()]:
         for module in free:
             del waiting[module]
@@ -134,7 +141,7 @@ def test_no_module_outside_the_plugins_names_one() -> None:
     for module, path in FILES.items():
         if module.startswith("converter.plugins."):
             continue
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in nodes(path):
             named = isinstance(node, ast.Constant) and node.value in names
             if named or (isinstance(node, ast.ImportFrom) and node.module in modules):
                 wrong.append(f"{module}:{node.lineno}")
