@@ -122,6 +122,38 @@ def test_what_shows_it_stands_by_itself(deep: Any, tmp_path: Path) -> None:
     assert "MatMul" in text
 
 
+def test_right_numbers_in_a_wrong_shape_lead_to_the_node_that_made_it(tmp_path: Path) -> None:
+    x, w = X[0, :4, :6], np.eye(6, dtype=np.float32) + 1
+    recording = eager.Recording()
+    with recording:
+        y = torch.relu(torch.from_numpy(x) @ torch.from_numpy(w))
+        -y.reshape(3, -1)  # the batch
+    graph = onnx.parser.parse_graph(
+        "g (float[4, 6] x) => (float[a, b] y) <float[6, 6] w, int64[2] s = {2, -1}>"
+        "{ m = MatMul(x, w) r = Relu(m) z = Reshape(r, s) y = Neg(z) }"
+    )
+    held = next(tensor for tensor in graph.initializer if tensor.name == "s")
+    del graph.initializer[:]
+    graph.initializer.extend([held, numpy_helper.from_array(w, "w")])
+    opsets = [onnx.helper.make_opsetid("", 17)]
+    model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    values = {"x": x, **inside.values(model, {"x": x}, tmp_path)}
+    outputs = [recording.values[-1].array]
+    given = {"x", *inside.constants(model)}
+    guilty = debugging._judge(model, values, given, recording.values, outputs)
+    assert (guilty.node.op_type, guilty.form) == ("Reshape", ((2, 12), "float32"))
+    told = minimal.Told("made", "traced", "DIM_SPECIALISED: wrong", "PyTorch")
+    minimal.write(tmp_path, model, guilty, values, given - {"x"}, told)
+    text = (tmp_path / "report.md").read_text()
+    assert "`z` is float32 [2, 12] where `aten.relu.default` has float32 [3, 8]" in text
+    assert "y.reshape(3, -1)  # the batch" in text
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "repro.py")], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout == "largest error inf; shape (2, 12), expected (3, 8)\n"
+
+
 def asked(tiny_job: Callable[..., Job], name: str, **changes: Any) -> Debug:
     return Debug.model_validate(dict(tiny_job(name, **changes)))
 

@@ -6,16 +6,18 @@ import linecache
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import numpy as np
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_leaves
 
 from converter.model.job import Job
-from converter.worker.debug.values import Value
+from converter.worker.debug.values import Value, form
 from converter.worker.inputs.inputs import Array
 from converter.worker.inputs.tensors import array as array_of
 from converter.worker.reference.dispatching import Mode
@@ -26,6 +28,8 @@ BUDGET = 2 << 30
 """Bytes that the values of one run may take."""
 _OURS, _TORCH = str(Path(__file__).parents[2]), str(Path(torch.__file__).parent)
 _VIEWS = ("aten.view", "aten.reshape", "aten._unsafe_view", "aten.detach", "aten.alias")
+# A view follows what it is a view of, or nearly.
+_BEFORE = 16
 
 
 class Recording(Mode):
@@ -45,8 +49,7 @@ class Recording(Mode):
         return result
 
     def _keep(self, name: str, tensor: torch.Tensor) -> None:
-        # The same elements once more.
-        if name.startswith(_VIEWS) or not tensor.numel():
+        if not tensor.numel() or (name.startswith(_VIEWS) and self._is_view(tensor)):
             return
         if (needed := tensor.numel() * tensor.element_size()) > self._left:
             self.left_out += 1
@@ -55,6 +58,17 @@ class Recording(Mode):
         # A copy: what comes later may be computed in place.
         array = array_of(tensor.detach().clone())
         self.values.append(Value(len(self.values), name, _place(), array))
+
+    def _is_view(self, tensor: torch.Tensor) -> bool:
+        """Whether its elements are there already: then its shape is kept and nothing else."""
+        array = array_of(tensor.detach())
+        for value in islice(reversed(self.values), _BEFORE):
+            if value.array.size == array.size and value.array.dtype == array.dtype:
+                same = np.array_equal(value.array.reshape(-1), array.reshape(-1), equal_nan=True)
+                if same:
+                    value.views.setdefault(form(array), _place())
+                    return True
+        return False
 
 
 def _place() -> str:

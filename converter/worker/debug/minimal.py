@@ -13,6 +13,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_h
 
 from converter.plan import packages
 from converter.worker.debug.search import Guilty
+from converter.worker.debug.values import Value, form
 from converter.worker.inputs.inputs import Array
 
 MODEL, DATA, SCRIPT, REPORT = "minimal.onnx", "data.npz", "repro.py", "report.md"
@@ -32,9 +33,10 @@ session = onnxruntime.InferenceSession("{model}", options, providers=["CPUExecut
 feeds = {{info.name: data[f"input_{{i}}"] for i, info in enumerate(session.get_inputs())}}
 found = session.run(None, feeds)[0]
 expected = data["expected"]  # {expected}
-error = numpy.abs(found.astype("float64") - expected.astype("float64"))
-print(f"largest error {{error.max():.3g}}; largest magnitude {{abs(expected).max():.3g}}")
-raise SystemExit(bool(error.max() > {bound!r}))  # exit code 1: it is wrong
+same = (found.shape, found.dtype) == (expected.shape, expected.dtype)
+error = numpy.abs(found.astype("float64") - expected).max() if same else numpy.inf
+print(f"largest error {{error:.3g}}; shape {{found.shape}}, expected {{expected.shape}}")
+raise SystemExit(bool(error > {bound!r}))  # exit code 1: it is wrong
 '''
 
 
@@ -102,6 +104,8 @@ def title(found: Guilty) -> str:
         return f"ONNX Runtime stops at {ops}"
     if found.expected is None:
         return f"{ops} gives what the other computation never has"
+    if found.form is not None:
+        return f"{ops} gives another shape or type than {found.expected.what}"
     return f"{ops} gives another result than {found.expected.what}"
 
 
@@ -130,9 +134,7 @@ def report(model: ModelProto, found: Guilty, values: Mapping[str, Array], told: 
         )
     else:
         lines += [
-            f"`{found.output}` differs from `{found.expected.what}` by {found.error:.1e} of its "
-            f"largest magnitude (shape {_shape(found.expected.array)}).",
-            *([f"The source: {found.expected.where}"] * bool(found.expected.where)),
+            *_differs(found, found.expected),
             "", "## How to see it", "",
             "```sh", "pip install numpy onnxruntime",
             f"python {SCRIPT}    # exit code 1: it is wrong", "```",
@@ -149,6 +151,22 @@ def report(model: ModelProto, found: Guilty, values: Mapping[str, Array], told: 
     lines += [_row(name, values[name]) for name in found.node.input if name in values]
     lines += ["", f"Opsets: {opsets}. Versions: {versions}."]
     return "\n".join(lines) + "\n"
+
+
+def _differs(found: Guilty, expected: Value) -> list[str]:
+    """How the value is off, and whose line asked for it."""
+    if found.form is not None:
+        (shape, dtype), right = found.form, form(expected.array)
+        said = (
+            f"`{found.output}` is {dtype} {list(shape)} where `{expected.what}` has "
+            f"{right[1]} {list(right[0])}; the elements are the same."
+        )
+    else:
+        said = (
+            f"`{found.output}` differs from `{expected.what}` by {found.error:.1e} of its "
+            f"largest magnitude (shape {_shape(expected.array)})."
+        )
+    return [said, *([f"The source: {expected.where}"] * bool(expected.where))]
 
 
 def _together(found: Guilty) -> list[str]:

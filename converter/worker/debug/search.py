@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import GraphProto, NodeProto
 
-from converter.worker.debug.values import Known, Value, distance
+from converter.worker.debug.values import Form, Known, Value, distance, form
 from converter.worker.inputs.inputs import Array
 
 # They compute nothing: what they give is as right as what they take. PyTorch moves elements in
@@ -44,6 +44,7 @@ class Guilty:
         before: the largest such difference among the node's inputs.
         follows: what the node is computed from, in the other computation; ``None``: inputs alone.
         stops: why ONNX Runtime stops there; empty: it does not.
+        form: its shape and dtype, where those are wrong and the numbers are not.
     """
 
     node: NodeProto
@@ -54,6 +55,7 @@ class Guilty:
     before: float
     follows: Value | None = None
     stops: str = ""
+    form: Form | None = None
 
 
 def guilty(
@@ -62,6 +64,8 @@ def guilty(
     given: set[str],
     known: Known,
     outputs: Sequence[str],
+    *,
+    by_form: bool = False,
 ) -> Guilty | None:
     """Search; ``None`` where no node makes one of the outputs.
 
@@ -70,8 +74,9 @@ def guilty(
         given: inputs and constants: right by themselves.
         known: values of the other computation.
         outputs: those of the graph that are wrong.
+        by_form: they are wrong by their shape or dtype alone, their numbers are right.
     """
-    return _Search(graph, values, given, known, outputs).run()
+    return _Search(graph, values, given, known, outputs, by_form).run()
 
 
 class _Search:
@@ -82,8 +87,10 @@ class _Search:
         given: set[str],
         known: Known,
         outputs: Sequence[str],
+        by_form: bool,
     ) -> None:
         self._graph = graph
+        self._by_form = by_form
         self._outputs = outputs
         self._values = values
         self._given = given
@@ -91,6 +98,7 @@ class _Search:
         self._makers = {name: node for node in graph.node for name in node.output if name}
         self._place = {id(node): number for number, node in enumerate(graph.node)}
         self._matched: dict[str, Value] = {}
+        self._since: dict[str, int] = {}
         self._match_all()
 
     def _match_all(self) -> None:
@@ -99,7 +107,7 @@ class _Search:
         for node in self._graph.node:
             since = max((behind.get(name, -1) for name in node.input), default=-1)
             for name in node.output:
-                behind[name] = since
+                behind[name] = self._since[name] = since
                 array = self._values.get(name)
                 if array is None or array.dtype.kind != "f" or name in self._given:
                     continue
@@ -112,7 +120,7 @@ class _Search:
         if not wrong:
             return None
         first = next((node for node in wrong if self._begins(node)), wrong[0])
-        return self._with_block(first, wrong)
+        return self._of_form(first) if self._by_form else self._with_block(first, wrong)
 
     def _right(self, name: str) -> bool:
         if not name or name in self._given or name not in self._values:
@@ -122,9 +130,13 @@ class _Search:
         if array.dtype.kind not in "f":
             return True
         if name in self._matched:
-            return True
+            return not self._by_form or form(array) in self._forms(name)
         maker = self._makers.get(name)
         return maker is not None and maker.op_type in _MOVES and self._begins(maker)
+
+    def _forms(self, name: str) -> dict[Form, str]:
+        """The shapes in which the other computation has the elements of a value."""
+        return self._known.forms(self._values[name], self._since[name])
 
     def _wrong(self) -> list[NodeProto]:
         """The nodes that a wrong output leads back to, in the order of the graph."""
@@ -140,6 +152,18 @@ class _Search:
 
     def _begins(self, node: NodeProto) -> bool:
         return all(self._right(name) for name in node.input)
+
+    def _of_form(self, first: NodeProto) -> Guilty:
+        """A node that gives right numbers in a wrong shape, or in a wrong type."""
+        output = next(name for name in first.output if name in self._values)
+        value = self._matched.get(output)
+        if value is not None:
+            # The last one: views come after what they are views of.
+            (shape, dtype), where = list(self._forms(output).items())[-1]
+            array = value.array.reshape(shape).astype(dtype)
+            value = Value(value.number, value.what, where, array)
+        off = 0.0 if value is None else distance(self._values[output], value.array)
+        return Guilty(first, [first], output, value, off, 0.0, form=form(self._values[output]))
 
     def _with_block(self, first: NodeProto, wrong: Sequence[NodeProto]) -> Guilty:
         region = list(self._behind(first, wrong))

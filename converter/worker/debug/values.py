@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -13,6 +13,14 @@ from converter.worker.inputs.inputs import Array
 # Rounding of float32 in a deep model is far below it, what is worth a search is above.
 USUAL = 1e-4
 _TINY = 1e-12
+
+Form = tuple[tuple[int, ...], str]
+"""Shape and dtype of a value."""
+
+
+def form(array: Array) -> Form:
+    """Shape and dtype."""
+    return tuple(array.shape), array.dtype.name
 
 
 @dataclass(frozen=True)
@@ -23,12 +31,19 @@ class Value:
         number: in the order of the computation.
         what: computed it: an operator of PyTorch, a value of a graph.
         where: file, line and text of the code that asked for it; empty: not known.
+        views: other shapes of the same elements that the computation has, and who asks for each.
     """
 
     number: int
     what: str
     where: str
     array: Array
+    views: dict[Form, str] = field(default_factory=dict, compare=False)
+
+    @property
+    def forms(self) -> dict[Form, str]:
+        """Its own form and those of its views, and where each comes from."""
+        return {form(self.array): self.where, **self.views}
 
 
 class Known:
@@ -52,11 +67,20 @@ class Known:
             since: the number of the last value that it follows from. Of what is nearly constant
                 there may be another one that looks the same.
         """
+        return next(self._all(array, since), None)
+
+    def forms(self, array: Array, since: int) -> dict[Form, str]:
+        """All shapes in which the computation has these elements, and where each comes from."""
+        found: dict[Form, str] = {}
+        for value in self._all(array, since):
+            found |= value.forms
+        return found
+
+    def _all(self, array: Array, since: int) -> Iterator[Value]:
         flat = array.reshape(-1)
         for value in self._by_size.get(array.size, ()):
             if value.number >= since and distance(flat, value.array) <= self.tolerance:
-                return value
-        return None
+                yield value
 
 
 def distance(found: Array, expected: Array) -> float:

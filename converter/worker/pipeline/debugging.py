@@ -19,7 +19,7 @@ from converter.model.errors import Code, StageError
 from converter.model.job import Debug, Job
 from converter.model.records import ErrorRecord, FileInfo, JobResult, VerifyRecord
 from converter.worker.debug import eager, inside, minimal, search
-from converter.worker.debug.values import USUAL, Known, Value, distance
+from converter.worker.debug.values import USUAL, Known, Value, distance, form
 from converter.worker.inputs.inputs import Array
 from converter.worker.onnxfile import checking, publishing, simplification
 from converter.worker.pipeline import pipeline
@@ -175,13 +175,15 @@ def _judge(
     known: list[Value],
     outputs: list[Array],
 ) -> search.Guilty:
-    errors = {
-        info.name: distance(found[info.name], array)
-        for info, array in zip(model.graph.output, outputs, strict=True)
-    }
+    wanted = {info.name: array for info, array in zip(model.graph.output, outputs, strict=True)}
+    errors = {name: distance(found[name], array) for name, array in wanted.items()}
     bound = search.tolerance([*errors.values()], USUAL)
     off = [name for name, error in errors.items() if error > bound]
-    wrong = search.guilty(model.graph, found, given, Known(known, bound), off)
+    # Where numbers are wrong, shapes follow: they alone are looked at where no number is.
+    formed = [name for name, array in wanted.items() if form(found[name]) != form(array)]
+    wrong = search.guilty(
+        model.graph, found, given, Known(known, bound), off or formed, by_form=not off
+    )
     if wrong is None:
         raise StageError(
             Code.VERIFY_VALUE,
