@@ -291,6 +291,9 @@ class Debug(Job):
     """A job that finds where its file begins to be wrong, and lays what shows it in ``FOLDER``.
 
     The result's files are those of the folder, by their paths in it.
+
+    Attributes:
+        providers: where to look too, if the file is right on the standard one.
     """
 
     ENTRY: ClassVar[str] = "converter.worker.pipeline.debugging:run"
@@ -298,6 +301,8 @@ class Debug(Job):
         "load", "reference", "export", "check", "verify", "publish",
     )  # fmt: skip
     FOLDER: ClassVar[str] = "debug"
+
+    providers: list[str] = Field(default_factory=list)
 
 
 class Bundle(Recheck):

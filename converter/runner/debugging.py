@@ -71,7 +71,11 @@ def debug(run: Path, name: str, folder: Path, **limits: Any) -> Debugged:
         with tempfile.TemporaryDirectory(prefix=".converter-", dir=folder.parent) as scratch:
             work = Path(scratch)
             # The last that was tried is the one that the row shows.
-            chosen = {"exporters": tried[-1:] or job.exporters[:1], "variants": []}
+            chosen = {
+                "exporters": tried[-1:] or job.exporters[:1],
+                "variants": [],
+                "providers": _wrong_on(before),
+            }
             asked = Debug.model_validate({**elsewhere(job, work), **chosen})
             executor = executors.create(
                 standard.executor(workers=1, retries=0, **{**sandbox_of(run), **limits})
@@ -91,11 +95,18 @@ def debug(run: Path, name: str, folder: Path, **limits: Any) -> Debugged:
     return Debugged(result, title, log.splitlines()[-_LOG_LINES:])
 
 
+def _wrong_on(result: JobResult | None) -> list[str]:
+    """The providers that a run found a file wrong on; it may be right on all others."""
+    verdicts = result.verify.providers if result is not None else []
+    return [verdict.provider for verdict in verdicts if verdict.status == "failed"]
+
+
 def _title(report: Path) -> str:
-    """Of a report in Markdown, with the first node that is wrong."""
+    """Of a report in Markdown, with the first node that is wrong and what it was compared with."""
     lines = report.read_text(encoding="utf-8").splitlines()
     node = lines[lines.index("```") + 1]
-    return f"{lines[0].removeprefix('# ')}\n    {node}"
+    comparison = next(line for line in lines if line.startswith("Comparison: "))
+    return f"{lines[0].removeprefix('# ')}\n    {node}\n    {comparison}"
 
 
 def newly_wrong(

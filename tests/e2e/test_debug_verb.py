@@ -40,6 +40,7 @@ def test_the_node_and_the_line_are_named(folder: Path, name: str) -> None:
     done = run(folder, "-m", "converter", "debug", "run", name)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f" = {op}" in done.stdout.splitlines()[1]
+    assert "    Comparison: file against PyTorch." in done.stdout.splitlines()
     report = (folder / f"{name}-debug" / "report.md").read_text()
     assert line in report
     script = folder / f"{name}-debug" / "repro.py"

@@ -18,7 +18,7 @@ from converter.model.errors import Code
 from converter.model.job import Debug, Job
 from converter.worker.debug import eager, inside, minimal, search
 from converter.worker.debug.values import USUAL, Known, Value, distance
-from converter.worker.pipeline import debugging
+from converter.worker.pipeline import comparisons, debugging
 
 pytestmark = pytest.mark.integration
 X = np.random.default_rng(1).standard_normal((2, 5, 16)).astype(np.float32)
@@ -140,7 +140,7 @@ def test_right_numbers_in_a_wrong_shape_lead_to_the_node_that_made_it(tmp_path: 
     values = {"x": x, **inside.values(model, {"x": x}, tmp_path)}
     outputs = [recording.values[-1].array]
     given = {"x", *inside.constants(model)}
-    guilty = debugging._judge(model, values, given, recording.values, outputs)
+    guilty = comparisons.judge(model, values, given, recording.values, outputs)
     assert (guilty.node.op_type, guilty.form) == ("Reshape", ((2, 12), "float32"))
     told = minimal.Told("made", "traced", "DIM_SPECIALISED: wrong", "PyTorch")
     minimal.write(tmp_path, model, guilty, values, given - {"x"}, told)

@@ -527,3 +527,28 @@ class Picking(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x[:, self.order] * 2
+
+
+class MovedFactor(nn.Module):
+    """ONNX Runtime moves the factor of 1e-20 behind the product, which is infinite without it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.linspace(1e15, 2e15, 12).reshape(3, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        large = torch.relu(torch.relu(x) * 1e25)
+        return torch.tanh((large * 1e-20) @ self.weight * 1e-21) + 1
+
+
+class FoldedFactor(nn.Module):
+    """OpenVINO folds the last factor into the weights, which are infinite then."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.linspace(3e30, 6e30, 12).reshape(3, 4))
+        self.register_buffer("factor", torch.tensor([1.2e8, 1.3e8, 1.1e8, 1e8]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        small = torch.relu(torch.relu(x) * 2e-38 - 1e-39)
+        return (small @ self.weight) * self.factor - 14

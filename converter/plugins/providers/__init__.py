@@ -36,6 +36,10 @@ class Provider(Protocol):
         TITLE: what people call the runtime; a module without it is called by its own name.
         LACKS: by precision why no file of it can be had for this runtime, in a few words.
 
+        SCRIPT: of a runtime of its own, lines of Python that make ``found`` of ``feeds`` and of the
+            file ``@model@``, with ``@NAME@`` for an option's value: what a report of a wrong
+            result shows. A module without them has no such script.
+
     The one that is in every build says ``VERIFIES = True``: files are verified on it.
     """
 

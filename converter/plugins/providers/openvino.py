@@ -34,6 +34,10 @@ DEVICE = "cpu"
 FALLBACKS: tuple[str, ...] = ()
 INSTALL = "install the extra `openvino` (package openvino); it runs beside onnxruntime"
 LOAD_HINT = "install openvino again, in a fresh environment"
+SCRIPT = """\
+import openvino
+hint = {"INFERENCE_PRECISION_HINT": "@precision@"}
+found = openvino.Core().compile_model("@model@", "@device@", hint)(feeds)[0].astype("float64")"""
 
 
 def prepare() -> None:

@@ -27,7 +27,8 @@ from converter.worker.sources.loading import Loaded
 BUDGET = 2 << 30
 """Bytes that the values of one run may take."""
 _OURS, _TORCH = str(Path(__file__).parents[2]), str(Path(torch.__file__).parent)
-_VIEWS = ("aten.view", "aten.reshape", "aten._unsafe_view", "aten.detach", "aten.alias")
+_VIEWS = ("aten.view", "aten.reshape", "aten._unsafe_view")
+_SAME = ("aten.detach", "aten.alias")
 # A view follows what it is a view of, or nearly.
 _BEFORE = 16
 
@@ -49,7 +50,9 @@ class Recording(Mode):
         return result
 
     def _keep(self, name: str, tensor: torch.Tensor) -> None:
-        if not tensor.numel() or (name.startswith(_VIEWS) and self._is_view(tensor)):
+        if not tensor.numel() or name.startswith(_SAME):
+            return
+        if name.startswith(_VIEWS) and self._is_view(tensor):
             return
         if (needed := tensor.numel() * tensor.element_size()) > self._left:
             self.left_out += 1

@@ -2,42 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto
 
 from converter.plan import packages
+from converter.worker.debug import extraction
+from converter.worker.debug.scripts import AGAINST_DATA, DATA, MODEL, Script
 from converter.worker.debug.search import Guilty
 from converter.worker.debug.values import Value, form
 from converter.worker.inputs.inputs import Array
 
-MODEL, DATA, SCRIPT, REPORT = "minimal.onnx", "data.npz", "repro.py", "report.md"
-_TEXT = '''\
-"""{title}"""
-
-import os
-
-import numpy
-import onnxruntime
-
-os.chdir(os.path.dirname(os.path.abspath(__file__)))
-data = numpy.load("{data}")
-options = onnxruntime.SessionOptions()
-options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-session = onnxruntime.InferenceSession("{model}", options, providers=["CPUExecutionProvider"])
-feeds = {{info.name: data[f"input_{{i}}"] for i, info in enumerate(session.get_inputs())}}
-found = session.run(None, feeds)[0]
-expected = data["expected"]  # {expected}
-same = (found.shape, found.dtype) == (expected.shape, expected.dtype)
-error = numpy.abs(found.astype("float64") - expected).max() if same else numpy.inf
-print(f"largest error {{error:.3g}}; shape {{found.shape}}, expected {{expected.shape}}")
-raise SystemExit(bool(error > {bound!r}))  # exit code 1: it is wrong
-'''
+SCRIPT, REPORT = "repro.py", "report.md"
+_TOGETHER = "With what leads to it and moves elements alone, and what belongs to the same operator:"
 
 
 @dataclass(frozen=True)
@@ -50,6 +32,10 @@ class Told:
         verdict: what was found to be wrong with the file as a whole.
         against: what the values were compared with: ``PyTorch 2.15.0 (eager)``.
         left_out: how many of those did not fit into memory.
+        comparison: what was held against what, in a few words: ``file against PyTorch``.
+        together: what stands above the other nodes of the block.
+        script: what shows it; ``None``: no few lines can.
+        notes: what else was found.
     """
 
     model: str
@@ -57,6 +43,10 @@ class Told:
     verdict: str
     against: str
     left_out: int = 0
+    comparison: str = ""
+    together: str = _TOGETHER
+    script: Script | None = AGAINST_DATA
+    notes: Sequence[str] = ()
 
 
 def write(
@@ -78,21 +68,19 @@ def write(
     """
     made: list[str] = []
     if found.expected is not None:
-        small, fed = extracted(model, found, values, constants)
+        small, fed = extraction.extracted(model, found.block, [found.output], values, constants)
         onnx.save_model(small, folder / MODEL)
         inputs = {f"input_{number}": values[name] for number, name in enumerate(fed)}
         arrays: dict[str, Any] = {"expected": found.expected.array, **inputs}
         np.savez(folder / DATA, **arrays)
-        bound = float(np.abs(found.expected.array).max()) * min(found.error / 2, 1e-3)
-        script = _TEXT.format(
-            title=title(found).replace("\\", "/"),
-            model=MODEL,
-            data=DATA,
-            expected=f"{found.expected.what}, {told.against}".replace("\n", " "),
-            bound=bound,
-        )
-        (folder / SCRIPT).write_text(script, encoding="utf-8")
-        made = [MODEL, DATA, SCRIPT]
+        made = [MODEL, DATA]
+        if told.script is not None:
+            largest = np.abs(found.expected.array[np.isfinite(found.expected.array)])
+            bound = float(largest.max(initial=0.0)) * min(found.error / 2, 1e-3)
+            what = f"{found.expected.what}, {told.against}".replace("\n", " ")
+            script = told.script.filled(title(found).replace("\\", "/"), what, bound)
+            (folder / SCRIPT).write_text(script, encoding="utf-8")
+            made.append(SCRIPT)
     (folder / REPORT).write_text(report(model, found, values, told), encoding="utf-8")
     return [REPORT, *made]
 
@@ -120,9 +108,10 @@ def report(model: ModelProto, found: Guilty, values: Mapping[str, Array], told: 
         f"# {title(found)}", "",
         f"Found in {told.model}: {told.verdict}", "",
         f"Sample: {told.case}. Compared with {told.against}.", "",
+        f"Comparison: {told.comparison}.", "",
         "## The first node that is wrong", "",
         "```", *_nodes([found.node]), "```", "",
-        *_together(found),
+        *_together(found, told.together),
     ]  # fmt: skip
     lines += _before(found)
     if found.stops:
@@ -135,10 +124,9 @@ def report(model: ModelProto, found: Guilty, values: Mapping[str, Array], told: 
     else:
         lines += [
             *_differs(found, found.expected),
-            "", "## How to see it", "",
-            "```sh", "pip install numpy onnxruntime",
-            f"python {SCRIPT}    # exit code 1: it is wrong", "```",
+            *_shown(told.script),
         ]  # fmt: skip
+    lines += [part for note in told.notes for part in ("", note)]
     if told.left_out:
         lines += ["", f"{told.left_out} values had no room in memory and were not compared."]
     lines += [
@@ -153,6 +141,14 @@ def report(model: ModelProto, found: Guilty, values: Mapping[str, Array], told: 
     return "\n".join(lines) + "\n"
 
 
+def _shown(script: Script | None) -> list[str]:
+    lines = ["", "## How to see it", ""]
+    if script is None:
+        return [*lines, f"Run `{MODEL}` on the inputs in `{DATA}`, which has `expected` as well."]
+    lines += ["```sh", f"pip install {script.packages}"]
+    return [*lines, f"python {SCRIPT}    # exit code 1: it is wrong", "```"]
+
+
 def _differs(found: Guilty, expected: Value) -> list[str]:
     """How the value is off, and whose line asked for it."""
     if found.form is not None:
@@ -161,6 +157,8 @@ def _differs(found: Guilty, expected: Value) -> list[str]:
             f"`{found.output}` is {dtype} {list(shape)} where `{expected.what}` has "
             f"{right[1]} {list(right[0])}; the elements are the same."
         )
+    elif not np.isfinite(found.error):
+        said = f"`{found.output}` is not finite where `{expected.what}` is, or the reverse."
     else:
         said = (
             f"`{found.output}` differs from `{expected.what}` by {found.error:.1e} of its "
@@ -169,12 +167,11 @@ def _differs(found: Guilty, expected: Value) -> list[str]:
     return [said, *([f"The source: {expected.where}"] * bool(expected.where))]
 
 
-def _together(found: Guilty) -> list[str]:
+def _together(found: Guilty, said: str) -> list[str]:
     """The other nodes of its block."""
     others = [node for node in found.block if node is not found.node]
     if not others:
         return []
-    said = "With what leads to it and moves elements alone, and what belongs to the same operator:"
     return [said, "", "```", *_nodes(others), "```", ""]
 
 
@@ -182,6 +179,8 @@ def _before(found: Guilty) -> list[str]:
     """What is known of its inputs."""
     if found.stops:
         return ["ONNX Runtime computes what comes before it, and says here:"]
+    if not found.before and found.follows is None:
+        return ["Its inputs are right.", ""]
     said = [
         f"Its inputs differ from what they should be by {found.before:.1e} of their largest "
         "magnitude at most."
@@ -189,61 +188,6 @@ def _before(found: Guilty) -> list[str]:
     if found.follows is not None and found.follows.where:
         said.append(f"They follow from `{found.follows.what}` in {found.follows.where}.")
     return said
-
-
-def extracted(
-    model: ModelProto, found: Guilty, values: Mapping[str, Array], constants: set[str]
-) -> tuple[ModelProto, list[str]]:
-    """A model of the block alone, and the names that are to be fed, in its order."""
-    made = {name for node in found.block for name in node.output}
-    needed = list(dict.fromkeys(name for node in found.block for name in _read(node)))
-    initializers = {tensor.name: tensor for tensor in model.graph.initializer}
-    held: list[TensorProto] = []
-    fed: list[str] = []
-    for name in needed:
-        if name in made or not name:
-            continue
-        if name in initializers:
-            held.append(initializers[name])
-        elif name in constants and name in values:
-            held.append(numpy_helper.from_array(values[name], name))
-        elif name in values:
-            fed.append(name)
-    graph = helper.make_graph(
-        found.block,
-        "minimal",
-        [_info(name, values[name]) for name in fed],
-        [_info(found.output, values[found.output])],
-        held,
-    )
-    small = helper.make_model(
-        graph,
-        opset_imports=model.opset_import,
-        functions=model.functions,
-        ir_version=model.ir_version,
-    )
-    return small, fed
-
-
-def _read(node: NodeProto) -> Iterator[str]:
-    """What a node reads, its subgraphs included."""
-    yield from node.input
-    for attribute in node.attribute:
-        for inner in (attribute.g, *attribute.graphs):
-            yield from _outer(inner)
-
-
-def _outer(graph: GraphProto) -> set[str]:
-    own = {tensor.name for tensor in graph.initializer} | {info.name for info in graph.input}
-    own |= {name for node in graph.node for name in node.output}
-    read = {name for node in graph.node for name in _read(node)}
-    return (read | {info.name for info in graph.output}) - own
-
-
-def _info(name: str, array: Array) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(
-        name, helper.np_dtype_to_tensor_dtype(array.dtype), list(array.shape)
-    )
 
 
 def _nodes(block: Sequence[NodeProto]) -> list[str]:

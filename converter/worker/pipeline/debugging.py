@@ -1,28 +1,33 @@
 """Where the file of a job begins to be wrong: load → reference → export → … → verify → publish.
 
-The job is done again up to the wrong file. Then all values of its graph are held against those of
-the computation that is right: PyTorch's own, operator by operator, or where the simplifier is at
-fault the graph that it was given.
+The job is done again up to the wrong file. Then its values are held against those of a computation
+that is right: which one that is follows from where the file is right (``comparisons``).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import onnx
 import torch
-from onnx import ModelProto
 
 from converter.layout import files
-from converter.model.errors import Code, StageError
+from converter.model.errors import StageError
 from converter.model.job import Debug, Job
 from converter.model.records import ErrorRecord, FileInfo, JobResult, VerifyRecord
-from converter.worker.debug import eager, inside, minimal, search
-from converter.worker.debug.values import USUAL, Known, Value, distance, form
+from converter.worker.debug import minimal
 from converter.worker.inputs.inputs import Array
 from converter.worker.onnxfile import checking, publishing, simplification
-from converter.worker.pipeline import pipeline
+from converter.worker.pipeline import comparisons, pipeline
+from converter.worker.pipeline.comparisons import (
+    AgainstCpu,
+    AgainstGraph,
+    AgainstTorch,
+    AgainstUnoptimised,
+    Comparison,
+    Searched,
+)
 from converter.worker.pipeline.pipeline import Emit
 from converter.worker.recording.stages import Recorder, StageFailedError
 from converter.worker.reference import preparing, reference
@@ -86,128 +91,109 @@ def _run(job: Debug, recorder: Recorder, found: _Found) -> None:
         checking.check(model, complete, exporter, set(values))
         del model
     with recorder.stage("verify") as notes:
-        wrong = verification.verify(raw, references, complete, parameters=values)
-        found.verify = wrong.record
-        against, told = "PyTorch", wrong
-        other: ModelProto | None = None
-        if wrong.error is None and complete.simplifier is not None:
-            other = onnx.load(raw)
-            told = _simplified(complete, references, folder, values)
-            found.verify = told.record
-            against = f"the graph before {complete.simplifier}"
-            raw = folder / "simplified.onnx"
-        if told.error is None or told.failed is None:
+        suspect = _suspect(_Work(loaded, references, complete, values, folder), raw, job.providers)
+        found.verify = suspect.verdict.record
+        case = suspect.verdict.failed
+        if suspect.verdict.error is None or case is None:
             notes.append("the file is right on all cases")
             return
-        guilty = _search(raw, other, loaded, complete, told.failed, values, folder)
+        feeds = {**case.inputs, **values}
+        file = comparisons.File(suspect.path, complete, case, feeds, folder)
+        searched = suspect.comparison.search(file)
     with recorder.stage("publish"):
-        found.files = _write(job, guilty, told, against)
+        found.files = write(job, searched, suspect.verdict.error, case)
 
 
-def _simplified(
-    job: Job, references: References, folder: Path, values: dict[str, Array]
-) -> Verdict:
-    """The verdict on the simplified file, which is written beside the export."""
-    model = checking.exported(folder / "raw.onnx", job, references.cases)
+@dataclass(frozen=True)
+class _Work:
+    """The model, and what is known of it."""
+
+    loaded: Loaded
+    references: References
+    job: Job
+    values: dict[str, Array]
+    folder: Path
+
+    def verdict(self, path: Path, provider: str | None = None, *, optimise: bool = True) -> Verdict:
+        return verification.verify(
+            path,
+            self.references,
+            self.job,
+            parameters=self.values,
+            optimise=optimise,
+            provider=provider,
+        )
+
+
+@dataclass(frozen=True)
+class _Suspect:
+    """A file, what was found of it, and what its values are to be held against."""
+
+    path: Path
+    verdict: Verdict
+    comparison: Comparison
+
+
+def _suspect(work: _Work, raw: Path, providers: Sequence[str]) -> _Suspect:
+    """The first thing that is wrong, in the order in which a file is made and run.
+
+    Raises:
+        StageError: a provider refuses the file, or is not there.
+    """
+    found = _of_file(work, raw, AgainstTorch(work.loaded))
+    path = raw
+    if found.verdict.error is None and work.job.simplifier is not None:
+        path = _simplified(work)
+        found = _of_file(work, path, AgainstGraph(raw, work.job.simplifier))
+    for provider in providers:
+        if found.verdict.error is not None:
+            break
+        verdict = work.verdict(path, provider)
+        if verdict.error is not None and verdict.failed is None:
+            raise verdict.error
+        found = _Suspect(path, verdict, AgainstCpu(provider))
+    return found
+
+
+def _of_file(work: _Work, path: Path, comparison: Comparison) -> _Suspect:
+    """A file as users run it, on ONNX Runtime's CPU."""
+    verdict = work.verdict(path)
+    if verdict.error is None or verdict.failed is None:
+        return _Suspect(path, verdict, comparison)
+    plain = work.verdict(path, optimise=False)
+    if plain.error is None:
+        return _Suspect(path, verdict, AgainstUnoptimised())
+    return _Suspect(path, plain if plain.failed else verdict, comparison)
+
+
+def _simplified(work: _Work) -> Path:
+    """The simplified file, which is written beside the export."""
+    job, folder = work.job, work.folder
+    model = checking.exported(folder / "raw.onnx", job, work.references.cases)
     done = simplification.simplify(
         model, str(job.simplifier), job.simplifier_options, set(), folder
     )
     path = folder / "simplified.onnx"
     publishing.save(done.model or model, path, job.export, {}, folder)
-    return verification.verify(path, references, job, parameters=values)
+    return path
 
 
-@dataclass(frozen=True)
-class _Searched:
-    model: ModelProto
-    guilty: search.Guilty
-    values: dict[str, Array]
-    constants: set[str]
-    case: Reference
-    left_out: int
-
-
-def _search(
-    path: Path,
-    other: ModelProto | None,
-    loaded: Loaded,
-    job: Job,
-    case: Reference,
-    parameters: dict[str, Array],
-    folder: Path,
-) -> _Searched:
-    """Where a file begins to differ, on a case that shows it.
-
-    Raises:
-        StageError: VERIFY_VALUE, where no node does by itself.
-    """
-    model = onnx.load(path)
-    feeds = {**case.inputs, **parameters}
-    constants = inside.constants(model)
-    try:
-        found = inside.values(model, feeds, folder, threads=job.threads)
-    except inside.StoppedError as stopped:
-        if stopped.node is None:
-            raise StageError(Code.SESSION, str(stopped)) from stopped
-        node, why = stopped.node, str(stopped)
-        guilty = search.Guilty(node, [node], "", None, float("inf"), 0.0, stops=why)
-        return _Searched(model, guilty, feeds, constants, case, 0)
-    if other is None:
-        recording = eager.record(loaded, job, case.inputs)
-        known, left_out, outputs = recording.values, recording.left_out, case.outputs
-    else:
-        right = inside.values(other, feeds, folder, threads=job.threads)
-        known, left_out = _of_graph(right), 0
-        outputs = [right[info.name] for info in other.graph.output]
-    guilty = _judge(model, found, constants | {*feeds}, known, outputs)
-    return _Searched(model, guilty, {**feeds, **found}, constants, case, left_out)
-
-
-def _of_graph(values: dict[str, Array]) -> list[Value]:
-    floats = [(name, array) for name, array in values.items() if array.dtype.kind == "f"]
-    return [Value(number, name, "", array) for number, (name, array) in enumerate(floats)]
-
-
-def _judge(
-    model: ModelProto,
-    found: dict[str, Array],
-    given: set[str],
-    known: list[Value],
-    outputs: list[Array],
-) -> search.Guilty:
-    wanted = {info.name: array for info, array in zip(model.graph.output, outputs, strict=True)}
-    errors = {name: distance(found[name], array) for name, array in wanted.items()}
-    bound = search.tolerance([*errors.values()], USUAL)
-    off = [name for name, error in errors.items() if error > bound]
-    # Where numbers are wrong, shapes follow: they alone are looked at where no number is.
-    formed = [name for name, array in wanted.items() if form(found[name]) != form(array)]
-    wrong = search.guilty(
-        model.graph, found, given, Known(known, bound), off or formed, by_form=not off
-    )
-    if wrong is None:
-        raise StageError(
-            Code.VERIFY_VALUE,
-            f"no node makes the outputs that are wrong ({', '.join(off) or 'none here'})",
-            "an output that is an input or a constant of the graph, or an error that is no greater "
-            "than rounding, has no node to be blamed",
-        )
-    return wrong
-
-
-def _write(job: Debug, found: _Searched, verdict: Verdict, against: str) -> list[FileInfo]:
-    folder = Path(job.staging_dir) / job.FOLDER
+def write(job: Job, found: Searched, error: StageError, case: Reference) -> list[FileInfo]:
+    """Lay what was found in ``Debug.FOLDER``."""
+    folder = Path(job.staging_dir) / Debug.FOLDER
     folder.mkdir()
-    error = verdict.error
-    assert error is not None, "there is something to show"
-    if against == "PyTorch":
-        against = f"PyTorch {torch.__version__}, operator by operator"
-    shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in found.case.inputs.items())
+    shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in case.inputs.items())
+    made = f"{job.exporters[0]}, opset {job.opset}" if job.exporters else f"opset {job.opset}"
     told = minimal.Told(
-        model=f"{job.label} ({job.exporters[0]}, opset {job.opset})",
-        case=f"{found.case.case.label} ({shapes})",
+        model=f"{job.label} ({made})",
+        case=f"{case.case.label} ({shapes})",
         verdict=f"{error.code}: {error.message}",
-        against=against,
+        against=found.against,
+        comparison=found.words,
         left_out=found.left_out,
+        script=found.script,
+        notes=found.notes,
+        **({"together": found.together} if found.together else {}),
     )
     names = minimal.write(folder, found.model, found.guilty, found.values, found.constants, told)
     return [
