@@ -305,6 +305,15 @@ class Debug(Job):
     providers: list[str] = Field(default_factory=list)
 
 
+class DebugVariant(Derived):
+    """A job that makes a variant of 16-bit floats again, and does with it what ``Debug`` does."""
+
+    ENTRY: ClassVar[str] = "converter.worker.pipeline.debugging_variant:run"
+    STAGES: ClassVar[tuple[StageName, ...]] = (
+        "load", "reference", "derive", "verify", "publish",
+    )  # fmt: skip
+
+
 class Bundle(Recheck):
     """A job that verifies ``file`` and lays it out for others, in ``FOLDER`` of its staging folder.
 

@@ -13,16 +13,22 @@ from typing import Any
 from converter.config import standard
 from converter.display import notice
 from converter.layout import delivery
-from converter.model.artifact import ONNX
+from converter.model.artifact import ONNX, REDUCED
 from converter.model.batch import BatchSpec
 from converter.model.changes import Change, Comparison
 from converter.model.errors import Code, ConfigError, Problem, RunError
-from converter.model.job import Composed, Debug, Derived
+from converter.model.job import Composed, Debug, DebugVariant, Derived, Job
 from converter.model.records import JobResult
 from converter.plugins import executors
 from converter.plugins.executors import Finished
 from converter.runner import newfolder
-from converter.runner.recorded import elsewhere, recorded_job, recorded_result, sandbox_of
+from converter.runner.recorded import (
+    elsewhere,
+    published,
+    recorded_job,
+    recorded_result,
+    sandbox_of,
+)
 
 _LOG_LINES = 15
 _REPORT = "report.md"
@@ -56,27 +62,19 @@ def debug(run: Path, name: str, folder: Path, **limits: Any) -> Debugged:
         RunError: nothing can be written beside the folder.
     """
     job = recorded_job("debug", run, name)
-    if isinstance(job, Composed | Derived):
-        message = f"{name} is made from other files of {job.name}."
-        raise ConfigError(Problem("debug", message, f"Name the model: {job.name}."))
+    if isinstance(job, Composed):
+        graphs = ", ".join(part.name for part in job.graphs.values())
+        raise ConfigError(Problem("debug", f"{name} has no file.", f"Name a graph: {graphs}."))
     if job.source.kind == "onnx":
         message = f"{name} is an ONNX file already: there is no PyTorch to compare it with."
         raise ConfigError(Problem("debug", message))
     newfolder.refuse_used("debug", folder)
     folder = folder.absolute()
-    before = recorded_result(run, name)
-    tried = [one.exporter for one in before.attempts_by_exporter] if before else []
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".converter-", dir=folder.parent) as scratch:
             work = Path(scratch)
-            # The last that was tried is the one that the row shows.
-            chosen = {
-                "exporters": tried[-1:] or job.exporters[:1],
-                "variants": [],
-                "providers": _wrong_on(before),
-            }
-            asked = Debug.model_validate({**elsewhere(job, work), **chosen})
+            asked = _of_variant(job, run, work) if isinstance(job, Derived) else _of(job, run, work)
             executor = executors.create(
                 standard.executor(workers=1, retries=0, **{**sandbox_of(run), **limits})
             )
@@ -93,6 +91,35 @@ def debug(run: Path, name: str, folder: Path, **limits: Any) -> Debugged:
     except OSError as error:
         raise RunError(f"{folder} cannot be written: {error.strerror or error}") from error
     return Debugged(result, title, log.splitlines()[-_LOG_LINES:])
+
+
+def _of(job: Job, run: Path, work: Path) -> Debug:
+    """The job that does one of a run again."""
+    before = recorded_result(run, job.label)
+    tried = [one.exporter for one in before.attempts_by_exporter] if before else []
+    chosen = {
+        # The last that was tried is the one that the row shows.
+        "exporters": tried[-1:] or job.exporters[:1],
+        "variants": [],
+        "providers": _wrong_on(before),
+    }
+    return Debug.model_validate({**elsewhere(job, work), **chosen})
+
+
+def _of_variant(job: Derived, run: Path, work: Path) -> DebugVariant:
+    """The job that makes a variant of a run again.
+
+    Raises:
+        ConfigError: it is none of 16-bit floats, or the file that it was made from is gone.
+    """
+    if job.format != ONNX or job.precision not in REDUCED:
+        listed = " and ".join(REDUCED)
+        message = f"{job.label} is {job.precision} in the format {job.format}."
+        hint = f"Of variants, ONNX files in {listed} are looked into; else name {job.name}."
+        raise ConfigError(Problem("debug", message, hint))
+    parent = published("debug", run, job.name, f"{job.label} is made from it.")
+    own = {"plugin": job.plugin, "options": job.options, "parent_file": str(parent.absolute())}
+    return DebugVariant.model_validate({**elsewhere(job, work), **own, "variants": []})
 
 
 def _wrong_on(result: JobResult | None) -> list[str]:

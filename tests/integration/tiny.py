@@ -552,3 +552,27 @@ class FoldedFactor(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         small = torch.relu(torch.relu(x) * 2e-38 - 1e-39)
         return (small @ self.weight) * self.factor - 14
+
+
+class Squared(nn.Module):
+    """A square that float16 cannot hold."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.relu(x) + 300
+        return torch.sqrt((y * y).mean(-1, keepdim=True)) * 0.01 + x
+
+
+class Variance(nn.Module):
+    """A variance as the difference of two large numbers."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.relu(x) + 20
+        return ((y * y).mean(-1, keepdim=True) - y.mean(-1, keepdim=True) ** 2) + x * 0.1
+
+
+class Vanished(nn.Module):
+    """A square that float16 makes 0."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.sigmoid(x) * 1e-4
+        return y / (y * y + 1e-8).sqrt() + x

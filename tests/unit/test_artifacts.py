@@ -347,12 +347,18 @@ def test_a_page_says_how_to_look_at_a_file_and_into_a_wrong_one(tmp_path: Path) 
     assert wrong.error is not None
     error = wrong.error.model_copy(update={"stage": "verify", "code": Code.VERIFY_VALUE})
     wrong = wrong.model_copy(update={"error": error})
-    page = html.render(manifest_of(ok("a"), wrong, failed("c")), Path.cwd() / "outputs/zoo/1")
+    half = wrong.model_copy(
+        update={"name": "a", "id": "fp16", "parent": "onnx", "precision": "float16"}
+    )
+    small = half.model_copy(update={"id": "int8", "precision": "int8"})
+    rows = (ok("a"), wrong, failed("c"), half, small)
+    page = html.render(manifest_of(*rows), Path.cwd() / "outputs/zoo/1")
     assert page.count("converter view ") == 1
     assert "python -m converter view outputs/zoo/1/models/a/a.onnx" in page
     # Of one that does not export there is no file to be wrong.
-    assert page.count("converter debug ") == 1
+    assert page.count("converter debug ") == 2
     assert "python -m converter debug outputs/zoo/1 b" in page
+    assert "python -m converter debug outputs/zoo/1 a/fp16" in page
     assert "history.html" not in page
     (tmp_path / "history.html").touch()
     assert '<a href="../history.html">' in html.render(manifest_of(ok("a")), tmp_path / "1")

@@ -1,9 +1,11 @@
 """``python -m converter debug RUN_DIR NAME [-o DIR]``: the node where a file begins to be wrong.
 
-The model is converted again, in a process of its own, and all values of its graph are held against
-PyTorch's. What is found is written as a report to file upstream, with a model of that node alone,
-its inputs and twenty lines that show it. Exit code 0: the node is found, or the file is right now;
-1: it could not be found; 2: there is no such run or model, or the folder is in use.
+The model is converted again, in a process of its own, and the values of its graph are held against
+those of a computation that is right: PyTorch's, the graph before it was simplified, the same file
+without ONNX Runtime's optimisations, on the CPU, or in float32. What is found is written as a
+report to file upstream, with a model of those nodes alone, their inputs and twenty lines that show
+it. Exit code 0: the node is found, or the file is right now; 1: it could not be found; 2: there is
+no such run or model, or the folder is in use.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ def main(argv: Sequence[str]) -> int:
     """
     parser = Parser(prog="python -m converter debug", description=SUMMARY)
     parser.add_argument("run", metavar="RUN_DIR", type=Path, help="such as outputs/zoo/latest")
-    parser.add_argument("name", metavar="NAME", help="a model of that run")
+    parser.add_argument("name", metavar="NAME", help="a model of that run, or NAME/fp16")
     parser.add_argument(
         "-o", "--output", metavar="DIR", type=Path, help="a new folder; default: NAME-debug"
     )
@@ -36,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
     from converter.runner import debugging  # now: help answers without pydantic
 
     name: str = arguments.name
-    folder: Path = arguments.output or Path(f"{name}-debug")
+    folder: Path = arguments.output or Path(f"{name.replace('/', '-')}-debug")
     notice.show("loading torch …")
     done = debugging.debug(arguments.run, name, folder)
     notice.clear()

@@ -19,7 +19,7 @@ from converter.compare import wording
 from converter.display import cells
 from converter.layout import delivery
 from converter.model import dims, matrix, units, verified
-from converter.model.artifact import ONNX
+from converter.model.artifact import ONNX, REDUCED
 from converter.model.manifest import ArtifactRow, Manifest
 from converter.model.matrix import Cell, Matrix
 from converter.model.plaintext import plain
@@ -236,11 +236,15 @@ def _view(row: ArtifactRow, directory: Path) -> str:
 
 def _debug(row: ArtifactRow, directory: Path) -> str:
     """The command that finds where a file begins to be wrong; empty: nothing of it is wrong."""
-    wrong = row.error is not None and row.error.stage == "verify"
-    if not wrong or row.parent is not None or row.source.startswith("onnx:"):
+    error = row.error
+    # On another provider a file is verified after the stage of that name.
+    wrong = error is not None and (error.stage == "verify" or error.code.startswith("VERIFY_"))
+    # Of the other variants there is no float32 file to hold the values against.
+    looked_into = row.parent is None or (row.format == ONNX and row.precision in REDUCED)
+    if not wrong or not looked_into or row.source.startswith("onnx:"):
         return ""
     folder = cells.from_here(directory)
-    return shlex.join(["python", "-m", "converter", "debug", folder, row.name])
+    return shlex.join(["python", "-m", "converter", "debug", folder, row.label])
 
 
 def _again(row: ArtifactRow, manifest: Manifest) -> str:

@@ -19,7 +19,7 @@ from converter.worker.debug.values import Value, form
 from converter.worker.inputs.inputs import Array
 
 SCRIPT, REPORT = "repro.py", "report.md"
-_TOGETHER = "With what leads to it and moves elements alone, and what belongs to the same operator:"
+TOGETHER = "With what leads to it and moves elements alone, and what belongs to the same operator:"
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Told:
         against: what the values were compared with: ``PyTorch 2.15.0 (eager)``.
         left_out: how many of those did not fit into memory.
         comparison: what was held against what, in a few words: ``file against PyTorch``.
-        together: what stands above the other nodes of the block.
+        together: what stands above the other nodes of the block; ``None``: they are not told.
         script: what shows it; ``None``: no few lines can.
         notes: what else was found.
     """
@@ -44,7 +44,7 @@ class Told:
     against: str
     left_out: int = 0
     comparison: str = ""
-    together: str = _TOGETHER
+    together: str | None = TOGETHER
     script: Script | None = AGAINST_DATA
     notes: Sequence[str] = ()
 
@@ -87,7 +87,7 @@ def write(
 
 def title(found: Guilty) -> str:
     """``Gemm gives another result than aten.addmm.default``."""
-    ops = ", ".join(dict.fromkeys(node.op_type for node in found.block))
+    ops = found.ops or ", ".join(dict.fromkeys(node.op_type for node in found.block))
     if found.stops:
         return f"ONNX Runtime stops at {ops}"
     if found.expected is None:
@@ -122,11 +122,10 @@ def report(model: ModelProto, found: Guilty, values: Mapping[str, Array], told: 
             "branch that was frozen while the model was traced looks like this."
         )
     else:
-        lines += [
-            *_differs(found, found.expected),
-            *_shown(told.script),
-        ]  # fmt: skip
+        lines += _differs(found, found.expected)
     lines += [part for note in told.notes for part in ("", note)]
+    if found.expected is not None and not found.stops:
+        lines += _shown(told.script)
     if told.left_out:
         lines += ["", f"{told.left_out} values had no room in memory and were not compared."]
     lines += [
@@ -167,10 +166,10 @@ def _differs(found: Guilty, expected: Value) -> list[str]:
     return [said, *([f"The source: {expected.where}"] * bool(expected.where))]
 
 
-def _together(found: Guilty, said: str) -> list[str]:
+def _together(found: Guilty, said: str | None) -> list[str]:
     """The other nodes of its block."""
     others = [node for node in found.block if node is not found.node]
-    if not others:
+    if not others or said is None:
         return []
     return [said, "", "```", *_nodes(others), "```", ""]
 

@@ -45,6 +45,7 @@ class Guilty:
         follows: what the node is computed from, in the other computation; ``None``: inputs alone.
         stops: why ONNX Runtime stops there; empty: it does not.
         form: its shape and dtype, where those are wrong and the numbers are not.
+        ops: what a title calls the block; empty: by its operators.
     """
 
     node: NodeProto
@@ -56,6 +57,7 @@ class Guilty:
     follows: Value | None = None
     stops: str = ""
     form: Form | None = None
+    ops: str = ""
 
 
 def guilty(

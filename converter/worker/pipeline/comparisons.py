@@ -20,6 +20,7 @@ from converter.model.errors import Code, StageError
 from converter.model.job import Job
 from converter.worker.debug import cutting, eager, extraction, inside, search, ways
 from converter.worker.debug.cutting import Piece, off
+from converter.worker.debug.minimal import TOGETHER
 from converter.worker.debug.scripts import AGAINST_DATA, Script
 from converter.worker.debug.search import Guilty
 from converter.worker.debug.values import USUAL, Known, Value, distance, form
@@ -55,7 +56,7 @@ class Searched:
         values: of all names, inputs too.
         words: what was held against what: ``file against PyTorch``.
         against: the computation that is right, with its version.
-        together: what stands above the other nodes; empty: what always does.
+        together: what stands above the other nodes of the block; ``None``: they are not told.
     """
 
     model: ModelProto
@@ -65,7 +66,7 @@ class Searched:
     words: str
     against: str
     left_out: int = 0
-    together: str = ""
+    together: str | None = TOGETHER
     script: Script | None = AGAINST_DATA
     notes: Sequence[str] = field(default_factory=list)
 
@@ -144,7 +145,7 @@ class AgainstUnoptimised:
             guilty,
             words,
             f"{running.versions('cpu')} without graph optimisations",
-            together="It stands for these nodes of the file:" if node is not None else "",
+            together="It stands for these nodes of the file:" if node is not None else TOGETHER,
             script=way.script(),
             notes=notes,
         )

@@ -193,7 +193,7 @@ def write(job: Job, found: Searched, error: StageError, case: Reference) -> list
         left_out=found.left_out,
         script=found.script,
         notes=found.notes,
-        **({"together": found.together} if found.together else {}),
+        together=found.together,
     )
     names = minimal.write(folder, found.model, found.guilty, found.values, found.constants, told)
     return [

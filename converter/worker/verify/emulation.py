@@ -20,7 +20,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, inliner
 from converter.worker.inputs.reduced import Reduced
 from converter.worker.onnxfile import precision, structure
 
-_PREFIX = "converter.emulation/"
+PREFIX = "converter.emulation/"
 _FLOAT32_BITS = 24
 # From here on a number is divided by 2^32 before it is split and multiplied by it afterwards, which
 # is exact: the products of the split are infinite in float32 from 5e33 (bfloat16) on.
@@ -56,7 +56,7 @@ def emulated(model: ModelProto, kind: Reduced, *, rounds: bool = True) -> ModelP
     computing = list(model.graph.node)
     model.graph.ClearField("node")
     for name, value in _constants(kind).items():
-        tensor = helper.make_tensor(_PREFIX + name, TensorProto.FLOAT, [], [value])
+        tensor = helper.make_tensor(PREFIX + name, TensorProto.FLOAT, [], [value])
         model.graph.node.append(helper.make_node("Constant", [], [tensor.name], value=tensor))
     model.graph.node.extend(computing)
     return model
@@ -105,7 +105,7 @@ def _rewrite(graph: GraphProto, typed: GraphProto, kind: Reduced, opset: int | N
         computed = node.output if opset and node.op_type not in _MOVES else ()
         # The exact result takes the name of ours. The rounded one gets the name that others read,
         # which may be an output of the graph.
-        exact = {name: f"{_PREFIX}{name}" for name in computed if name in halves}
+        exact = {name: f"{PREFIX}{name}" for name in computed if name in halves}
         for place, name in enumerate(node.output):
             node.output[place] = exact.get(name, name)
         graph.node.append(node)
@@ -166,4 +166,4 @@ def _split(x: str, source: str, name: str) -> Iterator[NodeProto]:
 
 def _made(x: str, op: str, inputs: list[str], output: str) -> NodeProto:
     """A node on what is made of ``x``, and on constants."""
-    return helper.make_node(op, [i if i.startswith(x) else _PREFIX + i for i in inputs], [output])
+    return helper.make_node(op, [i if i.startswith(x) else PREFIX + i for i in inputs], [output])
