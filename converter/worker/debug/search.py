@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import GraphProto, NodeProto
 
+from converter.worker.debug import extraction
 from converter.worker.debug.values import Form, Known, Value, distance, form
 from converter.worker.inputs.inputs import Array
 
@@ -107,7 +108,7 @@ class _Search:
         """In the order of the graph: what follows from a value comes behind it on both sides."""
         behind: dict[str, int] = {}
         for node in self._graph.node:
-            since = max((behind.get(name, -1) for name in node.input), default=-1)
+            since = max((behind.get(name, -1) for name in extraction.read(node)), default=-1)
             for name in node.output:
                 behind[name] = self._since[name] = since
                 array = self._values.get(name)
@@ -149,11 +150,12 @@ class _Search:
             if node is None or id(node) in found:
                 continue
             found[id(node)] = node
-            waiting += [name for name in node.input if not self._right(name)]
+            waiting += [name for name in extraction.read(node) if not self._right(name)]
         return sorted(found.values(), key=lambda node: self._place[id(node)])
 
     def _begins(self, node: NodeProto) -> bool:
-        return all(self._right(name) for name in node.input)
+        # With what its subgraphs read from outside.
+        return all(self._right(name) for name in extraction.read(node))
 
     def _of_form(self, first: NodeProto) -> Guilty:
         """A node that gives right numbers in a wrong shape, or in a wrong type."""

@@ -8,7 +8,7 @@ Right without them, it is the optimisations; right on the CPU, it is the other r
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,7 +18,7 @@ from onnx import ModelProto, NodeProto
 
 from converter.model.errors import Code, StageError
 from converter.model.job import Job
-from converter.worker.debug import cutting, eager, extraction, inside, search, ways
+from converter.worker.debug import bodies, cutting, eager, extraction, inside, search, ways
 from converter.worker.debug.cutting import Piece, off
 from converter.worker.debug.minimal import TOGETHER
 from converter.worker.debug.scripts import AGAINST_DATA, Script
@@ -98,7 +98,8 @@ class AgainstTorch:
             return graph.stop(graph.stopped, words, against)
         recording = eager.record(self.loaded, file.job, file.case.inputs)
         guilty = graph.judged(recording.values, file.case.outputs)
-        return graph.searched(guilty, words, against, left_out=recording.left_out)
+        found = graph.searched(guilty, words, against, left_out=recording.left_out)
+        return deeper(found, recording.values, file.folder)
 
 
 @dataclass(frozen=True)
@@ -242,6 +243,29 @@ def judge(
     if guilty is None:
         raise _nobody(wrong or formed)
     return guilty
+
+
+def deeper(found: Searched, known: list[Value], folder: Path) -> Searched:
+    """What was found, within the If, Loop or Scan that it is, where a node there shows it."""
+    node = found.guilty.node
+    if node.op_type not in bodies.OPS:
+        return found
+    try:
+        # What is wrong within a turn may be small beside what many turns make of it.
+        inner = bodies.within(found.model, node, found.values, Known(known, USUAL), folder)
+    except (StageError, inside.StoppedError) as error:
+        return replace(found, notes=[f"Its body does not run by itself: {error}"])
+    if inner is None:
+        said = "All that its body gives is right in each turn: the number of turns, or the branch"
+        return replace(found, notes=[f"{said} that is taken, may be what is wrong."])
+    return replace(
+        found,
+        model=inner.model,
+        guilty=inner.guilty,
+        values=inner.values,
+        constants=inside.constants(inner.model),
+        notes=[f"It stands in {inner.where}; the model that shows it has the body's nodes alone."],
+    )
 
 
 def _nobody(wrong: Sequence[str]) -> StageError:
