@@ -6,6 +6,7 @@ ONNX = "onnx"
 """The id of the artifact that a model is exported to, and its format; the others derive from it."""
 PRECISIONS = ("float32", "float16", "bfloat16", "int8", "int4")
 """Those that can be verified."""
+FULL = "float32"
 REDUCED = ("float16", "bfloat16")
 """Floats of 16 bits, in which a file computes what its float32 file does, rounded."""
 QUANTISED = ("int8", "int4")

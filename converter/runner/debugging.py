@@ -13,13 +13,13 @@ from typing import Any
 from converter.config import standard
 from converter.display import notice
 from converter.layout import delivery
-from converter.model.artifact import ONNX, REDUCED
+from converter.model.artifact import FULL, ONNX, REDUCED
 from converter.model.batch import BatchSpec
 from converter.model.changes import Change, Comparison
 from converter.model.errors import Code, ConfigError, Problem, RunError
 from converter.model.job import Composed, Debug, DebugVariant, Derived, Job
 from converter.model.records import JobResult
-from converter.plugins import executors
+from converter.plugins import executors, providers
 from converter.plugins.executors import Finished
 from converter.runner import newfolder
 from converter.runner.recorded import (
@@ -74,7 +74,7 @@ def debug(run: Path, name: str, folder: Path, **limits: Any) -> Debugged:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".converter-", dir=folder.parent) as scratch:
             work = Path(scratch)
-            asked = _of_variant(job, run, work) if isinstance(job, Derived) else _of(job, run, work)
+            asked = _asked(job, run, work)
             executor = executors.create(
                 standard.executor(workers=1, retries=0, **{**sandbox_of(run), **limits})
             )
@@ -93,33 +93,44 @@ def debug(run: Path, name: str, folder: Path, **limits: Any) -> Debugged:
     return Debugged(result, title, log.splitlines()[-_LOG_LINES:])
 
 
-def _of(job: Job, run: Path, work: Path) -> Debug:
-    """The job that does one of a run again."""
-    before = recorded_result(run, job.label)
+def _asked(job: Job, run: Path, work: Path) -> Debug | DebugVariant:
+    """The job that does one of a run again.
+
+    Raises:
+        ConfigError: it is a variant that is not looked into, or what it was made from is gone.
+    """
+    if not isinstance(job, Derived):
+        return _model(job, run, work, _wrong_on(recorded_result(run, job.name)))
+    if job.format == ONNX and job.precision in REDUCED:
+        parent = published("debug", run, job.name, f"{job.label} is made from it.")
+        own = {"plugin": job.plugin, "options": job.options, "parent_file": str(parent.absolute())}
+        return DebugVariant.model_validate({**elsewhere(job, work), **own, "variants": []})
+    if job.precision == FULL and ONNX in providers.formats(providers.load(job.provider)):
+        # The same runtime reads the file that it was made from.
+        return _model(recorded_job("debug", run, job.name), run, work, [job.provider])
+    message = f"{job.label} is {job.precision} in the format {job.format}."
+    hint = (
+        f"Of variants, ONNX files in {' and '.join(REDUCED)} are looked into, and float32 files of "
+        "a runtime that reads ONNX files too."
+    )
+    raise ConfigError(Problem("debug", message, hint))
+
+
+def _model(job: Job, run: Path, work: Path, elsewhere_wrong: list[str]) -> Debug:
+    """The job that makes a model's file again.
+
+    Args:
+        elsewhere_wrong: providers to look at if it is right on the standard one.
+    """
+    before = recorded_result(run, job.name)
     tried = [one.exporter for one in before.attempts_by_exporter] if before else []
     chosen = {
         # The last that was tried is the one that the row shows.
         "exporters": tried[-1:] or job.exporters[:1],
         "variants": [],
-        "providers": _wrong_on(before),
+        "providers": elsewhere_wrong,
     }
     return Debug.model_validate({**elsewhere(job, work), **chosen})
-
-
-def _of_variant(job: Derived, run: Path, work: Path) -> DebugVariant:
-    """The job that makes a variant of a run again.
-
-    Raises:
-        ConfigError: it is none of 16-bit floats, or the file that it was made from is gone.
-    """
-    if job.format != ONNX or job.precision not in REDUCED:
-        listed = " and ".join(REDUCED)
-        message = f"{job.label} is {job.precision} in the format {job.format}."
-        hint = f"Of variants, ONNX files in {listed} are looked into; else name {job.name}."
-        raise ConfigError(Problem("debug", message, hint))
-    parent = published("debug", run, job.name, f"{job.label} is made from it.")
-    own = {"plugin": job.plugin, "options": job.options, "parent_file": str(parent.absolute())}
-    return DebugVariant.model_validate({**elsewhere(job, work), **own, "variants": []})
 
 
 def _wrong_on(result: JobResult | None) -> list[str]:

@@ -1,4 +1,4 @@
-"""``python -m converter debug RUN_DIR NAME [-o DIR]``: the node where a file begins to be wrong.
+"""``python -m converter debug RUN_DIR NAME[/ARTIFACT] [-o DIR]``: where a file begins to be wrong.
 
 The model is converted again, in a process of its own, and the values of its graph are held against
 those of a computation that is right: PyTorch's, the graph before it was simplified, the same file
@@ -18,7 +18,7 @@ from converter.cli.arguments import Parser
 from converter.display import notice
 from converter.model.errors import ExitCode
 
-SUMMARY = "the first wrong node of a wrong file: RUN_DIR NAME [-o DIR]"
+SUMMARY = "the first wrong node of a wrong file: RUN_DIR NAME[/ARTIFACT] [-o DIR]"
 
 
 def main(argv: Sequence[str]) -> int:

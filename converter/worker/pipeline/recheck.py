@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from onnx import ModelProto
 
-from converter.model.artifact import ONNX
+from converter.model.artifact import FULL, ONNX
 from converter.model.errors import Code, StageError
 from converter.model.job import Job, Recheck
 from converter.model.records import ErrorRecord, FileInfo, JobResult
@@ -186,7 +186,7 @@ def verify(
         wrong = interface.mistyped(model, job, references.declared)
     if wrong is not None:  # or ONNX Runtime would refuse it in its own words
         raise wrong
-    if job.precision != precision.FULL:
+    if job.precision != FULL:
         precision.check(checking.load(file), job, references.cases[0].inputs)
     verdict = _judge(file, job, loaded, references, values, provider)
     verdict = precision.judged(verdict, file, parent, references, job, provider)

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import ModelProto
 
-from converter.model.artifact import ONNX, QUANTISED, rounding_of
+from converter.model.artifact import FULL, ONNX, QUANTISED, rounding_of
 from converter.model.errors import Code, StageError
 from converter.model.job import Job
 from converter.model.records import CheckRecord, ProviderVerdict
@@ -38,7 +38,6 @@ from converter.worker.verify import (
 )
 from converter.worker.verify.verification import Verdict
 
-FULL = "float32"
 EMULATION = "emulation"
 """In place of a provider, where none ran the file."""
 # The float32 file is right on the same cases: not the inputs are at fault.
