@@ -89,7 +89,7 @@ def title(found: Guilty) -> str:
     """``Gemm gives another result than aten.addmm.default``."""
     ops = found.ops or ", ".join(dict.fromkeys(node.op_type for node in found.block))
     if found.stops:
-        return f"ONNX Runtime stops at {ops}"
+        return f"{found.runtime} stops at {ops}"
     if found.expected is None:
         return f"{ops} gives what the other computation never has"
     if found.form is not None:
@@ -124,7 +124,7 @@ def report(model: ModelProto, found: Guilty, values: Mapping[str, Array], told: 
     else:
         lines += _differs(found, found.expected)
     lines += [part for note in told.notes for part in ("", note)]
-    if found.expected is not None and not found.stops:
+    if found.expected is not None:
         lines += _shown(told.script)
     if told.left_out:
         lines += ["", f"{told.left_out} values had no room in memory and were not compared."]
@@ -177,7 +177,7 @@ def _together(found: Guilty, said: str | None) -> list[str]:
 def _before(found: Guilty) -> list[str]:
     """What is known of its inputs."""
     if found.stops:
-        return ["ONNX Runtime computes what comes before it, and says here:"]
+        return [f"{found.runtime} computes what comes before it, and says here:"]
     if not found.before and found.follows is None:
         return ["Its inputs are right.", ""]
     said = [

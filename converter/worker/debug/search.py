@@ -44,7 +44,7 @@ class Guilty:
         error: the largest difference of the two, as a share of the largest magnitude.
         before: the largest such difference among the node's inputs.
         follows: what the node is computed from, in the other computation; ``None``: inputs alone.
-        stops: why ONNX Runtime stops there; empty: it does not.
+        stops: why ``runtime`` stops there; empty: it does not.
         form: its shape and dtype, where those are wrong and the numbers are not.
         ops: what a title calls the block; empty: by its operators.
     """
@@ -59,6 +59,7 @@ class Guilty:
     stops: str = ""
     form: Form | None = None
     ops: str = ""
+    runtime: str = "ONNX Runtime"
 
 
 def guilty(

@@ -31,6 +31,9 @@ from converter.worker.runtime import running
 from converter.worker.runtime.starting import RuntimeErrors, first_line
 from converter.worker.sources.loading import Loaded
 
+# Two kernels for one operator add up in another order.
+_OTHER_KERNELS = 1e-5
+
 
 @dataclass(frozen=True)
 class File:
@@ -162,12 +165,12 @@ class AgainstCpu:
         graph = _Values(file)
         way = OnProvider(self.provider, file.job.provider_options, file.job.threads)
         errors = _errors(graph, way, file)
-        bound = search.tolerance([*errors.values()], USUAL)
+        bound = _bound(errors)
         wrong = [name for name, error in errors.items() if error > bound]
         piece = _cut(graph, way, wrong, bound, file)
         version = running.versions(self.provider, file.job.provider_options)
         return graph.searched(
-            _of_piece(graph, piece, "the same nodes on ONNX Runtime's CPU"),
+            _of_piece(graph, piece, "the same nodes on ONNX Runtime's CPU", self.provider),
             f"provider against CPU ({self.provider}, {version})",
             f"{running.versions('cpu')} on the CPU, without graph optimisations",
             together="It is wrong together with these, and right with fewer of them:",
@@ -291,6 +294,11 @@ def _errors(graph: _Values, way: Way, file: File) -> dict[str, float]:
     return {name: off(got[name], graph.found[name]) for name in names}
 
 
+def _bound(errors: Mapping[str, float]) -> float:
+    """The error of a piece that is one, where the outputs of the whole file are off by these."""
+    return max(_OTHER_KERNELS, search.tolerance([*errors.values()], USUAL))
+
+
 def _level(graph: _Values, file: File) -> tuple[Optimised, list[str], float]:
     """The first level at which the file is wrong, with its wrong outputs and what is an error.
 
@@ -299,7 +307,7 @@ def _level(graph: _Values, file: File) -> tuple[Optimised, list[str], float]:
     """
     for way in ways.levels():
         errors = _errors(graph, way, file)
-        bound = search.tolerance([*errors.values()], USUAL)
+        bound = _bound(errors)
         wrong = [name for name, error in errors.items() if error > bound]
         # Optimisations round otherwise: as much as that is no error of the level.
         if max(errors.values(), default=0.0) > USUAL:
@@ -321,10 +329,18 @@ def _cut(graph: _Values, way: Way, wrong: Sequence[str], bound: float, file: Fil
     return piece
 
 
-def _of_piece(graph: _Values, piece: Piece, what: str) -> Guilty:
-    right = Value(0, what, "", graph.all[piece.output])
+def _of_piece(
+    graph: _Values, piece: Piece, what: str, runtime: str = "ONNX Runtime, optimised,"
+) -> Guilty:
     return Guilty(
-        piece.nodes[-1], piece.nodes, piece.output, right, piece.error, 0.0, stops=piece.stops
+        piece.nodes[-1],
+        piece.nodes,
+        piece.output,
+        Value(0, what, "", graph.all[piece.output]),
+        piece.error,
+        0.0,
+        stops=piece.stops,
+        runtime=runtime,
     )
 
 
@@ -340,13 +356,15 @@ def _optimised(
     saved = folder / "optimised.onnx"
     try:
         way.run(path, feeds, saved)
-    except RuntimeErrors as error:
-        return None, [f"ONNX Runtime stops in the optimised graph: {first_line(error)}"]
+    except (StageError, *RuntimeErrors) as error:
+        why = str(error) if isinstance(error, StageError) else first_line(error)
+        return None, [f"The optimised graph does not run by itself: {why}"]
     made = onnx.load(saved)
-    before = {node.SerializeToString() for node in piece.nodes}
-    new = [node for node in made.graph.node if node.SerializeToString() not in before]
+    before = set(map(_said, piece.nodes))
+    new = [node for node in made.graph.node if _said(node) not in before]
     if not new:
-        return None, ["ONNX Runtime has a constant in place of these nodes."]
+        kept = "the same nodes" if made.graph.node else "a constant"
+        return None, [f"ONNX Runtime has {kept} in place of these nodes."]
     try:
         values = inside.values(made, feeds, folder)
     # What fits this processor alone may not be loaded again.
@@ -358,6 +376,11 @@ def _optimised(
         if any(off(values[name], right[name]) > bound for name in named):
             return node, _others(new, node)
     return new[-1], _others(new, new[-1])
+
+
+def _said(node: NodeProto) -> tuple[str, ...]:
+    # Without attributes: ONNX Runtime writes out those that have a default.
+    return (node.op_type, *node.input, *node.output)
 
 
 def _others(new: Sequence[NodeProto], node: NodeProto) -> list[str]:

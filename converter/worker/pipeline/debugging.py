@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from converter.layout import files
-from converter.model.errors import StageError
+from converter.model.errors import Code, StageError
 from converter.model.job import Debug, Job
 from converter.model.records import ErrorRecord, FileInfo, JobResult, VerifyRecord
 from converter.worker.debug import minimal
@@ -93,7 +93,7 @@ def _run(job: Debug, recorder: Recorder, found: _Found) -> None:
     with recorder.stage("verify") as notes:
         suspect = _suspect(_Work(loaded, references, complete, values, folder), raw, job.providers)
         found.verify = suspect.verdict.record
-        case = suspect.verdict.failed
+        case = suspect.case
         if suspect.verdict.error is None or case is None:
             notes.append("the file is right on all cases")
             return
@@ -132,13 +132,14 @@ class _Suspect:
     path: Path
     verdict: Verdict
     comparison: Comparison
+    case: Reference | None
 
 
 def _suspect(work: _Work, raw: Path, providers: Sequence[str]) -> _Suspect:
     """The first thing that is wrong, in the order in which a file is made and run.
 
     Raises:
-        StageError: a provider refuses the file, or is not there.
+        StageError: EP_UNAVAILABLE, where a provider is not there.
     """
     found = _of_file(work, raw, AgainstTorch(work.loaded))
     path = raw
@@ -149,9 +150,11 @@ def _suspect(work: _Work, raw: Path, providers: Sequence[str]) -> _Suspect:
         if found.verdict.error is not None:
             break
         verdict = work.verdict(path, provider)
-        if verdict.error is not None and verdict.failed is None:
+        if verdict.error is not None and verdict.error.code is Code.EP_UNAVAILABLE:
             raise verdict.error
-        found = _Suspect(path, verdict, AgainstCpu(provider))
+        # One that does not open the file has come to no case.
+        case = verdict.failed or work.references.cases[0]
+        found = _Suspect(path, verdict, AgainstCpu(provider), case)
     return found
 
 
@@ -159,11 +162,12 @@ def _of_file(work: _Work, path: Path, comparison: Comparison) -> _Suspect:
     """A file as users run it, on ONNX Runtime's CPU."""
     verdict = work.verdict(path)
     if verdict.error is None or verdict.failed is None:
-        return _Suspect(path, verdict, comparison)
+        return _Suspect(path, verdict, comparison, verdict.failed)
     plain = work.verdict(path, optimise=False)
     if plain.error is None:
-        return _Suspect(path, verdict, AgainstUnoptimised())
-    return _Suspect(path, plain if plain.failed else verdict, comparison)
+        return _Suspect(path, verdict, AgainstUnoptimised(), verdict.failed)
+    shown = plain if plain.failed else verdict
+    return _Suspect(path, shown, comparison, shown.failed)
 
 
 def _simplified(work: _Work) -> Path:
