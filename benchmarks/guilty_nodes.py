@@ -6,6 +6,10 @@ Models are exported by both exporters; in each copy of the right file one node c
 else: another activation, another axis, one changed weight. Those that no output shows beyond the
 rounding of float32 are left out. *Named*: it is the node; *within*: it is one of the nodes of the
 operator that is named.
+
+Then the same for ONNX Runtime's optimisations: before a product of each file a factor is put in
+that they move behind it, where it comes too late. *Named*: the nodes that are blamed are that
+product and the factor; *within*: those are among them.
 """
 
 from __future__ import annotations
@@ -25,7 +29,7 @@ import torch
 import torchvision
 from onnx import ModelProto, NodeProto, numpy_helper
 
-from converter.worker.debug import eager, inside, search
+from converter.worker.debug import cutting, eager, inside, search, ways
 from converter.worker.debug.values import USUAL, Known, distance
 
 _OTHER = {"Relu": "Sigmoid", "Sigmoid": "Tanh", "Tanh": "Sigmoid", "Erf": "Tanh"}
@@ -119,6 +123,68 @@ def tried(
     return same(guilty.node), any(map(same, guilty.block))
 
 
+def moved(right: ModelProto, draw: random.Random) -> list[NodeProto] | None:
+    """Put a factor before a product with weights, in place: ``x @ w`` as ``(1e30 x · 1e-30) @ w``.
+
+    The weights are larger by 1e12 and the result smaller, so that the product of both is infinite
+    where the small factor comes behind it. Returns that factor and the product; ``None``: the model
+    has no such product.
+    """
+    held = {tensor.name: tensor for tensor in right.graph.initializer}
+    nodes = list(right.graph.node)
+    products = [node for node in nodes if node.op_type == "MatMul" and node.input[1] in held]
+    if not products:
+        return None
+    product = draw.choice(products)
+    place = next(number for number, node in enumerate(nodes) if node is product)
+    weight = numpy_helper.to_array(held[product.input[1]]) * np.float32(1e12)
+    for name, value in {"up": 1e30, "down": 1e-30, "after": 1e-12}.items():
+        right.graph.initializer.append(
+            numpy_helper.from_array(np.array(value, np.float32), f"moved.{name}")
+        )
+    right.graph.initializer.append(numpy_helper.from_array(weight, "moved.weight"))
+    make = onnx.helper.make_node
+    factor = make("Mul", ["moved.c", "moved.down"], ["moved.d"])
+    before = [
+        make("Mul", [product.input[0], "moved.up"], ["moved.a"]),
+        # What is negated twice is no chain of factors to be folded into one.
+        make("Neg", ["moved.a"], ["moved.b"]),
+        make("Neg", ["moved.b"], ["moved.c"]),
+        factor,
+    ]
+    changed = make("MatMul", ["moved.d", "moved.weight"], ["moved.y"])
+    after = make("Mul", ["moved.y", "moved.after"], [product.output[0]])
+    del right.graph.node[:]
+    right.graph.node.extend([*nodes[:place], *before, changed, after, *nodes[place + 1 :]])
+    return [factor, changed]
+
+
+def tried_optimised(
+    right: ModelProto, feeds: dict[str, Any], draw: random.Random, folder: Path
+) -> tuple[bool, bool] | None:
+    """Whether the two nodes are blamed and no other, and among others."""
+    model = ModelProto()
+    model.CopyFrom(right)
+    planted = moved(model, draw)
+    if planted is None:
+        return None
+    path = folder / "moved.onnx"
+    onnx.save(model, path)
+    values = {**feeds, **inside.values(model, feeds, folder)}
+    outputs = [info.name for info in model.graph.output]
+    for way in ways.levels():
+        got = way.run(path, feeds)
+        wrong = [name for name in outputs if cutting.off(got[name], values[name]) > USUAL]
+        if not wrong:
+            continue
+        graph = cutting.Graph(model, values, inside.constants(model), wrong)
+        piece = cutting.smallest(graph, way, USUAL, folder)
+        blamed = [list(node.output) for node in piece.nodes] if piece is not None else []
+        both = all(list(node.output) in blamed for node in planted)
+        return both and len(blamed) == len(planted), both
+    return None
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--faults", type=int, default=6, help="in each file")
@@ -127,6 +193,7 @@ def main() -> None:
     torch.manual_seed(asked.seed)
     draw = random.Random(asked.seed)
     found: list[tuple[bool, bool]] = []
+    optimised: list[tuple[bool, bool]] = []
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as name:
         for label, (model, example) in models().items():
@@ -150,9 +217,15 @@ def main() -> None:
                     f"{sum(w for _, w in shown)} within",
                     flush=True,
                 )
+                results = [
+                    tried_optimised(right, feeds, draw, Path(name)) for _ in range(asked.faults)
+                ]
+                optimised += [result for result in results if result is not None]
     took = time.perf_counter() - began
     named, within = (sum(result[i] for result in found) for i in (0, 1))
     print(f"{len(found)} planted faults: {named} named, {within} within; {took:.0f} s")
+    named, within = (sum(result[i] for result in optimised) for i in (0, 1))
+    print(f"{len(optimised)} by optimisations: {named} named, {within} within")
 
 
 if __name__ == "__main__":
