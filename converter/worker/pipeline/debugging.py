@@ -6,7 +6,7 @@ that is right: which one that is follows from where the file is right (``compari
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,7 +40,7 @@ from converter.worker.verify.verification import Verdict
 
 
 @dataclass
-class _Found:
+class Found:
     """What has been found out so far; it outlives the stage that fails."""
 
     files: list[FileInfo] = field(default_factory=list)
@@ -55,12 +55,17 @@ def run(job: Debug, emit: Emit) -> JobResult:
         A result whose files are those of the folder ``Debug.FOLDER``, by their paths in it; none
         where the file is right.
     """
+    return result_of(job, emit, lambda recorder, found: _run(job, recorder, found))
+
+
+def result_of(job: Job, emit: Emit, stages: Callable[[Recorder, Found], None]) -> JobResult:
+    """What comes of the stages of a job that looks into a file."""
     torch.set_num_threads(job.threads)
     recorder = Recorder(job, emit, loading.describe)
-    found = _Found()
+    found = Found()
     error: ErrorRecord | None = None
     try:
-        _run(job, recorder, found)
+        stages(recorder, found)
     except StageFailedError as failed:
         error = failed.error
     return JobResult(
@@ -74,7 +79,7 @@ def run(job: Debug, emit: Emit) -> JobResult:
     )
 
 
-def _run(job: Debug, recorder: Recorder, found: _Found) -> None:
+def _run(job: Debug, recorder: Recorder, found: Found) -> None:
     with recorder.stage("load"):
         loaded, complete = preparing.load(job)
     with recorder.stage("reference"):

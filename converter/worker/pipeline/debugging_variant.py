@@ -8,37 +8,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-
-import torch
 
 from converter.model.errors import StageError
 from converter.model.job import DebugVariant, Job
-from converter.model.records import ErrorRecord, FileInfo, JobResult, VerifyRecord
+from converter.model.records import JobResult
 from converter.plugins.variants._reduced import called
 from converter.worker.inputs.reduced import REDUCED
 from converter.worker.onnxfile import structure
 from converter.worker.pipeline import debugging, giving, making, recheck
 from converter.worker.pipeline.comparisons import File
+from converter.worker.pipeline.debugging import Found
 from converter.worker.pipeline.pipeline import Emit
 from converter.worker.pipeline.rounding import AgainstFull, Rounded
-from converter.worker.recording.stages import Recorder, StageFailedError
+from converter.worker.recording.stages import Recorder
 from converter.worker.reference import preparing, reference
 from converter.worker.reference.kept import Kept
 from converter.worker.reference.reference import References
 from converter.worker.runtime import custom_ops
-from converter.worker.sources import loading
 from converter.worker.sources.loading import Loaded
 from converter.worker.verify.verification import Verdict
-
-
-@dataclass
-class _Found:
-    """What has been found out so far; it outlives the stage that fails."""
-
-    files: list[FileInfo] = field(default_factory=list)
-    verify: VerifyRecord = field(default_factory=VerifyRecord)
 
 
 @custom_ops.loaded
@@ -48,26 +38,10 @@ def run(job: DebugVariant, emit: Emit) -> JobResult:
     Returns:
         As ``debugging.run``.
     """
-    torch.set_num_threads(job.threads)
-    recorder = Recorder(job, emit, loading.describe)
-    found = _Found()
-    error: ErrorRecord | None = None
-    try:
-        _run(job, recorder, found)
-    except StageFailedError as failed:
-        error = failed.error
-    return JobResult(
-        name=job.name,
-        artifact=job.artifact,
-        status="ok" if error is None else "failed",
-        error=error,
-        stages=recorder.records,
-        files=found.files,
-        verify=found.verify,
-    )
+    return debugging.result_of(job, emit, lambda recorder, found: _run(job, recorder, found))
 
 
-def _run(job: DebugVariant, recorder: Recorder, found: _Found) -> None:
+def _run(job: DebugVariant, recorder: Recorder, found: Found) -> None:
     with recorder.stage("load"):
         loaded, complete = preparing.load(job)
     with recorder.stage("reference"):
