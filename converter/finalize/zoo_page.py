@@ -30,6 +30,14 @@ from converter.model.verified import Verified, extent, sizes
 _FOLDER = Path(__file__).parent / "templates"
 _MARK = '<meta name="generator" content="onnx-zoo-converter'
 _GENERATOR = f'{_MARK} {converter.__version__}">'
+# Between the name and the file; one that says nothing of any model is left out.
+_COLUMNS = (
+    ("task", "Task"),
+    ("precision", "Precision"),
+    ("opset", "Opset"),
+    ("size", "Size"),
+    ("error", "Largest error"),
+)
 
 
 def render(index: Index, patterns: Sequence[str]) -> str:
@@ -46,6 +54,7 @@ def render(index: Index, patterns: Sequence[str]) -> str:
     return _template().render(
         generator=Markup(_GENERATOR),
         rows=rows,
+        columns=[each for each in _COLUMNS if any(row[each[0]] for row in rows)],
         choices=_choices(rows),
         count=len(rows),
         artifacts=sum(len(row["card"]["artifacts"]) for row in rows),
@@ -95,6 +104,7 @@ def _row(name: str, entry: Entry, patterns: Sequence[str]) -> dict[str, Any]:
         artifacts.append(_artifact(*made, each.inputs or entry.inputs, places))
     about = entry.about
     size = sum(part.bytes for part in onnx)
+    error = entry.measured.max_abs if entry.measured else None
     card = {
         "name": name,
         "state": _state(entry),
@@ -118,8 +128,8 @@ def _row(name: str, entry: Entry, patterns: Sequence[str]) -> dict[str, Any]:
         "opset": entry.opset,
         "task": (about.task if about else None) or "",
         "tags": about.tags if about else [],
-        "precisions": list(dict.fromkeys(each["precision"] for each in artifacts)),
-        "error": entry.measured.max_abs if entry.measured else None,
+        "precision": ", ".join(dict.fromkeys(each["precision"] for each in artifacts)),
+        "error": "" if error is None else f"{error:.1e}",
         "state": card["state"],
         "card": card,
     }
@@ -231,7 +241,10 @@ def _choices(rows: Iterable[dict[str, Any]]) -> list[tuple[str, str, list[str]]]
     found = {
         "task": ("Task", {row["task"] for row in rows}),
         "tag": ("Tag", {tag for row in rows for tag in row["tags"]}),
-        "precision": ("Precision", {each for row in rows for each in row["precisions"]}),
+        "precision": (
+            "Precision",
+            {each["precision"] for row in rows for each in row["card"]["artifacts"]},
+        ),
     }
     opsets = [str(opset) for opset in sorted({row["opset"] for row in rows})]
     listed = [(key, label, sorted(values - {""})) for key, (label, values) in found.items()]

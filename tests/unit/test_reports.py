@@ -483,6 +483,42 @@ def test_without_latencies_the_page_says_why(tmp_path: Path) -> None:
     assert ">unavailable</td>" in shown
 
 
+def titles(text: str, label: str) -> list[str]:
+    """The heads of a table of the page, by the name of its region."""
+    table = text.split(f'aria-label="{label}"')[1].split("</thead>")[0]
+    return re.findall(r"<th [^>]*>(?:<button[^>]*>)?([^<]*)", table)
+
+
+def test_columns_that_say_nothing_are_not_on_the_page(tmp_path: Path) -> None:
+    def ran(row: ArtifactRow, *stages: str) -> ArtifactRow:
+        return row.model_copy(
+            update={"stages": {name: row.stages[name] if name in stages else StageRecord(
+                status="not_requested") for name in row.stages}}
+        )  # fmt: skip
+
+    quiet = manifest_of(ran(ok("a")), ran(failed("b")))
+    shown = page(quiet, tmp_path)
+    assert titles(shown, "Table of models") == [
+        "Model", "Status", "Source", "Opset", "Exporter", "Nodes", "simplified", "Size",
+        "Worst error", "Total, s",
+    ]  # fmt: skip
+    assert "time per stage" not in shown
+    assert titles(shown, "Stages of a") == ["Stage", "Status"]
+    assert 'id="by-exporter"' in shown
+    assert 'id="by-exporter"' not in page(manifest_of(failed("b")), tmp_path)
+    # For programs nothing is left out.
+    assert {"p50_ms", "speedup", "export_seconds"} <= cells(quiet, tmp_path)[0].keys()
+
+    row = ok("a", latency=[timed(speedup=None, torch_p50_ms=None)])
+    shown = page(manifest_of(ran(row, "export"), ran(ok("b"))), tmp_path)
+    assert titles(shown, "Table of models")[-3:] == ["p50 CPU, ms", "export, s", "Total, s"]
+    assert titles(shown, "Latency of a") == [
+        "Provider", "Inputs", "State", "p50, ms", "p90, ms", "p99, ms", "Mean ± std, ms",
+        "Samples per second", "How",
+    ]  # fmt: skip
+    assert titles(shown, "Stages of a") == ["Stage", "Status", "Seconds", "Peak memory"]
+
+
 def test_a_latency_that_was_asked_for_and_not_taken_is_not_one_that_nobody_wanted(
     tmp_path: Path,
 ) -> None:

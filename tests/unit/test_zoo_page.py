@@ -65,6 +65,18 @@ def test_without_scripts_there_are_names_files_and_hashes(tmp_path: Path) -> Non
     assert "https:" not in text
 
 
+def test_columns_that_say_nothing_are_not_there(tmp_path: Path) -> None:
+    index = zoo_index.read(night(tmp_path))
+    heads = re.findall(r"<th [^>]*>([^<]+)</th>", zoo_page.render(index, zoo.OUTSIDE))
+    assert heads[:5] == ["Model", "Precision", "Opset", "Size", "Largest error"]
+    entry = index.models["a"]
+    assert entry.about is not None
+    about = entry.about.model_copy(update={"task": "detection"})
+    told = Index(models={"a": entry.model_copy(update={"about": about, "measured": None})})
+    heads = re.findall(r"<th [^>]*>([^<]+)</th>", zoo_page.render(told, zoo.OUTSIDE))
+    assert heads[:5] == ["Model", "Task", "Precision", "Opset", "Size"]
+
+
 def test_what_a_model_is_called_becomes_no_markup(tmp_path: Path) -> None:
     target = night(tmp_path, license=EVIL, tags=[EVIL])
     text = page(target)

@@ -16,7 +16,10 @@ function element(name, content, attributes = {}) {
   return made;
 }
 
-function table(heads, lines, label) {
+/* A column that says nothing in any line is left out. */
+function table(titles, all, label) {
+  const kept = titles.map((_, at) => all.some((line) => line[at] !== ""));
+  const [heads, ...lines] = [titles, ...all].map((line) => line.filter((_, at) => kept[at]));
   const head = element("tr", heads.map((text) => element("th", text, { scope: "col" })));
   const body = lines.map((line) => element("tr", line.map((cell) => element("td", cell))));
   const made = element("table", [element("thead", [head]), element("tbody", body)]);
@@ -96,11 +99,15 @@ const words = rows.map((row, place) => {
   return `${cards[place].name} ${facts}`.toLowerCase();
 });
 
+// Where each column stands: not every zoo has all of them.
+const heads = document.getElementById("rows").tHead.rows[0].cells;
+const at = Object.fromEntries([...heads].map((head, place) => [head.dataset.key, place]));
+
 const fits = {
-  task: (row, value) => row.cells[1].textContent === value,
+  task: (row, value) => row.cells[at.task].textContent === value,
   tag: (row, value) => row.dataset.tags.split(" ").includes(value),
-  precision: (row, value) => row.cells[2].textContent.split(", ").includes(value),
-  opset: (row, value) => row.cells[3].textContent === value,
+  precision: (row, value) => row.cells[at.precision].textContent.split(", ").includes(value),
+  opset: (row, value) => row.cells[at.opset].textContent === value,
   bytes: (row, value) => Number(row.dataset.bytes) <= Number(value),
 };
 

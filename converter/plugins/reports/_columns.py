@@ -44,6 +44,21 @@ def columns(rows: Sequence[ArtifactRow]) -> list[Column]:
     return [*_IDENTITY, *_FILE, *_VERIFICATION, *(timed or _NOT_TIMED), *_time_columns(), *_REST]
 
 
+# What a column says of rows that have nothing in it.
+_NOTHING = {NONE, "", "not requested", "not run", "skipped"}
+
+
+def on_page(rows: Sequence[ArtifactRow]) -> list[Column]:
+    """The columns of the page: those that say something of at least one row."""
+    return [column for column in columns(rows) if column.title and _says(column, rows)]
+
+
+def _says(column: Column, rows: Sequence[ArtifactRow]) -> bool:
+    return column.group == "always" or any(
+        column.value(row) is not None or column.text(row) not in _NOTHING for row in rows
+    )
+
+
 def number(value: float | None) -> str:
     """Three significant digits without an exponent: ``1,234``, ``12.3``, ``0.0123``."""
     if value is None:

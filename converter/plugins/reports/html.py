@@ -6,7 +6,6 @@ import base64
 import functools
 import hashlib
 import shlex
-from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from urllib.parse import quote
@@ -15,7 +14,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from converter.compare import wording
 from converter.display import cells
 from converter.layout import delivery
 from converter.model import dims, matrix, units, verified
@@ -23,8 +21,8 @@ from converter.model.artifact import ONNX, REDUCED
 from converter.model.manifest import ArtifactRow, Manifest
 from converter.model.matrix import Cell, Matrix
 from converter.model.plaintext import plain
-from converter.plugins.reports import _cells, _facts, _figures
-from converter.plugins.reports._columns import columns, number
+from converter.plugins.reports import _cells, _facts, _figures, _grids
+from converter.plugins.reports._columns import number, on_page
 
 FILE = "report.html"
 
@@ -58,19 +56,18 @@ def _jinja() -> Environment:
         "short": _facts.short,
         "rule": dims.sentence,
         # As filters and not as macros, since a page of many models has a hundred of each.
-        "exact": _exact,
-        "shape": _shape,
-        "shapes": _shapes,
+        "shape": _grids.shape,
+        "shapes": _grids.shapes,
         "sizes": verified.sizes,
         "never": verified.never,
-        "words": lambda status: status.replace("_", " "),
+        "words": _grids.words,
     }
     jinja.globals |= {
         "error_of": _cells.short_error,
         "said_of": _cells.said,
         "sortable": _cells.sortable,
         "tries": _tries,
-        "changed": wording.value,
+        "grids": _grids,
     }
     return jinja
 
@@ -83,7 +80,7 @@ def render(manifest: Manifest, directory: Path) -> str:
     found = matrix.of(manifest)
     budget = _cells.budget(found)
     to_show = _to_show(found)
-    shown = [column for column in columns(rows) if column.title]
+    shown = on_page(rows)
     # 5 MB: only in a page that draws something.
     plotly = _inline(get_plotlyjs()) if any(plot.data for plot in [*plots, budget]) else ""
     return (
@@ -136,18 +133,6 @@ def _to_show(found: Matrix) -> dict[str, list[Cell]]:
     return cells
 
 
-def _exact(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2e}"
-
-
-def _shape(sizes: Sequence[int | str | None]) -> str:
-    return " × ".join("?" if size is None else str(size) for size in sizes) or "scalar"
-
-
-def _shapes(named: Mapping[str, Sequence[int | str | None]]) -> str:
-    return ", ".join(f"{name} {_shape(sizes)}" for name, sizes in named.items())
-
-
 def _tries(row: ArtifactRow) -> str:
     """How a file came to be good enough: ``0 nodes in float: 8.3 dB, …; 2: 31.0 dB``."""
     assert row.made is not None
@@ -171,7 +156,8 @@ def _choices(manifest: Manifest) -> list[tuple[str, str, list[str]]]:
     asked = {row.request.opset for row in manifest.rows if not row.onnx}
     opsets = sorted({file.opset for file in files} | {opset for opset in asked if opset})
     exporters = sorted({file.exporter for file in files})
-    return [("exporter", "Exporter", exporters), ("opset", "Opset", [str(n) for n in opsets])]
+    found = [("exporter", "Exporter", exporters), ("opset", "Opset", [str(n) for n in opsets])]
+    return [choice for choice in found if choice[2]]
 
 
 def _inline(script: str) -> str:

@@ -46,8 +46,8 @@ sortable(table, key);
 /* Filtering. */
 
 const search = document.getElementById("search");
-const choices = ["status", "exporter", "opset"].map((name) => [
-  name, document.getElementById(`by-${name}`),
+const choices = [...form.querySelectorAll("select")].map((choice) => [
+  choice.id.replace("by-", ""), choice,
 ]);
 const searched = new Map();
 for (const row of body.rows) {
