@@ -7,19 +7,17 @@ thousands of models; without scripts there is a table of names, files and hashes
 
 from __future__ import annotations
 
-import base64
 import functools
-import hashlib
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from jinja2 import Template
 from markupsafe import Markup
 
 import converter
+from converter.display import pages
 from converter.finalize import beside, loading
 from converter.finalize.zoo_index import Entry, Index, Measured
 from converter.model import units
@@ -47,10 +45,7 @@ def render(index: Index, patterns: Sequence[str]) -> str:
         patterns: of the layout: what stands beside the versions.
     """
     rows = [_row(name, entry, patterns) for name, entry in index.models.items()]
-    script = (_FOLDER / "page.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    # A name may hold anything: nothing of it may end the element that the data stands in.
-    data = json.dumps([row["card"] for row in rows], ensure_ascii=False, separators=(",", ":"))
+    script = pages.code(_FOLDER / "page.js")
     return _template().render(
         generator=Markup(_GENERATOR),
         rows=rows,
@@ -58,10 +53,11 @@ def render(index: Index, patterns: Sequence[str]) -> str:
         choices=_choices(rows),
         count=len(rows),
         artifacts=sum(len(row["card"]["artifacts"]) for row in rows),
-        data=Markup(data.replace("<", "\\u003c")),
-        style=Markup((_FOLDER / "page.css").read_text(encoding="utf-8")),
-        script=Markup(script),
-        hash=digest,
+        # A name may hold anything: nothing of it may end the element that the data stands in.
+        data=pages.data([row["card"] for row in rows]),
+        style=pages.code(_FOLDER / "page.css"),
+        script=script,
+        allowed=pages.allowed(script),
     )
 
 
@@ -77,15 +73,7 @@ def is_of_this_version(text: str) -> bool:
 
 @functools.cache
 def _template() -> Template:
-    jinja = Environment(
-        loader=FileSystemLoader(_FOLDER),
-        # Names and words of configurations: none of them may become markup.
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return jinja.get_template("page.html")
+    return pages.jinja(_FOLDER).get_template("page.html")
 
 
 def _row(name: str, entry: Entry, patterns: Sequence[str]) -> dict[str, Any]:

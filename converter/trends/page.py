@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import functools
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,11 +10,12 @@ from itertools import groupby
 from pathlib import Path
 from urllib.parse import quote
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup, escape
+from jinja2 import Environment
+from markupsafe import Markup
 
-from converter.display import summary
+from converter.display import explanations, pages, summary
 from converter.display.letters import LETTERS
+from converter.display.pages import escape
 from converter.model.artifact import ONNX
 from converter.plugins import reports
 from converter.trends import noise, sparks, strips
@@ -35,17 +34,7 @@ _TOLD = 4  # events of a model, the newest first; the command has all
 
 @functools.cache
 def _jinja() -> Environment:
-    jinja = Environment(
-        loader=FileSystemLoader(_HERE),
-        # Names and messages are a model's own words: none of them may become markup.
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        auto_reload=False,
-    )
-    jinja.filters |= {"quote": quote}
-    return jinja
+    return pages.jinja(_HERE)
 
 
 _TITLES = {
@@ -60,6 +49,7 @@ class Line:
     Attributes:
         cells: of the table: those before the figures, and by kind those of the figures.
         news: the nights in which something happened.
+        codes: of errors that are told of.
     """
 
     rank: tuple[int, bool, str, bool, str]
@@ -71,6 +61,7 @@ class Line:
     fails: bool
     fails_newly: bool
     news: tuple[int, ...]
+    codes: frozenset[str]
 
 
 def render(history: History, found: Iterable[Strip], home: Path) -> str:
@@ -81,8 +72,8 @@ def render(history: History, found: Iterable[Strip], home: Path) -> str:
         found: a strip for each artifact, in any order.
         home: where it is seen which nights still have a report.
     """
-    script = (_HERE / "history.js").read_text(encoding="utf-8")
-    style = [path.read_text(encoding="utf-8") for path in (_STYLE, _HERE / "history.css")]
+    script = pages.code(_HERE / "history.js")
+    style = [pages.code(path) for path in (_STYLE, _HERE / "history.css")]
     lines = sorted((_line(strip, history) for strip in found), key=lambda line: line.rank)
     kinds = [kind for kind in _TITLES if any(kind in line.figures for line in lines)]
     return (
@@ -97,12 +88,13 @@ def render(history: History, found: Iterable[Strip], home: Path) -> str:
             told=list(_told(history, lines, home)),
             rows=(_row(line, kinds) for line in lines),
             statuses=sorted({line.last for line in lines}),
+            codes=frozenset().union(*(line.codes for line in lines)),
             letters=_letters(lines),
             ruler=_ruler(history),
             marks=Markup(_marks(history)),
-            style=Markup("\n".join(style)),
-            script=Markup(script),
-            digest=_csp_hash(script),
+            style=Markup("\n").join(style),
+            script=script,
+            digest=pages.allowed(script),
         )
     )
 
@@ -170,6 +162,7 @@ def _line(strip: Strip, history: History) -> Line:
         fails=strip.fails,
         fails_newly=len(history.nights) > 1 and strip.fails_newly,
         news=tuple(event.at for event in strip.events),
+        codes=frozenset(_codes(strip)),
     )
 
 
@@ -201,6 +194,12 @@ def _segments(strip: Strip, history: History) -> Iterator[str]:
         yield f'<i class="{kind}" title="{title}">{letters}</i>'
 
 
+def _codes(strip: Strip) -> Iterator[str]:
+    yield from (event.code for event in strip.events if event.code)
+    if strip.last is not None and strip.last.code:
+        yield strip.last.code
+
+
 def _kind(state: str) -> str:
     if state == ABSENT:
         return "n"
@@ -210,15 +209,14 @@ def _kind(state: str) -> str:
 def _events(strip: Strip, history: History) -> str:
     """What happened, the newest first: the first in full, the others on demand."""
     told = [
-        f"<b>{history.nights[event.at].date}</b> {escape(event.text)}"
+        f"<b>{history.nights[event.at].date}</b> {_linked(event.text, event.code)}"
         + (f' <span class="because">{escape(event.because)}</span>' if event.because else "")
         for event in strip.latest
     ]
     if strip.fails and not any(event.status for event in strip.events) and strip.last:
         since = strip.since(history.nights)
-        told.append(
-            f"{escape(strips.came_to(strip.last))}{f' since <b>{since}</b>' if since else ''}"
-        )
+        when = f" since <b>{since}</b>" if since else ""
+        told.append(_linked(strips.came_to(strip.last), strip.last.code) + Markup(when))
     if len(told) < 2:
         return f"<p>{told[0]}</p>" if told else ""
     left = len(told) - 1 - _TOLD
@@ -228,6 +226,16 @@ def _events(strip: Strip, history: History) -> str:
     return (
         f"<p>{told[0]}</p><details><summary>{len(told) - 1} more</summary>{''.join(more)}</details>"
     )
+
+
+def _linked(text: str, code: str | None) -> Markup:
+    """What happened; the code in it leads to what that means."""
+    if not code:
+        return escape(text)
+    before, named, after = text.partition(code)
+    link = Markup('<a class="code" href="#{}">{}</a>')
+    named = link.format(explanations.anchor(named), named) if named else named
+    return escape(before) + named + escape(after)
 
 
 def _figure(series: Series) -> str:
@@ -273,9 +281,3 @@ def _marks(history: History) -> str:
         for at in places
     ]
     return f":root {{ --marks: {', '.join(lines) or 'none'}; --nights: {len(history.nights)}; }}"
-
-
-def _csp_hash(script: str) -> str:
-    """What the page's Content-Security-Policy says of a script that may run."""
-    digest = hashlib.sha256(script.encode()).digest()
-    return f"'sha256-{base64.b64encode(digest).decode()}'"

@@ -25,6 +25,7 @@ class Event:
     Attributes:
         at: the number of the night.
         status: that it came to, where that is what happened; else empty.
+        code: of the error, where it came to one; the text names it.
         because: what else changed then.
     """
 
@@ -32,6 +33,7 @@ class Event:
     text: str
     status: str = ""
     because: str = ""
+    code: str = ""
 
 
 @dataclass(frozen=True)
@@ -200,11 +202,12 @@ def _changes_of_status(cells: Sequence[Figures | None], changes: Sequence[str]) 
             # What was there before that has come back.
             again = any(cells[:at])
             came = "" if after.status == "ok" else f": {came_to(after)}"
-            yield Event(at, f"{'in the list again' if again else 'new'}{came}", after.status)
+            text = f"{'in the list again' if again else 'new'}{came}"
+            yield Event(at, text, after.status, code=after.code or "")
         elif (before.status, before.code) != (after.status, after.code):
             because = (after.changed or changes[at]) if not after.expected else changes[at]
             text = "ok again" if after.status == "ok" else came_to(after)
-            yield Event(at, text, after.status, because)
+            yield Event(at, text, after.status, because, after.code or "")
 
 
 def _steps(series: Sequence[Series], changes: Sequence[str]) -> Iterable[Event]:

@@ -17,6 +17,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY converter converter
 COPY registry registry
 COPY configs configs
+COPY docs/errors.md docs/errors.md
 RUN pip install -c constraints.txt ".[$EXTRAS]"
 
 RUN useradd --uid 1000 --create-home converter && install -d -o converter /work

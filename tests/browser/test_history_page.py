@@ -76,6 +76,14 @@ def test_search_and_choices_narrow_the_table(browser: Chrome, written: Path) -> 
     assert visible(browser) == []
 
 
+def test_a_code_leads_to_what_it_means(browser: Chrome, written: Path) -> None:
+    look(browser, written)
+    links = browser.find_elements(By.CSS_SELECTOR, "#strips a.code")
+    names = {link.get_attribute("textContent") for link in links}
+    sections = browser.find_elements(By.CSS_SELECTOR, ".explained h3")
+    assert names == {section.text for section in sections} != set()
+
+
 def test_each_night_has_its_place_in_a_strip(browser: Chrome, written: Path) -> None:
     look(browser, written)
     sizes: list[Any] = browser.execute_script(

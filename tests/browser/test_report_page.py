@@ -153,6 +153,15 @@ def test_a_link_opens_the_section_of_its_model(
         assert part in text
 
 
+def test_a_code_leads_to_what_it_means(browser: Chrome, open_report: Open, zoo: Manifest) -> None:
+    open_report(zoo)
+    browser.find_element(By.CSS_SELECTOR, "#problems .code").click()
+    told = browser.find_element(By.CSS_SELECTOR, ".explained:target")
+    assert told.text.startswith("INPUT_DROPPED\nMeans ")
+    top = browser.execute_script("return arguments[0].getBoundingClientRect().top", told)
+    assert 0 <= top < 1000
+
+
 def test_the_keyboard_is_enough(browser: Chrome, open_report: Open, zoo: Manifest) -> None:
     open_report(zoo)
 

@@ -41,6 +41,7 @@ def copied(folder: Path, umask: int) -> Path:
                 left_out = shutil.ignore_patterns("__pycache__")
                 shutil.copytree(source, target, ignore=left_out, copy_function=shutil.copyfile)
             else:
+                target.parent.mkdir(exist_ok=True)
                 shutil.copyfile(source, target)
     finally:
         os.umask(before)
@@ -99,8 +100,11 @@ def test_the_source_distribution_holds_what_is_listed_and_no_more(
     listed = project()["tool"]["hatch"]["build"]["targets"]["sdist"]["only-include"]
     # Those that hatchling adds.
     assert {name.parts[0] for name in names} == {
-        *listed, "pyproject.toml", "PKG-INFO", ".gitignore"
-    }  # fmt: skip
+        *(PurePosixPath(name).parts[0] for name in listed),
+        "pyproject.toml",
+        "PKG-INFO",
+        ".gitignore",
+    }
     assert not [name for name in names if "__pycache__" in name.parts or name.suffix == ".pyc"]
     assert {(member.uid, member.uname, member.mode & 0o022) for member in members} == {(0, "", 0)}
 

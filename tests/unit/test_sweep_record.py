@@ -231,8 +231,16 @@ def test_the_page_shows_every_cell_and_links_to_the_runs(two: Folder) -> None:
     text = page.render(two.journal.close(ExitCode.MODELS_FAILED))
     parsed = Page(text)
     assert parsed.tags.count("tr") == 2 + 2 + 3
-    assert parsed.links == ["opset%3D13/manifest.json", "opset%3D17/manifest.json"]
-    for words in ("failed INPUT_DROPPED", "in check", "8 nodes, 1 MB", "1.25 ms", "3.0e-06"):
+    runs = ["opset%3D13/manifest.json", "opset%3D17/manifest.json"]
+    assert parsed.links == [*runs, "#code-INPUT_DROPPED"]
+    for words in (
+        "failed <a",
+        ">INPUT_DROPPED</code>",
+        "in check",
+        "8 nodes, 1 MB",
+        "1.25 ms",
+        "3.0e-06",
+    ):
         assert words in text
     assert "script" not in parsed.tags
 

@@ -58,6 +58,17 @@ def causes(rows: Iterable[ArtifactRow]) -> list[Cause]:
     return sorted(found, key=lambda cause: (cause.expected, -len(cause.rows)))
 
 
+def codes(manifest: Manifest) -> list[str]:
+    """All error codes that are anywhere in the run, in the order of their names."""
+    rows = manifest.rows
+    found: set[str | None] = {row.error.code for row in rows if row.error}
+    found |= {each.code for row in rows for each in row.verify.providers}
+    found |= {each.code for row in rows for each in row.attempts_by_exporter}
+    if manifest.comparison is not None:
+        found |= {cause.code for cause in manifest.comparison.causes}
+    return sorted(code for code in found if code)
+
+
 _ENDED = {
     "deadline": "the deadline passed",
     "signal": "the run was interrupted",

@@ -13,6 +13,8 @@ from urllib.parse import quote
 from markupsafe import Markup
 
 from converter.compare import wording
+from converter.display import explanations
+from converter.display.pages import words
 from converter.model import units
 from converter.model.changes import Comparison
 from converter.model.manifest import ArtifactRow
@@ -77,10 +79,6 @@ def shapes(named: Mapping[str, Sequence[int | str | None]]) -> str:
     return ", ".join(f"{name} {shape(sizes)}" for name, sizes in named.items())
 
 
-def words(text: str) -> str:
-    return text.replace("_", " ")
-
-
 def verdicts(verify: VerifyRecord) -> Grid:
     """What each runtime gave."""
     lines = [
@@ -99,7 +97,8 @@ def verdicts(verify: VerifyRecord) -> Grid:
 
 
 def _with_code(status: str, code: str | None) -> str:
-    return Markup("{} <code>{}</code>").format(status, code) if code else status
+    link = Markup('{} <a class="code" href="#{}"><code>{}</code></a>')
+    return link.format(status, explanations.anchor(code), code) if code else status
 
 
 def cases(verify: VerifyRecord) -> Grid:

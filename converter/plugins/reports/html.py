@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import base64
 import functools
-import hashlib
 import shlex
 from datetime import datetime
 from pathlib import Path
-from urllib.parse import quote
+from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from converter.display import cells
+from converter.display import cells, pages
 from converter.layout import delivery
-from converter.model import dims, matrix, units, verified
+from converter.model import dims, matrix, verified
 from converter.model.artifact import ONNX, REDUCED
 from converter.model.manifest import ArtifactRow, Manifest
 from converter.model.matrix import Cell, Matrix
@@ -28,40 +26,27 @@ FILE = "report.html"
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _LOG_LINES, _LOG_BYTES = 15, 6000
-# Of an override that a command for one model must not repeat.
 # Sections of models that a browser is given as elements: more are text until they are opened.
 _AT_ONCE = 200
 _HISTORY = "history.html"  # beside the runs of an experiment
+# Of an override that a command for one model must not repeat.
 _OWN = ("select=", "hydra.run.dir=", "hydra.sweep.dir=")
 
 
 @functools.cache
 def _jinja() -> Environment:
     """Made once: compiling the templates takes longer than all else of a page."""
-    jinja = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        # Names, messages and logs are a model's own words: none of them may become markup.
-        autoescape=True,
-        # A misspelt name fails instead of leaving a gap in the page.
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        # Nobody edits them while a page is made: each inclusion would look.
-        auto_reload=False,
-    )
-    jinja.filters |= {
-        "bytes": units.size,
-        "number": number,
-        "quote": quote,
-        "short": _facts.short,
-        "rule": dims.sentence,
+    jinja = pages.jinja(
+        _TEMPLATES,
+        number=number,
+        short=_facts.short,
+        rule=dims.sentence,
         # As filters and not as macros, since a page of many models has a hundred of each.
-        "shape": _grids.shape,
-        "shapes": _grids.shapes,
-        "sizes": verified.sizes,
-        "never": verified.never,
-        "words": _grids.words,
-    }
+        shape=_grids.shape,
+        shapes=_grids.shapes,
+        sizes=verified.sizes,
+        never=verified.never,
+    )
     jinja.globals |= {
         "error_of": _cells.short_error,
         "said_of": _cells.said,
@@ -74,54 +59,69 @@ def _jinja() -> Environment:
 
 def render(manifest: Manifest, directory: Path) -> str:
     """The page; logs are read from the run directory, everything else from the manifest."""
-    script = (_TEMPLATES / "report.js").read_text(encoding="utf-8")
-    rows = manifest.rows
-    plots = _figures.figures(rows)
     found = matrix.of(manifest)
+    plots = _figures.figures(manifest.rows)
     budget = _cells.budget(found)
-    to_show = _to_show(found)
-    shown = on_page(rows)
     # 5 MB: only in a page that draws something.
-    plotly = _inline(get_plotlyjs()) if any(plot.data for plot in [*plots, budget]) else ""
+    drawn = any(plot.data for plot in [*plots, budget])
+    plotly = Markup(get_plotlyjs().replace("\r\n", "\n") if drawn else "")
+    script = pages.code(_TEMPLATES / "report.js")
     return (
         _jinja()
         .get_template("report.html")
         .render(
-            manifest=manifest,
-            run=manifest.run,
-            rows=rows,
-            lazy=len(rows) > _AT_ONCE,
-            verdict=_facts.verdict(manifest),
-            causes=_facts.causes(rows),
-            shown=shown,
-            values=lambda row: [(each, each.value(row), each.text(row)) for each in shown],
-            choices=_choices(manifest),
+            **_of_run(manifest, found),
+            **_of_rows(manifest, found, directory),
             figures=plots,
-            matrix=found,
-            matrix_causes=matrix.causes(found.all),
-            matrix_codes=_codes(found),
             budget=budget,
-            shown_of=lambda row: to_show.get(row.label, []),
-            bundle=lambda cell: cells.bundle(cell, directory),
-            duration=_duration(manifest),
-            log=lambda row: _log(row, directory),
-            log_file=lambda row: _log_file(row, directory),
-            again=lambda row: _again(row, manifest),
-            view=lambda row: _view(row, directory),
-            debug=lambda row: _debug(row, directory),
             history=(directory.parent / _HISTORY).is_file(),
-            untimed=_facts.untimed,
-            unreached=_facts.unreached,
-            with_unreached=_facts.with_unreached(rows),
-            extent=verified.extent,
-            count=verified.count,
-            # Files of ours and of Plotly, no text of a run: as they are.
-            style=Markup((_TEMPLATES / "report.css").read_text(encoding="utf-8")),
-            script=Markup(script),
-            plotly=Markup(plotly),
-            hashes=[_csp_hash(text) for text in (script, plotly) if text],
+            style=pages.code(_TEMPLATES / "report.css"),
+            script=script,
+            plotly=plotly,
+            hashes=[pages.allowed(text) for text in (script, plotly) if text],
         )
     )
+
+
+def _of_run(manifest: Manifest, found: Matrix) -> dict[str, Any]:
+    """What the templates are given of the run as a whole."""
+    rows = manifest.rows
+    return {
+        "manifest": manifest,
+        "run": manifest.run,
+        "rows": rows,
+        "lazy": len(rows) > _AT_ONCE,
+        "verdict": _facts.verdict(manifest),
+        "duration": _duration(manifest),
+        "causes": _facts.causes(rows),
+        "codes": _facts.codes(manifest),
+        "with_unreached": _facts.with_unreached(rows),
+        "choices": _choices(manifest),
+        "matrix": found,
+        "matrix_causes": matrix.causes(found.all),
+        "matrix_codes": _codes(found),
+    }
+
+
+def _of_rows(manifest: Manifest, found: Matrix, directory: Path) -> dict[str, Any]:
+    """What the templates ask of a row or a cell."""
+    to_show = _to_show(found)
+    shown = on_page(manifest.rows)
+    return {
+        "shown": shown,
+        "values": lambda row: [(each, each.value(row), each.text(row)) for each in shown],
+        "shown_of": lambda row: to_show.get(row.label, []),
+        "bundle": lambda cell: cells.bundle(cell, directory),
+        "log": lambda row: _log(row, directory),
+        "log_file": lambda row: _log_file(row, directory),
+        "again": lambda row: _again(row, manifest),
+        "view": lambda row: _view(row, directory),
+        "debug": lambda row: _debug(row, directory),
+        "untimed": _facts.untimed,
+        "unreached": _facts.unreached,
+        "extent": verified.extent,
+        "count": verified.count,
+    }
 
 
 def _to_show(found: Matrix) -> dict[str, list[Cell]]:
@@ -158,17 +158,6 @@ def _choices(manifest: Manifest) -> list[tuple[str, str, list[str]]]:
     exporters = sorted({file.exporter for file in files})
     found = [("exporter", "Exporter", exporters), ("opset", "Opset", [str(n) for n in opsets])]
     return [choice for choice in found if choice[2]]
-
-
-def _inline(script: str) -> str:
-    """Line ends as a browser reads them, so that the hash is that of what it runs."""
-    return script.replace("\r\n", "\n")
-
-
-def _csp_hash(script: str) -> str:
-    """What the page's Content-Security-Policy says of a script that may run."""
-    digest = hashlib.sha256(script.encode()).digest()
-    return f"'sha256-{base64.b64encode(digest).decode()}'"
 
 
 def _duration(manifest: Manifest) -> str:
