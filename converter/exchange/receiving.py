@@ -64,6 +64,7 @@ def sent(luggage: Luggage, job: Job, result: JobResult) -> list[dict[str, Any]]:
     found: list[Sent] = []
     staging = Path(job.staging_dir)
     named = [part.path for part in (*result.files, result.references) if part is not None]
+    named += [path.name for path in staging.glob(delivery.WRONG)]
     # Its word alone: what is no plain file of the folder the driver misses, and says so.
     plain = [name for name in named if Path(name).name == name and _is_plain(staging / name)]
     found += [_sent(store, run, staging / name, name) for name in dict.fromkeys(plain)]

@@ -20,6 +20,10 @@ RESULT = "result.json"
 STAGING = ".staging"
 MODELS = "models"
 LATEST = "latest"
+# The graph of a file that was exported and is wrong, by its exporter, without its weights: for
+# people to look at. Its name is none of a result: whoever collects `*.onnx` does not find it.
+WRONG = "wrong.*.pb"
+_MOST_BYTES = 64_000_000
 # Of `publish`: a file is not what its record says. Other errors are of the run directory.
 NOT_AS_HASHED = (errno.EIO, errno.EINVAL, errno.ENOENT)
 
@@ -36,6 +40,8 @@ def prepare(job: Job, directory: Path) -> None:
         if path != directory:
             refuse_link(path)
     folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.glob(WRONG):  # of an earlier time: `resume` does a model again
+        path.unlink()
     # Where a power cut has taken it, `resume` runs the model again.
     manifest.write_atomic(folder / JOB, manifest.dump(job), durable=False)
 
@@ -90,6 +96,19 @@ def note(job: Job, words: str) -> None:
         refuse_link(log)
         with log.open("ab") as stream:
             stream.write(f"\n---- {words} ----\n".encode())
+
+
+def keep_wrong(job: Job) -> None:
+    """Keep the graphs that a failed job has left; one that cannot be kept is no harm."""
+    folder = Path(job.model_dir)
+    with suppress(OSError):
+        refuse_link(folder)
+        for path in Path(job.staging_dir).glob(WRONG):
+            # Not `stat`: a link would be renamed, and lead out of the run.
+            status = path.lstat()
+            if stat.S_ISREG(status.st_mode) and status.st_size <= _MOST_BYTES:
+                refuse_link(folder / path.name)
+                os.rename(path, folder / path.name)
 
 
 def is_own_folder(job: Job) -> bool:

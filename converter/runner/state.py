@@ -219,7 +219,8 @@ class RunState:
                 result = outcome.io_failure(job, error, result)
         else:
             # A failed job may report a file that it made. It goes with the staging folder: nothing
-            # that a failure leaves may look like a result.
+            # that a failure leaves may look like a result. Its graph is to look at alone.
+            delivery.keep_wrong(job)
             result = result.model_copy(update={"files": [], "onnx": None})
         delivery.remove_staging(job)
         result = self._as_asked(result)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import onnx
 import pytest
 
 pytestmark = pytest.mark.e2e
@@ -54,6 +55,15 @@ def test_a_file_that_is_right_has_no_such_node(folder: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout == "data_branch_fixed: the file is right now, on all cases\n"
     assert not (folder / "data_branch_fixed-debug").exists()
+
+
+def test_the_graph_of_a_wrong_file_is_there_to_look_at(folder: Path) -> None:
+    found = sorted((folder / "run/models").glob("*/wrong.*.pb"))
+    assert {path.parent.name for path in found} == WRONG.keys()
+    path = folder / "run/models/data_branch/wrong.torchscript.pb"
+    assert onnx.load(path, format="protobuf", load_external_data=False).graph.node
+    text = (folder / "run/report.html").read_text()
+    assert f'<a href="{path.relative_to(folder / "run")}">' in text
 
 
 def test_what_is_not_there_is_told(folder: Path) -> None:

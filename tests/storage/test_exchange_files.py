@@ -261,6 +261,14 @@ def test_a_variant_of_it_fetches_nothing_where_it_was_made(
     assert Path(there.references).read_bytes() == b"cases"
 
 
+def test_the_graph_of_what_is_wrong_comes_along(exchange: Exchange, node: Run, job: Job) -> None:
+    luggage, there = of_job(exchange, node, job)
+    result = left(there).model_copy(update={"status": "failed", "files": [], "references": None})
+    (Path(there.staging_dir) / "wrong.dynamo.pb").write_bytes(b"graph")
+    exchange.collect([Sent(**one) for one in receiving.sent(luggage, there, result)], job, 1)
+    assert [path.name for path in Path(job.staging_dir).iterdir()] == ["wrong.dynamo.pb"]
+
+
 def test_a_link_in_place_of_a_file_is_not_sent(exchange: Exchange, node: Run, job: Job) -> None:
     luggage, there = of_job(exchange, node, job)
     result = left(there)

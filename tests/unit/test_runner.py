@@ -29,6 +29,7 @@ from converter.model.records import STAGES, ErrorRecord, FileInfo, JobResult, On
 from converter.model.spec import Expect
 from converter.plan.jobs import Plan
 from converter.plugins.executors import Events, Finished, StageEntered, Started, Tick
+from converter.plugins.reports import html
 from converter.runner.context import RunContext
 from converter.runner.loop import execute
 
@@ -203,6 +204,33 @@ def test_a_failed_model_leaves_no_file_under_its_final_name(
     assert "Do x." in printed
     assert str(directory / "models/a/log.txt") in printed
     assert manifest.read(directory).run.complete
+
+
+def test_the_graph_of_a_failed_model_is_kept_and_led_to(
+    directory: Path, context: RunContext, tmp_path: Path
+) -> None:
+    (tmp_path / "secret").write_text("secret")
+
+    def wrong(job: Job) -> JobResult:
+        staging = Path(job.staging_dir)
+        result = failed(job)
+        (staging / "wrong.dynamo.pb").write_bytes(b"graph")
+        (staging / "wrong.link.pb").symlink_to(tmp_path / "secret")
+        (staging / "raw.onnx").write_bytes(b"weights")
+        return result
+
+    execute(make_plan(directory, "a", "b"), Script({"a": wrong}), context)
+    left = {name for name in files(directory) if name.startswith("models/a/")}
+    assert {name.removeprefix("models/a/") for name in left} == {
+        "job.json", "log.txt", "result.json", "wrong.dynamo.pb"
+    }  # fmt: skip
+    text = html.render(manifest.read(directory), directory)
+    assert '<a href="models/a/wrong.dynamo.pb">wrong graph of dynamo</a>' in text
+    assert "models/a/wrong.dynamo.pb</code>" in text
+    assert "wrong.link" not in text
+    # A model that is run once more begins without it.
+    delivery.prepare(make_job(directory, "a"), directory)
+    assert not (directory / "models/a/wrong.dynamo.pb").exists()
 
 
 @pytest.mark.parametrize(

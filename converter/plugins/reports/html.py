@@ -116,6 +116,7 @@ def _of_rows(manifest: Manifest, found: Matrix, directory: Path) -> dict[str, An
         "log_file": lambda row: _log_file(row, directory),
         "again": lambda row: _again(row, manifest),
         "view": lambda row: _view(row, directory),
+        "wrong": lambda row: _wrong(row, directory),
         "debug": lambda row: _debug(row, directory),
         "untimed": _facts.untimed,
         "unreached": _facts.unreached,
@@ -205,8 +206,26 @@ def _view(row: ArtifactRow, directory: Path) -> str:
     """The command that shows the graph of a file; empty: it has none."""
     if row.format != ONNX or not row.files:
         return ""
-    file = cells.from_here(directory / row.files[0].path)
-    return shlex.join(["python", "-m", "converter", "view", file])
+    return _command_to_view(directory / row.files[0].path)
+
+
+def _wrong(row: ArtifactRow, directory: Path) -> list[tuple[str, str, str]]:
+    """The graphs of what was exported and is wrong: exporter, path in the run, and command."""
+    if row.error is None or row.files:
+        return []
+    folder = directory / delivery.MODELS / row.label
+    return [
+        (
+            path.name.split(".")[1],
+            str(path.relative_to(directory)),
+            _command_to_view(path),
+        )
+        for path in sorted(folder.glob(delivery.WRONG))
+    ]
+
+
+def _command_to_view(path: Path) -> str:
+    return shlex.join(["python", "-m", "converter", "view", cells.from_here(path)])
 
 
 def _debug(row: ArtifactRow, directory: Path) -> str:

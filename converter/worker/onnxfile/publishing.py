@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import onnx
@@ -60,6 +61,17 @@ def save(
             writing.write(model, path, folder)
     except OSError as error:
         raise StageError(Code.IO, f"cannot write {path}: {error.strerror}") from error
+
+
+def leave_graph(raw: Path, target: Path) -> None:
+    """Leave the graph of a file that came to nothing, without its weights, for people to look at.
+
+    Args:
+        raw: as the exporter wrote it; where there is none, or it is no ONNX, nothing is left.
+    """
+    with suppress(StageError, OSError):
+        if raw.is_file():
+            target.write_bytes(structure.light(structure.read(raw)).SerializeToString())
 
 
 def tell(path: Path, told: Mapping[str, str]) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from onnx import ModelProto
 
+from converter.layout import delivery
 from converter.model import clarity
 from converter.model.artifact import QUANTISED, rounding_of
 from converter.model.errors import Code, StageError
@@ -61,6 +62,9 @@ from converter.worker.verify.settled import settled
 from converter.worker.verify.verification import Verdict
 
 Emit = Callable[[WorkerEvent], None]
+
+
+_RAW = "raw.onnx"  # as an exporter wrote it
 
 
 @dataclass
@@ -218,6 +222,9 @@ def _attempt(
         _convert(done, folder, loaded, references, job, recorder)
     except StageFailedError as failed:
         done.error = failed.error
+        if failed.error.code is not Code.MEM_LIMIT:  # there is no room to look at it
+            wrong = delivery.WRONG.replace("*", exporter)
+            publishing.leave_graph(folder / _RAW, Path(job.staging_dir) / wrong)
     # What cannot be removed goes with the staging folder.
     shutil.rmtree(folder, ignore_errors=True)
     done.stages = recorder.records
@@ -232,7 +239,7 @@ def _convert(
     job: Job,
     recorder: Recorder,
 ) -> None:
-    raw = folder / "raw.onnx"
+    raw = folder / _RAW
     final = Path(job.staging_dir) / job.target
     simplify: SimplifyRecord | None = None
     # As if all went well, which it mostly does; `conclusion.told` corrects the file else.
