@@ -146,7 +146,7 @@ def _line(strip: Strip, history: History) -> Line:
     cells = (
         f'<tr data-status="{strip.states[-1]}" data-is="{_flags(strip, history)}">'
         f'<th scope="row">{escape(strip.label)}</th>'
-        f'<td><span class="strip">{"".join(_segments(strip, history))}</span></td>'
+        f"<td>{_drawn(strip, history)}</td>"
         f"<td>{_events(strip, history)}</td>"
     )
     figures: dict[Kind, str] = {}
@@ -182,16 +182,25 @@ def _flags(strip: Strip, history: History) -> str:
     return " ".join(name for name, holds in found.items() if holds)
 
 
-def _segments(strip: Strip, history: History) -> Iterator[str]:
-    """The letters of the nights; those of one status are one element."""
+def _drawn(strip: Strip, history: History) -> str:
+    """The letters of the nights, and the same in words for those who do not see them."""
+    segments = list(_segments(strip, history))
+    said = "; ".join(title for _, _, title in segments)
+    letters = "".join(
+        f'<i class="{kind}" title="{title}">{letters}</i>' for kind, letters, title in segments
+    )
+    return f'<span class="strip" role="img" aria-label="{said}">{letters}</span>'
+
+
+def _segments(strip: Strip, history: History) -> Iterator[tuple[str, str, str]]:
+    """Nights that follow each other with one status: its kind, their letters, and words."""
     for state, group in groupby(enumerate(strip.states), key=lambda pair: pair[1]):
         ats = [at for at, _ in group]
         kind = _kind(state)
         first, last = history.nights[ats[0]].date, history.nights[ats[-1]].date
         when = first if first == last else f"{first} to {last}"
         letters = (LETTERS[state] if state != ABSENT else "\N{NO-BREAK SPACE}") * len(ats)
-        title = f"{state.replace('_', ' ')} {when}"
-        yield f'<i class="{kind}" title="{title}">{letters}</i>'
+        yield kind, letters, f"{state.replace('_', ' ')} {when}"
 
 
 def _codes(strip: Strip) -> Iterator[str]:
@@ -252,9 +261,16 @@ def _figure(series: Series) -> str:
     paths += f'<path d="{drawn.line}"/>'
     paths += f'<path class="d" d="{drawn.outside}"/>' if drawn.outside else ""
     size = f"0 0 {sparks.STEP * len(series.values)} {sparks.HEIGHT}"
-    # What it shows is said in the figure beside it and in what happened.
-    svg = f'<svg aria-hidden="true" viewBox="{size}">{paths}</svg>'
+    svg = f'<svg role="img" viewBox="{size}"><title>{_reach(series)}</title>{paths}</svg>'
     return f"<div>{svg}<span{marked}>{about}{said}</span></div>"
+
+
+def _reach(series: Series) -> str:
+    """What a drawing shows, in words: ``latency CPU 2.1 ms to 2.4 ms in 30 nights``."""
+    values = [value for value in series.values if value is not None]
+    low, high = (strips.text_of(series.kind, each) for each in (min(values), max(values)))
+    nights = f"{len(values)} night{'s' * (len(values) != 1)}"
+    return f"{escape(series.name)} {low if low == high else f'{low} to {high}'} in {nights}"
 
 
 def _letters(lines: Iterable[Line]) -> list[tuple[str, str, str]]:

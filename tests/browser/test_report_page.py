@@ -67,7 +67,9 @@ def test_it_opens_without_a_request_or_a_complaint(
     for plot in browser.find_elements(By.CSS_SELECTOR, ".plot"):
         browser.execute_script("arguments[0].scrollIntoView()", plot)
         wait(browser, lambda _, plot=plot: plot.get_attribute("data-drawn"))
-        assert plot.find_elements(By.CSS_SELECTOR, "svg")
+        for axis in ("xtitle", "ytitle"):
+            assert plot.find_element(By.CSS_SELECTOR, f".{axis}").text
+        assert "Axes: x: " in plot.accessible_name
     asked = [url for url in requests(browser) if not url.startswith(("data:", "blob:"))]
     assert asked == [path.as_uri()]
 

@@ -11,18 +11,20 @@ from pathlib import Path
 import pytest
 
 from converter.display import summary
+from converter.model import matrix
 from converter.model.changes import Change, Comparison
 from converter.model.manifest import ArtifactRow, Manifest
-from converter.model.records import StageRecord
+from converter.model.records import Spent, StageRecord
 from converter.plugins import loader, reports
+from converter.plugins.reports import _cells, _figures, html, markdown
 from converter.plugins.reports import csv as spreadsheet
-from converter.plugins.reports import html, markdown
 from converter.plugins.reports._columns import columns, number
 from converter.plugins.reports._facts import causes, verdict, worst_output
 from tests.manifests import (
     CPU,
     CUDA,
     NO_FILE,
+    deployed,
     failed,
     manifest_of,
     ok,
@@ -576,6 +578,30 @@ def test_the_plots_show_what_was_measured(tmp_path: Path) -> None:
     assert trace["x"][0] == 60.0
     assert "The 50 slowest of 60 models." in shown
     assert [len(trace["x"]) for trace in drawn["size"]["data"]] == [60, 1]
+
+
+def test_every_plot_says_what_its_axes_and_colours_are(tmp_path: Path) -> None:
+    spent = Spent(started_at="2026-11-21T02:00:00Z", seconds=1.0, cpu_seconds=None)
+    row = ok("a", latency=[timed(CPU), timed(CUDA)], spent=spent)
+    drawn = [
+        *_figures.figures(manifest_of(row, ok("b")).rows),
+        _cells.budget(matrix.of(deployed(3))),
+    ]
+    assert [figure.name for figure in drawn if figure.data] == [
+        "latency", "speedup", "size", "time", "timeline", "budget"
+    ]  # fmt: skip
+    for figure in drawn:
+        axes = {name: axis for name, axis in figure.layout.items() if name[1:5] == "axis"}
+        assert {name[0] for name in axes} == {"x", "y"}
+        for axis in axes.values():
+            assert f": {axis['title']['text']}" in figure.alternative
+        assert figure.layout["legend"]["title"]["text"]
+    # Numbers have a unit.
+    text = page(manifest_of(row), tmp_path)
+    labels = re.findall(r'role="img" aria-label="([^"]+)"', text)
+    assert labels[0].endswith(
+        "Axes: x: median latency, milliseconds, y: model. The figures are in the table."
+    )
 
 
 def test_only_the_pages_own_scripts_may_run(tmp_path: Path) -> None:

@@ -351,6 +351,8 @@ def test_the_page_says_it_in_words(zoo: Zoo) -> None:
         '<i class="o" title="ok 2026-11-01">.</i><i class="f" title="failed 2026-11-02">F' in text
     )
     assert "EXPORT_UNSUPPORTED</a>: bad uses an operator" in text
+    assert '<span class="strip" role="img" aria-label="ok 2026-11-01; failed 2026-11-02">' in text
+    assert re.search(r"<title>size [\d.]+ [kM]?B in 2 nights</title>", text)
     assert '<span class="because">torch 2.14.0 → 2.15.0</span>' in text
     assert '<a href="run-2/report.html">2026-11-02 02:00</a>' in text
     assert "run-1/report.html" not in text  # there is none

@@ -133,6 +133,7 @@ def _layout(timed: bool) -> dict[str, Any]:
     """Two plots beside each other that share the axis of errors; without times one."""
     layout: dict[str, Any] = {
         "height": 520,
+        "legend": {"title": {"text": "runtime and precision"}},
         "yaxis": {
             "type": "log",
             "title": {"text": "relative L2 error"},
@@ -141,7 +142,7 @@ def _layout(timed: bool) -> dict[str, Any]:
         },
         "xaxis2": {
             "type": "log",
-            "title": {"text": "megabytes"},
+            "title": {"text": "size, megabytes"},
             "domain": [0.53, 1] if timed else [0, 1],
             "anchor": "y",
         },

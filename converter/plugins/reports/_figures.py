@@ -31,6 +31,15 @@ class Figure:
     data: list[dict[str, Any]] = field(default_factory=list)
     layout: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def alternative(self) -> str:
+        """What it shows, for those who do not see it."""
+        axes = [f"{name[0]}: {self.layout[name]['title']['text']}" for name in sorted(self.layout)
+                if name[1:].startswith("axis")]  # fmt: skip
+        return (
+            f"{self.title}. {self.caption} Axes: {', '.join(axes)}. The figures are in the table."
+        )
+
 
 def figures(rows: Sequence[ArtifactRow]) -> list[Figure]:
     return [_latencies(rows), _speedups(rows), _sizes(rows), _times(rows), _timeline(rows)]
@@ -60,7 +69,8 @@ def _latencies(rows: Sequence[ArtifactRow]) -> Figure:
             | {"error_x": {"type": "data", "symmetric": False, "array": tails, "width": 3}}
         )
     caption = f"The dot is the median, the whisker ends at p99. {_cut('slowest', timed, shown)}"
-    return Figure(name, title, caption, traces, _list_layout(shown, "milliseconds", "log"))
+    layout = _list_layout(shown, "median latency, milliseconds", "log")
+    return Figure(name, title, caption, traces, layout | legend("provider"))
 
 
 def _speedups(rows: Sequence[ArtifactRow]) -> Figure:
@@ -81,7 +91,7 @@ def _speedups(rows: Sequence[ArtifactRow]) -> Figure:
         )
         for provider in _facts.providers(shown)
     ]
-    layout = _list_layout(shown, "times as fast as PyTorch", "linear")
+    layout = _list_layout(shown, "times as fast as PyTorch", "linear") | legend("provider")
     layout["xaxis"]["rangemode"] = "tozero"
     one = {"type": "line", "x0": 1, "x1": 1, "yref": "paper", "y0": 0, "y1": 1}
     layout["shapes"] = [one | {"line": {"dash": "dot", "width": 1}}]
@@ -129,9 +139,9 @@ def _sizes(rows: Sequence[ArtifactRow]) -> Figure:
         )
     layout = {
         "height": 420,
-        "xaxis": {"type": "log", "title": {"text": "megabytes"}},
+        "xaxis": {"type": "log", "title": {"text": "size, megabytes"}},
         "yaxis": {"type": "log", "title": {"text": "median latency, milliseconds"}},
-    }
+    } | legend("provider")
     return Figure(name, title, "Both axes are logarithmic.", traces, layout)
 
 
@@ -166,7 +176,8 @@ def _times(rows: Sequence[ArtifactRow]) -> Figure:
             )
     listed = ", ".join(f"{stage} {share:.0%}" for share, stage in sorted(shares, reverse=True))
     caption = f"{number(total)} s in the stages of all models: {listed}. "
-    layout = _list_layout(shown, "seconds", "linear") | {"barmode": "stack", "bargap": 0.35}
+    layout = _list_layout(shown, "time in the stages, seconds", "linear") | legend("stage")
+    layout |= {"barmode": "stack", "bargap": 0.35}
     return Figure(name, title, caption + _cut("slowest", ran, shown), traces, layout)
 
 
@@ -205,6 +216,11 @@ def _markers(
     }
 
 
+def legend(title: str) -> dict[str, Any]:
+    """The part of a layout that says what the colours stand for."""
+    return {"legend": {"title": {"text": title}}}
+
+
 def _list_layout(rows: Sequence[ArtifactRow], unit: str, scale: str) -> dict[str, Any]:
     """A line for each model, the first on top. Plotly reads markup in labels: it is escaped."""
     labels = [escape(columns.shorten(row.label, _LABEL_WIDTH)) for row in rows]
@@ -212,6 +228,7 @@ def _list_layout(rows: Sequence[ArtifactRow], unit: str, scale: str) -> dict[str
         "height": _FRAME_HEIGHT + _BAR_HEIGHT * len(rows),
         "xaxis": {"type": scale, "title": {"text": unit}},
         "yaxis": {
+            "title": {"text": "model"},
             # By number: as names, two labels that are cut to the same text would share a line.
             "tickvals": list(range(len(rows))),
             "ticktext": labels,

@@ -106,8 +106,10 @@ def _layout(labels: Sequence[str]) -> dict[str, Any]:
     return {
         "height": _FRAME_HEIGHT + _LINE_HEIGHT * len(labels),
         "barmode": "overlay",
-        "xaxis": {"type": "linear", "title": {"text": "seconds since the first job"}},
+        "xaxis": {"type": "linear", "title": {"text": "time since the first job, seconds"}},
+        "legend": {"title": {"text": "outcome"}},
         "yaxis": {
+            "title": {"text": "node"},
             "tickvals": list(range(len(labels))),
             "ticktext": [escape(columns.shorten(label, _LABEL_WIDTH)) for label in labels],
             # From the end to the start: Plotly counts upwards.

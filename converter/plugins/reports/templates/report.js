@@ -283,7 +283,9 @@ function draw(element) {
     font: { color: ink, family: "system-ui, sans-serif", size: 12 },
     colorway: ["#3f83d6", "#d98214", "#2c9c74", "#c5568a", "#8d72d4", "#7f8f2f", "#b5593b", "#4f9dad"],
     margin: { l: 20, r: 20, t: 40, b: 60 },
-    legend: { orientation: "h", x: 0, y: 1, yanchor: "bottom", traceorder: "normal" },
+    legend: {
+      ...layout.legend, orientation: "h", x: 0, y: 1, yanchor: "bottom", traceorder: "normal",
+    },
     showlegend: true,
     dragmode: false,
     hoverlabel: { bordercolor: line },
