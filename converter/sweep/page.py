@@ -7,7 +7,8 @@ from pathlib import Path
 
 from jinja2 import Template
 
-from converter.display import pages, summary
+from converter.display import pages
+from converter.sweep import differences
 from converter.sweep.record import Sweep
 
 FILE = "sweep.html"
@@ -25,7 +26,7 @@ def render(sweep: Sweep) -> str:
     return _template().render(
         info=sweep.sweep,
         points=sweep.points,
-        models=sweep.models,
-        expected=summary.EXPECTED,
+        ran=[point for point in sweep.points if point.manifest is not None],
+        lines=differences.lines(sweep),
         codes=[cell.code for model in sweep.models for cell in model.cells],
     )

@@ -7,7 +7,7 @@ removed or renamed; ``docs/schemas/sweep.schema.json`` is generated from these t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 from pydantic import Field
@@ -15,12 +15,14 @@ from pydantic import Field
 from converter.display import summary
 from converter.model.base import Frozen
 from converter.model.errors import Code
-from converter.model.manifest import ArtifactRow, Manifest
+from converter.model.manifest import ArtifactRow, Manifest, Request
 from converter.model.records import StageName, Status
 
 SWEEP = "sweep.json"
 # A success that nobody expected is one: the model works at that point.
 WORKS = ("ok", "xpass")
+# Keys of a run that a model may state for itself, and of which a row says what it was asked for.
+_MOVED = ("opset", "exporter", "training", "seed")
 
 
 class SweepInfo(Frozen):
@@ -69,6 +71,7 @@ class Cell(Frozen):
         bytes: the ONNX file and its external data.
         max_abs: the largest absolute error of any output in any case.
         p50_ms: median latency on ``provider``, the first that was measured.
+        pinned: swept keys that did not move this cell, since the model states its own value.
     """
 
     point: str
@@ -84,6 +87,7 @@ class Cell(Frozen):
     p50_ms: float | None = None
     provider: str | None = None
     cached: bool = False
+    pinned: dict[str, str] = Field(default_factory=dict)
 
 
 class SweepModel(Frozen):
@@ -153,4 +157,14 @@ def _cell(point: PointRecord, rows: Mapping[str, ArtifactRow] | None, model: str
         p50_ms=measured.p50_ms if measured else None,
         provider=measured.provider if measured else None,
         cached=row.cached,
+        pinned=dict(_pinned(point, row.request)),
     )
+
+
+def _pinned(point: PointRecord, request: Request) -> Iterator[tuple[str, str]]:
+    """Keys of the point that a model did not follow, with the value that it has instead."""
+    for override in point.overrides:
+        key, _, value = override.partition("=")
+        if key in _MOVED and str(getattr(request, key)) != value:
+            found = getattr(request, key)
+            yield key, "of the file" if found is None else str(found)

@@ -9,7 +9,7 @@ from selenium.webdriver import Chrome, Keys
 from selenium.webdriver.common.by import By
 
 from converter.model.errors import ExitCode
-from tests.browser.conftest import requests
+from tests.browser.conftest import requests, violations
 from tests.manifests import failed, ok
 from tests.sweeps import Folder
 
@@ -43,6 +43,7 @@ def opened(browser: Chrome, tmp_path: Path) -> Path:
     """The page of a sweep of three points, one of which is refused."""
     folder = Folder(tmp_path, "opset=13", "opset=99", "opset=17,name=a+b")
     folder.end(0, ExitCode.MODELS_FAILED, ok("good", opset=13), failed("bad", message=EVIL))
+    folder.points[2].swept = ["opset=17", "name=a+b"]
     folder.points[1].exit_code = ExitCode.CONFIG
     folder.points[1].problems = [EVIL]
     folder.end(2, ExitCode.OK, ok("good"), ok("bad"))
@@ -97,4 +98,17 @@ def test_the_keyboard_reaches_everything(browser: Chrome, opened: Path) -> None:
     assert {"opset=13", "opset=17,name=a+b", "notable"} <= set(reached)
     browser.find_element(By.ID, "notable").send_keys(Keys.SPACE)
     rows = browser.find_elements(By.CSS_SELECTOR, "[aria-labelledby=models] tbody tr")
-    assert all(row.is_displayed() for row in rows)  # each lacks the point that was refused
+    assert [row.text.split()[0] for row in rows if row.is_displayed()] == ["bad"]
+    browser.find_element(By.ID, "notable").send_keys(Keys.SPACE)
+    browser.find_element(By.ID, "changing").send_keys(Keys.SPACE)
+    assert [row.text.split()[0] for row in rows if row.is_displayed()] == ["bad"]
+    heads = browser.find_elements(By.CSS_SELECTOR, "[aria-labelledby=models] thead th")
+    # The one that was refused has nothing to show: why is said above.
+    assert [head.text for head in heads][-2:] == ["opset=13", "opset=17,name=a+b"]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(browser: Chrome, opened: Path, scheme: str) -> None:
+    feature = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", feature)
+    assert violations(browser) == []

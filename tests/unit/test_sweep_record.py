@@ -10,7 +10,7 @@ import pytest
 
 from converter.model import manifest
 from converter.model.errors import ExitCode, RunError
-from converter.sweep import journal, page, screen
+from converter.sweep import differences, journal, page, screen
 from tests.manifests import CPU, CUDA, NO_FILE, failed, manifest_of, ok, timed
 from tests.sweeps import Folder
 
@@ -45,6 +45,7 @@ def test_a_cell_says_what_the_manifest_of_its_point_says(two: Folder) -> None:
         "p50_ms": 1.25,
         "provider": CPU,
         "cached": False,
+        "pinned": {},
     }
     assert a.cells[0].p50_ms is None
     assert (b.cells[0].status, b.cells[0].stage, b.cells[0].code) == (
@@ -238,11 +239,51 @@ def test_the_page_shows_every_cell_and_links_to_the_runs(two: Folder) -> None:
         ">INPUT_DROPPED</code>",
         "in check",
         "8 nodes, 1 MB",
+        "same as opset=13",
         "1.25 ms",
         "3.0e-06",
     ):
         assert words in text
     assert "script" not in parsed.tags
+
+
+def test_a_cell_that_the_model_pins_says_so(tmp_path: Path) -> None:
+    folder = Folder(tmp_path, "opset=13", "opset=17", "opset=20")
+    for number, opset in enumerate((13, 17, 20)):
+        moves = ok("moves", opset=opset, nodes=8 + (opset == 20))
+        # One that fails says what it was asked for.
+        folder.end(number, ExitCode.OK, ok("still"), moves, failed("wrong"))
+    sweep = folder.journal.close(ExitCode.OK)
+    still, moves, wrong = (model.cells for model in sweep.models)
+    assert [cell.pinned for cell in still] == [{"opset": "17"}, {}, {"opset": "17"}]
+    assert [cell.pinned for cell in moves] == [{}, {}, {}]
+    assert wrong[0].pinned == {"opset": "17"}
+    # What changes comes first; the others repeat themselves.
+    shown = differences.lines(sweep)
+    assert [line.model.name for line in shown] == ["moves", "still", "wrong"]
+    assert [line.changes for line in shown] == [True, False, False]
+    assert [each.same_as for each in shown[0].cells] == ["", "opset=13", ""]
+    assert [each.same_as for each in shown[1].cells] == ["", "opset=13", "opset=13"]
+    assert ("9 nodes, 1 MB", True) in shown[0].cells[2].facts
+    assert ("error 3.0e-06", False) in shown[0].cells[2].facts
+    text = page.render(sweep)
+    assert "1 of 3 changes between points" in text
+    assert "did not move it: still (opset 17), wrong (opset 17)." in text
+    assert text.count("pinned by the model: opset 17") == 4
+
+
+def test_a_latency_within_noise_is_no_difference(tmp_path: Path) -> None:
+    folder = Folder(tmp_path, "opset=13", "opset=17", "opset=20")
+    for number, p50 in enumerate((1.0, 1.05, 1.5)):
+        opset = (13, 17, 20)[number]
+        folder.end(number, ExitCode.OK, ok("a", opset=opset, latency=[timed(CPU, p50)]))
+    (line,) = differences.lines(folder.journal.close(ExitCode.OK))
+    assert [each.same_as for each in line.cells] == ["", "opset=13", ""]
+    # The figure stays where it can be read.
+    assert [f"1.05 ms, {CPU}", f"1.5 ms, {CPU}"] == [
+        text for each in line.cells[1:] for text, _ in each.facts if " ms" in text
+    ]
+    assert (f"1.5 ms, {CPU}", True) in line.cells[2].facts
 
 
 def test_hostile_text_stays_text(tmp_path: Path) -> None:
