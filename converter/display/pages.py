@@ -54,8 +54,8 @@ def _readable(value: Any) -> Any:
 
 
 def escape(text: str) -> Markup:
-    """Text for a page that is put together without a template."""
-    return markupsafe.escape(plain(text))
+    """Text for a page that is put together without a template; markup stays as it is."""
+    return markupsafe.escape(_readable(text))
 
 
 def words(name: str) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from selenium.common.exceptions import NoSuchElementException
 from selenium.webdriver import ActionChains, Chrome, Keys
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.select import Select
@@ -56,7 +57,8 @@ def head(browser: Chrome, title: str) -> Any:
 
 
 def wait(browser: Chrome, condition: Callable[[Chrome], Any]) -> Any:
-    return WebDriverWait(browser, 60).until(condition)
+    waiting = WebDriverWait(browser, 60, ignored_exceptions=[NoSuchElementException])
+    return waiting.until(condition)
 
 
 def test_it_opens_without_a_request_or_a_complaint(
@@ -305,23 +307,74 @@ def test_many_models_stay_usable(
     browser.find_element(By.ID, "search").send_keys("model_0007")
     assert visible(browser) == ["model_0007"]
     browser.find_element(By.CSS_SELECTOR, "#rows a[href='#model-model_0007']").click()
-    section = browser.find_element(By.ID, "model-model_0007")
+    section = wait(browser, lambda _: browser.find_element(By.ID, "model-model_0007"))
     wait(browser, lambda _: section.find_element(By.CSS_SELECTOR, ".command").is_displayed())
+    assert size < 15
 
 
-def test_a_section_that_was_text_is_opened_by_its_head(browser: Chrome, open_report: Open) -> None:
-    """Of many models each section becomes elements when it is opened, and its text stays text."""
+def test_a_section_that_was_packed_is_there_when_it_is_looked_at(
+    browser: Chrome, open_report: Open
+) -> None:
+    """Of many models sections become elements when they come near, and their text stays text."""
     rows = [ok(f"model_{i}") for i in range(300)]
-    rows[7] = failed("wrong", message=EVIL, status="crashed")
+    rows[217] = failed("wrong", message=EVIL, status="crashed")
     open_report(manifest_of(*rows))
-    section = browser.find_element(By.ID, "model-wrong")
-    assert section.find_elements(By.CSS_SELECTOR, ".body") == []
-    section.find_element(By.TAG_NAME, "summary").click()
-    wait(browser, lambda _: section.find_elements(By.CSS_SELECTOR, ".body .message"))
-    assert section.find_element(By.CSS_SELECTOR, ".message").text == EVIL
+    assert browser.find_elements(By.ID, "model-wrong") == []
+    browser.find_element(By.CSS_SELECTOR, ".names a[href='#model-wrong']").click()
+    section = wait(browser, lambda _: browser.find_element(By.ID, "model-wrong"))
+    wait(browser, lambda _: section.find_element(By.CSS_SELECTOR, ".message").text == EVIL)
+    # Those that come near while one scrolls.
+    chunk = browser.find_elements(By.CSS_SELECTOR, ".chunk")[1]
+    browser.execute_script("arguments[0].scrollIntoView()", chunk)
+    wait(browser, lambda _: len(chunk.find_elements(By.CSS_SELECTOR, ".model .body")) == 50)
     browser.find_element(By.ID, "open-all").click()
-    wait(browser, lambda _: not browser.find_elements(By.CSS_SELECTOR, "details.model > script"))
+    wait(browser, lambda _: not browser.find_elements(By.CSS_SELECTOR, ".chunk > script"))
+    names = browser.execute_script(
+        "return [...document.querySelectorAll('.model .name')].map((name) => name.textContent)"
+    )
+    assert names == [row.label for row in rows]
     assert browser.find_elements(By.CSS_SELECTOR, "img, b") == []
+
+
+def test_rows_are_made_when_they_come_near(browser: Chrome, open_report: Open) -> None:
+    rows = [ok(f"model_{i:03}", source=f"<{i}>", tags=["a&b"] * (i == 777)) for i in range(1000)]
+    open_report(manifest_of(*rows))
+    assert 200 <= len(visible(browser)) < 1000
+    assert browser.find_element(By.ID, "rows").get_attribute("aria-rowcount") == "1001"
+    search = browser.find_element(By.ID, "search")
+    search.send_keys("<777>")
+    assert visible(browser) == ["model_777"]
+    search.clear()
+    search.send_keys("A&B")
+    assert visible(browser) == ["model_777"]
+    browser.find_element(By.ID, "show-all").click()
+    region = browser.find_element(By.CSS_SELECTOR, "#table .scroll")
+
+    def whole(browser: Chrome) -> bool:
+        browser.execute_script("arguments[0].scrollTop = arguments[0].scrollHeight", region)
+        return len(visible(browser)) == 1000
+
+    wait(browser, whole)
+    assert visible(browser) == [row.label for row in rows]
+    head(browser, "Source").find_element(By.TAG_NAME, "button").click()
+    assert visible(browser)[:2] == ["model_000", "model_001"]
+    # On paper all of them.
+    browser.execute_script("dispatchEvent(new Event('beforeprint'))")
+    assert len(visible(browser)) == 1000
+
+
+def test_without_scripts_there_is_a_plain_table(browser: Chrome, open_report: Open) -> None:
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        open_report(manifest_of(*(ok(f"model_{i:03}") for i in range(300))))
+        rows = browser.find_elements(By.CSS_SELECTOR, "#rows tbody tr")
+        assert len(rows) == 300
+        assert rows[299].text.startswith("model_299")
+        assert not browser.find_element(By.ID, "filter").is_displayed()
+        assert "need scripts" in browser.find_element(By.ID, "models").text
+        assert browser.find_element(By.CSS_SELECTOR, "#rows td:last-child").text == "3.5"
+    finally:
+        browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -14,13 +14,15 @@ from markupsafe import Markup
 
 from converter.compare import wording
 from converter.display import explanations
-from converter.display.pages import words
+from converter.display.pages import escape, words
 from converter.model import units
 from converter.model.changes import Comparison
 from converter.model.manifest import ArtifactRow
 from converter.model.records import CaseCheck, Latency, OutputCheck, StageRecord, VerifyRecord
 from converter.plugins.reports._columns import NONE, number
 from converter.plugins.reports._facts import short
+
+_NUMBER = ' class="number"'
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,30 @@ class Grid:
 
     heads: list[tuple[str, bool]]
     lines: list[Line]
+
+    @property
+    def markup(self) -> Markup:
+        """The table; put together here, since a page may have tens of thousands."""
+        heads = "".join(
+            f'<th scope="col"{_NUMBER * each}>{title}</th>' for title, each in self.heads
+        )
+        lines = "\n".join(map(self._line, self.lines))
+        return Markup(
+            f"<table>\n<thead><tr>{heads}</tr></thead>\n<tbody>\n{lines}\n</tbody>\n</table>"
+        )
+
+    def _line(self, line: Line) -> str:
+        first, *others = map(escape, line.cells)
+        numbers = [number for _, number in self.heads[1:]]
+        cells = [
+            f"<td{_NUMBER * number}>{cell}</td>"
+            for cell, number in zip(others, numbers, strict=False)
+        ]
+        if line.span:
+            span = len(self.heads) - len(others)
+            cells[-1] = f'<td colspan="{span}">{others[-1]}</td>'
+        mark = f' class="{line.mark}"' if line.mark else ""
+        return f'<tr{mark}><th scope="row">{first}</th>{"".join(cells)}</tr>'
 
 
 def grid(heads: Sequence[str], lines: Iterable[Line]) -> Grid:

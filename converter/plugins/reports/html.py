@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import shlex
+import zlib
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from jinja2 import Environment
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from converter.display import cells, pages
+from converter.display import cells, explanations, pages
+from converter.display.pages import escape
 from converter.layout import delivery
 from converter.model import dims, matrix, verified
 from converter.model.artifact import ONNX, REDUCED
@@ -20,14 +25,15 @@ from converter.model.manifest import ArtifactRow, Manifest
 from converter.model.matrix import Cell, Matrix
 from converter.model.plaintext import plain
 from converter.plugins.reports import _cells, _facts, _figures, _grids
-from converter.plugins.reports._columns import number, on_page
+from converter.plugins.reports._columns import Column, number, on_page
 
 FILE = "report.html"
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _LOG_LINES, _LOG_BYTES = 15, 6000
-# Sections of models that a browser is given as elements: more are text until they are opened.
-_AT_ONCE = 200
+# Sections of models that a browser is given as elements: more are packed, so many together, until
+# they are looked at.
+_AT_ONCE, _CHUNK = 200, 50
 _HISTORY = "history.html"  # beside the runs of an experiment
 # Of an override that a command for one model must not repeat.
 _OWN = ("select=", "hydra.run.dir=", "hydra.sweep.dir=")
@@ -66,12 +72,15 @@ def render(manifest: Manifest, directory: Path) -> str:
     drawn = any(plot.data for plot in [*plots, budget])
     plotly = Markup(get_plotlyjs().replace("\r\n", "\n") if drawn else "")
     script = pages.code(_TEMPLATES / "report.js")
+    given = _of_run(manifest, found) | _of_rows(manifest, found, directory)
+    sections = _jinja().get_template("_chunk.html")
     return (
         _jinja()
         .get_template("report.html")
         .render(
-            **_of_run(manifest, found),
-            **_of_rows(manifest, found, directory),
+            **given,
+            packed=lambda some: _pack(sections.render(**given, some=some)),
+            pack=_pack,
             figures=plots,
             budget=budget,
             history=(directory.parent / _HISTORY).is_file(),
@@ -83,6 +92,16 @@ def render(manifest: Manifest, directory: Path) -> str:
     )
 
 
+@functools.lru_cache(maxsize=1)  # of the plotting library, for the next page
+def _packed(text: str) -> str:
+    return base64.b64encode(zlib.compress(text.encode())).decode()
+
+
+def _pack(text: str) -> Markup:
+    """Text for a script to unpack: deflated, as letters."""
+    return Markup(_packed(text))
+
+
 def _of_run(manifest: Manifest, found: Matrix) -> dict[str, Any]:
     """What the templates are given of the run as a whole."""
     rows = manifest.rows
@@ -90,7 +109,8 @@ def _of_run(manifest: Manifest, found: Matrix) -> dict[str, Any]:
         "manifest": manifest,
         "run": manifest.run,
         "rows": rows,
-        "lazy": len(rows) > _AT_ONCE,
+        "at_once": _AT_ONCE,
+        "chunk": _CHUNK,
         "verdict": _facts.verdict(manifest),
         "duration": _duration(manifest),
         "causes": _facts.causes(rows),
@@ -109,7 +129,7 @@ def _of_rows(manifest: Manifest, found: Matrix, directory: Path) -> dict[str, An
     shown = on_page(manifest.rows)
     return {
         "shown": shown,
-        "values": lambda row: [(each, each.value(row), each.text(row)) for each in shown],
+        "line": lambda row: _line(row, shown),
         "shown_of": lambda row: to_show.get(row.label, []),
         "bundle": lambda cell: cells.bundle(cell, directory),
         "log": lambda row: _log(row, directory),
@@ -123,6 +143,32 @@ def _of_rows(manifest: Manifest, found: Matrix, directory: Path) -> dict[str, An
         "extent": verified.extent,
         "count": verified.count,
     }
+
+
+def _line(row: ArtifactRow, shown: Sequence[Column]) -> Markup:
+    """The cells of a row of the table; put together here, since a page may have thousands."""
+    return Markup("".join(_cell(row, column) for column in shown))
+
+
+def _cell(row: ArtifactRow, column: Column) -> str:
+    if column.key == "name":
+        target = quote(row.label, safe="")
+        return f'<th scope="row"><a href="#model-{target}">{escape(row.label)}</a></th>'
+    if column.key == "status":
+        code = row.error.code if row.error else ""
+        link = f'<a class="code" href="#{explanations.anchor(code)}"><code>{code}</code></a>'
+        told = f" <small>{link}</small>" if code else ""
+        badge = f'<span class="badge {row.status}">{pages.words(row.status)}</span>'
+        return f"<td>{badge}{told}</td>"
+    value, text = column.value(row), column.text(row)
+    shown = escape(text)
+    if value is None and not column.numeric:
+        return f"<td data-none>{shown}</td>"
+    # What a column sorts by, where its text is not that.
+    if not column.numeric or value is None or str(value) == text:
+        return f"<td>{shown}</td>"
+    key = f"{value:.4g}" if isinstance(value, float) else value
+    return f'<td data-value="{key}">{shown}</td>'
 
 
 def _to_show(found: Matrix) -> dict[str, list[Cell]]:

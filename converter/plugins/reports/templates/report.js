@@ -1,23 +1,55 @@
 "use strict";
 
+/* The table: a text with a line for each row. Rows become elements as they come near the window:
+   of ten thousand nobody looks at all. */
+
+const plain = document.getElementById("plain");
+const form = document.getElementById("filter");
+const region = plain.parentElement;
+const [head, ...lines] = plain.textContent.slice(0, plain.textContent.lastIndexOf("</tbody>"))
+  .trim().split(/\n(?=<tr |<tbody>)/).filter((line) => line !== "<tbody>");
+plain.remove();
+region.insertAdjacentHTML("afterbegin", `${head}<tbody></tbody></table><p class="end"></p>`);
 const table = document.getElementById("rows");
 const body = table.tBodies[0];
-const form = document.getElementById("filter");
+table.setAttribute("aria-rowcount", lines.length + 1);
+form.hidden = false;
+
+const ENTITIES = { "&lt;": "<", "&gt;": ">", "&#34;": '"', "&#39;": "'", "&amp;": "&" };
+
+function decoded(text) {
+  return text.replace(/&(?:lt|gt|amp|#34|#39);/g, (entity) => ENTITIES[entity]);
+}
+
+/* What stands in the cells of a line: their attributes, and their text. */
+function cellsOf(line) {
+  return line.split(/<t[hd](?= |>)/).slice(1).map((cell) => {
+    const end = cell.indexOf(">");
+    return [cell.slice(0, end), decoded(cell.slice(end + 1).replace(/<[^>]*>/g, ""))];
+  });
+}
 
 /* Sorting: numbers by data-value, everything else by its text; what has no value comes last. */
 
-function key(cell, number) {
-  if ("none" in cell.dataset) return null;
-  if (!number) return cell.textContent.trim();
-  const value = cell.dataset.value;
-  return value === undefined ? null : value === "inf" ? Infinity : Number(value);
+function number(value) {
+  if (value === undefined || value.trim() === "") return null;
+  if (value === "inf") return Infinity;
+  const found = Number(value);
+  return Number.isNaN(found) ? null : found;
+}
+
+function key([attributes, text], numeric) {
+  if (attributes.includes("data-none")) return null;
+  if (!numeric) return text.trim();
+  return number(/data-value="([^"]*)"/.exec(attributes)?.[1] ?? text);
 }
 
 const text = new Intl.Collator("en", { numeric: true });
 
-function sortable(table, keyOf) {
-  const body = table.tBodies[0];
+/* The columns of a table by their buttons: `sorted` is given the order of the rows. */
+function sortable(table, count, keyOf, sorted) {
   const heads = [...table.tHead.rows[0].cells];
+  let order = [...Array(count).keys()];
 
   function sort(column) {
     const head = heads[column];
@@ -28,12 +60,13 @@ function sortable(table, keyOf) {
     for (const other of heads) other.removeAttribute("aria-sort");
     head.setAttribute("aria-sort", descending ? "descending" : "ascending");
     const sign = descending ? -1 : 1;
-    const keyed = [...body.rows].map((row) => [keyOf(row.cells[column], number), row]);
+    const keyed = order.map((row) => [keyOf(row, column, number), row]);
     keyed.sort(([a], [b]) => {
       if (a === null || b === null) return (a === null) - (b === null);
       return sign * (number ? (a > b) - (a < b) : text.compare(a, b));
     });
-    body.append(...keyed.map(([, row]) => row));
+    order = keyed.map(([, row]) => row);
+    sorted(order);
   }
 
   heads.forEach((head, column) => {
@@ -41,7 +74,47 @@ function sortable(table, keyOf) {
   });
 }
 
-sortable(table, key);
+const AT_ONCE = 200;
+const parser = document.createElement("template");
+let order = [...lines.keys()];
+let matches = order;
+let drawn = 0;
+
+function more(count = AT_ONCE) {
+  parser.innerHTML = matches.slice(drawn, drawn + count).map((row) => lines[row]).join("");
+  [...parser.content.children].forEach((row, at) => {
+    row.setAttribute("aria-rowindex", drawn + at + 2);
+  });
+  body.append(parser.content);
+  drawn = Math.min(drawn + count, matches.length);
+}
+
+function redraw() {
+  body.replaceChildren();
+  drawn = 0;
+  more();
+}
+
+const end = region.querySelector(".end");
+const atEnd = new IntersectionObserver(([{ isIntersecting }]) => {
+  if (!isIntersecting || drawn === matches.length) return;
+  more();
+  // Looked at again, since it may be near still.
+  atEnd.unobserve(end);
+  atEnd.observe(end);
+}, { root: region, rootMargin: "1000px" });
+atEnd.observe(end);
+addEventListener("beforeprint", () => more(matches.length));
+
+sortable(
+  table,
+  lines.length,
+  (row, column, numeric) => key(cellsOf(lines[row])[column], numeric),
+  (found) => {
+    order = found;
+    filter();
+  },
+);
 
 /* Filtering. */
 
@@ -49,23 +122,37 @@ const search = document.getElementById("search");
 const choices = [...form.querySelectorAll("select")].map((choice) => [
   choice.id.replace("by-", ""), choice,
 ]);
-const searched = new Map();
-for (const row of body.rows) {
-  const source = row.querySelector("td.file")?.textContent ?? "";
-  const words = `${row.cells[0].textContent} ${source} ${row.dataset.search}`;
-  searched.set(row, words.toLowerCase());
+const columnOf = Object.fromEntries(
+  [...table.tHead.rows[0].cells].map((head, column) => [head.dataset.key, column]),
+);
+let searched = null;
+
+/* Worked out when it is first needed: what each row is found by. */
+function facts(row) {
+  searched ??= lines.map((line) => {
+    const cells = cellsOf(line).map(([, text]) => text);
+    const said = /^<tr[^>]* data-search="([^"]*)"/.exec(line)?.[1] ?? "";
+    return {
+      words: `${cells[0]} ${cells[columnOf.source] ?? ""} ${decoded(said)}`.toLowerCase(),
+      status: /^<tr data-status="([^"]*)"/.exec(line)[1],
+      exporter: cells[columnOf.exporter],
+      opset: cells[columnOf.opset],
+    };
+  });
+  return searched[row];
 }
 
 function filter() {
-  const wanted = search.value.toLowerCase().split(/\s+/);
-  let shown = 0;
-  for (const [row, words] of searched) {
-    const fits = choices.every(([name, { value }]) => !value || row.dataset[name] === value);
-    row.hidden = !(fits && wanted.every((word) => words.includes(word)));
-    shown += !row.hidden;
-  }
-  const what = document.getElementById("shown").dataset.what;
-  document.getElementById("shown").textContent = `${shown} of ${searched.size} ${what}`;
+  const wanted = search.value.toLowerCase().split(/\s+/).filter((word) => word);
+  const chosen = choices.filter(([, { value }]) => value);
+  matches = !wanted.length && !chosen.length ? order : order.filter((row) => {
+    const found = facts(row);
+    return chosen.every(([name, { value }]) => found[name] === value)
+      && wanted.every((word) => found.words.includes(word));
+  });
+  redraw();
+  const shown = document.getElementById("shown");
+  shown.textContent = `${matches.length} of ${lines.length} ${shown.dataset.what}`;
 }
 
 search.addEventListener("input", filter);
@@ -75,6 +162,7 @@ document.getElementById("show-all").addEventListener("click", () => {
   for (const field of [search, ...choices.map(([, choice]) => choice)]) field.value = "";
   filter();
 });
+filter();
 // A browser that comes back to the page fills the form as it was left.
 addEventListener("pageshow", filter);
 
@@ -124,11 +212,10 @@ if (cells) {
     }
   }
 
-  sortable(cells, (cell, number) => {
-    if (!number) return cell.textContent.trim();
-    const value = cell.dataset[figure.value];
-    return value === undefined ? null : value === "inf" ? Infinity : Number(value);
-  });
+  sortable(cells, lines.length, (row, column, numeric) => {
+    const cell = lines[row].cells[column];
+    return numeric ? number(cell.dataset[figure.value]) : cell.textContent.trim();
+  }, (found) => cells.tBodies[0].append(...found.map((row) => lines[row])));
   sought.addEventListener("input", narrowCells);
   verdict.addEventListener("change", narrowCells);
   figure.addEventListener("change", showFigure);
@@ -208,35 +295,57 @@ if (budget) {
   addEventListener("pageshow", changed);
 }
 
-/* The sections of the models. */
+/* The sections of the models: of many they are packed until they come near the window. */
 
-const sections = [...document.querySelectorAll("details.model")];
-
-/* What many models have is text until it is opened. */
-function fill(section) {
-  const held = section.querySelector(':scope > script[type="text/html"]');
-  if (held) held.outerHTML = held.textContent;
+async function unpacked(packed) {
+  const bytes = Uint8Array.from(atob(packed), (letter) => letter.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+  return new Response(stream).text();
 }
-for (const section of sections) {
-  section.addEventListener("toggle", () => section.open && fill(section));
-}
-document.getElementById("open-all").addEventListener("click", () => {
-  for (const section of sections) section.open = true;
-});
-document.getElementById("close-all").addEventListener("click", () => {
-  for (const section of sections) section.open = false;
-});
 
-function openTarget() {
+const chunks = [...document.querySelectorAll(".chunk")];
+
+async function fill(chunk) {
+  const held = chunk.querySelector("script");
+  if (!held) return;
+  nearby.unobserve(chunk);
+  const made = await unpacked(held.textContent);
+  if (!held.isConnected) return; // asked for twice
+  chunk.innerHTML = made;
+  chunk.removeAttribute("style");
+}
+
+const nearby = new IntersectionObserver((entries) => {
+  for (const { isIntersecting, target } of entries) if (isIntersecting) fill(target);
+}, { rootMargin: "600px" });
+for (const chunk of chunks) nearby.observe(chunk);
+
+async function openEach(open) {
+  if (open) await Promise.all(chunks.map(fill));
+  for (const section of document.querySelectorAll("details.model")) section.open = open;
+}
+document.getElementById("open-all").addEventListener("click", () => openEach(true));
+document.getElementById("close-all").addEventListener("click", () => openEach(false));
+
+/* Sections are in the order of the rows, so many in a chunk. */
+let places = null;
+function chunkOf(name) {
+  if (!chunks.length) return undefined;
+  places ??= new Map(lines.map((line, row) => [cellsOf(line)[0][1], row]));
+  return chunks[Math.floor(places.get(name) / chunks[0].dataset.count)];
+}
+
+async function openTarget() {
   let name;
   try {
     name = decodeURIComponent(location.hash.slice(1));
   } catch {
     return; // no name of ours
   }
+  const chunk = name.startsWith("model-") && chunkOf(name.slice("model-".length));
+  if (chunk) await fill(chunk);
   const target = document.getElementById(name);
   if (!(target instanceof HTMLDetailsElement)) return;
-  fill(target);
   target.open = true;
   target.scrollIntoView();
   target.querySelector("summary").focus({ preventScroll: true });
@@ -294,20 +403,24 @@ function draw(element) {
   Plotly.react(element, figure.data, dressed, options);
 }
 
+let plotly = null;
 function startPlotly() {
-  if (window.Plotly) return;
-  const script = document.createElement("script");
-  script.textContent = document.getElementById("plotly-source").textContent;
-  document.head.append(script);
+  plotly ??= unpacked(document.getElementById("plotly-source").textContent).then((source) => {
+    const script = document.createElement("script");
+    script.textContent = source;
+    document.head.append(script);
+  });
+  return plotly;
 }
 
 const near = new IntersectionObserver((entries) => {
   for (const { isIntersecting, target } of entries) {
     if (!isIntersecting) continue;
     near.unobserve(target);
-    startPlotly();
-    draw(target);
-    target.dataset.drawn = "yes";
+    startPlotly().then(() => {
+      draw(target);
+      target.dataset.drawn = "yes";
+    });
   }
 }, { rootMargin: "300px" });
 for (const element of document.querySelectorAll(".plot")) near.observe(element);
