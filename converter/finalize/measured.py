@@ -22,6 +22,7 @@ def about(row: ArtifactRow) -> About:
         source=without_folders(row.source),
         weights=weights.name or weights.kind,
         weights_sha256=weights.sha256,
+        weights_origin=weights.published,
         parameters=row.onnx.parameters,
         ops=dict(sorted(row.onnx.ops.items(), key=lambda item: (-item[1], item[0]))),
     )

@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError
 
 from converter.layout import delivery
 from converter.model.base import Frozen
-from converter.model.records import FileInfo, TensorInfo
+from converter.model.records import FileInfo, TensorInfo, WeightsOrigin
 from converter.model.verified import Verified
 from converter.plugins import layouts
 
@@ -73,6 +73,7 @@ class About(Frozen):
     Attributes:
         task: as the registry says it.
         source, weights: without folders.
+        weights_origin: of published weights, what their library says of them.
         ops: how often each operator is in the ONNX file, the most frequent first.
     """
 
@@ -81,6 +82,7 @@ class About(Frozen):
     source: str
     weights: str
     weights_sha256: str | None = None
+    weights_origin: WeightsOrigin | None = None
     parameters: int = 0
     ops: dict[str, int] = Field(default_factory=dict)
 

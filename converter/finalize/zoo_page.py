@@ -22,7 +22,8 @@ from converter.finalize import beside, loading
 from converter.finalize.zoo_index import Entry, Index, Measured
 from converter.model import units
 from converter.model.artifact import ONNX
-from converter.model.records import FileInfo, TensorInfo
+from converter.model.records import FileInfo, TensorInfo, WeightsOrigin
+from converter.model.source import UNTRAINED
 from converter.model.verified import Verified, extent, sizes
 
 _FOLDER = Path(__file__).parent / "templates"
@@ -183,10 +184,12 @@ def _facts(entry: Entry) -> Iterator[tuple[str, str]]:
     made, about = entry.provenance, entry.about
     if about is not None:
         yield "source", about.source
-        untrained = about.weights == "random"
-        yield "weights", "random: untrained" if untrained else about.weights
+        untrained = about.weights in UNTRAINED
+        yield "weights", f"{about.weights}: untrained" if untrained else about.weights
         if about.weights_sha256:
             yield "SHA-256 of the weights", about.weights_sha256
+        if not untrained:
+            yield from _origin(about.weights_origin)
     yield "licence", entry.license or "not stated"
     if about is not None:
         if about.task:
@@ -200,6 +203,17 @@ def _facts(entry: Entry) -> Iterator[tuple[str, str]]:
     yield "first published", (entry.first_published or made.at)[:10]
     yield "last changed", made.at[:10]
     yield "found right last", f"{entry.verified_at[:10]}, run {entry.verified_by}"
+
+
+def _origin(found: WeightsOrigin | None) -> Iterator[tuple[str, str]]:
+    """Where weights come from, as far as that is known; the licence of code says nothing of it."""
+    if found is None:
+        yield "licence of the weights", "not known"
+        return
+    yield "weights from", found.url
+    yield "origin of the weights", found.origin or f"not stated by {found.library}"
+    stated = f"{found.license}, as {found.library} states it" if found.license else ""
+    yield "licence of the weights", stated or f"not stated by {found.library}"
 
 
 def _domain(verified: Verified | None) -> Iterator[str]:

@@ -43,6 +43,7 @@ from converter.model.records import (
     Status,
     Try,
     VerifyRecord,
+    WeightsOrigin,
 )
 from converter.model.source import UNTRAINED, Checkpoint
 from converter.model.spec import DataSpec, DimSpec, MetricSpec
@@ -132,12 +133,14 @@ class WeightsInfo(Frozen):
     Attributes:
         name: of pretrained weights; ``conditioned`` where random ones were to be.
         sha256: of the file; of a checkpoint of several files that of their list.
+        published: of pretrained weights, what the library says of them.
     """
 
     kind: Literal["random", "enum", "checkpoint", "embedded"]
     name: str | None = None
     path: str | None = None
     sha256: str | None = None
+    published: WeightsOrigin | None = None
 
 
 class Request(Frozen):
@@ -413,7 +416,8 @@ def _weights_of(job: Job, result: JobResult | None) -> WeightsInfo:
         stated = None if job.weights == "random" else job.weights
         # Of a model with several graphs the hash says that all have the same.
         return WeightsInfo(kind="random", name=stated, sha256=sha256)
-    return WeightsInfo(kind="enum", name=job.weights, sha256=sha256)
+    origin = result.weights_origin if result else None
+    return WeightsInfo(kind="enum", name=job.weights, sha256=sha256, published=origin)
 
 
 def row_of(job: Job, result: JobResult, runtimes: Sequence[str] = ()) -> ArtifactRow:

@@ -544,6 +544,21 @@ class Latency(Frozen):
     node: NodeInfo | None = None
 
 
+class WeightsOrigin(Frozen):
+    """What a library says of the weights that it publishes; ``None``: it says nothing.
+
+    Attributes:
+        url: that they are downloaded from; ``hf-hub:NAME`` of the hub of Hugging Face.
+        origin: a page: how they were trained, or whose they are.
+        license: an identifier, or the address of a text. That of the library's code is another one.
+    """
+
+    library: str
+    url: str
+    origin: str | None = None
+    license: str | None = None
+
+
 class JobResult(Frozen):
     """What became of a job: the worker's own account, or the supervisor's if it left none.
 
@@ -578,6 +593,7 @@ class JobResult(Frozen):
     latency: list[Latency] = Field(default_factory=list)
     device: str | None = None
     weights_sha256: str | None = None
+    weights_origin: WeightsOrigin | None = None
     conditioned: bool | None = None
     files_read: list[str] = Field(default_factory=list)
     references: FileInfo | None = None

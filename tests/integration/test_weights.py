@@ -523,7 +523,13 @@ def test_weights_that_are_in_the_cache(
     url = f"https://localhost/squeezenet1_1-{sha256[:8]}.pth"
     monkeypatch.setattr(SqueezeNet1_1_Weights.DEFAULT.value, "url", url)
     saved.rename(offline / f"squeezenet1_1-{sha256[:8]}.pth")
-    assert loading.load(job("torchvision/squeezenet1_1", "DEFAULT")).weights_sha256 == sha256
+    loaded = loading.load(job("torchvision/squeezenet1_1", "DEFAULT"))
+    assert loaded.weights_sha256 == sha256
+    # What torchvision says of them: of most it states no licence, and that of its code is another.
+    origin = loaded.weights_origin
+    assert origin is not None
+    assert (origin.library, origin.url, origin.license) == ("torchvision", url, None)
+    assert origin.origin == SqueezeNet1_1_Weights.DEFAULT.meta["recipe"]
 
 
 @pytest.mark.parametrize(

@@ -7,15 +7,19 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
 from nights import failing, manifest
 from test_publication import publish
 
 from converter.finalize import published, zoo_index, zoo_page
 from converter.finalize.zoo_index import Index
+from converter.model.manifest import WeightsInfo
+from converter.model.records import WeightsOrigin
 from converter.plugins.layouts import zoo
 from tests.manifests import CPU, timed
 from tests.published import artifacts
 
+FOUND = WeightsOrigin(library="torchvision", url="https://localhost/a.pth")
 EVIL = '</script><img src=x onerror="alert(1)">'
 
 
@@ -63,6 +67,62 @@ def test_without_scripts_there_are_names_files_and_hashes(tmp_path: Path) -> Non
     assert zoo_index.read(target).models["a"].sha256 in text
     assert "http:" not in text
     assert "https:" not in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, {}),
+        ({"weights": "conditioned"}, {}),
+        ({"weights": "checkpoint"}, {"licence of the weights": "not known"}),
+        (
+            {"weights": "DEFAULT", "weights_origin": FOUND},
+            {
+                "weights from": "https://localhost/a.pth",
+                "origin of the weights": "not stated by torchvision",
+                "licence of the weights": "not stated by torchvision",
+            },
+        ),
+        (
+            {
+                "weights": "a1_in1k",
+                "weights_origin": FOUND.model_copy(
+                    update={"library": "timm", "origin": "https://x", "license": "apache-2.0"}
+                ),
+            },
+            {
+                "weights from": "https://localhost/a.pth",
+                "origin of the weights": "https://x",
+                "licence of the weights": "apache-2.0, as timm states it",
+            },
+        ),
+    ],
+)
+def test_a_card_says_what_is_known_of_the_weights(
+    tmp_path: Path, changes: dict[str, Any], told: dict[str, str]
+) -> None:
+    entry = zoo_index.read(night(tmp_path)).models["a"]
+    assert entry.about is not None
+    about = entry.about.model_copy(update=changes)
+    index = Index(models={"a": entry.model_copy(update={"about": about})})
+    (card,) = cards(zoo_page.render(index, zoo.OUTSIDE))
+    facts = {
+        key: value for key, value in card["facts"] if key.endswith(("weights", "weights from"))
+    }
+    assert {
+        k: v for k, v in facts.items() if k not in ("weights", "SHA-256 of the weights")
+    } == told
+
+
+def test_what_the_library_says_of_weights_is_in_the_index(tmp_path: Path) -> None:
+    weights = WeightsInfo(kind="enum", name="DEFAULT", published=FOUND)
+    rows = artifacts(tmp_path, "a", "one")
+    request = rows[0].request.model_copy(update={"weights": weights})
+    rows = [row.model_copy(update={"request": request}) for row in rows]
+    assert publish(manifest(*rows), tmp_path, ["a"]) == []
+    about = zoo_index.read(tmp_path / "zoo").models["a"].about
+    assert about is not None
+    assert about.weights_origin == FOUND
 
 
 def test_columns_that_say_nothing_are_not_there(tmp_path: Path) -> None:

@@ -409,6 +409,7 @@ def _result(
         verify=shown.verify,
         device=str(loaded.device) if loaded else None,
         weights_sha256=loaded.weights_sha256 if loaded else None,
+        weights_origin=loaded.weights_origin if loaded else None,
         conditioned=loaded.conditioned if loaded else None,
         # What is in here beyond the key keeps the result out of the store.
         files_read=loaded.reading.files() if loaded else [],

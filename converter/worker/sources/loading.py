@@ -21,6 +21,7 @@ import registry
 from converter.layout import trust as policy
 from converter.model.errors import Code, StageError
 from converter.model.job import Job
+from converter.model.records import WeightsOrigin
 from converter.model.source import UNTRAINED, Checkpoint
 from converter.plan import foresight
 from converter.worker.inputs.cases import Sample
@@ -54,6 +55,7 @@ class Loaded:
     Attributes:
         device: where it is; an ONNX file and a script function stay on the CPU.
         weights_sha256: of the checkpoint, the downloaded file or the source file itself.
+        weights_origin: what the library that published them says of them.
         conditioned: the random weights were conditioned.
         reading: notes the files that the user's code reads, until it is stopped.
         structured: its results hold more than tensors and lists of them; known once it has run.
@@ -66,6 +68,7 @@ class Loaded:
     kind: Kind
     device: torch.device
     weights_sha256: str | None
+    weights_origin: WeightsOrigin | None = None
     conditioned: bool = False
     reading: Reading = field(default_factory=Reading)
     structured: bool = False
@@ -101,7 +104,7 @@ def load(job: Job) -> Loaded:
     # The other sources are files with a whole model in them.
     has_builder = job.source.kind in ("registry", "target", "file")
     reading = Reading()
-    model, sha256 = _build(job, reading) if has_builder else _read(job)
+    model, sha256, origin = _build(job, reading) if has_builder else (*_read(job), None)
     kind = _kind(model, job)
     if job.weights == "conditioned" and kind != "module":
         raise _carries_its_own(job)
@@ -117,7 +120,7 @@ def load(job: Job) -> Loaded:
             model = move_to_device_pass(model, device)
     else:
         device = torch.device("cpu")
-    return Loaded(model, kind, device, sha256, reading=reading)
+    return Loaded(model, kind, device, sha256, weights_origin=origin, reading=reading)
 
 
 def describe(error: Exception, job: Job) -> tuple[Code, str, str]:
@@ -161,7 +164,7 @@ def _device(name: str) -> torch.device:
     return torch.device("cpu" if name == "cpu" or not available else "cuda")
 
 
-def _build(job: Job, reading: Reading) -> tuple[Any, str | None]:
+def _build(job: Job, reading: Reading) -> published.Built:
     """Call the builder that the source names; what the user's own code reads is noted."""
     reading.start()  # a module may read weights when it is imported
     builder, fixed = _builder(job)
@@ -172,7 +175,7 @@ def _build(job: Job, reading: Reading) -> tuple[Any, str | None]:
                 f"{job.source} is a ready {type(builder).__name__}: it takes no kwargs or weights",
                 "Remove them, or name the function or class that builds it.",
             )
-        return builder, None
+        return builder, None, None
     key = f"{job.key}.kwargs"
     kwargs = {**fixed, **values.resolved(job.kwargs, job.trust, key)}
     _check_kwargs(builder, kwargs, job)
@@ -183,12 +186,12 @@ def _build(job: Job, reading: Reading) -> tuple[Any, str | None]:
     with weightguard.guarded(builder, job):
         model = builder(**kwargs)
     if not isinstance(job.weights, Checkpoint):
-        return model, None
+        return model, None, None
     if not isinstance(model, torch.nn.Module):
         raise _carries_its_own(job)
     if job.weights.is_url:  # it counts by its hash
         reading.leave_out(weights.local(job.weights))
-    return model, weights.load_checkpoint(model, job.weights)
+    return model, weights.load_checkpoint(model, job.weights), None
 
 
 def _builder(job: Job) -> tuple[Any, Mapping[str, Any]]:

@@ -15,23 +15,26 @@ from urllib.parse import urlparse
 import torch
 
 from converter.model.errors import Code, StageError
+from converter.model.records import WeightsOrigin
 from converter.plan import foresight
 from converter.storage.downloads import LOCAL
 from converter.worker.sources.checkpoint import hash_of
 from converter.worker.sources.weightguard import only_tensors
 
 Builder = Callable[..., Any]
+Built = tuple[Any, str | None, WeightsOrigin | None]
 
 
 @only_tensors()
-def build(builder: Builder, kwargs: Mapping[str, Any], name: str) -> tuple[Any, str | None]:
+def build(builder: Builder, kwargs: Mapping[str, Any], name: str) -> Built:
     """Build a model with its published weights.
 
     Args:
         name: ``DEFAULT``, ``IMAGENET1K_V1`` or ``ResNet18_Weights.IMAGENET1K_V1``; a tag of timm.
 
     Returns:
-        The model, and the SHA-256 of the downloaded file where that can be found.
+        The model, the SHA-256 of the downloaded file where that can be found, and what the library
+        says of the weights.
 
     Raises:
         StageError: WEIGHTS_MISSING for an unknown name, WEIGHTS_DOWNLOAD, WEIGHTS_FORMAT for a
@@ -46,7 +49,7 @@ def build(builder: Builder, kwargs: Mapping[str, Any], name: str) -> tuple[Any, 
     raise _unknown(name, builder, ())
 
 
-def _torchvision(builder: Builder, kwargs: Mapping[str, Any], name: str) -> tuple[Any, str | None]:
+def _torchvision(builder: Builder, kwargs: Mapping[str, Any], name: str) -> Built:
     weights = _enum_member(builder, kwargs, name)
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     cached = folder / Path(urlparse(weights.url).path).name
@@ -55,7 +58,13 @@ def _torchvision(builder: Builder, kwargs: Mapping[str, Any], name: str) -> tupl
     with _downloading(weights.url, folder):
         model = builder(**{**kwargs, "weights": weights, "progress": False})
     # Not there before: the builder has downloaded it meanwhile.
-    return model, sha256 or _hash_of_cached(cached)
+    origin = WeightsOrigin(
+        library="torchvision",
+        url=weights.url,
+        origin=weights.meta.get("recipe"),
+        license=weights.meta.get("license"),
+    )
+    return model, sha256 or _hash_of_cached(cached), origin
 
 
 def _enum_member(builder: Builder, kwargs: Mapping[str, Any], name: str) -> Any:
@@ -95,7 +104,7 @@ def _hash_of_cached(path: Path) -> str | None:
     return sha256
 
 
-def _timm(builder: Builder, kwargs: Mapping[str, Any], name: str) -> tuple[Any, str | None]:
+def _timm(builder: Builder, kwargs: Mapping[str, Any], name: str) -> Built:
     # Imported here, since only timm needs it.
     from huggingface_hub import constants
     from timm.models import get_pretrained_cfg, list_pretrained
@@ -114,7 +123,14 @@ def _timm(builder: Builder, kwargs: Mapping[str, Any], name: str) -> tuple[Any, 
     chosen = {"pretrained": True} | ({} if tag == "DEFAULT" else {"pretrained_cfg": tag})
     with _downloading(url, folder):
         model = builder(**{**kwargs, **chosen})
-    return model, _hash_of_timm(config, folder)
+    # Of the hub its name alone: the address may be that of a mirror that is nobody else's business.
+    origin = WeightsOrigin(
+        library="timm",
+        url=f"hf-hub:{config.hf_hub_id}" if config.hf_hub_id else url,
+        origin=config.origin_url,
+        license=config.license,
+    )
+    return model, _hash_of_timm(config, folder), origin
 
 
 def _hash_of_timm(config: Any, folder: Path) -> str | None:
