@@ -228,7 +228,7 @@ def _list_layout(rows: Sequence[ArtifactRow], unit: str, scale: str) -> dict[str
         "height": _FRAME_HEIGHT + _BAR_HEIGHT * len(rows),
         "xaxis": {"type": scale, "title": {"text": unit}},
         "yaxis": {
-            "title": {"text": "model"},
+            "title": {"text": "model", "standoff": 12},
             # By number: as names, two labels that are cut to the same text would share a line.
             "tickvals": list(range(len(rows))),
             "ticktext": labels,

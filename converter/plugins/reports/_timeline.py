@@ -109,7 +109,7 @@ def _layout(labels: Sequence[str]) -> dict[str, Any]:
         "xaxis": {"type": "linear", "title": {"text": "time since the first job, seconds"}},
         "legend": {"title": {"text": "outcome"}},
         "yaxis": {
-            "title": {"text": "node"},
+            "title": {"text": "node", "standoff": 12},
             "tickvals": list(range(len(labels))),
             "ticktext": [escape(columns.shorten(label, _LABEL_WIDTH)) for label in labels],
             # From the end to the start: Plotly counts upwards.
