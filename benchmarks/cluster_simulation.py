@@ -22,7 +22,7 @@ from itertools import count
 from pathlib import Path
 
 from converter.display.estimate import Took, took
-from converter.model import manifest
+from converter.layout import runfiles
 
 _WINDOW = 64  # jobs that are tried, where the first does not fit a node
 _UNKNOWN_MIB = 2048
@@ -295,7 +295,7 @@ def read(run: Path) -> list[Measured]:
     Raises:
         ValueError: there is none.
     """
-    rows = manifest.read(run).rows
+    rows = runfiles.read(run).rows
     models = {row.name: one for row in rows if not row.parent and (one := took(row)) is not None}
     variants: dict[str, list[Took]] = {}
     for row in rows:

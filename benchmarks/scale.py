@@ -171,10 +171,11 @@ def run(folder: Path, clock: Clock, failing: float) -> int:
     from converter.cli import command_line
     from converter.config import validation
     from converter.display import summary
+    from converter.layout import runfiles
     from converter.plan import jobs
     from converter.plan.keys import Keys
     from converter.plugins import executors, reports
-    from converter.runner import finalize, loop, state
+    from converter.runner import finalize, loop
 
     words = [
         "--config-dir", str(folder / "configs"), "+experiment=many", "benchmark=off",
@@ -191,7 +192,7 @@ def run(folder: Path, clock: Clock, failing: float) -> int:
         clock.around(loop, "execute", "rows"),
         clock.around(finalize, "compared", "compare"),
         clock.around(reports, "write", "reports"),
-        clock.around(state.manifest, "write", "manifest"),
+        clock.around(runfiles, "write", "manifest"),
         clock.around(summary, "paragraphs", "summary"),
         mock.patch.object(executors, "create", return_value=Played(clock, failing)),
     ]

@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
-from converter.model import manifest
+from converter.layout import runfiles
 from converter.model.manifest import ArtifactRow, Manifest
 from converter.model.records import CaseCheck, OutputCheck, VerifyRecord
 from tests.manifests import failed, fp16, manifest_of, ok, timed
@@ -21,7 +21,7 @@ def leave(home: Path, models: int, nights: int = 30) -> None:
     for day in range(31 - nights, 31):
         folder = home / f"{MONTH.format(day)}_02-00-00"
         folder.mkdir(parents=True)
-        manifest.write(night(day, models), folder)
+        runfiles.write(night(day, models), folder)
         if day > 20:  # `keep` has removed the others
             (folder / "report.html").write_text("<!doctype html><title>a report</title>")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from converter.model import manifest
+from converter.layout import runfiles
 from converter.model.errors import ExitCode
 from converter.model.manifest import ArtifactRow
 from converter.sweep import SweepPoint
@@ -29,7 +29,7 @@ class Folder:
         point = self.points[number]
         point.directory = self.path / point.name
         point.directory.mkdir()
-        manifest.write(manifest_of(*rows), point.directory)
+        runfiles.write(manifest_of(*rows), point.directory)
         point.exit_code = code
 
     def read(self) -> Sweep:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from converter.model import manifest
+from converter.layout import runfiles
+from converter.layout.runfiles import MANIFEST
 from converter.model.errors import ConfigError, Problem
-from converter.model.manifest import MANIFEST, Manifest
+from converter.model.manifest import Manifest
 from converter.model.records import JobResult
 from converter.runner import rechecking
 
@@ -25,7 +26,7 @@ def load_manifest(path: str | Path) -> Manifest:
     found = Path(path)
     directory = found.parent if found.name == MANIFEST else found
     try:
-        return manifest.read(directory)
+        return runfiles.read(directory)
     except (OSError, ValidationError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(Problem(str(found), f"is no manifest of a run: {reason}.")) from error

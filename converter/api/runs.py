@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from converter.config.point import Point
-from converter.model import manifest
+from converter.layout import runfiles
 from converter.model.errors import ConfigError, ConverterError, ExitCode, Problem
 from converter.model.manifest import Manifest
 from converter.runner import start
@@ -77,7 +77,7 @@ def started(
         folder = None if config_dir is None else str(config_dir)
         code = launch.compose_and_run(list(overrides), task, _raise, config_dir=folder)
     (directory,) = claimed
-    return Run(directory, code, manifest.read(directory))
+    return Run(directory, code, runfiles.read(directory))
 
 
 def quoted(path: Path) -> str:

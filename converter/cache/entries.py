@@ -226,8 +226,8 @@ class Store:
                 written.append(kept)
             text = manifest.dump(with_names(result))
             entry = of_job(job, key, text)
-            manifest.write_new(temporary / RESULT, text)
-            manifest.write_new(temporary / ENTRY, manifest.dump(entry))
+            files.write_new(temporary / RESULT, text)
+            files.write_new(temporary / ENTRY, manifest.dump(entry))
             # mkdtemp makes folders that only their owner can read, and users share a store.
             temporary.chmod(0o755)
             # All of it before it has its name. Texts first: with each of them a journalling file
@@ -261,7 +261,7 @@ class Store:
             OSError: the store cannot be written.
         """
         if (self.path / key).is_dir():
-            manifest.write_atomic(self.path / key / LATENCY, manifest.dump(record))
+            files.write_atomic(self.path / key / LATENCY, manifest.dump(record))
 
     def set_aside(self, key: str) -> None:
         """Move a damaged entry out of the way, for whoever wants to know what happened to it.

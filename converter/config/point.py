@@ -15,6 +15,7 @@ from omegaconf._utils import get_omega_conf_dumper
 
 from converter.config import nodes, resolution, strict_yaml
 from converter.layout import claim
+from converter.layout.files import write_atomic
 from converter.layout.interrupts import Interrupts
 from converter.model import urls
 from converter.model.errors import ConfigError, ConverterError, ExitCode, Problem
@@ -63,10 +64,6 @@ class Point:
         Raises:
             RunError: it cannot be written, or another run holds it.
         """
-        from converter.model.manifest import (
-            write_atomic,  # slow to import; a valid run needs it anyway
-        )
-
         directory = self._directory()
         try:
             folder = directory / ".hydra"

@@ -9,10 +9,12 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from converter.finalize import history
-from converter.model import manifest, version_1
+from converter.layout import runfiles
+from converter.layout.runfiles import MANIFEST
+from converter.model import version_1
 from converter.model.batch import LATEST
 from converter.model.errors import ConfigError, Problem
-from converter.model.manifest import MANIFEST, SCHEMA_VERSION, Manifest
+from converter.model.manifest import SCHEMA_VERSION, Manifest
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def load(path: Path, key: str) -> Baseline:
         # A manifest that is named by itself may be a copy: what lies beside it need not be of its
         # run.
         if path.is_dir():
-            found_there = manifest.with_partial_results(found_there, path)
+            found_there = runfiles.with_partial_results(found_there, path)
         return Baseline(found_there, file.parent)
     # It is a ValueError too, and so must come before that.
     except ValidationError as error:

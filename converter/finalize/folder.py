@@ -15,9 +15,9 @@ from converter.finalize import links, sbom, zoo_index
 from converter.finalize.beside import Beside, is_unfinished, matches
 from converter.finalize.zoo_index import INDEX, PAGE, Index
 from converter.layout import delivery, files
+from converter.layout.files import write_atomic
 from converter.model.errors import RunError
 from converter.model.manifest import dump as dumped
-from converter.model.manifest import write_atomic
 from converter.model.records import FileInfo
 
 UNFINISHED = ".new-"

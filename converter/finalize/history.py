@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from converter.layout.delivery import LATEST
-from converter.model.manifest import MANIFEST
+from converter.layout.runfiles import MANIFEST
 
 OUTPUTS = "outputs"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from converter.finalize import history
 from converter.layout import claim
 from converter.layout.delivery import LATEST
-from converter.model.manifest import MANIFEST
+from converter.layout.runfiles import MANIFEST
 
 _REMOVED = ".removed-"
 

@@ -43,7 +43,7 @@ def prepare(job: Job, directory: Path) -> None:
     for path in folder.glob(WRONG):  # of an earlier time: `resume` does a model again
         path.unlink()
     # Where a power cut has taken it, `resume` runs the model again.
-    manifest.write_atomic(folder / JOB, manifest.dump(job), durable=False)
+    files.write_atomic(folder / JOB, manifest.dump(job), durable=False)
 
 
 def clear_staging(job: Job) -> None:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import tempfile
+from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 from converter.model.errors import Code, StageError
 
+_PIECE = 1 << 20
 DISK = {
     errno.ENOSPC: "The disk is full: free space, or choose another hydra.run.dir.",
     errno.EDQUOT: "The quota is used up: free space, or choose another hydra.run.dir.",
@@ -64,3 +68,56 @@ def fsync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def write_atomic(path: Path, *texts: str, durable: bool = True) -> None:
+    """Write beside the target, fsync, rename: the name holds the old or the new text, whole.
+
+    Args:
+        texts: what comes one behind the other.
+        durable: also after a power cut; to wait for the disk takes most of the time.
+
+    Raises:
+        OSError: the folder is not writable or the disk is full; ``path`` is as it was.
+    """
+    # In the same folder: a rename works within one file system only.
+    # The dot lets `resume` find and remove what a kill leaves.
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    renamed = False
+    try:
+        with os.fdopen(handle, "wb") as file:
+            for text in texts:
+                _put(file, text)
+            file.flush()
+            # mkstemp makes files that only their owner can read.
+            os.fchmod(file.fileno(), 0o644)
+            if durable:
+                os.fsync(file.fileno())
+        # The folder is not forced to the disk: after a power cut the name may have the old text,
+        # which is whole as well.
+        os.replace(temporary, path)
+        renamed = True
+    finally:
+        # Not where the rename succeeded: an error then would tell of a text that is there.
+        if not renamed:
+            with suppress(OSError):
+                os.unlink(temporary)
+
+
+def write_new(path: Path, text: str) -> None:
+    """Write a file that all may read in a folder that nobody looks into yet.
+
+    It is not forced to the disk.
+
+    Raises:
+        OSError: it is there, or the disk is full.
+    """
+    with path.open("xb") as file:
+        os.fchmod(file.fileno(), 0o644)  # whatever the umask says, as above
+        _put(file, text)
+
+
+def _put(file: IO[bytes], text: str) -> None:
+    # Piece by piece: the page of 10,000 models has 100 MB, and would be in memory once more.
+    for start in range(0, len(text), _PIECE):
+        file.write(text[start : start + _PIECE].encode())

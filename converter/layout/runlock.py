@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from converter.layout import claim, lockfile
+from converter.layout.runfiles import MANIFEST, RESULTS
 from converter.model.errors import RunError
-from converter.model.manifest import MANIFEST, RESULTS
 
 
 @dataclass(frozen=True)

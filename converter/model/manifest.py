@@ -8,18 +8,13 @@ these types by ``python -m converter.schemas``.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
-from pathlib import Path
-from typing import IO, Literal
+from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from converter.model import version_1
 from converter.model.artifact import ONNX, label
 from converter.model.base import Frozen
 from converter.model.changes import Comparison
@@ -49,9 +44,6 @@ from converter.model.source import UNTRAINED, Checkpoint
 from converter.model.spec import DataSpec, DimSpec, MetricSpec
 
 SCHEMA_VERSION = "2"
-MANIFEST = "manifest.json"
-RESULTS = "results.jsonl"
-_PIECE = 1 << 20
 
 
 class Git(Frozen):
@@ -477,130 +469,11 @@ def fingerprint(stage: str | None, code: str, kind: str | None, message: str) ->
     return hashlib.sha256(f"{stage}|{code}|{kind}|{text}".encode()).hexdigest()[:12]
 
 
-def write_atomic(path: Path, *texts: str, durable: bool = True) -> None:
-    """Write beside the target, fsync, rename: the name holds the old or the new text, whole.
-
-    Args:
-        texts: what comes one behind the other.
-        durable: also after a power cut; to wait for the disk takes most of the time.
-
-    Raises:
-        OSError: the folder is not writable or the disk is full; ``path`` is as it was.
-    """
-    # In the same folder: a rename works within one file system only.
-    # The dot lets `resume` find and remove what a kill leaves.
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    renamed = False
-    try:
-        with os.fdopen(handle, "wb") as file:
-            for text in texts:
-                _put(file, text)
-            file.flush()
-            # mkstemp makes files that only their owner can read.
-            os.fchmod(file.fileno(), 0o644)
-            if durable:
-                os.fsync(file.fileno())
-        # The folder is not forced to the disk: after a power cut the name may have the old text,
-        # which is whole as well.
-        os.replace(temporary, path)
-        renamed = True
-    finally:
-        # Not where the rename succeeded: an error then would tell of a text that is there.
-        if not renamed:
-            with suppress(OSError):
-                os.unlink(temporary)
-
-
-def write_new(path: Path, text: str) -> None:
-    """Write a file that all may read in a folder that nobody looks into yet.
-
-    It is not forced to the disk.
-
-    Raises:
-        OSError: it is there, or the disk is full.
-    """
-    with path.open("xb") as file:
-        os.fchmod(file.fileno(), 0o644)  # whatever the umask says, as above
-        _put(file, text)
-
-
-def _put(file: IO[bytes], text: str) -> None:
-    # Piece by piece: the page of 10,000 models has 100 MB, and would be in memory once more.
-    for start in range(0, len(text), _PIECE):
-        file.write(text[start : start + _PIECE].encode())
-
-
-def write(manifest: Manifest, directory: Path) -> None:
-    """Put ``manifest.json`` into the run directory, whole or not at all."""
-    write_atomic(directory / MANIFEST, manifest.model_dump_json(indent=2), "\n")
-
-
 def dump(model: Frozen) -> str:
     """Indented JSON with a final newline; the order of fields is that of the types."""
     # Names and messages as they are read. No lone surrogate is left in them, which UTF-8 cannot
     # hold: `PlainText` has replaced it.
     return model.model_dump_json(indent=2) + "\n"
-
-
-def read(path: Path) -> Manifest:
-    """Read a manifest from its file or its run directory."""
-    text = (path / MANIFEST if path.is_dir() else path).read_bytes()
-    return Manifest.model_validate_json(version_1.manifest(text))
-
-
-def with_partial_results(found: Manifest, directory: Path) -> Manifest:
-    """A manifest with the models that its run had finished when it was killed."""
-    # A run that came to its end wrote its manifest last: nothing in `results.jsonl` is newer.
-    if found.run.finished_at is not None:
-        return found
-    done = {row.label: row for model in last_rows(directory).values() for row in model.rows}
-    models = models_of(done.get(row.label, row) for row in found.rows)
-    run = found.run.model_copy(update={"counts": counts(models)})
-    return found.model_copy(update={"models": models, "run": run})
-
-
-def last_rows(directory: Path) -> dict[str, ModelRecord]:
-    """The last record of each model in ``results.jsonl``; a torn line is none."""
-    rows = {}
-    try:
-        # Bytes: as text, `splitlines` would also divide at a U+2028 within a line.
-        lines = (directory / RESULTS).read_bytes().splitlines()
-    except FileNotFoundError:
-        return {}
-    for line in lines:
-        try:
-            # A kill while a line was written leaves half of it. `resume` writes the file anew
-            # before it appends, so that no line is ever joined to a torn one.
-            row = ModelRecord.model_validate_json(version_1.model(line))
-        except ValidationError:
-            continue
-        # Later lines win: phase 2 appends a model again, with its latency.
-        rows[row.name] = row
-    return rows
-
-
-def read_result(path: Path) -> JobResult:
-    """What became of a job, from its ``result.json``.
-
-    Raises:
-        OSError: it cannot be read.
-        ValidationError: it is none.
-    """
-    return JobResult.model_validate_json(version_1.result(path.read_bytes()))
-
-
-def append_result(directory: Path, row: ModelRecord) -> None:
-    """Append one finished row to ``results.jsonl`` and force it to the disk."""
-    # One line for each record, so that a reader of a file that is still written can use all but the
-    # last.
-    data = memoryview(row.model_dump_json().encode() + b"\n")
-    descriptor = os.open(directory / RESULTS, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    try:
-        while data:  # a full disk first shortens a write, and refuses the next one
-            data = data[os.write(descriptor, data) :]
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def awaits_benchmark(row: ArtifactRow) -> bool:

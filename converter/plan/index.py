@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from converter.model.manifest import write_atomic
+from converter.layout.files import write_atomic
 
 FOLDER = ".imports"
 """In the folder of the store, which takes it for no entry; it may be deleted at any time."""

@@ -11,8 +11,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from converter.layout import delivery, files
-from converter.model import manifest
+from converter.layout import delivery, files, runfiles
 from converter.model.artifact import ONNX
 from converter.model.errors import ConfigError, Problem, RunError
 from converter.model.job import Bundle, Job
@@ -130,7 +129,7 @@ def _judge(job: Job) -> str:
 def _facts(run: Path, job: Job) -> list[str]:
     made = recorded_result(run, job.label)
     try:
-        then = manifest.read(run)
+        then = runfiles.read(run)
     except (OSError, ValidationError):
         then = None
     facts = [f"source: `{_source(job)}`, in {job.training} mode"]

@@ -20,9 +20,8 @@ from converter.compare import causes, latency, wording
 from converter.compare.causes import InputsChanged
 from converter.finalize import commands, history, publication, remeasure, retention
 from converter.finalize.baseline import Baseline
-from converter.layout import claim, delivery
+from converter.layout import claim, delivery, runfiles
 from converter.layout.interrupts import Interrupts
-from converter.model import manifest
 from converter.model.batch import LATEST, BatchSpec, CompareSpec, PublishSpec
 from converter.model.changes import Comparison
 from converter.model.errors import ExitCode, RunError
@@ -151,7 +150,7 @@ class _End:
         problems = list(map(plain, self.problems))
         run = self.manifest.run.model_copy(update={**failed, "problems": problems})
         with suppress(OSError):  # what stopped them may be a full disk
-            manifest.write(self.manifest.model_copy(update={"run": run}), self._context.directory)
+            runfiles.write(self.manifest.model_copy(update={"run": run}), self._context.directory)
 
     def tell(self, log: Callable[[str], None]) -> list[str]:
         """Run the person's commands; gives what went wrong with them.
@@ -196,7 +195,7 @@ class _End:
         # The manifest says that the run is complete, and so comes last: a disk that fills with the
         # reports, or a kill among them, leaves the one that says it is not.
         reports.write(self.manifest, self._context.directory, self._context.spec.reports)
-        manifest.write(self.manifest, self._context.directory)
+        runfiles.write(self.manifest, self._context.directory)
 
 
 def _closed(

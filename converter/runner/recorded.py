@@ -10,8 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from converter.config import saved
-from converter.layout import delivery, trust
-from converter.model import manifest
+from converter.layout import delivery, runfiles, trust
 from converter.model.batch import ExecutorSpec
 from converter.model.errors import ConfigError, Problem
 from converter.model.job import Composed, Derived, Job, asked
@@ -108,7 +107,7 @@ def elsewhere(job: Job, folder: Path) -> dict[str, Any]:
 def recorded_result(run: Path, name: str) -> JobResult | None:
     """What became of a model in its run; an archive may not say."""
     try:
-        return manifest.read_result(run / delivery.MODELS / name / delivery.RESULT)
+        return runfiles.read_result(run / delivery.MODELS / name / delivery.RESULT)
     except (OSError, ValidationError):
         return None
 
@@ -116,7 +115,7 @@ def recorded_result(run: Path, name: str) -> JobResult | None:
 def package_changes(run: Path) -> list[str]:
     """The packages that have another version now than in the run, a line each."""
     try:
-        made = manifest.read(run).environment.packages
+        made = runfiles.read(run).environment.packages
     except (OSError, ValidationError):
         return []
     here = packages.versions()

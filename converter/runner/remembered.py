@@ -14,8 +14,7 @@ from converter.cache.entries import DamagedError, Stored
 from converter.cache.stores import AnyStore
 from converter.display.estimate import Estimate, Took, peak, took
 from converter.finalize import history
-from converter.layout import environment
-from converter.model import manifest
+from converter.layout import environment, runfiles
 from converter.model.job import Job
 from converter.plugins.executors import Counting, Executor, Past
 from converter.runner.context import RunContext
@@ -85,7 +84,7 @@ def _of_the_last_run(context: RunContext) -> dict[str, Took]:
     if path is None:
         return {}
     try:
-        rows = manifest.read(path).rows
+        rows = runfiles.read(path).rows
     except (OSError, ValidationError):  # of another version: it is an estimate only
         return {}
     return {row.label: found for row in rows if (found := took(row)) is not None}

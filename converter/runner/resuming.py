@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from converter.layout import claim, delivery, files
+from converter.layout import claim, delivery, files, runfiles
 from converter.model import manifest
 from converter.model.artifact import ONNX
 from converter.model.errors import Code, RunError
@@ -32,7 +32,7 @@ def earlier(directory: Path) -> Manifest | None:
     try:
         # Whoever asks can do without: it gives an id, times and versions, and the rows are in
         # `results.jsonl`. So a damaged one stops no resume.
-        return manifest.read(directory)
+        return runfiles.read(directory)
     except (OSError, ValidationError):
         return None
 
@@ -62,7 +62,7 @@ def remaining(plan: Plan, directory: Path, cache: CacheSession) -> tuple[Plan, s
     try:
         # The record first: a kill in between leaves files that no row speaks of.
         text = "".join(f"{model.model_dump_json()}\n" for model in manifest.models_of(found.kept))
-        manifest.write_atomic(directory / manifest.RESULTS, text)
+        files.write_atomic(directory / runfiles.RESULTS, text)
         _clear(directory, found.undone)
     except OSError as error:
         raise RunError(f"cannot write {error.filename or directory}: {error.strerror}") from error
@@ -84,7 +84,7 @@ class _Sorted:
     """
 
     def __init__(self, directory: Path, cache: CacheSession) -> None:
-        models = manifest.last_rows(directory).values()
+        models = runfiles.last_rows(directory).values()
         self._rows = {row.label: row for model in models for row in model.rows}
         self._directory, self._cache = directory, cache
         self._before = earlier(directory)

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from converter.layout import delivery, files
-from converter.model import manifest
+from converter.layout import delivery, files, runfiles
 from converter.model.job import Job, Sibling
 from converter.model.records import JobResult
 from converter.plugins import executors
@@ -75,7 +74,7 @@ class Sharing:
 
     def _keep(self, job: Job, session: CacheSession, folder: Path) -> None:
         delivery.refuse_link(folder)
-        result = manifest.read_result(folder / delivery.RESULT)
+        result = runfiles.read_result(folder / delivery.RESULT)
         result = session.with_files(job, session.unless_changed(job, result))
         if result.status == "ok" and (result.name, result.artifact) == (job.name, job.artifact):
             delivery.check(job, result, folder)

@@ -12,7 +12,7 @@ from typing import TypeVar, get_args
 
 from converter.cache import stores
 from converter.display import notice, summary
-from converter.layout import claim, delivery, environment, files
+from converter.layout import claim, delivery, environment, files, runfiles
 from converter.layout.interrupts import exit_code
 from converter.model import manifest
 from converter.model.artifact import ONNX
@@ -153,7 +153,7 @@ class RunState:
         """
         self.cache.open()
         try:
-            manifest.write(self.manifest(), self._directory)
+            runfiles.write(self.manifest(), self._directory)
         except OSError as error:
             raise RunError(f"cannot write into {self._directory}: {error.strerror}") from error
 
@@ -332,7 +332,7 @@ class RunState:
         Raises:
             OSError: its record has gone.
         """
-        return manifest.read_result(Path(job.model_dir) / delivery.RESULT)
+        return runfiles.read_result(Path(job.model_dir) / delivery.RESULT)
 
     def amend(self, job: Job, result: JobResult) -> ArtifactRow:
         """Record a finished job again, with what was measured; its file stays where it is.
@@ -383,9 +383,9 @@ class RunState:
         # Where a link stands in place of the folder, writing would follow it. The row alone tells
         # then.
         if delivery.is_own_folder(job):
-            manifest.write_atomic(Path(job.model_dir) / delivery.RESULT, manifest.dump(result))
+            files.write_atomic(Path(job.model_dir) / delivery.RESULT, manifest.dump(result))
         # Last, since this line makes the model done, and phase 2 starts from `result.json`.
-        manifest.append_result(self._directory, self._model(job.name))
+        runfiles.append_result(self._directory, self._model(job.name))
 
     def _as_asked(self, told: _Told) -> _Told:
         """With the stage that a worker knows nothing of: whether a latency was to follow."""

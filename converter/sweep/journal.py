@@ -8,10 +8,11 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from converter.layout import claim
+from converter.layout import claim, files
+from converter.layout.runfiles import MANIFEST
 from converter.model import manifest
 from converter.model.errors import ExitCode, RunError
-from converter.model.manifest import MANIFEST, Manifest
+from converter.model.manifest import Manifest
 from converter.runner import resuming
 from converter.sweep import SweepPoint, page, worst
 from converter.sweep.record import SWEEP, PointRecord, Sweep, SweepInfo, matrix
@@ -44,9 +45,9 @@ class Journal:
         """
         sweep = self.sweep()
         try:
-            manifest.write_atomic(self._folder / SWEEP, manifest.dump(sweep))
+            files.write_atomic(self._folder / SWEEP, manifest.dump(sweep))
             # Behind the record: the page shows nothing that is not in it.
-            manifest.write_atomic(self._folder / page.FILE, page.render(sweep))
+            files.write_atomic(self._folder / page.FILE, page.render(sweep))
         except OSError as error:
             reason = error.strerror or str(error)
             raise RunError(f"cannot write the record of the sweep: {self._folder}: {reason}") from (

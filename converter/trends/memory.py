@@ -19,8 +19,9 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from converter.finalize import history
-from converter.model import manifest
-from converter.model.manifest import MANIFEST, Manifest
+from converter.layout import runfiles
+from converter.layout.runfiles import MANIFEST
+from converter.model.manifest import Manifest
 from converter.trends import nights
 from converter.trends.database import FILE, Database, UnusableError
 
@@ -89,7 +90,7 @@ def _news(
             yield folder.name, stamp, known
             continue
         try:
-            yield folder.name, stamp, manifest.read(path)
+            yield folder.name, stamp, runfiles.read(path)
         except FileNotFoundError:
             continue  # `keep` of another run has just removed it
         except (OSError, ValidationError):  # of a later version of the converter, or damaged

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from converter.model.manifest import Manifest, write_atomic
+from converter.layout.files import write_atomic
+from converter.model.manifest import Manifest
 from converter.trends import memory, page, strips
 from converter.trends.database import Database
 from converter.trends.strips import History

@@ -23,8 +23,7 @@ from test_resume_faults import REPOSITORY, normalised
 
 from converter.cache.entries import Store
 from converter.finalize.zoo_index import INDEX
-from converter.layout import delivery, files
-from converter.model import manifest
+from converter.layout import delivery, files, runfiles
 from converter.model.manifest import ArtifactRow, Manifest
 from converter.sweep.record import SWEEP
 from tests.published import sound, stray
@@ -140,7 +139,7 @@ class World:
         """What a command comes to that finds the store of another one."""
         found: dict[str, Any] = {"store": sorted(self.store.held())}
         for key, path in self.folders(name).items():
-            rows = manifest.read(path).rows
+            rows = runfiles.read(path).rows
             found[f"rows {key}"] = {row.label: row.status for row in rows}
             found[f"timed {key}"] = {row.label: [e.status for e in row.latency] for row in rows}
             found[f"hashes {key}"] = self.hashes(path)
@@ -289,10 +288,10 @@ class Trials:
             for path, digest in world.hashes(folder).items():
                 if whole.get(path) != digest:
                     wrong.append(f"P1: {path} is not whole")
-            if not (folder / manifest.MANIFEST).exists():
+            if not (folder / runfiles.MANIFEST).exists():
                 continue
             try:
-                record = manifest.read(folder)
+                record = runfiles.read(folder)
             except ValueError as error:
                 wrong.append(f"the manifest cannot be read: {error}")
                 continue

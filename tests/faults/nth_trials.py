@@ -21,8 +21,7 @@ from test_resume_faults import REPOSITORY, normalised
 
 from converter.cache.entries import TEMPORARY, DamagedError, Store
 from converter.finalize.zoo_index import INDEX
-from converter.layout import delivery
-from converter.model import manifest
+from converter.layout import delivery, runfiles
 from converter.model.manifest import Manifest
 from tests.published import sound, stray
 
@@ -128,8 +127,8 @@ class World:
         return wrong
 
     def record(self) -> Manifest | None:
-        path = self.run / manifest.MANIFEST
-        return manifest.read(self.run) if path.exists() else None
+        path = self.run / runfiles.MANIFEST
+        return runfiles.read(self.run) if path.exists() else None
 
 
 def _sha256(path: Path) -> str:

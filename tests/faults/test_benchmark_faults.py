@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from converter.model import manifest
+from converter.layout import runfiles
 
 pytestmark = [pytest.mark.faults, pytest.mark.e2e]
 
@@ -57,7 +57,7 @@ def test_a_crash_and_a_hang_cost_only_their_measurements(
     trust = {"CONVERTER_TRUST": str(tmp_path)}
     done = converter_command(*entries, *limits, "hydra.run.dir=run", **trust)
     assert done.returncode == 0, done.stdout + done.stderr
-    rows = {row.name: row for row in manifest.read(tmp_path / "run").rows}
+    rows = {row.name: row for row in runfiles.read(tmp_path / "run").rows}
     assert {row.status for row in rows.values()} == {"ok"}
     for name, row in rows.items():
         assert (tmp_path / f"run/models/{name}/{name}.onnx").exists()
@@ -71,7 +71,7 @@ def test_a_crash_and_a_hang_cost_only_their_measurements(
     assert hang.reason.startswith("TIMEOUT: timed out after 8 s in stage benchmark")
     assert "models.py" in (tmp_path / "run/models/crash/log.txt").read_text()
     assert "latency cpu failed: SIGNAL: killed by SIGSEGV" in done.stdout
-    assert manifest.read(tmp_path / "run").run.complete
+    assert runfiles.read(tmp_path / "run").run.complete
 
 
 def test_a_provider_that_is_absent_fails_the_model_and_keeps_its_file(
@@ -82,7 +82,7 @@ def test_a_provider_that_is_absent_fails_the_model_and_keeps_its_file(
     assert done.returncode == 1, done.stdout + done.stderr
     assert "OpenVINOExecutionProvider is not available; available: " in done.stdout
     assert "install onnxruntime-openvino in a fresh environment" in done.stdout
-    (row,) = manifest.read(tmp_path / "run").rows
+    (row,) = runfiles.read(tmp_path / "run").rows
     assert (row.status, row.error and row.error.code) == ("failed", "EP_UNAVAILABLE")
     assert [entry.status for entry in row.latency] == ["measured", "unavailable"]
     assert (tmp_path / "run" / row.files[0].path).exists()
@@ -91,6 +91,6 @@ def test_a_provider_that_is_absent_fails_the_model_and_keeps_its_file(
         *words, "benchmark.budget_s=0.1", "benchmark.optional=true", "hydra.run.dir=again"
     )
     assert again.returncode == 0, again.stdout + again.stderr
-    (row,) = manifest.read(tmp_path / "again").rows
+    (row,) = runfiles.read(tmp_path / "again").rows
     assert row.status == "ok"
     assert [entry.status for entry in row.latency] == ["measured", "unavailable"]

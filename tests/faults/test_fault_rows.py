@@ -19,7 +19,7 @@ from row_configurations import MINE, WRONG, Wrong
 from row_models import FAULTY, Faulty, net, write_files
 
 from converter.cli import command_line
-from converter.model import manifest
+from converter.layout import runfiles
 from converter.model.manifest import ArtifactRow
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -122,7 +122,7 @@ def test_row_17_a_point_of_a_sweep_is_skipped(
     words = ["-m", "+models.m={source: srcnn}", "exporter=dynamo", "opset=12,13", "benchmark=off"]
     assert command_line.main([*words, "hydra.sweep.dir=sweep"]) == 0
     for opset in (12, 13):
-        (row,) = manifest.read(tmp_path / f"sweep/opset={opset}").rows
+        (row,) = runfiles.read(tmp_path / f"sweep/opset={opset}").rows
         assert row.status == "skipped"
         assert f"opset {opset} was requested, but dynamo supports opsets" in str(row.model_dump())
     assert "Traceback" not in "".join(capfd.readouterr())
@@ -166,7 +166,7 @@ def batch(tmp_path_factory: pytest.TempPathFactory) -> Batch:
         text=True, timeout=500, check=False,
     )  # fmt: skip
     printed = done.stdout + done.stderr
-    rows = {row.name: row for row in manifest.read(folder / "run").rows}
+    rows = {row.name: row for row in runfiles.read(folder / "run").rows}
     return Batch(folder, done.returncode, printed, rows)
 
 
@@ -176,7 +176,7 @@ def test_a_batch_of_faults_has_a_row_for_each_and_its_good_model(batch: Batch) -
     assert "Traceback" not in batch.printed
     good = batch.rows["good"]
     assert (good.status, good.error) == ("ok", None)
-    assert manifest.read(batch.folder / "run").run.complete
+    assert runfiles.read(batch.folder / "run").run.complete
     named = {path.name for path in batch.folder.glob("run/models/*/*.onnx*")}
     assert named == {"good.onnx", "planted.onnx"}  # the latter is the link that row 58 planted
 
@@ -252,7 +252,7 @@ def test_row_55_a_clock_that_is_put_back_by_a_year_while_a_model_runs(
         done = converter_command(model, *words, **environment)
         assert done.returncode == 0, done.stdout + done.stderr
     assert {"imported", "moved"} <= {*os.listdir(tmp_path)}
-    first, second = (manifest.read(tmp_path / name) for name in ("first", "second"))
+    first, second = (runfiles.read(tmp_path / name) for name in ("first", "second"))
     assert [made.rows[0].cached for made in (first, second)] == [False, True]
     spent = first.rows[0].spent
     assert spent is not None

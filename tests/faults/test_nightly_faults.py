@@ -16,8 +16,7 @@ from conftest import all_gone
 from test_run_faults import REPOSITORY, Runs, runs
 
 from converter.finalize import zoo_index
-from converter.layout import files
-from converter.model import manifest
+from converter.layout import files, runfiles
 from tests.published import stray
 
 pytestmark = [pytest.mark.faults]
@@ -103,7 +102,7 @@ def test_the_deadline_ends_a_model_that_hangs(runs: Runs) -> None:
     assert code == 1, output
     assert time.monotonic() - before < 40
     assert {row.status for row in runs.rows().values()} == {"not_run"}
-    assert not manifest.read(runs.directory).run.complete
+    assert not runfiles.read(runs.directory).run.complete
     assert "The deadline passed and what was running was ended: 0 of 2 models finished" in output
 
 
@@ -164,4 +163,4 @@ class Big(Good):
     file = runs.rows()["first"].files[0]
     assert files.sha256(runs.directory / file.path) == file.sha256
     assert not list((runs.directory / "models/big").glob("*.onnx*"))
-    assert (manifest.read(runs.directory).run.exit_code) == 3
+    assert (runfiles.read(runs.directory).run.exit_code) == 3

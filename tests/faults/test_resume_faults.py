@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from conftest import MARK, all_gone
 
-from converter.model import manifest
+from converter.layout import runfiles
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SEED = 20260
@@ -140,7 +140,7 @@ def check_files(directory: Path) -> None:
     """P1: a file under a final name has the hash that its row, or its result, records."""
     rows = {}
     if (directory / "manifest.json").exists():
-        rows = {row.label: row for row in manifest.read(directory).rows}
+        rows = {row.label: row for row in runfiles.read(directory).rows}
     models = directory / "models"
     for folder in [*models.glob("*"), *models.glob("*/*/")]:
         for path in folder.glob("*.json"):
@@ -156,7 +156,7 @@ def check_files(directory: Path) -> None:
 def check_resumed(directory: Path, whole: dict[str, Any]) -> None:
     """P2 and P4, and nothing of the interruption is left."""
     check_files(directory)
-    rows = manifest.read(directory).models
+    rows = runfiles.read(directory).models
     assert Counter(row.name for row in rows) == Counter(m.split("=")[0][8:] for m in MODELS)
     names = {path.name for path in directory.iterdir()}
     assert names <= {path.name for path in next(directory.parent.glob("whole-*/")).iterdir()}

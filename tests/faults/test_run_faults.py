@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from conftest import MARK, all_gone
 
-from converter.model import manifest
+from converter.layout import runfiles
 from converter.model.manifest import ArtifactRow
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -107,7 +107,7 @@ class Runs:
         return process.returncode, output
 
     def rows(self) -> dict[str, ArtifactRow]:
-        return {row.label: row for row in manifest.read(self.directory).rows}
+        return {row.label: row for row in runfiles.read(self.directory).rows}
 
     def wait_for(self, path: str, timeout: float = 60) -> None:
         end = time.monotonic() + timeout
@@ -150,7 +150,7 @@ def test_bad_models_cost_only_themselves(runs: Runs) -> None:
         assert not list((runs.directory / "models" / name).glob("*.onnx*"))
         assert str(runs.directory / "models" / name / "log.txt") in output
     assert "5 models: 1 ok, 2 crashed, 1 failed, 1 timeout" in output
-    assert manifest.read(runs.directory).run.complete
+    assert runfiles.read(runs.directory).run.complete
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_a_run_directory_that_is_removed_ends_the_run(runs: Runs, removed: str, 
     # Nothing half is made anew, and what is there says that it is not complete.
     assert runs.directory.exists() == bool(removed)
     if removed:
-        assert not manifest.read(runs.directory).run.complete
+        assert not runfiles.read(runs.directory).run.complete
         (line,) = (runs.directory / "results.jsonl").read_text().splitlines()
         assert json.loads(line)["name"] == "good"
 
@@ -252,7 +252,7 @@ def test_nothing_survives_a_runner_that_is_killed(runs: Runs) -> None:
         process.wait()
         assert all_gone(runs.mark, set(), 3) == {}
     assert {row.status for row in runs.rows().values()} == {"not_run"}
-    assert not manifest.read(runs.directory).run.complete
+    assert not runfiles.read(runs.directory).run.complete
 
 
 def test_a_second_runner_in_the_same_directory_says_who_holds_it(runs: Runs) -> None:

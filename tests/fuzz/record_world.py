@@ -9,9 +9,8 @@ from pathlib import Path
 
 from converter.cache.entries import Store
 from converter.cli import command_line
-from converter.layout import delivery
+from converter.layout import delivery, runfiles
 from converter.layout.files import sha256
-from converter.model import manifest
 
 NIGHTS, STORE = "outputs/nights", "outputs/.store"
 _EXPERIMENT = """\
@@ -69,11 +68,11 @@ class World:
 
     def _unfinish(self, run: Path) -> None:
         """As a kill leaves it when both files were there and one row was recorded."""
-        record = manifest.read(run)
+        record = runfiles.read(run)
         began = {"finished_at": None, "complete": False, "exit_code": None}
-        manifest.write(record.model_copy(update={"run": record.run.model_copy(update=began)}), run)
-        lines = (run / manifest.RESULTS).read_bytes().splitlines(keepends=True)
-        (run / manifest.RESULTS).write_bytes(b"".join(lines[:1]))
+        runfiles.write(record.model_copy(update={"run": record.run.model_copy(update=began)}), run)
+        lines = (run / runfiles.RESULTS).read_bytes().splitlines(keepends=True)
+        (run / runfiles.RESULTS).write_bytes(b"".join(lines[:1]))
         for name in ("results.csv", "report.html"):
             (run / name).unlink(missing_ok=True)
 
@@ -93,7 +92,7 @@ class World:
         """What is wrong with the rows of a run that came to its end: never ok and damaged."""
         run = self.folder / NIGHTS / str(number)
         try:
-            record = manifest.read(run)
+            record = runfiles.read(run)
         except (OSError, ValueError) as error:
             return [f"its manifest cannot be read: {error}"[:300]]
         wrong = []

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from converter.model import manifest
+from converter.layout import runfiles
 from converter.model.manifest import ArtifactRow
 
 pytestmark = pytest.mark.gpu
@@ -23,7 +23,7 @@ CUDA = "CUDAExecutionProvider"
 def run(command: Command, folder: Path, *words: str) -> dict[str, ArtifactRow]:
     done = command(*words, "hydra.run.dir=run")
     assert done.returncode == 0, done.stdout + done.stderr
-    return {row.label: row for row in manifest.read(folder / "run").rows}
+    return {row.label: row for row in runfiles.read(folder / "run").rows}
 
 
 def test_both_providers_in_one_run(converter_command: Command, tmp_path: Path) -> None:

@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 from jobs import IMAGE
 
-from converter.layout import delivery
-from converter.model import manifest
+from converter.layout import delivery, runfiles
 from converter.model.job import Job, Sibling
 from converter.worker.pipeline import siblings
 
@@ -36,7 +35,7 @@ def sibling(**changes: Any) -> dict[str, Any]:
 def made(done: Any, number: int = 0) -> Any:
     """The result of a sibling, or ``None``."""
     path = done.folder / f"sibling-{number}" / delivery.RESULT
-    return manifest.read_result(path) if path.is_file() else None
+    return runfiles.read_result(path) if path.is_file() else None
 
 
 @pytest.mark.parametrize("exporter", ["torchscript", "dynamo"])

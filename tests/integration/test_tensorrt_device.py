@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from converter.model import manifest
+from converter.layout import runfiles
 from converter.model.manifest import ArtifactRow
 
 pytestmark = pytest.mark.gpu
@@ -28,7 +28,7 @@ def _installed() -> None:
 def run(command: Command, folder: Path, *words: str) -> dict[str, ArtifactRow]:
     done = command(*words, "hydra.run.dir=run")
     assert done.returncode == 0, done.stdout + done.stderr
-    return {row.label: row for row in manifest.read(folder / "run").rows}
+    return {row.label: row for row in runfiles.read(folder / "run").rows}
 
 
 def test_an_engine_is_built_verified_and_timed(converter_command: Command, tmp_path: Path) -> None:
@@ -68,6 +68,6 @@ def test_an_engine_of_the_same_timings_is_the_same(
     words = (f"variant.tensorrt.timing_cache={kept}", "cache=off", "hydra.run.dir=again")
     done = converter_command(MODEL, "variant=tensorrt", "benchmark=off", *words)
     assert done.returncode == 0, done.stdout + done.stderr
-    rows = {row.label: row for row in manifest.read(tmp_path / "again").rows}
+    rows = {row.label: row for row in runfiles.read(tmp_path / "again").rows}
     # With nothing left to time the same kernels are chosen; the file may hold times of its own.
     assert rows["conv_bn_relu_dynamic/tensorrt"].files[1].sha256 == row.files[1].sha256

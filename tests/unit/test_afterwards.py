@@ -18,8 +18,7 @@ from test_runner import Act, Script, failed, make_plan, ok
 
 from converter.config import standard
 from converter.finalize import baseline, history, publication, zoo_index
-from converter.layout import interrupts
-from converter.model import manifest
+from converter.layout import files, interrupts, runfiles
 from converter.model.changes import Comparison
 from converter.model.errors import ExitCode, RunError
 from converter.model.job import Job
@@ -56,7 +55,7 @@ class Nights:
             directory, "zoo", [], "0" * 64, "", spec=spec, home=self.home, baseline=earlier
         )
         code = execute(make_plan(directory, *names), Script(acts), context)
-        return code, manifest.read(directory)
+        return code, runfiles.read(directory)
 
 
 @pytest.fixture
@@ -326,37 +325,36 @@ def test_a_disk_that_is_full_at_the_end_is_told_to_the_person(
 def test_a_disk_that_stays_full_leaves_no_manifest_that_says_complete(
     nights: Nights, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from converter.model import manifest
     from converter.plugins import reports
 
-    whole = manifest.write_atomic
+    whole = files.write_atomic
 
     def full(*_: object) -> None:
-        monkeypatch.setattr(manifest, "write_atomic", full)
+        monkeypatch.setattr(files, "write_atomic", full)
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(reports, "write", full)
     code, _ = nights.run({}, "a")
-    monkeypatch.setattr(manifest, "write_atomic", whole)
+    monkeypatch.setattr(files, "write_atomic", whole)
     assert code == ExitCode.RUN_FAILED
-    assert not manifest.read(nights.home / "night1").run.complete
+    assert not runfiles.read(nights.home / "night1").run.complete
 
 
 def test_a_disk_that_fills_while_publishing_leaves_it_undone(
     tmp_path: Path, nights: Nights, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = manifest.write_atomic
+    whole = files.write_atomic
 
     def full(*_: object, **__: object) -> None:
-        monkeypatch.setattr(manifest, "write_atomic", full)
+        monkeypatch.setattr(files, "write_atomic", full)
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(publication, "publish", full)
     target = str(tmp_path / "published")
     code, _ = nights.run({}, "a", publish_to=target, keep=3)
-    monkeypatch.setattr(manifest, "write_atomic", whole)
+    monkeypatch.setattr(files, "write_atomic", whole)
     assert code == ExitCode.RUN_FAILED
-    run = manifest.read(nights.home / "night1").run
+    run = runfiles.read(nights.home / "night1").run
     assert (run.complete, run.undone) == (False, [f"publish_to {target}", "keep"])
 
 

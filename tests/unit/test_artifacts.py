@@ -18,6 +18,7 @@ from converter.compare import latency, wording
 from converter.display import progress, summary
 from converter.finalize import zoo_index
 from converter.finalize.zoo_index import Entry
+from converter.layout import files, runfiles
 from converter.model import manifest
 from converter.model.batch import CompareSpec
 from converter.model.errors import Code, ExitCode
@@ -98,7 +99,7 @@ def test_rows_are_made_once_and_a_copy_has_its_own() -> None:
 
 def test_a_long_text_is_written_whole(tmp_path: Path) -> None:
     text = "\N{MULTIPLICATION SIGN}a\n" * 800_000
-    manifest.write_atomic(tmp_path / "page", text, "\n")
+    files.write_atomic(tmp_path / "page", text, "\n")
     assert (tmp_path / "page").read_text(encoding="utf-8") == text + "\n"
     assert [path.name for path in tmp_path.iterdir()] == ["page"]
 
@@ -110,8 +111,8 @@ def test_rows_of_a_model_come_together() -> None:
 
 def test_a_manifest_survives_json(both: list[ArtifactRow], tmp_path: Path) -> None:
     found = manifest_of(*both, failed("b"))
-    manifest.write(found, tmp_path)
-    assert manifest.read(tmp_path) == found
+    runfiles.write(found, tmp_path)
+    assert runfiles.read(tmp_path) == found
     (model, _) = json.loads((tmp_path / "manifest.json").read_text())["models"]
     assert [artifact["id"] for artifact in model["artifacts"]] == ["onnx", "fp16"]
     half = model["artifacts"][1]
@@ -121,13 +122,13 @@ def test_a_manifest_survives_json(both: list[ArtifactRow], tmp_path: Path) -> No
 def test_a_line_of_the_results_has_all_artifacts_of_a_model(
     both: list[ArtifactRow], tmp_path: Path
 ) -> None:
-    manifest.append_result(tmp_path, model_of(both))
-    assert manifest.last_rows(tmp_path)["resnet18"].rows == both
+    runfiles.append_result(tmp_path, model_of(both))
+    assert runfiles.last_rows(tmp_path)["resnet18"].rows == both
 
 
 def test_what_version_1_wrote_is_a_model_with_one_artifact() -> None:
     before = {row["name"]: row for row in json.loads((V1 / "manifest.json").read_text())["models"]}
-    rows = {row.label: row for row in manifest.read(V1).rows}
+    rows = {row.label: row for row in runfiles.read(V1).rows}
     assert rows.keys() == before.keys()
     for name, row in rows.items():
         old, held = before[name], before[name]["artifact"]
@@ -139,8 +140,8 @@ def test_what_version_1_wrote_is_a_model_with_one_artifact() -> None:
         assert (row.onnx and row.onnx.ops) == (held and held["ops"])
     conv = rows["conv"]
     assert conv.check.status == "passed"
-    assert manifest.last_rows(V1)["conv"].rows == [conv]
-    result = manifest.read_result(V1 / "models" / "conv" / "result.json")
+    assert runfiles.last_rows(V1)["conv"].rows == [conv]
+    result = runfiles.read_result(V1 / "models" / "conv" / "result.json")
     assert (result.artifact, result.files) == ("onnx", conv.files)
     assert (result.onnx, result.check) == (conv.onnx, conv.check)
 

@@ -14,7 +14,7 @@ import pytest
 from test_runner import Script, failed, make_plan, ok
 
 from converter.config import standard
-from converter.model import manifest
+from converter.layout import runfiles
 from converter.model.batch import BenchmarkSpec
 from converter.model.errors import Code, ExitCode
 from converter.model.job import Job
@@ -107,7 +107,7 @@ def run(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Phase2:
         monkeypatch.setattr(executors, "create", lambda spec: player)
         plan = make_plan(directory, "a", "b", expect=expect)
         code = runner.execute(plan, Script(acts or {}), context)
-        return code, {row.label: row for row in manifest.read(directory).rows}
+        return code, {row.label: row for row in runfiles.read(directory).rows}
 
     return play
 
@@ -180,7 +180,7 @@ def test_a_provider_that_is_absent_fails_the_model_and_keeps_its_file(
     assert row.error.log == "models/a/log.txt"
     assert (directory / row.files[0].path).exists()
     assert [entry.status for entry in row.latency] == ["measured", "unavailable"]
-    assert manifest.read(directory).run.complete
+    assert runfiles.read(directory).run.complete
 
 
 def test_an_optional_provider_may_be_absent(run: Phase2) -> None:
@@ -252,7 +252,7 @@ def test_a_signal_leaves_the_rest_unmeasured_and_the_run_incomplete(
     printed = capsys.readouterr().out
     assert "Interrupted by SIGTERM: 2 of 2 models finished" in printed
     assert "; the latency of 1 is not measured. Resume with: " in printed
-    assert not manifest.read(directory).run.complete
+    assert not runfiles.read(directory).run.complete
     assert not (directory.parent / "latest").exists()
 
 
@@ -265,7 +265,7 @@ def test_a_deadline_that_passes_while_measuring_is_no_green_night(
     code, rows = run(player, deadline=0.4, on_failure=["/bin/echo", "called"], reports=["markdown"])
     assert code is ExitCode.MODELS_FAILED
     assert [row.status for row in rows.values()] == ["ok", "ok"]
-    made = manifest.read(directory).run
+    made = runfiles.read(directory).run
     assert (made.complete, made.exit_code, made.ended_by) == (False, 1, "deadline")
     told = "The latency of 1 model is not measured: the deadline passed."
     assert told in (directory / "summary.md").read_text()

@@ -10,7 +10,7 @@ from test_progress import manifest_of, ok_row
 
 from converter.config import standard
 from converter.display.estimate import Estimate, Took, clock, took
-from converter.model import manifest
+from converter.layout import runfiles
 from converter.model.manifest import ArtifactRow
 from converter.model.records import StageRecord
 from converter.plugins.executors.inline import InlineExecutor
@@ -125,7 +125,7 @@ def remember(context: RunContext, *rows: ArtifactRow) -> None:
     before.mkdir(parents=True)
     found = manifest_of(*rows)
     done = found.model_copy(update={"run": found.run.model_copy(update={"complete": True})})
-    manifest.write(done, before)
+    runfiles.write(done, before)
 
 
 def test_the_last_complete_run_is_remembered(context: RunContext) -> None:
@@ -139,7 +139,7 @@ def test_a_manifest_that_cannot_be_read_is_no_memory(context: RunContext) -> Non
     assert context.home is not None
     (context.home / "before").mkdir(parents=True)
     text = '{"run": {"complete": true, "started_at": "2026"}}'
-    (context.home / "before" / manifest.MANIFEST).write_text(text)
+    (context.home / "before" / runfiles.MANIFEST).write_text(text)
     assert Remembered(context, ["a"]).estimate(InlineExecutor()).remaining({}) == "?"
 
 

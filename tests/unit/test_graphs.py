@@ -12,7 +12,7 @@ import pytest
 
 from converter.cli import command_line
 from converter.config import validation
-from converter.model import manifest
+from converter.layout import runfiles
 from converter.model.artifact import ONNX
 from converter.model.batch import BatchSpec, ExecutorSpec
 from converter.model.errors import Code, ConfigError, ExitCode
@@ -265,7 +265,7 @@ WORDS = (
 
 
 def rows() -> dict[str, ArtifactRow]:
-    return {row.label: row for row in manifest.read(Path("runs/night")).rows}
+    return {row.label: row for row in runfiles.read(Path("runs/night")).rows}
 
 
 def test_the_row_that_joins_them_comes_last_and_has_no_file(stage: Stage) -> None:

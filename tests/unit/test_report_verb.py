@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from converter.cli import command_line
-from converter.model import manifest
+from converter.layout import runfiles
 from converter.model.manifest import model_of
 from tests.manifests import failed, manifest_of, ok
 
@@ -19,7 +19,7 @@ from tests.manifests import failed, manifest_of, ok
 def run(tmp_path: Path) -> Path:
     directory = tmp_path / "night"
     directory.mkdir()
-    manifest.write(manifest_of(ok("a"), failed("b")), directory)
+    runfiles.write(manifest_of(ok("a"), failed("b")), directory)
     return directory
 
 
@@ -37,8 +37,8 @@ def test_it_renders_all_reports_and_prints_their_paths(
 def test_a_killed_run_shows_the_models_that_it_finished(run: Path) -> None:
     left = manifest_of(failed("a"), failed("b"))
     killed = left.run.model_copy(update={"finished_at": None, "complete": False})
-    manifest.write(left.model_copy(update={"run": killed}), run)
-    manifest.append_result(run, model_of([ok("a")]))
+    runfiles.write(left.model_copy(update={"run": killed}), run)
+    runfiles.append_result(run, model_of([ok("a")]))
     assert command_line.main(["report", str(run)]) == 0
     assert "2 models: 1 ok, 1 failed" in (run / "summary.md").read_text()
 

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from converter.cli import command_line
-from converter.model import manifest
+from converter.layout import runfiles
 from converter.model.batch import ExecutorSpec
 from converter.model.errors import Code, ExitCode
 from converter.model.job import Job
@@ -86,7 +86,7 @@ def interrupted(stage: Stage) -> Stage:
 
 
 def rows() -> dict[str, ArtifactRow]:
-    return {row.label: row for row in manifest.read(Path(DIRECTORY)).rows}
+    return {row.label: row for row in runfiles.read(Path(DIRECTORY)).rows}
 
 
 def normalised(directory: Path) -> dict[str, Any]:
@@ -106,13 +106,13 @@ def normalised(directory: Path) -> dict[str, Any]:
 def test_what_is_finished_stays_and_the_rest_is_done(interrupted: Stage) -> None:
     before = rows()
     published = Path(DIRECTORY, "models/a/a.onnx").stat().st_ctime_ns
-    begun = manifest.read(Path(DIRECTORY)).run
+    begun = runfiles.read(Path(DIRECTORY)).run
     code, out, _ = interrupted.resume()
     assert (code, interrupted.ran) == (0, ["c"])
     assert "resumed: 2 of 3 models are done" in out
     assert Path(DIRECTORY, "models/a/a.onnx").stat().st_ctime_ns == published
     assert rows()["a"] == before["a"]
-    run = manifest.read(Path(DIRECTORY)).run
+    run = runfiles.read(Path(DIRECTORY)).run
     assert (run.complete, run.exit_code, run.counts) == (True, 0, {"ok": 3})
     assert (run.id, run.started_at) == (begun.id, begun.started_at)
     assert "resumed: 2 of 3" in Path(DIRECTORY, "run.log").read_text()
@@ -127,7 +127,7 @@ def test_a_run_has_the_least_sandbox_of_its_parts(interrupted: Stage) -> None:
     record["run"]["sandbox"] = "not offered"
     path.write_text(json.dumps(record))
     interrupted.resume()
-    assert manifest.read(Path(DIRECTORY)).run.sandbox == "not offered"
+    assert runfiles.read(Path(DIRECTORY)).run.sandbox == "not offered"
 
 
 def test_the_manifest_is_that_of_an_uninterrupted_run(interrupted: Stage) -> None:
@@ -184,13 +184,13 @@ def test_a_disk_that_fills_up_after_the_manifest_leaves_a_run_to_resume(
         code, out, _ = stage.run()
     assert code == ExitCode.RUN_FAILED
     assert "Resume with: python -m converter resume" in out
-    run = manifest.read(Path(DIRECTORY)).run
+    run = runfiles.read(Path(DIRECTORY)).run
     assert (run.complete, run.exit_code, run.ended_by) == (False, 3, "failure")
     code, out, _ = stage.resume()
     assert (code, stage.ran) == (0, [])
     assert "resumed: 3 of 3 models are done" in out
     assert Path(DIRECTORY, "manifest.csv").is_file()
-    run = manifest.read(Path(DIRECTORY)).run
+    run = runfiles.read(Path(DIRECTORY)).run
     assert (run.complete, run.exit_code, run.ended_by) == (True, 0, None)
 
 
@@ -305,7 +305,7 @@ def test_an_upgrade_in_between_builds_again_and_says_what_changed(
     code, out, _ = stage.resume()
     assert (code, stage.ran) == (0, ["a", "b", "c"])
     assert f"again  a: torch {installed['torch']} → 99.0" in out
-    assert manifest.read(Path(DIRECTORY)).environment.packages["torch"] == "99.0"
+    assert runfiles.read(Path(DIRECTORY)).environment.packages["torch"] == "99.0"
 
 
 @pytest.mark.parametrize(
@@ -537,6 +537,6 @@ def test_a_run_that_goes_on_is_left_alone(interrupted: Stage) -> None:
 def test_a_resumed_run_can_be_interrupted_again(interrupted: Stage) -> None:
     interrupted.stop_before = "c"
     assert interrupted.command("resume", DIRECTORY)[0] == ExitCode.TERMINATED
-    found: Manifest = manifest.read(Path(DIRECTORY))
+    found: Manifest = runfiles.read(Path(DIRECTORY))
     assert [row.status for row in found.models] == ["ok", "ok", "not_run"]
     assert interrupted.resume()[0] == 0

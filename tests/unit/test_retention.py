@@ -14,8 +14,7 @@ from nights import manifest as manifest_of
 from nights import row
 
 from converter.finalize import baseline, history, retention
-from converter.layout import claim, delivery
-from converter.model import manifest
+from converter.layout import claim, delivery, files, runfiles
 from converter.model.errors import ConfigError, RunError
 from converter.model.manifest import model_of
 
@@ -34,7 +33,7 @@ def night(
     directory.mkdir(parents=True)
     made = manifest_of(row(), day=day, complete=complete)
     run = made.run.model_copy(update={"experiment": experiment, "narrowed": narrowed})
-    manifest.write(made.model_copy(update={"run": run}), directory)
+    runfiles.write(made.model_copy(update={"run": run}), directory)
     return directory
 
 
@@ -169,9 +168,9 @@ def test_the_models_that_a_killed_run_had_finished_count(tmp_path: Path) -> None
     run.mkdir()
     names = ("done", "torn", "never")
     planned = manifest_of(*(row(name, status="not_run") for name in names), complete=False)
-    manifest.write(planned, run)
-    manifest.append_result(run, model_of([row("done")]))
-    with (run / manifest.RESULTS).open("a") as lines:
+    runfiles.write(planned, run)
+    runfiles.append_result(run, model_of([row("done")]))
+    with (run / runfiles.RESULTS).open("a") as lines:
         lines.write('{"name": "torn", "sta')
     found = baseline.load(run, "compare").manifest
     assert {r.name: r.status for r in found.models} == {
@@ -255,7 +254,7 @@ def test_a_text_that_has_its_name_is_written(
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(os, "unlink", refuse)
-    manifest.write_atomic(tmp_path / "text", "new")
+    files.write_atomic(tmp_path / "text", "new")
     assert [path.name for path in tmp_path.iterdir()] == ["text"]
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from converter.config import standard
-from converter.layout import delivery, lockfile
+from converter.layout import delivery, lockfile, runfiles
 from converter.layout.runlock import locked
 from converter.model import manifest
 from converter.model.errors import Code, ConfigError, ExitCode, RunError
@@ -133,7 +133,7 @@ def make_plan(directory: Path, *names: str, expect: Expect | None = None) -> Pla
 
 
 def rows(directory: Path) -> dict[str, ArtifactRow]:
-    return {row.label: row for row in manifest.read(directory).rows}
+    return {row.label: row for row in runfiles.read(directory).rows}
 
 
 def files(directory: Path) -> set[str]:
@@ -159,7 +159,7 @@ def test_a_good_run_leaves_exactly_the_promised_files(
         "models/a/job.json",
         "models/a/result.json",
     }
-    read = manifest.read(directory)
+    read = runfiles.read(directory)
     assert read.run.complete
     assert (read.run.exit_code, read.run.counts) == (0, {"ok": 1})
     assert (read.run.experiment, read.run.overrides) == ("zoo", ["opset=17"])
@@ -203,7 +203,7 @@ def test_a_failed_model_leaves_no_file_under_its_final_name(
     assert "failed a: EXPORT: no such operator" in printed
     assert "Do x." in printed
     assert str(directory / "models/a/log.txt") in printed
-    assert manifest.read(directory).run.complete
+    assert runfiles.read(directory).run.complete
 
 
 def test_the_graph_of_a_failed_model_is_kept_and_led_to(
@@ -224,7 +224,7 @@ def test_the_graph_of_a_failed_model_is_kept_and_led_to(
     assert {name.removeprefix("models/a/") for name in left} == {
         "job.json", "log.txt", "result.json", "wrong.dynamo.pb"
     }  # fmt: skip
-    text = html.render(manifest.read(directory), directory)
+    text = html.render(runfiles.read(directory), directory)
     assert '<a href="models/a/wrong.dynamo.pb">wrong graph of dynamo</a>' in text
     assert "models/a/wrong.dynamo.pb</code>" in text
     assert "wrong.link" not in text
@@ -375,7 +375,7 @@ def test_a_signal_ends_the_run_with_every_model_in_the_manifest(
         "b": "not_run",
         "c": "not_run",
     }
-    run = manifest.read(directory).run
+    run = runfiles.read(directory).run
     assert (run.complete, run.exit_code) == (False, int(code))
     printed = capsys.readouterr().out
     assert (
@@ -431,7 +431,7 @@ def test_a_signal_after_the_last_model_ends_the_run_too(
     code = execute(make_plan(directory, "a"), Late({}), context)
     assert code is ExitCode.INTERRUPTED
     assert rows(directory)["a"].status == "ok"
-    run = manifest.read(directory).run
+    run = runfiles.read(directory).run
     assert (run.complete, run.exit_code, run.ended_by) == (False, 130, "signal")
     assert "Interrupted by SIGINT: 1 of 1 models finished" in capsys.readouterr().out
     assert not (directory.parent / "latest").exists()
@@ -443,14 +443,14 @@ def test_a_full_disk_stops_the_run_and_keeps_the_record(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    append = manifest.append_result
+    append = runfiles.append_result
 
     def full(folder: Path, row: ModelRecord) -> None:
         if row.name == "b":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder / "results.jsonl"))
         append(folder, row)
 
-    monkeypatch.setattr(manifest, "append_result", full)
+    monkeypatch.setattr(runfiles, "append_result", full)
     plan = make_plan(directory, "a", "b", "c")
     assert execute(plan, Script({}), context) is ExitCode.RUN_FAILED
     assert [row.status for row in rows(directory).values()] == ["ok", "failed", "not_run"]
@@ -460,7 +460,7 @@ def test_a_full_disk_stops_the_run_and_keeps_the_record(
     assert "free space" in error.hint
     assert not list((directory / "models/b").glob("b.onnx*"))
     assert f"No space left on device: {directory}/results.jsonl" in capsys.readouterr().out
-    assert manifest.read(directory).run.exit_code == 3
+    assert runfiles.read(directory).run.exit_code == 3
 
 
 def test_a_file_system_that_becomes_read_only_ends_the_run(
@@ -469,24 +469,24 @@ def test_a_file_system_that_becomes_read_only_ends_the_run(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    append = manifest.append_result
+    append = runfiles.append_result
 
     def read_only(folder: Path, *_: object) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(folder))
 
     def turning(folder: Path, row: ModelRecord) -> None:
         if row.name == "b":
-            monkeypatch.setattr(manifest, "append_result", read_only)
-            monkeypatch.setattr(manifest, "write_atomic", read_only)
+            monkeypatch.setattr(runfiles, "append_result", read_only)
+            monkeypatch.setattr("converter.layout.files.write_atomic", read_only)
             read_only(folder / "results.jsonl")
         append(folder, row)
 
-    monkeypatch.setattr(manifest, "append_result", turning)
+    monkeypatch.setattr(runfiles, "append_result", turning)
     code = execute(make_plan(directory, "a", "b", "c"), Script({}), context)
     assert code is ExitCode.RUN_FAILED
     assert f"Read-only file system: {directory}" in capsys.readouterr().out
     monkeypatch.undo()
-    assert not manifest.read(directory).run.complete
+    assert not runfiles.read(directory).run.complete
     assert not list((directory / "models/b").glob("b.onnx*"))
 
 
@@ -501,7 +501,7 @@ def test_a_report_that_cannot_be_written_leaves_the_manifest(
     assert execute(make_plan(directory, "a"), script, context) is ExitCode.RUN_FAILED
     assert "manifest.csv" in capsys.readouterr().out
     assert rows(directory)["a"].status == "ok"
-    run = manifest.read(directory).run
+    run = runfiles.read(directory).run
     assert (run.complete, run.exit_code, run.ended_by) == (False, 3, "failure")
 
 
@@ -530,7 +530,7 @@ def test_an_executor_that_raises_never_ends_in_success(
     with pytest.raises(raised, match=r"SystemExit\(0\)|a bug"):
         execute(make_plan(directory, "a", "b", "c"), Script({"b": broken}), context)
     assert [row.status for row in rows(directory).values()] == ["ok", "not_run", "not_run"]
-    run = manifest.read(directory).run
+    run = runfiles.read(directory).run
     assert (run.complete, run.exit_code) == (False, int(ExitCode.RUN_FAILED))
     assert run.finished_at is not None
     assert not (directory / ".staging").exists()
@@ -595,7 +595,7 @@ def test_while_it_runs_the_manifest_says_what_is_planned(
     directory: Path, context: RunContext
 ) -> None:
     seen: list[Manifest] = []
-    script = Script({}, lambda _: seen.append(manifest.read(directory)))
+    script = Script({}, lambda _: seen.append(runfiles.read(directory)))
     execute(make_plan(directory, "a"), script, context)
     assert [row.status for row in seen[0].models] == ["not_run"]
     assert (seen[0].run.complete, seen[0].run.exit_code) == (False, None)

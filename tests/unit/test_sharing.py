@@ -10,7 +10,7 @@ import pytest
 
 from converter.cache.entries import Store
 from converter.config import standard
-from converter.layout import delivery
+from converter.layout import delivery, runfiles
 from converter.model import manifest
 from converter.model.job import Job
 from converter.model.records import JobResult, StageRecord
@@ -186,7 +186,7 @@ def test_a_failure_of_the_first_point_costs_the_later_ones_nothing(sweep: Sweep)
 def test_a_failure_is_never_kept(sweep: Sweep) -> None:
     def spoil(folder: Path) -> None:
         path = folder / delivery.RESULT
-        result = manifest.read_result(path)
+        result = runfiles.read_result(path)
         path.write_text(manifest.dump(result.model_copy(update={"status": "failed"})))
 
     sweep.run(17, 18, names=("a",), act=with_siblings(spoil))

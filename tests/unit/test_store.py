@@ -16,8 +16,7 @@ from converter.cache.entries import DamagedError, LatencyRecord, Store
 from converter.cli import command_line
 from converter.config import standard
 from converter.display.estimate import clock
-from converter.layout import files
-from converter.model import manifest
+from converter.layout import files, runfiles
 from converter.model.batch import BenchmarkSpec, OnCached
 from converter.model.errors import Code, ExitCode, RunError
 from converter.model.job import Job
@@ -116,7 +115,7 @@ def test_the_second_night_takes_everything_from_the_store(
     printed = capsys.readouterr().out
     assert "[2/2] ok       b  stored" in printed
     assert "2 models: 2 ok; 2 from the store" in printed
-    assert manifest.read(last(tmp_path)).run.complete
+    assert runfiles.read(last(tmp_path)).run.complete
     assert (last(tmp_path) / "models/a/result.json").is_file()
 
 

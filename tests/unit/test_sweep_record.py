@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from converter.model import manifest
+from converter.layout import runfiles
 from converter.model.errors import ExitCode, RunError
 from converter.sweep import differences, journal, page, screen
 from tests.manifests import CPU, CUDA, NO_FILE, failed, manifest_of, ok, timed
@@ -122,7 +122,7 @@ def test_a_refreshed_record_in_which_nothing_changed_is_as_it_was(
 
 
 def test_a_refused_point_keeps_its_reason_when_another_was_resumed(refused: Folder) -> None:
-    manifest.write(manifest_of(ok("b")), refused.path / "opset=13")
+    runfiles.write(manifest_of(ok("b")), refused.path / "opset=13")
     journal.refresh(refused.path)
     sweep = refused.read()
     assert [(point.state, point.exit_code) for point in sweep.points] == [

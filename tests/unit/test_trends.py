@@ -15,6 +15,7 @@ from nights import checked, environment, failing, row, timed
 from nights import manifest as made
 
 from converter.cli import command_line, completion
+from converter.layout import runfiles
 from converter.model import manifest
 from converter.model.changes import Change, Comparison
 from converter.model.manifest import ArtifactRow, Manifest
@@ -44,7 +45,7 @@ class Zoo:
     def leave(self, found: Manifest) -> Path:
         folder = self.home / found.run.id
         folder.mkdir(exist_ok=True)
-        manifest.write(found, folder)
+        runfiles.write(found, folder)
         return folder
 
     def read(self, **options: Any) -> History:
@@ -79,8 +80,8 @@ def test_each_night_is_read_once(zoo: Zoo, monkeypatch: pytest.MonkeyPatch) -> N
         zoo.night(day, row())
     assert [night.id for night in zoo.read().nights] == ["run-1", "run-2", "run-3"]
     read: list[Path] = []
-    real = manifest.read
-    monkeypatch.setattr(manifest, "read", lambda path: (read.append(path), real(path))[1])
+    real = runfiles.read
+    monkeypatch.setattr(runfiles, "read", lambda path: (read.append(path), real(path))[1])
     zoo.night(4, row())
     assert zoo.read().total == 4
     assert [path.parent.name for path in read] == ["run-4"]
@@ -268,7 +269,7 @@ def test_what_the_comparison_found_counts_before_the_versions(zoo: Zoo) -> None:
     folder = zoo.night(2, failing(), packages=NEW)
     change = Change(model="m", kind="newly_failing", explained_by=["nets.py changed"])
     found = Comparison(baseline_run_id="run-1", verdict="regression", changes=[change])
-    zoo.leave(manifest.read(folder).model_copy(update={"comparison": found}))
+    zoo.leave(runfiles.read(folder).model_copy(update={"comparison": found}))
     assert [because for _, _, because in told(zoo.strip())] == ["nets.py changed"]
 
 
@@ -399,7 +400,7 @@ def test_nothing_of_a_model_becomes_markup(zoo: Zoo) -> None:
 
 def test_a_run_that_ends_is_in_the_history_of_its_experiment(zoo: Zoo) -> None:
     folder = zoo.night(1, row())
-    found = manifest.read(folder)
+    found = runfiles.read(folder)
     assert remembered(found, folder) == []
     assert (zoo.home / page.FILE).is_file()
     for experiment, place in (("adhoc", zoo.home), ("other", zoo.home)):
@@ -410,11 +411,11 @@ def test_a_run_that_ends_is_in_the_history_of_its_experiment(zoo: Zoo) -> None:
 def test_a_history_that_cannot_be_written_is_told_and_fails_nothing(zoo: Zoo) -> None:
     folder = zoo.night(1, row())
     (zoo.home / page.FILE).mkdir()
-    (told,) = remembered(manifest.read(folder), folder)
+    (told,) = remembered(runfiles.read(folder), folder)
     assert told.startswith("the history of zoo lacks this run: Is a directory: ")
     (zoo.home / FILE).unlink()
     (zoo.home / FILE).mkdir()
-    (told,) = remembered(manifest.read(folder), folder)
+    (told,) = remembered(runfiles.read(folder), folder)
     assert "unable to open database file" in told
 
 

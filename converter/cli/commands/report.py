@@ -8,9 +8,10 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from converter.cli.arguments import Parser
-from converter.model import manifest
+from converter.layout import runfiles
+from converter.layout.runfiles import MANIFEST
 from converter.model.errors import ConfigError, ExitCode, Problem, RunError
-from converter.model.manifest import MANIFEST, Manifest
+from converter.model.manifest import Manifest
 from converter.model.wording import did_you_mean
 from converter.plugins import loader, reports
 
@@ -28,7 +29,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("run", metavar="RUN_DIR", type=Path, help="such as outputs/zoo/latest")
     directory = parser.parse_args(argv).run
     # The manifest of a killed run is the one of its start: what it finished is in results.jsonl.
-    recorded = manifest.with_partial_results(_manifest(directory), directory)
+    recorded = runfiles.with_partial_results(_manifest(directory), directory)
     try:
         # All of them: the manifest does not say which of them the run was to write.
         paths = reports.write(recorded, directory, loader.names("reports"))
@@ -53,7 +54,7 @@ def _manifest(directory: Path) -> Manifest:
             hint = f"Take one of the runs in it: {', '.join(points)}."
         raise _usage(f"{directory} holds no run: there is no {MANIFEST}.", hint)
     try:
-        return manifest.read(directory)
+        return runfiles.read(directory)
     except OSError as error:
         reason = error.strerror or str(error)
         raise _usage(f"{directory / MANIFEST} cannot be read: {reason}.", "") from error

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from converter.model.manifest import Manifest, write_atomic
+from converter.layout.files import write_atomic
+from converter.model.manifest import Manifest
 from converter.plugins import loader
 
 
