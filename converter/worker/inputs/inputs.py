@@ -6,18 +6,23 @@ can be verified again years later on the same numbers.
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from converter.layout import environment
+from converter.model import units
 from converter.model.errors import Code, StageError
 from converter.model.inputs import InputSpec, holds_fractions
 from converter.plan import samples
 from converter.worker.inputs import dtypes, files
 from converter.worker.inputs.dtypes import Array as Array
 
+# Smaller inputs fit every machine that converts.
+_LARGE = 1 << 30
 # Where the configuration names no bound of `integers`, half of the span lies below zero: integer
 # division and remainder go wrong only there.
 _INTEGER_SPAN = 20
@@ -48,10 +53,12 @@ def draw(
         An array of ``spec.shape`` and ``spec.dtype``.
 
     Raises:
-        StageError: FORWARD, when a value or file does not fit the shape or dtype.
+        StageError: FORWARD, when a value or file does not fit the shape or dtype; MEM_LIMIT, for
+            what the machine cannot hold.
     """
     shape = tuple(spec.shape)
     dtype = dtypes.named(spec.dtype)
+    _require_room(name, shape, dtype)
     if spec.filling == "constant":
         return _constant(name, spec, shape, dtype, resize=resize)
     if spec.filling == "file":
@@ -67,6 +74,16 @@ def draw(
         # `asarray`: the negative of an array without axes is no array.
         return dtypes.cast(values if negative == bool(sample % 2) else -values, dtype)
     return _bounded(name, spec, rng, shape, dtype)
+
+
+def _require_room(name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    """Refuse, with the input's name, what NumPy would refuse without one."""
+    needed = math.prod(shape) * dtype.itemsize
+    if needed > _LARGE and needed > (there := environment.memory_bytes()):
+        sizes = "×".join(map(str, shape))
+        held = f"{units.size(needed)}, and this machine has {units.size(there)}"
+        message = f"input {name} of {sizes} {dtype} takes {held}"
+        raise StageError(Code.MEM_LIMIT, message, f"correct the shape of {name}")
 
 
 def _bounded(
