@@ -35,12 +35,15 @@ def require(code: Code, what: str, path: str | Path) -> None:
     """Refuse a path that the configuration names and that leads to no file.
 
     Raises:
-        StageError: of that code.
+        StageError: of that code where nothing is there; LOAD, for what is no file: a folder, a
+            device, or a pipe, which would be read for ever.
     """
-    if not Path(path).is_file():
-        why = "is no file" if Path(path).exists() else "does not exist"
-        hint = "A relative path counts from the folder where the command was started."
-        raise StageError(code, f"{what} {path} {why}", hint)
+    if Path(path).is_file():
+        return
+    if Path(path).exists():
+        raise StageError(Code.LOAD, f"{what} {path} is no file", "Name a file of tensors.")
+    hint = "A relative path counts from the folder where the command was started."
+    raise StageError(code, f"{what} {path} does not exist", hint)
 
 
 def sha256(path: Path) -> str:

@@ -198,12 +198,12 @@ def loads(row: int, file: str, code: str, *words: str) -> Faulty:
     return Faulty(row, name, "failed", code, "load", words, entry)
 
 
-def reads(file: str) -> Faulty:
-    """``Net`` with an input from what is no file; the code is that of an input that is wrong."""
+def reads(file: str, code: str = "LOAD") -> Faulty:
+    """``Net`` with an input from what is no file."""
     inputs = f"{{x: {{shape: [2, 3], path: {file}}}}}"
     name = file.partition(".")[0] + "_input"
     words = (f"inputs.x.path {{folder}}/{file}",)
-    return Faulty(67, name, "failed", "FORWARD", "reference", words, net("Net"), inputs)
+    return Faulty(67, name, "failed", code, "reference", words, net("Net"), inputs)
 
 
 def runs(row: int, name: str, code: str, stage: str, *words: str, more: str = "") -> Faulty:
@@ -276,8 +276,8 @@ FAULTY = [
     source(67, "script", "{torchscript: fifo.npy}", "LOAD", "{folder}/fifo.npy is no file"),
     source(67, "program", "{exported_program: device.npy}", "LOAD", "{folder}/device.npy is no"),
     source(67, "graph", "{onnx: folder.npy}", "LOAD", "{folder}/folder.npy is no file", inputs=""),
-    loads(67, "fifo.npy", "WEIGHTS_MISSING", "{folder}/fifo.npy is no file"),
+    loads(67, "fifo.npy", "LOAD", "{folder}/fifo.npy is no file"),
     reads("fifo.npy"),
-    reads("folder.npy"),
+    reads("folder.npy", "FORWARD"),  # a folder of samples, which holds none
     reads("device.npy"),
 ]  # fmt: skip

@@ -195,7 +195,7 @@ def test_a_faulty_model_has_its_row(one: Faulty, batch: Batch) -> None:
     # Nothing that it left may be taken for a result.
     assert (row.files, row.onnx) == ([], None)
     left = (batch.folder / "run/models" / one.name).iterdir()
-    assert {path.suffix for path in left if not path.is_symlink()} <= {".txt", ".json"}
+    assert {path.suffix for path in left if not path.is_symlink()} <= {".txt", ".json", ".pb"}
 
 
 def test_rows_21_26_58_nothing_was_run_or_overwritten(batch: Batch) -> None:
