@@ -38,6 +38,20 @@ def test_a_batch_is_right_at_other_sizes(convert: Convert, exporter: str) -> Non
     assert done.run(x=np.ones((7, 3))).shape == (7, 4)
 
 
+@pytest.mark.parametrize("exporter", ["torchscript", "dynamo"])
+@pytest.mark.parametrize(("model", "size"), [("Scaled", 90), ("ScaledByModule", 90), ("Tail", 100)])
+def test_a_factor_that_float32_rounds_otherwise_is_found(
+    convert: Convert, exporter: str, model: str, size: int
+) -> None:
+    """pytorch#153115: of a few sizes of an axis PyTorch and the file make different ones."""
+    shape = {"x": {"shape": [1, 3, 96, 8] if model != "Tail" else [1, 3, 96]}}
+    done = convert(model, inputs=shape, dynamic_axes={"x": {2: "h"}}, exporters=[exporter])
+    assert done.code in (Code.VERIFY_SHAPE, Code.DIM_SPECIALISED)
+    if (model, exporter) != ("Tail", "torchscript"):  # which freezes it altogether
+        assert f"h={size}" in done.result.error.message
+        assert "in float32" in done.result.error.hint
+
+
 def test_without_the_axis_the_size_is_fixed(convert: Convert) -> None:
     done = convert("Net")
     assert (axes_of(done), done.onnx.inputs[0].shape) == ([], [2, 3])
@@ -92,7 +106,7 @@ def test_a_size_that_broadcasts_is_found_by_its_shape(convert: Convert) -> None:
     assert done.code is Code.DIM_SPECIALISED
     assert done.result.error.message == (
         "case batch=1 (x 1×3): y has shape [2, 3], PyTorch gives [1, 3]; wrong at batch = 1, 3: "
-        "tiny.py:145 `return x + torch.ones(int(x.shape[0]), 1)`"
+        "tiny.py:146 `return x + torch.ones(int(x.shape[0]), 1)`"
     )
     assert [axis[-2:] for axis in axes_of(done)] == [([1, 3], False)]
 

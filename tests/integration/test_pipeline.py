@@ -128,7 +128,7 @@ def test_a_wrong_number_in_a_declared_case_only(convert: Convert) -> None:
         (
             "Raises",
             Code.FORWARD,
-            ["KeyError: 'no such head' (tiny.py:50)", "traceback is in the log"],
+            ["KeyError: 'no such head' (tiny.py:51)", "traceback is in the log"],
         ),
         ("Text", Code.OUTPUT_STRUCTURE, ["forward returns str", "return tensors"]),
         ("Nothing", Code.OUTPUT_STRUCTURE, ["no tensor but NoneType"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -576,3 +577,28 @@ class Vanished(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = torch.sigmoid(x) * 1e-4
         return y / (y * y + 1e-8).sqrt() + x
+
+
+class Scaled(nn.Module):
+    """Smaller by a factor that float32 rounds to another size now and then."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.interpolate(x, scale_factor=0.7, mode="bilinear")
+
+
+class ScaledByModule(nn.Module):
+    """Its size is computed in Python, so that no operator shows the factor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up = nn.Upsample(scale_factor=0.7, mode="bilinear", recompute_scale_factor=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.up(x)
+
+
+class Tail(nn.Module):
+    """The last part of a sequence, by a literal."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, :, -math.ceil(x.shape[2] * 0.55) :]

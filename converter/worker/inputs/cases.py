@@ -41,7 +41,7 @@ _USUAL = (
     1, 2, 3, 5, 4, 7, 8, 9, 13, 15, 16, 17, 31, 32, 33, 63, 64, 65, 95, 96, 97,
     127, 128, 129, 255, 256, 257, 511, 512, 513,
 )  # fmt: skip
-_STRIDES = (2, 4, 8)
+STRIDES = (2, 4, 8)
 # The widest stride that a number of the code may be, and how many sizes behind such are tried.
 _WIDEST, _MOST_PRODUCTS = 64, 24
 _LARGEST_GROWTH = 16
@@ -78,6 +78,7 @@ class Case:
         real: a sample of ``data``, whose values are taken as they are: nothing is drawn then.
         stated: it is the traced example, the second sample or the user's own: it must hold.
         base: the symbol that was moved where others follow it by a rule.
+        scale: the factor whose rounding its size gives away (``factors``).
     """
 
     label: str
@@ -88,6 +89,7 @@ class Case:
     stated: bool = False
     real: Sample | None = field(default=None, compare=False)
     base: str = ""
+    scale: float | None = None
 
     @property
     def alone(self) -> str | None:
@@ -380,7 +382,7 @@ def of_sizes(job: Job, limits: Sequence[int]) -> tuple[list[Case], list[Case]]:
         # The size itself too: code may say `>` or `>=`.
         near = [limit + step for limit in limits for step in (1, 0, -1)]
         # Behind a stride the two sides of a limit are a whole stride apart.
-        behind = [limit * s + step for limit in limits for s in _STRIDES for step in (s, 0)]
+        behind = [limit * s + step for limit in limits for s in STRIDES for step in (s, 0)]
         products = [
             limit * s + step for limit in limits for s in limits if s <= _WIDEST for step in (s, 0)
         ]
@@ -389,9 +391,9 @@ def of_sizes(job: Job, limits: Sequence[int]) -> tuple[list[Case], list[Case]]:
         first = [2 * size, 4 * size, *sorted(every), *near]
         seen = {size}
         # `seen` is shared by all three lists: no size is offered twice.
-        likely = _cheapest(job, symbol, first, seen)
-        promising.append(likely + _cheapest(job, symbol, products, seen)[:_MOST_PRODUCTS])
-        usual.append(_cheapest(job, symbol, [*_USUAL, 0, *behind], seen))
+        likely = cheapest(job, symbol, first, seen)
+        promising.append(likely + cheapest(job, symbol, products, seen)[:_MOST_PRODUCTS])
+        usual.append(cheapest(job, symbol, [*_USUAL, 0, *behind], seen))
     return in_turn(promising), in_turn(usual)
 
 
@@ -486,7 +488,7 @@ def _moved_together(job: Job, sizes: dict[str, int]) -> list[Case]:
 
 def of_ends(job: Job, ends: Mapping[str, Sequence[int]]) -> list[Case]:
     """Cases for sizes beside the ends of the symbols' ranges (``worker.reference.ranges``)."""
-    return in_turn([_cheapest(job, symbol, sizes, set()) for symbol, sizes in ends.items()])
+    return in_turn([cheapest(job, symbol, sizes, set()) for symbol, sizes in ends.items()])
 
 
 def with_least(job: Job, case: Case) -> Case | None:
@@ -499,7 +501,7 @@ def with_least(job: Job, case: Case) -> Case | None:
     return replace(case, label=f"{case.label}, {names}", filled=filled)
 
 
-def _cheapest(job: Job, symbol: str, sizes: Iterable[int], seen: set[int]) -> list[Case]:
+def cheapest(job: Job, symbol: str, sizes: Iterable[int], seen: set[int]) -> list[Case]:
     """Cases for the sizes that are new, smallest first; too large ones are left out.
 
     Where a rule does not allow a size it is the nearest ones below and above that it allows.

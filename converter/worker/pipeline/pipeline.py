@@ -122,7 +122,8 @@ def run(job: Job, emit: Emit, on_error: OnError | None = None) -> JobResult:
     try:
         with head.stage("load"):
             loaded, job = preparing.load(job)
-        with head.stage("reference") as notes, threads.spare(job):
+        with head.stage("reference") as notes:
+            threads.widen(job)
             references = reference.compute(loaded, job)
             notes += references.warnings
             job = named(job, references)
@@ -244,7 +245,7 @@ def _convert(
     simplify: SimplifyRecord | None = None
     # As if all went well, which it mostly does; `conclusion.told` corrects the file else.
     told = stamp.expected(loaded, references, job, done.exporter)
-    with recorder.stage("export"):
+    with recorder.stage("export"), threads.own(job):
         values = parameters(loaded, job)
         export(done.exporter, loaded, references, job, raw)
     with recorder.stage("check"):
@@ -263,7 +264,8 @@ def _convert(
             told = told if simplify.applied else stamp.unsimplified(told)
             del simplified  # which may hold weights as well
             publishing.save(model, final, job.export, told, folder)
-    with recorder.stage("verify") as notes, threads.spare(job) as wide:
+    with recorder.stage("verify") as notes:
+        wide = threads.of_runtime(job)
         # Before `light`, which takes away values that some of these conditions read.
         notes += kernels.known(model)
         graph = structure.light(model)

@@ -8,7 +8,7 @@ does: its operators, the elements that they compute, the weights that are copied
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,6 +38,7 @@ _LIMITING = {
     "arange", "clamp", "clamp_max", "clamp_min", "eq", "floor_divide", "fmod", "ge", "gt",
     "hardtanh", "le", "lt", "narrow", "ne", "remainder", "slice", "split", "threshold", "unfold",
 }  # fmt: skip
+_RESIZES = ("upsample_", "_upsample_")
 # An open slice ends at 2^63 − 1 in aten, which is no limit of the model.
 _LARGEST_LIMIT = 1e6
 
@@ -51,12 +52,14 @@ class Work:
         products: multiplications of matrices and convolutions, and elements of all else.
         elements: that they gave.
         limits: numbers that it cuts or compares with, however its code has come by them.
+        scales: of sizes, by which it resizes.
     """
 
     operators: int = 0
     products: int = 0
     elements: int = 0
     limits: set[float] = field(default_factory=set)
+    scales: set[float] = field(default_factory=set)
 
 
 class _Counter(Mode):
@@ -79,11 +82,18 @@ class _Counter(Mode):
         # Operators of higher order have no overloads. The stripped name is that of in-place and
         # inner forms too: `clamp_`, `_softmax`.
         packet = getattr(func, "overloadpacket", func)
+        given = [*args, *(kwargs or {}).values()]
+        if packet.__name__.startswith(_RESIZES):
+            self._work.scales |= {x for x in _flat(given) if type(x) is float}
         if packet.__name__.strip("_") in _LIMITING:
-            given = [*args, *(kwargs or {}).values()]
             # By `type`, since a bool is an int and no limit.
             self._work.limits |= {abs(x) for x in given if type(x) in (int, float) and _limit(x)}
         return result
+
+
+def _flat(values: Iterable[Any]) -> Iterator[Any]:
+    for value in values:
+        yield from value if isinstance(value, list | tuple) else [value]
 
 
 def _limit(number: float) -> bool:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from converter.model.job import Job
-from converter.worker.inputs import cases, dtypes
+from converter.worker.inputs import cases, dtypes, factors
 from converter.worker.inputs.cases import Case
 from converter.worker.inputs.inputs import Array
 from converter.worker.recording import coverage, isolation, stages
@@ -108,6 +108,11 @@ class Exploration:
         # Measured by the whole budget, so that what remains does not decide which kind a case is.
         for case in cases.of_all_sizes(self.job, {*sizes, *numbers}):
             (dear if budget.cost(case, traced, work) > _DEAR * passes else cheap).append(case)
+        # Of what resizes, whatever the budget: no other size shows what rounding does there.
+        for case in factors.offered(self.job, work.scales | harvest.scales(model)):
+            if case.label not in self._tried:
+                self.attempt(case)
+        promising = cases.in_turn([promising, factors.offered(self.job, numbers)])
         left = passes
         # What users are most likely to feed comes first.
         for offered, patience in (

@@ -76,6 +76,18 @@ def _values(tensor: TensorProto) -> set[float]:
     return {float(value) for value in finite if abs(value) <= _LARGEST_NUMBER}
 
 
+def scales(model: Any) -> set[float]:
+    """Factors by which modules of torch resize; those of calls are seen as they run."""
+    if not isinstance(model, torch.nn.Module) or isinstance(model, torch.jit.ScriptModule):
+        return set()
+    found: set[float] = set()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Upsample) and module.scale_factor is not None:
+            scale = module.scale_factor
+            found |= set(scale if isinstance(scale, tuple) else (scale,))
+    return found
+
+
 def _all(model: Any, codes: Iterable[CodeType]) -> Iterator[float]:
     if isinstance(model, OnnxFile):
         yield from of_graph(model.proto)

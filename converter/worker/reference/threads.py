@@ -11,28 +11,29 @@ from converter.model.job import Job
 from converter.processes import share
 
 
-@contextmanager
-def spare(job: Job) -> Iterator[Job]:
-    """Within it PyTorch may use what no other job does; gives the job with as many threads."""
-    found = share.threads(job.threads)
-    with _of_torch(found):
-        yield job.model_copy(update={"threads": found})
+def widen(job: Job) -> None:
+    """Give PyTorch the cores that no other job uses, from here to the end of the job.
+
+    Once, before the references: what it computes again is compared with them to the last bit, and a
+    sum has other last bits with other threads.
+    """
+    torch.set_num_threads(share.threads(job.threads))
+
+
+def of_runtime(job: Job) -> Job:
+    """The job with the threads that ONNX Runtime may use now."""
+    return job.model_copy(update={"threads": share.threads(job.threads)})
 
 
 @contextmanager
 def own(job: Job) -> Iterator[None]:
-    """Within it PyTorch has the job's own threads, whatever else runs.
+    """Within it PyTorch has no more than the job's own threads, whatever else runs.
 
-    A sum has other last bits with other threads: for what becomes part of a file.
+    For what becomes part of a file, which would have other last bits, too.
     """
-    with _of_torch(job.threads):
-        yield
-
-
-@contextmanager
-def _of_torch(count: int) -> Iterator[None]:
     before = torch.get_num_threads()
-    torch.set_num_threads(count)
+    # A fork, which has one, must not get more: those of its parent are not there.
+    torch.set_num_threads(min(job.threads, before))
     try:
         yield
     finally:

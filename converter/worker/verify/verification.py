@@ -443,7 +443,7 @@ def _run_case(
                 item, references.cases[0].outputs[place], reference, place
             ):
                 code = Code.DIM_SPECIALISED
-            hint = _hint(code, case.label, case.sizes)
+            hint = _hint(code, case)
             # An error of unknown share (a zero output) is not called nearly right.
             if code is Code.VERIFY_VALUE and (item.check.rel_l2 or 1.0) < _CLOSE:
                 hint = _NEARLY
@@ -557,6 +557,12 @@ _FROZEN_SIZE = (
     "a size, or a condition on one, was frozen while tracing; if no line of the model reads one, "
     "an operator of the file is wrong at this size"
 )
+_ROUNDED = (
+    "the file has the factor {} in float32, where a product of it and this size is rounded to "
+    "another whole number than in PyTorch; compute the size with whole numbers "
+    "(x.shape[-1] * 7 // 10, and size= in place of scale_factor=), or state sizes where both agree "
+    "(dims: multiple_of)"
+)
 _FROZEN_VALUE = "wrong for other values: a branch or a value was frozen while tracing"
 _NOT_FOLLOWED = "the graph does not follow the model in this case"
 OF_TRACING = frozenset(
@@ -572,14 +578,16 @@ OF_TRACING = frozenset(
 """Hints that look for the fault in the model's code, or in how it was exported."""
 
 
-def _hint(code: Code, label: str, sizes: Mapping[str, int]) -> str:
+def _hint(code: Code, case: Case) -> str:
+    if case.scale is not None and code in (Code.VERIFY_SHAPE, Code.DIM_SPECIALISED):
+        return _ROUNDED.format(case.scale)
     if code is not Code.VERIFY_VALUE:
         return _HINTS.get(code, "")
-    if sizes:
+    if case.sizes:
         return _FROZEN_SIZE
-    if label == SECOND:
+    if case.label == SECOND:
         return _FROZEN_VALUE
-    if label == TRACED:
+    if case.label == TRACED:
         return ""  # converter.worker.verify.attribution knows which step did it
     return _NOT_FOLLOWED
 
