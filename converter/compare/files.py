@@ -23,9 +23,25 @@ def changes(before: ArtifactRow, after: ArtifactRow, limits: CompareSpec) -> lis
     told = _graph(before, after, old, new) if old is not None and new is not None else []
     return [
         *told,
+        *_content(before, after),
         *_size(name, before.bytes, after.bytes, limits.size),
         *_error(before, after, limits.error),
     ]
+
+
+def _content(before: ArtifactRow, after: ArtifactRow) -> list[Change]:
+    """Other bytes, where all that decides them is the same as far as anybody has seen."""
+    if not before.job_key or before.job_key != after.job_key:
+        return []
+    was, now = ({file.path: file.sha256 for file in row.files} for row in (before, after))
+    if was == now:
+        return []
+    detail = (
+        "made of the same; the model reads what is not in its key (an environment variable, a "
+        "clock), or its export does not repeat itself"
+    )
+    shas = [" ".join(digest[:12] for digest in found.values()) for found in (was, now)]
+    return [Change(model=after.name, kind="content", before=shas[0], after=shas[1], detail=detail)]
 
 
 def _graph(before: ArtifactRow, after: ArtifactRow, old: OnnxInfo, new: OnnxInfo) -> list[Change]:

@@ -20,8 +20,8 @@ class Change(Frozen):
     Attributes:
         model: empty for what concerns the run as a whole.
         kind: added, removed, newly_failing, fixed, status, verification, cases, dynamic, domain,
-            inputs, outputs, dtypes, exporter, simplify, opset, ops, nodes, size, error, accuracy,
-            runtime (on one provider) or latency.
+            inputs, outputs, dtypes, exporter, simplify, opset, ops, nodes, content, size, error,
+            accuracy, runtime (on one provider) or latency.
         cause: fingerprint of the error of a model that fails now.
         explained_by: what else differs and may be the reason, most specific first.
     """

@@ -139,6 +139,17 @@ def test_what_became_of_a_file(changes: dict[str, Any], kind: str, severity: boo
     assert (change.kind, change.severity) == (kind, "regression" if severity else "note")
 
 
+def test_other_bytes_of_the_same_key_are_told() -> None:
+    before, after = row(job_key="k" * 64), row(job_key="k" * 64, **artifact(sha256="b" * 64))
+    change = only(compared(before, after))
+    assert (change.kind, change.severity) == ("content", "note")
+    assert (change.before, change.after) == ("a" * 12, "b" * 12)
+    assert "an environment variable" in change.detail
+    # Of another key other bytes are what one expects.
+    assert compared(row(job_key="j" * 64), after).changes == []
+    assert compared(before, before).changes == []
+
+
 def test_an_output_that_the_configuration_names_keeps_its_name() -> None:
     named = request(outputs=["y"])
     other = artifact(outputs=[TensorInfo(name="z", dtype="float32", shape=["batch", 10])])
