@@ -80,8 +80,10 @@ def grid(heads: Sequence[str], lines: Iterable[Line]) -> Grid:
     """
     lines = list(lines)
     whole = [line for line in lines if not line.span]
+    # What a line that spans says has columns to span, also where all lines do.
+    least = max((len(line.cells) for line in lines if line.span), default=1)
     kept = [
-        at for at in range(len(heads)) if at == 0 or any(says(line.cells[at]) for line in whole)
+        at for at in range(len(heads)) if at < least or any(says(line.cells[at]) for line in whole)
     ]
     return Grid(
         [(heads[at].removeprefix("#"), heads[at].startswith("#")) for at in kept],

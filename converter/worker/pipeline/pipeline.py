@@ -127,9 +127,8 @@ def run(job: Job, emit: Emit, on_error: OnError | None = None) -> JobResult:
             references = reference.compute(loaded, job)
             notes += references.warnings
             job = named(job, references)
+            # Within the stage, so that the row names it: nothing would be compared with nothing.
             if references.vacuous is not None:
-                # Within the stage, so that the row names it; nothing is exported to be compared
-                # with nothing.
                 raise references.vacuous
             job = references.of_job(job)
     except StageFailedError as failed:
@@ -249,11 +248,7 @@ def _convert(
         values = parameters(loaded, job)
         export(done.exporter, loaded, references, job, raw)
     with recorder.stage("check"):
-        model = checking.exported(raw, job, references.cases)
-        checking.check(model, job, done.exporter, set(values))
-        if job.training == "train":
-            hint = exporters.load(done.exporter).TRAINING_HINT
-            training.check(model, loaded, references.dropped, f"the {done.exporter} export", hint)
+        model = _checked(raw, done.exporter, loaded, references, job, values)
         if job.simplifier is None:
             publishing.save(model, final, job.export, told, folder)
     if job.simplifier is not None:
@@ -265,15 +260,15 @@ def _convert(
             del simplified  # which may hold weights as well
             publishing.save(model, final, job.export, told, folder)
     with recorder.stage("verify") as notes:
-        wide = threads.of_runtime(job)
+        job = threads.of_runtime(job)
         # Before `light`, which takes away values that some of these conditions read.
         notes += kernels.known(model)
         graph = structure.light(model)
         del model  # the session holds its own copy of the weights
         frozen = limits.frozen(done.exporter, recorder.caught["export"], loaded, references, job)
-        proof = attribution.prove(raw, final, graph, simplify, references, wide, values, told)
+        proof = attribution.prove(raw, final, graph, simplify, references, job, values, told)
         verdict = conclusion.drawn(proof.verdict, references, job, frozen)
-        verdict = _finished(verdict, told, final, loaded, references, wide, values)
+        verdict = _finished(verdict, told, final, loaded, references, job, values)
         done.verify, done.rule = verdict.record, verdict.rule
         if verdict.error is not None:
             raise fastpath.explained(verdict.error, final, loaded, job, references, values)
@@ -283,6 +278,23 @@ def _convert(
         done.onnx = publishing.described(proof.graph, job, done.exporter, proof.simplify)
         if job.variants:
             done.references = publishing.sealed(final.with_name(kept.FILE))
+
+
+def _checked(
+    raw: Path,
+    exporter: str,
+    loaded: Loaded,
+    references: References,
+    job: Job,
+    values: dict[str, Array],
+) -> ModelProto:
+    """What the exporter made, which is sound and trains what the model does."""
+    model = checking.exported(raw, job, references.cases)
+    checking.check(model, job, exporter, set(values))
+    if job.training == "train":
+        hint = exporters.load(exporter).TRAINING_HINT
+        training.check(model, loaded, references.dropped, f"the {exporter} export", hint)
+    return model
 
 
 def _finished(
