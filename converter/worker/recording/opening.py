@@ -14,8 +14,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
+from urllib.parse import unquote
 
 import converter
 import registry
@@ -28,11 +31,20 @@ Listener = Callable[[str, tuple[Any, ...]], None]
 
 # What anybody here listens to. Python raises far more events than these.
 _EVENTS = {
-    LOADED, "open", "os.rename", "ctypes.dlopen", "pickle.find_class",
+    LOADED, "open", "os.rename", "ctypes.dlopen", "sqlite3.connect", "pickle.find_class",
     "urllib.Request", "socket.getaddrinfo", "socket.connect",
 }  # fmt: skip
-_LOADERS = ("torch.load", "torch.jit.load", "torch.export.load")
+_LOADERS = (
+    "torch.load", "torch.jit.load", "torch.export.load", "torch.package.PackageImporter.__init__",
+    # Storages of a type ask the untyped one.
+    "torch.from_file", "torch.UntypedStorage.from_file",
+)  # fmt: skip
 _SAFETENSORS = ("safetensors.safe_open", "safetensors.torch.safe_open")
+# Where torchvision reads files in C++, whatever it decodes then. It stays an operator, with its
+# overloads: only what it calls is exchanged.
+_PICTURES = "torch.ops.image.read_file._op"
+# What they call their file, where it is given by name.
+_KEYWORDS = ("f", "filename", "path", "file_or_buffer")
 # What the system and Python read for any program: hosts, fonts, time zones, versions of packages.
 _SYSTEM = (
     "/proc/", "/dev/", "/sys/", "/etc/", "/run/", "/lib/", "/usr/lib/", "/usr/share/",
@@ -79,9 +91,21 @@ def path_of(event: str, arguments: tuple[Any, ...]) -> str | None:
         path = arguments[1]
     elif event == "ctypes.dlopen":
         path = arguments[0]
+    elif event == "sqlite3.connect":
+        path = database(arguments)
     else:
         return None
     return own_file(path)
+
+
+def database(arguments: tuple[Any, ...]) -> object:
+    """The path of a database that SQLite opens; it may be given as a URI."""
+    path = arguments[0]
+    if isinstance(path, str) and path.startswith("file:"):
+        # `file:a.db`, `file:/a.db` and `file:///a.db`, with options behind.
+        named = path.removeprefix("file:").partition("#")[0].partition("?")[0]
+        return unquote(named.removeprefix("//localhost").removeprefix("//"))
+    return path
 
 
 def written(event: str, arguments: tuple[Any, ...]) -> str | None:
@@ -128,22 +152,33 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
 @cache
 def _install() -> None:
     """For the rest of this process, before the model's code is imported."""
-    # torch does not need safetensors, which may be missing.
+    # torch needs neither of these, which may be missing.
     names = [*_LOADERS, *(_SAFETENSORS if find_spec("safetensors") else ())]
+    if find_spec("torchvision"):
+        pictures = importlib.import_module("torchvision.io.image")
+        names += [_PICTURES] if pictures._has_image_ops() else []
     for name in names:
-        module, _, function = name.rpartition(".")
-        holder = importlib.import_module(module)
-        setattr(holder, function, _telling(name, getattr(holder, function)))
+        holder, _, function = name.rpartition(".")
+        _tell_of(resolve_name(holder), function, name.removesuffix("._op"))
     sys.addaudithook(_hook)
 
 
-def _telling(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function that raises an event before it opens the file that is its first argument."""
+def _tell_of(holder: Any, attribute: str, name: str) -> None:
+    """Exchange a function for one that raises an event before it opens a file."""
+    builtins = importlib.import_module("torch.jit._builtins")
+    function = getattr(holder, attribute)
 
     # Nothing is updated: `safe_open` is a class, whose attributes no function should take over.
     @functools.wraps(function, updated=())
     def tell(*args: Any, **kwargs: Any) -> Any:
-        sys.audit(LOADED, name, args[0] if args else next(iter(kwargs.values()), None))
+        named = (kwargs[word] for word in _KEYWORDS if word in kwargs)
+        # A method has its object first.
+        given = (each for each in args if isinstance(each, str | bytes | os.PathLike))
+        sys.audit(LOADED, name, next(chain(named, given), None))
         return function(*args, **kwargs)
 
-    return tell
+    # Code that calls it can be scripted as before.
+    if builtin := builtins._find_builtin(function):
+        builtins._register_builtin(tell, builtin)
+    method = isinstance(holder, type) and getattr(function, "__self__", None) is not None
+    setattr(holder, attribute, staticmethod(tell) if method else tell)

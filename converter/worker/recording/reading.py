@@ -1,7 +1,8 @@
 """The files that a builder of the user's reads, so that a result is not kept without them.
 
-Seen is what Python opens, and what torch and safetensors open for it; not what other libraries
-open in C or Rust, nor what processes of the model's own open.
+Seen is what Python opens (SQLite's databases too), and what torch, torchvision and safetensors open
+for it; not what other libraries open in C or Rust, what processes of the model's own open, nor that
+a folder was listed or looked for a file.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ class Reading:
                 self._read[path] = None
         elif event in ("open", "os.rename"):
             self._note_written(event, arguments)
+        elif event == "sqlite3.connect":
+            self._note_database(opening.database(arguments))
 
     def _note_written(self, event: str, arguments: tuple[Any, ...]) -> None:
         # `open` has its mode second, and a descriptor in place of a name has none.
@@ -62,3 +65,8 @@ class Reading:
             self._written.add(names[-1])
         elif event == "open" and names and arguments[2] & os.O_CREAT:
             self._written.add(names[0])
+
+    def _note_database(self, path: object) -> None:
+        # One that is not there yet is made by the job.
+        if isinstance(path, str | bytes | os.PathLike) and not os.path.exists(path):
+            self._written.add(os.path.abspath(os.fsdecode(path)))
