@@ -10,11 +10,13 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import fields
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
 
 from converter.model.manifest import Environment
 from converter.trends.nights import Figures, Label, Median, Night
@@ -53,7 +55,16 @@ CREATE VIEW history AS SELECT
 """
 _COLUMNS = [each.name for each in fields(Figures) if each.name != "latency"]
 _WORDS = ("status", "code", "message", "sha256", "failing_since", "changed")
-_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT}
+_DAMAGED = {
+    sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT,
+    # What we put in breaks no rule of our own tables.
+    sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH,
+}  # fmt: skip
+# What has no code of its own: another table than ours, and text that is none.
+_SAID = ("no such", "table ", "Could not decode")
+_FLAGS = {0: False, 1: True}
+_environment = Environment.model_validate_json
+_counts = TypeAdapter(dict[str, int]).validate_json
 
 
 class UnusableError(Exception):
@@ -189,15 +200,18 @@ class Database:
             "ORDER BY started_at DESC, run DESC LIMIT ?",
             (most,),
         )
-        try:
+        with _validating("a night"):
             nights = [
                 Night(
-                    run, directory, started_at, exit_code, json.loads(counts), _environment(ran_on)
+                    id=run,
+                    directory=directory,
+                    started_at=started_at,
+                    exit_code=exit_code,
+                    counts=_counts(counts),
+                    environment=_environment(ran_on),
                 )
                 for run, directory, started_at, exit_code, counts, ran_on in found
             ]
-        except ValueError as error:
-            raise UnusableError(f"a night in it cannot be read ({error})") from error
         return nights[::-1]
 
     def number(self) -> int:
@@ -205,8 +219,12 @@ class Database:
         return int(self._sql.execute("SELECT count(*) FROM runs").fetchone()[0])
 
     def strips(self, nights: Sequence[Night]) -> Iterator[tuple[Label, list[Figures | None]]]:
-        """For each artifact its figures in each of these nights; models in the order of names."""
-        words = dict(self._sql.execute("SELECT id, text FROM words"))
+        """For each artifact its figures in each of these nights; models in the order of names.
+
+        Raises:
+            UnusableError: what is written of one cannot be read.
+        """
+        words = {None: None, **dict(self._sql.execute("SELECT id, text FROM words"))}
         place = {night.id: at for at, night in enumerate(nights)}
         runs = self._sql.execute("SELECT run, id FROM runs").fetchall()
         at = {run: place[name] for run, name in runs if name in place}
@@ -222,32 +240,70 @@ class Database:
         flags = [_COLUMNS.index(name) for name in ("optional", "cached")]
         for label, group in groupby(figures, key=itemgetter(0, 1)):
             strip: list[Figures | None] = [None] * len(nights)
-            timed = latencies.get(label, {})
-            for _, _, run, *values in group:
-                for column in worded:
-                    values[column] = words.get(values[column])
-                for column in flags:
-                    values[column] = bool(values[column])
-                figure = dict(zip(_COLUMNS, values, strict=True))
-                strip[at[run]] = Figures(**figure, latency=timed.get(run, {}))
+            # Here alone: what is raised while a strip is used is not about the file.
+            with _validating("a figure"):
+                _names(*label)
+                timed = latencies.get(label, {})
+                for _, _, run, *values in group:
+                    for column in worded:
+                        values[column] = words[values[column]]
+                    for column in flags:
+                        values[column] = _FLAGS[values[column]]
+                    figure = dict(zip(_COLUMNS, values, strict=True))
+                    strip[at[run]] = Figures(**figure, latency=timed.get(run, {}))
             yield label, strip
 
     def _latencies(
-        self, among: str, words: dict[int, str]
+        self, among: str, words: dict[int | None, str | None]
     ) -> dict[Label, dict[int, dict[str, Median]]]:
         found: dict[Label, dict[int, dict[str, Median]]] = {}
-        for model, artifact, run, provider, p50, low, high in self._sql.execute(
+        rows = self._sql.execute(
             "SELECT a.model, a.artifact, l.run, l.provider, l.p50_ms, l.low_ms, l.high_ms "
             "FROM latencies l JOIN artifacts a ON a.id = l.artifact "
             f"WHERE l.run IN ({among}) ORDER BY l.run, l.artifact, l.provider"
-        ):
-            runs = found.setdefault((model, artifact), {})
-            runs.setdefault(run, {})[words[provider]] = Median(p50, low, high)
+        )
+        with _validating("a latency"):
+            for model, artifact, run, provider, p50, low, high in rows:
+                runs = found.setdefault((model, artifact), {})
+                (name,) = _names(words[provider])
+                runs.setdefault(run, {})[name] = Median(p50=p50, low=low, high=high)
         return found
 
 
-def _environment(text: str) -> Environment:
-    return Environment.model_validate_json(text)
+def _names(*found: object) -> list[str]:
+    """Themselves.
+
+    Raises:
+        ValueError: one is no name: SQLite keeps anything in any column.
+    """
+    names = [each for each in found if isinstance(each, str) and each]
+    if len(names) < len(found):
+        raise ValueError("a name in it is no text")
+    return names
+
+
+@contextmanager
+def _validating(what: str) -> Iterator[None]:
+    """Within it what is not as it was put in is damage.
+
+    Raises:
+        UnusableError: it was not.
+    """
+    try:
+        yield
+    except KeyError as error:
+        raise UnusableError(f"{what} in it cannot be read ({error} stands for nothing)") from error
+    except ValueError as error:  # what pydantic raises is one
+        raise UnusableError(f"{what} in it cannot be read ({_first(error)})") from error
+
+
+def _first(error: ValueError) -> str:
+    """What is wrong, in a line."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    found = error.errors()[0]
+    where = ".".join(map(str, found["loc"]))
+    return f"{where}: {found['msg']}" if where else found["msg"]
 
 
 def _judge(error: BaseException | None) -> None:
@@ -259,6 +315,5 @@ def _judge(error: BaseException | None) -> None:
     if not isinstance(error, sqlite3.DatabaseError):
         return
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest says more of the same
-    # A table that is not there has no code of its own.
-    if code in _DAMAGED or str(error).startswith(("no such", "table ")):
+    if code in _DAMAGED or str(error).startswith(_SAID):
         raise UnusableError(f"it is damaged ({error})") from error

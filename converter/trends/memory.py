@@ -59,8 +59,10 @@ def up_to_date(
                 with Database(path) as database:
                     for folder, stamp, found in _news(database, home, known, known_in):
                         if found is not None and _is_night(found, experiment):
-                            rows = nights.figures_of(found)
-                            database.put(nights.night_of(found, folder), rows)
+                            # A manifest that is no use is passed over as one that cannot be read.
+                            with suppress(ValidationError):
+                                night = nights.night_of(found, folder)
+                                database.put(night, [*nights.figures_of(found)])
                         database.looked_at(folder, stamp)
                     database.keep()
                     return read(database), notes

@@ -1,22 +1,36 @@
-"""What is kept of a night: the run, and the figures of each artifact."""
+"""What is kept of a night: the run, and the figures of each artifact.
+
+They are validated where they are made, whether of a manifest or of what was kept: whoever has one
+need not ask what is in it.
+"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
+from typing import Annotated
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
 
 from converter.compare import causes
 from converter.display import summary
 from converter.model import matrix
 from converter.model.changes import Change, Difference
 from converter.model.manifest import ArtifactRow, Environment, Manifest
-from converter.model.records import Latency
+from converter.model.records import Latency, Status
 
 _LINE = 200  # characters of a message: the manifest has all of it
+_MOST = 1e300  # so that bands and drawings need not think of infinity
+_STRICT = ConfigDict(strict=True, allow_inf_nan=False)
+
+Time = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\d[T\d:.Z+-]*$")]
+Measure = Annotated[float, Field(ge=0, le=_MOST)]
+Name = Annotated[str, Field(min_length=1)]
+Folder = Annotated[str, Field(pattern=r"^[^./\x00][^/\x00]*$")]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=_STRICT)
 class Night:
     """A run of the experiment.
 
@@ -25,9 +39,9 @@ class Night:
         counts: models by status.
     """
 
-    id: str
-    directory: str
-    started_at: str
+    id: Name
+    directory: Folder
+    started_at: Time
     exit_code: int | None
     counts: dict[str, int]
     environment: Environment
@@ -46,16 +60,16 @@ class Night:
         return causes.environment(before.environment, self.environment)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=_STRICT)
 class Median:
     """Of the latency on a provider, with its 95 % confidence interval; milliseconds."""
 
-    p50: float
-    low: float | None = None
-    high: float | None = None
+    p50: Measure
+    low: Measure | None = None
+    high: Measure | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=_STRICT)
 class Figures:
     """What became of an artifact in a night.
 
@@ -68,19 +82,19 @@ class Figures:
         latency: by provider.
     """
 
-    status: str
+    status: Status
     optional: bool = False
-    code: str | None = None
+    code: Name | None = None
     message: str | None = None
-    share: float | None = None
-    max_abs: float | None = None
-    bytes: int | None = None
-    seconds: float | None = None
+    share: Measure | None = None
+    max_abs: Measure | None = None
+    bytes: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    seconds: Measure | None = None
     cached: bool = False
     sha256: str | None = None
-    failing_since: str | None = None
+    failing_since: Time | None = None
     changed: str | None = None
-    latency: dict[str, Median] = field(default_factory=dict)
+    latency: dict[Name, Median] = field(default_factory=dict)
 
     @property
     def expected(self) -> bool:
@@ -93,6 +107,11 @@ Label = tuple[str, str]
 
 
 def night_of(manifest: Manifest, directory: str) -> Night:
+    """The run.
+
+    Raises:
+        ValidationError: the manifest, or the name of its folder, says what none can.
+    """
     run = manifest.run
     return Night(
         id=run.id,
@@ -105,7 +124,11 @@ def night_of(manifest: Manifest, directory: str) -> Night:
 
 
 def figures_of(manifest: Manifest) -> Iterator[tuple[Label, Figures]]:
-    """Those of each artifact of a run."""
+    """Those of each artifact of a run.
+
+    Raises:
+        ValidationError: the manifest says what none can.
+    """
     changes = manifest.comparison.changes if manifest.comparison else []
     began = {each.about: each for each in changes if each.kind == "newly_failing"}
     for row in manifest.rows:
@@ -120,9 +143,9 @@ def _figures(row: ArtifactRow, began: Change | None) -> Figures:
         optional=row.optional,
         code=row.error.code if row.error else None,
         message=row.error.message.partition("\n")[0][:_LINE] if row.error else None,
-        # JSON has no infinity, and an exact output that differs has no bound to be a multiple of.
-        share=share if share is not None and math.isfinite(share) else None,
-        max_abs=worst.max_abs if worst else None,
+        # An exact output that differs has no bound to be a multiple of.
+        share=_measure(share),
+        max_abs=_measure(worst.max_abs) if worst else None,
         bytes=row.bytes if row.files else None,
         seconds=None if row.cached or row.status == "not_run" else summary.seconds(row),
         cached=row.cached,
@@ -131,6 +154,11 @@ def _figures(row: ArtifactRow, began: Change | None) -> Figures:
         changed="; ".join(began.explained_by) if began and began.explained_by else None,
         latency=_medians(row.latency),
     )
+
+
+def _measure(value: float | None) -> float | None:
+    """A number that can be drawn; ``None``: it is beyond all measure."""
+    return value if value is not None and value <= _MOST else None
 
 
 def _medians(records: list[Latency]) -> dict[str, Median]:

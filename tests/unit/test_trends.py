@@ -7,6 +7,7 @@ import re
 import shutil
 import sqlite3
 import threading
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from converter.model.changes import Change, Comparison
 from converter.model.manifest import ArtifactRow, Manifest
 from converter.runner import finalize
 from converter.runner.context import RunContext
-from converter.trends import database, noise, page, report, sparks
+from converter.trends import database, noise, page, report, sparks, words
 from converter.trends.database import FILE, Database
 from converter.trends.strips import History, Strip
 
@@ -181,6 +182,78 @@ def test_a_file_of_no_use_is_set_aside_and_made_again(zoo: Zoo, harm: Any) -> No
     assert f"{zoo.home / FILE} was set aside as history.old.sqlite: it is " in note
     assert (zoo.home / "history.old.sqlite").read_bytes() == broken
     assert zoo.read().total == 2
+
+
+def edit(path: Path, statement: str) -> None:
+    with sqlite3.connect(path) as sql:
+        sql.execute(statement)
+    sql.close()
+
+
+@pytest.mark.parametrize(
+    ("statement", "why"),
+    [
+        ("UPDATE figures SET status = 999", "999 stands for nothing"),
+        ("UPDATE figures SET status = code WHERE code IS NOT NULL", "status: Input should be 'ok'"),
+        ("UPDATE figures SET code = 999", "999 stands for nothing"),
+        ("UPDATE figures SET share = 'abc'", "share: Input should be a valid number"),
+        ("UPDATE figures SET share = 9e999", "share: Input should be"),
+        ("UPDATE figures SET optional = 'abc'", "'abc' stands for nothing"),
+        ("UPDATE figures SET bytes = 1.5", "bytes: Input should be a valid integer"),
+        ("UPDATE latencies SET p50_ms = 'abc'", "p50: Input should be a valid number"),
+        ("UPDATE latencies SET provider = 999", "999 stands for nothing"),
+        ("UPDATE words SET text = CAST(x'ff' || id AS TEXT)", "Could not decode"),
+        ("UPDATE artifacts SET model = x'00' WHERE id = 1", "a name in it is no text"),
+        ("UPDATE runs SET started_at = '<b>'", "started_at: String should match"),
+        ("UPDATE runs SET directory = '../victim'", "directory: String should match"),
+        ("UPDATE runs SET counts = '" + "[" * 9999 + "'", "Invalid JSON"),
+        ('UPDATE runs SET counts = \'{"ok": "x"}\'', "ok: Input should be a valid integer"),
+        ("UPDATE runs SET environment = '{}'", "os: Field required"),
+        ("CREATE UNIQUE INDEX one ON figures (optional)", "UNIQUE constraint failed"),
+    ],
+)
+def test_a_value_that_none_put_in_is_damage(zoo: Zoo, statement: str, why: str) -> None:
+    first = zoo.night(1, row(latency=[timed(2.0)]), failing("bad"))
+    zoo.read()
+    if "INDEX" in statement:
+        edit(zoo.home / FILE, "DELETE FROM figures")
+        zoo.leave(runfiles.read(first))
+    edit(zoo.home / FILE, statement)
+    (note,) = report.write(zoo.home)
+    assert "was set aside as history.old.sqlite" in note
+    assert why in note
+    assert (zoo.strip().states, zoo.strip("bad").states) == (["ok"], ["failed"])
+
+
+@pytest.mark.parametrize("value", ["'abc'", "x'00ff'", "1e999"])
+def test_no_value_of_any_column_stops_the_page(zoo: Zoo, value: str) -> None:
+    zoo.night(1, row(latency=[timed(2.0)]), failing("bad"))
+    zoo.night(2, row(latency=[timed(2.0)]), failing("bad"))
+    zoo.read()
+    kept = (zoo.home / FILE).read_bytes()
+    with closing(sqlite3.connect(zoo.home / FILE)) as sql:
+        tables = ("words", "artifacts", "folders", "runs", "figures", "latencies")
+        info = [(table, sql.execute(f"PRAGMA table_info({table})").fetchall()) for table in tables]
+    for table, name in [(table, each[1]) for table, columns in info for each in columns]:
+        (zoo.home / FILE).write_bytes(kept)
+        one = "LIMIT 1" if table != "folders" else ""
+        key = ", ".join(each[1] for each in dict(info)[table] if each[5])
+        where = f"({key}) IN (SELECT {key} FROM {table} {one})" if one else "1"
+        with suppress(sqlite3.IntegrityError):  # of an index: a value that no edit leaves there
+            edit(zoo.home / FILE, f"UPDATE {table} SET {name} = {value} WHERE {where}")
+        report.write(zoo.home)
+        found, notes = report.read(zoo.home)
+        assert notes == [], (table, name)
+        json.dumps(words.record(found))
+        assert words.paragraphs(found, 80)
+
+
+def test_a_manifest_that_says_what_none_can_is_passed_over(zoo: Zoo) -> None:
+    zoo.night(1, row(), started_at="<script>")
+    zoo.night(2, row(verify=checked(1.7e308)))
+    assert [night.id for night in zoo.read().nights] == ["run-2"]
+    assert zoo.strip().last.max_abs is None  # type: ignore[union-attr]
+    assert "every model is as expected" in zoo.page().casefold()
 
 
 def test_it_can_be_made_again_on_demand(zoo: Zoo) -> None:
