@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import fields
@@ -198,7 +199,7 @@ class Database:
         found = self._sql.execute(
             "SELECT id, directory, started_at, exit_code, counts, environment FROM runs "
             "ORDER BY started_at DESC, run DESC LIMIT ?",
-            (most,),
+            (min(most, sys.maxsize),),  # SQLite counts no further
         )
         with _validating("a night"):
             nights = [

@@ -256,6 +256,11 @@ def test_a_manifest_that_says_what_none_can_is_passed_over(zoo: Zoo) -> None:
     assert "every model is as expected" in zoo.page().casefold()
 
 
+def test_more_nights_than_can_be_counted_are_all(zoo: Zoo) -> None:
+    zoo.night(1, row())
+    assert len(zoo.read(most=2**63).nights) == 1
+
+
 def test_it_can_be_made_again_on_demand(zoo: Zoo) -> None:
     for day in (1, 2):
         zoo.night(day, row())
