@@ -73,21 +73,23 @@ class UnusableError(Exception):
 
 
 class Database:
-    """One transaction on the file; made where there is none.
+    """One transaction on the file, which is made where there is none; without one in memory.
 
     Raises:
         UnusableError: see there; also while it is used.
         sqlite3.Error: it cannot be read or written, or another process holds it for too long.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | None) -> None:
         self._words: dict[str, int] = {}
         # The runs of somebody else are read all the same; what is new there is not kept then.
-        kept = all(os.access(each, os.W_OK) for each in (path.parent, path) if each.exists())
+        kept = path is not None and all(
+            os.access(each, os.W_OK) for each in (path.parent, path) if each.exists()
+        )
         # No transactions but our own.
-        place = path if kept else ":memory:"
+        place = path if path is not None and kept else ":memory:"
         self._sql = sqlite3.connect(place, timeout=_WAIT_S, isolation_level=None)
-        if not kept and path.is_file():
+        if path is not None and not kept and path.is_file():
             # Else SQLite would look for a journal, and make one.
             read_only = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
             with closing(sqlite3.connect(read_only, uri=True)) as source:

@@ -11,7 +11,8 @@ models, whatever became of them: no point of a sweep, and none that ``select`` h
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
@@ -26,6 +27,12 @@ from converter.trends import nights
 from converter.trends.database import FILE, Database, UnusableError
 
 Result = TypeVar("Result")
+
+# What SQLite opens besides, on its own.
+_BESIDE = ("-journal", "-wal", "-shm")
+_KINDS = {
+    stat.S_IFLNK: "a symbolic link", stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe",
+}  # fmt: skip
 
 
 def up_to_date(
@@ -47,23 +54,24 @@ def up_to_date(
         What ``read`` gave, and what is to be told.
 
     Raises:
-        OSError: the file cannot be written, or is held by another process for too long.
+        OSError: the file cannot be written, is no plain file, or is held by another process for too
+            long.
     """
     path = home / FILE
+    for ending in ("", *_BESIDE):
+        _refuse_other(path.with_name(f"{FILE}{ending}"))
     notes = []
     if anew and path.exists():
         notes.append(_set_aside(path, "it was to be made again"))
+    found = (each for _, _, each in _news({}, home, known, known_in))
+    # Nothing is left in a folder that is no experiment's.
+    kept = path.exists() or any(each and _is_night(each, experiment) for each in found)
     try:
         while True:
             try:
-                with Database(path) as database:
-                    for folder, stamp, found in _news(database, home, known, known_in):
-                        if found is not None and _is_night(found, experiment):
-                            # A manifest that is no use is passed over as one that cannot be read.
-                            with suppress(ValidationError):
-                                night = nights.night_of(found, folder)
-                                database.put(night, [*nights.figures_of(found)])
-                        database.looked_at(folder, stamp)
+                with Database(path if kept else None) as database:
+                    news = _news(database.stamps(), home, known, known_in)
+                    _take_in(database, experiment, news)
                     database.keep()
                     return read(database), notes
             except UnusableError as error:
@@ -74,12 +82,25 @@ def up_to_date(
         raise OSError(None, str(error), str(path)) from error
 
 
+def _take_in(
+    database: Database, experiment: str, news: Iterable[tuple[str, str, Manifest | None]]
+) -> None:
+    for folder, stamp, found in news:
+        if found is not None and _is_night(found, experiment):
+            # A manifest that is no use is passed over as one that cannot be read.
+            with suppress(ValidationError):
+                night = nights.night_of(found, folder)
+                database.put(night, [*nights.figures_of(found)])
+        database.looked_at(folder, stamp)
+
+
 def _news(
-    database: Database, home: Path, known: Manifest | None, known_in: str
+    stamps: Mapping[str, str], home: Path, known: Manifest | None, known_in: str
 ) -> Iterator[tuple[str, str, Manifest | None]]:
     """Folders whose manifest is not as it was when it was last looked at."""
-    stamps = database.stamps()
     for folder in history.folders(home):
+        if any("\ud800" <= letter <= "\udfff" for letter in folder.name):
+            continue  # a name that is no text, which SQLite does not keep
         path = folder / MANIFEST
         try:
             found = path.stat()
@@ -102,6 +123,22 @@ def _news(
 def _is_night(found: Manifest, experiment: str) -> bool:
     run = found.run
     return run.experiment == experiment and run.converted and not run.narrowed
+
+
+def _refuse_other(path: Path) -> None:
+    """Refuse what SQLite would follow, wait for, or not understand.
+
+    Raises:
+        OSError: something else than a file is there.
+    """
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    kind = _KINDS.get(stat.S_IFMT(mode), "something that is no file")
+    if not stat.S_ISREG(mode):
+        told = f"{kind} stands where a file belongs, and is left as it is: move it away"
+        raise OSError(None, told, str(path))
 
 
 def _set_aside(path: Path, why: str) -> str:

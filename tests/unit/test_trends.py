@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import sqlite3
@@ -248,12 +249,62 @@ def test_no_value_of_any_column_stops_the_page(zoo: Zoo, value: str) -> None:
         assert words.paragraphs(found, 80)
 
 
+def test_a_folder_whose_name_is_no_text_is_passed_over(zoo: Zoo) -> None:
+    zoo.night(1, row()).rename(zoo.home / os.fsdecode(b"night\xff"))
+    zoo.night(2, row())
+    assert [night.id for night in zoo.read().nights] == ["run-2"]
+
+
 def test_a_manifest_that_says_what_none_can_is_passed_over(zoo: Zoo) -> None:
     zoo.night(1, row(), started_at="<script>")
     zoo.night(2, row(verify=checked(1.7e308)))
     assert [night.id for night in zoo.read().nights] == ["run-2"]
     assert zoo.strip().last.max_abs is None  # type: ignore[union-attr]
     assert "every model is as expected" in zoo.page().casefold()
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling", "folder", "pipe"])
+def test_what_is_no_file_is_refused_and_left(
+    zoo: Zoo, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    folder = zoo.night(1, row())
+    zoo.read()
+    path, elsewhere = zoo.home / FILE, tmp_path / "elsewhere.sqlite"
+    path.rename(elsewhere)
+    before = elsewhere.read_bytes()
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(elsewhere if kind == "link" else tmp_path / "absent")
+    zoo.night(2, row())
+    names = {"link": "a symbolic link", "dangling": "a symbolic link", "pipe": "a named pipe"}
+    advice = f"{names.get(kind, 'a folder')} stands where a file belongs, and is left as it is"
+    for options in ([], ["--rebuild"]):
+        assert command_line.main(["history", "zoo", *options]) == 3
+        assert f"{Path('outputs/zoo') / FILE}: {advice}: move it away" in capsys.readouterr().err
+    (note,) = remembered(runfiles.read(folder), folder)
+    assert note.startswith(f"the history of zoo lacks this run: {advice}: move it away")
+    assert (elsewhere.read_bytes(), (tmp_path / "absent").exists()) == (before, False)
+
+
+@pytest.mark.parametrize("ending", ["-journal", "-wal", "-shm"])
+def test_no_link_beside_it_is_followed(zoo: Zoo, tmp_path: Path, ending: str) -> None:
+    zoo.night(1, row())
+    (tmp_path / "mine").write_text("mine")
+    (zoo.home / f"{FILE}{ending}").symlink_to(tmp_path / "mine")
+    with pytest.raises(OSError, match="a symbolic link stands where a file belongs"):
+        zoo.read()
+    assert (tmp_path / "mine").read_text() == "mine"
+
+
+def test_a_folder_without_nights_stays_as_it_is(zoo: Zoo) -> None:
+    zoo.night(1, row(), narrowed=True)
+    for home in (zoo.home, zoo.home.parent):
+        before = sorted(home.rglob("*"))
+        assert command_line.main(["history", str(home), "--rebuild"]) == 2
+        assert sorted(home.rglob("*")) == before
 
 
 def test_more_nights_than_can_be_counted_are_all(zoo: Zoo) -> None:
@@ -494,7 +545,7 @@ def test_a_history_that_cannot_be_written_is_told_and_fails_nothing(zoo: Zoo) ->
     (zoo.home / FILE).unlink()
     (zoo.home / FILE).mkdir()
     (told,) = remembered(runfiles.read(folder), folder)
-    assert "unable to open database file" in told
+    assert "a folder stands where a file belongs" in told
 
 
 def remembered(found: Manifest, folder: Path, experiment: str = "zoo") -> list[str]:
@@ -595,7 +646,7 @@ def test_a_file_that_cannot_be_written_is_exit_3(
     week: Zoo, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (week.home / FILE).mkdir()
-    assert "history.sqlite: unable to open database file" in said(capsys, "zoo", code=3)
+    assert "history.sqlite: a folder stands where a file belongs" in said(capsys, "zoo", code=3)
 
 
 def test_tab_completes_experiments(week: Zoo) -> None:
