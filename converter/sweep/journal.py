@@ -111,6 +111,14 @@ class Journal:
         return point.name in known
 
 
+def read(folder: Path) -> Sweep | None:
+    """The record of a sweep; ``None`` where there is none that can be read."""
+    try:
+        return Sweep.model_validate_json((folder / SWEEP).read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
 def refresh(folder: Path) -> None:
     """Write the record of a sweep again, after a run of its points was resumed.
 
@@ -120,9 +128,8 @@ def refresh(folder: Path) -> None:
     Raises:
         RunError: the folder cannot be written.
     """
-    try:
-        before = Sweep.model_validate_json((folder / SWEEP).read_bytes())
-    except (OSError, ValidationError):
+    before = read(folder)
+    if before is None:
         return
     # The sweep holds its folder from its first point to its end.
     if claim.held_by(folder) is not None:

@@ -6,6 +6,8 @@ import errno
 import json
 import os
 import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -424,6 +426,9 @@ def test_a_point_of_a_sweep_is_resumed_and_a_sweep_names_its_points(stage: Stage
     code, _, err = stage.command("resume", "sweep")
     assert code == ExitCode.CONFIG
     assert "is a sweep: resume a point. Those that are not complete: opset=17." in err
+    assert "Never begun: opset=18. Start the sweep again for them, in a new folder;" in err
+    again = shlex.join(["python", "-m", "converter", "-m", *MODELS, "opset=17,18"])
+    assert " ".join(again.split()) in " ".join(err.split())
     stage.stop_before = None
     assert stage.command("resume", "sweep/opset=17")[0] == 0
     assert stage.ran == ["b", "c"]
@@ -433,6 +438,20 @@ def test_a_point_of_a_sweep_is_resumed_and_a_sweep_names_its_points(stage: Stage
         ("not_run", None),
     ]
     assert (sweep.sweep.complete, sweep.sweep.exit_code) == (False, ExitCode.TERMINATED)
+
+
+def test_a_sweep_that_began_no_point_says_how_to_start_it(stage: Stage) -> None:
+    stage.stop_before = "a"
+    stage.command(*MODELS, "-m", "opset=17,18", "hydra.sweep.dir=sweep")
+    record = record_of("sweep")
+    never = [point.model_copy(update={"state": "not_run"}) for point in record.points]
+    Path("sweep/sweep.json").write_text(
+        record.model_copy(update={"points": never}).model_dump_json()
+    )
+    shutil.rmtree("sweep/opset=17")
+    code, _, err = stage.command("resume", "sweep")
+    assert code == ExitCode.CONFIG
+    assert "Never begun: opset=17, opset=18. Start the sweep again" in err
 
 
 def test_a_sweep_is_complete_when_its_last_point_was_resumed(stage: Stage) -> None:

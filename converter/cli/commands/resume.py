@@ -19,7 +19,7 @@ from converter.layout import claim
 from converter.model.errors import ConfigError, Problem, RunError
 from converter.runner import resuming, start
 from converter.sweep import journal
-from converter.sweep.record import SWEEP
+from converter.sweep.record import SWEEP, Sweep
 
 _LISTED = 3  # runs of a hint
 SUMMARY = "finish an interrupted run: RUN_DIR"
@@ -83,16 +83,30 @@ def _check(directory: Path) -> None:
         return
     # Where there are none either, `saved.read` says that no run has begun here.
     runs = sorted(path.parent for path in directory.glob(f"*/{saved.FOLDER}"))
-    if runs:
-        kind = (
-            "is a sweep: resume a point" if (directory / SWEEP).exists() else "holds several runs"
-        )
+    sweep = journal.read(directory)
+    if runs or sweep:
+        is_sweep = sweep or (directory / SWEEP).exists()
+        kind = "is a sweep: resume a point" if is_sweep else "holds several runs"
         # `latest` is a link to one of the others.
         unfinished = [run.name for run in runs if not run.is_symlink() and not _is_complete(run)]
         hint = f"Those that are not complete: {', '.join(unfinished) or 'none'}."
+        if sweep and (never := [each.name for each in sweep.points if each.state == "not_run"]):
+            hint += f" Never begun: {', '.join(never)}. {_again(sweep, runs)}"
         raise ConfigError(Problem("resume", f"{directory} {kind}.", hint))
     message = f"{directory} is not a run directory: it has no folder {saved.FOLDER}."
     raise ConfigError(Problem("resume", message, _near(directory)))
+
+
+def _again(sweep: Sweep, runs: Sequence[Path]) -> str:
+    """How the points of a sweep are begun that never were, in a sentence."""
+    begun = saved.read(runs[0]) if runs else None
+    folder = ["--config-dir", begun.config_dir] if begun and begun.config_dir else []
+    command = shlex.join(["python", "-m", "converter", *folder, "-m", *sweep.sweep.overrides])
+    where = f" in {begun.cwd}" if begun and begun.cwd != Path.cwd() else ""
+    return (
+        f"Start the sweep again for them{where}, in a new folder; what is done comes from the "
+        f"store: {command}"
+    )
 
 
 def _near(directory: Path) -> str:
