@@ -40,9 +40,13 @@ def _alone(key: str, spec: DimSpec) -> Iterator[Problem]:
         yield Problem(key, "says nothing.", "State min, max, multiple_of or an expression.")
     if spec.equals is not None:
         try:
-            Expression(spec.equals)
+            expression = Expression(spec.equals)
         except ValueError as error:
             yield Problem(key, f"{error}.", f"An expression has {GRAMMAR}.")
+        else:
+            if not expression.names and expression({}) is None:
+                message = f"'{spec.equals}' is no size: below zero, too large, or divided by zero."
+                yield Problem(key, message, "State another expression.")
     low, high, multiple = spec.min or 0, spec.max, spec.multiple_of or 1
     if high is None:
         return
@@ -163,9 +167,9 @@ def _example(key: str, dims: Dims) -> list[Problem]:
             continue
         expected = dims.assigned({}).get(symbol)
         if symbol in dims.expressions and symbol in dims.inputs and expected != size:
-            at = ", ".join(f"{n} = {dims.example[n]}" for n in dims.expressions[symbol].names)
-            message = f"the traced example has {symbol} = {size}; '{spec.equals}' is {expected} "
-            found.append(Problem(f"{key}.{symbol}", f"{message}at {at}.", _CHANGE))
+            gives = dims.expressions[symbol].gives(dims.example)
+            message = f"the traced example has {symbol} = {size}; '{spec.equals}' {gives}."
+            found.append(Problem(f"{key}.{symbol}", message, _CHANGE))
         elif not within(size, spec):
             message = f"the traced example has {symbol} = {size}; allowed: {bounds(spec)}."
             found.append(Problem(f"{key}.{symbol}", message, _CHANGE))

@@ -71,6 +71,14 @@ class Expression:
             return None
         return value if 0 <= value <= 1 << 62 else None
 
+    def gives(self, sizes: Mapping[str, int]) -> str:
+        """``is 65 at height = 64``, or that it is no size there."""
+        known = ", ".join(f"{name} = {sizes[name]}" for name in self.names if name in sizes)
+        at = f" at {known}" if known else ""
+        value = self(sizes)
+        # Below zero, divided by zero, or of a size that nobody knows.
+        return f"gives no such size{at}" if value is None else f"is {value}{at}"
+
     def _value(self, node: ast.expr, sizes: Mapping[str, int]) -> int:
         if isinstance(node, ast.Name):
             return sizes[node.id]
@@ -195,11 +203,7 @@ class Dims:
             size = sizes[symbol]
             expression = self.expressions.get(symbol)
             if expression is not None and not self._agrees(symbol, sizes):
-                known = {n: sizes[n] for n in expression.names if n in sizes}
-                at = ", ".join(f"{name} = {value}" for name, value in known.items())
-                says = expression(sizes)
-                gives = f" is {says} at {at}" if says is not None else " gives no such size"
-                return f"{symbol} is {size}, and {expression.text}{gives}"
+                return f"{symbol} is {size}, and {expression.text} {expression.gives(sizes)}"
             if not within(size, spec):
                 return f"{symbol} is {size}; allowed: {bounds(spec)}"
         return None

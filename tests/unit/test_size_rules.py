@@ -173,6 +173,26 @@ def problems(**keys: Any) -> list[str]:
             "Change the shape of the input or the rule.",
         ),
         (
+            {"height": "4//0"},
+            "dims.height: '4//0' is no size: below zero, too large, or divided by zero. "
+            "State another expression.",
+        ),
+        (
+            {"oh": "3 - 4"},
+            "dims.oh: '3 - 4' is no size: below zero, too large, or divided by zero. "
+            "State another expression.",
+        ),
+        (
+            {"height": "4"},
+            "dims.height: the traced example has height = 64; '4' is 4. "
+            "Change the shape of the input or the rule.",
+        ),
+        (
+            {"width": "height // (height - 64)"},
+            "dims.width: the traced example has width = 96; 'height // (height - 64)' gives no "
+            "such size at height = 64. Change the shape of the input or the rule.",
+        ),
+        (
             {"height": {"multiple_of": 48}},
             "dims.height: the traced example has height = 64; allowed: multiples of 48. "
             "Change the shape of the input or the rule.",

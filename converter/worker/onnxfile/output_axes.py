@@ -71,13 +71,15 @@ def _check_claim(job: Job, dims: Dims, runs: Sequence[Run], claim: tuple[str, in
         leaves = {leaf: sizes[leaf] for leaf in dims.leaves if leaf in sizes}
         expected = dims.assigned(leaves).get(symbol) if spec.equals else shape[axis]
         at = ", ".join(f"{s} = {sizes[s]}" for s in dims.leaves_of(symbol) if s in sizes)
+        gives = "gives no such size" if expected is None else f"is {expected}"
+        gives += f" at {at}" if at else ""
         # Of a free variable nobody knows the value in this case.
         known = all(leaf in sizes for leaf in dims.leaves_of(symbol)) or not spec.equals
         has = f"PyTorch's output {name} has {shape[axis]} on axis {axis}"
         if known and expected != shape[axis]:
             raise StageError(
                 Code.DIM_SPECIALISED,
-                f"dims.{symbol}: {spec.equals} is {expected} at {at}; {has}",
+                f"dims.{symbol}: {spec.equals} {gives}; {has}",
                 "state the size that the model gives",
             )
         if not within(shape[axis], spec):
