@@ -15,6 +15,7 @@ from converter.layout import files
 from converter.model.errors import Code, StageError
 from converter.model.records import ErrorRecord
 from converter.worker.recording.stages import Recorder, StageFailedError
+from converter.worker.sources import loading
 
 pytestmark = pytest.mark.integration
 
@@ -53,6 +54,29 @@ def test_an_exception_becomes_a_record(
     assert message in found.message
     assert "\n" not in found.message
     assert found.type == (None if isinstance(error, StageError) else type(error).__name__)
+
+
+class SpeechlessError(ValueError):
+    def __str__(self) -> str:
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize(
+    ("stage", "code"), [("load", Code.LOAD), ("reference", Code.FORWARD), ("export", Code.EXPORT)]
+)
+def test_an_exception_without_words_is_one_of_its_stage(
+    tiny_job: Callable[..., Any], capsys: pytest.CaptureFixture[str], stage: str, code: Code
+) -> None:
+    recorder = Recorder(tiny_job("Net"), lambda stage: None, loading.describe)
+    error: Exception = SpeechlessError("the words")
+    if stage == "export":
+        error, error.__cause__ = RuntimeError("a pass failed"), error
+    found = failed(recorder, stage, error)
+    assert (found.code, found.type) == (code, type(error).__name__)
+    assert (
+        "SpeechlessError: its message cannot be read: __str__ raises ZeroDivision" in found.message
+    )
+    assert "test_stages.py" in capsys.readouterr().err  # its traceback
 
 
 @pytest.mark.parametrize(

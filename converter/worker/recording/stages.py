@@ -72,7 +72,22 @@ def _catching() -> Iterator[list[Exception]]:
         yield found
     # SystemExit and KeyboardInterrupt pass: what ends a process is told as NO_RESULT.
     except Exception as error:  # noqa: BLE001 - the one place
-        found.append(error)
+        found.append(_with_words(error))
+
+
+def _with_words(error: Exception) -> Exception:
+    """The exception, or one of its name where its own ``__str__`` raises: everybody asks for it."""
+    try:
+        str(error)
+    except Exception as of_text:  # noqa: BLE001 - code of the user's, as what raised it
+        kind = type(error)
+        words = f"its message cannot be read: __str__ raises {type(of_text).__name__}"
+        instead: Exception = type(kind.__name__, (Exception,), {"__module__": kind.__module__})(
+            words
+        )
+        instead.__cause__ = error.__cause__
+        return instead.with_traceback(error.__traceback__)
+    return error
 
 
 def refusal(call: Callable[[], object]) -> Exception | None:
@@ -188,7 +203,7 @@ class Recorder:
             return self._describe(error, self._job)
         if stage == "export":  # passes over a graph wrap what went wrong in what they are
             while error.__cause__ is not None and isinstance(error.__cause__, Exception):
-                error = error.__cause__
+                error = _with_words(error.__cause__)
         lines = str(error).strip().splitlines()
         message = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
         hint = _LOG
