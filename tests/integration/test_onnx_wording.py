@@ -55,6 +55,26 @@ def test_a_row_of_a_file_speaks_of_the_file(convert: Convert, tmp_path: Path, gr
         assert not FOREIGN.search(text), text
 
 
+@pytest.mark.parametrize(
+    ("lacks", "advice"),
+    [("shape", "write it with onnx.shape_inference.infer_shapes"), ("type", "get it again from")],
+)
+def test_a_file_whose_output_declares_too_little_says_what_helps(
+    convert: Convert, tmp_path: Path, lacks: str, advice: str
+) -> None:
+    named = source("g (float[2,3] x) => (float[2,3] y) {y = Relu(x)}", tmp_path)
+    model = onnx.load(named["onnx"])
+    output = model.graph.output[0]
+    (output.type.tensor_type if lacks == "shape" else output).ClearField(lacks)
+    onnx.save_model(model, named["onnx"])
+    error = convert(named, inputs={}, **OPTIONS).result.error
+    assert error.code is Code.CHECKER
+    assert advice in error.hint
+    if lacks == "shape":
+        onnx.save_model(onnx.shape_inference.infer_shapes(model), named["onnx"])
+        assert convert(named, inputs={}, **OPTIONS).code is None
+
+
 TEXTS = """g (float[1,2] x) => (string[n] label, float[1,2] p)
   <string[2] labels = {"cat", "dog"}>
   { i = ArgMax <axis = 1, keepdims = 0> (x) label = Gather(labels, i) p = Relu(x) }"""

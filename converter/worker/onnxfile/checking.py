@@ -39,6 +39,13 @@ _UNDECLARED = (
     "too, which dynamo keeps in the file"
 )
 _TRACE_KEYS = ("pkg.torch.onnx.stack_trace",)
+OTHER_OPSET = "choose another opset"
+"""What is advised where the checker's reason says nothing else."""
+
+_NO_SHAPE = {
+    "Field 'shape' of 'type' is required but missing.": "an input or output of the graph declares "
+    "no shape, which every file must: write it with onnx.shape_inference.infer_shapes, or state it",
+}
 
 
 def load(path: Path, *, weights: bool = True) -> ModelProto:
@@ -189,7 +196,7 @@ def valid(model: ModelProto, what: str, file: Path | None = None) -> ModelProto:
         raise StageError(
             Code.CHECKER,
             f"the ONNX checker refuses {what}: {why}",
-            runtime_errors.opset_hint(why) or "choose another opset",
+            runtime_errors.opset_hint(why) or _NO_SHAPE.get(why) or OTHER_OPSET,
         ) from error
     return bare
 

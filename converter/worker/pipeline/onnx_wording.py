@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from converter.model.errors import Code
 from converter.model.job import Job
 from converter.model.records import ErrorRecord, JobResult, OnnxInfo
+from converter.worker.onnxfile import checking
 
 _M = TypeVar("_M", bound=BaseModel)
 
@@ -42,7 +43,8 @@ _INSTEAD = {
     Code.INPUT_DROPPED: "nothing in the file uses it: remove the input",
     Code.NONDETERMINISTIC: "the file has a random operator: get one exported in eval mode",
     Code.OUTPUT_STRUCTURE: "make `inputs` and `outputs` agree with the file",
-    Code.CHECKER: "the file is invalid: get it again from its source",
+    Code.CHECKER: "the file is invalid: get it again from its source; where opset is stated, leave "
+    "it out to keep the file's own",
 }
 _OTHERWISE = "something inside the file causes it: get the file again from its source"
 
@@ -81,7 +83,8 @@ def _error(error: ErrorRecord | None) -> ErrorRecord | None:
         return None
     hint = error.hint
     # What is said while a source or a provider starts is meant for its user already.
-    if error.stage not in ("load", "benchmark") and _OF_CODE.search(hint):
+    of_code = _OF_CODE.search(hint) or hint == checking.OTHER_OPSET
+    if error.stage not in ("load", "benchmark") and of_code:
         hint = _INSTEAD.get(error.code, _OTHERWISE)
     return _changed(error, message=said(error.message), hint=hint)
 
