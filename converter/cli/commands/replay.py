@@ -1,7 +1,7 @@
 """``python -m converter replay RUN_DIR NAME[/ARTIFACT]``: one job again, in the foreground.
 
-It runs in this very process, without limits, and prints all that the job's log would hold. The
-run directory is only read. With ``--pdb`` the debugger opens where a stage raised.
+It runs in this very process, without limits or a sandbox, and prints all that the job's log would
+hold. The run directory is only read. With ``--pdb`` the debugger opens where a stage raised.
 """
 
 from __future__ import annotations
