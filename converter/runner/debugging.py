@@ -23,11 +23,11 @@ from converter.plugins import executors, providers
 from converter.plugins.executors import Finished
 from converter.runner import newfolder
 from converter.runner.recorded import (
+    confines_of,
     elsewhere,
     published,
     recorded_job,
     recorded_result,
-    sandbox_of,
 )
 
 _LOG_LINES = 15
@@ -55,7 +55,7 @@ def debug(run: Path, name: str, folder: Path, **limits: Any) -> Debugged:
 
     Args:
         folder: a new or an empty one; it appears whole, and only where there is something to show.
-        limits: keys of the executor.
+        limits: keys of the executor, in place of those of the run.
 
     Raises:
         ConfigError: there is no such run or model, or the folder is in use.
@@ -76,7 +76,7 @@ def debug(run: Path, name: str, folder: Path, **limits: Any) -> Debugged:
             work = Path(scratch)
             asked = _asked(job, run, work)
             executor = executors.create(
-                standard.executor(workers=1, retries=0, **{**sandbox_of(run), **limits})
+                standard.executor(workers=1, retries=0, **{**_confines(run), **limits})
             )
             # No process may outlive the command.
             with closing(executor.run([asked])) as events:
@@ -91,6 +91,12 @@ def debug(run: Path, name: str, folder: Path, **limits: Any) -> Debugged:
     except OSError as error:
         raise RunError(f"{folder} cannot be written: {error.strerror or error}") from error
     return Debugged(result, title, log.splitlines()[-_LOG_LINES:])
+
+
+def _confines(run: Path) -> dict[str, Any]:
+    """Those of the run, with its time twice: for the conversion, and for looking into the file."""
+    found = confines_of(run)
+    return {**found, "timeout_s": 2 * found["timeout_s"]} if found else {}
 
 
 def _asked(job: Job, run: Path, work: Path) -> Debug | DebugVariant:

@@ -14,7 +14,7 @@ from converter.model.job import Composed, Job, Recheck
 from converter.model.records import JobResult
 from converter.plugins import executors
 from converter.plugins.executors import Finished
-from converter.runner.recorded import elsewhere, published, recorded_job, sandbox_of
+from converter.runner.recorded import confines_of, elsewhere, published, recorded_job
 
 _LOG_LINES = 15
 
@@ -80,7 +80,7 @@ def _done(run: Path, asked: Job, file: Path, work: Path) -> Rechecked:
     """What becomes of a job whose folder is ``work``."""
     # Under a supervisor: a file that crashes or hangs ONNX Runtime ends that process, and this one
     # says so.
-    executor = executors.create(standard.executor(workers=1, retries=0, **sandbox_of(run)))
+    executor = executors.create(standard.executor(workers=1, retries=0, **confines_of(run)))
     # Closed at once, not when the generator is collected: no process may outlive the command.
     with closing(executor.run([asked])) as events:
         result = next(event.result for event in events if isinstance(event, Finished))

@@ -58,8 +58,12 @@ def recorded_job(command: str, run: Path, name: str) -> Job:
     return job
 
 
-def sandbox_of(run: Path) -> dict[str, Any]:
-    """What the configuration of a run says of its jobs' sandbox; empty: it cannot be read."""
+def confines_of(run: Path) -> dict[str, Any]:
+    """The limits and the sandbox that a run gave its jobs; empty: its configuration is unreadable.
+
+    Returns:
+        Keys of the executor, for a job of the run that is done again.
+    """
     try:
         found = saved.read(run.absolute())
         stated = ExecutorSpec.model_validate(found.config["executor"])
@@ -67,7 +71,13 @@ def sandbox_of(run: Path) -> dict[str, Any]:
         return {}
     # Relative ones count from where the run was started.
     writable = [str(found.cwd / path) for path in stated.writable]
-    return {"sandbox": stated.sandbox, "writable": writable}
+    return {
+        "timeout_s": stated.timeout_s,
+        "grace_s": stated.grace_s,
+        "memory_mb": stated.memory_mb,
+        "sandbox": stated.sandbox,
+        "writable": writable,
+    }
 
 
 def _composed(content: bytes) -> bool:
