@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from converter.finalize import published, zoo_index
+from converter.finalize import zoo_index
 from converter.finalize.delivering import SUMS
 from converter.finalize.folder import Folder
 from converter.finalize.zoo_index import INDEX, Entry, Index
@@ -134,9 +134,6 @@ def _found(
         inputs, parts = entry.variants[artifact].inputs or inputs, entry.variants[artifact].files
     cards = (each.recorded(CARD) for each in entry.sets)
     parts = [*parts, *(card for card in cards if card is not None)]
-    for part in parts:
-        if not published.is_inside(part.path):
-            raise DamagedError(f"{INDEX} is damaged: {part.path} leads out of the folder")
     return entry, inputs, parts
 
 

@@ -306,6 +306,9 @@ def _refuse_foreign(
     known = index.models.get(model)
     for each in planned:
         place = publisher.target.place / each.name
+        if not zoo_index.is_own(model, each.name):  # no reader would take such an index
+            words = "the layout gives it a folder that does not begin with its name"
+            raise OSError(errno.EINVAL, words, str(place))
         for other, entry in index.models.items():
             if other != model and each.name in entry.names:
                 raise OSError(errno.EEXIST, f"its folder is that of {other}", str(place))

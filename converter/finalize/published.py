@@ -59,12 +59,13 @@ def check(folder: Path, public_key: Path | None) -> Checked:
     if not (folder / INDEX).is_file():
         _set(folder, None, public_key, folder, found)
         return found
-    index = zoo_index.read(folder)
+    try:
+        index = zoo_index.read(folder)
+    except zoo_index.MisplacedError as error:  # nothing that it names is opened
+        found.problems += error.problems
+        return found
     layout, absent = layouts.load(index.layout), 0
     for name, entry in index.models.items():
-        if wrong := [path for path in _paths(entry) if not is_inside(path)]:
-            found.problems += [f"{name}: {path} leads out of the folder" for path in wrong]
-            continue
         _model(name, entry, public_key, folder, found)
         problems, missing = _outside(entry, layout.OUTSIDE, folder)
         found.problems += problems
@@ -93,19 +94,6 @@ def _page(folder: Path, index: Index, patterns: Sequence[str], found: Checked) -
         found.notes.append(f"{PAGE} is of another version of the converter: it was not compared")
     elif text != zoo_page.render(index, patterns):
         found.problems.append(f"{PAGE} is not the page of {INDEX}: the next run writes it again")
-
-
-def _paths(entry: Entry) -> Iterator[str]:
-    """All paths of an entry, and the folders of its sets as if they held a file."""
-    yield from (part.path for part in entry.parts)
-    for each in (*entry.sets, *entry.kept):
-        yield f"{each.folder}/{SUMS}"
-        yield from (part.path for part in each.files)
-
-
-def is_inside(path: str) -> bool:
-    # MODEL/VERSION/FILE: what lies higher is in no set.
-    return len(Path(path).parts) >= 3 and Path(path).parts[0] != "/" and ".." not in path.split("/")
 
 
 def _model(name: str, entry: Entry, public_key: Path | None, folder: Path, found: Checked) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -227,6 +228,19 @@ class DamagedIndexError(OSError):
     """What stands in the place of an index cannot be read as one."""
 
 
+class MisplacedError(DamagedIndexError):
+    """An index names what is not its own to name.
+
+    Attributes:
+        problems: a sentence each.
+    """
+
+    def __init__(self, problems: list[str], where: object) -> None:
+        words = f"is damaged ({problems[0]}): move it away"
+        super().__init__(errno.EINVAL, words, str(where))
+        self.problems = problems
+
+
 def read(target: Path) -> Index:
     """The index of a folder; an empty one where there is none.
 
@@ -242,10 +256,56 @@ def parsed(text: bytes, where: object) -> Index:
     """The index that was read somewhere.
 
     Raises:
-        DamagedIndexError: it is none.
+        DamagedIndexError: it is none, or names what is not its own to name.
     """
     try:
-        return Index.model_validate_json(text)
+        index = Index.model_validate_json(text)
     except ValidationError as error:
         words = "is damaged, or of another version of the converter: move it away"
         raise DamagedIndexError(errno.EINVAL, words, str(where)) from error
+    # Whoever reads an index opens, replaces and removes files by what it says.
+    if problems := list(_misplaced(index)):
+        raise MisplacedError(problems, where)
+    return index
+
+
+def is_own(model: str, folder: str) -> bool:
+    """Whether a folder has a name that those of a model have: its own, or that and more."""
+    return _is_name(folder) and (folder == model or folder.startswith(f"{model}."))
+
+
+def _misplaced(index: Index) -> Iterator[str]:
+    """What an index says of places that are not those of its models; a sentence each."""
+    owners: dict[str, str] = {}
+    for model, entry in index.models.items():
+        if not _is_name(model):
+            yield f"{model!r} is no name of a model"
+        yield from (f"{model}: {path!r} leads out of its sets" for path in _outside(entry))
+        for folder in sorted({*entry.folders, *(path.split("/")[0] for path in _paths(entry))}):
+            if not is_own(model, folder):
+                yield f"{model}: {folder!r} is no folder of it"
+            elif (owner := owners.setdefault(folder, model)) != model:
+                yield f"{model}: {folder!r} is a folder of {owner}"
+
+
+def _outside(entry: Entry) -> Iterator[str]:
+    for path in _paths(entry):
+        parts = path.split("/")
+        # MODEL/VERSION/FILE: what lies higher is in no set.
+        if len(parts) < 3 or not all(map(_is_name, parts)):
+            yield path
+
+
+def _paths(entry: Entry) -> Iterator[str]:
+    """All paths of an entry, and the folders of its sets as if they held a file."""
+    yield entry.path
+    for files in (entry.external_data, *(variant.files for variant in entry.variants.values())):
+        yield from (part.path for part in files)
+    for each in (*entry.sets, *entry.kept):
+        yield f"{each.folder}/{INDEX}"
+        yield from (part.path for part in each.files)
+
+
+def _is_name(text: str) -> bool:
+    """Whether a text is the name of a file or a folder, and of nothing else."""
+    return text not in ("", ".", "..") and "/" not in text and "\0" not in text

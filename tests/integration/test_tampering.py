@@ -82,19 +82,19 @@ def with_folder(path: str, file: str | None = None) -> Change:
 
 INDEX: dict[str, tuple[Change, str]] = {
     "path of another model": (
-        edited(lambda m: m["a"].update(path=m["b"]["path"])), "is in none of its sets",
+        edited(lambda m: m["a"].update(path=m["b"]["path"])), "a: 'b' is no folder of it",
     ),
-    "path beside the sets": (evil, "a: evil.onnx is in none of its sets"),
-    "path of another model where its own are gone": (retired, "is in none of its sets"),
+    "path beside the sets": (evil, "a: 'evil.onnx' leads out of its sets"),
+    "path of another model where its own are gone": (retired, "a: 'b' is no folder of it"),
     "path of the variant": (
         edited(lambda m: m["a"].update(m["a"]["variants"]["fp16"]["files"][0])),
         "a: path or external_data is not what its set says",
     ),
-    "path above": (edited(lambda m: m["a"].update(path="../x/y/z.onnx")), "is in none of its sets"),
-    "absolute path": (edited(lambda m: m["a"].update(path="/x/y/z.onnx")), "is in none of its"),
+    "path above": (edited(lambda m: m["a"].update(path="../x/y/z.onnx")), "leads out of its sets"),
+    "absolute path": (edited(lambda m: m["a"].update(path="/x/y/z.onnx")), "leads out of its sets"),
     "folder above": (edited(lambda m: m["a"]["sets"][0].update(folder="../x")), "leads out"),
-    "entries swapped": (edited(swapped), "is a set of b"),
-    "entry copied": (edited(lambda m: m.update(c=m["a"])), "is a set of a"),
+    "entries swapped": (edited(swapped), "a: 'b' is no folder of it"),
+    "entry copied": (edited(lambda m: m.update(c=m["a"])), "c: 'a' is no folder of it"),
     "hash": (edited(lambda m: m["a"].update(sha256="0" * 64)), "size or hash of"),
     "size": (edited(lambda m: m["a"].update(bytes=1)), "size or hash of"),
     "size in a set": (
@@ -119,7 +119,7 @@ INDEX: dict[str, tuple[Change, str]] = {
         "int8 is in none of its sets",
     ),
     "variant of another model": (
-        edited(lambda m: m["a"]["variants"].update(m["b"]["variants"])), "is in none of its sets",
+        edited(lambda m: m["a"]["variants"].update(m["b"]["variants"])), "is no folder of it",
     ),
     "precision": (
         edited(lambda m: m["a"]["variants"]["fp16"].update(precision="int8")),

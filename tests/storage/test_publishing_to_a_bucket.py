@@ -125,12 +125,15 @@ def test_versions_that_are_kept_stay(
 
 def test_two_writers_lose_no_line(place: Url, tmp_path: Path) -> None:
     """They read the same index, and each writes its own: both are in it."""
+    elsewhere = place / "elsewhere"
+    publish(night(tmp_path, 1, b="two", c="three"), tmp_path, elsewhere)
+    others = Prefix(opened(elsewhere)).read().models
+    place = place / "here"
     publish(night(tmp_path, 1, a="one"), tmp_path, place)
-    entry = zoo_index.read(here(place, tmp_path)).models["a"]
     first, second = Prefix(opened(place)), Prefix(opened(place))
     seen, also_seen = first.read(), second.read()
-    first.change(seen, lambda index: index.having("b", entry))
-    both = second.change(also_seen, lambda index: index.having("c", entry))
+    first.change(seen, lambda index: index.having("b", others["b"]))
+    both = second.change(also_seen, lambda index: index.having("c", others["c"]))
     assert set(both.models) == {"a", "b", "c"}
     assert both == first.read()
 

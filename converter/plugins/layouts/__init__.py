@@ -31,7 +31,8 @@ class FileSet:
     """Files that appear together, in a folder of their own.
 
     Attributes:
-        name: of the folder that holds its versions, one folder each.
+        name: of the folder that holds its versions, one folder each: the model's name, or that with
+            a dot and more behind it.
         first: the model's ONNX file: what it says of inputs and outputs holds for what derives
             from it as well.
         rows: the artifacts of the set.
