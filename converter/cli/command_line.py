@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, NoReturn
 import converter
 from converter.cli import suggestions, unforeseen
 from converter.display import notice
+from converter.layout import interrupts
 from converter.model.errors import ConfigError, ConverterError, ExitCode, Problem, RunError, told
 from converter.model.plaintext import plain
 
@@ -81,14 +82,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
     except ConverterError as error:
         return _report(error, debug)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         notice.clear()
         # A run handles its signals itself: this one came before, or a command has none of its own.
-        what = (
-            f"{words[0]}: interrupted" if _is_command(words) else "interrupted before the run began"
-        )
+        is_term = isinstance(error, interrupts.Terminated)
+        how = "terminated" if is_term else "interrupted"
+        what = f"{words[0]}: {how}" if _is_command(words) else f"{how} before the run began"
         print(what, file=sys.stderr)
-        return ExitCode.INTERRUPTED
+        return ExitCode.TERMINATED if is_term else ExitCode.INTERRUPTED
     except BrokenPipeError:  # the reader of a listing went away, as `head` does
         # Python flushes once more at its end, and would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -143,7 +144,8 @@ def _too_long(error: OSError) -> ConverterError:
 def _dispatch(words: list[str], debug: bool) -> int:
     _refuse_unread(words)
     if _is_command(words):
-        return _command(words[0])(words[1:])
+        with interrupts.raising():
+            return _command(words[0])(words[1:])
     if (late := suggestions.late_command(words, commands())) is not None:
         raise ConfigError(late)
     # Overrides may stand on both sides of a flag, which `parse_args` refuses.

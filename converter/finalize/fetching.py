@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from converter.finalize import zoo_index
 from converter.finalize.delivering import SUMS
-from converter.finalize.folder import Folder
 from converter.finalize.zoo_index import INDEX, Entry, Index
 from converter.layout import files
 from converter.model.artifact import ONNX
@@ -19,9 +18,11 @@ from converter.model.errors import ConfigError, Problem, RunError
 from converter.model.records import FileInfo, TensorInfo
 from converter.model.wording import did_you_mean
 from converter.storage import objects
+from converter.storage.backend import TooLargeError
 from converter.storage.location import Location, Url
 
 CARD = "README.md"
+_PIECE = 1 << 20
 
 
 class DamagedError(Exception):
@@ -70,7 +71,7 @@ def fetch(place: Location, name: str, folder: Path) -> Fetched:
             made = Path(scratch) / "made"
             made.mkdir()
             for part in parts:
-                _bring(bring, part, made)
+                _bring(bring, part, made / Path(part.path).name)
             sums = "".join(f"{part.sha256}  {Path(part.path).name}\n" for part in parts)
             (made / SUMS).write_text(sums, encoding="utf-8")
             for path in made.iterdir():
@@ -93,20 +94,37 @@ def names(index: Index) -> list[str]:
     ]
 
 
-def _opened(place: Location) -> tuple[Index, Callable[[str, Path], object]]:
-    """The index of a place, and how a file of it comes here."""
+def _opened(place: Location) -> tuple[Index, Callable[[FileInfo, Path], None]]:
+    """The index of a place, and how a file of it comes here: no more than its size."""
     if isinstance(place, Url):
         there = objects.opened(place)
         data = there.read(INDEX)
         index = zoo_index.parsed(data.data, place / INDEX) if data is not None else Index()
-        return _published(index, place), there.fetch
-    folder = Folder(place.absolute())
 
-    def copy(path: str, target: Path) -> None:
-        folder.refuse_links([path])
-        shutil.copyfile(folder.place / path, target)
+        def download(part: FileInfo, target: Path) -> None:
+            there.fetch(part.path, target, part.bytes)
 
-    return _published(folder.read(), place), copy
+        return _published(index, place), download
+    folder = place.absolute()
+
+    def copy(part: FileInfo, target: Path) -> None:
+        for above in reversed(Path(part.path).parents[:-1]):
+            if (folder / above).is_symlink():
+                raise DamagedError(f"{above} is a symbolic link")
+        with files.open_plain(folder / part.path) as source, target.open("xb") as made:
+            # Before the first byte: whoever can change a file can make it larger than any disk.
+            if os.fstat(source.fileno()).st_size != part.bytes:
+                raise TooLargeError
+            _copy(source, made, part.bytes)
+
+    return _published(zoo_index.read(folder), place), copy
+
+
+def _copy(source: IO[bytes], made: IO[bytes], size: int) -> None:
+    """Copy so many bytes: a file may grow while it is read."""
+    while size and (piece := source.read(min(size, _PIECE))):
+        made.write(piece)
+        size -= len(piece)
 
 
 def _published(index: Index, place: Location) -> Index:
@@ -137,14 +155,18 @@ def _found(
     return entry, inputs, parts
 
 
-def _bring(bring: Callable[[str, Path], object], part: FileInfo, folder: Path) -> None:
-    target = folder / Path(part.path).name
+def _bring(bring: Callable[[FileInfo, Path], None], part: FileInfo, target: Path) -> None:
     try:
-        bring(part.path, target)
-    except FileNotFoundError as error:
+        bring(part, target)
+        # The copy and not the source: so what was read and what was written are both looked at.
+        is_right = files.is_whole(target, part.bytes, part.sha256)
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise DamagedError(f"{part.path} is missing") from error
-    # The copy and not the source: so what was read and what was written are both looked at.
-    if not files.is_whole(target, part.bytes, part.sha256):
+    except files.NotPlainError as error:
+        raise DamagedError(f"{part.path} {error.strerror}") from error
+    except TooLargeError:
+        is_right = False
+    if not is_right:
         raise DamagedError(f"{part.path} is not what {INDEX} says ({part.bytes} bytes, SHA-256)")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import stat
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -44,6 +45,56 @@ def require(code: Code, what: str, path: str | Path) -> None:
         raise StageError(Code.LOAD, f"{what} {path} is no file", "Name a file of tensors.")
     hint = "A relative path counts from the folder where the command was started."
     raise StageError(code, f"{what} {path} does not exist", hint)
+
+
+class NotPlainError(OSError):
+    """What is at a path can be no file of ours; its words say what it is."""
+
+
+def open_plain(path: Path) -> IO[bytes]:
+    """Open a file for reading that anybody may have put there.
+
+    Of a named pipe nobody knows when its writer comes, and a link leads to what was not meant.
+
+    Raises:
+        NotPlainError: a link, a folder, a named pipe, a socket or a device is in its place.
+        OSError: it cannot be read.
+    """
+    try:
+        # Not to wait is for a pipe: to read a file always waits.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        # The latter: a socket, or a device that nothing drives.
+        if error.errno in (errno.ELOOP, errno.ENXIO) and (kind := _kind(path.lstat().st_mode)):
+            raise NotPlainError(error.errno, f"is {kind}", str(path)) from error
+        raise
+    if kind := _kind(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise NotPlainError(errno.EINVAL, f"is {kind}", str(path))
+    return os.fdopen(descriptor, "rb")
+
+
+def read_plain(path: Path) -> bytes:
+    """All of a file that anybody may have put there.
+
+    Raises:
+        NotPlainError: a link, a folder, a named pipe, a socket or a device is in its place.
+        OSError: it cannot be read.
+    """
+    with open_plain(path) as file:
+        return file.read()
+
+
+def _kind(mode: int) -> str:
+    """What is no file; empty: it is one."""
+    kinds = {
+        stat.S_IFREG: "",
+        stat.S_IFLNK: "a symbolic link",
+        stat.S_IFDIR: "a folder",
+        stat.S_IFIFO: "a named pipe",
+        stat.S_IFSOCK: "a socket",
+    }
+    return kinds.get(stat.S_IFMT(mode), "a device")
 
 
 def sha256(path: Path) -> str:

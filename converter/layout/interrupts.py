@@ -1,4 +1,7 @@
-"""SIGINT, SIGTERM and the deadline end a run cleanly; a second signal ends it at once."""
+"""SIGINT, SIGTERM and the deadline end a run cleanly; a second signal ends it at once.
+
+Any other command ends where it is, and removes what it has not finished.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -15,6 +20,34 @@ from converter.model.errors import ExitCode
 def exit_code(received: signal.Signals) -> ExitCode:
     """As a shell would say it: 130 or 143."""
     return ExitCode.INTERRUPTED if received == signal.SIGINT else ExitCode.TERMINATED
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM has come: whoever cleans up when a user interrupts does so now, too."""
+
+
+@contextmanager
+def raising() -> Iterator[None]:
+    """SIGTERM raises, as SIGINT does; without that it ends a process that cleans nothing up.
+
+    A run has ``Interrupts``, for as long as it goes on.
+    """
+    # Python takes handlers from the main thread only; whoever has one of his own keeps it.
+    is_ours = threading.current_thread() is threading.main_thread()
+    if not is_ours or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, _raise)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _raise(number: int, frame: FrameType | None) -> None:
+    # A second one, while what the first began is cleaned up, ends the process.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    raise Terminated
 
 
 class Interrupts:

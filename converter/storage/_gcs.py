@@ -12,7 +12,7 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
-from converter.storage.backend import ABSENT, Content, Failure, Kind, Object
+from converter.storage.backend import ABSENT, Content, Failure, Kind, Object, limited
 
 _NOTE = "sha256"
 _CHUNK = 16 << 20
@@ -84,8 +84,8 @@ class Gcs:
             digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).digest()
         return bool(base64.b64encode(digest).decode() == stated)
 
-    def fetch(self, path: str, target: Path) -> None:
-        self._fs.get_file(path, str(target))
+    def fetch(self, path: str, target: Path, most: int | None = None) -> None:
+        self._fs.get_file(path, str(target), callback=limited(most))
         with target.open("rb") as file:
             is_markup = file.read(1) == b"<"
         # Few files of ours begin as the page of a proxy does: only these are asked for twice.

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from converter.storage.backend import Content, Failure, Kind, Object
+from converter.storage.backend import Content, Failure, Kind, Object, limited
 
 
 class ReadOnlyError(OSError):
@@ -43,8 +43,8 @@ class Plain:
     def send(self, source: Path, path: str, sha256: str) -> bool:
         raise self._read_only(path)
 
-    def fetch(self, path: str, target: Path) -> None:
-        self._fs.get_file(path, str(target))
+    def fetch(self, path: str, target: Path, most: int | None = None) -> None:
+        self._fs.get_file(path, str(target), callback=limited(most))
 
     def copy(self, source: str, path: str) -> None:
         raise self._read_only(path)

@@ -11,7 +11,7 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
-from converter.storage.backend import ABSENT, Content, Failure, Kind, Object
+from converter.storage.backend import ABSENT, Content, Failure, Kind, Object, limited
 from converter.storage.side_by_side import MOST
 
 _CHUNK = 16 << 20
@@ -118,8 +118,8 @@ class S3:
         # Of an encrypted bucket the ETag is something else: then the caller looks for himself.
         return self.head(path).version.strip('"') in _etags(source, chunk)
 
-    def fetch(self, path: str, target: Path) -> None:
-        self._fs.get_file(path, str(target))
+    def fetch(self, path: str, target: Path, most: int | None = None) -> None:
+        self._fs.get_file(path, str(target), callback=limited(most))
         with target.open("rb") as file:
             is_markup = file.read(1) == b"<"
         # Few files of ours begin as the page of a proxy does: only these are asked for twice.

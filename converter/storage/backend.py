@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 ABSENT = ""
 """The version that is expected where nothing may be there yet."""
@@ -78,6 +78,21 @@ class Failure:
     words: str
 
 
+class TooLargeError(Exception):
+    """An object has more bytes than were expected; it is not brought here."""
+
+
+def limited(most: int | None) -> Any:
+    """A callback of fsspec for a download that is given up beyond so many bytes."""
+    from fsspec.callbacks import Callback  # only where a driver is there
+
+    def check(size: int | None, value: int) -> None:
+        if most is not None and max(size or 0, value) > most:
+            raise TooLargeError
+
+    return Callback(hooks={"most": check})
+
+
 class Driver(Protocol):
     """Single calls on one kind of file system; each raises only ``errors``.
 
@@ -101,8 +116,8 @@ class Driver(Protocol):
     def send(self, source: Path, path: str, sha256: str) -> bool:
         """Upload a file; whether the store has said that it got these very bytes."""
 
-    def fetch(self, path: str, target: Path) -> None:
-        """Download a file."""
+    def fetch(self, path: str, target: Path, most: int | None = None) -> None:
+        """Download a file. Raises ``TooLargeError``: it has more than ``most`` bytes."""
 
     def copy(self, source: str, path: str) -> None:
         """Have an object under another name too, without sending it again."""

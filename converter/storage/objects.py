@@ -118,13 +118,17 @@ class Objects:
             target.unlink()
             raise MismatchError(str(self.place / key))
 
-    def fetch(self, key: str, target: Path) -> None:
+    def fetch(self, key: str, target: Path, most: int | None = None) -> None:
         """Bring a file here, whatever is in it.
 
+        Args:
+            most: bytes that it may have.
+
         Raises:
+            TooLargeError: it has more; what came of it stays.
             OSError: it cannot be read.
         """
-        self._call(key, lambda path: self._driver.fetch(path, target))
+        self._call(key, lambda path: self._driver.fetch(path, target, most))
 
     def sha256(self, key: str) -> str:
         """Of an object; every byte is read.

@@ -14,7 +14,7 @@ import pytest
 from converter.layout import files
 from converter.model.errors import ConfigError, RunError
 from converter.storage import location, objects
-from converter.storage.backend import ABSENT, ConflictError, Kind
+from converter.storage.backend import ABSENT, ConflictError, Kind, TooLargeError
 from converter.storage.location import Url
 from converter.storage.objects import MismatchError, Objects, opened
 from converter.storage.retrying import FailedError
@@ -209,6 +209,19 @@ def test_the_page_of_a_proxy_is_no_answer(
             there.fetch("a", tmp_path / "copy")
     bucket.faults.mend()
     assert [each.key for each in there.list()] == ["a"]
+
+
+@pytest.mark.parametrize("size", [8, 12 << 20])
+def test_no_more_is_downloaded_than_was_expected(place: Url, tmp_path: Path, size: int) -> None:
+    there = opened(place)
+    there.write("a", b"1" * size)
+    there.fetch("a", tmp_path / "copy", size)
+    assert (tmp_path / "copy").stat().st_size == size
+    with pytest.raises(TooLargeError):
+        there.fetch("a", tmp_path / "half", size // 2)
+    # Its size is told before its bytes.
+    half = tmp_path / "half"
+    assert not half.exists() or half.stat().st_size == 0
 
 
 def test_folders_of_a_console_are_no_files(place: Url) -> None:

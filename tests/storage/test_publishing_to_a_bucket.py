@@ -345,7 +345,11 @@ def test_a_model_is_fetched_from_a_url(
     opened(place).write(f"{home}/model.fp16.onnx", b"evil one")
     assert command_line.main(["fetch", str(place), "a/fp16"]) == 1
     assert f"{home}/model.fp16.onnx is not what index.json says" in capsys.readouterr().err
+    opened(place).write(f"{home}/model.fp16.onnx", b"evil " * 1_000_000)
+    assert command_line.main(["fetch", str(place), "a/fp16"]) == 1
+    assert f"{home}/model.fp16.onnx is not what index.json says" in capsys.readouterr().err
     assert not (tmp_path / "a.fp16").exists()
+    assert [*tmp_path.glob(".converter-*")] == []
     # Of models there is nothing beside their versions.
     assert {each.key for each in opened(place).list("a/") if each.key.count("/") == 1} == {
         "a/README.md"

@@ -1,0 +1,65 @@
+"""``fetch``: what a published folder holds is an input, of which nothing is taken on trust."""
+
+from __future__ import annotations
+
+import io
+import os
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from nights import manifest
+from test_publication import made, publish
+
+from converter.cli import command_line
+from converter.finalize import fetching, zoo_index
+
+_MOST = 16 << 20
+
+
+@pytest.fixture
+def zoo(tmp_path: Path) -> Path:
+    publish(manifest(made(tmp_path, "a", b"good")), tmp_path)
+    return tmp_path / "zoo"
+
+
+@pytest.fixture
+def small_disk() -> Iterator[None]:
+    """No file that is written here can have more than 16 MiB."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (_MOST, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def fetch(zoo: Path, capsys: pytest.CaptureFixture[str], name: str = "a") -> tuple[int, str]:
+    folder = zoo.parent / "fetched"
+    code = command_line.main(["fetch", str(zoo), name, "-o", str(folder)])
+    assert [*zoo.parent.glob(".converter-*")] == []
+    assert folder.exists() == (code == 0)
+    return code, capsys.readouterr().err
+
+
+def model(zoo: Path) -> Path:
+    return zoo / zoo_index.read(zoo).models["a"].path
+
+
+def test_a_file_of_another_size_is_refused_before_it_is_copied(
+    zoo: Path, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest
+) -> None:
+    path = model(zoo)
+    os.truncate(path, 1 << 30)  # it has holes: the disk keeps none of that
+    request.getfixturevalue("small_disk")
+    code, told = fetch(zoo, capsys)
+    assert code == 1
+    assert told == (
+        f"a: not fetched: {path.relative_to(zoo)} is not what index.json says (4 bytes, SHA-256)\n"
+    )
+
+
+def test_no_more_is_copied_than_the_index_says() -> None:
+    """Where a file grows after its size was seen."""
+    copy = io.BytesIO()
+    fetching._copy(io.BytesIO(b"12345678"), copy, 5)
+    assert copy.getvalue() == b"12345"
