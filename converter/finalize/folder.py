@@ -138,9 +138,10 @@ class Folder:
                 path.unlink()
 
     def page(self, name: str) -> str | None:
-        path = self.place / name
-        delivery.refuse_link(path)
-        return path.read_text(encoding="utf-8", errors="replace") if path.exists() else None
+        try:
+            return files.read_plain(self.place / name).decode(errors="replace")
+        except FileNotFoundError:
+            return None
 
     def put_page(self, name: str, text: str) -> None:
         # A power cut may cost it: the next run writes it again.

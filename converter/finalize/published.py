@@ -89,7 +89,11 @@ def _page(folder: Path, index: Index, patterns: Sequence[str], found: Checked) -
     path = folder / PAGE
     if not (path.is_symlink() or path.exists()):  # a killed run had no time for it
         return
-    text = "" if path.is_symlink() else path.read_text(encoding="utf-8", errors="replace")
+    try:
+        text = files.read_plain(path).decode(errors="replace")
+    except files.NotPlainError as error:
+        found.problems.append(f"{PAGE} {error.strerror}: nobody has published it")
+        return
     if zoo_page.is_ours(text) and not zoo_page.is_of_this_version(text):
         found.notes.append(f"{PAGE} is of another version of the converter: it was not compared")
     elif text != zoo_page.render(index, patterns):
@@ -131,9 +135,18 @@ def _set(
     if public_key is not None and home.is_dir():
         why = "it is not signed"
         if signature.is_file():
-            why = signing.refusal(home, public_key)
+            why = _refusal(home, public_key)
         problems += [f"{_shown(home, folder)}{why}"] if why else []
     found.problems += problems
+
+
+def _refusal(home: Path, public_key: Path) -> str:
+    """Why a signature is refused; empty: it is not."""
+    for name, path in _files(home):
+        # What checks signatures opens all that lies there, and would wait for a pipe for ever.
+        if not path.is_file():
+            return f"its signature was not checked: {name} is no file"
+    return signing.refusal(home, public_key)
 
 
 def _of_set(home: Path, recorded: Mapping[str, FileInfo] | None, found: Checked) -> Iterator[str]:
@@ -193,7 +206,7 @@ def _files(home: Path) -> Iterator[tuple[str, Path]]:
 def _sums(home: Path) -> dict[str, str] | None:
     """Name → hash, as ``sha256sum -c`` reads it; ``None``: there is no such file."""
     try:
-        lines = (home / SUMS).read_text(encoding="utf-8").splitlines()
+        lines = files.read_plain(home / SUMS).decode().splitlines()
     except (OSError, ValueError):
         return None
     pairs = [line.split("  ", 1) for line in lines]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from converter.finalize.zoo_index import Entry, PublishedSet
+from converter.layout import files
 from converter.model.artifact import ONNX
 from converter.model.base import Frozen
 from converter.model.manifest import ArtifactRow
@@ -122,7 +123,7 @@ def _read(home: Path) -> tuple[str, str, Statement | None]:
     Raises:
         OSError, ValueError, KeyError, TypeError, AttributeError: it is no SBOM of ours.
     """
-    content: Any = json.loads((home / FILE).read_bytes())
+    content: Any = json.loads(files.read_plain(home / FILE))
     component = content["metadata"]["component"]
     properties = {each["name"]: each["value"] for each in component["properties"]}
     text = properties.get(PROPERTY)

@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
-from converter.layout import delivery
+from converter.layout import files
 from converter.model.base import Frozen
 from converter.model.records import FileInfo, TensorInfo, WeightsOrigin
 from converter.model.verified import Verified
@@ -245,11 +245,17 @@ def read(target: Path) -> Index:
     """The index of a folder; an empty one where there is none.
 
     Raises:
-        OSError: it cannot be read, or a symbolic link is in its place.
+        DamagedIndexError: it is none, or something else is in its place.
+        OSError: it cannot be read.
     """
     path = target / INDEX
-    delivery.refuse_link(path)
-    return parsed(path.read_bytes(), path) if path.exists() else Index()
+    try:
+        return parsed(files.read_plain(path), path)
+    except FileNotFoundError:
+        return Index()
+    except files.NotPlainError as error:
+        words = f"{error.strerror}: move it away"
+        raise DamagedIndexError(error.errno, words, str(path)) from error
 
 
 def parsed(text: bytes, where: object) -> Index:
@@ -299,8 +305,8 @@ def _outside(entry: Entry) -> Iterator[str]:
 def _paths(entry: Entry) -> Iterator[str]:
     """All paths of an entry, and the folders of its sets as if they held a file."""
     yield entry.path
-    for files in (entry.external_data, *(variant.files for variant in entry.variants.values())):
-        yield from (part.path for part in files)
+    for those in (entry.external_data, *(variant.files for variant in entry.variants.values())):
+        yield from (part.path for part in those)
     for each in (*entry.sets, *entry.kept):
         yield f"{each.folder}/{INDEX}"
         yield from (part.path for part in each.files)

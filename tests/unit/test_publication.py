@@ -283,7 +283,9 @@ def test_an_index_that_cannot_be_trusted_stops_the_run_before_it_starts(tmp_path
         publication.check(PublishSpec(path=str(target)))
     (target / "index.json").unlink()
     (target / "index.json").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(RunError, match=r"a symbolic link is at an output path: .*index\.json"):
+    with pytest.raises(
+        ConfigError, match=r"publish_to: is a symbolic link: move it away: .*index\.j"
+    ):
         publication.check(PublishSpec(path=str(target)))
 
 
