@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,8 +151,11 @@ def _found(
     parts += entry.external_data
     if artifact not in ("", ONNX):
         inputs, parts = entry.variants[artifact].inputs or inputs, entry.variants[artifact].files
-    cards = (each.recorded(CARD) for each in entry.sets)
+    cards = (each.recorded(CARD) for each in entry.sets if parts[0] in each.files)
     parts = [*parts, *(card for card in cards if card is not None)]
+    for name, count in Counter([SUMS, *(Path(part.path).name for part in parts)]).items():
+        if count > 1:
+            raise DamagedError(f"{INDEX} is damaged: two of its files would be called {name} here")
     return entry, inputs, parts
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -110,6 +111,8 @@ def _model(name: str, entry: Entry, public_key: Path | None, folder: Path, found
     for each in sets:
         if each.folder in gone:
             continue
+        twice = _twice(part.path for part in each.files)
+        found.problems += [f"{path} is listed twice in {INDEX}" for path in twice]
         recorded = {os.path.relpath(part.path, each.folder): part for part in each.files}
         _set(folder / each.folder, recorded, public_key, folder, found)
     if not entry.sets:
@@ -154,10 +157,12 @@ def _of_set(home: Path, recorded: Mapping[str, FileInfo] | None, found: Checked)
         yield "there is no such folder, or a symbolic link in its place"
         return
     there = dict(_files(home))
-    sums, words = _sums(home), f"as {SUMS} says"
-    if sums is None:
+    listed, words = _sums(home), f"as {SUMS} says"
+    if listed is None:
         yield f"{SUMS} is missing or damaged"
-        sums = {}
+        listed = []
+    yield from (f"{name} is listed twice in {SUMS}" for name in _twice(name for name, _ in listed))
+    sums = dict(listed)
     if recorded is not None:  # which has the hashes of SHA256SUMS and of the signature, too
         yield from _disagreeing(sums, recorded)
         sums = {**sums, **{name: part.sha256 for name, part in recorded.items()}}
@@ -203,16 +208,21 @@ def _files(home: Path) -> Iterator[tuple[str, Path]]:
             yield str(path.relative_to(home)), path
 
 
-def _sums(home: Path) -> dict[str, str] | None:
-    """Name → hash, as ``sha256sum -c`` reads it; ``None``: there is no such file."""
+def _sums(home: Path) -> list[tuple[str, str]] | None:
+    """Names and hashes, as ``sha256sum -c`` reads them; ``None``: there is no such file."""
     try:
-        lines = files.read_plain(home / SUMS).decode().splitlines()
+        # Not `splitlines`: a line may end with a newline alone.
+        lines = files.read_plain(home / SUMS).decode().removesuffix("\n").split("\n")
     except (OSError, ValueError):
         return None
     pairs = [line.split("  ", 1) for line in lines]
-    if not pairs or any(len(pair) != 2 for pair in pairs):
+    if any(len(pair) != 2 for pair in pairs):
         return None
-    return {name: sha256 for sha256, name in pairs}
+    return [(name, sha256) for sha256, name in pairs]
+
+
+def _twice(names: Iterable[str]) -> list[str]:
+    return sorted(name for name, count in Counter(names).items() if count > 1)
 
 
 def _older(name: str, entry: Entry, public_key: Path | None, folder: Path, found: Checked) -> None:

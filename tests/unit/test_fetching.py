@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 import os
 import resource
 from collections.abc import Iterator
@@ -56,6 +58,23 @@ def test_a_file_of_another_size_is_refused_before_it_is_copied(
     assert told == (
         f"a: not fetched: {path.relative_to(zoo)} is not what index.json says (4 bytes, SHA-256)\n"
     )
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "SHA256SUMS"])
+def test_two_files_of_one_name_are_refused(
+    zoo: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    """The second one took the place of the first, which the sums named as well."""
+    index = json.loads((zoo / "index.json").read_text())
+    other = model(zoo).with_name("further") / name
+    other.parent.mkdir()
+    other.write_bytes(b"evil")
+    part = {"path": str(other.relative_to(zoo)), "bytes": 4}
+    part["sha256"] = hashlib.sha256(b"evil").hexdigest()
+    index["models"]["a"]["external_data"] = [part]
+    (zoo / "index.json").write_text(json.dumps(index))
+    code, told = fetch(zoo, capsys)
+    assert (code, f"two of its files would be called {name} here" in told) == (1, True)
 
 
 def test_no_more_is_copied_than_the_index_says() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -133,6 +134,29 @@ def test_one_set_alone_is_checked_by_its_sums(made: Made) -> None:
     assert problems(home) == ["model.onnx is missing"]
     (home / "SHA256SUMS").write_text("nonsense")
     assert problems(home)[0] == "SHA256SUMS is missing or damaged"
+
+
+def test_a_file_that_is_listed_twice_is_named(made: Made) -> None:
+    """``sha256sum -c`` says FAILED of one of the two lines."""
+    target = made()
+    home = home_of(target)
+    (home / "README.md").write_text("evil")
+    more = f"{hashlib.sha256(b'evil').hexdigest()}  README.md\n"
+    (home / "SHA256SUMS").write_text((home / "SHA256SUMS").read_text() + more)
+    assert problems(home) == ["README.md is listed twice in SHA256SUMS"]
+    (home / "SHA256SUMS").write_text((home / "SHA256SUMS").read_text().replace("\n", "\r\n"))
+    assert "README.md is missing" not in problems(home)
+    assert "README.md\r is missing" in problems(home)
+
+
+def test_a_file_that_the_index_lists_twice_is_named(made: Made) -> None:
+    target = made()
+    index = json.loads((target / zoo_index.INDEX).read_text())
+    (listed,) = index["models"]["a"]["sets"]
+    listed["files"].insert(0, {**listed["files"][0], "sha256": "0" * 64})
+    (target / zoo_index.INDEX).write_text(json.dumps(index))
+    path = listed["files"][0]["path"]
+    assert f"{path} is listed twice in index.json" in problems(target)
 
 
 def test_a_file_that_nobody_has_published_is_named(made: Made) -> None:
