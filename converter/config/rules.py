@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from converter.config import data_rules, run_rules, size_rules, variant_rules
+from converter.config import data_rules, publish_rules, run_rules, size_rules, variant_rules
 from converter.config.variant_rules import choice
 from converter.layout.libraries import loading_arguments
 from converter.model import wording
@@ -51,6 +51,7 @@ def check(
     models, unknown = selection.expand(spec)
     problems += unknown
     problems += graphs.check(spec)
+    problems += publish_rules.check(spec, models)
     for name, model in models.items():
         key = graphs.key_of(spec, name)
         problems += _model(key, model)

@@ -15,9 +15,8 @@ from converter.model.records import FileInfo, TensorInfo, WeightsOrigin
 from converter.model.verified import Verified
 from converter.plugins import layouts
 
-INDEX = "index.json"
-PAGE = "index.html"
-"""For people; made from the index."""
+INDEX, PAGE = layouts.AT_THE_TOP
+"""The latter is for people, and made from the index."""
 
 
 class Provenance(Frozen):

@@ -602,6 +602,32 @@ def test_what_is_wrong_with_a_folder_is_said(stated: Any, said: str) -> None:
     assert of_run(publish_to=stated) == [said]
 
 
+def named(*names: str, layout: str = "zoo", **keys: Any) -> dict[str, Any]:
+    models = dict.fromkeys(names, BASE)
+    return {"models": models, "publish_to": {"path": "zoo", "layout": layout}, **keys}
+
+
+@pytest.mark.parametrize("name", ["index.html", "index.json", "Index.HTML"])
+def test_a_model_that_is_called_as_the_index_cannot_be_published(name: str) -> None:
+    file = name.lower()
+    what = f"publish_to has a file {file} where the folder of the model would be. Rename the model."
+    assert problems(named("a", name)) == [f"models.{name}: {what}"]
+    parse({"models": {name: BASE}})
+
+
+def test_two_models_cannot_have_one_folder() -> None:
+    config = named("x", "x.fp16", layout="triton", variant=["fp16"])
+    what = "publish_to would have it in the folder of fp16 of the model x. Rename one of the two."
+    assert problems(config) == [f"models.x.fp16: {what}"]
+    assert problems(named("index", layout="triton", variant={"html": {"plugin": "fp16"}})) == [
+        "models.index: publish_to has a file index.html where the folder of html would be. "
+        "Rename the model or the variant."
+    ]
+    # All of a model lies in one folder there, or no such variant is made.
+    parse(named("x", "x.fp16", variant=["fp16"]))
+    parse(named("x", "x.fp16", layout="triton"))
+
+
 @pytest.mark.parametrize(
     ("store", "published", "words"),
     [

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     # Each configuration is checked against the layouts, and would wait for all types of a manifest.
     from converter.model.manifest import ArtifactRow, Manifest
 
+AT_THE_TOP = ("index.json", "index.html")
+"""What stands beside the folders of the models: the index, and its page."""
 DEFAULT = "zoo"
 """The layout of a folder of which no other is stated."""
 
@@ -54,6 +56,7 @@ class Layout(Protocol):
 
     Attributes:
         NUMBERED: versions are called 1, 2, 3, …; else by what is in them.
+        APART: each artifact has a set of its own, in ``folder_apart``; may be left out.
         OUTSIDE: files of a set that also stand beside the folders of its versions, those of the
             newest one: what a reader of the folder looks for there. Names, or patterns such as
             ``model.*``; whatever has such a name there is the layout's own.
@@ -96,6 +99,16 @@ def load(name: str | None) -> Layout:
     """
     layout: Layout = loader.load("layouts", name or DEFAULT)
     return layout
+
+
+def is_apart(layout: Layout) -> bool:
+    """Whether each artifact has a folder of its own."""
+    return bool(getattr(layout, "APART", False))  # layouts of before it have none
+
+
+def folder_apart(model: str, artifact: str) -> str:
+    """The folder of an artifact that has one of its own."""
+    return model if artifact == ONNX else f"{model}.{artifact}"
 
 
 def renamed(row: ArtifactRow, stem: str) -> dict[str, FileInfo]:

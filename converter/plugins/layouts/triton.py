@@ -19,13 +19,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from converter.model.artifact import ONNX
 from converter.model.base import Frozen
 from converter.model.manifest import ArtifactRow, Manifest
 from converter.model.records import CaseCheck, TensorInfo
-from converter.plugins.layouts import FileSet, renamed
+from converter.plugins.layouts import FileSet, folder_apart, renamed
 
 NUMBERED = True
+APART = True
 CONFIG = "config.pbtxt"
 # Written with a version, which it serves alone: a new version and what is said of it change in one
 # step, that of this file. What is kept is served again by copying its own one back.
@@ -94,8 +94,7 @@ def _set(row: ArtifactRow, first: ArtifactRow) -> FileSet:
     if row.onnx is not None and others:
         # A model of several files is a folder that is called as the file.
         files = {f"{wanted}/{name}": part for name, part in files.items()}
-    name = row.name if row.id == ONNX else f"{row.name}.{row.id}"
-    return FileSet(name, first, [row], files)
+    return FileSet(folder_apart(row.name, row.id), first, [row], files)
 
 
 def identity(files: FileSet, options: Options) -> str:
