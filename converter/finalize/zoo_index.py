@@ -19,6 +19,10 @@ INDEX, PAGE = layouts.AT_THE_TOP
 """The latter is for people, and made from the index."""
 
 
+# Of a name, in bytes: what Linux takes.
+_LONGEST = 255
+
+
 class Provenance(Frozen):
     """Which run made a file, from what and with what.
 
@@ -313,4 +317,6 @@ def _paths(entry: Entry) -> Iterator[str]:
 
 def _is_name(text: str) -> bool:
     """Whether a text is the name of a file or a folder, and of nothing else."""
-    return text not in ("", ".", "..") and "/" not in text and "\0" not in text
+    return (
+        text not in ("", ".", "..") and not {"/", "\0"} & {*text} and len(text.encode()) <= _LONGEST
+    )

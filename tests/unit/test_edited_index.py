@@ -11,7 +11,8 @@ import pytest
 from nights import manifest
 from test_publication import made, publish
 
-from converter.finalize import fetching, publication, published, zoo_index
+from converter.cli import command_line
+from converter.finalize import fetching, publication, zoo_index
 from converter.model.batch import PublishSpec
 from converter.model.errors import ConfigError
 
@@ -46,6 +47,8 @@ EDITED: dict[str, tuple[Callable[[Models], None], str]] = {
     "NUL": (set_folders("a.\0"), r"a: 'a\.\\x00' is no folder of it"),
     "path above": (lambda m: m["a"].update(path="../victim/x"), r"'\.\./victim/x' leads out"),
     "path with NUL": (lambda m: m["a"].update(path="a/1/\0"), r"'a/1/\\x00' leads out"),
+    "path that is too long": (lambda m: m["a"].update(path=f"a/1/{'é' * 128}"), "ééé' leads out"),
+    "surrogate": (lambda m: m["a"].update(path="a/1/\ud800"), "or of another version"),
     "set above": (moved_set, "leads out of its sets"),
     "kept set of another": (kept_set, r"a: 'b\.x' is no folder of it"),
     "model above": (renamed, r"'\.\./\.\./a' is no name of a model"),
@@ -68,16 +71,16 @@ def test_an_index_that_names_what_is_not_its_own_is_damaged(tmp_path: Path, case
         (folder / "model.py").write_text("mine")
     before = sorted(tmp_path.rglob("*"))
 
-    with pytest.raises(ConfigError, match=f"publish_to: is damaged .*{words}.*: move it away"):
+    with pytest.raises(ConfigError, match=f"publish_to: is damaged.*{words}.*: move it away"):
         publication.check(PublishSpec(path=str(target)))
     # Where somebody has edited it during the run.
     with pytest.raises(zoo_index.DamagedIndexError, match=words):
         publication.publish(
             manifest(*rows, day=2), tmp_path, PublishSpec(path=str(target)), listed=None
         )
-    with pytest.raises(ConfigError, match=rf"fetch: .*index\.json: is damaged .*{words}"):
+    with pytest.raises(ConfigError, match=rf"fetch: .*index\.json: is damaged.*{words}"):
         fetching.fetch(target, "a.x", tmp_path / "fetched")
-    assert published.check(target, None).problems
+    assert command_line.main(["verify", str(target)]) in (1, 2)
     assert sorted(tmp_path.rglob("*")) == before
 
 
