@@ -7,7 +7,7 @@ import io
 import json
 import os
 import resource
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -58,6 +58,47 @@ def test_a_file_of_another_size_is_refused_before_it_is_copied(
     assert told == (
         f"a: not fetched: {path.relative_to(zoo)} is not what index.json says (4 bytes, SHA-256)\n"
     )
+
+
+@pytest.mark.parametrize("planted", ["model", "set", "file"])
+def test_a_link_in_a_zoo_is_not_what_its_index_says(
+    zoo: Path, capsys: pytest.CaptureFixture[str], planted: str
+) -> None:
+    """Also where it leads to the very file."""
+    file = model(zoo)
+    place = {"model": zoo / "a", "set": file.parent, "file": file}[planted]
+    moved = place.rename(zoo.parent / "moved")
+    place.symlink_to(moved)
+    told = f"a: not fetched: {place.relative_to(zoo)} is a symbolic link\n"
+    assert fetch(zoo, capsys) == (1, told)
+
+
+@pytest.mark.parametrize(
+    ("plant", "said"),
+    [
+        (os.mkfifo, "is a named pipe"),
+        (Path.mkdir, "is a folder"),
+        (lambda path: path.symlink_to(path), "is a symbolic link"),
+        (lambda path: None, "is missing"),
+    ],
+    ids=["pipe", "folder", "loop", "nothing"],
+)
+def test_what_is_no_file_of_a_zoo_is_not_what_its_index_says(
+    zoo: Path, capsys: pytest.CaptureFixture[str], plant: Callable[[Path], None], said: str
+) -> None:
+    file = model(zoo)
+    file.unlink()
+    plant(file)
+    assert fetch(zoo, capsys) == (1, f"a: not fetched: {file.relative_to(zoo)} {said}\n")
+
+
+def test_a_file_in_the_place_of_a_set_is_not_what_the_index_says(
+    zoo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = model(zoo)
+    file.parent.rename(zoo.parent / "moved")
+    file.parent.write_bytes(b"")
+    assert fetch(zoo, capsys) == (1, f"a: not fetched: {file.relative_to(zoo)} is missing\n")
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "SHA256SUMS"])

@@ -2,7 +2,7 @@
 
 The files that its index names are copied, and each copy is hashed. The folder appears whole or not
 at all. Exit code 0: it is there; 1: a file is not what the index says; 2: there is no such model,
-or the folder is in use.
+the index is damaged, or the folder is in use.
 """
 
 from __future__ import annotations
