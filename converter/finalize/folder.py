@@ -118,7 +118,7 @@ class Folder:
                 name = source.relative_to(staging)
                 self.refuse_links([str(home / name)])
                 (there / name).parent.mkdir(parents=True, exist_ok=True)
-                os.replace(source, there / name)
+                files.replace(source, there / name)
         else:
             staging.rename(there)
         for folder in [there, *(path for path in there.rglob("*") if path.is_dir())]:

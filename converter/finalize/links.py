@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import tempfile
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
@@ -28,6 +27,9 @@ def put(place: Path, found: Beside) -> None:
         return
     if all(is_right(place, found, part) for part in found.parts):
         return
+    for path in (place / found.path(part) for part in found.parts):
+        if path.is_dir() and not path.is_symlink():
+            raise OSError(errno.EISDIR, "a folder is in the way: move it away", str(path))
     main, *others = found.parts
     if others:
         # Several files cannot be replaced in one step: meanwhile there is none to open, so that no
@@ -69,7 +71,7 @@ def _may_link(found: Beside, part: FileInfo) -> bool:
 def _put(place: Path, found: Beside, part: FileInfo) -> bool:
     """Replace one file; whether its version still has what was recorded."""
     path, source = place / found.path(part), place / part.path
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, name = files.temporary_for(path)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -79,7 +81,7 @@ def _put(place: Path, found: Beside, part: FileInfo) -> bool:
                 return False
             temporary.chmod(0o644)  # mkstemp makes files that only their owner can read
             files.fsync(temporary)
-        os.replace(temporary, path)
+        files.replace(temporary, path)
         return True
     finally:
         with suppress(OSError):

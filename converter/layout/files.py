@@ -7,7 +7,8 @@ import hashlib
 import os
 import stat
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -124,6 +125,35 @@ def fsync(path: Path) -> None:
         os.close(descriptor)
 
 
+@contextmanager
+def _told_of(path: Path) -> Iterator[None]:
+    """Errors name the file that is wanted: nobody knows the temporary one, and soon it is gone."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def temporary_for(path: Path) -> tuple[int, str]:
+    """Make a file beside ``path`` that is to replace it: its descriptor and its name.
+
+    Raises:
+        OSError: the folder is not writable; the error names ``path``.
+    """
+    with _told_of(path):
+        return tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+
+
+def replace(temporary: str | Path, path: Path) -> None:
+    """Give a file its name, whatever file has had it.
+
+    Raises:
+        OSError: a folder has it; the error names ``path``.
+    """
+    with _told_of(path):
+        os.replace(temporary, path)
+
+
 def write_atomic(path: Path, *texts: str, durable: bool = True) -> None:
     """Write beside the target, fsync, rename: the name holds the old or the new text, whole.
 
@@ -136,7 +166,7 @@ def write_atomic(path: Path, *texts: str, durable: bool = True) -> None:
     """
     # In the same folder: a rename works within one file system only.
     # The dot lets `resume` find and remove what a kill leaves.
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, temporary = temporary_for(path)
     renamed = False
     try:
         with os.fdopen(handle, "wb") as file:
@@ -149,7 +179,7 @@ def write_atomic(path: Path, *texts: str, durable: bool = True) -> None:
                 os.fsync(file.fileno())
         # The folder is not forced to the disk: after a power cut the name may have the old text,
         # which is whole as well.
-        os.replace(temporary, path)
+        replace(temporary, path)
         renamed = True
     finally:
         # Not where the rename succeeded: an error then would tell of a text that is there.

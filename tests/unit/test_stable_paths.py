@@ -70,6 +70,28 @@ def version(target: Path) -> str:
     return Path(zoo_index.read(target).models["a"].path).parent.name
 
 
+@pytest.mark.parametrize("data", ["", "weights"])
+def test_a_folder_in_the_way_is_named(tmp_path: Path, data: str) -> None:
+    """And no temporary file, which nobody has seen."""
+    target = night(tmp_path, "one", data=data)
+    (target / "a/model.onnx").unlink()
+    (target / "a/model.onnx").mkdir()
+    for day, text in enumerate(("one", "two"), 2):
+        rows = artifacts(tmp_path, "a", text, data=data)
+        (told,) = publish(manifest(*rows, day=day), tmp_path, None)
+        assert told == f"a: a folder is in the way: move it away: {target}/a/model.onnx"
+
+
+@pytest.mark.parametrize("planted", ["model.onnx", "README.md"])
+def test_a_folder_in_a_version_is_named(tmp_path: Path, planted: str) -> None:
+    target = night(tmp_path, "one")
+    place = target / "a" / version(target) / planted
+    place.unlink()
+    place.mkdir()
+    (told,) = publish(manifest(*artifacts(tmp_path, "a", "one"), day=2), tmp_path, None)
+    assert told == f"a was not published: Is a directory: {place}"
+
+
 def test_a_path_stays_with_the_last_good_file(tmp_path: Path) -> None:
     target = night(tmp_path, "good")
     assert publish(manifest(failing("a"), day=2), tmp_path, None) == []
