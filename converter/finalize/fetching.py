@@ -139,9 +139,11 @@ def _found(
     index: Index, name: str, place: Location
 ) -> tuple[Entry, list[TensorInfo], Sequence[FileInfo]]:
     """The entry of a model, and inputs and files of what is asked for."""
-    model, _, artifact = name.partition("/")
+    model, slash, artifact = name.partition("/")
+    if not slash:
+        artifact = ONNX
     entry = index.models.get(model)
-    if entry is None or (artifact not in ("", ONNX) and artifact not in entry.variants):
+    if entry is None or (artifact != ONNX and artifact not in entry.variants):
         hint = did_you_mean(name, names(index))
         raise ConfigError(Problem("fetch", f"{place} has no {name!r}.", hint))
     inputs, parts = (
@@ -149,7 +151,7 @@ def _found(
         [FileInfo(path=entry.path, bytes=entry.bytes, sha256=entry.sha256)],
     )
     parts += entry.external_data
-    if artifact not in ("", ONNX):
+    if artifact != ONNX:
         inputs, parts = entry.variants[artifact].inputs or inputs, entry.variants[artifact].files
     cards = (each.recorded(CARD) for each in entry.sets if parts[0] in each.files)
     parts = [*parts, *(card for card in cards if card is not None)]

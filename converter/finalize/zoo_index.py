@@ -289,6 +289,8 @@ def _misplaced(index: Index) -> Iterator[str]:
     for model, entry in index.models.items():
         if not _is_name(model):
             yield f"{model!r} is no name of a model"
+        others = (id_ for id_ in entry.variants if not _is_name(id_))
+        yield from (f"{model}: {id_!r} is no name of a variant" for id_ in others)
         yield from (f"{model}: {path!r} leads out of its sets" for path in _outside(entry))
         for folder in sorted({*entry.folders, *(path.split("/")[0] for path in _paths(entry))}):
             if not is_own(model, folder):

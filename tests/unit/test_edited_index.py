@@ -31,6 +31,11 @@ def kept_set(models: Models) -> None:
     models["a"]["kept"] = [{**models["a"]["sets"][0], "folder": "b.x/0123456789abcdef"}]
 
 
+def variant_above(models: Models) -> None:
+    part = {key: models["a"][key] for key in ("path", "bytes", "sha256")}
+    models["a"]["variants"] = {"../x": {"format": "onnx", "precision": "fp16", "files": [part]}}
+
+
 def renamed(models: Models) -> None:
     models["../../a"] = models.pop("a")
 
@@ -51,6 +56,7 @@ EDITED: dict[str, tuple[Callable[[Models], None], str]] = {
     "surrogate": (lambda m: m["a"].update(path="a/1/\ud800"), "or of another version"),
     "set above": (moved_set, "leads out of its sets"),
     "kept set of another": (kept_set, r"a: 'b\.x' is no folder of it"),
+    "variant above": (variant_above, r"a: '\.\./x' is no name of a variant"),
     "model above": (renamed, r"'\.\./\.\./a' is no name of a model"),
 }
 

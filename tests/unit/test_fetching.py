@@ -60,6 +60,20 @@ def test_a_file_of_another_size_is_refused_before_it_is_copied(
     )
 
 
+@pytest.mark.parametrize("name", ["a/", "a//", "/a", "a/onnx/", "..", "../zoo/a"])
+def test_what_is_no_name_is_not_fetched(
+    zoo: Path, capsys: pytest.CaptureFixture[str], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``a/``, as a shell completes a folder, made a folder ``a.``."""
+    monkeypatch.chdir(zoo.parent)
+    before = sorted(os.listdir())
+    assert command_line.main(["fetch", str(zoo), name]) == 2
+    told = capsys.readouterr().err
+    assert f"has no {name!r}." in told
+    assert f"Did you mean {name}?" not in told
+    assert sorted(os.listdir()) == before
+
+
 @pytest.mark.parametrize("planted", ["model", "set", "file"])
 def test_a_link_in_a_zoo_is_not_what_its_index_says(
     zoo: Path, capsys: pytest.CaptureFixture[str], planted: str
