@@ -15,6 +15,7 @@ from converter.layout import delivery, files, runfiles
 from converter.model.artifact import ONNX
 from converter.model.errors import ConfigError, Problem, RunError
 from converter.model.job import Bundle, Job
+from converter.model.markup import cell, code, prose
 from converter.model.records import JobResult, ProviderVerdict, TensorInfo
 from converter.plan import packages
 from converter.runner import newfolder, rechecking
@@ -98,7 +99,9 @@ def _readme(run: Path, job: Job, result: JobResult) -> str:
     """What the folder is, for somebody who has nothing else."""
     sets = {part.path.split("/")[0] for part in result.files if "/" in part.path}
     samples = "one sample" if len(sets) == 1 else f"{len(sets)} samples"
-    hashes = [f"| `{part.path}` | {part.bytes} | `{part.sha256}` |" for part in result.files]
+    hashes = [
+        f"| {cell(code(part.path))} | {part.bytes} | `{part.sha256}` |" for part in result.files
+    ]
     blocks = [
         [f"# {job.label}"],
         [f"An ONNX model, and what {_judge(job)} gives for {samples} (`test_data_set_*`)."],
@@ -132,11 +135,11 @@ def _facts(run: Path, job: Job) -> list[str]:
         then = runfiles.read(run)
     except (OSError, ValidationError):
         then = None
-    facts = [f"source: `{_source(job)}`, in {job.training} mode"]
+    facts = [f"source: {code(_source(job))}, in {job.training} mode"]
     if made is not None and made.onnx is not None:
         opsets = ", ".join(f"{domain} {version}" for domain, version in made.onnx.opsets.items())
         facts.append(f"opset: {opsets} (IR version {made.onnx.ir_version})")
-        facts.append(f"exporter: {made.onnx.exporter}, producer {made.onnx.producer}")
+        facts.append(f"exporter: {made.onnx.exporter}, producer {prose(made.onnx.producer)}")
         facts += [f"input: {_tensor(one)}" for one in made.onnx.inputs]
         facts += [f"output: {_tensor(one)}" for one in made.onnx.outputs]
     if made is not None:
@@ -144,7 +147,7 @@ def _facts(run: Path, job: Job) -> list[str]:
     if then is not None:
         folder = ["--config-dir", then.run.config_dir] if then.run.config_dir else []
         words = shlex.join(["python", "-m", "converter", *folder, *then.run.overrides])
-        facts.append(f"made by: `{words}`, {then.run.started_at[:10]}")
+        facts.append(f"made by: {code(words, None)}, {then.run.started_at[:10]}")
         facts.append(f"made with: {_versions(then.environment.packages)}")
     facts.append(f"checked with: {_versions(packages.versions())}")
     return facts
@@ -155,7 +158,7 @@ def _wrong(verdict: ProviderVerdict) -> str:
     where = verdict.version or verdict.provider
     # Of a crash the reason quotes the log, which has folders of this machine.
     reason = _FOLDERS.sub("…/", verdict.reason or "")
-    return f"**wrong on {where}**: {verdict.code}: {reason}"
+    return f"**wrong on {prose(where)}**: {verdict.code}: {prose(reason)}"
 
 
 def _source(job: Job) -> str:
@@ -169,7 +172,7 @@ def _source(job: Job) -> str:
 
 def _tensor(info: TensorInfo) -> str:
     shape = "×".join("?" if size is None else str(size) for size in info.shape)
-    return f"`{info.name}`, {info.dtype}, {shape or 'a scalar'}"
+    return f"{code(info.name)}, {info.dtype}, {prose(shape) or 'a scalar'}"
 
 
 def _versions(found: Mapping[str, str | None]) -> str:
@@ -183,4 +186,4 @@ def _tolerances(result: JobResult) -> Iterator[str]:
             worst = "-" if output.max_abs is None else f"{output.max_abs:.2g}"
             rtol, atol = Bundle.bound(output, quantised=result.accuracy is not None)
             bound = f"{atol:.2g} | {rtol:.2g}"
-            yield f"| `test_data_set_{number}` | `{output.name}` | {bound} | {worst} |"
+            yield f"| `test_data_set_{number}` | {cell(code(output.name))} | {bound} | {worst} |"

@@ -148,7 +148,9 @@ def _wrong_on(result: JobResult | None) -> list[str]:
 def _title(report: Path) -> str:
     """Of a report in Markdown, with the first node that is wrong and what it was compared with."""
     lines = report.read_text(encoding="utf-8").splitlines()
-    node = lines[lines.index("```") + 1]
+    # The fence is longer where the node has backticks in its names.
+    first = next(at for at, line in enumerate(lines) if line.startswith("```"))
+    node = lines[first + 1]
     comparison = next(line for line in lines if line.startswith("Comparison: "))
     return f"{lines[0].removeprefix('# ')}\n    {node}\n    {comparison}"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from converter.display import summary
-from converter.model import matrix
+from converter.model import markup, matrix
 from converter.model.changes import Change, Comparison
 from converter.model.manifest import ArtifactRow, Manifest
 from converter.model.records import Spent, StageRecord
@@ -402,10 +402,10 @@ def test_the_summary_stays_short(tmp_path: Path) -> None:
 
 
 def test_markup_in_a_message_is_not_live_in_the_summary() -> None:
-    assert markdown.code("[a](javascript:x) @all <b>\n# head") == (
+    assert markup.code("[a](javascript:x) @all <b>\n# head") == (
         "`[a](javascript:x) @all <b> # head`"
     )
-    assert markdown.code("a `b` ``c``") == "``` a `b` ``c`` ```"
+    assert markup.code("a `b` ``c``") == "``` a `b` ``c`` ```"
 
 
 def test_the_summary_and_the_page_show_the_comparison(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from test_publication import publish
 from converter.finalize import zoo_index
 from converter.model.errors import RunError
 from converter.model.manifest import ArtifactRow, Manifest
-from converter.model.records import AccuracyRecord, FileInfo, TensorInfo, VerifyRecord
+from converter.model.records import AccuracyRecord, Branch, FileInfo, TensorInfo, VerifyRecord
 from converter.plugins.layouts import FileSet, triton
 from tests.manifests import failed, fp16, ok, timed, verified_on, with_domain
 from tests.published import artifacts, pbtxt, served, sound, stray
@@ -468,6 +469,46 @@ def test_a_licence_of_ones_own_has_a_name(tmp_path: Path) -> None:
     assert 'license: other\nlicense_name: "For members only"' in card(tmp_path / "zoo")
     publish(night(2, *artifacts(tmp_path, "a", "one")), tmp_path, layout="huggingface")
     assert "license" not in card(tmp_path / "zoo")
+
+
+EVIL = "x`|\n\n<img src=x onerror=alert(1)>\n```\n[a](javascript:x)\x1b[31m"
+
+
+@pytest.mark.parametrize("layout", ["zoo", "huggingface"])
+def test_names_stay_text_on_a_card(tmp_path: Path, layout: str) -> None:
+    """A backtick and a line break in the name of an input ended its code span."""
+    (row,) = artifacts(tmp_path, "a", "one", source=f"registry:{EVIL}")
+    assert row.onnx is not None
+    assert row.verify.domain is not None
+    inputs = [TensorInfo(name=EVIL, dtype="float32", shape=[EVIL, 3])]
+    onnx = row.onnx.model_copy(update={"inputs": inputs})
+    domain = row.verify.domain.model_copy(
+        update={
+            "inputs": [row.verify.domain.inputs[0].model_copy(update={"name": EVIL})],
+            "symbols": [
+                row.verify.domain.symbols[0].model_copy(update={"symbol": EVIL, "rule": EVIL})
+            ],
+            "unreached": [Branch(file=f"{EVIL}.py", line=1, text=EVIL, outcome="true")],
+        }
+    )
+    (case, *_) = row.verify.cases
+    outputs = [case.outputs[0].model_copy(update={"name": EVIL})]
+    cases = [case.model_copy(update={"outputs": outputs})]
+    verify = row.verify.model_copy(update={"domain": domain, "cases": cases})
+    evil = manifest(row.model_copy(update={"onnx": onnx, "verify": verify}))
+    run = evil.run.model_copy(update={"experiment": EVIL, "overrides": [f"a={EVIL}"]})
+    assert publish(evil.model_copy(update={"run": run}), tmp_path, layout=layout) == []
+
+    text = min((tmp_path / "zoo").rglob("README.md")).read_text()
+    assert "onerror" in text
+    assert "\x1b" not in text
+    # What a reader of CommonMark takes for code, in blocks and in spans, is text.
+    left = re.sub(r"(?ms)^(`{3,})\w*$.*?^\1$", "", text)
+    left = re.sub(r"(?<!`)(`+)(?!`)(?:(?!\n\n).)*?(?<!`)\1(?!`)", "", left, flags=re.DOTALL)
+    assert re.findall(r"(?<!\\)<|(?<!\\)\[(?!x)", left) == []
+    # The line that a reader pastes has no line of somebody else's in it.
+    (pasted,) = re.findall(r"(?ms)^(`{3,})python$(.*?)^\1$", text)
+    assert [line[:1] for line in pasted[1].split("\n")] == ["", "i", "", "s", "#", "o", ""]
 
 
 def test_a_card_tells_no_place_of_the_machine(tmp_path: Path) -> None:

@@ -6,10 +6,12 @@ the same.
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Iterator, Sequence
 
 from converter.model.manifest import ArtifactRow, Manifest
+from converter.model.markup import block, cell, code, line, prose
 from converter.model.records import OutputCheck
 from converter.model.source import without_folders
 from converter.model.verified import Verified, extent, sizes
@@ -33,7 +35,7 @@ def render(files: FileSet, manifest: Manifest, about: str = "") -> Iterator[str]
     weights = first.request.weights
     named = weights.name or weights.kind
     source = without_folders(first.source)
-    yield f"Converted from `{source}` (weights: {named}) and verified against PyTorch."
+    yield (f"Converted from {code(source)} (weights: {prose(named)}) and verified against PyTorch.")
     if first.request.weights.kind == "random":
         yield "**The weights are untrained**: the files show that the conversion is right, no more."
     yield from ("", "## Files", "")
@@ -48,14 +50,14 @@ def _table(files: FileSet) -> Iterator[str]:
     yield "|---|---|---|---|---|---|---|"
     for row in files.rows:
         cells = [
-            f"`{files.of(row)[0]}`",
+            code(files.of(row)[0]),
             row.precision,
             f"{row.bytes:,} bytes",
             str(len(row.verify.cases)),
             *_error(row),
             _latency(row),
         ]
-        yield f"| {' | '.join(cells)} |"
+        yield f"| {' | '.join(map(cell, cells))} |"
 
 
 def _error(row: ArtifactRow) -> tuple[str, str]:
@@ -69,7 +71,7 @@ def _error(row: ArtifactRow) -> tuple[str, str]:
         return output.max_abs or 0.0
 
     worst = max(measured, key=error)
-    return f"{error(worst):.2g} (`{worst.name}`)", _bound(row, worst)
+    return f"{error(worst):.2g} ({code(worst.name)})", _bound(row, worst)
 
 
 def _bound(row: ArtifactRow, worst: OutputCheck) -> str:
@@ -95,19 +97,20 @@ def _domain(rows: Sequence[ArtifactRow]) -> Iterator[str]:
         return
     said = Verified.of(first.verify.domain)
     for symbol, found in said.sizes.items():
-        rule = f" (it may have: {said.dims[symbol]})" if symbol in said.dims else ""
-        yield f"- `{symbol}`: {sizes(found)}{rule}"
+        rule = f" (it may have: {prose(said.dims[symbol])})" if symbol in said.dims else ""
+        yield f"- {code(symbol)}: {sizes(found)}{rule}"
     for name, values in said.values.items():
         patterns = f" ({', '.join(values.patterns)})" if values.patterns else ""
-        yield f"- values of `{name}`: {extent(values.low, values.high)}{patterns}"
-    for branch in said.unreached:
-        yield f"- never reached: {branch}"
+        yield f"- values of {code(name)}: {extent(values.low, values.high)}{patterns}"
+    for branch in first.verify.domain.unreached:
+        where = prose(f"{branch.file}:{branch.line}")
+        yield f"- never reached: {where} {code(branch.text)} ({branch.outcome})"
     for row in rows:
         metric = row.verify.metric
         if metric is not None:
             yield (
-                f"- {metric.name} of {row.id} on {metric.samples} samples: {metric.onnx:.4g} "
-                f"(PyTorch {metric.torch:.4g})"
+                f"- {prose(metric.name)} of {row.id} on {metric.samples} samples: "
+                f"{metric.onnx:.4g} (PyTorch {metric.torch:.4g})"
             )
         if row.verify.arithmetic == "emulated":
             yield f"- {row.id}: its arithmetic was emulated on a CPU, which has no {row.precision}"
@@ -115,11 +118,11 @@ def _domain(rows: Sequence[ArtifactRow]) -> Iterator[str]:
 
 def _provenance(files: FileSet, manifest: Manifest, overrides: Sequence[str]) -> Iterator[str]:
     run, first = manifest.run, files.first
-    yield from ("", "## How", "", "```sh")
+    yield from ("", "## How", "")
     told = [word for word in overrides if not word.lstrip("+~").startswith(_WHERE)]
-    yield shlex.join(["python", "-m", "converter", *told])
-    yield from ("```", "")
-    yield f"- run `{run.id}` of {run.started_at}, experiment `{run.experiment}`"
+    yield from block("sh", shlex.join(["python", "-m", "converter", *told]))
+    yield ""
+    yield f"- run {code(run.id)} of {run.started_at}, experiment {code(run.experiment)}"
     if run.git is not None:
         dirty = ", with changes that are not committed" if run.git.dirty else ""
         yield f"- commit `{run.git.commit}`{dirty}"
@@ -129,7 +132,7 @@ def _provenance(files: FileSet, manifest: Manifest, overrides: Sequence[str]) ->
         yield f"- opset {first.onnx.opset}, exporter {first.onnx.exporter}"
     found = manifest.environment.packages.items()
     yield f"- {', '.join(f'{name} {version}' for name, version in found if version)}"
-    yield f"- {manifest.environment.cpu}"
+    yield f"- {prose(manifest.environment.cpu)}"
     yield from (
         "",
         "`sbom.cdx.json` lists all of it (CycloneDX). `sha256sum -c SHA256SUMS` shows that",
@@ -142,8 +145,13 @@ def _use(files: FileSet) -> Iterator[str]:
     if first.onnx is None:
         return
     shapes = ", ".join(f"{value.name}: {value.dtype} {value.shape}" for value in first.onnx.inputs)
-    yield from ("", "## Use", "", "```python", "import onnxruntime", "")
-    yield f'session = onnxruntime.InferenceSession("{files.of(first)[0]}")'
-    yield f"# {shapes}"
-    yield "outputs = session.run(None, inputs)"
-    yield "```"
+    yield from ("", "## Use", "")
+    yield from block(
+        "python",
+        "import onnxruntime",
+        "",
+        f"session = onnxruntime.InferenceSession({json.dumps(files.of(first)[0])})",
+        # A line that a name of an input began anew would be code.
+        f"# {line(shapes)}",
+        "outputs = session.run(None, inputs)",
+    )

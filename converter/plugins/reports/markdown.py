@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from converter.display import cells, latencies, summary
 from converter.model import matrix
 from converter.model.changes import Comparison
 from converter.model.manifest import ArtifactRow, Manifest
+from converter.model.markup import cell, code
 from converter.model.matrix import Cell, Matrix
 from converter.plugins.reports import _facts
 
@@ -19,7 +19,6 @@ FILE = "summary.md"
 # A job page has room for about a megabyte, a chat message for far less.
 _CAUSES, _NAMES, _CHANGES, _MODELS = 20, 8, 20, 40
 _SEVERITIES = ("regression", "improvement", "note")
-_LONGEST = 400
 
 
 def render(manifest: Manifest, directory: Path) -> str:
@@ -55,18 +54,6 @@ def render(manifest: Manifest, directory: Path) -> str:
     return "\n".join([*lines, "", f"Run {code(run.id)}; report.html has the details.", ""])
 
 
-def code(text: str) -> str:
-    """Text as a code span: no markup, link or mention in it is live."""
-    # An empty line ends a paragraph, and with it the span.
-    flat = re.sub(r"\s+", " ", text).strip() or " "
-    if len(flat) > _LONGEST:
-        flat = f"{flat[:_LONGEST]}…"
-    # CommonMark: a span ends at a run of exactly as many backticks as began it.
-    fence = "`" * (1 + max((len(run) for run in re.findall("`+", flat)), default=0))
-    pad = " " if "`" in flat else ""
-    return f"{fence}{pad}{flat}{pad}{fence}"
-
-
 def _exit(number: int | None) -> str:
     return "none yet" if number is None else str(number)
 
@@ -96,7 +83,7 @@ def _matrix(found: Matrix, directory: Path) -> list[str]:
     for column in found.columns:
         ok, asked = found.right(column)
         told = f"not available: {code(column.lacks)}" if column.lacks else f"{ok} of {asked}"
-        lines.append(f"| {_cell(code(column.title))} | {_cell(told)} |")
+        lines.append(f"| {cell(code(column.title))} | {cell(told)} |")
     open_ = [column for column in found.columns if not column.lacks]
     wrong = [
         model
@@ -105,11 +92,11 @@ def _matrix(found: Matrix, directory: Path) -> list[str]:
     ]
     if not wrong:
         return [*lines, "", "Every cell is ok."]
-    lines += ["", f"| model | {' | '.join(_cell(code(column.title)) for column in open_)} |"]
+    lines += ["", f"| model | {' | '.join(cell(code(column.title)) for column in open_)} |"]
     lines.append(f"|---|{'---|' * len(open_)}")
     for model in wrong[:_MODELS]:
         line = (found.cells.get((model, column)) for column in open_)
-        lines.append(f"| {_cell(code(model))} | {' | '.join(map(_verdict, line))} |")
+        lines.append(f"| {cell(code(model))} | {' | '.join(map(_verdict, line))} |")
     if len(wrong) > _MODELS:
         lines += ["", f"and {len(wrong) - _MODELS} more models"]
     if len(found.models) > len(wrong):
@@ -136,11 +123,6 @@ def _reason(cause: matrix.Cause, directory: Path) -> list[str]:
         whose = code(shown.version or shown.column.runtime)
         lines.append(f"  - for the maintainers of {whose}: {code(cells.bundle(shown, directory))}")
     return lines
-
-
-def _cell(text: str) -> str:
-    """Text in a table, where a bar would end the cell, also within a code span."""
-    return text.replace("|", "\\|")
 
 
 def _unreached(rows: Sequence[ArtifactRow]) -> list[str]:

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto
 
+from converter.model.markup import block, cell, code
 from converter.plan import packages
 from converter.worker.debug import extraction
 from converter.worker.debug.scripts import AGAINST_DATA, DATA, MODEL, Script
@@ -110,7 +111,7 @@ def report(model: ModelProto, found: Guilty, values: Mapping[str, Array], told: 
         f"Sample: {told.case}. Compared with {told.against}.", "",
         f"Comparison: {told.comparison}.", "",
         "## The first node that is wrong", "",
-        "```", *_nodes([found.node]), "```", "",
+        *block("", *_nodes([found.node])), "",
         *_together(found, told.together),
     ]  # fmt: skip
     lines += _before(found)
@@ -150,17 +151,18 @@ def _shown(script: Script | None) -> list[str]:
 
 def _differs(found: Guilty, expected: Value) -> list[str]:
     """How the value is off, and whose line asked for it."""
+    output, what = code(found.output), code(expected.what)
     if found.form is not None:
         (shape, dtype), right = found.form, form(expected.array)
         said = (
-            f"`{found.output}` is {dtype} {list(shape)} where `{expected.what}` has "
+            f"{output} is {dtype} {list(shape)} where {what} has "
             f"{right[1]} {list(right[0])}; the elements are the same."
         )
     elif not np.isfinite(found.error):
-        said = f"`{found.output}` is not finite where `{expected.what}` is, or the reverse."
+        said = f"{output} is not finite where {what} is, or the reverse."
     else:
         said = (
-            f"`{found.output}` differs from `{expected.what}` by {found.error:.1e} of its "
+            f"{output} differs from {what} by {found.error:.1e} of its "
             f"largest magnitude (shape {_shape(expected.array)})."
         )
     return [said, *([f"The source: {expected.where}"] * bool(expected.where))]
@@ -171,7 +173,7 @@ def _together(found: Guilty, said: str | None) -> list[str]:
     others = [node for node in found.block if node is not found.node]
     if not others or said is None:
         return []
-    return [said, "", "```", *_nodes(others), "```", ""]
+    return [said, "", *block("", *_nodes(others)), ""]
 
 
 def _before(found: Guilty) -> list[str]:
@@ -185,7 +187,7 @@ def _before(found: Guilty) -> list[str]:
         "magnitude at most."
     ]
     if found.follows is not None and found.follows.where:
-        said.append(f"They follow from `{found.follows.what}` in {found.follows.where}.")
+        said.append(f"They follow from {code(found.follows.what)} in {found.follows.where}.")
     return said
 
 
@@ -198,6 +200,7 @@ def _shape(array: Array) -> str:
 
 
 def _row(name: str, array: Array) -> str:
+    shown = cell(code(name))
     if array.dtype.kind not in "fiu" or not array.size:
-        return f"| `{name}` | {_shape(array)} | | |"
-    return f"| `{name}` | {_shape(array)} | {array.min():.4g} | {array.max():.4g} |"
+        return f"| {shown} | {_shape(array)} | | |"
+    return f"| {shown} | {_shape(array)} | {array.min():.4g} | {array.max():.4g} |"
