@@ -53,7 +53,9 @@ def visible(browser: Chrome) -> list[str]:
 
 
 def head(browser: Chrome, title: str) -> Any:
-    return browser.find_element(By.XPATH, f"//table[@id='rows']//th[button[text()='{title}']]")
+    # The table comes with the first frame that is drawn.
+    path = f"//table[@id='rows']//th[button[text()='{title}']]"
+    return wait(browser, lambda browser: browser.find_element(By.XPATH, path))
 
 
 def wait(browser: Chrome, condition: Callable[[Chrome], Any]) -> Any:

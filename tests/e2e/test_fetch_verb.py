@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -170,8 +171,15 @@ def test_a_signal_leaves_nothing(
     here = tmp_path / "here"
     here.mkdir()
     command = [sys.executable, "-m", "converter", "fetch", str(zoo), "plain"]
-    env = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    with subprocess.Popen(command, cwd=here, env=env, stderr=subprocess.PIPE, text=True) as child:
+    with subprocess.Popen(
+        command,
+        cwd=here,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        stderr=subprocess.PIPE,
+        text=True,
+        # What a shell starts in the background ignores SIGINT, and so would this.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    ) as child:
         end = time.monotonic() + 60
         while not any(path.stat().st_size for path in here.glob(".converter-*/made/model.onnx")):
             assert child.poll() is None
