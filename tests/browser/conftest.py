@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
 
 from converter.model.manifest import Manifest
 from converter.plugins.reports import html
@@ -72,12 +74,20 @@ def browser(chromium: webdriver.Chrome) -> Iterator[webdriver.Chrome]:
 
 @pytest.fixture
 def open_report(browser: webdriver.Chrome, tmp_path: Path) -> Open:
-    """Render a manifest's page and open it from the disk."""
+    """Render a manifest's page, open it from the disk, and wait for its table.
+
+    That comes with the first frame that is drawn.
+    """
+
+    def drawn(browser: webdriver.Chrome) -> bool:
+        table = browser.find_elements(By.ID, "table")
+        return not table or bool(table[0].find_elements(By.CSS_SELECTOR, "thead th"))
 
     def opened(manifest: Manifest) -> Path:
         path = tmp_path / html.FILE
         path.write_text(html.render(manifest, tmp_path), encoding="utf-8")
         browser.get(path.as_uri())
+        WebDriverWait(browser, 60).until(drawn)
         return path
 
     return opened
